@@ -1,0 +1,1 @@
+"""mmflow: columnar jobs over files too large to load."""

@@ -1,0 +1,244 @@
+"""Stages as data: what the planner makes and the engines run.
+
+A plan is a list of stages in topological order. A stage runs the same steps in every task;
+tasks differ in their inputs only:
+
+- a *scan* stage has one task per group of shards of one source;
+- an *exchange* stage has one task per partition of the exchange that it reads;
+- a stage with neither (VALUES, SELECT 1) has one task.
+
+Worked example, `SELECT k, sum(v) FROM t GROUP BY k ORDER BY k`, three shards, two partitions:
+
+    stage 0  scan t -> partial sum by k      3 tasks, output Hash(keys=(0,), partitions=2)
+    stage 1  exchange 0 -> final sum         2 tasks, output Forward() + sample of k
+    stage 2  range exchange 1 -> sort by k   as many tasks as boundaries + 1, output Result()
+
+Nothing here is executable code except `MapStep.function` and `Functions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from mmflow.formats import Comparison, Format
+from mmflow.sinks import SinkSpec
+
+__all__ = [
+    "Broadcast",
+    "ExchangeInput",
+    "Forward",
+    "FragmentStep",
+    "Functions",
+    "Hash",
+    "Input",
+    "MapStep",
+    "Output",
+    "Plan",
+    "Range",
+    "Result",
+    "ScanInput",
+    "SortKey",
+    "Source",
+    "Stage",
+    "Step",
+    "Write",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A dataset that can be read.
+
+    `files` are paths in reading order, found but not opened yet; `format` has the full schema.
+    """
+
+    files: tuple[str, ...]
+    format: Format
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """A column number of a stage's output, and how it sorts."""
+
+    column: int
+    descending: bool = False
+    nulls_first: bool = False
+
+
+# ---- inputs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ScanInput:
+    """Shards of a source: the tasks of the stage share them out.
+
+    Attributes:
+        name: Table name of this input in the stage's first fragment.
+        columns: Columns to decode, in order.
+        prune: Conjuncts for pruning by statistics.
+        limit: Rows after which no more are needed from the whole stage, None for no limit.
+    """
+
+    name: str
+    source: Source
+    columns: tuple[str, ...]
+    prune: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeInput:
+    """Outputs of earlier stages.
+
+    Attributes:
+        name: Table name in the fragment.
+        stages: The producing stages; all have the same schema and the same partitioning.
+        mode: partition: task p reads partition p of every producing task (Hash, Range);
+            forward: task i reads the output of the i-th producing task, counted over all `stages`;
+            all: every task reads everything (broadcast and gather), in order of stage, task.
+    """
+
+    name: str
+    stages: tuple[int, ...]
+    mode: Literal["partition", "forward", "all"]
+
+
+Input = ScanInput | ExchangeInput
+
+# ---- outputs ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One block per task, unpartitioned. With `sample`, a sample of these sort keys too."""
+
+    sample: tuple[SortKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """One block per task, read whole by every task of the consumer, or gathered by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """`partitions` blocks per task; rows go by the hash of the columns `keys`."""
+
+    keys: tuple[int, ...]
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Rows go by order of `keys`, cut at boundaries.
+
+    The stage has one ExchangeInput of mode forward whose producing stages have `Forward(sample=keys)`;
+    the driver computes boundaries from the samples (`exec.ranges.boundaries`), at most `partitions - 1`
+    and about one per `target_bytes` of input, and hands them to each task.
+    """
+
+    keys: tuple[SortKey, ...]
+    partitions: int
+    target_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The rows are the result: handed to the caller in order of task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The rows go to a sink's staging files; the driver commits them."""
+
+    sink: SinkSpec
+
+
+Output = Forward | Broadcast | Hash | Range | Result | Write
+
+# ---- steps ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentStep:
+    """A Substrait plan, executed by DataFusion.
+
+    Attributes:
+        plan: Encoded Substrait Plan whose leaves are named tables.
+        inputs: Names and schemas of these tables. In the first step they are the stage's inputs, by name;
+            later steps read one table: the output of the step before.
+        schema: Types of the rows it gives, cast to if need be.
+        streaming: True where running it on pieces of its first input and concatenating
+            gives a right output of this stage (filter, project, partial aggregate, top-k, probe side of a
+            broadcast join): bounded memory for any input size.
+    """
+
+    plan: bytes
+    inputs: tuple[tuple[str, pa.Schema], ...]
+    schema: pa.Schema
+    streaming: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MapStep:
+    """A Python function over record batches: `map_batches`.
+
+    `function(batch: pa.RecordBatch) -> RecordBatch | Table | iterable of them`; `batch_rows`: rows a
+    call gets at most, None as they come; `processes`: run in a process pool, for functions that hold the GIL.
+    """
+
+    function: Callable[[pa.RecordBatch], Any]
+    schema: pa.Schema
+    batch_rows: int | None = None
+    processes: bool = False
+
+
+Step = FragmentStep | MapStep
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """Python UDFs that the plan's fragments name; each a datafusion ScalarUDF or AggregateUDF."""
+
+    scalar: tuple[Any, ...] = ()
+    aggregate: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Attributes:
+    id: Position in the plan.
+    inputs: The first is the partitioned one; ScanInput only as the first.
+    steps: Run in order; empty: the input's batches pass through.
+    schema: Of the output.
+    limit: The stage's output, in task order, is needed up to this many rows only: each task may stop
+        there, and no task is started once finished ones give enough. None: no limit.
+    title: What it does, for people (explain, progress).
+    notes: Lines for explain: what was pushed, pruned, why gathered.
+    ordered: tasks' outputs keep the order of the input (no exchange by key above).
+    """
+
+    id: int
+    inputs: tuple[Input, ...]
+    steps: tuple[Step, ...]
+    output: Output
+    schema: pa.Schema
+    limit: int | None = None
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages in topological order; the last one gives the result (Result or Write)."""
+
+    stages: tuple[Stage, ...]
+    functions: Functions = Functions()
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.stages[-1].schema

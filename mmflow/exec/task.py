@@ -1,0 +1,179 @@
+"""Tasks and their results: what travels between a driver and its workers.
+
+A task is pure, deterministic and safe to repeat: running it twice gives equal outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from mmflow.errors import MmflowError
+from mmflow.exec.stage import Stage
+from mmflow.formats import ScanReport
+from mmflow.shards import FileEntry, Shard
+from mmflow.sinks import StagedFile
+
+__all__ = [
+    "BlockRef",
+    "BlockStore",
+    "Cancelled",
+    "Done",
+    "Failed",
+    "ShardTask",
+    "Task",
+    "TaskId",
+    "TaskMetrics",
+    "TaskResult",
+    "WorkerLost",
+]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TaskId:
+    """Stage and number of a task; `number` gives the order of outputs."""
+
+    stage: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """Record batches held by a store. `token` means something to that store only."""
+
+    token: Any
+    rows: int
+    nbytes: int
+
+
+class BlockStore(Protocol):
+    """Holds blocks by reference, within a budget; beyond it, on disk and mapped back."""
+
+    def put(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> BlockRef:
+        """Keep batches (they don't alias an input mapping any more) and name them.
+
+        The iterable is consumed lazily: blocks larger than memory go to disk as they come.
+
+        Raises:
+            EngineError: No room left in memory nor on disk (says where, and which setting to change).
+        """
+        ...
+
+    def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
+        """The batches of a block, without a copy: in memory, or mapped.
+
+        Raises:
+            EngineError: The block is gone or damaged.
+        """
+        ...
+
+    def delete(self, ref: BlockRef) -> None:
+        """Forget a block. Views that were handed out stay valid. Idempotent."""
+        ...
+
+    def close(self) -> None:
+        """Delete all blocks and files. Idempotent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """The shards of a scan task.
+
+    `files` are only those that `shards` name (Shard.file indexes into it). `starts[i]` is where
+    the first record of `shards[i]` begins, None: to be guessed; `lines_before[i]` the physical lines of
+    its file before that (needed by `_line` only).
+    """
+
+    files: tuple[FileEntry, ...]
+    shards: tuple[Shard, ...]
+    starts: tuple[int | None, ...]
+    lines_before: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of a stage.
+
+    Attributes:
+        attempt: 0, 1, ...; staging files carry it, so attempts never mix.
+        shards: For scan stages; None else.
+        blocks: For each ExchangeInput of the stage, by its name: the blocks to read, in order.
+        boundaries: For output `Range`: one-row-per-cut batch of key columns; None else.
+        run: Identifies the run (staging names).
+    """
+
+    id: TaskId
+    stage: Stage
+    attempt: int = 0
+    shards: ShardTask | None = None
+    blocks: dict[str, tuple[BlockRef, ...]] = field(default_factory=dict)
+    boundaries: pa.RecordBatch | None = None
+    run: str = ""
+
+
+@dataclass(slots=True)
+class TaskMetrics:
+    """Rows and bytes in and out, seconds on the wall and of compute; where it ran."""
+
+    rows_in: int = 0
+    rows_out: int = 0
+    bytes_read: int = 0
+    bytes_out: int = 0
+    started: float = 0.0
+    seconds: float = 0.0
+    worker: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The task finished.
+
+    `outputs[p]` is the block of partition p, None if it has no rows (Forward, Broadcast, Result: one output).
+    `reports` are those of its shards; a report may hold an error (see `formats.Scan`): outputs are
+    then incomplete, and the driver fails the run once it knows that the shard's start was right.
+    `rejects` is a block of quarantined records (schema `exec.rejects.SCHEMA`), or None.
+    `sample`: rows of the sort keys for `Forward(sample=...)`. `files`: of a Write.
+    """
+
+    id: TaskId
+    attempt: int
+    outputs: tuple[BlockRef | None, ...] = ()
+    reports: tuple[ScanReport, ...] = ()
+    rejects: BlockRef | None = None
+    sample: pa.RecordBatch | None = None
+    files: tuple[StagedFile, ...] = ()
+    metrics: TaskMetrics = field(default_factory=TaskMetrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The task raised. `error.retryable` says whether to try again."""
+
+    id: TaskId
+    attempt: int
+    error: MmflowError
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """The worker died under the task; outputs of earlier tasks that it held are `lost`."""
+
+    id: TaskId
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The task was cancelled before it finished."""
+
+    id: TaskId
+    attempt: int
+
+
+TaskResult = Done | Failed | WorkerLost | Cancelled

@@ -1,0 +1,169 @@
+"""What a format is: bytes of a file in, record batches out.
+
+Invariant: for any list of shards that tile a file, the concatenated batches equal those of
+reading the file as one shard. Formats know nothing of plans, tasks or engines.
+
+Two families implement `Format`:
+
+- record formats (csv, ndjson, text, records): a record belongs to the shard in which its first
+  byte lies; `formats/reader.py` walks windows, `RecordDecoder` decodes one window. A faster
+  decoder (C++ kernels) drops in as another `RecordDecoder`.
+- group formats (parquet, arrow_ipc, npy): whole row groups or batches belong to a shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+from mmflow.errors import BadRecordError
+from mmflow.mapping import MappedFile
+from mmflow.shards import Shard
+
+__all__ = [
+    "VIRTUAL_COLUMNS",
+    "BadRecordPolicy",
+    "Comparison",
+    "Format",
+    "Reject",
+    "Scan",
+    "ScanReport",
+    "ScanRequest",
+]
+
+BadRecordPolicy = Literal["error", "null", "skip", "quarantine"]
+
+#: Columns that every record format offers beside its own, and their types.
+VIRTUAL_COLUMNS: dict[str, pa.DataType] = {
+    "_file": pa.string_view(),
+    "_offset": pa.int64(),
+    "_line": pa.int64(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`column op value`, one conjunct of a filter; used only to prune, never to filter.
+
+    `op` is one of eq, ne, lt, le, gt, ge, in, is_null, is_not_null; `value` a Python scalar
+    (for `in`: a tuple of them; for the null tests: None).
+    """
+
+    column: str
+    op: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """What a scan of a shard is asked for.
+
+    Attributes:
+        columns: Wanted columns, in output order; may hold `VIRTUAL_COLUMNS`. May be empty: batches
+            then have no columns but a row count.
+        prune: Conjuncts that all rows of interest satisfy; a format may drop whole groups by their
+            statistics, and must return every other row.
+        start: Byte offset at which the shard's first record begins, where it is known; None: guess.
+        lines_before: Physical lines of the file before `start`, for `_line`.
+        window_bytes: Most bytes of the file to hold mapped at once (a longer record may exceed it).
+        batch_rows: Most rows of a batch.
+    """
+
+    columns: tuple[str, ...]
+    prune: tuple[Comparison, ...] = ()
+    start: int | None = None
+    lines_before: int = 0
+    window_bytes: int = 64 << 20
+    batch_rows: int = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record dropped by `skip` or `quarantine`, or with nulls put in by `null`.
+
+    `line` and `record` are relative to the shard (0-based), `raw` the record's bytes without its
+    terminator (kept by quarantine only, else empty).
+    """
+
+    byte_offset: int
+    record: int
+    line: int
+    column: str | None
+    reason: str
+    raw: bytes = b""
+
+
+@dataclass(slots=True)
+class ScanReport:
+    """What a scan of one shard found; complete once its batches are exhausted.
+
+    For record formats `first` is the byte offset of the first record that the shard owns and `next`
+    that of the first record after its last one (end of file: the file's size), so that
+    `next` of a shard equals `first` of the following one if both were read right: the chain check.
+    For group formats they are group numbers, with the same rule.
+
+    Attributes:
+        records: Records owned by the shard, bad ones included.
+        lines: Physical lines from `first` up to `next`.
+        bytes_read: Bytes of the file that were looked at.
+        bad: Number of bad records met (dropped or with values put to null).
+        rejects: They, one by one (`null` and `skip`: the first 100 of a shard; quarantine: all).
+        pruned: Groups that were dropped by statistics.
+    """
+
+    first: int = 0
+    next: int = 0
+    records: int = 0
+    lines: int = 0
+    bytes_read: int = 0
+    bad: int = 0
+    rejects: list[Reject] = field(default_factory=list)
+    pruned: int = 0
+    error: BadRecordError | None = None
+
+
+class Scan(Protocol):
+    """An iteration over the batches of one shard, and what it found.
+
+    With policy `error`, a bad record ends the iteration: it is in `report.error`, with `record` and
+    `line` relative to the shard, and is not raised, since the start of the shard may have
+    been a wrong guess. I/O problems are raised (`SourceError`).
+    """
+
+    report: ScanReport
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+
+class Format(Protocol):
+    """A format with its options bound and its schema known: all that a worker needs.
+
+    Attributes:
+        name: csv, ndjson, text, records, arrow_ipc, npy, parquet.
+        schema: Full schema, canonical types (`formats.schema.canonical_schema`), without
+            `VIRTUAL_COLUMNS`; every field nullable.
+        record_oriented: True for record formats: byte-range shards, chain check, virtual columns.
+        splittable: False where a file must be one shard (compressed text, IPC streams).
+        skips_holes: True where a run of NUL bytes at a record's start is blank (text formats).
+    """
+
+    name: str
+    schema: pa.Schema
+    record_oriented: bool
+    splittable: bool
+    skips_holes: bool
+
+    def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
+        """Read the records that `shard` owns.
+
+        Raises:
+            SourceError: The file can't be read, or is not of this format at all.
+        """
+        ...
+
+    def spec(self) -> dict[str, Any]:
+        """The format as plain data (JSON-able but for the Arrow schema); `formats.from_spec` undoes it."""
+        ...

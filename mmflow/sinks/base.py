@@ -1,0 +1,66 @@
+"""What a sink is: record batches in, files out, committed all or nothing.
+
+A task writes into staging files beside the destination; the driver commits. See `sinks/commit.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+__all__ = ["IfExists", "Sink", "SinkSpec", "StagedFile"]
+
+IfExists = Literal["error", "replace", "append"]
+
+
+@dataclass(frozen=True, slots=True)
+class SinkSpec:
+    """Where results go, as plain data.
+
+    Attributes:
+        path: Destination: a folder of part files, or one file where `path` ends like a file of `format`
+            (`out.csv`, `out.parquet`; the plan then gathers into one task).
+        format: parquet, arrow, csv, ndjson, npy.
+        partition_by: Hive partitioning: `path/k=v/part-00000.parquet`.
+        options: Of the format: compression, row_group_rows, delimiter, ...
+    """
+
+    path: str
+    format: str
+    partition_by: tuple[str, ...] = ()
+    if_exists: IfExists = "error"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A file that a task wrote to staging. `path` is relative to the destination when committed."""
+
+    staged: str
+    path: str
+    rows: int
+    nbytes: int
+
+
+class Sink(Protocol):
+    """Writes one task's rows into staging files. Made by `sinks.open_sink(spec)`."""
+
+    def write(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        *,
+        run: str,
+        stage: int,
+        number: int,
+        attempt: int,
+    ) -> tuple[StagedFile, ...]:
+        """Write and fsync staging files of one attempt of one task.
+
+        Raises:
+            SinkError: No space, no permission, a type that the format can't hold.
+        """
+        ...
