@@ -45,6 +45,7 @@ __all__ = [
     "Source",
     "Stage",
     "Step",
+    "TableInput",
     "Write",
 ]
 
@@ -81,7 +82,6 @@ class ScanInput:
         name: Table name of this input in the stage's first fragment.
         columns: Columns to decode, in order.
         prune: Conjuncts for pruning by statistics.
-        limit: Rows after which no more are needed from the whole stage, None for no limit.
     """
 
     name: str
@@ -107,7 +107,15 @@ class ExchangeInput:
     mode: Literal["partition", "forward", "all"]
 
 
-Input = ScanInput | ExchangeInput
+@dataclass(frozen=True, slots=True)
+class TableInput:
+    """Rows that came with the plan; a stage over it alone has one task."""
+
+    name: str
+    table: pa.Table
+
+
+Input = ScanInput | ExchangeInput | TableInput
 
 # ---- outputs ----------------------------------------------------------------------------
 
@@ -165,10 +173,10 @@ Output = Forward | Broadcast | Hash | Range | Result | Write
 
 @dataclass(frozen=True, slots=True)
 class FragmentStep:
-    """A Substrait plan, executed by DataFusion.
+    """A Substrait plan (or, where Substrait can't say it, SQL), executed by DataFusion.
 
     Attributes:
-        plan: Encoded Substrait Plan whose leaves are named tables.
+        plan: Encoded Substrait Plan whose leaves are named tables; or SQL text over them.
         inputs: Names and schemas of these tables. In the first step they are the stage's inputs, by name;
             later steps read one table: the output of the step before.
         schema: Types of the rows it gives, cast to if need be.
@@ -177,7 +185,7 @@ class FragmentStep:
             broadcast join): bounded memory for any input size.
     """
 
-    plan: bytes
+    plan: bytes | str
     inputs: tuple[tuple[str, pa.Schema], ...]
     schema: pa.Schema
     streaming: bool
@@ -187,11 +195,16 @@ class FragmentStep:
 class MapStep:
     """A Python function over record batches: `map_batches`.
 
-    `function(batch: pa.RecordBatch) -> RecordBatch | Table | iterable of them`; `batch_rows`: rows a
-    call gets at most, None as they come; `processes`: run in a process pool, for functions that hold the GIL.
+    Attributes:
+        function: `function(batch: pa.RecordBatch) -> RecordBatch | Table | iterable of them`.
+        input: Names and public types (`formats.schema.public_schema`) of the batches it is given.
+        schema: Of what it returns; batches are checked and cast to it.
+        batch_rows: Most rows of one call; None: as they come.
+        processes: Run in a process pool, for functions that hold the GIL.
     """
 
     function: Callable[[pa.RecordBatch], Any]
+    input: pa.Schema
     schema: pa.Schema
     batch_rows: int | None = None
     processes: bool = False
@@ -210,16 +223,19 @@ class Functions:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Attributes:
-    id: Position in the plan.
-    inputs: The first is the partitioned one; ScanInput only as the first.
-    steps: Run in order; empty: the input's batches pass through.
-    schema: Of the output.
-    limit: The stage's output, in task order, is needed up to this many rows only: each task may stop
-        there, and no task is started once finished ones give enough. None: no limit.
-    title: What it does, for people (explain, progress).
-    notes: Lines for explain: what was pushed, pruned, why gathered.
-    ordered: tasks' outputs keep the order of the input (no exchange by key above).
+    """Tasks that run the same steps on different inputs.
+
+    Attributes:
+        id: Position in the plan.
+        inputs: The first is the partitioned one; ScanInput only as the first. Inputs that are all of mode
+            `all` (or TableInput), or no inputs: one task.
+        steps: Run in order; empty: the first input's batches pass through.
+        output: Where rows go.
+        schema: Of the output. Columns of different stages are matched by position, not by name.
+        limit: The stage's output, in task order, is needed up to this many rows only: each task may stop
+            there, and no task is started once finished ones give enough. None: no limit.
+        title: What it does, for people (explain, progress).
+        notes: Lines for explain: what was pushed, pruned, why gathered.
     """
 
     id: int

@@ -1,0 +1,59 @@
+"""What a worker has at hand to run tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from mmflow.exec.task import BlockStore
+
+__all__ = ["Cancelled", "ProcessApply", "WorkerContext"]
+
+
+class Cancelled(Exception):  # noqa: N818  (a signal, not an error)
+    """Raised inside a task that was told to stop."""
+
+
+class ProcessApply(Protocol):
+    """Calls a function in another process."""
+
+    def apply(self, function: Any, batch: pa.RecordBatch) -> list[pa.RecordBatch]: ...
+
+
+class _Flag(Protocol):
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """Handed to `run_task`.
+
+    Attributes:
+        store: Where outputs go and inputs come from.
+        memory: Bytes of anonymous memory that one task may use.
+        io: auto, mmap or pread.
+        spill: Folder of the run for what operators spill; exists.
+        cancelled: Set when the task should stop; looked at between batches.
+        processes: For functions that want processes; None: run them here.
+        worker: Name for metrics.
+    """
+
+    store: BlockStore
+    memory: int
+    io: str
+    spill: Path
+    cancelled: _Flag
+    processes: ProcessApply | None = None
+    worker: str = ""
+
+    def check(self) -> None:
+        """Stop here if the task was cancelled.
+
+        Raises:
+            Cancelled: It was.
+        """
+        if self.cancelled.is_set():
+            raise Cancelled

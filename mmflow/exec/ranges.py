@@ -1,0 +1,141 @@
+"""Range partitioning for sorts: samples, boundaries, and which range a row falls in.
+
+Order is DataFusion's: -0.0 before 0.0 is not told apart here (both fall in one range), NaN is the greatest
+number, nulls first or last as the key says. Rows equal on all keys always fall in the same range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmflow.exec.compact import owned
+from mmflow.exec.hashing import split_rows
+from mmflow.exec.stage import SortKey
+
+__all__ = ["Sampler", "boundaries", "range_batch"]
+
+WEIGHT = "weight"
+_SAMPLES = 1024
+
+
+def _key_columns(batch: pa.RecordBatch, keys: Sequence[SortKey]) -> list[pa.Array]:
+    return [owned(batch.column(k.column)) for k in keys]
+
+
+class Sampler:
+    """A bounded, even, deterministic sample of sort keys: every n-th row, n doubling as rows come."""
+
+    def __init__(self, keys: Sequence[SortKey]) -> None:
+        self._keys = keys
+        self._stride = 1
+        self._rows = 0
+        self._kept: list[tuple[int, pa.RecordBatch]] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Look at the rows of a batch."""
+        first = -self._rows % self._stride
+        picked = np.arange(first, batch.num_rows, self._stride)
+        if len(picked):
+            columns = [c.take(pa.array(picked)) for c in _key_columns(batch, self._keys)]
+            sample = pa.RecordBatch.from_arrays(columns, names=[f"k{i}" for i in range(len(columns))])
+            self._kept.append((self._rows + first, sample))
+        self._rows += batch.num_rows
+        if sum(s.num_rows for _, s in self._kept) > 2 * _SAMPLES:
+            self._thin()
+
+    def _thin(self) -> None:
+        old, self._stride = self._stride, self._stride * 2
+        kept = []
+        for start, sample in self._kept:
+            rows = start + old * np.arange(sample.num_rows)
+            chosen = np.flatnonzero(rows % self._stride == 0)
+            if len(chosen):
+                kept.append((int(rows[chosen[0]]), sample.take(pa.array(chosen))))
+        self._kept = kept
+
+    def sample(self) -> pa.RecordBatch | None:
+        """The sampled keys and, last, how many rows each stands for; None without rows."""
+        if not self._kept:
+            return None
+        table = pa.Table.from_batches([s for _, s in self._kept]).combine_chunks()
+        batch = table.to_batches()[0]
+        weight = pa.array(np.full(batch.num_rows, float(self._stride)))
+        return pa.RecordBatch.from_arrays([*batch.columns, weight], names=[*batch.schema.names, WEIGHT])
+
+
+def _codes(columns: Sequence[pa.Array], keys: Sequence[SortKey]) -> npt.NDArray[np.int64]:
+    """Integers that order rows as the keys do, equal where all keys are."""
+    codes = np.zeros(len(columns[0]), np.int64)
+    for column, key in zip(columns, keys, strict=True):
+        if pa.types.is_null(column.type):
+            continue
+        order = "descending" if key.descending else "ascending"
+        placement = "at_start" if key.nulls_first else "at_end"
+        rank = pc.rank(_total_order(column), sort_keys=[("", order, placement)], tiebreaker="dense")
+        ranks = rank.to_numpy(zero_copy_only=False).astype(np.int64)
+        # Dense again after each key, so that the product of two ranks never overflows.
+        _, codes = np.unique(codes * (int(ranks.max(initial=0)) + 1) + ranks, return_inverse=True)
+    return codes
+
+
+def _total_order(column: pa.Array) -> pa.Array:
+    """Floats as integers in total order: pyarrow would rank NaN beside nulls."""
+    if not pa.types.is_floating(column.type):
+        return column
+    values = column.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0
+    values[np.isnan(values)] = np.nan
+    bits = values.view(np.int64)
+    ordered = np.where(bits < 0, bits ^ np.int64(0x7FFFFFFFFFFFFFFF), bits)
+    return pa.array(ordered, mask=np.asarray(column.is_null()))
+
+
+def boundaries(
+    samples: Sequence[pa.RecordBatch], keys: Sequence[SortKey], parts: int
+) -> pa.RecordBatch:
+    """Cut rows such that about equally many rows lie between two of them.
+
+    Args:
+        samples: What the tasks' `Sampler`s gave.
+        keys: The sort keys.
+        parts: Ranges wanted; fewer come out where keys repeat.
+
+    Returns:
+        At most `parts - 1` rows of key columns, in order, all different. A row belongs to the range
+        after the last boundary that is not greater than it.
+    """
+    table = pa.Table.from_batches([s for s in samples if s.num_rows]).combine_chunks()
+    batch = table.to_batches()[0]
+    key_batch = batch.select(list(range(len(keys))))
+    if parts < 2:
+        return key_batch.slice(0, 0)
+    codes = _codes(key_batch.columns, keys)
+    weights = batch.column(len(keys)).to_numpy()
+    order = np.argsort(codes, kind="stable")
+    reached = np.cumsum(weights[order])
+    wanted = reached[-1] * np.arange(1, parts) / parts
+    cuts = order[np.minimum(np.searchsorted(reached, wanted, side="right"), len(order) - 1)]
+    _, first = np.unique(codes[cuts], return_index=True)
+    cuts = cuts[np.sort(first)]
+    cuts = cuts[codes[cuts] > codes.min()]  # a cut at the least key would leave an empty first range
+    return key_batch.take(pa.array(cuts))
+
+
+def range_batch(
+    batch: pa.RecordBatch, keys: Sequence[SortKey], cuts: pa.RecordBatch
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Rows of each range that has any, in their order."""
+    if not cuts.num_rows:
+        yield 0, batch
+        return
+    joined = [
+        pa.concat_arrays([cut, column])
+        for cut, column in zip(cuts.columns, _key_columns(batch, keys), strict=True)
+    ]
+    codes = _codes(joined, keys)
+    chosen = np.searchsorted(codes[: cuts.num_rows], codes[cuts.num_rows :], side="right")
+    yield from split_rows(batch, chosen.astype(np.int64), cuts.num_rows + 1)

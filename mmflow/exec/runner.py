@@ -1,0 +1,329 @@
+"""Running one task: read, execute, partition, put. Nothing here knows an engine.
+
+Streaming steps run on pieces of bounded size, so a scan of any size needs the memory of one piece; what leaves
+the task is cut loose from the input's windows first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from mmflow.errors import EngineError, MmflowError, PlanError, SourceError, UserFunctionError
+from mmflow.exec.compact import cast_batch, compact
+from mmflow.exec.context import Cancelled as CancelSignal
+from mmflow.exec.context import WorkerContext
+from mmflow.exec.fragment import Fragment
+from mmflow.exec.hashing import partition_batch
+from mmflow.exec.ranges import Sampler, range_batch
+from mmflow.exec.rejects import SCHEMA as REJECTS
+from mmflow.exec.rejects import rejects_batch
+from mmflow.exec.scan import ShardStream
+from mmflow.exec.stage import (
+    ExchangeInput,
+    Forward,
+    FragmentStep,
+    Functions,
+    Hash,
+    MapStep,
+    Range,
+    ScanInput,
+    Step,
+    TableInput,
+    Write,
+)
+from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
+from mmflow.sinks import open_sink
+
+__all__ = ["run_task"]
+
+_Batches = Iterable[pa.RecordBatch]
+_PIECE_BYTES = 32 << 20
+
+
+def run_task(task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
+    """Run a task to its result. Never raises for what the data, the query or the machine did.
+
+    Args:
+        task: What to do.
+        functions: UDFs of its fragments.
+        context: Store, memory share, cancel flag of this worker.
+    """
+    try:
+        return _Run(task, functions, context).result()
+    except CancelSignal:
+        return Cancelled(task.id, task.attempt)
+    except MmflowError as error:
+        return Failed(task.id, task.attempt, error)
+    except MemoryError as error:
+        return Failed(task.id, task.attempt, EngineError(f"out of memory: {error}; raise --memory"))
+    except pa.ArrowInvalid as error:
+        return Failed(task.id, task.attempt, PlanError(f"a value does not fit its type: {error}"))
+    except OSError as error:
+        return Failed(task.id, task.attempt, SourceError(f"{error.filename or 'I/O'}: {error.strerror or error}"))
+
+
+class _Run:
+    def __init__(self, task: Task, functions: Functions, context: WorkerContext) -> None:
+        self.task = task
+        self.stage = task.stage
+        self.functions = functions
+        self.context = context
+        self.scan: ShardStream | None = None
+        self.metrics = TaskMetrics(started=time.time(), worker=context.worker)
+
+    def result(self) -> TaskResult:
+        clock = time.perf_counter()
+        done = self._output(self._limited(self._rows()))
+        self.metrics.seconds = time.perf_counter() - clock
+        if self.scan is None:
+            return done
+        self.metrics.rows_in = self.scan.rows
+        self.metrics.bytes_read = sum(r.bytes_read for r in self.scan.reports)
+        self.metrics.reasons = tuple(self.scan.reasons)
+        return replace(done, reports=tuple(self.scan.reports), rejects=self._rejects())
+
+    # ---- rows ---------------------------------------------------------------------------------
+
+    def _input(self, number: int) -> _Batches:
+        source = self.stage.inputs[number]
+        match source:
+            case ScanInput():
+                if self.task.shards is None:
+                    return ()
+                self.scan = ShardStream(source, self.task.shards, self.context)
+                return self.scan
+            case ExchangeInput():
+                refs = self.task.blocks.get(source.name, ())
+                return itertools.chain.from_iterable(self.context.store.get(r) for r in refs)
+            case TableInput():
+                return source.table.to_batches()  # type: ignore[no-any-return]
+
+    def _rows(self) -> _Batches:
+        flow: _Batches = self._input(0) if self.stage.inputs else ()
+        sides = {s.name: n for n, s in enumerate(self.stage.inputs) if n}
+        for step in self.stage.steps:
+            flow = self._step(step, flow, sides)
+        return flow
+
+    def _step(self, step: Step, flow: _Batches, sides: dict[str, int]) -> _Batches:
+        if isinstance(step, MapStep):
+            return self._map(step, flow)
+        return self._fragment(step, flow, sides)
+
+    def _fragment(self, step: FragmentStep, flow: _Batches, sides: dict[str, int]) -> Iterator[pa.RecordBatch]:
+        fragment = Fragment(
+            step, self.functions, memory=self.context.memory // 2, spill=self.context.spill
+        )
+        main = next((name for name, _ in step.inputs if name not in sides), None)
+        for name, _ in step.inputs:
+            if name in sides:
+                fragment.bind(name, list(self._input(sides[name])))
+        if main is None:
+            yield from fragment.run({})
+            return
+        if not step.streaming:
+            # The inputs of such steps are blocks: by reference in memory, or mapped from disk.
+            yield from self._checked(fragment.run({main: list(flow)}))
+            return
+        for piece in _pieces(flow, min(_PIECE_BYTES, max(1 << 20, self.context.memory // 8))):
+            yield from self._checked(fragment.run({main: piece}))
+
+    def _checked(self, batches: _Batches) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self.context.check()
+            yield batch
+
+    def _map(self, step: MapStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
+        for batch in flow:
+            given = cast_batch(batch, step.input)
+            size = step.batch_rows or max(1, given.num_rows)
+            for start in range(0, given.num_rows, size):
+                self.context.check()
+                for made in self._call(step, given.slice(start, size)):
+                    yield made
+
+    def _call(self, step: MapStep, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+        name = getattr(step.function, "__name__", "function")
+        try:
+            if step.processes and self.context.processes is not None:
+                made = self.context.processes.apply(step.function, batch)
+            else:
+                made = returned_batches(step.function(batch))
+        except MmflowError:
+            raise
+        except Exception as error:  # whatever the user's function raised
+            raise UserFunctionError(
+                f"map_batches function {name!r} raised {type(error).__name__}: {error}", function=name
+            ) from error
+        return [self._fitted(b, step, name) for b in made if b.num_rows]
+
+    def _fitted(self, batch: pa.RecordBatch, step: MapStep, name: str) -> pa.RecordBatch:
+        if batch.schema.names != step.schema.names:
+            raise UserFunctionError(
+                f"map_batches function {name!r} returned columns {batch.schema.names}, "
+                f"expected {step.schema.names}; pass schema= with what it returns"
+            )
+        try:
+            return cast_batch(batch, step.schema)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserFunctionError(
+                f"map_batches function {name!r} returned types {batch.schema.types} "
+                f"that don't fit {step.schema.types}: {error}"
+            ) from error
+
+    def _limited(self, rows: _Batches) -> Iterator[pa.RecordBatch]:
+        left = self.stage.limit
+        for batch in rows:
+            if left is None:
+                yield batch
+                continue
+            yield batch.slice(0, left)
+            left -= batch.num_rows
+            if left <= 0:
+                return
+
+    # ---- outputs --------------------------------------------------------------------------------
+
+    def _output(self, rows: Iterator[pa.RecordBatch]) -> Done:
+        output = self.stage.output
+        done = Done(self.task.id, self.task.attempt, metrics=self.metrics)
+        match output:
+            case Write():
+                sink = open_sink(output.sink)
+                files = sink.write(
+                    self._counted(rows),
+                    self.stage.schema,
+                    run=self.task.run,
+                    stage=self.task.id.stage,
+                    number=self.task.id.number,
+                    attempt=self.task.attempt,
+                )
+                return replace(done, files=files)
+            case Hash():
+                split = lambda b: partition_batch(b, output.keys, output.partitions)  # noqa: E731
+                return replace(done, outputs=self._partitioned(rows, split, output.partitions))
+            case Range():
+                cuts = self.task.boundaries
+                if cuts is None:
+                    raise EngineError("bug: a range exchange without boundaries")
+                split = lambda b: range_batch(b, output.keys, cuts)  # noqa: E731
+                return replace(done, outputs=self._partitioned(rows, split, cuts.num_rows + 1))
+            case _:
+                sampler = Sampler(output.sample) if isinstance(output, Forward) and output.sample else None
+                block = self._put(compact(b) for b in self._counted(rows, sampler))
+                sample = sampler.sample() if sampler is not None else None
+                return replace(done, outputs=(block,), sample=sample)
+
+    def _counted(self, rows: _Batches, sampler: Sampler | None = None) -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            self.metrics.rows_out += batch.num_rows
+            if sampler is not None:
+                sampler.add(batch)
+            yield batch
+
+    def _put(self, batches: Iterable[pa.RecordBatch]) -> BlockRef | None:
+        ref = self.context.store.put(batches, self.stage.schema)
+        if not ref.rows:
+            self.context.store.delete(ref)
+            return None
+        self.metrics.bytes_out += ref.nbytes
+        return ref
+
+    def _partitioned(
+        self, rows: _Batches, split: Callable[[pa.RecordBatch], Iterable[tuple[int, pa.RecordBatch]]], n: int
+    ) -> tuple[BlockRef | None, ...]:
+        """Split batches into one block per partition."""
+        parts: list[list[pa.RecordBatch]] = [[] for _ in range(n)]
+        early: list[list[BlockRef]] = [[] for _ in range(n)]
+        held = 0
+        for batch in self._counted(rows):
+            owned = compact(batch)
+            held += owned.nbytes
+            for number, part in split(owned):
+                parts[number].append(part)
+            if held > self.context.memory // 4:
+                self._flush(parts, early)
+                held = 0
+        if any(early):
+            self._flush(parts, early)
+            return tuple(self._merged(refs) for refs in early)
+        return tuple(self._put(_joined(p, self.stage.schema)) if p else None for p in parts)
+
+    def _flush(self, parts: list[list[pa.RecordBatch]], early: list[list[BlockRef]]) -> None:
+        """Hand what is held to the store, which spills what doesn't fit in memory."""
+        for part, refs in zip(parts, early, strict=True):
+            if part:
+                refs.append(self.context.store.put(_joined(part, self.stage.schema), self.stage.schema))
+                part.clear()
+
+    def _merged(self, refs: list[BlockRef]) -> BlockRef | None:
+        if not refs:
+            return None
+        made = self._put(itertools.chain.from_iterable(self.context.store.get(r) for r in refs))
+        for ref in refs:
+            self.context.store.delete(ref)
+        return made
+
+    def _rejects(self) -> BlockRef | None:
+        if self.scan is None or self.task.shards is None:
+            return None
+        files, shards = self.task.shards.files, self.task.shards.shards
+        batches = [
+            rejects_batch(files[s.file].path, r.first, r.rejects)
+            for s, r in zip(shards, self.scan.reports, strict=False)
+            if r.rejects
+        ]
+        return self.context.store.put(batches, REJECTS) if batches else None
+
+
+def returned_batches(made: object) -> list[pa.RecordBatch]:
+    """What a user's function returned, as batches.
+
+    Raises:
+        TypeError: It is not a RecordBatch, a Table or an iterable of them.
+    """
+    if isinstance(made, pa.RecordBatch):
+        return [made]
+    if isinstance(made, pa.Table):
+        return made.to_batches()  # type: ignore[no-any-return]
+    if isinstance(made, Iterable) and not isinstance(made, str | bytes | dict):
+        return [b for item in made for b in returned_batches(item)]
+    raise TypeError(f"it returned {type(made).__name__}, expected a RecordBatch, a Table or an iterable of them")
+
+
+def _pieces(rows: _Batches, nbytes: int) -> Iterator[list[pa.RecordBatch]]:
+    """Neighbouring batches in pieces of about `nbytes`; one empty piece if there are none."""
+    piece: list[pa.RecordBatch] = []
+    size, any_rows = 0, False
+    for batch in rows:
+        piece.append(batch)
+        any_rows = True
+        size += _row_bytes(batch)
+        if size >= nbytes:
+            yield piece
+            piece, size = [], 0
+    if piece or not any_rows:
+        yield piece
+
+
+def _row_bytes(batch: pa.RecordBatch) -> int:
+    """Bytes that rows take by themselves: views count their 16 bytes, not the window behind them."""
+    total = 0
+    for column in batch.columns:
+        try:
+            total += column.type.bit_width * len(column) // 8
+        except ValueError:
+            total += column.nbytes if pa.types.is_nested(column.type) else 32 * len(column)
+    return total
+
+
+def _joined(parts: Sequence[pa.RecordBatch], schema: pa.Schema) -> list[pa.RecordBatch]:
+    """Many small batches as few large ones."""
+    if len(parts) == 1:
+        return list(parts)
+    return pa.Table.from_batches(parts).cast(schema).combine_chunks().to_batches()  # type: ignore[no-any-return]

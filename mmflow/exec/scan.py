@@ -1,0 +1,62 @@
+"""The shards of a task as one stream of batches, with their reports.
+
+A file's identity is checked when it is opened and again after its shard was read, so that rows of a
+file that changed in between are never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pyarrow as pa
+
+from mmflow.exec.compact import cast_batch
+from mmflow.exec.context import WorkerContext
+from mmflow.exec.stage import ScanInput
+from mmflow.exec.task import ShardTask
+from mmflow.formats import VIRTUAL_COLUMNS, ScanReport, ScanRequest
+from mmflow.mapping import MappedFile
+
+__all__ = ["ShardStream"]
+
+
+class ShardStream:
+    """Batches of all shards of a task, in order; `reports` fill up as shards end."""
+
+    def __init__(self, scan: ScanInput, shards: ShardTask, context: WorkerContext) -> None:
+        self._scan = scan
+        self._shards = shards
+        self._context = context
+        types = {f.name: f.type for f in scan.source.format.schema}
+        self._schema = pa.schema([(c, types.get(c, VIRTUAL_COLUMNS.get(c))) for c in scan.columns])
+        self.reports: list[ScanReport] = []
+        self.reasons: list[str] = []
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        request = ScanRequest(columns=self._scan.columns, prune=self._scan.prune)
+        request = replace(request, window_bytes=self._window_bytes(request.window_bytes))
+        for number, shard in enumerate(self._shards.shards):
+            entry = self._shards.files[shard.file]
+            wanted = replace(
+                request, start=self._shards.starts[number], lines_before=self._shards.lines_before[number]
+            )
+            with MappedFile.open(
+                entry.path, io=self._context.io, budget=self._context.memory, expected=entry.identity
+            ) as file:
+                if file.decision.reason not in self.reasons:
+                    self.reasons.append(file.decision.reason)
+                scan = self._scan.source.format.scan(file, shard, wanted)
+                for batch in scan:
+                    self._context.check()
+                    self.rows += batch.num_rows
+                    yield cast_batch(batch, self._schema)
+                file.check_unchanged()
+            self.reports.append(scan.report)
+            if scan.report.error is not None:
+                return
+
+    def _window_bytes(self, most: int) -> int:
+        """Pages read by pread are anonymous memory: a quarter of the task's share at most."""
+        return max(1 << 20, min(most, self._context.memory // 4))

@@ -1,0 +1,59 @@
+"""How large things are, as far as it can be known without reading data.
+
+Used to choose between plans that give the same rows; a wrong estimate costs time, never correctness.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+
+import pyarrow as pa
+
+from mmflow.exec.stage import Source
+from mmflow.plan.pipeline import Estimate
+
+__all__ = ["exchange_partitions", "scan_estimate", "width_of"]
+
+# Decoded bytes for a byte of file: text becomes 16-byte views and wide numbers, Parquet is compressed.
+_EXPANSION = {"parquet": 4.0, "csv": 1.5, "ndjson": 1.0}
+_PARTITION_BYTES = 64 << 20
+_MOST_PARTITIONS = 1024
+
+
+def width_of(data_type: pa.DataType) -> int:
+    """Bytes of one value; text and nested values are taken as 32."""
+    try:
+        return max(1, data_type.bit_width // 8)
+    except ValueError:
+        return 32
+
+
+@lru_cache(maxsize=256)
+def _total_bytes(files: tuple[str, ...]) -> int:
+    total = 0
+    for path in files:
+        try:
+            total += os.stat(path).st_size
+        except OSError:
+            continue  # the scan itself will say what is wrong with the file
+    return total
+
+
+def scan_estimate(source: Source, columns: Sequence[str]) -> Estimate:
+    """Upper bound of what a scan of these columns gives."""
+    schema = source.format.schema
+    whole = sum(width_of(t) for t in schema.types) or 1
+    read = sum(width_of(schema.field(c).type) if c in schema.names else 16 for c in columns)
+    share = min(1.0, read / whole)
+    compressed = 4.0 if source.files and source.files[0].endswith((".gz", ".zst", ".bz2", ".xz")) else 1.0
+    expansion = _EXPANSION.get(source.format.name, 1.0) * compressed
+    return Estimate(None, int(_total_bytes(source.files) * share * expansion))
+
+
+def exchange_partitions(nbytes: int, forced: int | None) -> int:
+    """Partitions of an exchange of about `nbytes`."""
+    if forced is not None:
+        return forced
+    return max(1, min(_MOST_PARTITIONS, -(-nbytes // _PARTITION_BYTES)))

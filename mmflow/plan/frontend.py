@@ -1,0 +1,239 @@
+"""DataFusion as the front end: sources as empty tables, SQL and expressions to logical plans.
+
+Owns the planning context and the leaves of plans. Knows nothing of stages or tasks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from datafusion import (
+    AggregateUDF,
+    DataFrame,
+    LogicalPlan,
+    ScalarUDF,
+    SessionConfig,
+    SessionContext,
+    SQLOptions,
+)
+from datafusion.substrait import Producer
+
+from mmflow.errors import MmflowError, PlanError
+from mmflow.exec.stage import Functions, Source
+from mmflow.formats import VIRTUAL_COLUMNS
+
+__all__ = ["Catalog", "Leaf", "MapLeaf", "SourceLeaf", "SqlLeaf", "TableLeaf", "lost_in_substrait", "planning"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLeaf:
+    """Files that are read in shards."""
+
+    source: Source
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the source, then virtual ones where the format has them."""
+        fields = list(self.source.format.schema)
+        if self.source.format.record_oriented:
+            own = set(self.source.format.schema.names)
+            fields += [pa.field(n, t) for n, t in VIRTUAL_COLUMNS.items() if n not in own]
+        return pa.schema(fields)
+
+
+@dataclass(frozen=True, slots=True)
+class TableLeaf:
+    """Rows in the driver's memory."""
+
+    table: pa.Table
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.table.schema
+
+
+@dataclass(frozen=True, slots=True)
+class MapLeaf:
+    """A Python function over the batches of another plan."""
+
+    child: DataFrame
+    function: Callable[[pa.RecordBatch], Any]
+    schema: pa.Schema
+    batch_rows: int | None = None
+    processes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SqlLeaf:
+    """SQL that Substrait can't carry, and why: run whole, in one task."""
+
+    query: str
+    tables: tuple[tuple[str, DataFrame], ...]
+    schema: pa.Schema
+    reason: str
+
+
+_QUERIES_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
+_MISSING_TABLE = re.compile(r"table 'datafusion\.public\.(.+)' not found", re.DOTALL)
+
+Leaf = SourceLeaf | TableLeaf | MapLeaf | SqlLeaf
+
+
+@contextmanager
+def planning(what: str) -> Iterator[None]:
+    """Turn DataFusion's errors at planning into PlanError.
+
+    Raises:
+        PlanError: With DataFusion's own words, less its prefixes.
+    """
+    try:
+        yield
+    except MmflowError:
+        raise
+    except Exception as error:  # datafusion raises bare Exception for every kind of mistake
+        text = str(error)
+        for prefix in ("DataFusion error: ", "Error during planning: ", "SQL error: ", "External error: "):
+            text = text.removeprefix(prefix)
+        raise PlanError(f"{what}: {text.strip()}") from error
+
+
+class Catalog:
+    """The planning context of a session: leaves by table name, and Python UDFs.
+
+    Leaves live as long as the catalog. Tables given to `sql` by name are registered for that
+    one call.
+    """
+
+    def __init__(self) -> None:
+        config = SessionConfig().with_target_partitions(1).with_information_schema(enabled=False)
+        # One partition and no repartitioning: mmflow itself splits the work.
+        self.context = SessionContext(config)
+        self.leaves: dict[str, Leaf] = {}
+        self._scalar: dict[str, ScalarUDF] = {}
+        self._aggregate: dict[str, AggregateUDF] = {}
+        self._numbers = itertools.count()
+
+    @property
+    def functions(self) -> Functions:
+        """The UDFs that were registered."""
+        return Functions(tuple(self._scalar.values()), tuple(self._aggregate.values()))
+
+    def add(self, leaf: Leaf) -> DataFrame:
+        """Register a leaf under a name of its own.
+
+        Raises:
+            PlanError: A column has a type that plans can't carry.
+        """
+        name = f"leaf{next(self._numbers)}"
+        with planning("can't plan over these columns"):
+            self._register_empty(name, leaf.schema)
+            self.leaves[name] = leaf
+            return self.context.table(name)
+
+    def _register_empty(self, name: str, schema: pa.Schema) -> None:
+        nullable = pa.schema([pa.field(f.name, f.type) for f in schema])
+        arrays = [pa.nulls(0, f.type) for f in nullable]
+        empty = pa.RecordBatch.from_arrays(arrays, schema=nullable)
+        self.context.register_record_batches(name, [[empty]])
+
+    def register_udf(self, function: ScalarUDF) -> None:
+        """Make a scalar UDF known to SQL and to workers."""
+        self.context.register_udf(function)
+        self._scalar[function.name] = function
+
+    def register_udaf(self, function: AggregateUDF) -> None:
+        """Make an aggregate UDF known to SQL and to workers."""
+        self.context.register_udaf(function)
+        self._aggregate[function.name] = function
+
+    def register_functions(self, context: SessionContext) -> None:
+        """Register the same UDFs in another context."""
+        for scalar in self._scalar.values():
+            context.register_udf(scalar)
+        for aggregate in self._aggregate.values():
+            context.register_udaf(aggregate)
+
+    def sql(
+        self,
+        query: str,
+        tables: Mapping[str, DataFrame],
+        resolve: Callable[[str], DataFrame | None] = lambda _: None,
+    ) -> DataFrame:
+        """Plan a SELECT over named tables.
+
+        Args:
+            query: One SELECT.
+            tables: Frames by the name that the query calls them.
+            resolve: Asked for each table that is neither: FROM 'path'. None: there is no such table.
+
+        Raises:
+            PlanError: The query is wrong, or is not a query (DDL and DML are refused).
+        """
+        known = dict(tables)
+        registered: set[str] = set()
+        try:
+            while True:
+                for name in known.keys() - registered:
+                    with planning(f"table {name!r}"):
+                        self.context.register_view(_quoted(name), known[name])
+                    registered.add(name)
+                try:
+                    with planning("SQL"):
+                        frame = self.context.sql_with_options(query, _QUERIES_ONLY)
+                        optimized = frame.optimized_logical_plan()
+                        schema = frame.schema()
+                    break
+                except PlanError as error:
+                    missing = _MISSING_TABLE.search(error.message)
+                    found = None if missing is None or missing[1] in known else resolve(missing[1])
+                    if missing is None or found is None:
+                        raise
+                    known[missing[1]] = found
+            reason = self._unencodable(optimized) or lost_in_substrait(optimized)
+            if reason is None:
+                return frame
+            return self.add(SqlLeaf(query, tuple(known.items()), schema, reason))
+        finally:
+            for name in registered:
+                self.context.deregister_table(_quoted(name))
+
+    def _unencodable(self, plan: LogicalPlan) -> str | None:
+        try:
+            Producer.to_substrait_plan(plan, self.context)
+        except Exception as error:  # datafusion raises bare Exception
+            if "Unsupported plan type" in str(error) or "NotImplemented" in str(error):
+                return "Substrait can't carry this query"
+            raise PlanError(f"SQL: {error}") from error
+        return None
+
+
+# What DataFusion 55 encodes in Substrait without an error, but wrongly (measured: other rows came back).
+_LOST = (
+    (r"WindowAggr: .*IGNORE NULLS", "IGNORE NULLS of a window function"),
+    (r"WindowAggr: .*\bFILTER \(WHERE", "FILTER of a window function"),
+    (r"WindowAggr: .*\(DISTINCT ", "DISTINCT in a window function"),
+    (
+        r"WindowAggr: .*RANGE BETWEEN (?!(UNBOUNDED PRECEDING|CURRENT ROW) AND (CURRENT ROW|UNBOUNDED FOLLOWING))",
+        "a RANGE frame with offsets",
+    ),
+    (r"""Some\("(?!UTC"|\+00:00")""", "a time zone other than UTC in an expression"),
+)
+
+
+def lost_in_substrait(plan: LogicalPlan) -> str | None:
+    """What of an optimized plan its Substrait form would silently drop; None: nothing known."""
+    text = str(plan.display_indent())
+    for pattern, what in _LOST:
+        if re.search(pattern, text):
+            return f"Substrait drops {what}"
+    return None
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,144 @@
+"""What the planner holds while it walks a plan: stages still open at the top.
+
+A pipeline is one or more branches (more than one after UNION ALL), each of which will become a stage
+once an exchange closes it. Row-wise operators extend the open relation of every branch; exchanges close
+the branches into stages and open a new one over their outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+from substrait.algebra_pb2 import Rel
+
+from mmflow.exec.stage import (
+    ExchangeInput,
+    FragmentStep,
+    Input,
+    Output,
+    ScanInput,
+    Stage,
+    Step,
+)
+from mmflow.plan.rels import Rels
+
+__all__ = ["Branch", "Builder", "Estimate", "Pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Upper bounds where known: rows (None: unknown) and bytes of a pipeline's output."""
+
+    rows: int | None
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """An open stage.
+
+    Attributes:
+        inputs: Of the stage.
+        tables: Names and schemas under which the open relation reads its inputs.
+        steps: Closed steps that run before the open relation.
+        rel: The open relation.
+        trivial: The open relation is a bare read: needs no fragment.
+        streaming: The open relation may run on pieces of its first input (see `FragmentStep`).
+        title: Operators so far, for explain.
+    """
+
+    inputs: tuple[Input, ...]
+    tables: tuple[tuple[str, pa.Schema], ...]
+    rel: Rel
+    steps: tuple[Step, ...] = ()
+    trivial: bool = True
+    streaming: bool = True
+    title: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def single(self) -> bool:
+        """Will its stage have one task whatever the data?"""
+        return all(isinstance(i, ExchangeInput) and i.mode == "all" for i in self.inputs) or not any(
+            isinstance(i, ScanInput | ExchangeInput) for i in self.inputs
+        )
+
+    def extend(self, rel: Rel, title: str, *, streaming: bool = True) -> Branch:
+        """The branch with one more operator on top."""
+        return replace(
+            self,
+            rel=rel,
+            trivial=False,
+            streaming=self.streaming and streaming,
+            title=(*self.title, title) if title else self.title,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Branches with one schema. `ordered`: output order means something and must be kept."""
+
+    branches: tuple[Branch, ...]
+    schema: pa.Schema
+    estimate: Estimate
+
+    @property
+    def single(self) -> bool:
+        return len(self.branches) == 1 and self.branches[0].single
+
+    @property
+    def width(self) -> int:
+        return len(self.schema)
+
+
+class Builder:
+    """Closes branches into stages, and opens branches over them."""
+
+    def __init__(self, rels: Rels) -> None:
+        self.rels = rels
+        self.stages: list[Stage] = []
+
+    def steps(self, branch: Branch, schema: pa.Schema) -> tuple[Step, ...]:
+        """The branch's steps, its open relation closed as the last."""
+        if branch.trivial:
+            return branch.steps
+        plan = self.rels.plan(branch.rel)
+        return (*branch.steps, FragmentStep(plan, branch.tables, schema, branch.streaming))
+
+    def close(
+        self, pipeline: Pipeline, output: Output, *, limit: int | None = None, title: str = ""
+    ) -> tuple[int, ...]:
+        """Make a stage of each branch.
+
+        Returns:
+            Their numbers.
+        """
+        made = []
+        for branch in pipeline.branches:
+            stage = Stage(
+                id=len(self.stages),
+                inputs=branch.inputs,
+                steps=self.steps(branch, pipeline.schema),
+                output=output,
+                schema=pipeline.schema,
+                limit=limit,
+                title=", ".join((*branch.title, title) if title else branch.title),
+                notes=branch.notes,
+            )
+            self.stages.append(stage)
+            made.append(stage.id)
+        return tuple(made)
+
+    def read(
+        self, stages: tuple[int, ...], mode: str, schema: pa.Schema
+    ) -> tuple[ExchangeInput, tuple[str, pa.Schema], Rel]:
+        """An input over stages, its table, and a relation that reads it."""
+        name = self.rels.name()
+        rel, stored = self.rels.table(name, schema.types)
+        return ExchangeInput(name, stages, mode), (name, stored), rel  # type: ignore[arg-type]
+
+    def reopen(self, stages: tuple[int, ...], mode: str, like: Pipeline) -> Pipeline:
+        """A pipeline that goes on from stages whose output has the layout of `like`."""
+        source, table, rel = self.read(stages, mode, like.schema)
+        return Pipeline((Branch((source,), (table,), rel),), like.schema, like.estimate)

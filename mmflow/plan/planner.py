@@ -1,0 +1,681 @@
+"""From a DataFusion plan to stages.
+
+The optimized logical plan, as Substrait, is walked from its root: row-wise operators stay in the
+stage of their input, exchanges cut. Whatever has no split of its own gathers its inputs into one task: always
+correct, and `explain` says gather. See `exec/stage.py` for a worked example of what comes out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from datafusion import DataFrame
+from datafusion.substrait import Producer
+from substrait.algebra_pb2 import Expression, JoinRel, Rel, SortField
+from substrait.plan_pb2 import Plan as SubstraitPlan
+
+from mmflow.config import Settings
+from mmflow.errors import PlanError
+from mmflow.exec.stage import (
+    Broadcast,
+    Forward,
+    FragmentStep,
+    Hash,
+    MapStep,
+    Plan,
+    Range,
+    Result,
+    ScanInput,
+    SortKey,
+    TableInput,
+    Write,
+)
+from mmflow.formats.schema import public_schema
+from mmflow.plan.aggregates import keys_of, split
+from mmflow.plan.estimates import exchange_partitions, scan_estimate, width_of
+from mmflow.plan.frontend import Catalog, MapLeaf, SourceLeaf, SqlLeaf, TableLeaf, lost_in_substrait, planning
+from mmflow.plan.joins import broadcastable, equalities, join_title
+from mmflow.plan.nullaware import null_aware_joins, with_null_rule
+from mmflow.plan.pipeline import Branch, Builder, Estimate, Pipeline
+from mmflow.plan.pruning import comparisons
+from mmflow.plan.rels import (
+    Rels,
+    field,
+    field_index,
+    has_window,
+    inputs_of,
+    int_literal,
+    kind,
+    messages,
+    read_of,
+    subqueries,
+    table_name,
+    with_inputs,
+)
+
+__all__ = ["make_plan"]
+
+_RANGE_BYTES = 64 << 20
+_MOST_RANGES = 1024
+_DIRECTIONS = {1: (False, True), 2: (False, False), 3: (True, True), 4: (True, False)}
+
+
+def make_plan(frame: DataFrame, catalog: Catalog, *, settings: Settings, output: Result | Write) -> Plan:
+    """Split a query into stages.
+
+    Args:
+        frame: What to compute, over leaves of `catalog`.
+        catalog: Where the frame was made.
+        settings: `partitions` and `broadcast` matter here.
+        output: What to do with the rows.
+
+    Raises:
+        PlanError: The query holds something that can't be planned.
+    """
+    planner = _Planner(catalog, settings)
+    pipeline = planner.frame(frame)
+    builder = planner.builder
+    one_file = isinstance(output, Write) and not output.sink.is_folder
+    if len(pipeline.branches) > 1 or (one_file and not pipeline.single):
+        gathers = one_file and not pipeline.single
+        stages = builder.close(pipeline, Broadcast() if gathers else Forward())
+        pipeline = builder.reopen(stages, "all" if gathers else "forward", pipeline)
+    builder.close(pipeline, output, title="write" if isinstance(output, Write) else "result")
+    return Plan(tuple(builder.stages), catalog.functions)
+
+
+class _Planner:
+    """Walks one query's relations. Each method gives a pipeline of the relation's own layout."""
+
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+        self.catalog = catalog
+        self.settings = settings
+        # Pipelines that rewritten relations read from, by made-up table name.
+        self.planned: dict[str, Pipeline] = {}
+
+    def frame(self, frame: DataFrame) -> Pipeline:
+        """Plan a frame; the plans of leaves inside it (map_batches) share stages and names."""
+        with planning("query"):
+            logical = frame.optimized_logical_plan()
+            reason = lost_in_substrait(logical)
+            if reason is not None:
+                raise PlanError(f"{reason}: write this part as SQL, which then runs in one task")
+            encoded = Producer.to_substrait_plan(logical, self.catalog.context).encode()
+        query = SubstraitPlan()
+        query.ParseFromString(encoded)
+        rels = Rels(query, self.catalog.register_functions)
+        if hasattr(self, "builder"):
+            # Names of tables go on counting over the whole plan.
+            rels.continue_from(self.builder.rels)
+            outer = self.builder.rels, self.null_aware
+            self.builder.rels = rels
+        else:
+            outer = None
+            self.builder = Builder(rels)
+        self.null_aware = null_aware_joins(logical)
+        relation = query.relations[0]
+        root = relation.root.input if relation.HasField("root") else relation.rel
+        pipeline = self.build(root)
+        # Substrait forgets time zones of literals and casts; the frame knows what was meant.
+        schema = pa.schema([pa.field(f.name, f.type) for f in frame.schema()])
+        if schema.types != pipeline.schema.types:
+            branches = tuple(replace(b, trivial=False) for b in pipeline.branches)
+            pipeline = replace(pipeline, branches=branches)
+        pipeline = replace(pipeline, schema=schema)
+        if outer is not None:
+            # An open relation only makes sense among the functions of its own query: close it.
+            pipeline = self._sealed(pipeline)
+            outer[0].continue_from(rels)
+            self.builder.rels, self.null_aware = outer
+        return pipeline
+
+    @property
+    def rels(self) -> Rels:
+        return self.builder.rels
+
+    def build(self, rel: Rel) -> Pipeline:
+        """Plan a relation."""
+        if subqueries(rel):
+            return self._with_scalars(rel)
+        method = getattr(self, f"_{kind(rel)}", None)
+        if method is None:
+            raise PlanError(f"mmflow can't split a plan with a {kind(rel)!r} relation")
+        made: Pipeline = method(rel)
+        return made
+
+    # ---- leaves ---------------------------------------------------------------------------
+
+    def _read(self, rel: Rel) -> Pipeline:
+        name = table_name(rel)
+        if name in self.planned:
+            return self.planned.pop(name)
+        if name is None:
+            schema = self.rels.schema(rel)
+            rows = len(rel.read.virtual_table.expressions)
+            nbytes = rows * sum(width_of(t) for t in schema.types)
+            branch = Branch((), (), rel, trivial=False, streaming=False, title=("values",))
+            return Pipeline((branch,), schema, Estimate(rows, nbytes))
+        leaf = self.catalog.leaves[name]
+        if rel.read.HasField("filter"):
+            raise PlanError("a filter was pushed into a table scan; mmflow plans filters itself")
+        schema = leaf.schema
+        wanted = list(range(len(schema)))
+        if rel.read.HasField("projection"):
+            wanted = [item.field for item in rel.read.projection.select.struct_items]
+        match leaf:
+            case SourceLeaf():
+                made = self._scan(leaf, [schema.names[i] for i in wanted])
+            case TableLeaf():
+                made = self._table(leaf.table.select(wanted))
+            case MapLeaf():
+                made = self._select(self._map(leaf), wanted)
+            case SqlLeaf():
+                made = self._select(self._sql(leaf), wanted)
+        if rel.read.common.HasField("emit"):
+            made = self._select(made, list(rel.read.common.emit.output_mapping))
+        return made
+
+    def _scan(self, leaf: SourceLeaf, columns: list[str]) -> Pipeline:
+        types = [leaf.schema.field(c).type for c in columns]
+        name = self.rels.name()
+        rel, stored = self.rels.table(name, types)
+        scan = ScanInput(name, leaf.source, tuple(columns))
+        branch = Branch((scan,), ((name, stored),), rel, title=(f"scan {leaf.source.label}",))
+        schema = pa.schema([pa.field(c, t) for c, t in zip(columns, types, strict=True)])
+        return Pipeline((branch,), schema, scan_estimate(leaf.source, columns))
+
+    def _table(self, table: pa.Table) -> Pipeline:
+        name = self.rels.name()
+        rel, stored = self.rels.table(name, table.schema.types)
+        branch = Branch((TableInput(name, table),), ((name, stored),), rel, title=("table",))
+        return Pipeline((branch,), table.schema, Estimate(table.num_rows, table.nbytes))
+
+    def _map(self, leaf: MapLeaf) -> Pipeline:
+        child = self.frame(leaf.child)
+        step = MapStep(leaf.function, public_schema(child.schema), leaf.schema, leaf.batch_rows, leaf.processes)
+        label = getattr(leaf.function, "__name__", "function")
+        return self._after(child, (step,), leaf.schema, f"map {label}")
+
+    def _after(self, pipeline: Pipeline, steps: tuple[Any, ...], schema: pa.Schema, title: str) -> Pipeline:
+        """Close the open relation of each branch as steps, run `steps`, and open a read over their output."""
+        branches = []
+        for branch in pipeline.branches:
+            name = self.rels.name()
+            rel, stored = self.rels.table(name, schema.types)
+            closed = (*self.builder.steps(branch, pipeline.schema), *steps)
+            branches.append(
+                replace(
+                    branch,
+                    steps=closed,
+                    tables=((name, stored),),
+                    rel=rel,
+                    trivial=True,
+                    title=(*branch.title, title) if title else branch.title,
+                )
+            )
+        return Pipeline(tuple(branches), schema, pipeline.estimate)
+
+    def _sealed(self, pipeline: Pipeline) -> Pipeline:
+        return self._after(pipeline, (), pipeline.schema, "")
+
+    def _sql(self, leaf: SqlLeaf) -> Pipeline:
+        """Gather every table that the query names, and run it as SQL in one task."""
+        inputs, tables = [], []
+        for name, frame in leaf.tables:
+            child = self.frame(frame)
+            stages = self.builder.close(child, Broadcast())
+            source, (_, stored), _ = self.builder.read(stages, "all", child.schema)
+            inputs.append(replace(source, name=name))
+            tables.append((name, pa.schema([f.with_nullable(True) for f in child.schema])))
+            del stored
+        step = FragmentStep(leaf.query, tuple(tables), leaf.schema, streaming=False)
+        name = self.rels.name()
+        rel, stored = self.rels.table(name, leaf.schema.types)
+        branch = Branch(
+            tuple(inputs),
+            ((name, stored),),
+            rel,
+            (step,),
+            title=("gather, SQL",),
+            notes=(f"gather: {leaf.reason}",),
+        )
+        return Pipeline((branch,), leaf.schema, Estimate(None, 1 << 30))
+
+    # ---- scalar subqueries ------------------------------------------------------------------
+
+    def _with_scalars(self, rel: Rel) -> Pipeline:
+        """Compute uncorrelated scalar subqueries first; each is one row, broadcast as a further column."""
+        if len(inputs_of(rel)) != 1:
+            raise PlanError("a subquery in a join's condition: write it as a join, or compute it first")
+        # The logical plan lists subqueries before inputs: `null_aware` is taken in that order.
+        scalars = [self._scalar(e) for e in subqueries(rel)]
+        child = self.build(inputs_of(rel)[0])
+        wide = child
+        always = Expression()
+        always.literal.boolean = True
+        for scalar in scalars:
+            branches, reads = self._broadcast_into(wide, scalar)
+            joined = []
+            for branch, read in zip(branches, reads, strict=True):
+                join = Rel()
+                join.join.left.CopyFrom(branch.rel)
+                join.join.right.CopyFrom(read)
+                join.join.type = JoinRel.JOIN_TYPE_LEFT
+                join.join.expression.CopyFrom(always)
+                joined.append(branch.extend(join, "with scalar subquery"))
+            wide = Pipeline(tuple(joined), self.rels.schema(joined[0].rel), wide.estimate)
+        name = self.rels.name()
+        self.planned[name] = wide
+        made = with_inputs(rel, read_of(name))
+        for index, expression in enumerate(subqueries(made)):
+            expression.CopyFrom(field(child.width + index))
+        if kind(made) == "project":
+            emit = made.project.common.emit.output_mapping
+            moved = [i if i < child.width else i + len(scalars) for i in emit]
+            del emit[:]
+            emit.extend(moved)
+        done = self.build(made)
+        if kind(made) in ("filter", "sort", "fetch"):
+            done = self._select(done, list(range(child.width)))
+        return done
+
+    def _scalar(self, expression: Expression) -> Pipeline:
+        """A pipeline of exactly one row and column: the subquery's value, null where it has no row."""
+        subquery = expression.subquery
+        if subquery.WhichOneof("subquery_type") != "scalar":
+            raise PlanError("a subquery that DataFusion could not turn into a join: write it as a join")
+        rel = subquery.scalar.input
+        if any(isinstance(m, Expression.FieldReference) and m.HasField("outer_reference") for m in messages(rel)):
+            raise PlanError("a correlated subquery that DataFusion could not turn into a join: write it as a join")
+        made = self._gathered(self.build(rel), "scalar subquery")
+        if _one_row(rel):
+            return made
+        return self._checked_scalar(made)
+
+    def _checked_scalar(self, pipeline: Pipeline) -> Pipeline:
+        """One row from a subquery that may have none or, wrongly, several."""
+        branch = pipeline.branches[0]
+        shell = Rel()
+        shell.aggregate.groupings.add()
+        for name, argument in (("first_value", field(0)), ("count", int_literal(1))):
+            function = shell.aggregate.measures.add().measure
+            function.function_reference = self.rels.anchors[name]
+            function.invocation = function.AGGREGATION_INVOCATION_ALL
+            function.arguments.add().value.CopyFrom(argument)
+        rel = with_inputs(shell, branch.rel)
+        counted = pa.schema([("value", pipeline.schema.types[0]), ("rows", pa.int64())])
+        made = Pipeline((branch.extend(rel, "at most one row", streaming=False),), counted, Estimate(1, 64))
+        step = MapStep(at_most_one_row, public_schema(counted), counted)
+        return self._select(self._after(made, (step,), counted, ""), [0])
+
+    # ---- row-wise -------------------------------------------------------------------------
+
+    def _select(self, pipeline: Pipeline, columns: list[int]) -> Pipeline:
+        if columns == list(range(pipeline.width)):
+            return pipeline
+        schema = pa.schema([pipeline.schema.field(i) for i in columns])
+        branches = tuple(
+            b.extend(self.rels.project(b.rel, [field(i) for i in columns], width=pipeline.width), "")
+            for b in pipeline.branches
+        )
+        return Pipeline(branches, schema, pipeline.estimate)
+
+    def _rowwise(self, rel: Rel, child: Pipeline, title: str, estimate: Estimate | None = None) -> Pipeline:
+        branches = tuple(b.extend(with_inputs(rel, b.rel), title) for b in child.branches)
+        return Pipeline(branches, self.rels.schema(branches[0].rel), estimate or child.estimate)
+
+    def _filter(self, rel: Rel) -> Pipeline:
+        child = self.build(rel.filter.input)
+        found = comparisons(rel.filter.condition, child.schema, self.rels.anchors)
+        if found:
+            child = replace(child, branches=tuple(_pruned(b, found) for b in child.branches))
+        return self._rowwise(rel, child, "filter")
+
+    def _project(self, rel: Rel) -> Pipeline:
+        if has_window(rel):
+            return self._window_project(rel)
+        child = self.build(rel.project.input)
+        made = self._rowwise(rel, child, "project" if _computes(rel) else "")
+        share = max(1, sum(map(width_of, made.schema.types))) / max(1, sum(map(width_of, child.schema.types)))
+        return replace(
+            made, estimate=Estimate(child.estimate.rows, int(child.estimate.nbytes * min(1.0, share)))
+        )
+
+    def _window_project(self, rel: Rel) -> Pipeline:
+        child = self.build(rel.project.input)
+        if not child.single:
+            functions = [
+                e.window_function for e in rel.project.expressions for e in _windows(e)
+            ]
+            partitions = [{p.SerializeToString() for p in f.partitions} for f in functions]
+            common = set.intersection(*partitions)
+            keys = [p for p in functions[0].partitions if p.SerializeToString() in common]
+            child = self._by_key(child, keys, "window") if keys else self._gathered(child, "window")
+        branch = child.branches[0]
+        made = branch.extend(with_inputs(rel, branch.rel), "window", streaming=False)
+        return Pipeline((made,), self.rels.schema(made.rel), child.estimate)
+
+    # ---- exchanges ------------------------------------------------------------------------
+
+    def _gathered(self, pipeline: Pipeline, why: str) -> Pipeline:
+        if pipeline.single:
+            return pipeline
+        stages = self.builder.close(pipeline, Broadcast(), title=f"gather for {why}")
+        return self.builder.reopen(stages, "all", pipeline)
+
+    def _with_columns(self, pipeline: Pipeline, keys: list[Expression]) -> tuple[Pipeline, tuple[int, ...]]:
+        """The pipeline with a column for each key: its own where the key is a plain one, else appended."""
+        indexes: list[int] = []
+        extra: list[Expression] = []
+        for key in keys:
+            plain = field_index(key)
+            if plain is None:
+                plain = pipeline.width + len(extra)
+                extra.append(key)
+            indexes.append(plain)
+        if extra:
+            branches = tuple(
+                b.extend(self.rels.project(b.rel, extra, width=pipeline.width, keep=True), "")
+                for b in pipeline.branches
+            )
+            pipeline = Pipeline(branches, self.rels.schema(branches[0].rel), pipeline.estimate)
+        return pipeline, tuple(indexes)
+
+    def _partitions(self, nbytes: int) -> int:
+        return exchange_partitions(nbytes, self.settings.partitions)
+
+    def _by_key(self, pipeline: Pipeline, keys: list[Expression], why: str) -> Pipeline:
+        """Rows with equal keys in one task; the layout stays."""
+        width = pipeline.width
+        wide, indexes = self._with_columns(pipeline, keys)
+        output = Hash(indexes, self._partitions(wide.estimate.nbytes))
+        stages = self.builder.close(wide, output, title=f"exchange by key for {why}")
+        return self._select(self.builder.reopen(stages, "partition", wide), list(range(width)))
+
+    def _aggregate(self, rel: Rel) -> Pipeline:
+        child = self.build(rel.aggregate.input)
+        keys = keys_of(rel.aggregate)
+        title = "aggregate" if len(rel.aggregate.measures) else "distinct"
+        whole = with_inputs(rel, child.branches[0].rel)
+        schema = self.rels.schema(whole)
+        estimate = child.estimate if keys else Estimate(1, 1024)
+        if not child.single:
+            divided = split(rel, child.branches[0].rel, self.rels, schema)
+            if divided is not None:
+                return self._merged(rel, child, schema, estimate, title)
+            reason = "aggregate that can't be merged"
+            child = self._by_key(child, keys, reason) if keys else self._gathered(child, reason)
+        branch = child.branches[0]
+        made = branch.extend(with_inputs(rel, branch.rel), title, streaming=False)
+        return Pipeline((made,), schema, estimate)
+
+    def _merged(
+        self, rel: Rel, child: Pipeline, schema: pa.Schema, estimate: Estimate, title: str
+    ) -> Pipeline:
+        """Partial aggregation where the rows are, exchange by key, final aggregation."""
+        divided = [split(rel, b.rel, self.rels, schema) for b in child.branches]
+        parts = [d for d in divided if d is not None]
+        partial = Pipeline(
+            tuple(
+                b.extend(d.partial, f"partial {title}")
+                for b, d in zip(child.branches, parts, strict=True)
+            ),
+            parts[0].partial_schema,
+            estimate,
+        )
+        keys = parts[0].keys
+        mode = "partition" if keys else "all"
+        # What a partial aggregation leaves is unknown before it runs; mostly far less than its input.
+        output = Hash(tuple(range(keys)), self._partitions(estimate.nbytes // 10)) if keys else Broadcast()
+        stages = self.builder.close(partial, output)
+        source, _, _ = self.builder.read(stages, mode, partial.schema)
+        name, stored = parts[0].table
+        branch = Branch(
+            (replace(source, name=name),),
+            ((name, stored),),
+            parts[0].final,
+            trivial=False,
+            streaming=False,
+            title=(f"final {title}",),
+        )
+        return Pipeline((branch,), schema, estimate)
+
+    def _cross(self, rel: Rel) -> Pipeline:
+        return self._join(rel)
+
+    def _join(self, rel: Rel) -> Pipeline:
+        null_aware = self.null_aware.take()
+        left_rel, right_rel = inputs_of(rel)
+        left = self.build(left_rel)
+        mark = self.null_aware.position
+        right = self.build(right_rel)
+        if null_aware:
+            end = self.null_aware.position
+            made = with_null_rule(
+                rel,
+                left,
+                self._joined(rel, left, right),
+                self.rels,
+                lambda stats: self._again(stats, mark, end),
+                self._broadcast_into,
+            )
+            return made
+        return self._joined(rel, left, right)
+
+    def _again(self, rel: Rel, mark: int, end: int) -> Pipeline:
+        """Plan a relation that holds joins which were planned already."""
+        self.null_aware.position = mark
+        made = self.build(rel)
+        self.null_aware.position = end
+        return made
+
+    def _joined(self, rel: Rel, left: Pipeline, right: Pipeline) -> Pipeline:
+        title = join_title(rel)
+        names = {anchor: name for name, anchor in self.rels.anchors.items()}
+        keys = equalities(rel, left.width, names)
+        may_left, may_right = broadcastable(rel)
+        nbytes = max(left.estimate.nbytes, right.estimate.nbytes)
+        limit = self.settings.broadcast
+        small_left = may_left and (left.single or left.estimate.nbytes <= limit)
+        small_right = may_right and (right.single or right.estimate.nbytes <= limit)
+        if small_left and small_right:
+            small_left = left.estimate.nbytes < right.estimate.nbytes
+            small_right = not small_left
+        if not keys.left and not (small_left or small_right):
+            # No equality: the smaller side must go everywhere, whatever its size.
+            small_right = may_right and (not may_left or right.estimate.nbytes <= left.estimate.nbytes)
+            small_left = may_left and not small_right
+        if small_right or small_left:
+            big, small = (left, right) if small_right else (right, left)
+            return self._broadcast_join(rel, big, small, small_right, f"broadcast {title}", nbytes)
+        if keys.left and not (left.single and right.single):
+            wide_left, left_keys = self._with_columns(left, list(keys.left))
+            wide_right, right_keys = self._with_columns(right, list(keys.right))
+            if _same_hash(wide_left.schema, left_keys, wide_right.schema, right_keys):
+                partitions = self._partitions(left.estimate.nbytes + right.estimate.nbytes)
+                output = Hash(left_keys, partitions), Hash(right_keys, partitions)
+                sides = [
+                    (p, self.builder.close(p, o, title=f"exchange by key for {title}"), "partition")
+                    for p, o in zip((wide_left, wide_right), output, strict=True)
+                ]
+                return self._zip_join(rel, sides, (left.width, right.width), title, nbytes)
+        sides = [
+            (p, self.builder.close(p, Broadcast(), title=f"gather for {title}"), "all") for p in (left, right)
+        ]
+        return self._zip_join(rel, sides, (left.width, right.width), title, nbytes)
+
+    def _zip_join(
+        self,
+        rel: Rel,
+        sides: list[tuple[Pipeline, tuple[int, ...], str]],
+        widths: tuple[int, int],
+        title: str,
+        nbytes: int,
+    ) -> Pipeline:
+        """A join in tasks that read both sides from exchanges."""
+        opened = [
+            self._select(self.builder.reopen(stages, mode, p), list(range(width))).branches[0]
+            for (p, stages, mode), width in zip(sides, widths, strict=True)
+        ]
+        joined = with_inputs(rel, opened[0].rel, opened[1].rel)
+        branch = Branch(
+            (*opened[0].inputs, *opened[1].inputs),
+            (*opened[0].tables, *opened[1].tables),
+            joined,
+            trivial=False,
+            streaming=False,
+            title=(title,),
+        )
+        return Pipeline((branch,), self.rels.schema(joined), Estimate(None, nbytes))
+
+    def _broadcast_into(self, big: Pipeline, small: Pipeline) -> tuple[list[Branch], list[Rel]]:
+        """Close `small` as a broadcast, and give each branch of `big` an input that reads it."""
+        stages = self.builder.close(small, Broadcast(), title="broadcast")
+        branches, reads = [], []
+        for branch in big.branches:
+            source, table, read = self.builder.read(stages, "all", small.schema)
+            branches.append(
+                replace(
+                    branch,
+                    inputs=(*branch.inputs, source),
+                    tables=(*branch.tables, table),
+                    streaming=branch.streaming and bool(branch.inputs),
+                )
+            )
+            reads.append(read)
+        return branches, reads
+
+    def _broadcast_join(
+        self, rel: Rel, big: Pipeline, small: Pipeline, right: bool, title: str, nbytes: int
+    ) -> Pipeline:
+        branches, reads = self._broadcast_into(big, small)
+        made = [
+            b.extend(with_inputs(rel, b.rel, r) if right else with_inputs(rel, r, b.rel), title)
+            for b, r in zip(branches, reads, strict=True)
+        ]
+        return Pipeline(tuple(made), self.rels.schema(made[0].rel), Estimate(None, nbytes))
+
+    def _set(self, rel: Rel) -> Pipeline:
+        if rel.set.op != rel.set.SET_OP_UNION_ALL:
+            raise PlanError(f"set operation {rel.set.op} is not planned by DataFusion as expected")
+        parts = [self.build(r) for r in inputs_of(rel)]
+        schema = parts[0].schema
+        branches: list[Branch] = []
+        for part in parts:
+            if part.schema.types != schema.types:
+                raise PlanError(f"UNION of different types: {schema.types} and {part.schema.types}")
+            branches.extend(part.branches)
+        return Pipeline(tuple(branches), schema, Estimate(None, sum(p.estimate.nbytes for p in parts)))
+
+    # ---- order and limits -------------------------------------------------------------------
+
+    def _sort(self, rel: Rel) -> Pipeline:
+        child = self.build(rel.sort.input)
+        if child.single or child.estimate.nbytes <= self.settings.broadcast:
+            gathered = self._gathered(child, "sort")
+            return self._sorted(rel, gathered)
+        width = child.width
+        wide, indexes = self._with_columns(child, [s.expr for s in rel.sort.sorts])
+        keys = tuple(_sort_key(s, i) for s, i in zip(rel.sort.sorts, indexes, strict=True))
+        if any(pa.types.is_nested(wide.schema.field(k.column).type) for k in keys):
+            return self._sorted(rel, self._gathered(child, "sort by a nested column"))
+        sampled = self.builder.close(wide, Forward(sample=keys), title="sample for sort")
+        ranged = self.builder.reopen(sampled, "forward", wide)
+        partitions = self.settings.partitions or _MOST_RANGES
+        target = 1 if self.settings.partitions else _RANGE_BYTES
+        stages = self.builder.close(ranged, Range(keys, partitions, target), title="range exchange")
+        return self._sorted(rel, self._select(self.builder.reopen(stages, "partition", wide), list(range(width))))
+
+    def _sorted(self, rel: Rel, pipeline: Pipeline) -> Pipeline:
+        branch = pipeline.branches[0]
+        made = branch.extend(with_inputs(rel, branch.rel), "sort", streaming=False)
+        return Pipeline((made,), pipeline.schema, pipeline.estimate)
+
+    def _fetch(self, rel: Rel) -> Pipeline:
+        offset = rel.fetch.offset_expr.literal.i64 if rel.fetch.HasField("offset_expr") else 0
+        count = rel.fetch.count_expr.literal.i64 if rel.fetch.HasField("count_expr") else -1
+        below = rel.fetch.input
+        if count < 0:
+            child = self._gathered(self.build(below), "offset")
+            branch = child.branches[0].extend(with_inputs(rel, child.branches[0].rel), "offset", streaming=False)
+            return Pipeline((branch,), child.schema, child.estimate)
+        top = Rel()
+        top.fetch.count_expr.CopyFrom(int_literal(offset + count))
+        sort = below if kind(below) == "sort" else None
+        child = self.build(below.sort.input if sort is not None else below)
+        row = sum(map(width_of, child.schema.types))
+        estimate = Estimate(offset + count, min(child.estimate.nbytes, (offset + count) * row))
+        if not child.single:
+            pieces = []
+            for branch in child.branches:
+                under = branch.rel if sort is None else with_inputs(sort, branch.rel)
+                title = f"limit {offset + count}" if sort is None else f"top {offset + count}"
+                pieces.append(branch.extend(with_inputs(top, under), title))
+            pruned = Pipeline(tuple(pieces), child.schema, estimate)
+            limit = offset + count if sort is None else None
+            stages = self.builder.close(pruned, Broadcast(), limit=limit)
+            child = self.builder.reopen(stages, "all", pruned)
+        if sort is not None:
+            child = self._sorted(sort, child)
+        branch = child.branches[0]
+        title = f"limit {count}" + (f" offset {offset}" if offset else "")
+        made = branch.extend(with_inputs(rel, branch.rel), title, streaming=False)
+        return Pipeline((made,), child.schema, estimate)
+
+
+def at_most_one_row(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Check the row count that stands beside a scalar subquery's value.
+
+    Raises:
+        PlanError: The subquery returned several rows.
+    """
+    rows = batch.column(1)[0].as_py()
+    if rows > 1:
+        raise PlanError(f"a scalar subquery returned {rows:,} rows; it may return one at most: add LIMIT 1 or aggregate")
+    return batch
+
+
+def _one_row(rel: Rel) -> bool:
+    """Does a relation give exactly one row, whatever the data?"""
+    while kind(rel) == "project" and not has_window(rel):
+        rel = rel.project.input
+    return kind(rel) == "aggregate" and keys_of(rel.aggregate) == []
+
+
+def _computes(rel: Rel) -> bool:
+    return any(field_index(e) is None for e in rel.project.expressions)
+
+
+def _windows(expression: Expression) -> list[Expression]:
+    return [
+        m
+        for m in messages(expression)
+        if isinstance(m, Expression) and m.WhichOneof("rex_type") == "window_function"
+    ]
+
+
+def _sort_key(sort: SortField, column: int) -> SortKey:
+    descending, nulls_first = _DIRECTIONS[int(sort.direction)]
+    return SortKey(column, descending, nulls_first)
+
+
+def _pruned(branch: Branch, found: tuple[Any, ...]) -> Branch:
+    """Hand conjuncts on plain columns to the scan, where the branch is still just that."""
+    if not branch.trivial or branch.steps or not isinstance(branch.inputs[0], ScanInput):
+        return branch
+    scan = replace(branch.inputs[0], prune=(*branch.inputs[0].prune, *found))
+    return replace(branch, inputs=(scan, *branch.inputs[1:]))
+
+
+def _same_hash(
+    left: pa.Schema, left_keys: tuple[int, ...], right: pa.Schema, right_keys: tuple[int, ...]
+) -> bool:
+    """Do equal keys hash alike on both sides? Text does, whatever its layout."""
+
+    def family(t: pa.DataType) -> str:
+        text = pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)
+        return "text" if text else str(t)
+
+    return [family(left.field(i).type) for i in left_keys] == [family(right.field(i).type) for i in right_keys]

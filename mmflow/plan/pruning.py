@@ -1,0 +1,91 @@
+"""Conjuncts of a filter that a source may prune by: `column op literal`.
+
+They only say what may be skipped; the filter itself still runs, so a conjunct left out costs
+time, never rows. What is not understood is left out.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+from substrait.algebra_pb2 import Expression
+
+from mmflow.formats import Comparison
+from mmflow.plan.rels import field_index
+
+__all__ = ["comparisons"]
+
+_OPS = {
+    "equal": "eq",
+    "not_equal": "ne",
+    "lt": "lt",
+    "lte": "le",
+    "gt": "gt",
+    "gte": "ge",
+    "is_null": "is_null",
+    "is_not_null": "is_not_null",
+}
+_MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
+_UNKNOWN = object()
+
+
+def comparisons(
+    condition: Expression, schema: pa.Schema, anchors: dict[str, int]
+) -> tuple[Comparison, ...]:
+    """Conjuncts of `condition` over plain columns of `schema` that were understood."""
+    names = {anchor: name for name, anchor in anchors.items()}
+    found: list[Comparison] = []
+    _collect(condition, schema, names, found)
+    return tuple(found)
+
+
+def _collect(e: Expression, schema: pa.Schema, names: dict[int, str], found: list[Comparison]) -> None:
+    match e.WhichOneof("rex_type"):
+        case "scalar_function":
+            name = names.get(e.scalar_function.function_reference, "")
+            arguments = [a.value for a in e.scalar_function.arguments]
+            if name == "and":
+                for argument in arguments:
+                    _collect(argument, schema, names, found)
+            elif name in _OPS:
+                made = _comparison(_OPS[name], arguments, schema)
+                if made is not None:
+                    found.append(made)
+        case "singular_or_list":
+            column = field_index(e.singular_or_list.value)
+            values = tuple(_literal(option) for option in e.singular_or_list.options)
+            if column is not None and values and all(v is not _UNKNOWN and v is not None for v in values):
+                found.append(Comparison(schema.names[column], "in", values))
+
+
+def _comparison(op: str, arguments: list[Expression], schema: pa.Schema) -> Comparison | None:
+    if op in ("is_null", "is_not_null"):
+        column = field_index(arguments[0])
+        return None if column is None else Comparison(schema.names[column], op, None)
+    column, value = field_index(arguments[0]), _literal(arguments[1])
+    if column is None:
+        column, value, op = field_index(arguments[1]), _literal(arguments[0]), _MIRRORED[op]
+    if column is None or value is _UNKNOWN or value is None:
+        return None
+    return Comparison(schema.names[column], op, value)
+
+
+def _literal(e: Expression) -> Any:
+    """A literal's Python value; `_UNKNOWN` for other expressions and other kinds of literal."""
+    if e.WhichOneof("rex_type") != "literal":
+        return _UNKNOWN
+    literal = e.literal
+    kind = literal.WhichOneof("literal_type")
+    if kind in ("boolean", "i8", "i16", "i32", "i64", "fp32", "fp64", "string"):
+        return getattr(literal, kind)
+    if kind == "var_char":
+        return literal.var_char.value
+    if kind == "date":
+        return dt.date(1970, 1, 1) + dt.timedelta(days=literal.date)
+    if kind == "decimal":
+        unscaled = int.from_bytes(literal.decimal.value, "little", signed=True)
+        return Decimal(unscaled).scaleb(-literal.decimal.scale)
+    return _UNKNOWN
