@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -205,14 +206,14 @@ class _Run:
                 )
                 return replace(done, files=files)
             case Hash():
-                split = lambda b: partition_batch(b, output.keys, output.partitions)  # noqa: E731
-                return replace(done, outputs=self._partitioned(rows, split, output.partitions))
+                by_hash = partial(partition_batch, keys=output.keys, partitions=output.partitions)
+                return replace(done, outputs=self._partitioned(rows, by_hash, output.partitions))
             case Range():
                 cuts = self.task.boundaries
                 if cuts is None:
                     raise EngineError("bug: a range exchange without boundaries")
-                split = lambda b: range_batch(b, output.keys, cuts)  # noqa: E731
-                return replace(done, outputs=self._partitioned(rows, split, cuts.num_rows + 1))
+                by_range = partial(range_batch, keys=output.keys, cuts=cuts)
+                return replace(done, outputs=self._partitioned(rows, by_range, cuts.num_rows + 1))
             case _:
                 sampler = Sampler(output.sample) if isinstance(output, Forward) and output.sample else None
                 block = self._put(compact(b) for b in self._counted(rows, sampler))

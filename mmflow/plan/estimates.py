@@ -25,7 +25,7 @@ _MOST_PARTITIONS = 1024
 def width_of(data_type: pa.DataType) -> int:
     """Bytes of one value; text and nested values are taken as 32."""
     try:
-        return max(1, data_type.bit_width // 8)
+        return max(1, int(data_type.bit_width) // 8)
     except ValueError:
         return 32
 

@@ -142,6 +142,17 @@ class Catalog:
         empty = pa.RecordBatch.from_arrays(arrays, schema=nullable)
         self.context.register_record_batches(name, [[empty]])
 
+    def schema(self, frame: DataFrame) -> pa.Schema:
+        """Names and types of the rows that a frame gives; every field nullable.
+
+        The frame's own schema is that of the plan before type coercion: DataFusion 55 calls a union of int32 and
+        int64 an int32 there.
+        """
+        with planning("query"):
+            optimized = frame.optimized_logical_plan()
+            schema = self.context.create_dataframe_from_logical_plan(optimized).schema()
+        return pa.schema([pa.field(f.name, f.type) for f in schema])
+
     def register_udf(self, function: ScalarUDF) -> None:
         """Make a scalar UDF known to SQL and to workers."""
         self.context.register_udf(function)
@@ -187,7 +198,6 @@ class Catalog:
                     with planning("SQL"):
                         frame = self.context.sql_with_options(query, _QUERIES_ONLY)
                         optimized = frame.optimized_logical_plan()
-                        schema = frame.schema()
                     break
                 except PlanError as error:
                     missing = _MISSING_TABLE.search(error.message)
@@ -198,7 +208,7 @@ class Catalog:
             reason = self._unencodable(optimized) or lost_in_substrait(optimized)
             if reason is None:
                 return frame
-            return self.add(SqlLeaf(query, tuple(known.items()), schema, reason))
+            return self.add(SqlLeaf(query, tuple(known.items()), self.schema(frame), reason))
         finally:
             for name in registered:
                 self.context.deregister_table(_quoted(name))

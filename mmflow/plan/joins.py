@@ -28,7 +28,7 @@ class Keys:
 def _type(rel: Rel) -> str:
     if kind(rel) == "cross":
         return "INNER"
-    return JoinRel.JoinType.Name(rel.join.type).removeprefix("JOIN_TYPE_")
+    return str(JoinRel.JoinType.Name(rel.join.type)).removeprefix("JOIN_TYPE_")
 
 
 def join_title(rel: Rel) -> str:

@@ -37,7 +37,7 @@ from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.estimates import exchange_partitions, scan_estimate, width_of
 from mmflow.plan.frontend import Catalog, MapLeaf, SourceLeaf, SqlLeaf, TableLeaf, lost_in_substrait, planning
 from mmflow.plan.joins import broadcastable, equalities, join_title
-from mmflow.plan.nullaware import null_aware_joins, with_null_rule
+from mmflow.plan.nullaware import NullAware, null_aware_joins, with_null_rule
 from mmflow.plan.pipeline import Branch, Builder, Estimate, Pipeline
 from mmflow.plan.pruning import comparisons
 from mmflow.plan.rels import (
@@ -92,6 +92,8 @@ class _Planner:
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self.catalog = catalog
         self.settings = settings
+        self.null_aware = NullAware([])
+        self._builder: Builder | None = None
         # Pipelines that rewritten relations read from, by made-up table name.
         self.planned: dict[str, Pipeline] = {}
 
@@ -106,20 +108,20 @@ class _Planner:
         query = SubstraitPlan()
         query.ParseFromString(encoded)
         rels = Rels(query, self.catalog.register_functions)
-        if hasattr(self, "builder"):
-            # Names of tables go on counting over the whole plan.
-            rels.continue_from(self.builder.rels)
-            outer = self.builder.rels, self.null_aware
-            self.builder.rels = rels
+        outer = None
+        if self._builder is None:
+            self._builder = Builder(rels)
         else:
-            outer = None
-            self.builder = Builder(rels)
+            # Names of tables go on counting over the whole plan.
+            rels.continue_from(self._builder.rels)
+            outer = self._builder.rels, self.null_aware
+            self._builder.rels = rels
         self.null_aware = null_aware_joins(logical)
         relation = query.relations[0]
         root = relation.root.input if relation.HasField("root") else relation.rel
         pipeline = self.build(root)
         # Substrait forgets time zones of literals and casts; the frame knows what was meant.
-        schema = pa.schema([pa.field(f.name, f.type) for f in frame.schema()])
+        schema = self.catalog.schema(frame)
         if schema.types != pipeline.schema.types:
             branches = tuple(replace(b, trivial=False) for b in pipeline.branches)
             pipeline = replace(pipeline, branches=branches)
@@ -130,6 +132,11 @@ class _Planner:
             outer[0].continue_from(rels)
             self.builder.rels, self.null_aware = outer
         return pipeline
+
+    @property
+    def builder(self) -> Builder:
+        assert self._builder is not None  # made by the first call of `frame`
+        return self._builder
 
     @property
     def rels(self) -> Rels:

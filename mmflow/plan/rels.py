@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
-from datafusion import SessionConfig, SessionContext
+from datafusion import LogicalPlan, SessionConfig, SessionContext
 from datafusion.substrait import Consumer, Producer, Serde
 from google.protobuf.message import Message
 from substrait.algebra_pb2 import Expression, Rel
@@ -245,7 +245,7 @@ class Rels:
             rel.read.projection.select.SetInParent()
         return rel, stored
 
-    def encode(self, logical_plan: object) -> SubstraitPlan:
+    def encode(self, logical_plan: LogicalPlan) -> SubstraitPlan:
         """A DataFusion logical plan as Substrait."""
         plan = SubstraitPlan()
         plan.ParseFromString(Producer.to_substrait_plan(logical_plan, self._context).encode())
