@@ -1,5 +1,22 @@
-"""Files to shards, in O(shards) and without reading data."""
+"""Files to shards, in O(shards) and without reading data; and the check that shards chain."""
 
+from mmflow.shards.chain import FileChain, Right, Span, Verdict, WrongStart
+from mmflow.shards.discover import Paths, find_files, is_glob
 from mmflow.shards.model import FileEntry, Shard
+from mmflow.shards.plan import entries, group_shards, plan_shards
 
-__all__ = ["FileEntry", "Shard"]
+__all__ = [
+    "FileChain",
+    "FileEntry",
+    "Paths",
+    "Right",
+    "Shard",
+    "Span",
+    "Verdict",
+    "WrongStart",
+    "entries",
+    "find_files",
+    "group_shards",
+    "is_glob",
+    "plan_shards",
+]

@@ -1,0 +1,259 @@
+"""A file that is read through windows.
+
+Invariant: while a MappedFile is open it holds one descriptor and no mapping of its own; windows
+own theirs and outlive it. What was read is only to be trusted after `check_unchanged`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+import weakref
+from types import TracebackType
+from typing import Self
+
+from mmflow.errors import SourceChangedError, SourceError
+from mmflow.mapping import linux
+from mmflow.mapping.failures import source_failure
+from mmflow.mapping.identity import FileIdentity
+from mmflow.mapping.limits import total_memory
+from mmflow.mapping.strategy import Access, Advice, Decision, Io, decide, read_facts
+from mmflow.mapping.window import Mapping, Window, open_window
+
+__all__ = ["MappedFile", "default_budget"]
+
+#: Page cache is given back in pieces of at least this much: each call walks page tables and locks.
+_DROP_AT_ONCE = 32 << 20
+#: Below this, starting a thread costs more than the readahead it hides.
+_PREFETCH_INLINE = 1 << 20
+
+
+def default_budget() -> int:
+    """Bytes of page cache that one file may fill: half the container's memory."""
+    return total_memory() // 2
+
+
+class MappedFile:
+    """A regular file, open for reading through windows. A context manager; `open` makes it.
+
+    Windows may be asked for from several threads.
+
+    Attributes:
+        path: As given.
+        size: In bytes, when opened; windows never reach beyond it.
+        identity: When opened.
+        decision: How windows are filled, and why.
+    """
+
+    def __init__(
+        self, path: str, fd: int, identity: FileIdentity, decision: Decision, granularity: int
+    ) -> None:
+        self.path = path
+        self.identity = identity
+        self.size = identity.size
+        self.decision = decision
+        self._fd: int | None = fd
+        self._granularity = granularity
+        self._lock = threading.Lock()
+        self._mappings: list[weakref.ref[Mapping]] = []
+        self._prune_at = 64
+        self._hits: list[bool] = []  # shared with windows, which may outlive this object
+        self._prefetched = 0
+        self._drop_begin = 0
+        self._drop_end = 0
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        io: Io = "auto",
+        budget: int | None = None,
+        access: Access = "sequential",
+        expected: FileIdentity | None = None,
+        granularity: int = linux.GRANULARITY,
+    ) -> Self:
+        """Open a file for reading.
+
+        Args:
+            path: A regular file.
+            io: `mmap`, `pread`, or `auto` to let `strategy.decide` choose.
+            budget: Bytes of page cache that the file may fill; beyond it, pages are dropped behind.
+                None: half of the container's memory.
+            access: How it will be read.
+            expected: Identity when planned.
+            granularity: Of mapping offsets, in bytes; a multiple of the system's.
+
+        Raises:
+            SourceError: Missing, not readable, a directory, a pipe or a device.
+            SourceChangedError: Not the file that was planned with.
+            EngineError: Out of file descriptors.
+        """
+        name = os.fspath(path)
+        try:
+            # O_NONBLOCK: opening a pipe must not wait for its writer; no effect on regular files.
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            if expected is not None:
+                expected.check(name)
+            raise source_failure(name, error) from error
+        except OSError as error:
+            raise source_failure(name, error) from error
+        try:
+            status = os.fstat(fd)
+            _require_regular(name, status.st_mode)
+            identity = FileIdentity.from_stat(status)
+            if expected is not None:
+                expected.check_same(identity, name)
+            limit = default_budget() if budget is None else budget
+            decision = decide(read_facts(fd), io=io, budget=limit, access=access)
+            advice = os.POSIX_FADV_RANDOM if Advice.RANDOM in decision.advice else os.POSIX_FADV_SEQUENTIAL
+            os.posix_fadvise(fd, 0, 0, advice)
+        except BaseException:  # whatever it is, the descriptor must not leak
+            os.close(fd)
+            raise
+        return cls(name, fd, identity, decision, granularity)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, valid until `close`."""
+        if self._fd is None:
+            raise ValueError(f"{self.path} is closed")
+        return self._fd
+
+    def window(self, offset: int, length: int) -> Window:
+        """The bytes `[offset, offset + length)`, clipped to the file's size.
+
+        Raises:
+            SourceChangedError: The file shrank.
+            SourceError: The bytes can't be read.
+            EngineError: No memory left for the window.
+        """
+        if offset < 0 or length < 0:
+            raise ValueError(f"window [{offset}, {offset} + {length}) of {self.path} is negative")
+        offset = min(offset, self.size)
+        length = min(length, self.size - offset)
+        hits = self._hits
+        window = open_window(
+            self.fd,
+            self.path,
+            offset,
+            length,
+            self.decision,
+            granularity=self._granularity,
+            on_hit=lambda: hits.append(True),
+        )
+        if window.mapping is not None:
+            with self._lock:
+                if len(self._mappings) >= self._prune_at:
+                    self._mappings = [ref for ref in self._mappings if ref() is not None]
+                    self._prune_at = max(64, 2 * len(self._mappings))
+                self._mappings.append(weakref.ref(window.mapping))
+        return window
+
+    def prefetch(self, offset: int, length: int) -> None:
+        """Start loading a range into the page cache; returns at once, and never fails.
+
+        Does nothing where the decision is against it, or for a range that was asked for already.
+        """
+        if Advice.PREFETCH not in self.decision.advice:
+            return
+        begin, end = max(offset, self._prefetched), min(offset + length, self.size)
+        if begin >= end:
+            return
+        self._prefetched = end
+        if end - begin <= _PREFETCH_INLINE:
+            _load(self.fd, begin, end - begin)
+            return
+        # A thread, since submitting I/O blocks once the device's queue is full; its own descriptor, since
+        # this file may be closed meanwhile.
+        own = os.dup(self.fd)
+        threading.Thread(target=_load_and_close, args=(own, begin, end - begin), daemon=True).start()
+
+    def drop_behind(self, offset: int, length: int) -> None:
+        """Give back the page cache of a range that is done with, where the decision says so.
+
+        Calls are coalesced. Pages that a live window still maps stay until that window is gone and a
+        later call covers their range; the last piece is dropped on `close`.
+        """
+        if Advice.DROP_BEHIND not in self.decision.advice or length <= 0:
+            return
+        if offset != self._drop_end:
+            self._drop()
+            self._drop_begin = offset
+        self._drop_end = offset + length
+        if self._drop_end - self._drop_begin >= _DROP_AT_ONCE:
+            self._drop()
+
+    def _drop(self) -> None:
+        begin, end = self._drop_begin, self._drop_end
+        if begin < end:
+            # Reaches back one piece: its last windows may still have been mapped the last time.
+            begin = max(0, begin - _DROP_AT_ONCE)
+            os.posix_fadvise(self.fd, begin, end - begin, os.POSIX_FADV_DONTNEED)
+        self._drop_begin = end
+
+    def check_unchanged(self) -> None:
+        """Check that the file still is what it was when opened, and that no window lost its pages.
+
+        Raises:
+            SourceChangedError: It changed; nothing that was read from it may be used.
+        """
+        self.identity.check(self.path)
+        with self._lock:
+            live = [ref() for ref in self._mappings]
+        if self._hits or any(mapping is not None and mapping.hit for mapping in live):
+            raise SourceChangedError(
+                f"{self.path} changed while it was being read: it was cut short, and grew back; "
+                "run again once nothing writes to it",
+                path=self.path,
+            )
+
+    def close(self) -> None:
+        """Close the descriptor; windows stay valid. Idempotent."""
+        if self._fd is not None:
+            if Advice.DROP_BEHIND in self.decision.advice:
+                self._drop()
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"MappedFile({self.path!r}, size={self.size}, {self.decision.kind}: {self.decision.reason})"
+
+
+def _load(fd: int, offset: int, length: int) -> None:
+    with contextlib.suppress(OSError):  # prefetching is only a favour; reading will report what is wrong
+        os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
+
+
+def _load_and_close(fd: int, offset: int, length: int) -> None:
+    try:
+        _load(fd, offset, length)
+    finally:
+        os.close(fd)
+
+
+def _require_regular(path: str, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise SourceError(
+            f"can't open {path}: this is a directory; name its files, or use a glob such as {path}/*",
+            path=path,
+        )
+    kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+    raise SourceError(
+        f"can't open {path}: it is a {kind}, which can be read only once and from its start; "
+        "save it to a file first (for example with `cat`), and read that",
+        path=path,
+    )

@@ -1,0 +1,80 @@
+"""Which file this is: what must not change between planning and the end of a task.
+
+Invariant: equal identities mean equal bytes, as far as the file system tells. A writer that
+keeps the size and sets the time of modification back is not noticed, nor is one that rewrites a
+byte within one tick of the file system's clock (4 ms at most on Linux before 6.13).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from mmflow.errors import SourceChangedError
+from mmflow.mapping.failures import source_failure
+
+__all__ = ["FileIdentity"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """Device, inode, size in bytes and time of modification in ns of a file."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def from_stat(cls, status: os.stat_result) -> FileIdentity:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+    @classmethod
+    def of(cls, file: str | int) -> FileIdentity:
+        """The identity of a path or an open file descriptor, now.
+
+        Raises:
+            SourceError: Missing, or not accessible.
+        """
+        try:
+            return cls.from_stat(os.stat(file))
+        except OSError as error:
+            raise source_failure(str(file), error, "look at") from error
+
+    def check(self, path: str) -> None:
+        """Compare with what stands at `path` now.
+
+        Raises:
+            SourceChangedError: Another file, size or time of modification; or it is gone.
+        """
+        try:
+            now = FileIdentity.from_stat(os.stat(path))
+        except FileNotFoundError as error:
+            raise _changed(path, "it is gone") from error
+        except OSError as error:
+            raise source_failure(path, error, "look at") from error
+        self.check_same(now, path)
+
+    def check_same(self, now: FileIdentity, path: str) -> None:
+        """Compare with a later identity of the same path.
+
+        Raises:
+            SourceChangedError: They differ; the message names in what.
+        """
+        if now == self:
+            return
+        if (now.device, now.inode) != (self.device, self.inode):
+            what = "another file stands in its place"
+        elif now.size < self.size:
+            what = f"it shrank from {self.size:,} to {now.size:,} bytes"
+        elif now.size > self.size:
+            what = f"it grew from {self.size:,} to {now.size:,} bytes"
+        else:
+            what = f"it was written to (modified {(now.mtime_ns - self.mtime_ns) / 1e9:+.6f} s later)"
+        raise _changed(path, what)
+
+
+def _changed(path: str, what: str) -> SourceChangedError:
+    return SourceChangedError(
+        f"{path} changed while it was being read: {what}; run again once nothing writes to it", path=path
+    )

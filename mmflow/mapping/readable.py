@@ -1,0 +1,87 @@
+"""A mapped file as an Arrow file, for pyarrow's own readers (Parquet, IPC).
+
+Invariant: what is read is a view of a window (no copy for mmap), which lives as long as the view does.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pyarrow as pa
+
+from mmflow.mapping.file import MappedFile
+from mmflow.mapping.window import Window
+
+__all__ = ["WindowReader", "as_arrow_file"]
+
+# Small reads (footers, page headers, batch metadata) share a window of this many bytes: a mapping per
+# read would cost more than the read.
+_BLOCK = 256 << 10
+
+
+class WindowReader:
+    """File-like object over windows: `read` and `read_buffer` return Arrow buffers, not bytes."""
+
+    def __init__(self, file: MappedFile) -> None:
+        self._file = file
+        self._position = 0
+        self._block: Window | None = None
+        self._lock = threading.Lock()
+        self.closed = False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def size(self) -> int:
+        return self._file.size
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"seek before the start of {self._file.path}")
+        self._position = base + offset
+        return self._position
+
+    def read_buffer(self, nbytes: int = -1) -> pa.Buffer:
+        with self._lock:
+            begin = min(self._position, self._file.size)
+            end = self._file.size if nbytes is None or nbytes < 0 else min(begin + nbytes, self._file.size)
+            self._position = max(self._position, end)
+            return self._view(begin, end - begin)
+
+    read = read_buffer
+
+    def _view(self, offset: int, length: int) -> pa.Buffer:
+        if length >= _BLOCK:
+            return self._file.window(offset, length).buffer
+        block = self._block
+        if block is None or offset < block.offset or offset + length > block.end:
+            begin = offset - offset % _BLOCK
+            span = _BLOCK if offset + length <= begin + _BLOCK else 2 * _BLOCK
+            block = self._block = self._file.window(begin, span)
+        return block.buffer.slice(offset - block.offset, length)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+        self._block = None
+
+
+def as_arrow_file(file: MappedFile) -> pa.NativeFile:
+    """An Arrow random-access file over `file`, which must stay open while it is used.
+
+    What was read stays valid after both are closed.
+    """
+    return pa.PythonFile(WindowReader(file), mode="r")

@@ -1,0 +1,227 @@
+"""mmap or pread, and with which advice: the only place with heuristics.
+
+`read_facts` looks, `decide` judges; `decide` is pure, so every choice can be shown, tested and
+overruled (`--io`). Invariant: a Decision always carries the reason that people get to read.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import os
+import re
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mmflow.mapping import linux
+
+__all__ = [
+    "PSEUDO_FILE_SYSTEMS",
+    "Access",
+    "Advice",
+    "Decision",
+    "FileFacts",
+    "Io",
+    "Kind",
+    "decide",
+    "file_system_name",
+    "parse_mountinfo",
+    "read_facts",
+]
+
+Io = Literal["auto", "mmap", "pread"]
+Access = Literal["sequential", "random"]
+Kind = Literal["mmap", "pread"]
+
+
+class Advice(enum.Flag):
+    """What to tell the kernel about the pages of a file."""
+
+    NONE = 0
+    #: Read in order: large readahead.
+    SEQUENTIAL = enum.auto()
+    #: Read here and there: no readahead.
+    RANDOM = enum.auto()
+    #: Fault whole windows in at once, not page by page.
+    POPULATE = enum.auto()
+    #: Load the next window while this one is worked on.
+    PREFETCH = enum.auto()
+    #: Give the page cache back behind the cursor.
+    DROP_BEHIND = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What `decide` judges by.
+
+    Attributes:
+        size: Bytes.
+        file_system: Name as in mountinfo (ext4, nfs4, fuse.sshfs), "" if unknown.
+        regular: A regular file; False for devices, pipes and sockets.
+    """
+
+    size: int
+    file_system: str
+    regular: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How the windows of a file are filled, and why."""
+
+    kind: Kind
+    advice: Advice
+    reason: str
+
+    def fallback(self, reason: str) -> Decision:
+        """The same by pread, since mapping turned out to be impossible."""
+        return replace(self, kind="pread", reason=reason, advice=self.advice & ~Advice.POPULATE)
+
+
+#: Pages of these come over a network (or from a user process), where a fault blocks without an error,
+#: an error is a SIGBUS, and other clients' writes show up unasked.
+_REMOTE = {
+    "9p": "9p",
+    "afs": "AFS",
+    "beegfs": "BeeGFS",
+    "ceph": "CephFS",
+    "cifs": "CIFS",
+    "coda": "Coda",
+    "fuse": "FUSE",
+    "gpfs": "GPFS",
+    "lustre": "Lustre",
+    "ncpfs": "NCP",
+    "nfs": "NFS",
+    "nfs4": "NFS",
+    "smb2": "SMB",
+    "smb3": "SMB",
+    "vboxsf": "VirtualBox shared folder",
+    "virtiofs": "virtiofs",
+    "vmhgfs": "VMware shared folder",
+}
+
+#: Files of these have contents but no size.
+PSEUDO_FILE_SYSTEMS = frozenset({"proc", "sysfs", "debugfs", "tracefs", "cgroup", "cgroup2"})
+
+#: f_type of statfs(2), for files whose mount isn't found in mountinfo (btrfs subvolumes, overlays).
+_MAGIC = {
+    0x00006969: "nfs",
+    0x00009FA0: "proc",
+    0x0000517B: "smb",
+    0x00C36400: "ceph",
+    0x01021994: "tmpfs",
+    0x01021997: "9p",
+    0x01161970: "gfs2",
+    0x0027E0EB: "cgroup",
+    0x0BD00BD0: "lustre",
+    0x47504653: "gpfs",
+    0x5346414F: "afs",
+    0x53464846: "wslfs",
+    0x58465342: "xfs",
+    0x62656572: "sysfs",
+    0x63677270: "cgroup2",
+    0x64626720: "debugfs",
+    0x65735546: "fuse",
+    0x6E667364: "nfsd",
+    0x73757245: "coda",
+    0x74726163: "tracefs",
+    0x786F4256: "vboxsf",
+    0x794C7630: "overlay",
+    0x9123683E: "btrfs",
+    0xEF53: "ext4",
+    0xFE534D42: "smb2",
+    0xFF534D42: "cifs",
+}
+
+
+def _remote_name(file_system: str) -> str | None:
+    # fuse.sshfs and the like are remote, or at least another process; fuseblk (ntfs, exfat) is a local disk.
+    return _REMOTE.get(file_system.partition(".")[0])
+
+
+def decide(facts: FileFacts, *, io: Io, budget: int, access: Access) -> Decision:
+    """Choose how to fill the windows of a file.
+
+    Args:
+        facts: What is known of the file.
+        io: `mmap` or `pread` is followed where it is possible; `auto` chooses.
+        budget: Bytes of page cache that this file may fill.
+        access: How it will be read.
+
+    >>> print(decide(FileFacts(10, "nfs4"), io="auto", budget=1 << 30, access="sequential").reason)
+    nfs4 is a network file system (NFS): a lost server would be a fatal signal under a mapping
+    """
+    if access == "random":
+        advice, how = Advice.RANDOM, "random access"
+    else:
+        advice, how = Advice.SEQUENTIAL | Advice.POPULATE | Advice.PREFETCH, "sequential access"
+    if facts.size > budget:
+        advice |= Advice.DROP_BEHIND
+        how += f", {facts.size:,} bytes exceed the budget of {budget:,}, pages are dropped behind"
+    by_pread = advice & ~Advice.POPULATE
+    if not facts.regular:
+        return Decision("pread", by_pread, "not a regular file: it can't be relied on to map")
+    if io == "pread":
+        return Decision("pread", by_pread, f"asked for (io=pread); {how}")
+    if io == "mmap":
+        return Decision("mmap", advice, f"asked for (io=mmap); {how}")
+    remote = _remote_name(facts.file_system)
+    if remote is not None:
+        return Decision(
+            "pread",
+            by_pread,
+            f"{facts.file_system} is a network file system ({remote}): "
+            "a lost server would be a fatal signal under a mapping",
+        )
+    return Decision("mmap", advice, f"local file system {facts.file_system or '(unknown)'}; {how}")
+
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+def parse_mountinfo(text: str) -> dict[tuple[int, int], str]:
+    """File system type by (major, minor) of the device, from /proc/self/mountinfo.
+
+    >>> parse_mountinfo("36 35 98:0 / /mnt rw,noatime - ext4 /dev/root rw\\n")
+    {(98, 0): 'ext4'}
+    """
+    types: dict[tuple[int, int], str] = {}
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        head, tail = left.split(), right.split()
+        if len(head) < 3 or not tail:
+            continue
+        major, _, minor = head[2].partition(":")
+        if major.isdigit() and minor.isdigit():
+            types[int(major), int(minor)] = tail[0]
+    return types
+
+
+@functools.lru_cache(maxsize=256)
+def _type_of_device(device: int) -> str | None:
+    # Cached, since parsing this per file costs more than opening it; a device that is unmounted and
+    # mounted anew as another type within the life of one process is not seen.
+    try:
+        text = Path("/proc/self/mountinfo").read_text(errors="replace")
+    except OSError:
+        return None
+    return parse_mountinfo(text).get((os.major(device), os.minor(device)))
+
+
+def file_system_name(fd: int) -> str:
+    """Type of the file system of an open file, as mountinfo spells it; "" if unknown."""
+    named = _type_of_device(os.fstat(fd).st_dev)
+    if named is not None:
+        return named
+    try:
+        return _MAGIC.get(linux.file_system_magic(fd), "")
+    except OSError:
+        return ""
+
+
+def read_facts(fd: int) -> FileFacts:
+    """Look at an open file."""
+    status = os.fstat(fd)
+    return FileFacts(status.st_size, file_system_name(fd), stat.S_ISREG(status.st_mode))

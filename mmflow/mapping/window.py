@@ -1,0 +1,197 @@
+"""A range of a file as an Arrow buffer: mapped, or read into memory.
+
+Invariants: `buffer` is exactly `[offset, offset + length)` of the file, immutable, and decoders
+can't tell how it was filled (its address has the alignment of its offset, up to 64 bytes, either
+way). A mapping has one owner, which Arrow keeps alive through the buffer: when the last view goes,
+it is unmapped. No window holds a file descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.errors import EngineError, SourceChangedError, SourceError
+from mmflow.mapping import guard, linux
+from mmflow.mapping.failures import source_failure
+from mmflow.mapping.strategy import Advice, Decision, Kind
+
+__all__ = ["Mapping", "Window", "open_window"]
+
+_ALIGNMENT = 64  # of Arrow's allocator
+_HWPOISON = 133  # EHWPOISON: memory with a hardware error
+_READ_AT_ONCE = 1 << 30  # the kernel reads at most 2 GiB - 4 KiB in one call
+
+
+class Mapping:
+    """Owns one mapped range; unmaps it when collected.
+
+    `hit` says whether a fault in it was papered over by the guard (the file shrank).
+    """
+
+    __slots__ = ("__weakref__", "_on_hit", "address", "length", "token")
+
+    def __init__(self, address: int, length: int, on_hit: Callable[[], None]) -> None:
+        self.address = address
+        self.length = length
+        self._on_hit = on_hit
+        self.token = guard.register(address, length)
+
+    @property
+    def hit(self) -> bool:
+        return guard.was_hit(self.token)
+
+    # Names are bound as defaults: at interpreter exit module globals may be gone before the last view is.
+    def __del__(
+        self,
+        _release: Callable[[int], None] = guard.release,
+        _unmap: Callable[[int, int], None] = linux.unmap,
+    ) -> None:
+        if not hasattr(self, "token"):  # guard.register raised
+            _unmap(self.address, self.length)
+            return
+        if self.hit:
+            self._on_hit()
+        _release(self.token)
+        _unmap(self.address, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A live range of a file.
+
+    Attributes:
+        buffer: The bytes; any view of it keeps them alive, also past the Window and its file.
+        offset: Of the first byte, in the file.
+        length: In bytes.
+        kind: How it was filled.
+        reason: Why so.
+        mapping: Owner of the mapped range, None for pread and for empty windows.
+    """
+
+    buffer: pa.Buffer
+    offset: int
+    length: int
+    kind: Kind
+    reason: str
+    mapping: Mapping | None = None
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+def open_window(
+    fd: int,
+    path: str,
+    offset: int,
+    length: int,
+    decision: Decision,
+    *,
+    granularity: int = linux.GRANULARITY,
+    on_hit: Callable[[], None] = lambda: None,
+) -> Window:
+    """Map or read `[offset, offset + length)` of an open file.
+
+    Args:
+        fd: Open for reading; may be closed at once afterwards.
+        path: For messages.
+        decision: Its advice is followed; where mapping fails, pread takes over and says why.
+        granularity: Of mapping offsets, in bytes.
+        on_hit: Called when the guard had to step in for this window, at the latest as it is unmapped.
+
+    Raises:
+        SourceChangedError: The file ends before the range does.
+        SourceError: The bytes can't be read.
+        EngineError: No memory left for the window.
+    """
+    if length == 0:
+        return Window(pa.py_buffer(b""), offset, 0, decision.kind, decision.reason)
+    size = os.fstat(fd).st_size
+    if offset + length > size:
+        raise _shrunk(path, offset + length, size)
+    if decision.kind == "mmap":
+        begin = offset - offset % granularity
+        span = offset - begin + length
+        try:
+            address = linux.map_file(fd, begin, span)
+        except OSError as error:
+            # Whatever the reason (ENODEV: the file system can't; ENOMEM: no mappings or address space left;
+            # EACCES, EINVAL), pread gives the same bytes, or the error that matters.
+            name = errno.errorcode.get(error.errno or 0, str(error.errno))
+            decision = decision.fallback(f"mapping failed ({name}: {os.strerror(error.errno or 0)})")
+        else:
+            mapping = Mapping(address, span, on_hit)
+            _advise(fd, path, mapping, decision.advice, offset + length)
+            buffer = pa.foreign_buffer(address + offset - begin, length, base=mapping)
+            return Window(buffer, offset, length, "mmap", decision.reason, mapping)
+    buffer = _read(fd, path, offset, length)
+    return Window(buffer, offset, length, "pread", decision.reason)
+
+
+def _advise(fd: int, path: str, mapping: Mapping, advice: Advice, end: int) -> None:
+    if Advice.RANDOM in advice:
+        _try_advice(mapping, linux.MADV_RANDOM)
+    elif Advice.SEQUENTIAL in advice:
+        _try_advice(mapping, linux.MADV_SEQUENTIAL)
+    if Advice.POPULATE not in advice:
+        return
+    try:
+        linux.madvise(mapping.address, mapping.length, linux.MADV_POPULATE_READ)
+    except OSError as error:
+        if error.errno == errno.EFAULT:
+            # A page is beyond the end of the file now, or the device could not read it.
+            size = os.fstat(fd).st_size
+            if size < end:
+                raise _shrunk(path, end, size) from error
+            raise source_failure(path, OSError(errno.EIO, "I/O error"), "read") from error
+        if error.errno == _HWPOISON:
+            raise SourceError(
+                f"can't read {path}: a page of memory that holds it has a hardware error; "
+                "check the machine's memory (dmesg)",
+                path=path,
+            ) from error
+        # Not offered (before Linux 5.14), or short of memory for page tables: faults will do it, one by one.
+
+
+def _try_advice(mapping: Mapping, advice: int) -> None:
+    with contextlib.suppress(OSError):  # advice is only advice: a kernel without it loses speed, no more
+        linux.madvise(mapping.address, mapping.length, advice)
+
+
+def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
+    lead = offset % _ALIGNMENT
+    try:
+        # Arrow's pool, not a mapping of our own: it also works when mappings have run out.
+        memory: Any = pa.allocate_buffer(lead + length)
+    except MemoryError as error:  # pa.ArrowMemoryError is one
+        raise EngineError(
+            f"no memory for a window of {length:,} bytes of {path}; lower --shard-size or --workers",
+            path=path,
+        ) from error
+    view = memoryview(memory).cast("B")[lead:]
+    done = 0
+    while done < length:
+        try:
+            got = os.preadv(fd, [view[done : min(length, done + _READ_AT_ONCE)]], offset + done)
+        except OSError as error:
+            raise source_failure(path, error, "read") from error
+        if got == 0:
+            raise _shrunk(path, offset + length, offset + done)
+        done += got
+    return memory.slice(lead, length)
+
+
+def _shrunk(path: str, wanted: int, size: int) -> SourceChangedError:
+    return SourceChangedError(
+        f"{path} changed while it was being read: bytes up to {wanted:,} are wanted, "
+        f"it now ends at {size:,}; "
+        "run again once nothing writes to it",
+        path=path,
+    )

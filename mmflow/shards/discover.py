@@ -1,0 +1,220 @@
+"""Paths, globs, folders and lists, as a deterministic tuple of files.
+
+Invariant: what comes back are regular files that existed a moment ago; paths keep the form they
+were given in (relative ones stay relative). A list keeps its order; what a glob or a folder
+gives is sorted by path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mmflow.errors import ConfigError, MmflowError, SourceError
+from mmflow.mapping.failures import source_failure
+
+__all__ = ["PathLike", "Paths", "find_files", "is_glob"]
+
+PathLike = str | os.PathLike[str]
+Paths = PathLike | Sequence[PathLike]
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+_MAGIC = re.compile(r"[*?[]")
+
+
+def is_glob(path: str) -> bool:
+    """True if `path` has wildcard characters.
+
+    >>> is_glob("data/*.csv"), is_glob("data/a.csv")
+    (True, False)
+    """
+    return _MAGIC.search(path) is not None
+
+
+def find_files(paths: Paths) -> tuple[str, ...]:
+    """The files that `paths` name.
+
+    Args:
+        paths: A file, a glob (`*`, `?`, `[...]`, `**` for folders of any depth), a folder (all files
+            below it, but those whose name, or folder's name, starts with `.` or `_`), a `file://` URL; or a
+            list of these. A path that exists is never taken for a glob. `~` is the home folder.
+
+    Raises:
+        SourceError: Missing (with a suggestion), unreadable, no match, nothing in it, a pipe or
+            device, or a URL of another scheme.
+        ConfigError: An empty list, or something that is no path.
+    """
+    if isinstance(paths, str | os.PathLike):
+        return tuple(_expand(paths))
+    found: list[str] = []
+    for path in paths:
+        found.extend(_expand(path))
+    if not found:
+        raise ConfigError("no input: the list of paths is empty; name at least one file")
+    return tuple(found)
+
+
+def _expand(given: PathLike) -> list[str]:
+    path = _local_path(given)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        if is_glob(path):
+            return _match(path)
+        raise _missing(path) from error
+    except OSError as error:
+        raise source_failure(path, error, "look at") from error
+    if stat.S_ISDIR(mode):
+        return _require_some(path, list(_walk(path)))
+    if not stat.S_ISREG(mode):
+        raise _not_regular(path, mode)
+    if not os.access(path, os.R_OK):
+        raise source_failure(path, PermissionError(13, "Permission denied"))
+    return [path]
+
+
+def _local_path(given: PathLike) -> str:
+    if not isinstance(given, str | os.PathLike):
+        raise ConfigError(f"a path is text or a path object, not {type(given).__name__}: {given!r}")
+    path = os.fsdecode(given)
+    if not path:
+        raise ConfigError("a path is empty; name a file, a folder or a glob")
+    if "\0" in path:
+        raise SourceError(f"a path can't hold a NUL character: {path!r}", path=path)
+    scheme = _SCHEME.match(path)
+    if scheme is None:
+        return os.path.expanduser(path) if path.startswith("~") and not os.path.exists(path) else path
+    if scheme[1].lower() != "file":
+        raise SourceError(
+            f"can't read {path}: {scheme[1]}:// sources are not supported yet; "
+            "copy it to a local disk and give that path",
+            path=path,
+        )
+    url = urlsplit(path)
+    if url.netloc not in ("", "localhost"):
+        raise SourceError(
+            f"can't read {path}: a file URL has three slashes (file:///folder/name); "
+            f"this one names the host {url.netloc!r}",
+            path=path,
+        )
+    # urlsplit cuts at ? and #, which are ordinary characters of a glob or a file's name
+    return unquote(path[path.index("://") + 3 + len(url.netloc) :])
+
+
+def _match(pattern: str) -> list[str]:
+    """Files of a glob; where only folders match, the files in them."""
+    wants_hidden = os.path.basename(pattern).startswith(("_", "."))
+    matches = sorted(glob.glob(pattern, recursive=True))
+    if not wants_hidden:
+        matches = [match for match in matches if not _is_hidden(os.path.basename(match.rstrip("/")))]
+    files = [match for match in matches if os.path.isfile(match)]
+    if files:
+        for file in files:
+            if not os.access(file, os.R_OK):
+                raise source_failure(file, PermissionError(13, "Permission denied"))
+        return files
+    if matches and "**" not in pattern:
+        return _require_some(
+            pattern, sorted(f for match in matches if os.path.isdir(match) for f in _walk(match))
+        )
+    raise _no_match(pattern)
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Files below a folder in order of path; each folder once, also where links make a loop."""
+    seen: set[tuple[int, int]] = set()
+
+    def fail(error: OSError) -> None:
+        raise source_failure(str(error.filename or folder), error, "list") from error
+
+    files: list[str] = []
+    for here, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        files.extend(os.path.join(here, name) for name in names if not _is_hidden(name))
+    for file in sorted(files):
+        try:
+            mode = os.stat(file).st_mode
+        except OSError as error:  # a dangling link, or it vanished while we looked
+            raise source_failure(file, error, "look at") from error
+        if not stat.S_ISREG(mode):
+            raise _not_regular(file, mode)
+        if not os.access(file, os.R_OK):
+            raise source_failure(file, PermissionError(13, "Permission denied"))
+        yield file
+
+
+def _is_hidden(name: str) -> bool:
+    # The convention of Hadoop and its kin: _SUCCESS, _manifest, .crc, .staging are not data.
+    return name.startswith((".", "_"))
+
+
+def _require_some(path: str, files: list[str]) -> list[str]:
+    if files:
+        return files
+    raise SourceError(
+        f"no files in {path} (names that start with `.` or `_` are not data); check the path", path=path
+    )
+
+
+def _not_regular(path: str, mode: int) -> MmflowError:
+    kinds = {
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    kind = kinds.get(stat.S_IFMT(mode), "not a regular file")
+    return SourceError(
+        f"can't read {path}: it is {kind}, and input is read in pieces, several at once; "
+        "save it to a file first (`cat … > data.csv`), and read that",
+        path=path,
+    )
+
+
+def _missing(path: str) -> MmflowError:
+    folder, names = _nearest_folder(path)
+    wanted = Path(path).parts[len(Path(folder).parts) if folder != "." else 0]
+    close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.6)
+    if close:
+        hint = f"did you mean {os.path.join(folder, close[0]) if folder != '.' else close[0]}?"
+    elif os.path.join(folder, wanted) != path and wanted != path:
+        hint = f"{folder} has no folder {wanted!r}"
+    else:
+        hint = f"check the path (looked in {os.path.abspath(folder)})"
+    return SourceError(f"no such file or folder: {path}; {hint}", path=path)
+
+
+def _no_match(pattern: str) -> MmflowError:
+    fixed = _MAGIC.split(pattern, maxsplit=1)[0]
+    folder = os.path.dirname(fixed) or "."
+    if not os.path.isdir(folder):
+        return SourceError(f"no file matches {pattern}: there is no folder {folder}", path=pattern)
+    if not os.access(folder, os.R_OK | os.X_OK):  # glob takes an unreadable folder for an empty one
+        return source_failure(folder, PermissionError(13, "Permission denied"), "list")
+    return SourceError(
+        f"no file matches {pattern}; check the pattern (** stands for folders of any depth, "
+        "and names that start with `.` or `_` are not data)",
+        path=pattern,
+    )
+
+
+def _nearest_folder(path: str) -> tuple[str, list[str]]:
+    """The deepest existing folder above a missing path, and the names in it (none if unreadable)."""
+    folder = os.path.dirname(path) or "."
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder) or "."
+    try:
+        return folder, os.listdir(folder)
+    except OSError:  # only looked at to make a suggestion
+        return folder, []

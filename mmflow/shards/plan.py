@@ -1,0 +1,185 @@
+"""Files to shards, lazily and without reading a byte of them.
+
+    file     |.data......|....hole......|..data...........|
+    extents  [0,         e1)            [b2,              size)
+    shards   [0,  s)[s, e1)             [b2, +s)[+s, size)      s = shard size
+             fresh                      fresh
+
+Invariant: the shards of a file are in order, don't overlap, begin at page boundaries, and leave out
+nothing but holes. Costs O(shards) time (plus the holes) and O(1) memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+from mmflow.errors import SourceError
+from mmflow.mapping import FileIdentity
+from mmflow.mapping.failures import source_failure
+from mmflow.mapping.linux import GRANULARITY
+from mmflow.mapping.strategy import PSEUDO_FILE_SYSTEMS, file_system_name
+from mmflow.shards.model import FileEntry, Shard
+
+__all__ = ["entries", "group_shards", "plan_shards"]
+
+#: Holes shorter than this are read over: as zeros from memory they cost less than a shard of their own.
+_SHORT_HOLE = 1 << 20
+
+
+def entries(paths: Iterable[str]) -> tuple[FileEntry, ...]:
+    """The files with their identities, as they are now.
+
+    Raises:
+        SourceError: One is missing, or has no size to be cut by (/proc and the like).
+    """
+    return tuple(_entry(path) for path in paths)
+
+
+def _entry(path: str) -> FileEntry:
+    identity = FileIdentity.of(path)
+    if identity.size == 0:
+        _refuse_sizeless(path)
+    return FileEntry(path, identity)
+
+
+def _refuse_sizeless(path: str) -> None:
+    """Files of /proc look empty and aren't: reading nothing of them would be a wrong answer."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise source_failure(path, error) from error
+    try:
+        name = file_system_name(fd)
+    finally:
+        os.close(fd)
+    if name in PSEUDO_FILE_SYSTEMS:
+        raise SourceError(
+            f"can't read {path}: files of {name} don't have a size; copy it to a disk, and read that",
+            path=path,
+        )
+
+
+def plan_shards(
+    entry: FileEntry,
+    number: int,
+    *,
+    shard_size: int,
+    splittable: bool,
+    skips_holes: bool,
+    page_size: int = GRANULARITY,
+) -> Iterator[Shard]:
+    """The shards of one file, in order; none for an empty file.
+
+    Args:
+        entry: The file.
+        number: Its number in the source: `Shard.file`.
+        shard_size: Bytes per shard, rounded up to whole pages; at least one page.
+        splittable: False: the file is one shard.
+        skips_holes: Leave out what the file system knows to be a hole.
+        page_size: Shards begin at multiples of it, in bytes.
+
+    Raises:
+        SourceError: The file can't be looked at (only with `skips_holes`).
+        SourceChangedError: It is not the file that `entry` was made of (only with `skips_holes`).
+    """
+    size = entry.identity.size
+    if size == 0:
+        return
+    if not splittable:
+        yield Shard(number, 0, size, fresh=True)
+        return
+    step = max(1, -(-shard_size // page_size)) * page_size
+    extents = (
+        _data_extents(entry, page_size, max(page_size, min(step, _SHORT_HOLE)))
+        if skips_holes
+        else [(0, size)]
+    )
+    for extent_begin, extent_end in extents:
+        for begin in range(extent_begin, extent_end, step):
+            yield Shard(number, begin, min(begin + step, extent_end), fresh=begin == extent_begin)
+
+
+def _data_extents(entry: FileEntry, page_size: int, short: int) -> Iterator[tuple[int, int]]:
+    """Page-aligned parts of a file that hold data; parts less than `short` bytes apart are one."""
+    try:
+        fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        entry.identity.check(entry.path)
+        raise source_failure(entry.path, error) from error
+    except OSError as error:
+        raise source_failure(entry.path, error) from error
+    try:
+        entry.identity.check_same(FileIdentity.of(fd), entry.path)
+        size = entry.identity.size
+        current: tuple[int, int] | None = None
+        for data_begin, data_end in _seek_data(fd, size):
+            begin = data_begin - data_begin % page_size
+            end = min(-(-data_end // page_size) * page_size, size)
+            if current is None:
+                current = begin, end
+            elif begin - current[1] < short:
+                current = current[0], end
+            else:
+                yield current
+                current = begin, end
+        if current is not None:
+            yield current
+    finally:
+        os.close(fd)
+
+
+def _seek_data(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    position = 0
+    while position < size:
+        try:
+            begin = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole from here on
+                return
+            yield position, size  # a file system that doesn't know holes: all is data
+            return
+        if begin >= size:
+            return
+        end = min(os.lseek(fd, begin, os.SEEK_HOLE), size)
+        yield begin, end
+        position = end
+
+
+def group_shards(
+    shards: Iterable[Shard], files: Sequence[FileEntry], *, target_bytes: int, max_shards: int
+) -> Iterator[tuple[Shard, ...]]:
+    """Shards as tasks take them: small whole files together, all else alone.
+
+    Neighbouring files that are one shard each share a group up to `target_bytes` and `max_shards`; a
+    shard of a file that has several is alone, so that a wrong guess of its start costs one shard. Order is
+    kept. Looks one shard ahead; O(group) memory.
+
+    >>> f = [FileEntry("a", FileIdentity(0, 1, 10, 0)), FileEntry("b", FileIdentity(0, 2, 10, 0))]
+    >>> two = [Shard(0, 0, 10, True), Shard(1, 0, 10, True)]
+    >>> [len(group) for group in group_shards(two, f, target_bytes=100, max_shards=8)]
+    [2]
+    """
+    group: list[Shard] = []
+    held = 0
+    previous = -1
+    ahead = iter(shards)
+    shard = next(ahead, None)
+    while shard is not None:
+        following = next(ahead, None)
+        several = shard.file == previous or (following is not None and following.file == shard.file)
+        length = files[shard.file].identity.size
+        if several or (group and (held + length > target_bytes or len(group) >= max_shards)):
+            if group:
+                yield tuple(group)
+            group, held = [], 0
+        if several:
+            yield (shard,)
+        else:
+            group.append(shard)
+            held += length
+        previous = shard.file
+        shard = following
+    if group:
+        yield tuple(group)
