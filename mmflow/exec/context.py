@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from mmflow.exec.task import BlockStore
+from mmflow.mapping import Io
 
 __all__ = ["Cancelled", "ProcessApply", "WorkerContext"]
 
@@ -43,7 +44,7 @@ class WorkerContext:
 
     store: BlockStore
     memory: int
-    io: str
+    io: Io
     spill: Path
     cancelled: _Flag
     processes: ProcessApply | None = None

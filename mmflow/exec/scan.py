@@ -42,9 +42,7 @@ class ShardStream:
             wanted = replace(
                 request, start=self._shards.starts[number], lines_before=self._shards.lines_before[number]
             )
-            with MappedFile.open(
-                entry.path, io=self._context.io, budget=self._context.memory, expected=entry.identity
-            ) as file:
+            with MappedFile.open(entry.path, io=self._context.io, expected=entry.identity) as file:
                 if file.decision.reason not in self.reasons:
                     self.reasons.append(file.decision.reason)
                 scan = self._scan.source.format.scan(file, shard, wanted)

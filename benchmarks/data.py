@@ -1,0 +1,121 @@
+"""Data for benchmarks, made once into a folder: TPC-H by tpchgen-cli, web logs and records by numpy.
+
+Everything is deterministic: the same folder comes out on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["LINEITEM", "RECORD", "lineitem_csv", "log_ndjson", "log_text", "records_bin"]
+
+#: Types of lineitem.csv as TPC-H declares them.
+LINEITEM = {
+    "l_orderkey": "int64",
+    "l_partkey": "int64",
+    "l_suppkey": "int64",
+    "l_linenumber": "int32",
+    "l_quantity": "decimal128(15, 2)",
+    "l_extendedprice": "decimal128(15, 2)",
+    "l_discount": "decimal128(15, 2)",
+    "l_tax": "decimal128(15, 2)",
+    "l_returnflag": "string",
+    "l_linestatus": "string",
+    "l_shipdate": "date32",
+    "l_commitdate": "date32",
+    "l_receiptdate": "date32",
+    "l_shipinstruct": "string",
+    "l_shipmode": "string",
+    "l_comment": "string",
+}
+
+RECORD = np.dtype(
+    {
+        "names": ["id", "key", "price", "count", "flag"],
+        "formats": ["<i8", "<i4", "<f8", ">i4", "S8"],
+        "offsets": [0, 8, 16, 24, 32],
+        "itemsize": 64,
+    }
+)
+
+
+def lineitem_csv(folder: Path, scale: float) -> Path:
+    """lineitem.csv at a TPC-H scale (scale 1 is about 770 MB)."""
+    out = folder / f"tpch-{scale:g}"
+    path = out / "lineitem.csv"
+    if not path.exists():
+        tool = Path(sys.executable).with_name("tpchgen-cli")
+        out.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            [str(tool), "csv", "-s", f"{scale:g}", "--tables=lineitem", f"--output-dir={out}"], check=True
+        )
+    return path
+
+
+def _log_columns(rows: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(7)
+    return {
+        "status": rng.choice([200, 200, 200, 200, 301, 404, 500, 503], rows),
+        "path": rng.integers(0, 500, rows),
+        "host": rng.integers(0, 10_000, rows),
+        "ms": rng.gamma(2.0, 30.0, rows).round(3),
+        "second": np.sort(rng.integers(0, 86_400, rows)),
+    }
+
+
+def log_ndjson(folder: Path, rows: int) -> Path:
+    """Web-log records, one JSON object a line."""
+    path = folder / f"log-{rows}.ndjson"
+    if not path.exists():
+        columns = _log_columns(rows)
+        with path.open("w") as file:
+            for status, page, host, ms, second in zip(*(c.tolist() for c in columns.values()), strict=True):
+                row = {
+                    "time": f"2026-03-01T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z",
+                    "host": f"10.0.{host // 256}.{host % 256}",
+                    "method": "GET",
+                    "path": f"/api/v1/item/{page}",
+                    "status": status,
+                    "ms": ms,
+                    "agent": {"name": "Mozilla/5.0", "os": "Linux"},
+                }
+                file.write(json.dumps(row, separators=(",", ":")) + "\n")
+    return path
+
+
+def log_text(folder: Path, rows: int) -> Path:
+    """The same records as lines of a common web log."""
+    path = folder / f"log-{rows}.log"
+    if not path.exists():
+        columns = _log_columns(rows)
+        with path.open("w") as file:
+            for status, page, host, ms, second in zip(*(c.tolist() for c in columns.values()), strict=True):
+                when = f"01/Mar/2026:{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02} +0000"
+                file.write(
+                    f'10.0.{host // 256}.{host % 256} - - [{when}] "GET /api/v1/item/{page} HTTP/1.1" '
+                    f"{status} {int(ms * 100)} {ms}\n"
+                )
+    return path
+
+
+def records_bin(folder: Path, rows: int) -> Path:
+    """Fixed-width records of 64 bytes (`RECORD`)."""
+    path = folder / f"records-{rows}.bin"
+    if not path.exists():
+        rng = np.random.default_rng(11)
+        with path.open("wb") as file:
+            for start in range(0, rows, 1 << 20):
+                count = min(1 << 20, rows - start)
+                chunk = np.zeros(count, RECORD)
+                chunk["id"] = np.arange(start, start + count)
+                chunk["key"] = rng.integers(0, 1000, count)
+                chunk["price"] = rng.random(count) * 100
+                chunk["count"] = rng.integers(0, 1 << 20, count)
+                chunk["flag"] = np.array([b"A", b"B", b"C"])[rng.integers(0, 3, count)]
+                chunk.tofile(file)
+    return path

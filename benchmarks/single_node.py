@@ -1,0 +1,189 @@
+"""mmflow against DuckDB, Polars and DataFusion on one machine, as ratios of medians.
+
+    python benchmarks/single_node.py [--folder .cache/bench] [--scale 2] [--rows 3000000] [--repeats 5] [WORK ...]
+
+All run in one process, interleaved, with the page cache warm, on two threads; results are checked equal first.
+Beside each stands the physical limit: the time in which this machine passes once over the same bytes, mapped, counting
+newlines (numpy, on as many threads).
+"""
+
+from __future__ import annotations
+
+import argparse
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import data
+import datafusion
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from timing import interleaved, table
+
+import mmflow as mf
+
+THREADS = 2
+Ways = dict[str, Callable[[], pa.Table]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One row of the table: a file, and how each system computes the same from it."""
+
+    path: Path
+    ways: Ways
+
+
+def _duck(query: str) -> Callable[[], pa.Table]:
+    def run() -> pa.Table:
+        connection = duckdb.connect()
+        connection.execute(f"SET threads={THREADS}")
+        return connection.execute(query).to_arrow_table()
+
+    return run
+
+
+def _datafusion(register: Callable[[Any], None], query: str) -> Callable[[], pa.Table]:
+    def run() -> pa.Table:
+        context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(THREADS))
+        register(context)
+        return context.sql(query).to_arrow_table()
+
+    return run
+
+
+def _mmflow(query: str, read: Callable[[mf.Session], mf.Dataset]) -> Callable[[], pa.Table]:
+    def run() -> pa.Table:
+        with mf.Session(workers=THREADS) as session:
+            return session.sql(query, t=read(session)).to_arrow()
+
+    return run
+
+
+Q6 = """SELECT sum(l_extendedprice * l_discount) AS revenue FROM {t}
+WHERE l_shipdate >= date '1994-01-01' AND l_shipdate < date '1995-01-01'
+  AND l_discount >= 0.05 AND l_discount <= 0.07 AND l_quantity < 24"""
+Q1 = """SELECT l_returnflag, l_linestatus, sum(l_quantity) AS sum_qty, sum(l_extendedprice) AS sum_base,
+  sum(l_extendedprice * (1 - l_discount)) AS sum_disc,
+  sum(l_extendedprice * (1 - l_discount) * (1 + l_tax)) AS sum_charge,
+  avg(l_quantity) AS avg_qty, avg(l_extendedprice) AS avg_price, avg(l_discount) AS avg_disc, count(*) AS n
+FROM {t} WHERE l_shipdate <= date '1998-09-02'
+GROUP BY l_returnflag, l_linestatus ORDER BY l_returnflag, l_linestatus"""
+COUNT = "SELECT count(*) AS n FROM {t}"
+SELECTIVE = "SELECT count(*) AS n, max(l_orderkey) AS k FROM {t} WHERE l_shipmode = 'RAIL' AND l_comment = 'final deposits'"
+
+_SQL_TYPES = {"string": "VARCHAR", "int64": "BIGINT", "int32": "INTEGER", "date32": "DATE"}
+
+
+def _sql_type(name: str) -> str:
+    if name.startswith("decimal128"):
+        return name.replace("decimal128", "DECIMAL").replace(" ", "")
+    return _SQL_TYPES[name]
+
+
+def _lineitem(path: Path, query: str) -> Work:
+    columns = ", ".join(f"'{n}': '{_sql_type(t)}'" for n, t in data.LINEITEM.items())
+    from_duck = f"read_csv('{path}', header=true, columns={{{columns}}})"
+    types = {"string": pa.string(), "int64": pa.int64(), "int32": pa.int32(), "date32": pa.date32()}
+    schema = pa.schema([(n, types.get(t, pa.decimal128(15, 2))) for n, t in data.LINEITEM.items()])
+    polars_types = {
+        n: {"string": pl.String, "int64": pl.Int64, "int32": pl.Int32, "date32": pl.Date}.get(t, pl.Decimal(15, 2))
+        for n, t in data.LINEITEM.items()
+    }
+
+    def polars() -> pa.Table:
+        frame = pl.scan_csv(path, schema=polars_types)
+        return pl.SQLContext(t=frame).execute(query.format(t="t"), eager=True).to_arrow()
+
+    return Work(
+        path,
+        {
+            "mmflow": _mmflow(query.format(t="t"), lambda s: s.read_csv(str(path), schema=data.LINEITEM)),
+            "duckdb": _duck(query.format(t=from_duck)),
+            "polars": polars,
+            "datafusion": _datafusion(
+                lambda c: c.register_csv("t", str(path), schema=schema), query.format(t="t")
+            ),
+        },
+    )
+
+
+def _same(a: pa.Table, b: pa.Table) -> bool:
+    """Equal rows; numbers to nine digits, since peers choose different types for sums and averages."""
+
+    def rows(t: pa.Table) -> list[tuple[str, ...]]:
+        def text(v: object) -> str:
+            try:
+                return f"{float(v):.6g}"  # type: ignore[arg-type]
+            except (TypeError, ValueError):
+                return str(v)
+
+        return sorted(tuple(text(v) for v in row.values()) for row in t.to_pylist())
+
+    return rows(a) == rows(b)
+
+
+def newline_scan(path: Path) -> int:
+    """Newlines of a file, mapped, by as many threads as the others use: the memory's own speed."""
+    size = path.stat().st_size
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        view = np.frombuffer(mapped, np.uint8)
+        step = 1 << 22
+
+        def count(start: int) -> int:
+            return int(np.count_nonzero(view[start : start + step] == 10))
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            total = sum(pool.map(count, range(0, size, step)))
+        del view
+    return total
+
+
+def works(folder: Path, scale: float) -> dict[str, Callable[[], Work]]:
+    def lineitem(query: str) -> Callable[[], Work]:
+        return lambda: _lineitem(data.lineitem_csv(folder, scale), query)
+
+    return {
+        "csv-q6": lineitem(Q6),
+        "csv-q1": lineitem(Q1),
+        "csv-count": lineitem(COUNT),
+        "csv-equal": lineitem(SELECTIVE),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("works", nargs="*")
+    parser.add_argument("--folder", type=Path, default=Path(".cache/bench"))
+    parser.add_argument("--scale", type=float, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    made = works(options.folder, options.scale)
+    for name in options.works or made:
+        work = made[name]()
+        limit = interleaved({"limit": lambda: newline_scan(work.path)}, repeats=3, same=lambda a, b: a == b)
+        print(f"{name} …", file=sys.stderr)
+        seconds = interleaved(work.ways, repeats=options.repeats, same=_same)
+        best = min((s, n) for n, s in seconds.items() if n != "mmflow")
+        row = {"work": name, "GB": f"{os.path.getsize(work.path) / 1e9:.2f}"}
+        row |= {n: f"{s:.3f} s" for n, s in seconds.items()}
+        row |= {
+            "best peer": best[1],
+            "ratio": f"{best[0] / seconds['mmflow']:.2f}",
+            "limit": f"{limit['limit']:.3f} s",
+        }
+        rows.append(row)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

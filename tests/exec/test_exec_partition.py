@@ -1,0 +1,172 @@
+"""Hash and range partitioning: properties that exchanges rest on."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmflow.exec.hashing import hash_columns, partition_batch
+from mmflow.exec.ranges import Sampler, boundaries, range_batch
+from mmflow.exec.stage import SortKey
+
+VALUES: dict[pa.DataType, st.SearchStrategy[object]] = {
+    pa.int64(): st.integers(-(2**63), 2**63 - 1),
+    pa.uint64(): st.integers(0, 2**64 - 1),
+    pa.int8(): st.integers(-128, 127),
+    pa.bool_(): st.booleans(),
+    pa.float64(): st.floats(),
+    pa.float32(): st.floats(width=32),
+    pa.string_view(): st.text(max_size=20),
+    pa.string(): st.text(max_size=20),
+    pa.binary(): st.binary(max_size=20),
+    pa.binary(3): st.binary(min_size=3, max_size=3),
+    pa.date32(): st.dates(),
+    pa.timestamp("us"): st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1)),
+    pa.time64("us"): st.times(),
+    pa.decimal128(20, 3): st.integers(-(10**17), 10**17).map(lambda i: Decimal(i).scaleb(-3)),
+}
+TYPES = list(VALUES)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> pa.RecordBatch:
+    types = draw(st.lists(st.sampled_from(TYPES), min_size=1, max_size=3))
+    rows = draw(st.integers(0, 40))
+    arrays = [
+        pa.array(draw(st.lists(st.none() | VALUES[t], min_size=rows, max_size=rows)), t) for t in types
+    ]
+    arrays.append(pa.array(range(rows), pa.int64()))
+    return pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(arrays))])
+
+
+@given(batches(), st.integers(1, 7))
+def test_hash_partitions_hold_every_row_once_in_order(batch: pa.RecordBatch, partitions: int) -> None:
+    keys = list(range(batch.num_columns - 1))
+    parts = dict(partition_batch(batch, keys, partitions))
+    numbers = [n for p in sorted(parts) for n in parts[p].column(batch.num_columns - 1).to_pylist()]
+    assert sorted(numbers) == list(range(batch.num_rows))
+    for part in parts.values():
+        rows = part.column(batch.num_columns - 1).to_pylist()
+        assert rows == sorted(rows)
+        assert part.schema == batch.schema
+
+
+@given(st.sampled_from(TYPES).flatmap(lambda t: st.tuples(st.just(t), st.lists(st.none() | VALUES[t]))))
+def test_hash_depends_on_the_value_alone(case: tuple[pa.DataType, list[object]]) -> None:
+    data_type, values = case
+    together = hash_columns([pa.array(values, data_type)]) if values else np.zeros(0, np.uint64)
+    for index, value in enumerate(values):
+        alone = hash_columns([pa.array([None, value, None], data_type).slice(1, 1)])
+        assert alone[0] == together[index]
+
+
+def test_hash_is_the_same_for_every_layout_of_text() -> None:
+    values = ["", "a", "twelve bytes", "thirteen byte", "x" * 100, None, "é"]
+    hashes = [
+        hash_columns([pa.array(values, t)]).tolist()
+        for t in (pa.string(), pa.large_string(), pa.string_view(), pa.binary())
+    ]
+    dictionary = hash_columns([pa.array(values).dictionary_encode()]).tolist()
+    assert hashes[0] == hashes[1] == hashes[2] == hashes[3] == dictionary
+
+
+def test_hash_of_equal_numbers_is_equal() -> None:
+    zeros = hash_columns([pa.array([0.0, -0.0])])
+    assert zeros[0] == zeros[1]
+    nans = hash_columns([pa.array([float("nan"), -float("nan")])])
+    assert nans[0] == nans[1]
+    assert hash_columns([pa.array([-5], pa.int8())]) == hash_columns([pa.array([-5], pa.int64())])
+
+
+def test_hash_never_changes_between_runs() -> None:
+    """Golden values: a resumed run must find its partitions where they were."""
+    assert [int(h) for h in hash_columns([pa.array([0, 1, -1, None], pa.int64())])] == GOLDEN_INT
+    assert [int(h) for h in hash_columns([pa.array(["", "a", "mapped arrow view"])])] == GOLDEN_TEXT
+
+
+GOLDEN_INT = [0, 8841707400507832957, 5476333178966447588, 16294208416658607535]
+GOLDEN_TEXT = [0, 8687405705859325652, 14519461945800694984]
+
+
+def test_hash_spreads_small_keys() -> None:
+    parts = dict(partition_batch(pa.record_batch({"k": pa.array(range(10_000))}), [0], 8))
+    assert min(p.num_rows for p in parts.values()) > 1_000
+
+
+def _reference_order(batch: pa.RecordBatch, key: SortKey) -> list[object]:
+    """Sort keys of rows that Python compares as DataFusion orders: (null rank, NaN rank, value)."""
+
+    def rank(value: object) -> tuple[int, int, object]:
+        null = (0 if key.nulls_first else 1) if value is None else (1 if key.nulls_first else 0)
+        nan = int(isinstance(value, float) and value != value)
+        return null, nan, 0 if value is None or nan else value
+
+    return [rank(v) for v in batch.column(key.column).to_pylist()]
+
+
+@given(batches(), st.booleans(), st.booleans(), st.integers(1, 6))
+def test_ranges_are_in_order_and_lose_nothing(
+    batch: pa.RecordBatch, descending: bool, nulls_first: bool, parts: int
+) -> None:
+    key = SortKey(0, descending, nulls_first)
+    sampler = Sampler([key])
+    half = batch.num_rows // 2
+    sampler.add(batch.slice(0, half))
+    sampler.add(batch.slice(half))
+    sample = sampler.sample()
+    if sample is None:
+        assert batch.num_rows == 0
+        return
+    cuts = boundaries([sample], [key], parts)
+    assert cuts.num_rows < max(parts, 1)
+    ranges = dict(range_batch(batch, [key], cuts))
+    numbers = [n for r in ranges.values() for n in r.column(batch.num_columns - 1).to_pylist()]
+    assert sorted(numbers) == list(range(batch.num_rows))
+    ordered = [ranges[r] for r in sorted(ranges)]
+    for before, after in zip(ordered, ordered[1:], strict=False):
+        low, high = _reference_order(before, key), _reference_order(after, key)
+        if descending:
+            values_low = [(n, -a, v) for n, a, v in low]  # type: ignore[misc]
+            values_high = [(n, -a, v) for n, a, v in high]  # type: ignore[misc]
+            assert max(n for n, _, _ in values_low) <= min(n for n, _, _ in values_high)
+            smallest = min((v[1:] for v in low if v[0] == high[0][0]), default=None)  # type: ignore[index]
+            largest = max((v[1:] for v in high if v[0] == high[0][0]), default=None)  # type: ignore[index]
+            if smallest is not None and largest is not None:
+                assert smallest > largest
+        else:
+            assert max(low) < min(high)  # type: ignore[type-var]
+
+
+def test_equal_keys_share_a_range_however_skewed() -> None:
+    key = SortKey(0)
+    batch = pa.record_batch({"k": pa.array([7] * 5_000 + list(range(10)))})
+    sampler = Sampler([key])
+    sampler.add(batch)
+    sample = sampler.sample()
+    assert sample is not None
+    cuts = boundaries([sample], [key], 8)
+    ranges = dict(range_batch(batch, [key], cuts))
+    holding = [r for r, rows in ranges.items() if 7 in rows.column(0).to_pylist()]
+    assert len(holding) == 1
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5_000, 100_000])
+def test_sampler_is_bounded_and_even(rows: int) -> None:
+    sampler = Sampler([SortKey(0)])
+    for start in range(0, rows, 700):
+        sampler.add(pa.record_batch({"k": pa.array(range(start, min(rows, start + 700)))}))
+    sample = sampler.sample()
+    if rows == 0:
+        assert sample is None
+        return
+    assert sample is not None
+    assert sample.num_rows <= 2_048
+    keys = sample.column(0).to_pylist()
+    strides = {b - a for a, b in zip(keys, keys[1:], strict=False)}
+    assert len(strides) <= 1
