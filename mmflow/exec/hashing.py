@@ -134,18 +134,14 @@ def split_rows(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Rows by number of partition, in their order."""
     order = np.argsort(chosen, kind="stable")
-    counts = np.bincount(chosen, minlength=partitions)
+    bounds = np.searchsorted(chosen[order], np.arange(partitions + 1))
     # pyarrow 26 can't take from views: go through the owned form.
-    taken = pa.RecordBatch.from_arrays([owned(c) for c in batch.columns], names=_positions(batch))
-    taken = taken.take(pa.array(order))
-    arrays = [c.cast(t) for c, t in zip(taken.columns, batch.schema.types, strict=True)]
-    sorted_batch = pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
-    start = 0
-    for partition in np.flatnonzero(counts):
-        count = int(counts[partition])
-        yield int(partition), sorted_batch.slice(start, count)
-        start += count
-
-
-def _positions(batch: pa.RecordBatch) -> list[str]:
-    return [str(i) for i in range(batch.num_columns)]
+    names = [str(i) for i in range(batch.num_columns)]
+    owning = pa.RecordBatch.from_arrays([owned(c) for c in batch.columns], names=names)
+    for partition in range(partitions):
+        rows = order[bounds[partition] : bounds[partition + 1]]
+        if len(rows):
+            # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
+            taken = owning.take(pa.array(rows))
+            arrays = [c.cast(t) for c, t in zip(taken.columns, batch.schema.types, strict=True)]
+            yield partition, pa.RecordBatch.from_arrays(arrays, schema=batch.schema)

@@ -14,12 +14,12 @@ import pyarrow as pa
 from mmflow.exec.stage import Source
 from mmflow.plan.pipeline import Estimate
 
-__all__ = ["exchange_partitions", "scan_estimate", "width_of"]
+__all__ = ["exchange_partitions", "partition_bytes", "scan_estimate", "width_of"]
 
 # Decoded bytes for a byte of file: text becomes 16-byte views and wide numbers, Parquet is compressed.
 _EXPANSION = {"parquet": 4.0, "csv": 1.5, "ndjson": 1.0}
 _PARTITION_BYTES = 64 << 20
-_MOST_PARTITIONS = 1024
+_MOST_PARTITIONS = 4096
 
 
 def width_of(data_type: pa.DataType) -> int:
@@ -52,8 +52,13 @@ def scan_estimate(source: Source, columns: Sequence[str]) -> Estimate:
     return Estimate(None, int(_total_bytes(source.files) * share * expansion))
 
 
-def exchange_partitions(nbytes: int, forced: int | None) -> int:
-    """Partitions of an exchange of about `nbytes`."""
+def partition_bytes(memory: int, workers: int) -> int:
+    """Bytes that one partition of an exchange should hold: a task sorts or hashes it in its share of memory."""
+    return max(1 << 20, min(_PARTITION_BYTES, memory // workers // 8))
+
+
+def exchange_partitions(nbytes: int, each: int, forced: int | None) -> int:
+    """Partitions of an exchange of about `nbytes`, of about `each` bytes."""
     if forced is not None:
         return forced
-    return max(1, min(_MOST_PARTITIONS, -(-nbytes // _PARTITION_BYTES)))
+    return max(1, min(_MOST_PARTITIONS, -(-nbytes // each)))

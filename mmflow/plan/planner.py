@@ -34,7 +34,7 @@ from mmflow.exec.stage import (
 )
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
-from mmflow.plan.estimates import exchange_partitions, scan_estimate, width_of
+from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
 from mmflow.plan.frontend import Catalog, MapLeaf, SourceLeaf, SqlLeaf, TableLeaf, lost_in_substrait, planning
 from mmflow.plan.joins import broadcastable, equalities, join_title
 from mmflow.plan.nullaware import NullAware, null_aware_joins, with_null_rule
@@ -57,8 +57,7 @@ from mmflow.plan.rels import (
 
 __all__ = ["make_plan"]
 
-_RANGE_BYTES = 64 << 20
-_MOST_RANGES = 1024
+_MOST_RANGES = 4096
 _DIRECTIONS = {1: (False, True), 2: (False, False), 3: (True, True), 4: (True, False)}
 
 
@@ -92,6 +91,7 @@ class _Planner:
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
         self.catalog = catalog
         self.settings = settings
+        self.partition_bytes = partition_bytes(settings.memory, settings.workers)
         self.null_aware = NullAware([])
         self._builder: Builder | None = None
         # Pipelines that rewritten relations read from, by made-up table name.
@@ -391,7 +391,7 @@ class _Planner:
         return pipeline, tuple(indexes)
 
     def _partitions(self, nbytes: int) -> int:
-        return exchange_partitions(nbytes, self.settings.partitions)
+        return exchange_partitions(nbytes, self.partition_bytes, self.settings.partitions)
 
     def _by_key(self, pipeline: Pipeline, keys: list[Expression], why: str) -> Pipeline:
         """Rows with equal keys in one task; the layout stays."""
@@ -591,7 +591,7 @@ class _Planner:
         sampled = self.builder.close(wide, Forward(sample=keys), title="sample for sort")
         ranged = self.builder.reopen(sampled, "forward", wide)
         partitions = self.settings.partitions or _MOST_RANGES
-        target = 1 if self.settings.partitions else _RANGE_BYTES
+        target = 1 if self.settings.partitions else self.partition_bytes
         stages = self.builder.close(ranged, Range(keys, partitions, target), title="range exchange")
         return self._sorted(rel, self._select(self.builder.reopen(stages, "partition", wide), list(range(width))))
 
