@@ -3,3 +3,213 @@
 Every command, `Session(...)` and configs/*.toml share these keys; the environment spells them
 `MMFLOW_SHARD_SIZE` and so on. Sizes are bytes or text such as `64MiB`, `4GB`, `512k`.
 """
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mmflow.errors import ConfigError
+
+__all__ = ["Settings", "parse_size"]
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgtp", start=1):
+    _UNITS |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
+_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from `64MiB`, `4GB`, `512k` or a plain number; k, M, G alone mean KiB, MiB, GiB.
+
+    Raises:
+        ValueError: It is none of these.
+
+    >>> parse_size("64MiB"), parse_size("4GB"), parse_size("512k"), parse_size(10)
+    (67108864, 4000000000, 524288, 10)
+    """
+    if isinstance(text, int):
+        return text
+    match = _SIZE.fullmatch(text)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError(f"{text!r} is not a size; write 64MiB, 4GB, 512k or a number of bytes")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
+
+
+def _available_cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _default_memory() -> int:
+    """Half of what the container may use."""
+    from mmflow.mapping.limits import total_memory  # noqa: PLC0415  (imports pyarrow, which --help should not)
+
+    return total_memory() // 2
+
+
+def _state_home() -> Path:
+    home = os.environ.get("XDG_STATE_HOME")
+    return Path(home) if home else Path.home() / ".local" / "state"
+
+
+def _positive(text: str | int) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("must be at least 1")
+    return value
+
+
+def _natural(text: str | int) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("must not be negative")
+    return value
+
+
+def _positive_size(text: str | int) -> int:
+    value = parse_size(text)
+    if value < 1:
+        raise ValueError("must be at least one byte")
+    return value
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def parse(text: Any) -> str:
+        if text not in allowed:
+            close = difflib.get_close_matches(str(text), allowed, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"must be one of {', '.join(allowed)}{hint}")
+        return str(text)
+
+    return parse
+
+
+def _folder(text: str | Path) -> Path:
+    return Path(text).expanduser()
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "engine": _one_of("local", "ray", "dask"),
+    "address": str,
+    "shard_size": _positive_size,
+    "workers": _positive,
+    "memory": _positive_size,
+    "io": _one_of("auto", "mmap", "pread"),
+    "partitions": _positive,
+    "broadcast": parse_size,
+    "spill_dir": _folder,
+    "runs_dir": _folder,
+    "retries": _natural,
+}
+_MAY_BE_NONE = {"address", "partitions"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How things are run; never what is computed.
+
+    Attributes:
+        engine: local, ray or dask.
+        address: Of the cluster; None starts one here.
+        shard_size: Bytes of a file that one task reads; rounded up to whole pages.
+        workers: Tasks at once.
+        memory: Bytes of anonymous memory over all workers; beyond it, blocks go to `spill_dir`.
+        io: auto, mmap or pread.
+        partitions: Of every exchange; None: chosen from estimated sizes.
+        broadcast: Bytes up to which one side of a join is copied to every task.
+        spill_dir: Where blocks and operators spill.
+        runs_dir: Where runs are kept.
+        retries: Further attempts of a task that failed for a reason that may pass.
+    """
+
+    engine: str
+    address: str | None
+    shard_size: int
+    workers: int
+    memory: int
+    io: str
+    partitions: int | None
+    broadcast: int
+    spill_dir: Path
+    runs_dir: Path
+    retries: int
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, Any] | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        file: str | Path | None = None,
+    ) -> Settings:
+        """Settings from flags, environment, a TOML file and defaults, in this order of precedence.
+
+        Args:
+            flags: By key; None values count as not given.
+            env: Environment; None: this process's.
+            file: A TOML file of keys.
+
+        Raises:
+            ConfigError: An unknown key, or a value that does not fit; names key, value and where it came from.
+        """
+        values: dict[str, Any] = {}
+        for key, value in _from_file(file).items():
+            values[key] = _parsed(key, value, f"file {file}")
+        for name, value in sorted((os.environ if env is None else env).items()):
+            key = name.removeprefix("MMFLOW_").lower()
+            if name.startswith("MMFLOW_") and key in _PARSERS:
+                values[key] = _parsed(key, value, f"environment variable {name}")
+        for key, value in (flags or {}).items():
+            if value is not None:
+                values[key] = _parsed(key, value, "argument")
+        return cls(**{**_defaults(values), **values})
+
+
+def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    lazy: dict[str, Callable[[], Any]] = {
+        "engine": lambda: "local",
+        "address": lambda: None,
+        "shard_size": lambda: 64 << 20,
+        "workers": _available_cpus,
+        "memory": _default_memory,
+        "io": lambda: "auto",
+        "partitions": lambda: None,
+        "broadcast": lambda: 32 << 20,
+        "spill_dir": lambda: Path(tempfile.gettempdir()),
+        "runs_dir": lambda: _state_home() / "mmflow" / "runs",
+        "retries": lambda: 3,
+    }
+    return {key: default() for key, default in lazy.items() if key not in given}
+
+
+def _from_file(file: str | Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        with Path(file).open("rb") as opened:
+            return tomllib.load(opened)
+    except OSError as error:
+        raise ConfigError(f"can't read the configuration {file}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration {file} is not TOML: {error}") from error
+
+
+def _parsed(key: str, value: Any, where: str) -> Any:
+    if key not in _PARSERS:
+        known = [f.name for f in fields(Settings)]
+        close = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
+        raise ConfigError(f"unknown setting {key!r} in {where}; {hint}")
+    if key in _MAY_BE_NONE and value in ("", None):
+        return None
+    try:
+        return _PARSERS[key](value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {key} = {value!r}: {error}") from error
