@@ -103,11 +103,14 @@ class ScanReport:
     For record formats `first` is the byte offset of the first record that the shard owns and `next`
     that of the first record after its last one (end of file: the file's size), so that
     `next` of a shard equals `first` of the following one if both were read right: the chain check.
-    For group formats they are group numbers, with the same rule.
+    `next >= shard.end`, unless `error` ended the shard: blanks after the last record (empty lines, and NULs
+    where `skips_holes`) are skipped up to the shard's end. For group formats they are group numbers, with
+    the same rule for `first`.
 
     Attributes:
         records: Records owned by the shard, bad ones included.
-        lines: Physical lines from `first` up to `next`.
+        lines: Physical lines from `first` up to `next`; from the start, where that was known (byte 0, so a
+            header counts; a `fresh` shard's begin; `ScanRequest.start`).
         bytes_read: Bytes of the file that were looked at.
         bad: Number of bad records met (dropped or with values put to null).
         rejects: They, one by one (`null` and `skip`: the first 100 of a shard; quarantine: all).

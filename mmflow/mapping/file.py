@@ -28,6 +28,9 @@ __all__ = ["MappedFile", "default_budget"]
 _DROP_AT_ONCE = 32 << 20
 #: Below this, starting a thread costs more than the readahead it hides.
 _PREFETCH_INLINE = 1 << 20
+#: Readahead that is asked for stops at the device's largest request (Linux: max(io_pages, ra_pages), of
+#: which ra_pages is 128 KiB by default): larger ranges are asked for in steps.
+_READAHEAD_STEP = 128 << 10
 
 
 def default_budget() -> int:
@@ -165,12 +168,18 @@ class MappedFile:
             return
         self._prefetched = end
         if end - begin <= _PREFETCH_INLINE:
-            _load(self.fd, begin, end - begin)
+            _read_ahead(self.fd, begin, end)
             return
-        # A thread, since submitting I/O blocks once the device's queue is full; its own descriptor, since
-        # this file may be closed meanwhile.
+        # A thread, since both ways of loading block; its own descriptor, since this file may be closed
+        # meanwhile.
+        mapped = self.decision.kind == "mmap"
         own = os.dup(self.fd)
-        threading.Thread(target=_load_and_close, args=(own, begin, end - begin), daemon=True).start()
+        threading.Thread(
+            target=_load_and_close,
+            args=(own, begin, end, self._granularity if mapped else None),
+            name="mmflow-prefetch",
+            daemon=True,
+        ).start()
 
     def drop_behind(self, offset: int, length: int) -> None:
         """Give back the page cache of a range that is done with, where the decision says so.
@@ -231,16 +240,34 @@ class MappedFile:
         return f"MappedFile({self.path!r}, size={self.size}, {self.decision.kind}: {self.decision.reason})"
 
 
-def _load(fd: int, offset: int, length: int) -> None:
+def _read_ahead(fd: int, begin: int, end: int) -> None:
     with contextlib.suppress(OSError):  # prefetching is only a favour; reading will report what is wrong
-        os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
+        for offset in range(begin, end, _READAHEAD_STEP):
+            os.posix_fadvise(fd, offset, min(_READAHEAD_STEP, end - offset), os.POSIX_FADV_WILLNEED)
 
 
-def _load_and_close(fd: int, offset: int, length: int) -> None:
+def _load_and_close(fd: int, begin: int, end: int, granularity: int | None) -> None:
     try:
-        _load(fd, offset, length)
+        if granularity is None or not _populate(fd, begin - begin % granularity, end):
+            _read_ahead(fd, begin, end)
     finally:
         os.close(fd)
+
+
+def _populate(fd: int, begin: int, end: int) -> bool:
+    """Load a range by faulting it into a mapping of no other use: one call, and no copy."""
+    try:
+        address = linux.map_file(fd, begin, end - begin)
+    except OSError:
+        return False
+    try:
+        linux.madvise(address, end - begin, linux.MADV_SEQUENTIAL)
+        linux.madvise(address, end - begin, linux.MADV_POPULATE_READ)
+    except OSError:  # an older kernel, or the file shrank: an error here, where a touch would be a signal
+        return False
+    finally:
+        linux.unmap(address, end - begin)
+    return True
 
 
 def _require_regular(path: str, mode: int) -> None:

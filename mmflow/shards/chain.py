@@ -32,6 +32,7 @@ __all__ = ["FileChain", "Right", "Span", "Verdict", "WrongStart"]
 class Span(Protocol):
     """What the chain reads of a `formats.ScanReport`.
 
+    `next` is at or past the shard's end, unless a bad record ended the shard (the run fails then).
     `lines` count from where the shard was started: from `first`, or, where the start was known (byte 0,
     behind a hole, or given), from there. So a header's lines count, and so do blank lines.
     """
@@ -73,8 +74,6 @@ class FileChain:
         path: For messages.
         grouped: The format counts groups (Parquet, IPC), not bytes: `first` and `next` are group
             numbers, nothing is ever guessed, and there is no known end.
-        blank_tail: NULs where a record would begin are blank (the format skips holes), so the last
-            record may end before the file does.
 
     >>> from types import SimpleNamespace as Report
     >>> chain = FileChain("a.csv")
@@ -86,12 +85,11 @@ class FileChain:
     Right(records_before=3, lines_before=3)
     """
 
-    def __init__(self, path: str, *, grouped: bool = False, blank_tail: bool = False) -> None:
+    def __init__(self, path: str, *, grouped: bool = False) -> None:
         self.path = path
         self.records_before = 0
         self.lines_before = 0
         self._grouped = grouped
-        self._blank_tail = blank_tail
         self._next = 0
         self._covered = 0
 
@@ -119,8 +117,10 @@ class FileChain:
             SourceError: A report that no re-run can put right: the decoder lost its place.
         """
         assert shard.begin >= self._covered, "shards of a file are judged in order"
+        assert shard.fresh or shard.begin == self._covered, "only a hole may lie between shards"
         if self._grouped:
             return self._judge_groups(shard, report)
+        self._require_covered()
         due = self.due(shard)
         began = start if start is not None else shard.begin if shard.fresh else None
         if due >= shard.end:
@@ -131,8 +131,6 @@ class FileChain:
             return self._accept(shard, self._next, 0, 0)
         if began != due and report.first != due:
             return WrongStart(due, self.records_before, self.lines_before)
-        if report.next < due:
-            raise self._lost(shard, f"went back from byte {due:,} to {report.next:,}")
         return self._accept(shard, report.next, report.records, report.lines)
 
     def _judge_groups(self, shard: Shard, report: Span) -> Verdict:
@@ -159,21 +157,27 @@ class FileChain:
             size: Of the file, in bytes.
 
         Raises:
-            SourceError: Records don't reach to the end of the file, or reach past it.
+            SourceError: Records don't reach to the end of the last shard, or reach past the file's.
         """
         if self._grouped or size == 0:
             return
-        if self._next == size or (self._blank_tail and self._next < size):
-            return
-        raise SourceError(
-            f"{self.path}: its records chain up to byte {self._next:,} of {size:,}; "
-            "the file was written to while it was read, or its decoder lost its place; run again",
-            path=self.path,
-        )
+        self._require_covered()
+        # Before `size` it may end: a file that ends in a hole has no shard there.
+        if self._next > size:
+            raise self._broken(f"its records chain up to byte {self._next:,}, past its end at {size:,}")
+
+    def _require_covered(self) -> None:
+        if self._next < self._covered:
+            raise self._broken(
+                f"the shard that ends at byte {self._covered:,} was read up to byte {self._next:,} only"
+            )
 
     def _lost(self, shard: Shard, what: str) -> SourceError:
+        return self._broken(f"the shard [{shard.begin:,}, {shard.end:,}) {what}")
+
+    def _broken(self, what: str) -> SourceError:
         return SourceError(
-            f"{self.path}, bytes {shard.begin:,} to {shard.end:,}: the decoder lost its place: it {what}; "
-            "the file was written to while it was read, or this is a bug in its format; run again",
+            f"{self.path}: {what}; the file was written to while it was read (run again), "
+            "or its decoder lost its place (report it)",
             path=self.path,
         )
