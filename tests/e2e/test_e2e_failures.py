@@ -1,0 +1,314 @@
+"""What users run into, through the real command: one clear message, exit code 1 or 2, no traceback, no partial output."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MMFLOW = str(Path(sys.executable).with_name("mmflow"))
+
+
+def mmflow(
+    *arguments: str | Path, code: int | None = None, user: int | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command; `code` is the exit code it must give."""
+    done = subprocess.run(
+        [MMFLOW, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        user=user,
+        group=user,
+        extra_groups=[] if user is not None else None,
+        cwd=cwd,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    if code is not None:
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_text("name,age\nAda,36\nGrace,85\n")
+    return path
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> object:
+    return json.loads(done.stdout)
+
+
+def sql(query: str, *more: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    return mmflow("sql", query, "--format", "json", *more, code=code)
+
+
+# ---- small and odd files ---------------------------------------------------------------------
+
+
+def test_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("a,b\n1,2")
+    assert rows(sql(f"SELECT * FROM '{path}'")) == [{"a": 1, "b": 2}]
+
+
+def test_header_only(tmp_path: Path) -> None:
+    path = tmp_path / "header.csv"
+    path.write_text("a,b\n")
+    assert rows(sql(f"SELECT a FROM '{path}'")) == []
+    assert rows(sql(f"SELECT count(*) AS n FROM '{path}'")) == [{"n": 0}]
+
+
+def test_empty_file_without_a_schema_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "empty.csv"
+    path.touch()
+    done = sql(f"SELECT * FROM '{path}'", code=1)
+    assert "empty" in done.stderr
+    assert "schema" in done.stderr
+
+
+def test_empty_file_with_a_schema_has_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "empty.csv"
+    path.touch()
+    done = sql("SELECT count(*) AS n FROM t", "--table", f"t={path}", "--opt", "t.schema=a:int64")
+    assert rows(done) == [{"n": 0}]
+
+
+# ---- wrong names -----------------------------------------------------------------------------
+
+
+def test_missing_file_suggests_a_near_one(people: Path) -> None:
+    done = mmflow("sql", f"SELECT * FROM '{people.with_name('peple.csv')}'")
+    assert done.returncode in (1, 2)
+    assert "people.csv" in done.stderr
+
+
+def test_wrong_column_suggests_a_near_one(people: Path) -> None:
+    done = mmflow("sql", f"SELECT nmae FROM '{people}'")
+    assert done.returncode in (1, 2)
+    assert "name" in done.stderr
+
+
+def test_wrong_sql_says_where(people: Path) -> None:
+    done = mmflow("sql", f"SELECT name FRM '{people}'")
+    assert done.returncode in (1, 2)
+    assert "Line: 1" in done.stderr or "line 1" in done.stderr
+
+
+def test_wrong_option_suggests_a_near_one(people: Path) -> None:
+    done = mmflow("sql", "SELECT * FROM t", "--table", f"t={people}", "--opt", "t.delimitr=;", code=2)
+    assert "delimiter" in done.stderr
+
+
+def test_wrong_delimiter_is_noticed(people: Path) -> None:
+    done = mmflow(
+        "sql", "SELECT name FROM t", "--table", f"t={people}",
+        "--opt", "t.delimiter=;", "--opt", "t.schema=name:string,age:int64",
+    )  # fmt: skip
+    assert done.returncode in (1, 2)
+    assert "delimiter" in done.stderr
+
+
+# ---- wrong data ------------------------------------------------------------------------------
+
+
+def test_a_type_that_stops_fitting_at_the_last_row_is_located(tmp_path: Path) -> None:
+    path = tmp_path / "late.csv"
+    lines = ["id,v"] + [f"{i},{i}" for i in range(50_000)] + ["50000,x7"]
+    path.write_text("\n".join(lines) + "\n")
+    done = sql(
+        "SELECT sum(v) AS s FROM t", "--table", f"t={path}",
+        "--opt", "t.schema=id:int64,v:int64", "--shard-size", "4096", code=1,
+    )  # fmt: skip
+    assert "x7" in done.stderr
+    assert "late.csv" in done.stderr
+    assert "50,002" in done.stderr  # the line
+    offset = path.read_bytes().index(b"50000,x7")
+    assert f"{offset:,}" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("policy", ["null", "skip", "quarantine"])
+def test_bad_records_by_policy(tmp_path: Path, policy: str) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("id,v\n1,10\n2,oops\n3,30\n4\n5,50\n")
+    done = sql(
+        "SELECT count(*) AS n, sum(v) AS s FROM t", "--table", f"t={path}",
+        "--opt", "t.schema=id:int64,v:int64", "--opt", f"t.on_bad_record={policy}",
+    )  # fmt: skip
+    assert rows(done) == [{"n": 5 if policy == "null" else 3, "s": 90}]
+    assert "2" in done.stderr  # how many were set aside
+    assert "bad" in done.stderr.lower() or "dropped" in done.stderr.lower()
+
+
+# ---- files that change -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    path = tmp_path / "big.csv"
+    block = "".join(f"{i},{i % 97},some text to make the line longer {i}\n" for i in range(100_000))
+    with path.open("w") as file:
+        file.write("id,v,s\n")
+        for _ in range(12):
+            file.write(block)
+    return path
+
+
+def _while_running(path: Path, change: object, *arguments: str) -> tuple[int, str, str]:
+    process = subprocess.Popen(
+        [MMFLOW, "sql", "SELECT s, count(*) AS n, sum(v) AS v FROM t GROUP BY s ORDER BY n LIMIT 3",
+         "--table", f"t={path}", "--opt", "t.schema=id:int64,v:int64,s:string", "--shard-size", "1MiB",
+         "--workers", "2", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(1.0)
+    change()  # type: ignore[operator]
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("io", ["mmap", "pread"])
+@pytest.mark.parametrize("change", ["shrink", "grow", "vanish", "rewrite"])
+def test_a_file_that_changes_while_it_is_read(big: Path, change: str, io: str) -> None:
+    def act() -> None:
+        if change == "shrink":
+            os.truncate(big, 5_000)
+        elif change == "grow":
+            with big.open("a") as file:
+                file.write("1,2,3\n")
+        elif change == "vanish":
+            big.unlink()
+        else:
+            other = big.with_suffix(".new")
+            other.write_text("id,v,s\n1,1,x\n")
+            other.rename(big)
+
+    code, out, err = _while_running(big, act, "--io", io)
+    assert "Traceback" not in err
+    assert code == 1, (code, out, err)
+    assert out == ""
+    assert "big.csv" in err
+    assert "changed" in err or "vanished" in err or "no such" in err.lower() or "gone" in err
+
+
+# ---- permissions, space, destinations ----------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_a_file_without_permission(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = Path("/tmp") / f"mmflow-permission-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    try:
+        path = folder / "secret.csv"
+        path.write_text("a\n1\n")
+        path.chmod(0o600)
+        closed = folder / "closed"
+        closed.mkdir(mode=0o700)
+        (closed / "x.csv").write_text("a\n1\n")
+        for target in (path, closed):
+            done = mmflow("sql", f"SELECT * FROM '{target}'", user=65534, cwd=folder)
+            if "No module named" in done.stderr:
+                pytest.skip("the environment itself is not readable by other users")
+            assert done.returncode in (1, 2), done.stderr
+            assert "ermission" in done.stderr
+    finally:
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a tmpfs is not permitted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "arrow", "ndjson"])
+def test_disk_full_at_the_sink(big: Path, small_disk: Path, form: str) -> None:
+    done = mmflow(
+        "sql", "SELECT * FROM t", "--table", f"t={big}", "--opt", "t.schema=id:int64,v:int64,s:string",
+        "--output", small_disk / f"out.{form}", code=1,
+    )  # fmt: skip
+    assert "space" in done.stderr
+    assert [p for p in small_disk.rglob("*") if p.is_file()] == []
+
+
+def test_output_that_exists_is_refused(people: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    out.write_text("precious")
+    done = mmflow("sql", f"SELECT * FROM '{people}'", "--output", out)
+    assert done.returncode in (1, 2)
+    assert "--if-exists" in done.stderr
+    assert out.read_text() == "precious"
+    mmflow("sql", f"SELECT * FROM '{people}'", "--output", out, "--if-exists", "replace", code=0)
+    assert out.read_text().startswith("name,age\n") or out.read_text().startswith('"name","age"')
+
+
+def test_a_source_is_never_a_destination(people: Path) -> None:
+    before = people.read_bytes()
+    done = mmflow("sql", f"SELECT * FROM '{people}'", "--output", people, "--if-exists", "replace")
+    assert done.returncode in (1, 2)
+    assert people.read_bytes() == before
+
+
+# ---- stopping ----------------------------------------------------------------------------------
+
+
+def test_ctrl_c_stops_within_a_second_and_leaves_nothing(big: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result"
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    process = subprocess.Popen(
+        [MMFLOW, "sql", "SELECT s, count(*) AS n FROM t GROUP BY s ORDER BY s", "--table", f"t={big}",
+         "--opt", "t.schema=id:int64,v:int64,s:string", "--shard-size", "256KiB", "--output", str(out)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "MMFLOW_SPILL_DIR": str(spill)},
+    )  # fmt: skip
+    time.sleep(1.2)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, err = process.communicate(timeout=20)
+    assert time.monotonic() - start < 5  # a second on a free machine; tests share two cores
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert not out.exists()
+    assert list(spill.iterdir()) == []
+    assert [p for p in tmp_path.iterdir() if p.name not in ("big.csv", "spill")] == []
+
+
+def test_a_closed_pipe_is_no_error(big: Path) -> None:
+    process = subprocess.Popen(
+        [MMFLOW, "sql", "SELECT id FROM t", "--table", f"t={big}", "--opt", "t.schema=id:int64,v:int64,s:string",
+         "--format", "csv"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    killer = threading.Timer(60, process.kill)
+    killer.start()
+    err = process.stderr.read()
+    process.stderr.close()
+    code = process.wait()
+    killer.cancel()
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+    assert code in (0, 141)
