@@ -8,6 +8,7 @@ gives is sorted by path.
 from __future__ import annotations
 
 import difflib
+import errno
 import glob
 import os
 import re
@@ -74,8 +75,7 @@ def _expand(given: PathLike) -> list[str]:
         return _require_some(path, list(_walk(path)))
     if not stat.S_ISREG(mode):
         raise _not_regular(path, mode)
-    if not os.access(path, os.R_OK):
-        raise source_failure(path, PermissionError(13, "Permission denied"))
+    _require_readable(path)
     return [path]
 
 
@@ -109,21 +109,25 @@ def _local_path(given: PathLike) -> str:
 
 def _match(pattern: str) -> list[str]:
     """Files of a glob; where only folders match, the files in them."""
-    wants_hidden = os.path.basename(pattern).startswith(("_", "."))
+    fixed = len(_fixed_folder(pattern))
     matches = sorted(glob.glob(pattern, recursive=True))
-    if not wants_hidden:
-        matches = [match for match in matches if not _is_hidden(os.path.basename(match.rstrip("/")))]
+    if not any(_is_hidden(part) for part in pattern[fixed:].split("/")):  # else they are asked for
+        matches = [m for m in matches if not any(_is_hidden(part) for part in m[fixed:].split("/"))]
     files = [match for match in matches if os.path.isfile(match)]
     if files:
         for file in files:
-            if not os.access(file, os.R_OK):
-                raise source_failure(file, PermissionError(13, "Permission denied"))
+            _require_readable(file)
         return files
     if matches and "**" not in pattern:
         return _require_some(
             pattern, sorted(f for match in matches if os.path.isdir(match) for f in _walk(match))
         )
     raise _no_match(pattern)
+
+
+def _fixed_folder(pattern: str) -> str:
+    """The folders of a glob that come before its first wildcard."""
+    return os.path.dirname(_MAGIC.split(pattern, maxsplit=1)[0])
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -149,9 +153,13 @@ def _walk(folder: str) -> Iterator[str]:
             raise source_failure(file, error, "look at") from error
         if not stat.S_ISREG(mode):
             raise _not_regular(file, mode)
-        if not os.access(file, os.R_OK):
-            raise source_failure(file, PermissionError(13, "Permission denied"))
+        _require_readable(file)
         yield file
+
+
+def _require_readable(file: str) -> None:
+    if not os.access(file, os.R_OK, effective_ids=True):
+        raise source_failure(file, PermissionError(errno.EACCES, "Permission denied"))
 
 
 def _is_hidden(name: str) -> bool:
@@ -196,12 +204,13 @@ def _missing(path: str) -> MmflowError:
 
 
 def _no_match(pattern: str) -> MmflowError:
-    fixed = _MAGIC.split(pattern, maxsplit=1)[0]
-    folder = os.path.dirname(fixed) or "."
+    folder = _fixed_folder(pattern) or "."
     if not os.path.isdir(folder):
         return SourceError(f"no file matches {pattern}: there is no folder {folder}", path=pattern)
-    if not os.access(folder, os.R_OK | os.X_OK):  # glob takes an unreadable folder for an empty one
-        return source_failure(folder, PermissionError(13, "Permission denied"), "list")
+    if not os.access(
+        folder, os.R_OK | os.X_OK, effective_ids=True
+    ):  # glob takes an unreadable folder for an empty one
+        return source_failure(folder, PermissionError(errno.EACCES, "Permission denied"), "list")
     return SourceError(
         f"no file matches {pattern}; check the pattern (** stands for folders of any depth, "
         "and names that start with `.` or `_` are not data)",
