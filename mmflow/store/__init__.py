@@ -1,1 +1,7 @@
+"""Where blocks live between tasks."""
 
+from mmflow.store.folder import RunFolder, sweep
+from mmflow.store.memory import LocalStore
+from mmflow.store.shared import SharedStore, shared_memory_folder
+
+__all__ = ["LocalStore", "RunFolder", "SharedStore", "shared_memory_folder", "sweep"]

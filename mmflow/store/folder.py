@@ -1,0 +1,132 @@
+"""The folder of a run: made for it, removed with it, swept by the next run where it died.
+
+    <parent>/mmflow-<run>-<pid>/     blocks, operator spills
+    <parent>/mmflow-<run>-<pid>/.owner   locked (flock) for as long as the owner lives
+
+Invariant: a folder whose `.owner` can be locked has no owner any more. The kernel drops the lock when the
+process dies, however it dies, and, unlike a process id, a lock means the same in every container that
+shares the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+from mmflow.errors import EngineError
+
+__all__ = ["RunFolder", "sweep"]
+
+_OWNER = ".owner"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+#: A folder without an owner file is one that is being made right now, or the rest of one that died so.
+_GRACE_SECONDS = 60.0
+
+
+class RunFolder:
+    """A folder that belongs to this process until `close`.
+
+    Args:
+        parent: Made if missing.
+        run: Name of the run; with the process id it names the folder, and a number where that is taken.
+
+    Raises:
+        EngineError: The folder can't be made.
+    """
+
+    def __init__(self, parent: str | os.PathLike[str], run: str) -> None:
+        base = f"mmflow-{_UNSAFE.sub('_', run)}-{os.getpid()}"
+        try:
+            os.makedirs(parent, exist_ok=True)
+            self.path, self._lock = _claim(Path(parent), base)
+        except OSError as error:
+            raise EngineError(
+                f"can't make a folder for temporary blocks in {parent}: {error.strerror or error}; "
+                "set spill_dir (MMFLOW_SPILL_DIR) to a folder that can be written to",
+                path=os.fspath(parent),
+            ) from error
+
+    def close(self) -> None:
+        """Remove the folder and all in it. Mapped files stay readable. Idempotent."""
+        if self._lock >= 0:
+            # Another thread may still be adding a file that it hasn't noticed to be unwanted.
+            _remove(self.path)
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _claim(parent: Path, base: str) -> tuple[Path, int]:
+    number = 0
+    while True:
+        path = parent / (base if number == 0 else f"{base}-{number}")
+        number += 1
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        try:
+            lock = os.open(path / _OWNER, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # swept before it had its owner file
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # a sweeper has it: it will be gone in a moment
+            os.close(lock)
+            continue
+        if os.fstat(lock).st_nlink:
+            return path, lock
+        os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    for _ in range(3):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+
+
+def sweep(parent: str | os.PathLike[str]) -> list[str]:
+    """Remove the folders of dead runs.
+
+    Args:
+        parent: Where `RunFolder`s are made; may be missing.
+
+    Returns:
+        The folders that were removed. Those of other users are left alone.
+    """
+    swept = []
+    try:
+        entries = [e for e in os.scandir(parent) if e.name.startswith("mmflow-")]
+    except OSError:
+        return []
+    for entry in entries:
+        try:
+            ours = entry.is_dir(follow_symlinks=False) and entry.stat().st_uid == os.getuid()
+            if ours and _dead(entry.path):
+                swept.append(entry.path)
+        except OSError:  # its owner removed it just now
+            continue
+    return swept
+
+
+def _dead(path: str) -> bool:
+    """Remove the folder at `path` if nobody owns it."""
+    try:
+        lock = os.open(os.path.join(path, _OWNER), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if time.time() - os.stat(path).st_mtime < _GRACE_SECONDS:
+            return False
+        _remove(Path(path))
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(Path(path))
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)

@@ -1,0 +1,222 @@
+"""Blocks by reference in this process, and beyond the budget in files that are mapped back.
+
+When memory is full, the block that comes in goes to disk, not one that is already kept: it is the
+only one that can be written as it streams by, nobody reads it yet, and a kept block whose
+views were handed out wouldn't free a byte.
+
+Invariant: `held` is the real size of what is kept in memory: a batch that is a small view of big buffers
+is copied first, so a block never keeps an input window alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmflow.errors import EngineError
+from mmflow.exec.compact import compact, has_views, owned
+from mmflow.exec.task import BlockRef
+from mmflow.store.files import BlockWriter, Tier, read_block, write_block
+from mmflow.store.folder import RunFolder
+
+__all__ = ["LocalStore", "compacted", "retained_bytes"]
+
+_SETTING = (
+    "set spill_dir (MMFLOW_SPILL_DIR) to a folder on a larger disk, "
+    "or give more memory (--memory, MMFLOW_MEMORY)"
+)
+#: A copy pays when a batch keeps this much more alive than its rows need.
+_WASTE = 1 << 16
+
+
+@dataclass(slots=True)
+class _Block:
+    batches: list[pa.RecordBatch] | None
+    path: str
+    nbytes: int
+    checked: bool = False
+
+
+class LocalStore:
+    """A `BlockStore` of one process. Thread-safe.
+
+    Args:
+        budget: Bytes to keep in memory.
+        folder: Where blocks beyond it go; closed with the store.
+    """
+
+    def __init__(self, budget: int, folder: RunFolder) -> None:
+        self.budget = budget
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._blocks: dict[int, _Block] = {}
+        self._numbers = itertools.count()
+        self._held = 0
+        self._spilled = 0
+        self._closed = False
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory."""
+        return self._held
+
+    @property
+    def spilled(self) -> int:
+        """Bytes on disk."""
+        return self._spilled
+
+    def put(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> BlockRef:
+        """See `BlockStore.put`."""
+        number = next(self._numbers)
+        kept: list[pa.RecordBatch] = []
+        size = 0
+        flow = iter(batches)
+        try:
+            for batch in flow:
+                kept_batch = compacted(batch)
+                need = retained_bytes(kept_batch)
+                if not self._reserve(need):
+                    # Each batch is let go as it is written, so memory shrinks from here on.
+                    rest = itertools.chain(_drained(kept), (kept_batch,), (compacted(b) for b in flow))
+                    del kept_batch, batch
+                    return self._spill(number, rest, schema)
+                kept.append(kept_batch)
+                size += need
+            rows = sum(b.num_rows for b in kept)
+            self._keep(number, _Block(kept, "", size))
+            reserved, size = size, 0
+            return BlockRef(number, rows, reserved)
+        finally:
+            self._release(size)
+
+    def _spill(self, number: int, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> BlockRef:
+        tier = Tier(os.fspath(self._folder.path), None, checked=True, setting=_SETTING)
+        writer = BlockWriter(f"{number}.block", (tier,))
+        rows, nbytes = write_block(writer, batches, schema)
+        self._keep(number, _Block(None, writer.path, nbytes))
+        return BlockRef(number, rows, nbytes)
+
+    def _reserve(self, nbytes: int) -> bool:
+        with self._lock:
+            self._check_open()
+            if self._held + nbytes > self.budget:
+                return False
+            self._held += nbytes
+            return True
+
+    def _release(self, nbytes: int) -> None:
+        with self._lock:
+            self._held -= nbytes
+
+    def _keep(self, number: int, block: _Block) -> None:
+        with self._lock:
+            if not self._closed:
+                self._blocks[number] = block
+                if block.path:
+                    self._spilled += block.nbytes
+                return
+        if block.path:
+            _unlink(block.path)
+        raise _closed()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _closed()
+
+    def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
+        """See `BlockStore.get`."""
+        with self._lock:
+            self._check_open()
+            block = self._blocks.get(ref.token)
+        if block is None:
+            raise EngineError(f"block {ref.token} is gone: it was deleted before all its readers were done")
+        if block.batches is not None:
+            return list(block.batches)
+        batches = read_block(block.path, check=not block.checked)
+        block.checked = True
+        return batches
+
+    def delete(self, ref: BlockRef) -> None:
+        """See `BlockStore.delete`."""
+        with self._lock:
+            block = self._blocks.pop(ref.token, None)
+            if block is None:
+                return
+            if block.batches is not None:
+                self._held -= block.nbytes
+            else:
+                self._spilled -= block.nbytes
+        if block.path:
+            _unlink(block.path)
+
+    def close(self) -> None:
+        """See `BlockStore.close`. Puts that are under way fail, and leave nothing behind."""
+        with self._lock:
+            self._closed = True
+            self._blocks.clear()
+        self._folder.close()
+
+
+def _closed() -> EngineError:
+    return EngineError("the block store is closed: the run has ended")
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _drained(kept: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    kept.reverse()
+    while kept:
+        yield kept.pop()
+
+
+def compacted(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch itself, or a copy where it keeps far more memory alive than its rows take."""
+    retained = retained_bytes(batch)
+    if retained <= _WASTE or retained <= sum(map(_row_bytes, batch.columns)) * 5 // 4 + _WASTE:
+        return batch
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        # IPC cuts slices to size, but writes the data buffers of views whole.
+        writer.write_batch(compact(batch))
+    return pa.ipc.open_stream(sink.getvalue()).read_next_batch()
+
+
+def retained_bytes(batch: pa.RecordBatch) -> int:
+    """Bytes that a batch keeps alive: each buffer counts as the whole allocation that it is a part of."""
+    roots: dict[int, int] = {}
+    for column in batch.columns:
+        for buffer in _buffers(column):
+            while buffer.parent is not None:
+                buffer = buffer.parent
+            roots[buffer.address] = max(buffer.size, roots.get(buffer.address, 0))
+    return sum(roots.values())
+
+
+def _buffers(array: Any) -> Iterator[pa.Buffer]:
+    yield from (b for b in array.buffers() if b is not None)
+    if pa.types.is_dictionary(array.type):
+        yield from _buffers(array.dictionary)
+
+
+def _row_bytes(array: Any) -> int:
+    """Bytes that the rows of an array need by themselves."""
+    if not has_views(array.type):
+        return int(array.nbytes)
+    views = array.buffers()[1]
+    if pa.types.is_nested(array.type) or views is None:
+        return int(owned(array).nbytes)
+    lengths = np.frombuffer(views, np.int32)[4 * array.offset : 4 * (array.offset + len(array)) : 4]
+    # Up to 12 bytes stand in the view itself; a null's view may hold anything.
+    texts = int(lengths[lengths > 12].sum(dtype=np.int64)) if not array.null_count else None
+    return 16 * len(array) + texts if texts is not None else int(owned(array).nbytes)
