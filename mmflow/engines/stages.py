@@ -1,0 +1,155 @@
+"""One stage while it runs: which tasks there are, which wait, run, are done, and how far it is released.
+
+    created  ->  ready (due at a time)  ->  running  ->  done | failed  ->  released, in order of number
+
+Invariant: `slots` holds the tasks from `released` up to `created`, and nothing else; so memory is O(tasks
+in flight), whatever their number.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pyarrow as pa
+
+from mmflow.engines.exchange import Outputs, locate
+from mmflow.engines.scans import CensusFeed, Feed, Group, ScanChecker
+from mmflow.errors import MmflowError
+from mmflow.exec.stage import ExchangeInput, Hash, Range, Stage
+from mmflow.exec.task import Done
+from mmflow.shards import FileEntry
+
+__all__ = ["Scanning", "Slot", "StageRun"]
+
+
+@dataclass(slots=True)
+class Slot:
+    """A task from its making until its outputs are released."""
+
+    number: int
+    group: Group | None = None
+    attempt: int = 0
+    failures: int = 0
+    state: Literal["ready", "running", "done", "failed"] = "ready"
+    done: Done | None = None
+    error: MmflowError | None = None
+
+
+@dataclass(slots=True)
+class Scanning:
+    """What a scan stage has beside others. `census`: where a first pass hands its findings."""
+
+    files: tuple[FileEntry, ...]
+    feed: Feed
+    checker: ScanChecker
+    census: CensusFeed | None = None
+
+
+@dataclass(slots=True)
+class StageRun:
+    """The state of one stage.
+
+    Attributes:
+        released: Tasks whose outputs were handed on; the number of the next one to be.
+        total: Number of tasks, once known.
+        readers: Stages that have yet to end that read this one.
+        census: The pass that finds out starts and lines for this scan (see `driver`).
+        streams: Its readers take its outputs while it goes on.
+        stopped_by: An error that ends the stage once all that came before it is released.
+    """
+
+    stage: Stage
+    outputs: Outputs
+    scanning: Scanning | None = None
+    readers: int = 0
+    slots: dict[int, Slot] = field(default_factory=dict)
+    created: int = 0
+    released: int = 0
+    total: int | None = None
+    rows: int = 0
+    complete: bool = False
+    boundaries: pa.RecordBatch | None = None
+    census: StageRun | None = None
+    streams: bool = False
+    stopped_by: MmflowError | None = None
+    samples: list[pa.RecordBatch] = field(default_factory=list)
+    _due: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def exchanges(self) -> list[ExchangeInput]:
+        return [i for i in self.stage.inputs if isinstance(i, ExchangeInput)]
+
+    def ready(self, number: int, due: float) -> None:
+        """Let a task be submitted (again) from the time `due` on."""
+        self.slots[number].state = "ready"
+        heapq.heappush(self._due, (due, number))
+
+    def next_ready(self, now: float) -> Slot | None:
+        """A task to submit now: one that comes back."""
+        while self._due and self._due[0][0] <= now:
+            _, number = heapq.heappop(self._due)
+            if number in self.slots:
+                return self.slots[number]
+        return None
+
+    def next_due(self) -> float | None:
+        """When the earliest waiting task may be submitted."""
+        return self._due[0][0] if self._due else None
+
+    def make(self, runs: Mapping[int, StageRun]) -> Slot | None:
+        """The next new task, if its inputs are there."""
+        group: Group | None = None
+        if self.total is not None and self.created >= self.total:
+            return None
+        if self.scanning is not None:
+            if not self._sides_complete(runs):
+                return None
+            group = self.scanning.feed.take()
+            if group is None:
+                self._note_end()
+                return None
+        elif not self._inputs_there(runs):
+            return None
+        slot = Slot(self.created, group)
+        self.slots[slot.number] = slot
+        self.created += 1
+        self._note_end()
+        return slot
+
+    def _note_end(self) -> None:
+        if self.scanning is not None and self.scanning.feed.exhausted:
+            self.total = self.created
+
+    def _sides_complete(self, runs: Mapping[int, StageRun]) -> bool:
+        return all(runs[s].complete for e in self.exchanges if e.mode != "forward" for s in e.stages)
+
+    def _inputs_there(self, runs: Mapping[int, StageRun]) -> bool:
+        """Can task number `created` be made? Sets `total` once it is known."""
+        exchanges = self.exchanges
+        if not self._sides_complete(runs):
+            return False
+        split = next((e for e in exchanges if e.mode != "all"), None)
+        if split is None:
+            self.total = 1
+            return self.created == 0
+        producers = [runs[s] for s in split.stages]
+        if split.mode == "partition":
+            self.total = _partitions(producers[0])
+            return self.created < self.total
+        if all(p.complete for p in producers):
+            self.total = sum(p.released for p in producers)
+            return self.created < self.total
+        if isinstance(self.stage.output, Range):
+            return False  # its boundaries come from the samples of all of them
+        return locate(producers, self.created) is not None
+
+
+def _partitions(run: StageRun) -> int:
+    output = run.stage.output
+    if isinstance(output, Hash):
+        return output.partitions
+    assert isinstance(output, Range), "only Hash and Range are read by partition"
+    return 1 if run.boundaries is None else run.boundaries.num_rows + 1
