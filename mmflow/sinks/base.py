@@ -11,14 +11,23 @@ from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-__all__ = ["IfExists", "Sink", "SinkSpec", "StagedFile"]
+__all__ = ["SUFFIXES", "IfExists", "Sink", "SinkSpec", "StagedFile"]
 
 IfExists = Literal["error", "replace", "append"]
+
+#: Suffixes by which a path names one file of a format; the first is that of part files.
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "parquet": (".parquet", ".pq"),
+    "arrow": (".arrow", ".ipc", ".feather"),
+    "csv": (".csv", ".tsv"),
+    "ndjson": (".ndjson", ".jsonl"),
+    "npy": (".npy",),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SinkSpec:
-    """Where results go, as plain data.
+    """Where results go, as plain data; made by `sinks.sink_spec`, which checks it.
 
     Attributes:
         path: Destination: a folder of part files, or one file where `path` ends like a file of `format`
@@ -34,10 +43,18 @@ class SinkSpec:
     if_exists: IfExists = "error"
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_folder(self) -> bool:
+        """True for a folder of part files, False for one file; by name only, so all workers agree."""
+        return bool(self.partition_by) or not self.path.lower().endswith(SUFFIXES[self.format])
+
 
 @dataclass(frozen=True, slots=True)
 class StagedFile:
-    """A file that a task wrote to staging. `path` is relative to the destination when committed."""
+    """A file that a task wrote to staging. `path` is relative to the destination when committed.
+
+    For a destination that is one file, `path` is that file's name.
+    """
 
     staged: str
     path: str

@@ -1,0 +1,271 @@
+"""The commit protocol: all of a result, or none of it.
+
+    prepare   lock the destination; mend and sweep what dead runs left; check; make the staging folder
+    (tasks    write and fsync files into staging/attempts/...)
+    commit    1 build the whole new folder in staging/result: the files are renamed into it
+              2 write its manifest, fsync, rename; fsync all folders
+              3 publish it in one step:
+                  new destination          rename(result, destination)
+                  replace, append          swap(result, destination): they trade names at once
+                  ... where there is no    rename(destination, aside); rename(result, destination)
+                      such call (NFS)
+              4 delete staging, and the old destination; unlock
+    abort     delete staging; unlock
+
+To append, step 1 first gives the old files second names (hard links) in the new folder: appending is
+replacing by a folder that holds the old files too. A destination that is one file has no manifest, and is
+published by rename.
+
+Invariant: a reader of the destination sees the old state or the new one; so does whoever comes after a
+crash at any point, except on file systems without swap, where a reader may find nothing for a moment, and
+after a crash there until the next run's `prepare` has put the old state back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from mmflow.errors import SinkError
+from mmflow.sinks import manifest
+from mmflow.sinks.atomic import fsync_folder, fsync_tree, link_tree, rename_new, swap
+from mmflow.sinks.base import SinkSpec, StagedFile
+from mmflow.sinks.checkpoints import checkpoint
+from mmflow.sinks.destination import check_destination, check_sources, holds_something, mend, remove_tree
+from mmflow.sinks.failures import writing
+from mmflow.sinks.lock import DestinationLock
+from mmflow.sinks.spec import check_sink
+from mmflow.sinks.staging import aside, attempts_folder, destination, lock_file, staging_folder
+
+__all__ = ["Commit", "Committed"]
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS}
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a run added: number of files, rows, bytes on disk."""
+
+    path: str
+    files: int
+    rows: int
+    nbytes: int
+
+
+class Commit:
+    """The driver's side of one write. `prepare` first; then `commit` or `abort`.
+
+    As a context manager it aborts unless it was committed.
+
+    Args:
+        spec: Where and how.
+        run: Identifies the run; letters, digits, `_`, `-`, `.`. A run that is resumed has the same.
+    """
+
+    def __init__(self, spec: SinkSpec, run: str) -> None:
+        self.spec = spec
+        self.run = run
+        self.done = False
+        self._path = destination(spec)
+        self._staging = staging_folder(spec, run)
+        self._lock: DestinationLock | None = None
+        self._made: list[Path] = []
+
+    def prepare(self, sources: Iterable[str] = (), schema: pa.Schema | None = None) -> None:
+        """Check everything that can be checked before rows are computed, and make room for them.
+
+        Sets `done` if this run (resumed) committed already before it died: `commit` then only cleans up.
+
+        Args:
+            sources: Files and folders that the run reads.
+            schema: Of the rows, if it is known: checked against the format.
+
+        Raises:
+            SinkError: The destination exists, is being written, is an input, can't be written,
+                or can't hold the schema.
+        """
+        if schema is not None:
+            check_sink(self.spec, schema)
+        try:
+            with writing(self.spec.path):
+                self._make_parents()
+                self._lock = DestinationLock.acquire(
+                    lock_file(self.spec), destination=self.spec.path, run=self.run
+                )
+                mend(self.spec, self.run)
+                self.done = self._was_committed()
+                if not self.done:
+                    check_destination(self.spec)
+                    check_sources(self.spec, sources)
+                    attempts_folder(self.spec, self.run).mkdir(parents=True, exist_ok=True)
+        except BaseException:  # also Ctrl-C: nothing may stay behind
+            self._leave()
+            raise
+
+    def commit(self, files: Sequence[StagedFile], schema: pa.Schema) -> Committed:
+        """Publish the staged files of the tasks that count, in their order; others are dropped.
+
+        Raises:
+            SinkError: A staged file is gone, or the system refuses; the old state is still there.
+        """
+        assert self._lock is not None, "prepare comes first"
+        if not self.done:
+            with writing(self.spec.path):
+                if self.spec.is_folder:
+                    self._publish_folder(self._build(files, schema))
+                else:
+                    self._publish_file(files)
+                fsync_folder(self._path.parent)
+            self.done = True
+        self._made.clear()
+        self._leave()
+        checkpoint("cleaned")
+        return Committed(self.spec.path, len(files), sum(f.rows for f in files), sum(f.nbytes for f in files))
+
+    def abort(self) -> None:
+        """Delete what was staged, and unlock. Idempotent; does nothing after `commit`."""
+        if self._lock is not None:
+            self._leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    # ---- steps ----------------------------------------------------------------------------------
+
+    def _make_parents(self) -> None:
+        missing = [p for p in (self._path.parent, *self._path.parent.parents) if not p.exists()]
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                self._made.append(folder)
+
+    def _build(self, files: Sequence[StagedFile], schema: pa.Schema) -> Path:
+        """The new folder, complete and durable, in staging."""
+        result = self._staging / "result"
+        result.mkdir(exist_ok=True)
+        before: list[dict[str, Any]] = []
+        if self.spec.if_exists == "append" and holds_something(self._path):
+            found = manifest.read(self._path)
+            before = manifest.data_files(self._path) if found is None else found["files"]
+            self._link_old(result)
+            checkpoint("linked")
+        for file in files:
+            _place(Path(file.staged), result / file.path)
+            checkpoint("placed")
+        manifest.write(result, manifest.make(self.spec, self.run, files, schema, before))
+        checkpoint("manifest")
+        fsync_tree(result)
+        fsync_folder(self._staging)
+        checkpoint("synced")
+        return result
+
+    def _link_old(self, result: Path) -> None:
+        try:
+            link_tree(self._path, result)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            raise SinkError(
+                f"can't append to {self._path}: its file system has no hard links ({error.strerror}); "
+                "write to a new folder",
+                path=self.spec.path,
+            ) from error
+
+    def _publish_folder(self, result: Path) -> None:
+        if not holds_something(self._path):
+            self._rename_new(result)
+        elif self.spec.if_exists == "error":
+            raise self._appeared()
+        elif not swap(result, self._path):
+            old = aside(self.spec, self.run)
+            os.rename(self._path, old)
+            checkpoint("aside")
+            os.rename(result, self._path)
+            checkpoint("renamed")
+            fsync_folder(self._path.parent)  # before the old one goes
+            remove_tree(old)
+        checkpoint("published")
+
+    def _publish_file(self, files: Sequence[StagedFile]) -> None:
+        assert len(files) == 1, "one file is written by one task"
+        staged = Path(files[0].staged)
+        if not staged.exists():
+            raise _gone(staged)
+        # A rename keeps the inode: a resumed run can tell that the destination is its own.
+        inode = staged.stat()
+        self._mark.write_text(json.dumps([inode.st_dev, inode.st_ino]))
+        checkpoint("marked")
+        if self.spec.if_exists == "replace":
+            os.replace(staged, self._path)
+        else:
+            self._rename_new(staged)
+        checkpoint("published")
+
+    def _rename_new(self, result: Path) -> None:
+        try:
+            rename_new(result, self._path)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR):
+                raise self._appeared() from error
+            raise
+
+    def _appeared(self) -> SinkError:
+        return SinkError(
+            f"{self._path} was made by someone else while this run computed; choose another output",
+            path=self.spec.path,
+        )
+
+    @property
+    def _mark(self) -> Path:
+        return self._staging / "publishing.json"
+
+    def _was_committed(self) -> bool:
+        if self.spec.is_folder:
+            found = manifest.read(self._path)
+            return found is not None and found["run"] == self.run
+        try:
+            device, inode = json.loads(self._mark.read_text())
+            there = self._path.stat()
+        except (FileNotFoundError, ValueError):  # not marked, or only half: then not renamed either
+            return False
+        return (there.st_dev, there.st_ino) == (device, inode)
+
+    def _leave(self) -> None:
+        """Delete staging and the parents that were made for nothing; unlock."""
+        if self._lock is not None:  # without it, staging of this name is not ours
+            shutil.rmtree(self._staging, ignore_errors=True)
+            self._lock.release()
+            self._lock = None
+        for folder in reversed(self._made):
+            with contextlib.suppress(OSError):  # not empty: somebody else uses it
+                folder.rmdir()
+        self._made.clear()
+
+
+def _place(staged: Path, target: Path) -> None:
+    """Move a staged file to its place; done already if a resumed run got that far."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(staged, target)
+    except FileNotFoundError:
+        if not target.exists():
+            raise _gone(staged) from None
+
+
+def _gone(staged: Path) -> SinkError:
+    return SinkError(f"the staged file {staged} is gone; something deleted it, run again", path=str(staged))

@@ -1,0 +1,251 @@
+"""The sink of all formats: one task's rows into staging files.
+
+Invariant: after `write` returned, the files are complete and on the disk; after it raised, its attempt has
+left nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from mmflow.errors import SinkError
+from mmflow.sinks import columnar, npy, rows
+from mmflow.sinks.base import SUFFIXES, Sink, SinkSpec, StagedFile
+from mmflow.sinks.failures import sink_failure, writing
+from mmflow.sinks.partition import split
+from mmflow.sinks.spec import check_sink
+from mmflow.sinks.staging import attempt_folder, destination
+from mmflow.sinks.writer import Writer
+
+__all__ = ["FileSink", "open_sink"]
+
+_OPEN: Mapping[str, Callable[[str, pa.Schema, Mapping[str, Any]], Writer]] = {
+    "parquet": columnar.open_parquet,
+    "arrow": columnar.open_arrow,
+    "csv": rows.open_csv,
+    "ndjson": rows.open_ndjson,
+    "npy": npy.open_npy,
+}
+#: Rows that wait until their partition has enough of them for a write of its own.
+_WAITING_BYTES = 64 << 20
+_MOST_OPEN = 64
+
+
+def open_sink(spec: SinkSpec) -> Sink:
+    """The sink that writes as `spec` says; `sinks.Commit` prepares and commits it."""
+    return FileSink(spec)
+
+
+class FileSink:
+    """Writes Parquet, Arrow IPC, CSV, NDJSON or npy files; see `sinks.base.Sink`."""
+
+    def __init__(self, spec: SinkSpec) -> None:
+        self.spec = spec
+
+    def write(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        *,
+        run: str,
+        stage: int,
+        number: int,
+        attempt: int,
+    ) -> tuple[StagedFile, ...]:
+        """Write one attempt's rows; a task without rows writes a file only if it is number 0.
+
+        Raises:
+            SinkError: See `Sink.write`; also if the run was aborted meanwhile (its staging is gone).
+        """
+        spec = self.spec
+        check_sink(spec, schema)
+        folder = attempt_folder(spec, run, stage=stage, number=number, attempt=attempt)
+        self._make(folder)
+        stem = f"part-{run}-{number:05d}" if spec.if_exists == "append" else f"part-{number:05d}"
+        files = _Files(spec, schema, folder, stem)
+        target: _Target
+        if spec.partition_by:
+            target = _Partitioned(files, spec.partition_by)
+        else:
+            target = _Whole(files, create=not spec.is_folder or number == 0)
+        try:
+            for batch in batches:  # errors of the input are not ours
+                with files.failing():
+                    target.write(batch)
+            with files.failing():
+                target.finish()
+        except BaseException:  # whatever it was, also Ctrl-C: no half-written file may stay
+            files.discard()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return tuple(files.staged)
+
+    def _make(self, folder: Path) -> None:
+        with writing(self.spec.path):
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                folder.mkdir()
+            except FileNotFoundError:
+                raise SinkError(
+                    f"can't write {self.spec.path}: the run's staging folder {folder.parent} is not there; "
+                    "either the run was stopped, or this worker doesn't share the destination's file system",
+                    path=self.spec.path,
+                ) from None
+
+
+class _Target(Protocol):
+    def write(self, batch: pa.RecordBatch) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Opened:
+    writer: Writer
+    staged: Path
+    path: str
+    rows: int = 0
+
+
+class _Files:
+    """Opens and completes the files of one attempt."""
+
+    def __init__(self, spec: SinkSpec, schema: pa.Schema, folder: Path, stem: str) -> None:
+        self.staged: list[StagedFile] = []
+        self._spec = spec
+        self._schema = pa.schema([f for f in schema if f.name not in spec.partition_by])
+        self._folder = folder
+        self._stem = stem
+        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        self._count: dict[str, int] = {}
+
+    def failing(self) -> Any:
+        """Errors of the block as SinkErrors that know how much was written."""
+        return _Failing(self)
+
+    def writer(self, folder: str) -> _Opened:
+        """The open file of a partition ("" for none)."""
+        opened = self._open.get(folder)
+        if opened is None:
+            if len(self._open) >= _MOST_OPEN:
+                self._complete(next(iter(self._open)))
+            opened = self._open[folder] = self._create(folder)
+        self._open.move_to_end(folder)
+        return opened
+
+    def _create(self, folder: str) -> _Opened:
+        again = self._count.get(folder, 0)
+        self._count[folder] = again + 1
+        name = self._stem + (f"-{again}" if again else "") + SUFFIXES[self._spec.format][0]
+        if not self._spec.is_folder:
+            name = destination(self._spec).name
+        path = f"{folder}/{name}" if folder else name
+        staged = self._folder / path
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        writer = _OPEN[self._spec.format](str(staged), self._schema, self._spec.options)
+        return _Opened(writer, staged, path)
+
+    def _complete(self, folder: str) -> None:
+        opened = self._open[folder]
+        opened.writer.close()
+        descriptor = os.open(opened.staged, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+            nbytes = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        del self._open[folder]
+        self.staged.append(StagedFile(str(opened.staged), opened.path, opened.rows, nbytes))
+
+    def complete(self) -> None:
+        for folder in list(self._open):
+            self._complete(folder)
+
+    def discard(self) -> None:
+        for opened in self._open.values():
+            opened.writer.discard()
+        self._open.clear()
+
+    def written(self) -> int:
+        """Bytes in this attempt's files so far."""
+        return sum(f.stat().st_size for f in self._folder.rglob("*") if f.is_file())
+
+    @property
+    def path(self) -> str:
+        return self._spec.path
+
+
+class _Failing:
+    def __init__(self, files: _Files) -> None:
+        self._files = files
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise sink_failure(self._files.path, error, written=self._files.written()) from error
+        if isinstance(error, pa.ArrowInvalid | pa.ArrowNotImplementedError):
+            raise SinkError(f"can't write {self._files.path}: {error}", path=self._files.path) from error
+
+
+class _Whole:
+    """All rows in one file; without rows there is one only if `create`."""
+
+    def __init__(self, files: _Files, *, create: bool) -> None:
+        self._files = files
+        self._create = create
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if batch.num_rows:
+            opened = self._files.writer("")
+            opened.writer.write(batch)
+            opened.rows += batch.num_rows
+
+    def finish(self) -> None:
+        if self._create:
+            self._files.writer("")
+        self._files.complete()
+
+
+class _Partitioned:
+    """Rows wait in memory, by partition; the largest are written when they grow too much."""
+
+    def __init__(self, files: _Files, columns: tuple[str, ...]) -> None:
+        self._files = files
+        self._columns = columns
+        self._waiting: dict[str, list[pa.RecordBatch]] = {}
+        self._nbytes: dict[str, int] = {}
+        self._total = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for folder, part in split(batch, self._columns):
+            self._waiting.setdefault(folder, []).append(part)
+            self._nbytes[folder] = self._nbytes.get(folder, 0) + part.nbytes
+            self._total += part.nbytes
+        if self._total > _WAITING_BYTES:
+            for folder in sorted(self._nbytes, key=self._nbytes.__getitem__, reverse=True):
+                self._put(folder)
+                if self._total <= _WAITING_BYTES // 2:
+                    break
+
+    def _put(self, folder: str) -> None:
+        self._total -= self._nbytes.pop(folder)
+        opened = self._files.writer(folder)
+        for part in self._waiting.pop(folder):
+            opened.writer.write(part)
+            opened.rows += part.num_rows
+        opened.writer.flush()
+
+    def finish(self) -> None:
+        for folder in sorted(self._waiting):
+            self._put(folder)
+        self._files.complete()

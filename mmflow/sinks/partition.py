@@ -1,0 +1,75 @@
+"""Hive partitioning: rows by the values of some columns, values as folder names.
+
+Invariant: rows of one partition keep their order; equal values give equal folder names and different
+values different ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmflow.formats.schema import public_type
+
+__all__ = ["NULL", "partition_problem", "split"]
+
+#: How Hive, Spark, DuckDB and pyarrow write null.
+NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def partition_problem(field: pa.Field) -> str | None:
+    """Why rows can't be partitioned by a column; None where they can."""
+    types = pa.types
+    tests = (types.is_integer, types.is_boolean, types.is_decimal, types.is_date, types.is_timestamp)
+    if public_type(field.type) == pa.string() or any(test(field.type) for test in tests):
+        return None
+    return "partitions are named by text, integers, decimals, booleans, dates or timestamps; cast the column"
+
+
+def split(batch: pa.RecordBatch, columns: Sequence[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The batch by partition: folder (`a=1/b=x`) and rows, without the partition columns.
+
+    >>> b = pa.RecordBatch.from_pydict({"k": ["a", None, "a/b"], "v": [1, 2, 3]})
+    >>> [(folder, part["v"].to_pylist()) for folder, part in split(b, ["k"])]
+    [('k=a', [1]), ('k=__HIVE_DEFAULT_PARTITION__', [2]), ('k=a%2Fb', [3])]
+    """
+    if not batch.num_rows:
+        return
+    # pyarrow 26 can't take rows of views.
+    plain = pa.RecordBatch.from_arrays(
+        [c.cast(public_type(c.type)) for c in batch.columns], names=batch.schema.names
+    )
+    rest = plain.select([name for name in plain.schema.names if name not in columns])
+    keys = [pc.dictionary_encode(plain.column(name), null_encoding="encode") for name in columns]
+    codes = np.zeros(batch.num_rows, np.int64)
+    for key in keys:
+        # Made dense after each column, so that the product can't overflow.
+        combined = codes * len(key.dictionary) + key.indices.to_numpy(zero_copy_only=False)
+        codes = np.unique(combined, return_inverse=True)[1]
+    order = np.argsort(codes, kind="stable")
+    cuts = np.flatnonzero(np.diff(codes[order])) + 1
+    names = [[_name(c, v) for v in _texts(k.dictionary)] for c, k in zip(columns, keys, strict=True)]
+    for rows in np.split(order, cuts):
+        parts = (names[i][key.indices[int(rows[0])].as_py()] for i, key in enumerate(keys))
+        yield "/".join(parts), rest if len(rows) == len(order) else rest.take(pa.array(rows))
+
+
+def _texts(values: pa.Array) -> list[str | None]:
+    if pa.types.is_timestamp(values.type) and values.type.tz is not None:
+        values = values.cast(pa.timestamp(values.type.unit, "UTC"))
+    texts: Any = values.cast(pa.string())
+    if pa.types.is_timestamp(values.type):
+        texts = pc.replace_substring_regex(texts, r"\.0+(Z?)$", r"\1")
+    return texts.to_pylist()  # type: ignore[no-any-return]
+
+
+def _name(column: str, value: str | None) -> str:
+    text = NULL if value is None else quote(value, safe=" ")
+    if value == NULL:  # the text, not null: must not become the same folder
+        text = "%5F" + value[1:]
+    return f"{quote(column, safe=' ')}={text}"

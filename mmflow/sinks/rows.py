@@ -1,0 +1,98 @@
+"""CSV (RFC 4180) and NDJSON files, from text made column by column."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmflow.sinks.text import csv_rows, json_rows, text_slices, unwritable
+from mmflow.sinks.writer import Writer, boolean
+
+__all__ = ["CSV_OPTIONS", "NDJSON_OPTIONS", "csv_header", "lines", "open_csv", "open_ndjson", "text_problem"]
+
+_BUFFER = 1 << 20
+
+
+def _delimiter(value: Any) -> str:
+    text = {"\\t": "\t", "tab": "\t"}.get(str(value), str(value))
+    if len(text) != 1 or text in '"\r\n':
+        raise ValueError("must be one character, and neither a quote nor a line end")
+    return text
+
+
+def _null(value: Any) -> str:
+    text = str(value)
+    if any(c in text for c in '"\r\n'):
+        raise ValueError("must not hold quotes or line ends")
+    return text
+
+
+CSV_OPTIONS: Mapping[str, Callable[[Any], Any]] = {"delimiter": _delimiter, "header": boolean, "null": _null}
+NDJSON_OPTIONS: Mapping[str, Callable[[Any], Any]] = {}
+
+
+class _Lines:
+    """Writes every batch at once, as lines."""
+
+    pending = 0
+
+    def __init__(self, file: BinaryIO, encode: Callable[[pa.RecordBatch], pa.StringArray]) -> None:
+        self._file = file
+        self._encode = encode
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for piece in text_slices(batch):
+            self._file.write(lines(self._encode(piece)))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):  # the file is about to be deleted
+            self._file.close()
+
+
+def lines(texts: pa.StringArray, *, ending: str = "\n") -> pa.Buffer:
+    """The texts, each with `ending` behind it, as bytes."""
+    joined = pc.binary_join_element_wise(texts, pa.scalar(ending), pa.scalar(""))
+    _, offsets, data = joined.buffers()
+    if not len(joined):
+        return pa.py_buffer(b"")
+    return data.slice(0, int.from_bytes(offsets.slice(4 * len(joined), 4).to_pybytes(), "little"))
+
+
+def csv_header(names: list[str], delimiter: str) -> bytes:
+    """The header record; names are quoted where they must be."""
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(names)
+    return text.getvalue().encode()
+
+
+def open_csv(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
+    """A CSV file in UTF-8, lines ending in LF."""
+    delimiter = options.get("delimiter", ",")
+    null = options.get("null", "")
+    file = open(path, "wb", buffering=_BUFFER)  # noqa: SIM115  (the writer closes it)
+    if options.get("header", True):
+        file.write(csv_header(schema.names, delimiter))
+    return _Lines(file, lambda batch: csv_rows(batch, delimiter=delimiter, null=null))
+
+
+def open_ndjson(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
+    """A file of one JSON object per line, in UTF-8; nulls are written as null, not left out."""
+    file = open(path, "wb", buffering=_BUFFER)  # noqa: SIM115  (the writer closes it)
+    return _Lines(file, json_rows)
+
+
+def text_problem(field: pa.Field) -> str | None:
+    """Why a column can't be written as text; None where it can."""
+    return unwritable(field.type)

@@ -1,0 +1,161 @@
+"""Sink specs from what people write, and the checks that need no file.
+
+Invariant: a spec that `sink_spec` made has a known format, options of that format with their right types,
+and an absolute path without symbolic links.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.errors import ConfigError, SinkError
+from mmflow.sinks import columnar, npy, rows
+from mmflow.sinks.base import SUFFIXES, IfExists, SinkSpec
+from mmflow.sinks.partition import partition_problem
+
+__all__ = ["check_sink", "sink_spec"]
+
+_IF_EXISTS = ("error", "replace", "append")
+_ALIASES = {"ipc": "arrow", "arrow_ipc": "arrow", "feather": "arrow", "jsonl": "ndjson"}
+_OPTIONS: dict[str, Mapping[str, Callable[[Any], Any]]] = {
+    "parquet": columnar.PARQUET_OPTIONS,
+    "arrow": columnar.ARROW_OPTIONS,
+    "csv": rows.CSV_OPTIONS,
+    "ndjson": rows.NDJSON_OPTIONS,
+    "npy": npy.OPTIONS,
+}
+_PROBLEMS: dict[str, Callable[[pa.Field], str | None]] = {
+    "parquet": columnar.parquet_problem,
+    "arrow": columnar.arrow_problem,
+    "csv": rows.text_problem,
+    "ndjson": rows.text_problem,
+    "npy": npy.problem,
+}
+
+
+def sink_spec(
+    path: str | os.PathLike[str],
+    format: str | None = None,  # noqa: A002  (the name that users know)
+    *,
+    partition_by: Iterable[str] | str = (),
+    if_exists: IfExists = "error",
+    **options: Any,
+) -> SinkSpec:
+    """A checked spec.
+
+    Args:
+        path: Where to write: one file where it ends in a suffix of the format, else a folder.
+        format: parquet, arrow, csv, ndjson, npy; None: by the path's suffix, Parquet for a folder.
+        partition_by: Columns that become folders `k=v`; a string is one column.
+        if_exists: error, replace or append.
+        options: Of the format; strings are parsed. parquet: `compression` (snappy), `row_group_rows`
+            (1,048,576); arrow: `compression` (none), `batch_rows` (65,536); csv: `delimiter` (","), `header`
+            (true), `null` ("").
+
+    Raises:
+        ConfigError: An unknown format or option (with a suggestion), or a value that does not fit.
+
+    >>> sink_spec("/tmp/out.tsv").options["delimiter"], sink_spec("/tmp/out").format
+    ('\\t', 'parquet')
+    """
+    given = os.fspath(path)
+    if not given:
+        raise ConfigError("no output: the path is empty; name a file or a folder")
+    if re.match(r"^[A-Za-z][A-Za-z0-9+.-]+://", given):
+        raise ConfigError(f"can't write to {given}: outputs go to mounted file systems; give a local path")
+    name = _format_name(format, given)
+    known = _OPTIONS[name]
+    values = {key: _option(name, known, key, value) for key, value in options.items() if value is not None}
+    if name == "csv" and "delimiter" not in values and given.lower().endswith(".tsv"):
+        values["delimiter"] = "\t"
+    if if_exists not in _IF_EXISTS:
+        raise ConfigError(
+            f"if_exists = {if_exists!r}: must be one of {_listed(_IF_EXISTS)}{_close(if_exists, _IF_EXISTS)}"
+        )
+    columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
+    if len(set(columns)) < len(columns):
+        raise ConfigError(f"partition_by names a column twice: {', '.join(columns)}")
+    absolute = os.path.realpath(os.path.expanduser(given))
+    # A slash at the end says folder, whatever the name.
+    absolute += "/" if given.endswith("/") and absolute != "/" else ""
+    return SinkSpec(absolute, name, columns, if_exists, values)
+
+
+def check_sink(spec: SinkSpec, schema: pa.Schema) -> None:
+    """Check that rows of `schema` can be written as `spec` says, before anything is computed.
+
+    Raises:
+        SinkError: A column that doesn't exist, or whose type the format can't hold; says which and why.
+    """
+    missing = [name for name in spec.partition_by if name not in schema.names]
+    if missing:
+        raise SinkError(
+            f"partition_by: there is no column {missing[0]!r}{_close(missing[0], schema.names)}; "
+            f"the columns are {', '.join(schema.names)}"
+        )
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise SinkError(f"can't write {spec.path}: two columns are named {twice[0]!r}; rename one (AS …)")
+    hidden = [name for name in spec.partition_by if name.startswith(("_", "."))]
+    if hidden:
+        raise SinkError(
+            f"partition_by: folders named {hidden[0]}=… would be hidden, and not read back; "
+            "rename the column (AS …)"
+        )
+    stays = [f for f in schema if f.name not in spec.partition_by]
+    if not stays:
+        raise SinkError(f"can't write {spec.path}: partition_by takes every column; leave one for the files")
+    for field in schema:
+        why = partition_problem(field) if field.name in spec.partition_by else _PROBLEMS[spec.format](field)
+        if why is not None:
+            raise SinkError(
+                f"can't write column {field.name!r} ({field.type}) as {spec.format}: {why}", column=field.name
+            )
+
+
+def _format_name(wanted: str | None, path: str) -> str:
+    if wanted is not None:
+        name = _ALIASES.get(wanted, wanted)
+        if name not in SUFFIXES:
+            raise ConfigError(
+                f"unknown output format {wanted!r}: "
+                f"must be one of {_listed(SUFFIXES)}{_close(wanted, SUFFIXES)}"
+            )
+        return name
+    lower = path.lower()
+    for name, suffixes in SUFFIXES.items():
+        if lower.endswith(suffixes):
+            return name
+    suffix = os.path.splitext(lower)[1]
+    if suffix and not lower.endswith("/"):
+        every = tuple(s for suffixes in SUFFIXES.values() for s in suffixes)
+        raise ConfigError(
+            f"can't tell the output format of {path} by {suffix!r}{_close(suffix, every)}; "
+            f"give one of {_listed(SUFFIXES)}, or end the path in one of {', '.join(every)}"
+        )
+    return "parquet"
+
+
+def _option(name: str, known: Mapping[str, Callable[[Any], Any]], key: str, value: Any) -> Any:
+    if key not in known:
+        which = f"its options are {_listed(known)}" if known else "it has none"
+        raise ConfigError(f"unknown option {key!r} of output format {name}{_close(key, known)}; {which}")
+    try:
+        return known[key](value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"output option {key} = {value!r}: {error}") from error
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -1,0 +1,222 @@
+"""Arrow values as text: the fields of CSV and the tokens of JSON, column by column, by Arrow kernels.
+
+Invariant: what is written reads back as the same value: floats always show that they are floats, and as many
+digits as it takes; decimals are written exactly; timestamps with a zone as UTC, ISO 8601.
+
+- JSON: null for null, NaN and infinities; binary as base64; maps with text keys as objects, others as arrays
+  of {"key", "value"}; durations as a number of their unit.
+- CSV: nested values as JSON text; NaN and infinities as nan, inf, -inf; the rest as in JSON, unquoted.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmflow.formats.schema import public_type
+
+__all__ = ["csv_rows", "json_rows", "text_slices", "unwritable"]
+
+_SLICE_ROWS = 16 << 10
+_SLICE_BYTES = 64 << 20
+_SHORT_ESCAPES = {"\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_CONTROLS = [chr(n) for n in range(32)]
+
+
+def unwritable(data_type: pa.DataType) -> str | None:
+    """Why a type can't be written as text; None where it can."""
+    if pa.types.is_union(data_type):
+        return "union values have no form in text"
+    if pa.types.is_interval(data_type):
+        return "calendar intervals have no form in text"
+    if pa.types.is_dictionary(data_type):
+        return unwritable(data_type.value_type)
+    if pa.types.is_nested(data_type):
+        children = (data_type.field(i).type for i in range(data_type.num_fields))
+        return next((why for why in map(unwritable, children) if why is not None), None)
+    return None
+
+
+def text_slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """The batch in slices small enough that their text stays below Arrow's 2 GiB for one array."""
+    columns = [c.cast(public_type(c.type)) for c in batch.columns]
+    plain = pa.RecordBatch.from_arrays(columns, names=batch.schema.names) if columns else batch
+    per_row = max(1, plain.nbytes // max(1, plain.num_rows))
+    step = max(1, min(_SLICE_ROWS, _SLICE_BYTES // per_row))
+    for start in range(0, plain.num_rows, step):
+        yield plain.slice(start, step)
+
+
+# ---- JSON ---------------------------------------------------------------------------------------
+
+
+def json_rows(batch: pa.RecordBatch) -> pa.StringArray:
+    """Each row as the text of one JSON object.
+
+    Args:
+        batch: A slice from `text_slices`.
+    """
+    if not batch.num_columns:
+        return _repeated("{}", batch.num_rows)
+    return _json_object(batch.schema.names, batch.columns, batch.num_rows)
+
+
+def _json_object(names: list[str], columns: list[pa.Array], length: int) -> Any:
+    parts: list[Any] = []
+    for position, (name, column) in enumerate(zip(names, columns, strict=True)):
+        key = json.dumps(name, ensure_ascii=False)
+        parts += [_text(("," if position else "{") + key + ":"), _json(column)]
+    parts.append(_text("}"))
+    return pc.binary_join_element_wise(*parts, _text("")) if len(names) else _repeated("{}", length)
+
+
+def _json(array: pa.Array) -> Any:
+    """JSON tokens, none of them null."""
+    tokens = _json_tokens(array)
+    return pc.fill_null(pc.if_else(array.is_null(), _text(None), tokens), "null")
+
+
+def _json_tokens(array: pa.Array) -> Any:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _json_tokens(array.cast(kind.value_type))
+    if isinstance(array, pa.ExtensionArray):
+        return _json_tokens(array.storage)
+    if pa.types.is_null(kind):
+        return _repeated(None, len(array))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _quoted_json(array.cast(pa.string()))
+    if pa.types.is_struct(kind):
+        return _json_object([kind.field(i).name for i in range(kind.num_fields)], array.flatten(), len(array))
+    if pa.types.is_map(kind):
+        return _json_map(array)
+    if pa.types.is_nested(kind):
+        return _json_list(array)
+    if pa.types.is_floating(kind):
+        return pc.if_else(pc.is_finite(array), _plain(array), _text(None))
+    if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
+        # ISO 8601 has a T between date and time.
+        iso = pc.replace_substring(_plain(array), " ", "T", max_replacements=1)
+        return pc.binary_join_element_wise(_text('"'), iso, _text('"'), _text(""))
+    if _is_binary(kind):
+        return pc.binary_join_element_wise(_text('"'), _plain(array), _text('"'), _text(""))
+    return _plain(array)
+
+
+def _quoted_json(array: Any) -> Any:
+    if pc.any(pc.match_substring_regex(array, r'[\x00-\x1f"\\]')).as_py():
+        array = pc.replace_substring(pc.replace_substring(array, "\\", "\\\\"), '"', '\\"')
+        if pc.any(pc.match_substring_regex(array, r"[\x00-\x1f]")).as_py():
+            for control in _CONTROLS:
+                escape = _SHORT_ESCAPES.get(control, f"\\u{ord(control):04x}")
+                array = pc.replace_substring(array, control, escape)
+    return pc.binary_join_element_wise(_text('"'), array, _text('"'), _text(""))
+
+
+def _json_list(array: pa.Array) -> Any:
+    # By lengths, for every kind of list: pyarrow 26 casts list views to lists wrongly.
+    lengths = pc.fill_null(pc.list_value_length(array), 0).cast(pa.int32())
+    ends = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
+    return _joined_lists(ends, _json(array.flatten()), "[", "]")
+
+
+def _json_map(array: pa.Array) -> Any:
+    first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+    ends = pc.subtract(array.offsets, array.offsets[0])
+    keys, items = array.keys.slice(first, last - first), array.items.slice(first, last - first)
+    if public_type(keys.type) != pa.string():
+        return _joined_lists(ends, _json_object(["key", "value"], [keys, items], len(keys)), "[", "]")
+    pairs = pc.binary_join_element_wise(_quoted_json(keys), _json(items), _text(":"))
+    return _joined_lists(ends, pairs, "{", "}")
+
+
+def _joined_lists(ends: pa.Array, tokens: Any, opening: str, closing: str) -> Any:
+    """Neighbouring tokens as one text per list; nulls are the caller's."""
+    lists = pa.ListArray.from_arrays(ends, tokens)
+    return pc.binary_join_element_wise(_text(opening), pc.binary_join(lists, ","), _text(closing), _text(""))
+
+
+# ---- CSV ----------------------------------------------------------------------------------------
+
+
+def csv_rows(batch: pa.RecordBatch, *, delimiter: str, null: str) -> pa.StringArray:
+    """Each row as the text of one RFC 4180 record, without its line end.
+
+    Nulls are `null`, unquoted; text that looks like it, or is empty, is quoted, so that it stays
+    text. The null of a table of one column is written as `""` where it would give an empty line.
+
+    Args:
+        batch: A slice from `text_slices`; at least one column.
+        delimiter: One character.
+        null: Text of nulls.
+    """
+    only = batch.num_columns == 1 and null == ""
+    fields = [_csv(column, delimiter, '""' if only else null) for column in batch.columns]
+    return pc.binary_join_element_wise(*fields, _text(delimiter))
+
+
+def _csv(array: pa.Array, delimiter: str, null: str) -> Any:
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _csv(array.cast(kind.value_type), delimiter, null)
+    if pa.types.is_null(kind):
+        return _repeated(null, len(array))
+    if pa.types.is_nested(kind):
+        text = pc.if_else(array.is_null(), _text(None), _json_tokens(array))
+    else:
+        text = _plain(array)
+    special = "[" + "".join(f"\\x{ord(c):02x}" if ord(c) < 128 else c for c in f'"\r\n{delimiter}') + "]"
+    needs = pc.or_(pc.match_substring_regex(text, special), pc.equal(text, ""))
+    if null:
+        needs = pc.or_(needs, pc.equal(text, null))
+    if pc.any(needs).as_py():
+        doubled = pc.replace_substring(text, '"', '""')
+        quoted = pc.binary_join_element_wise(_text('"'), doubled, _text('"'), _text(""))
+        text = pc.if_else(needs, quoted, text)
+    return pc.fill_null(text, null)
+
+
+# ---- both ---------------------------------------------------------------------------------------
+
+
+def _plain(array: pa.Array) -> Any:
+    """Values as text, without quotes; nulls stay null."""
+    kind = array.type
+    if isinstance(array, pa.ExtensionArray):
+        return _plain(array.storage)
+    if _is_binary(kind):
+        encoded = (None if v is None else base64.b64encode(v).decode() for v in array.to_pylist())
+        return pa.array(list(encoded), pa.string())
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        array = array.cast(pa.timestamp(kind.unit, "UTC"))
+    text = array.cast(pa.string())
+    if pa.types.is_floating(kind):
+        # 1 would be taken for an integer by a reader that looks at the first rows only.
+        whole = pc.match_substring_regex(text, r"^-?[0-9]+$")
+        return pc.if_else(whole, pc.binary_join_element_wise(text, _text(".0"), _text("")), text)
+    if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        return pc.replace_substring_regex(text, r"\.0+(Z?)$", r"\1")
+    return text
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    tests: tuple[Callable[[pa.DataType], bool], ...] = (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_fixed_size_binary,
+        pa.types.is_binary_view,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _text(value: str | None) -> Any:
+    return pa.scalar(value, pa.string())
+
+
+def _repeated(value: str | None, length: int) -> Any:
+    return pa.repeat(_text(value), length)

@@ -1,0 +1,356 @@
+"""All or nothing: whatever happens, a destination holds the old state or the new one, never a mix."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mmflow.errors import SinkError
+from mmflow.sinks import Commit, sink_spec
+from tests.sinks.sink_rows import names, write, write_all
+
+CRASHER = Path(__file__).with_name("crash_commit.py")
+ROOT = Path(__file__).parents[2]
+MANIFEST = "_mmflow_manifest.json"
+
+
+def rows(value: Any) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"v": [value]})
+
+
+def state(destination: Path) -> Any:
+    """What a reader finds: the values of a file, or of the files that a folder's manifest lists."""
+    if destination.is_file():
+        return destination.read_text().splitlines()[1:]
+    if not destination.exists() or not any(destination.iterdir()):
+        return None
+    manifest = json.loads((destination / MANIFEST).read_text())
+    assert {f["path"] for f in manifest["files"]} == names(destination) - {MANIFEST}
+    assert manifest["rows"] == len(manifest["files"])
+    return sorted((destination / f["path"]).read_text().splitlines()[1] for f in manifest["files"])
+
+
+def crash(
+    destination: Path, run: str, if_exists: str, value: str, die_at: int, *more: str
+) -> tuple[bool, list[str]]:
+    """Did the run die, and the checkpoints it reached."""
+    made = subprocess.run(
+        [sys.executable, str(CRASHER), str(destination), run, if_exists, value, str(die_at), *more],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert made.returncode in (0, -9), made.stderr
+    return made.returncode != 0, made.stdout.split()
+
+
+CASES = {
+    # name: destination, mode of the run that dies, old state, new state
+    "new folder": ("out", "error", None, ["new", "new"]),
+    "replace folder": ("out", "replace", ["old", "old"], ["new", "new"]),
+    "append": ("out", "append", ["old", "old"], ["new", "new", "old", "old"]),
+    "new file": ("out.csv", "error", None, ["new"]),
+    "replace file": ("out.csv", "replace", ["old"], ["new"]),
+}
+STEPS = {
+    "new folder": ["prepared", "staged", "placed", "placed", "manifest", "synced", "published", "cleaned"],
+    "replace folder": [
+        "prepared",
+        "staged",
+        "placed",
+        "placed",
+        "manifest",
+        "synced",
+        "published",
+        "cleaned",
+    ],
+    "append": [
+        "prepared",
+        "staged",
+        "linked",
+        "placed",
+        "placed",
+        "manifest",
+        "synced",
+        "published",
+        "cleaned",
+    ],
+    "new file": ["prepared", "staged", "marked", "published", "cleaned"],
+    "replace file": ["prepared", "staged", "marked", "published", "cleaned"],
+}
+
+
+def _points() -> Iterator[tuple[str, int, bool]]:
+    for name, steps in STEPS.items():
+        yield from ((name, number + 1, False) for number in range(len(steps)))
+    # Without swap, replacing has two steps more.
+    yield from (("replace folder", number, True) for number in (6, 7, 8, 9, 10))
+
+
+@pytest.mark.parametrize(("name", "die_at", "no_swap"), list(_points()))
+def test_a_crash_leaves_old_or_new(tmp_path: Path, name: str, die_at: int, no_swap: bool) -> None:
+    target, mode, old, new = CASES[name]
+    destination = tmp_path / target
+    if old is not None:
+        write_all(destination, [[rows("old")]] * len(old), format="csv", run="r-old")
+    more = ["noswap"] if no_swap else []
+    died, reached = crash(destination, "r-dead", mode, "new", die_at, *more)
+    assert died
+    expected = STEPS[name]
+    if no_swap:
+        expected = [*expected[:6], "aside", "renamed", *expected[6:]]
+    assert reached == expected[:die_at]
+    last = reached[-1]
+    found = state(destination)
+    if last == "aside":
+        assert found is None  # for the moment; mended below
+    else:
+        assert found == (new if last in ("renamed", "published", "cleaned") else old)
+
+    # The next run mends, refuses or goes on, and nothing of the dead one stays.
+    spec = sink_spec(destination, "csv", if_exists="replace")
+    with Commit(spec, "r-next") as commit:
+        commit.prepare()
+        assert state(destination) == (new if last in ("renamed", "published", "cleaned") else old)
+        commit.commit(write(spec, [rows("next")], rows("next").schema, run="r-next"), rows("next").schema)
+    assert state(destination) == ["next"]
+    assert {p.name for p in tmp_path.iterdir()} == {target}
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_run_that_died_can_be_resumed_at_every_step(tmp_path: Path, name: str) -> None:
+    target, mode, old, new = CASES[name]
+    for die_at, step in enumerate(STEPS[name], start=1):
+        folder = tmp_path / str(die_at)
+        folder.mkdir()
+        destination = folder / target
+        if old is not None:
+            write_all(destination, [[rows("old")]] * len(old), format="csv", run="r-old")
+        died, _ = crash(destination, "r-dead", mode, "new", die_at)
+        assert died
+        spec = sink_spec(destination, "csv", if_exists=mode)  # type: ignore[arg-type]
+        if step == "cleaned" and target == "out.csv":  # nothing is left that could tell that it was this run
+            continue
+        with Commit(spec, "r-dead") as commit:
+            commit.prepare()
+            assert commit.done is (step in ("published", "cleaned"))
+            if not commit.done:
+                # Its tasks run again; those whose files were placed already give the same ones.
+                again = [write(spec, [rows("new")], rows("new").schema, run="r-dead", number=n)
+                         for n in range(2 if spec.is_folder else 1)]  # fmt: skip
+                commit.commit([f for files in again for f in files], rows("new").schema)
+            else:
+                commit.commit([], rows("new").schema)
+        assert state(destination) == new, step
+        assert {p.name for p in folder.iterdir()} == {target}
+
+
+def test_a_resumed_commit_needs_staged_files_only_once(tmp_path: Path) -> None:
+    died, reached = crash(tmp_path / "out", "r1", "error", "new", 4)
+    assert died
+    assert reached[-2:] == ["placed", "placed"]
+    spec = sink_spec(tmp_path / "out", "csv")
+    with Commit(spec, "r1") as commit:
+        commit.prepare()
+        staging = tmp_path / ".out.mmflow-r1" / "attempts" / "s0-t0-a0" / "part-00000.csv"
+        assert not staging.exists()
+        template = write(spec, [rows("new")], rows("new").schema, number=5)[0]
+        files = [
+            type(template)(str(staging).replace("t0", f"t{n}"), f"part-0000{n}.csv", 1, template.nbytes)
+            for n in range(2)
+        ]
+        commit.commit(files, rows("new").schema)
+    assert state(tmp_path / "out") == ["new", "new"]
+
+
+def test_two_runs_exclude_each_other(tmp_path: Path) -> None:
+    spec = sink_spec(tmp_path / "out", "csv")
+    with Commit(spec, "first") as first:
+        first.prepare()
+        with pytest.raises(SinkError, match=rf"is being written by run first \(process {os.getpid()} on "):
+            Commit(spec, "second").prepare()
+        assert (tmp_path / ".out.mmflow-first" / "attempts").is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_attempts_that_count_are_committed(tmp_path: Path) -> None:
+    spec = sink_spec(tmp_path / "out", "csv")
+    schema = rows("a").schema
+    with Commit(spec, "r1") as commit:
+        commit.prepare()
+        write(spec, [rows("lost")], schema, attempt=0)
+        good = write(spec, [rows("good")], schema, attempt=1)
+        write(spec, [rows("late")], schema, attempt=2)
+        done = commit.commit(good, schema)
+    assert state(tmp_path / "out") == ["good"]
+    assert done.rows == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"out"}
+
+
+def test_append_keeps_names_apart_and_lists_all(tmp_path: Path) -> None:
+    for run in ("r1", "r2", "r3"):
+        write_all(tmp_path / "out", [[rows(run)], [rows(run)]], format="csv", if_exists="append", run=run)
+    assert state(tmp_path / "out") == ["r1", "r1", "r2", "r2", "r3", "r3"]
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert [f["run"] for f in manifest["files"]] == ["r1", "r1", "r2", "r2", "r3", "r3"]
+    assert manifest["schema"] == [{"name": "v", "type": "string"}]
+    assert manifest["run"] == "r3"
+
+
+def test_append_to_files_of_others(tmp_path: Path) -> None:
+    folder = tmp_path / "out" / "k=1"
+    folder.mkdir(parents=True)
+    (folder / "theirs.csv").write_text("v\nx\n")
+    (tmp_path / "out" / "link.csv").symlink_to("k=1/theirs.csv")
+    write_all(tmp_path / "out", [[rows("y")]], format="csv", if_exists="append")
+    assert names(tmp_path / "out") == {"k=1/theirs.csv", "link.csv", "part-r1-00000.csv", MANIFEST}
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert manifest["rows"] is None
+    assert os.readlink(tmp_path / "out" / "link.csv") == "k=1/theirs.csv"
+
+
+@pytest.mark.parametrize("mode", ["error", "replace", "append"])
+def test_an_empty_folder_is_taken_as_new(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "out").mkdir()
+    write_all(tmp_path / "out", [[rows("a")]], format="csv", if_exists=mode)
+    assert state(tmp_path / "out") == ["a"]
+
+
+def test_abort_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
+    write_all(tmp_path / "out", [[rows("old")]], format="csv")
+    spec = sink_spec(tmp_path / "out", "csv", if_exists="replace")
+    commit = Commit(spec, "r2")
+    commit.prepare()
+    write(spec, [rows("new")], rows("new").schema, run="r2")
+    commit.abort()
+    commit.abort()
+    assert state(tmp_path / "out") == ["old"]
+    assert {p.name for p in tmp_path.iterdir()} == {"out"}
+    with pytest.raises(SinkError, match=r"staging folder .* is not there"):
+        write(spec, [rows("late")], rows("late").schema, run="r2", number=1)
+    deep = Commit(sink_spec(tmp_path / "a" / "b" / "c.csv"), "r1")
+    deep.prepare()
+    assert (tmp_path / "a" / "b").is_dir()
+    deep.abort()
+    assert not (tmp_path / "a").exists()
+
+
+def test_destinations_that_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("v\n")
+    (tmp_path / "dir.csv").mkdir()
+    (tmp_path / "home" / ".git").mkdir(parents=True)
+    (tmp_path / "home" / ".git" / "x.csv").write_text("")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.doc").write_text("years of work")
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    for path, keys, message in (
+        ("f.csv", {}, "exists; .*--if-exists replace "),
+        ("notes", {}, "exists; .*--if-exists replace or append"),
+        ("f.csv", {"if_exists": "append"}, "can't append to"),
+        ("dir.csv", {"if_exists": "replace"}, "is a folder, and the output is one file"),
+        ("file/", {"if_exists": "replace", "format": "csv"}, "is a file, and the output is a folder"),
+        ("file/x.csv", {}, "a part of the path is a file"),
+        ("notes", {"if_exists": "replace"}, r"won't replace .*thesis\.doc"),
+        ("home", {"if_exists": "replace"}, r"won't replace .*\.git"),
+        ("n" * 300, {}, "name is too long"),
+    ):
+        with pytest.raises(SinkError, match=message):
+            Commit(sink_spec(f"{tmp_path}/{path}", **keys), "r1").prepare()  # type: ignore[arg-type]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_source_is_never_a_destination(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.csv").write_text("v\n")
+    os.link(data / "a.csv", tmp_path / "hard.csv")
+    (tmp_path / "soft").symlink_to(data)
+    source = str(data / "a.csv")
+    for path, sources in (
+        (data / "a.csv", [source]),
+        (tmp_path / "hard.csv", [source]),
+        (tmp_path / "soft" / "a.csv", [source]),
+        (data, [source]),
+        (tmp_path / "soft", [source]),
+        (data, [str(tmp_path / "soft" / "a.csv")]),
+        (data / "out.csv", [str(data)]),
+        (data / "out", [str(tmp_path / "soft")]),
+    ):
+        with pytest.raises(SinkError, match=r"is an input"):
+            Commit(sink_spec(path, "csv", if_exists="replace"), "r1").prepare(sources)
+    with Commit(sink_spec(data / "b.csv"), "r1") as commit:
+        commit.prepare([source])  # a file beside its source is fine
+    assert names(tmp_path) == {"data/a.csv", "hard.csv"}
+
+
+def test_a_destination_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    for name in ("out", "out.csv"):
+        spec = sink_spec(tmp_path / name, "csv")
+        with Commit(spec, "r1") as commit:
+            commit.prepare()
+            files = write(spec, [rows("ours")], rows("").schema)
+            theirs = tmp_path / name if name.endswith("csv") else tmp_path / name / "theirs.csv"
+            theirs.parent.mkdir(exist_ok=True)
+            theirs.write_text("theirs")
+            with pytest.raises(SinkError, match="made by someone else"):
+                commit.commit(files, rows("").schema)
+        assert theirs.read_text() == "theirs"
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "out.csv"}
+
+
+def test_a_failing_input_leaves_no_attempt(tmp_path: Path) -> None:
+    spec = sink_spec(tmp_path / "out.csv")
+
+    def failing() -> Iterator[pa.RecordBatch]:
+        yield rows("a")
+        raise OSError(5, "the input broke")
+
+    with Commit(spec, "r1") as commit:
+        commit.prepare()
+        with pytest.raises(OSError, match="the input broke"):  # not taken for an error of the output
+            write(spec, failing(), rows("a").schema)
+        assert not names(tmp_path / ".out.csv.mmflow-r1")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if made.returncode:
+        pytest.skip(f"can't mount a small tmpfs here: {made.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("name", ["parquet", "arrow", "csv", "ndjson", "npy"])
+@pytest.mark.parametrize("one_file", [True, False])
+def test_a_full_disk_is_one_clear_error(small_disk: Path, name: str, one_file: bool) -> None:
+    os_random = int.from_bytes(os.urandom(8), "little")
+    values = pa.array([(os_random * n) % (2**63) for n in range(65536)], pa.int64())
+    batch = pa.RecordBatch.from_arrays([values], names=["v"])
+    with pytest.raises(
+        SinkError, match=r"no space left on the file system of .*needs more than the [\d,]+ bytes.*free"
+    ):
+        write_all(small_disk / (f"o.{name}" if one_file else "o"), [[batch] * 20], format=name)
+    assert not list(small_disk.iterdir())
+
+
+def test_a_mount_point_is_refused(small_disk: Path) -> None:
+    with pytest.raises(SinkError, match=r"is a mount point.*/out"):
+        Commit(sink_spec(small_disk, "csv", if_exists="append"), "r1").prepare()
