@@ -2,7 +2,8 @@
 
 Invariant: JSON is one array of row objects, CSV is RFC 4180 with a header, Arrow is an IPC stream; all are
 complete also for a result without rows, and none holds more than a batch in memory. Values are as in
-`sinks.text`: decimals and 64-bit integers exactly, timestamps ISO 8601, binary base64, NaN and infinities null in JSON.
+`sinks.text`: decimals and 64-bit integers exactly, timestamps ISO 8601, binary base64, NaN and
+infinities null in JSON.
 """
 
 from __future__ import annotations
