@@ -10,8 +10,11 @@ from mmflow.formats.base import (
     ScanReport,
     ScanRequest,
 )
+from mmflow.formats.detect import detect
+from mmflow.formats.registry import FORMATS, from_spec, open_format
 
 __all__ = [
+    "FORMATS",
     "VIRTUAL_COLUMNS",
     "BadRecordPolicy",
     "Comparison",
@@ -20,4 +23,7 @@ __all__ = [
     "Scan",
     "ScanReport",
     "ScanRequest",
+    "detect",
+    "from_spec",
+    "open_format",
 ]

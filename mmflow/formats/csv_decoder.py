@@ -1,0 +1,290 @@
+"""The reference CSV decoder: structure by numpy, values by pyarrow.csv.
+
+Broken records are found by the structure alone, whatever columns are wanted; pyarrow only ever sees
+records of the right shape, as one block (pyarrow 26 loses a byte where a quoted CRLF lies between two
+blocks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from mmflow.errors import ConfigError
+from mmflow.formats.base import BadRecordPolicy
+from mmflow.formats.csv_structure import Dialect, Structure, scan_structure
+from mmflow.formats.decoder import BadValue, Decoded
+
+__all__ = ["CsvDecoder", "CsvTypes", "check_types"]
+
+I64 = npt.NDArray[np.int64]
+
+_BROKEN = {1: "text after a closing quote", 2: "a quote is not closed before the end of the file"}
+
+
+@dataclass(frozen=True, slots=True)
+class CsvTypes:
+    """How values are read.
+
+    Attributes:
+        names: Columns of the file, in its order.
+        types: Of the columns that have one; others are only there.
+        nulls: Unquoted texts that mean null.
+    """
+
+    names: tuple[str, ...]
+    types: dict[str, pa.DataType]
+    nulls: tuple[str, ...]
+
+
+class CsvDecoder:
+    """A `RecordDecoder` for CSV.
+
+    Args:
+        columns: Wanted columns, a subset of `types.types`.
+        types: Of the file.
+        dialect: Of the file.
+        policy: For bad records.
+        check_all: Convert every column, so that a bad value is found whatever columns are wanted.
+    """
+
+    skips_nuls = True
+
+    def __init__(
+        self,
+        columns: tuple[str, ...],
+        types: CsvTypes,
+        dialect: Dialect,
+        policy: BadRecordPolicy,
+        *,
+        check_all: bool = False,
+    ) -> None:
+        self.columns = columns
+        self._types = types
+        self._dialect = dialect
+        self._policy = policy
+        self._converted = tuple(types.types) if check_all else columns
+
+    def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
+        """See `RecordDecoder.decode`."""
+        raw = np.frombuffer(data, np.uint8)
+        found = scan_structure(raw, stop, self._dialect, final=final)
+        count = len(found.starts)
+        consumed = found.consumed
+        newlines = np.flatnonzero(raw[:consumed] == 10)
+        structural = np.flatnonzero((found.fields != len(self._types.names)) | (found.broken != 0))
+        bad = {int(i): self._broken(found, int(i), newlines) for i in structural}
+        kept = np.ones(count, np.bool_)
+        kept[structural] = False
+        if self._policy == "error" and bad:
+            kept[min(bad) :] = False
+        arrays: dict[str, pa.Array] = {}
+        rows = np.flatnonzero(kept)
+        if self._converted and len(rows):
+            text, spans = _joined(raw, found, rows)
+            try:
+                arrays = self._read(self._converted, text, self._types.nulls)
+            except pa.ArrowInvalid:
+                arrays = {}  # some value of some column: find which, one by one
+            for name in self._converted if not arrays else ():
+                arrays[name], wrong = self._column(name, text, spans)
+                for row, value in wrong:
+                    record = int(rows[row])
+                    if record not in bad:
+                        bad[record] = self._wrong(found, record, newlines, name, value)
+        return self._assembled(found, rows, arrays, bad, newlines, located)
+
+    # ---- values ----------------------------------------------------------------------------
+
+    def _column(self, name: str, text: pa.Buffer, spans: I64) -> tuple[pa.Array, list[tuple[int, str]]]:
+        """Values of a column, and the rows whose text is none; these are null."""
+        try:
+            return self._read((name,), text, self._types.nulls)[name], []
+        except pa.ArrowInvalid:
+            wrong: list[int] = []
+            pieces = self._pieces(name, text, spans, 0, len(spans), wrong)
+            texts = self._read((name,), text, (), as_bytes=True)[name]
+            values = [(row, texts[row].as_py().decode(errors="replace")) for row in wrong]
+            return pa.concat_arrays(pieces), values
+
+    def _pieces(
+        self, name: str, text: pa.Buffer, spans: I64, low: int, high: int, wrong: list[int]
+    ) -> list[pa.Array]:
+        """Rows `[low, high)` in pieces that convert, halving those that don't down to the single wrong row."""
+        if self._policy == "error" and wrong:
+            return [pa.nulls(high - low, self._types.types[name])]  # only the first wrong row matters
+        begin, end = int(spans[low, 0]), int(spans[high - 1, 1])
+        try:
+            return [self._read((name,), text.slice(begin, end - begin), self._types.nulls)[name]]
+        except pa.ArrowInvalid:
+            if high - low == 1:
+                wrong.append(low)
+                return [pa.nulls(1, self._types.types[name])]
+            middle = (low + high) // 2
+            left = self._pieces(name, text, spans, low, middle, wrong)
+            return left + self._pieces(name, text, spans, middle, high, wrong)
+
+    def _read(
+        self, columns: Sequence[str], text: pa.Buffer, nulls: Sequence[str], *, as_bytes: bool = False
+    ) -> dict[str, pa.Array]:
+        """Columns of whole records.
+
+        Raises:
+            pa.ArrowInvalid: A value is not of its type.
+        """
+        dialect = self._dialect
+        # Positions for names, so that a file with a name twice can still be read.
+        names = [str(i) for i in range(len(self._types.names))]
+        wanted = {column: names[self._types.names.index(column)] for column in columns}
+        types = {
+            wanted[c]: pa.binary() if as_bytes else _text_type(self._types.types[c]) for c in columns
+        }
+        table = pacsv.read_csv(
+            pa.BufferReader(text),
+            read_options=pacsv.ReadOptions(use_threads=False, block_size=text.size + 1, column_names=names),
+            parse_options=pacsv.ParseOptions(
+                delimiter=dialect.delimiter.decode("latin-1"),
+                quote_char=dialect.quote.decode("latin-1") if dialect.quote else False,
+                double_quote=bool(dialect.quote),
+                escape_char=dialect.escape.decode("latin-1") if dialect.escape else False,
+                newlines_in_values=True,
+            ),
+            convert_options=pacsv.ConvertOptions(
+                column_types=types,
+                include_columns=list(types),
+                null_values=list(nulls),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        made = {}
+        for column, name in wanted.items():
+            array = pa.concat_arrays(table[name].chunks)
+            made[column] = array if as_bytes else array.cast(self._types.types[column])
+        return made
+
+    # ---- bad records ---------------------------------------------------------------------------
+
+    def _broken(self, found: Structure, index: int, newlines: I64) -> BadValue:
+        reason = _BROKEN.get(int(found.broken[index]))
+        if reason is None:
+            expected = len(self._types.names)
+            reason = f"expected {expected:,} fields, found {int(found.fields[index]):,}"
+        return _bad(found, index, newlines, None, None, reason)
+
+    def _wrong(self, found: Structure, index: int, newlines: I64, column: str, value: str) -> BadValue:
+        kind = self._types.types[column]
+        reason = "not valid UTF-8" if pa.types.is_string_view(kind) else f"not a value of type {kind}"
+        return _bad(found, index, newlines, column, value, reason)
+
+    def _assembled(
+        self,
+        found: Structure,
+        rows: I64,
+        arrays: dict[str, pa.Array],
+        bad: dict[int, BadValue],
+        newlines: I64,
+        located: bool,
+    ) -> Decoded:
+        count = len(found.starts)
+        ordered = [bad[i] for i in sorted(bad)]
+        keep = np.ones(len(rows), np.bool_)
+        padded: I64 | None = None
+        if self._policy == "error" and ordered:
+            ordered = ordered[:1]
+            keep = rows < min(bad)
+        elif self._policy == "null":
+            # Every record keeps its row: broken ones are all null.
+            padded = np.full(count, -1, np.int64)
+            padded[rows] = np.arange(len(rows))
+            ordered = [_undropped(b) for b in ordered]
+        elif bad:
+            keep = ~np.isin(rows, np.fromiter(bad, np.int64))
+        numbers = np.arange(count) if padded is not None else rows[keep]
+        made = []
+        for name in self.columns:
+            array = arrays.get(name, pa.nulls(0, self._types.types[name]))
+            made.append(_chosen(array, keep, padded))
+        batch = _batch(self.columns, made, len(numbers))
+        first = int(found.starts[0]) if count else None
+        decoded = Decoded(batch, found.consumed, count, len(newlines), bad=ordered, first=first)
+        if located:
+            decoded.offsets = found.starts[numbers]
+            decoded.line_numbers = np.searchsorted(newlines, decoded.offsets)
+        return decoded
+
+
+def check_types(types: dict[str, pa.DataType]) -> None:
+    """Refuse types that CSV text can't be read as.
+
+    Raises:
+        ConfigError: Names the column.
+    """
+    for name, kind in types.items():
+        decoder = CsvDecoder((name,), CsvTypes((name,), {name: kind}, ("",)), Dialect(), "null")
+        try:
+            decoder.decode(pa.py_buffer(b"x\n"), 2, final=True, located=False)
+        except pa.ArrowNotImplementedError as error:
+            raise ConfigError(f"column {name!r}: CSV can't be read as {kind}; read it as string") from error
+
+
+def _text_type(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_string_view(kind) else kind
+
+
+def _bad(
+    found: Structure, index: int, newlines: I64, column: str | None, value: str | None, reason: str
+) -> BadValue:
+    start = int(found.starts[index])
+    line = int(np.searchsorted(newlines, start))
+    length = int(found.ends[index]) - start
+    return BadValue(start, length, index, line, column, value, reason)
+
+
+def _undropped(bad: BadValue) -> BadValue:
+    return BadValue(bad.offset, bad.length, bad.record, bad.line, bad.column, bad.value, bad.reason, False)
+
+
+def _joined(raw: npt.NDArray[np.uint8], found: Structure, rows: I64) -> tuple[pa.Buffer, I64]:
+    """The text of some records, one after the other, and where each lies in it, shape (rows, 2).
+
+    Without a copy where they are neighbours.
+    """
+    starts, nexts = found.starts[rows], found.nexts[rows]
+    if np.array_equal(nexts[:-1], starts[1:]):
+        begin = int(starts[0])
+        spans = np.stack([starts - begin, nexts - begin], axis=1)
+        return pa.py_buffer(raw[begin : int(nexts[-1])]), spans
+    breaks = np.flatnonzero(nexts[:-1] != starts[1:]) + 1
+    runs = np.concatenate([[0], breaks, [len(rows)]])
+    parts = [raw[int(starts[a]) : int(nexts[b - 1])] for a, b in zip(runs, runs[1:], strict=False)]
+    lengths = nexts - starts
+    ends = np.cumsum(lengths)
+    return pa.py_buffer(np.concatenate(parts)), np.stack([ends - lengths, ends], axis=1)
+
+
+def _chosen(array: pa.Array, keep: npt.NDArray[np.bool_], padded: I64 | None) -> pa.Array:
+    if padded is not None:
+        if len(array) == len(padded):
+            return array
+        return _taken(array, pa.array(np.maximum(padded, 0), mask=padded < 0))
+    return array if keep.all() else _taken(array, pa.array(np.flatnonzero(keep)))
+
+
+def _taken(array: pa.Array, indices: pa.Array) -> pa.Array:
+    if not len(array):
+        return pa.nulls(len(indices), array.type)
+    if pa.types.is_string_view(array.type):  # pyarrow 26 can't take from views
+        return array.cast(pa.string()).take(indices).cast(pa.string_view())
+    return array.take(indices)
+
+
+def _batch(names: Sequence[str], arrays: Sequence[pa.Array], rows: int) -> pa.RecordBatch:
+    if names:
+        return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+    return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])

@@ -1,0 +1,91 @@
+"""The call behind which decoders stand: one window's bytes in, batches out.
+
+A decoder is stateless between calls: each begins at a record's first byte. The reference decoders
+are numpy and pyarrow; the C++ kernels take the same call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+__all__ = ["BadValue", "Decoded", "RecordDecoder"]
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class BadValue:
+    """A record that does not fit.
+
+    Attributes:
+        offset: Of the record's first byte in the decoded bytes.
+        length: Of the record in bytes, without its terminator.
+        record: Its number among the records decoded by this call, from 0.
+        line: Physical lines before it in the decoded bytes.
+        column: That did not fit; None where the structure is broken.
+        value: What stood there.
+        reason: In words.
+        dropped: The record is not among the rows; else it is, with nulls.
+    """
+
+    offset: int
+    length: int
+    record: int
+    line: int
+    column: str | None
+    value: str | None
+    reason: str
+    dropped: bool = True
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What one call gave.
+
+    Attributes:
+        batch: Rows of the wanted columns (no virtual ones), canonical types; without columns, just a row count.
+        consumed: Bytes up to the first record that was not decoded.
+        records: Records decoded, bad ones included.
+        lines: Newlines within `consumed`.
+        offsets: Offset of each row's record in the decoded bytes, shape (rows,); None unless asked for.
+        line_numbers: Physical lines before each row's record in the decoded bytes, likewise.
+        bad: Bad records in order. Under `error` the first only, and the batch ends before it.
+        first: Offset of the first record; None where there is none.
+    """
+
+    batch: pa.RecordBatch
+    consumed: int
+    records: int
+    lines: int
+    offsets: I64 | None = None
+    line_numbers: I64 | None = None
+    bad: list[BadValue] = field(default_factory=list)
+    first: int | None = None
+
+
+class RecordDecoder(Protocol):
+    """Decodes records from bytes that begin with one.
+
+    Attributes:
+        columns: Wanted columns.
+        skips_nuls: NULs where a record would begin are blank.
+    """
+
+    columns: tuple[str, ...]
+    skips_nuls: bool
+
+    def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
+        """Decode the complete records whose first byte lies before `stop`.
+
+        Args:
+            data: Bytes; the first one begins a record (or blanks before one).
+            stop: Records that begin here or later are left.
+            final: The file ends where `data` does, so an unterminated last record is complete.
+            located: Also give `offsets` and `line_numbers`.
+        """
+        ...

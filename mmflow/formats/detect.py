@@ -1,0 +1,89 @@
+"""Which format a file has, from its first bytes and its name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from mmflow.errors import SourceError
+from mmflow.formats.csv import header_of
+from mmflow.formats.csv_structure import Dialect
+from mmflow.formats.compressed import COMPRESSIONS, compression_of
+from mmflow.formats.sampling import sample_file
+
+__all__ = ["detect"]
+
+_MAGIC = ((b"PAR1", "parquet"), (b"ARROW1", "arrow_ipc"), (b"\xff\xff\xff\xff", "arrow_ipc"), (b"\x93NUMPY", "npy"))
+_SUFFIXES = {
+    "csv": "csv",
+    "tsv": "csv",
+    "psv": "csv",
+    "ndjson": "ndjson",
+    "jsonl": "ndjson",
+    "json": "ndjson",
+    "log": "text",
+    "txt": "text",
+    "text": "text",
+    "parquet": "parquet",
+    "pq": "parquet",
+    "arrow": "arrow_ipc",
+    "arrows": "arrow_ipc",
+    "ipc": "arrow_ipc",
+    "feather": "arrow_ipc",
+    "npy": "npy",
+}
+_DELIMITERS = {"tsv": "\t", "psv": "|"}
+_CANDIDATES = (",", ";", "\t", "|")
+
+
+def detect(path: str) -> tuple[str, dict[str, Any]]:
+    """Name of a file's format, and options that its contents suggest (CSV: delimiter, header).
+
+    Raises:
+        SourceError: It can't be read, or is of no format that mmflow knows.
+    """
+    sample = sample_file(path, piece=1 << 16)
+    suffix = _suffix(path)
+    for magic, name in _MAGIC:
+        if sample.start.startswith(magic):
+            return name, {}
+    name = _SUFFIXES.get(suffix, "")
+    if name == "csv" and suffix != "csv":
+        return "csv", {"delimiter": _DELIMITERS[suffix]}
+    if name == "csv":
+        return "csv", _sniffed(sample.start)
+    if name in ("parquet", "npy", "arrow_ipc"):
+        found = sample.start[:8]
+        raise SourceError(f"{path} is named like {name}, but begins with {found!r}", path=path)
+    if name:
+        return name, {}
+    if _looks_like_json(sample.start):
+        return "ndjson", {}
+    if b"\0" in sample.start:
+        raise SourceError(
+            f"{path}: can't tell its format from its name or its first bytes; say which: format=csv, ndjson, text, "
+            "records, arrow, npy or parquet",
+            path=path,
+        )
+    return "text", {}
+
+
+def _suffix(path: str) -> str:
+    if compression_of(path) in COMPRESSIONS:
+        path = path.rpartition(".")[0]
+    return path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
+
+
+def _looks_like_json(start: bytes) -> bool:
+    line = start.split(b"\n", 1)[0]
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _sniffed(start: bytes) -> dict[str, Any]:
+    """The delimiter that cuts the first line into the most fields, where it isn't a comma."""
+    counts = {d: len(header_of(start, Dialect(d.encode()))[0]) for d in _CANDIDATES}
+    best = max(_CANDIDATES, key=lambda d: counts[d])
+    return {} if counts[","] == counts[best] else {"delimiter": best}

@@ -1,0 +1,213 @@
+"""Fixed-width binary records: columns are fields at fixed offsets, gathered by stride."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmflow.errors import ConfigError
+from mmflow.formats.base import BadRecordPolicy, Reject, Scan, ScanReport, ScanRequest
+from mmflow.formats.decoder import BadValue, Decoded
+from mmflow.formats.reader import assemble, bad_record
+from mmflow.formats.schema import parse_type
+from mmflow.formats.views import views_over
+from mmflow.mapping import MappedFile
+from mmflow.shards import Shard
+
+__all__ = ["Field", "RecordsFormat", "open_records"]
+
+_CHARS = re.compile(r"char\[(\d+)\]")
+_WINDOW_ROWS = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A column of a record.
+
+    Attributes:
+        name: Of the column.
+        type: Arrow type; string_view for text of `width` bytes, padded with NULs or spaces.
+        offset: Of its first byte in the record.
+        width: Its bytes.
+        big_endian: Byte order of numbers.
+    """
+
+    name: str
+    type: pa.DataType
+    offset: int
+    width: int
+    big_endian: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsFormat:
+    """Binary records of one layout. See `formats.Format`.
+
+    Attributes:
+        fields: Columns.
+        size: Bytes of one record.
+        header: Bytes of the file before the first record.
+    """
+
+    fields: tuple[Field, ...]
+    size: int
+    header: int = 0
+    on_bad_record: BadRecordPolicy = "error"
+    name: str = "records"
+    record_oriented: bool = True
+    splittable: bool = True
+    skips_holes: bool = False
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(f.name, f.type) for f in self.fields])
+
+    def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
+        """Read the records that `shard` owns. See `Format.scan`."""
+        return _FixedScan(self, file, shard, request)
+
+    def spec(self) -> dict[str, Any]:
+        """See `Format.spec`."""
+        layout = [
+            {
+                "name": f.name,
+                "type": f"char[{f.width}]" if pa.types.is_string_view(f.type) else str(f.type),
+                "offset": f.offset,
+                "order": "big" if f.big_endian else "little",
+            }
+            for f in self.fields
+        ]
+        return {
+            "format": "records",
+            "layout": layout,
+            "record_size": self.size,
+            "header_bytes": self.header,
+            "on_bad_record": self.on_bad_record,
+        }
+
+
+class _FixedScan:
+    """Records at computable positions: nothing is guessed."""
+
+    def __init__(self, form: RecordsFormat, file: MappedFile, shard: Shard, request: ScanRequest) -> None:
+        self._form, self._file, self._shard, self._request = form, file, shard, request
+        self.report = ScanReport()
+
+    def _number(self, offset: int) -> int:
+        """The first record that begins at or after a byte offset."""
+        return max(0, -(-(offset - self._form.header) // self._form.size))
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        form, file, report = self._form, self._file, self.report
+        whole = max(0, file.size - form.header) // form.size
+        first, last = self._number(self._shard.begin), self._number(self._shard.end)
+        report.first = min(form.header + first * form.size, file.size)
+        rows = max(1, min(_WINDOW_ROWS, self._request.window_bytes // form.size))
+        for number in range(first, min(last, whole), rows):
+            count = min(rows, min(last, whole) - number)
+            base = form.header + number * form.size
+            window = file.window(base, count * form.size)
+            yield self._batch(window.buffer, base, count)
+            report.records += count
+            report.bytes_read += window.length
+            file.drop_behind(base, window.length)
+        report.next = min(form.header + last * form.size, file.size)
+        if first <= whole < last and form.header + whole * form.size < file.size:
+            self._partial(form.header + whole * form.size)
+
+    def _partial(self, base: int) -> None:
+        """The file ends inside a record."""
+        report, length = self.report, self._file.size - base
+        data = self._file.window(base, length).buffer
+        reason = f"expected {self._form.size:,} bytes, the file ends after {length:,}"
+        report.bad += 1
+        if self._form.on_bad_record == "error":
+            bad = BadValue(0, length, 0, 0, None, None, reason)
+            report.error = bad_record(self._file.path, data, base, bad, report)
+            return
+        raw = data.to_pybytes() if self._form.on_bad_record == "quarantine" else b""
+        report.rejects.append(Reject(base, report.records, 0, None, reason, raw))
+        report.records += 1
+
+    def _batch(self, data: pa.Buffer, base: int, count: int) -> pa.RecordBatch:
+        wanted = [f for name in self._request.columns for f in self._form.fields if f.name == name]
+        arrays = [gather(data, f, self._form.size, count) for f in wanted]
+        if arrays:
+            batch = pa.RecordBatch.from_arrays(arrays, names=[f.name for f in wanted])
+        else:
+            batch = pa.RecordBatch.from_arrays([pa.nulls(count)], names=["rows"]).select([])
+        numbers = np.arange(count, dtype=np.int64)
+        decoded = Decoded(batch, data.size, count, 0, numbers * self._form.size, np.zeros(count, np.int64))
+        return assemble(decoded, self._request, self._file.path, base, 0)
+
+
+def gather(data: pa.Buffer, field: Field, size: int, count: int) -> pa.Array:
+    """One field of `count` records of `size` bytes as a column."""
+    raw = np.frombuffer(data, np.uint8)
+    cells = np.lib.stride_tricks.as_strided(raw[field.offset :], (count, field.width), (size, 1))
+    if pa.types.is_string_view(field.type):
+        used = (cells != 0) & (cells != 32)
+        lengths = np.where(used.any(axis=1), field.width - used[:, ::-1].argmax(axis=1), 0).astype(np.int64)
+        starts = np.arange(count, dtype=np.int64) * size + field.offset
+        array = views_over(data, starts, lengths, pa.string_view())
+        array.validate(full=True)
+        return array
+    packed = np.ascontiguousarray(cells)
+    if pa.types.is_fixed_size_binary(field.type):
+        return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(packed)])
+    if pa.types.is_boolean(field.type):
+        return pa.array(packed[:, 0] != 0)
+    if field.big_endian and field.width > 1:
+        packed = np.ascontiguousarray(packed[:, ::-1])
+    return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(packed)])
+
+
+def _field(item: Mapping[str, Any]) -> Field:
+    unknown = set(item) - {"name", "type", "offset", "order"}
+    if unknown or not {"name", "type", "offset"} <= set(item):
+        raise ConfigError(f"a field of a record layout has name, type, offset and order, not {sorted(item)}")
+    order = item.get("order", "little")
+    if order not in ("little", "big"):
+        raise ConfigError(f"field {item['name']!r}: order is little or big, not {order!r}")
+    chars = _CHARS.fullmatch(str(item["type"]))
+    if chars:
+        return Field(item["name"], pa.string_view(), int(item["offset"]), int(chars[1]))
+    kind = parse_type(item["type"])
+    if pa.types.is_boolean(kind):
+        width = 1
+    elif pa.types.is_fixed_size_binary(kind):
+        width = kind.byte_width
+    elif pa.types.is_primitive(kind):
+        width = kind.bit_width // 8
+    else:
+        raise ConfigError(f"field {item['name']!r}: {kind} has no fixed width; write char[n] or binary[n]")
+    return Field(item["name"], kind, int(item["offset"]), width, order == "big")
+
+
+def open_records(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema | None) -> RecordsFormat:
+    """Bind a layout.
+
+    Raises:
+        ConfigError: No layout, or one that does not fit the record size.
+    """
+    del paths, schema
+    layout = options.get("layout")
+    if not layout:
+        raise ConfigError(
+            "binary records need layout=[{name, type, offset, order}, ...] and record_size=<bytes>; "
+            "types are those of Arrow, char[n] and binary[n]"
+        )
+    fields = tuple(_field(item) for item in layout)
+    end = max(f.offset + f.width for f in fields)
+    size = int(options.get("record_size", end))
+    for f in fields:
+        if f.offset < 0 or f.offset + f.width > size:
+            raise ConfigError(f"field {f.name!r} ends at byte {f.offset + f.width}, a record has {size}")
+    return RecordsFormat(
+        fields, size, int(options.get("header_bytes", 0)), options.get("on_bad_record", "error")
+    )

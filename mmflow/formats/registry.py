@@ -1,0 +1,134 @@
+"""Formats by name: what sessions and workers open them by."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.errors import ConfigError
+from mmflow.formats.base import Format
+from mmflow.formats.schema import parse_schema
+
+__all__ = ["FORMATS", "from_spec", "open_format"]
+
+_RECORD = {"on_bad_record", "validate"}
+#: Options of each format beside `schema`.
+FORMATS: dict[str, set[str]] = {
+    "csv": {"delimiter", "header", "quote", "escape", "null"} | _RECORD,
+    "ndjson": {"unknown_fields"} | _RECORD,
+    "text": {"on_bad_record"},
+    "records": {"layout", "record_size", "header_bytes", "on_bad_record"},
+    "arrow_ipc": set(),
+    "npy": set(),
+    "parquet": set(),
+}
+_ALIASES = {"arrow": "arrow_ipc", "ipc": "arrow_ipc", "feather": "arrow_ipc", "jsonl": "ndjson", "json": "ndjson",
+            "tsv": "csv", "log": "text", "binary": "records"}  # fmt: skip
+_CHOICES = {
+    "on_bad_record": ("error", "null", "skip", "quarantine"),
+    "validate": ("projected", "all"),
+    "unknown_fields": ("error", "ignore"),
+}
+_ESCAPES = {"\\t": "\t", "tab": "\t", "\\\\": "\\"}
+
+
+def format_name(name: str) -> str:
+    """The canonical name of a format.
+
+    Raises:
+        ConfigError: There is no such format.
+    """
+    found = _ALIASES.get(name, name)
+    if found not in FORMATS:
+        known = [*FORMATS, *_ALIASES]
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"formats are {', '.join(FORMATS)}"
+        raise ConfigError(f"unknown format {name!r}; {hint}")
+    return found
+
+
+def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: Any) -> Format:
+    """A format bound to its options and schema, for files `paths`.
+
+    Args:
+        name: csv, ndjson, text, records, arrow_ipc, npy or parquet (or an alias: arrow, jsonl, ...).
+        paths: Files; the first is sampled where the schema is not given.
+        schema: As `parse_schema` takes it; None: found.
+        options: By name; texts, as the command line gives them, are parsed.
+
+    Raises:
+        ConfigError: An unknown format, option or type, or a value that does not fit.
+        SourceError: The sampled file can't be read, or is not of this format.
+    """
+    found = format_name(name)
+    given = {key: _option(found, key, value) for key, value in options.items() if value is not None}
+    if name == "tsv":
+        given.setdefault("delimiter", "\t")
+    if schema is not None and found in ("text", "records", "npy"):
+        raise ConfigError(f"format {found} has the schema that its layout gives; leave schema= out")
+    parsed = None if schema is None else parse_schema(schema)
+    return _opener(found)(paths, given, parsed)
+
+
+def _opener(name: str) -> Callable[[Sequence[str], Mapping[str, Any], pa.Schema | None], Format]:
+    module = importlib.import_module(f"mmflow.formats.{name}")
+    opener: Callable[[Sequence[str], Mapping[str, Any], pa.Schema | None], Format]
+    opener = getattr(module, f"open_{name}")
+    return opener
+
+
+def _option(name: str, key: str, value: Any) -> Any:
+    if key not in FORMATS[name]:
+        known = sorted({*FORMATS[name], "schema", "format"})
+        close = difflib.get_close_matches(key, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"its options are {', '.join(known)}"
+        raise ConfigError(f"format {name} has no option {key!r}; {hint}")
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(_CHOICES[key])}")
+    if key == "header":
+        return _boolean(key, value)
+    if key == "null":
+        return (value,) if isinstance(value, str) else tuple(value)
+    if key in ("record_size", "header_bytes"):
+        return _number(key, value)
+    if key == "layout" and isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ConfigError(f"layout is not JSON: {error}") from error
+    if key in ("delimiter", "quote", "escape"):
+        return _ESCAPES.get(value, value)
+    return value
+
+
+def _boolean(key: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    raise ConfigError(f"{key} = {value!r}: must be true or false")
+
+
+def _number(key: str, value: Any) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0:
+        raise ConfigError(f"{key} = {value!r}: must be a number of bytes")
+    return number
+
+
+def from_spec(spec: Mapping[str, Any], paths: Sequence[str] = ()) -> Format:
+    """A format from what its `spec` gave.
+
+    Raises:
+        ConfigError: It is not such a spec.
+    """
+    options = dict(spec)
+    return open_format(options.pop("format"), paths, **options)
