@@ -131,6 +131,12 @@ class Driver:
         """Tasks that were submitted and have not come back."""
         return len(self._running)
 
+    @property
+    def stuck(self) -> bool:
+        """Nothing runs, waits or is to be read, and yet it isn't the end. Must never be after `tasks`."""
+        waits = self._running or self._unread or self.next_due() is not None
+        return not waits and not self.finished and self.error is None
+
     def tasks(self, free: int, now: float) -> list[Task]:
         """Up to `free` tasks to submit now. Later stages first: they let go of blocks."""
         made: list[Task] = []

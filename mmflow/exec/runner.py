@@ -23,6 +23,7 @@ from mmflow.exec.hashing import partition_batch
 from mmflow.exec.ranges import Sampler, range_batch
 from mmflow.exec.rejects import SCHEMA as REJECTS
 from mmflow.exec.rejects import rejects_batch
+from mmflow.exec.returned import returned_batches
 from mmflow.exec.scan import ShardStream
 from mmflow.exec.stage import (
     ExchangeInput,
@@ -280,21 +281,6 @@ class _Run:
             if r.rejects
         ]
         return self.context.store.put(batches, REJECTS) if batches else None
-
-
-def returned_batches(made: object) -> list[pa.RecordBatch]:
-    """What a user's function returned, as batches.
-
-    Raises:
-        TypeError: It is not a RecordBatch, a Table or an iterable of them.
-    """
-    if isinstance(made, pa.RecordBatch):
-        return [made]
-    if isinstance(made, pa.Table):
-        return made.to_batches()  # type: ignore[no-any-return]
-    if isinstance(made, Iterable) and not isinstance(made, str | bytes | dict):
-        return [b for item in made for b in returned_batches(item)]
-    raise TypeError(f"it returned {type(made).__name__}, expected a RecordBatch, a Table or an iterable of them")
 
 
 def _pieces(rows: _Batches, nbytes: int) -> Iterator[list[pa.RecordBatch]]:

@@ -1,0 +1,164 @@
+"""The local engine: threads of this process. Nothing to start, blocks pass by reference.
+
+Decoding and DataFusion release the GIL, so threads are enough; Python functions that hold it can ask for
+processes (`engines.processes`).
+
+Invariant: whatever happens in a task becomes a result; nothing is raised out of a worker thread, and nothing
+of the run is left on disk after `close`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from mmflow.config import Settings
+from mmflow.engines.base import Resources
+from mmflow.engines.processes import ProcessPool
+from mmflow.errors import EngineError, MmflowError
+from mmflow.exec.context import WorkerContext
+from mmflow.exec.runner import run_task
+from mmflow.exec.stage import Functions, MapStep
+from mmflow.exec.task import Cancelled, Failed, Task, TaskId, TaskResult
+from mmflow.mapping import Io
+from mmflow.store import LocalStore, RunFolder, sweep
+
+__all__ = ["LocalEngine"]
+
+Work = Callable[[Task, Functions, WorkerContext], TaskResult]
+
+#: How long `close` waits for tasks to notice. One inside a long call is left behind: its thread is a daemon,
+#: and what it still puts is refused by the closed store.
+_PATIENCE = 0.8
+
+
+class LocalEngine:
+    """An `Engine` of threads. Serves one run; half of the memory is for blocks, half for tasks.
+
+    Args:
+        settings: `workers`, `memory`, `io`, `spill_dir` matter here.
+        run: Name of the run.
+        work: What runs a task.
+
+    Raises:
+        EngineError: `spill_dir` can't be written to.
+    """
+
+    def __init__(self, settings: Settings, run: str, *, work: Work = run_task) -> None:
+        self._settings = settings
+        self._run = run
+        self._work = work
+        sweep(settings.spill_dir)
+        self._folder = RunFolder(settings.spill_dir, run)
+        self._store = LocalStore(settings.memory // 2, self._folder)
+        self._tasks: queue.SimpleQueue[tuple[Task, Functions, threading.Event] | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[TaskResult] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._flags: dict[TaskId, threading.Event] = {}
+        self._processes: ProcessPool | None = None
+        self._closed = False
+
+    def resources(self) -> Resources:
+        return Resources(self._settings.workers, self._settings.memory)
+
+    def store(self) -> LocalStore:
+        return self._store
+
+    def submit(self, task: Task, functions: Functions) -> None:
+        """See `Engine.submit`. Threads start with the first tasks."""
+        if self._closed:
+            raise EngineError("the engine is closed: the run has ended")
+        if self._processes is None and any(isinstance(s, MapStep) and s.processes for s in task.stage.steps):
+            self._processes = ProcessPool(
+                self._settings.workers, self._run, self._settings.memory // 4, self._settings.spill_dir
+            )
+        flag = self._flags[task.id] = threading.Event()
+        self._tasks.put((task, functions, flag))
+        if len(self._threads) < min(self._settings.workers, len(self._flags)):
+            name = f"mmflow-{len(self._threads)}"
+            thread = threading.Thread(target=self._serve, args=(name,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def poll(self, timeout: float) -> Sequence[TaskResult]:
+        """See `Engine.poll`."""
+        results: list[TaskResult] = []
+        try:
+            results.append(self._results.get(timeout=max(0.0, timeout)))
+            while True:
+                results.append(self._results.get_nowait())
+        except queue.Empty:
+            pass
+        for result in results:
+            self._flags.pop(result.id, None)
+        return results
+
+    def cancel(self, task: TaskId) -> None:
+        """See `Engine.cancel`. A task looks at its flag between batches."""
+        flag = self._flags.get(task)
+        if flag is not None:
+            flag.set()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        deadline = time.monotonic() + _PATIENCE
+        for flag in list(self._flags.values()):
+            flag.set()
+        if self._processes is not None:
+            self._processes.close()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._store.close()
+
+    # ---- in worker threads --------------------------------------------------------------------------
+
+    def _serve(self, worker: str) -> None:
+        while (item := self._tasks.get()) is not None:
+            task, functions, flag = item
+            if flag.is_set():
+                self._results.put(Cancelled(task.id, task.attempt))
+                continue
+            context = WorkerContext(
+                store=self._store,
+                memory=max(1 << 20, self._settings.memory // 2 // self._settings.workers),
+                io=cast(Io, self._settings.io),
+                spill=self._folder.path,
+                cancelled=flag,
+                processes=self._processes,
+                worker=worker,
+            )
+            self._results.put(self._attempt(task, functions, context))
+
+    def _attempt(self, task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
+        try:
+            return self._work(task, functions, context)
+        except MmflowError as error:
+            return Failed(task.id, task.attempt, error)
+        except MemoryError as error:
+            return Failed(task.id, task.attempt, _out_of_memory(error))
+        except BaseException as error:  # a thread's end; panics of Rust code are BaseExceptions
+            return Failed(task.id, task.attempt, _bug(task, error))
+
+
+def _out_of_memory(error: MemoryError) -> EngineError:
+    return EngineError(
+        f"out of memory: {error or 'an allocation failed'}; lower workers or shard_size, or give more memory"
+    )
+
+
+def _bug(task: Task, error: BaseException) -> EngineError:
+    text = "".join(traceback.format_exception(error))
+    return EngineError(
+        f"bug in task {task.id.number} of stage {task.id.stage} ({task.stage.title}): "
+        f"{type(error).__name__}: {error}; please report it (--traceback shows where)",
+        traceback=text,
+    )

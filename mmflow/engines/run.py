@@ -1,0 +1,280 @@
+"""Running a plan: the loop between the driver, an engine and the clock.
+
+    with execute(plan, settings) as run:
+        for batch in run: ...              # rows, in order, as they become final
+        run.outcome                        # counts, files of a sink, bad records set aside
+
+Invariant: however it ends (exhausted, closed early, an error, Ctrl-C), the engine is closed, which stops all
+tasks within a second and removes all blocks. Batches that were handed out stay valid.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from mmflow.config import Settings
+from mmflow.engines.base import Engine
+from mmflow.engines.driver import Driver, DriverOptions, Released
+from mmflow.engines.local import LocalEngine
+from mmflow.engines.progress import Progress
+from mmflow.engines.rejects import located
+from mmflow.engines.scans import ScanSource
+from mmflow.errors import ConfigError, EngineError
+from mmflow.exec.compact import renamed
+from mmflow.exec.ranges import boundaries
+from mmflow.exec.stage import Plan, ScanInput
+from mmflow.shards import FileEntry, entries, group_shards, plan_shards
+from mmflow.sinks import StagedFile
+
+__all__ = ["Outcome", "Run", "execute", "open_engine"]
+
+#: Small whole files that one task may take together.
+_FILES_PER_TASK = 256
+_PROGRESS_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run that reached its end leaves beside its rows.
+
+    Attributes:
+        progress: The last one: all counts.
+        files: Of a plan that ends in Write: staged files of the attempts that count, to be committed.
+        rejects: Bad records that `quarantine` set aside (`engines.rejects.SCHEMA`).
+        inputs: The files that were read, with the identities that all tasks checked.
+        reasons: Why files were mapped or read.
+    """
+
+    progress: Progress
+    files: tuple[StagedFile, ...]
+    rejects: tuple[pa.RecordBatch, ...]
+    inputs: tuple[FileEntry, ...]
+    reasons: tuple[str, ...]
+
+
+def open_engine(settings: Settings, run: str) -> Engine:
+    """The engine that `settings.engine` names, for one run.
+
+    Raises:
+        ConfigError: There is no such engine.
+        EngineError: It can't be started.
+    """
+    if settings.engine == "local":
+        return LocalEngine(settings, run)
+    raise ConfigError(f"engine {settings.engine!r} is not part of this version; use engine = local")
+
+
+def execute(
+    plan: Plan,
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    run: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Start a plan.
+
+    Args:
+        plan: What to run. The identities of its files are taken now.
+        settings: Shard size, workers, memory, ...
+        engine: Serves this run only, and is closed with it; None: the one of `settings`.
+        run: Its name, as staged files carry it; None: made up.
+        on_progress: Called about ten times a second while rows are asked for, and at the end.
+
+    Returns:
+        An iterator over the batches of the result; nothing runs until the first is asked for.
+
+    Raises:
+        SourceError: A file is missing.
+        EngineError: The engine can't be started.
+    """
+    name = run or uuid.uuid4().hex[:12]
+    sources, inputs = _sources(plan, settings)
+    opened = engine or open_engine(settings, name)
+    slots = opened.resources().slots
+    options = DriverOptions(ahead=4 * slots + 4, unread=2 * slots + 2, retries=settings.retries)
+    try:
+        driver = Driver(plan, sources, boundaries=boundaries, options=options, run=name, now=time.monotonic())
+    except BaseException:
+        opened.close()
+        raise
+    return Run(plan, driver, opened, inputs, on_progress)
+
+
+def _sources(plan: Plan, settings: Settings) -> tuple[dict[int, ScanSource], tuple[FileEntry, ...]]:
+    """Files of all scans; a file that several read has one identity."""
+    known: dict[str, FileEntry] = {}
+    sources: dict[int, ScanSource] = {}
+    for stage in plan.stages:
+        scan = stage.inputs[0] if stage.inputs else None
+        if isinstance(scan, ScanInput):
+            new = [p for p in dict.fromkeys(scan.source.files) if p not in known]
+            known |= zip(new, entries(new), strict=True)
+            files = [known[p] for p in scan.source.files]
+            made = scan.source.format
+            shards = itertools.chain.from_iterable(
+                plan_shards(
+                    entry,
+                    number,
+                    shard_size=settings.shard_size,
+                    splittable=made.splittable,
+                    skips_holes=made.skips_holes,
+                )
+                for number, entry in enumerate(files)
+            )
+            groups = group_shards(shards, files, target_bytes=settings.shard_size, max_shards=_FILES_PER_TASK)
+            sources[stage.id] = ScanSource(files, groups)
+    return sources, tuple(known.values())
+
+
+class Run:
+    """A plan that runs while its batches are asked for. An iterator, and a context manager that closes."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        driver: Driver,
+        engine: Engine,
+        inputs: tuple[FileEntry, ...],
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.schema: pa.Schema = plan.schema
+        self.inputs = inputs
+        self._plan = plan
+        self._driver = driver
+        self._engine = engine
+        self._on_progress = on_progress
+        self._told = 0.0
+        self._outcome: Outcome | None = None
+        self._rows = self._loop()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> pa.RecordBatch:
+        return next(self._rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop, and free everything but the batches that were handed out. Idempotent."""
+        self._rows.close()
+        self._engine.close()  # a generator that was never started runs no `finally`
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the run leaves beside its rows.
+
+        Raises:
+            EngineError: It has not reached its end.
+        """
+        if self._outcome is None:
+            raise EngineError("the run has not reached its end: read all its batches first")
+        return self._outcome
+
+    @property
+    def progress(self) -> Progress:
+        """Where it stands."""
+        return self._driver.progress(time.monotonic())
+
+    def finish(self) -> Outcome:
+        """Run to the end, dropping rows: for plans that write."""
+        for _ in self:
+            pass
+        return self.outcome
+
+    # ---- the loop ------------------------------------------------------------------------------------
+
+    def _loop(self) -> Generator[pa.RecordBatch, None, None]:
+        driver, limit = self._driver, self._plan.stages[-1].limit
+        try:
+            while True:
+                self._tidy()
+                for released in driver.take_results():
+                    for batch in self._read(released):
+                        wanted = batch if limit is None else batch.slice(0, limit)
+                        if limit is not None:
+                            limit -= wanted.num_rows
+                        if wanted.num_rows:
+                            yield renamed(wanted, self.schema)
+                        self._tell()
+                    driver.consumed(released)
+                    self._step(0.0)
+                if driver.finished:
+                    break
+                self._step(self._pause())
+            self._tidy()
+            self._outcome = self._finished()
+            self._tell(last=True)
+        finally:
+            driver.abort()
+            self._engine.close()
+
+    def _step(self, timeout: float) -> None:
+        """Submit what may start, and take in what has ended; waits for up to `timeout` seconds for it."""
+        driver = self._driver
+        # Twice as many as run at once, so that workers don't wait while rows are being read.
+        free = 2 * self._engine.resources().slots - driver.running
+        made = driver.tasks(free, time.monotonic())
+        for task in made:
+            self._engine.submit(task, self._plan.functions)
+        if not made and driver.stuck:
+            raise EngineError(f"bug: the run can't go on: {self.progress}; please report it")
+        if not driver.running and driver.next_due() is None:
+            timeout = 0.0
+        for result in self._engine.poll(timeout):
+            driver.on_result(result, time.monotonic())
+        self._tidy()
+        self._tell()
+
+    def _tidy(self) -> None:
+        driver, store = self._driver, self._engine.store()
+        for task in driver.take_cancels():
+            self._engine.cancel(task)
+        for ref in driver.take_deletes():
+            store.delete(ref)
+        if driver.error is not None:
+            raise driver.error
+
+    def _pause(self) -> float:
+        due = self._driver.next_due()
+        longest = 1.0 if self._on_progress is None else _PROGRESS_SECONDS
+        return longest if due is None else min(longest, max(0.0, due - time.monotonic()))
+
+    def _read(self, released: Released) -> Iterator[pa.RecordBatch]:
+        if released.block is not None:
+            yield from self._engine.store().get(released.block)
+
+    def _tell(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if self._on_progress is not None and (last or now - self._told >= _PROGRESS_SECONDS):
+            self._told = now
+            self._on_progress(self._driver.progress(now))
+
+    def _finished(self) -> Outcome:
+        totals, store = self._driver.totals, self._engine.store()
+        rejects = [b for q in totals.quarantined for b in located(store.get(q.block), q.before)]
+        return Outcome(
+            progress=self.progress,
+            files=tuple(self._driver.files),
+            rejects=tuple(rejects),
+            inputs=self.inputs,
+            reasons=tuple(totals.reasons),
+        )
