@@ -123,8 +123,8 @@ class Driver:
 
     @property
     def finished(self) -> bool:
-        """All rows were released, or all files written; results may still wait to be taken."""
-        return self.error is None and self._last.complete
+        """All rows were released and taken, or all files written."""
+        return self.error is None and self._last.complete and not self._results
 
     @property
     def running(self) -> int:

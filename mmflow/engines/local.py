@@ -33,7 +33,7 @@ Work = Callable[[Task, Functions, WorkerContext], TaskResult]
 
 #: How long `close` waits for tasks to notice. One inside a long call is left behind: its thread is a daemon,
 #: and what it still puts is refused by the closed store.
-_PATIENCE = 0.8
+_PATIENCE = 0.6
 
 
 class LocalEngine:

@@ -39,6 +39,7 @@ __all__ = ["Outcome", "Run", "execute", "open_engine"]
 #: Small whole files that one task may take together.
 _FILES_PER_TASK = 256
 _PROGRESS_SECONDS = 0.1
+_WAIT_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def execute(
     except BaseException:
         opened.close()
         raise
-    return Run(plan, driver, opened, inputs, on_progress)
+    return Run(_Loop(plan, driver, opened, inputs, on_progress))
 
 
 def _sources(plan: Plan, settings: Settings) -> tuple[dict[int, ScanSource], tuple[FileEntry, ...]]:
@@ -138,23 +139,11 @@ def _sources(plan: Plan, settings: Settings) -> tuple[dict[int, ScanSource], tup
 class Run:
     """A plan that runs while its batches are asked for. An iterator, and a context manager that closes."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        driver: Driver,
-        engine: Engine,
-        inputs: tuple[FileEntry, ...],
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.schema: pa.Schema = plan.schema
-        self.inputs = inputs
-        self._plan = plan
-        self._driver = driver
-        self._engine = engine
-        self._on_progress = on_progress
-        self._told = 0.0
-        self._outcome: Outcome | None = None
-        self._rows = self._loop()
+    def __init__(self, loop: _Loop) -> None:
+        self._loop = loop
+        self._rows = loop.batches()
+        self.schema: pa.Schema = loop.plan.schema
+        self.inputs = loop.inputs
 
     def __iter__(self) -> Self:
         return self
@@ -176,7 +165,7 @@ class Run:
     def close(self) -> None:
         """Stop, and free everything but the batches that were handed out. Idempotent."""
         self._rows.close()
-        self._engine.close()  # a generator that was never started runs no `finally`
+        self._loop.engine.close()  # a generator that was never started runs no `finally`
 
     @property
     def outcome(self) -> Outcome:
@@ -185,14 +174,14 @@ class Run:
         Raises:
             EngineError: It has not reached its end.
         """
-        if self._outcome is None:
+        if self._loop.outcome is None:
             raise EngineError("the run has not reached its end: read all its batches first")
-        return self._outcome
+        return self._loop.outcome
 
     @property
     def progress(self) -> Progress:
         """Where it stands."""
-        return self._driver.progress(time.monotonic())
+        return self._loop.progress()
 
     def finish(self) -> Outcome:
         """Run to the end, dropping rows: for plans that write."""
@@ -200,67 +189,85 @@ class Run:
             pass
         return self.outcome
 
-    # ---- the loop ------------------------------------------------------------------------------------
 
-    def _loop(self) -> Generator[pa.RecordBatch, None, None]:
-        driver, limit = self._driver, self._plan.stages[-1].limit
+class _Loop:
+    """Joins driver, engine and clock. Knows no `Run`: one that is dropped is freed, and closed, at once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        driver: Driver,
+        engine: Engine,
+        inputs: tuple[FileEntry, ...],
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.plan = plan
+        self.engine = engine
+        self.inputs = inputs
+        self.outcome: Outcome | None = None
+        self._driver = driver
+        self._on_progress = on_progress
+        self._told = 0.0
+        self._limit = plan.stages[-1].limit
+
+    def progress(self) -> Progress:
+        return self._driver.progress(time.monotonic())
+
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
+        """Run the plan."""
+        driver = self._driver
         try:
-            while True:
-                self._tidy()
+            while not driver.finished:
                 for released in driver.take_results():
-                    for batch in self._read(released):
-                        wanted = batch if limit is None else batch.slice(0, limit)
-                        if limit is not None:
-                            limit -= wanted.num_rows
-                        if wanted.num_rows:
-                            yield renamed(wanted, self.schema)
-                        self._tell()
+                    yield from self._rows(released)
                     driver.consumed(released)
                     self._step(0.0)
-                if driver.finished:
-                    break
-                self._step(self._pause())
-            self._tidy()
-            self._outcome = self._finished()
+                if not driver.finished:
+                    self._step(self._pause())
+            self.outcome = self._finished()
             self._tell(last=True)
         finally:
             driver.abort()
-            self._engine.close()
+            self.engine.close()
+
+    def _rows(self, released: Released) -> Iterator[pa.RecordBatch]:
+        if released.block is not None:
+            for batch in self.engine.store().get(released.block):
+                wanted = batch if self._limit is None else batch.slice(0, self._limit)
+                if self._limit is not None:
+                    self._limit -= wanted.num_rows
+                if wanted.num_rows:
+                    yield renamed(wanted, self.plan.schema)
+                    self._tell()
 
     def _step(self, timeout: float) -> None:
         """Submit what may start, and take in what has ended; waits for up to `timeout` seconds for it."""
         driver = self._driver
         # Twice as many as run at once, so that workers don't wait while rows are being read.
-        free = 2 * self._engine.resources().slots - driver.running
+        free = 2 * self.engine.resources().slots - driver.running
         made = driver.tasks(free, time.monotonic())
         for task in made:
-            self._engine.submit(task, self._plan.functions)
+            self.engine.submit(task, self.plan.functions)
         if not made and driver.stuck:
-            raise EngineError(f"bug: the run can't go on: {self.progress}; please report it")
-        if not driver.running and driver.next_due() is None:
-            timeout = 0.0
-        for result in self._engine.poll(timeout):
-            driver.on_result(result, time.monotonic())
+            raise EngineError(f"bug: the run can't go on: {self.progress()}; please report it")
+        if driver.running or driver.next_due() is not None:
+            for result in self.engine.poll(timeout):
+                driver.on_result(result, time.monotonic())
         self._tidy()
         self._tell()
 
     def _tidy(self) -> None:
-        driver, store = self._driver, self._engine.store()
-        for task in driver.take_cancels():
-            self._engine.cancel(task)
-        for ref in driver.take_deletes():
-            store.delete(ref)
-        if driver.error is not None:
-            raise driver.error
+        for task in self._driver.take_cancels():
+            self.engine.cancel(task)
+        for ref in self._driver.take_deletes():
+            self.engine.store().delete(ref)
+        if self._driver.error is not None:
+            raise self._driver.error
 
     def _pause(self) -> float:
+        # Not longer, since a signal that another thread was given doesn't wake a waiting main thread.
         due = self._driver.next_due()
-        longest = 1.0 if self._on_progress is None else _PROGRESS_SECONDS
-        return longest if due is None else min(longest, max(0.0, due - time.monotonic()))
-
-    def _read(self, released: Released) -> Iterator[pa.RecordBatch]:
-        if released.block is not None:
-            yield from self._engine.store().get(released.block)
+        return _WAIT_SECONDS if due is None else min(_WAIT_SECONDS, max(0.0, due - time.monotonic()))
 
     def _tell(self, *, last: bool = False) -> None:
         now = time.monotonic()
@@ -269,10 +276,10 @@ class Run:
             self._on_progress(self._driver.progress(now))
 
     def _finished(self) -> Outcome:
-        totals, store = self._driver.totals, self._engine.store()
+        totals, store = self._driver.totals, self.engine.store()
         rejects = [b for q in totals.quarantined for b in located(store.get(q.block), q.before)]
         return Outcome(
-            progress=self.progress,
+            progress=self.progress(),
             files=tuple(self._driver.files),
             rejects=tuple(rejects),
             inputs=self.inputs,

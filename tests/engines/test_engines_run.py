@@ -1,0 +1,445 @@
+"""Plans run for real: files, threads, DataFusion, spilling; whatever goes wrong leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mmflow.config import Settings
+from mmflow.engines import Progress
+from mmflow.engines.local import LocalEngine
+from mmflow.engines.run import Run, execute
+from mmflow.errors import (
+    BadRecordError,
+    ConfigError,
+    EngineError,
+    MmflowError,
+    SourceChangedError,
+    SourceError,
+    UserFunctionError,
+)
+from mmflow.exec.context import WorkerContext
+from mmflow.exec.runner import run_task
+from mmflow.exec.stage import (
+    Broadcast,
+    ExchangeInput,
+    Forward,
+    FragmentStep,
+    Functions,
+    Hash,
+    MapStep,
+    Plan,
+    Range,
+    Result,
+    ScanInput,
+    SortKey,
+    Source,
+    Stage,
+    Step,
+    TableInput,
+)
+from mmflow.exec.task import Task, TaskResult
+from mmflow.formats.text import open_text
+from mmflow.mapping import guard
+
+LINE = pa.schema([("line", pa.string_view())])
+NUMBER = pa.schema([("n", pa.int64())])
+PARSED = FragmentStep('SELECT CAST(line AS BIGINT) AS n FROM "t"', (("t", LINE),), NUMBER, streaming=True)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    flags = {"shard_size": 4096, "workers": 2, "memory": "64MiB", "spill_dir": tmp_path / "spill"}
+    return Settings.load(flags, env={})
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Path:
+    path = tmp_path / "numbers.txt"
+    path.write_text("".join(f"{i}\n" for i in range(20_000)))
+    return path
+
+
+def source(*paths: Path, **options: Any) -> Source:
+    made: Any = open_text([str(p) for p in paths], options, None)
+    return Source(tuple(str(p) for p in paths), made, "numbers")
+
+
+def scan(*paths: Path, columns: tuple[str, ...] = ("line",), **options: Any) -> ScanInput:
+    return ScanInput("t", source(*paths, **options), columns)
+
+
+def parse(
+    number: int, output: Any, *paths: Path, steps: tuple[Step, ...] = (), limit: int | None = None
+) -> Stage:
+    return Stage(number, (scan(*paths),), (PARSED, *steps), output, NUMBER, limit)
+
+
+def exchange(mode: Any, *stages: int) -> ExchangeInput:
+    return ExchangeInput("t", stages, mode)
+
+
+def rows(run: Run) -> list[Any]:
+    return [row for batch in run for row in batch.column(0).to_pylist()]
+
+
+def assert_clean(settings: Settings) -> None:
+    assert not settings.spill_dir.exists() or list(settings.spill_dir.iterdir()) == []
+    assert [t.name for t in threading.enumerate() if t.name.startswith("mmflow")] == []
+
+
+@pytest.fixture
+def clean(settings: Settings) -> Any:
+    yield
+    assert_clean(settings)
+
+
+pytestmark = pytest.mark.usefixtures("clean")
+
+
+# ---- rows ---------------------------------------------------------------------------------------
+
+
+def test_scan_in_order(settings: Settings, numbers: Path) -> None:
+    run = execute(Plan((parse(0, Result(), numbers),)), settings)
+    assert rows(run) == list(range(20_000))
+    progress = run.outcome.progress
+    assert progress.records == progress.rows == 20_000
+    assert progress.bytes_done == progress.bytes_total == numbers.stat().st_size
+    assert progress.stages[0].total == progress.stages[0].done > 20
+    assert [f.path for f in run.inputs] == [str(numbers)]
+    assert run.outcome.reasons
+
+
+def test_aggregate_over_an_exchange(settings: Settings, numbers: Path) -> None:
+    grouped = pa.schema([("k", pa.int64()), ("c", pa.int64())])
+    partial = FragmentStep(
+        'SELECT n % 7 AS k, count(*) AS c FROM "t" GROUP BY 1', (("t", NUMBER),), grouped, True
+    )
+    final = FragmentStep('SELECT k, sum(c) AS c FROM "t" GROUP BY 1', (("t", grouped),), grouped, False)
+    plan = Plan(
+        (
+            Stage(0, (scan(numbers),), (PARSED, partial), Hash((0,), 3), grouped),
+            Stage(1, (exchange("partition", 0),), (final,), Result(), grouped),
+        )
+    )
+    with execute(plan, settings) as run:
+        got = dict(zip(*pa.Table.from_batches(list(run)).to_pydict().values(), strict=True))
+    assert got == {k: len(range(k, 20_000, 7)) for k in range(7)}
+
+
+@pytest.mark.parametrize("memory", ["64MiB", "4MiB"])
+def test_sort_by_ranges(settings: Settings, numbers: Path, memory: str) -> None:
+    settings = replace(settings, memory=64 << 20 if memory == "64MiB" else 4 << 20)
+    keys = (SortKey(0, descending=True),)
+    sort = FragmentStep('SELECT n FROM "t" ORDER BY n DESC', (("t", NUMBER),), NUMBER, False)
+    plan = Plan(
+        (
+            parse(0, Forward(keys), numbers),
+            Stage(1, (exchange("forward", 0),), (), Range(keys, 5, 1), NUMBER),
+            Stage(2, (exchange("partition", 1),), (sort,), Result(), NUMBER),
+        )
+    )
+    run = execute(plan, settings)
+    assert rows(run) == list(range(19_999, -1, -1))
+    assert run.outcome.progress.stages[2].total == 5
+
+
+def test_limit_stops_early(settings: Settings, numbers: Path) -> None:
+    plan = Plan(
+        (
+            parse(0, Broadcast(), numbers, limit=10),
+            Stage(1, (exchange("all", 0),), (), Result(), NUMBER, limit=10),
+        )
+    )
+    run = execute(plan, settings)
+    assert rows(run) == list(range(10))
+    assert run.outcome.progress.stages[0].done < 5
+
+
+def test_limit_of_the_result_itself(settings: Settings, numbers: Path) -> None:
+    plan = Plan((parse(0, Result(), numbers, limit=1500),))
+    assert rows(execute(plan, settings)) == list(range(1500))
+    assert rows(execute(Plan((parse(0, Result(), numbers, limit=0),)), settings)) == []
+
+
+def test_lines_offsets_and_files(settings: Settings, tmp_path: Path, numbers: Path) -> None:
+    small = tmp_path / "small.txt"
+    small.write_text("a\nb")
+    columns = ("_file", "_line", "_offset", "line")
+    schema = pa.schema(
+        [("f", pa.string_view()), ("l", pa.int64()), ("o", pa.int64()), ("line", pa.string_view())]
+    )
+    plan = Plan((Stage(0, (scan(numbers, small, columns=columns),), (), Result(), schema),))
+    table = pa.Table.from_batches(list(execute(plan, settings)))
+    assert table["l"].to_pylist() == [*range(1, 20_001), 1, 2]
+    assert set(table["f"].to_pylist()) == {str(numbers), str(small)}
+    data = numbers.read_bytes()
+    for row in table.slice(0, 20_000).to_pylist()[::997]:
+        assert data[row["o"] :].startswith(row["line"].encode() + b"\n")
+
+
+def test_empty_files_give_the_row_of_count(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("")
+    count = FragmentStep('SELECT count(*) AS n FROM "t"', (("t", LINE),), NUMBER, True)
+    plan = Plan((Stage(0, (scan(tmp_path / "empty"),), (count,), Result(), NUMBER),))
+    assert rows(execute(plan, settings)) == [0]
+
+
+def test_table_and_no_input(settings: Settings) -> None:
+    table = pa.table({"n": [3, 1]})
+    assert rows(execute(Plan((Stage(0, (TableInput("t", table),), (), Result(), NUMBER),)), settings)) == [
+        3,
+        1,
+    ]
+    one = FragmentStep("SELECT 1 AS n", (), NUMBER, False)
+    assert rows(execute(Plan((Stage(0, (), (one,), Result(), NUMBER),)), settings)) == [1]
+
+
+def test_blocks_beyond_memory_are_spilled(settings: Settings, numbers: Path, tmp_path: Path) -> None:
+    """A store without memory: everything goes by disk, and comes out the same."""
+    seen: list[int] = []
+
+    def work(task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
+        done = run_task(task, functions, context)
+        seen.append(len(list(settings.spill_dir.rglob("*.block"))))
+        return done
+
+    settings = replace(settings, memory=1)
+    plan = Plan(
+        (
+            parse(0, Hash((0,), 2), numbers),
+            Stage(1, (exchange("partition", 0),), (), Result(), NUMBER),
+        )
+    )
+    run = execute(plan, settings, engine=LocalEngine(settings, "r", work=work))
+    assert sorted(rows(run)) == list(range(20_000))
+    assert max(seen) > 10
+
+
+def test_batches_outlive_the_run(settings: Settings, numbers: Path) -> None:
+    batches = list(execute(Plan((parse(0, Result(), numbers),)), replace(settings, memory=1)))
+    assert [n for b in batches for n in b.column(0).to_pylist()] == list(range(20_000))
+
+
+def test_progress_is_told(settings: Settings, numbers: Path) -> None:
+    told: list[Progress] = []
+    run = execute(Plan((parse(0, Result(), numbers),)), settings, on_progress=told.append)
+    assert rows(run)
+    assert told[-1].bytes_done == told[-1].bytes_total
+    assert [p.bytes_done for p in told] == sorted(p.bytes_done for p in told)
+
+
+# ---- bad records --------------------------------------------------------------------------------
+
+
+def spoiled(path: Path) -> Path:
+    lines = [f"{i}".encode() for i in range(20_000)]
+    lines[15_000] = b"\xff\xfe"
+    lines[18_000] = b"\xff"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def test_bad_record_has_its_global_place(settings: Settings, tmp_path: Path) -> None:
+    path = spoiled(tmp_path / "spoiled.txt")
+    with pytest.raises(BadRecordError, match=r"line 15,001, record 15,000") as caught:
+        list(execute(Plan((Stage(0, (scan(path),), (), Result(), LINE),)), settings))
+    offset = caught.value.context["byte_offset"]
+    assert path.read_bytes()[offset : offset + 2] == b"\xff\xfe"
+
+
+def test_quarantine_has_global_places(settings: Settings, tmp_path: Path) -> None:
+    path = spoiled(tmp_path / "spoiled.txt")
+    plan = Plan((Stage(0, (scan(path, on_bad_record="quarantine"),), (), Result(), LINE),))
+    run = execute(plan, settings)
+    assert len(rows(run)) == 19_998
+    rejects = pa.Table.from_batches(run.outcome.rejects).to_pylist()
+    assert [(r["record"], r["line"], r["raw"]) for r in rejects] == [
+        (15_000, 15_001, b"\xff\xfe"),
+        (18_000, 18_001, b"\xff"),
+    ]
+    assert (run.outcome.progress.bad, run.outcome.progress.quarantined) == (2, 2)
+
+
+# ---- failures -------------------------------------------------------------------------------------
+
+
+def boom(batch: pa.RecordBatch) -> pa.RecordBatch:
+    if 12_345 in batch.column(0).to_pylist():
+        raise ValueError("boom")
+    return batch
+
+
+def test_error_of_a_function(settings: Settings, numbers: Path) -> None:
+    plan = Plan((parse(0, Result(), numbers, steps=(MapStep(boom, NUMBER, NUMBER),)),))
+    with pytest.raises(UserFunctionError, match="'boom' raised ValueError: boom"):
+        list(execute(plan, settings))
+
+
+def test_missing_file_is_said_before_anything_runs(settings: Settings, numbers: Path) -> None:
+    plan = Plan((parse(0, Result(), numbers),))
+    numbers.unlink()
+    with pytest.raises(SourceError, match=r"numbers\.txt"):
+        execute(plan, settings)
+
+
+@pytest.mark.parametrize("change", ["grows", "shrinks", "vanishes", "is replaced"])
+def test_file_that_changes_while_it_is_read(settings: Settings, numbers: Path, change: str) -> None:
+    # Without the kernels' guard, a mapped file that shrinks kills the process.
+    settings = replace(settings, io="auto" if guard.available() else "pread")
+    run = execute(Plan((parse(0, Result(), numbers),)), settings)
+    next(run)
+    match change:
+        case "grows":
+            with numbers.open("a") as file:
+                file.write("1\n")
+        case "shrinks":
+            os.truncate(numbers, 5000)
+        case "vanishes":
+            numbers.unlink()
+        case _:
+            (numbers.parent / "new").write_text("1\n" * 50_000)
+            os.replace(numbers.parent / "new", numbers)
+    with pytest.raises(SourceError) as caught:
+        list(run)
+    assert isinstance(caught.value, SourceChangedError) or change == "vanishes"
+
+
+def failing(error: Callable[[], BaseException], times: int) -> Callable[..., TaskResult]:
+    left = times
+    lock = threading.Lock()
+
+    def work(task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
+        nonlocal left
+        with lock:
+            left -= 1
+            fails = left >= 0
+        if fails:
+            raise error()
+        return run_task(task, functions, context)
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError, "out of memory"),
+        (lambda: ZeroDivisionError("oops"), r"bug in task 0 of stage 0 .*ZeroDivisionError: oops"),
+        (lambda: SystemExit(3), "bug in task"),
+    ],
+)
+def test_any_exception_of_a_task_is_an_error(
+    settings: Settings, numbers: Path, error: Callable[[], BaseException], message: str
+) -> None:
+    engine = LocalEngine(settings, "r", work=failing(error, 1))
+    with pytest.raises(EngineError, match=message):
+        list(execute(Plan((parse(0, Result(), numbers),)), settings, engine=engine))
+
+
+def test_engine_that_is_not_there(settings: Settings, numbers: Path) -> None:
+    with pytest.raises(ConfigError, match="ray"):
+        execute(Plan((parse(0, Result(), numbers),)), replace(settings, engine="ray"))
+
+
+def test_spill_folder_that_cannot_be_made(settings: Settings, numbers: Path) -> None:
+    settings = replace(settings, spill_dir=numbers / "below")
+    with pytest.raises(EngineError, match="spill_dir"):
+        execute(Plan((parse(0, Result(), numbers),)), settings)
+
+
+# ---- stopping --------------------------------------------------------------------------------------
+
+
+def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
+    time.sleep(0.02)
+    return batch
+
+
+def slow_plan(numbers: Path) -> Plan:
+    return Plan((parse(0, Result(), numbers, steps=(MapStep(slow, NUMBER, NUMBER, batch_rows=100),)),))
+
+
+def test_closing_early_stops_within_a_second(settings: Settings, numbers: Path) -> None:
+    run = execute(slow_plan(numbers), settings)
+    next(run)
+    clock = time.monotonic()
+    run.close()
+    assert time.monotonic() - clock < 1.0
+    assert_clean(settings)
+    with pytest.raises(StopIteration):
+        next(run)
+    with pytest.raises(EngineError, match="not reached its end"):
+        _ = run.outcome
+
+
+def test_a_run_that_never_began_leaves_nothing(settings: Settings, numbers: Path) -> None:
+    run = execute(slow_plan(numbers), settings)
+    assert list(settings.spill_dir.iterdir())
+    del run
+    assert_clean(settings)
+
+
+def test_task_that_does_not_listen_is_left_behind(settings: Settings, numbers: Path) -> None:
+    release = threading.Event()
+
+    def work(task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
+        release.wait(20)
+        context.store.put([pa.RecordBatch.from_pydict({"n": [1]})], NUMBER)
+        raise AssertionError("a closed store takes nothing")
+
+    run = execute(
+        Plan((parse(0, Result(), numbers),)), settings, engine=LocalEngine(settings, "r", work=work)
+    )
+    threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
+    clock = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        next(run)
+    assert time.monotonic() - clock < 1.3
+    assert list(settings.spill_dir.iterdir()) == []
+    release.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("mmflow"):
+            thread.join(10)
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_engines_run import execute, slow_plan, Settings
+flags = {{"workers": 2, "spill_dir": {spill!r}, "memory": "64MiB", "shard_size": 4096}}
+settings = Settings.load(flags, env={{}})
+run = execute(slow_plan(Path({numbers!r})), settings)
+next(run)
+print("running", flush=True)
+list(run)
+"""
+
+
+def test_ctrl_c_stops_the_process_within_a_second(settings: Settings, numbers: Path) -> None:
+    script = SCRIPT.format(
+        tests=str(Path(__file__).parent), spill=str(settings.spill_dir), numbers=str(numbers)
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"running\n"
+    clock = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - clock < 1.5
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in errors
+    assert MmflowError.__name__.encode() not in errors
