@@ -1,1 +1,119 @@
-"""mmflow: columnar jobs over files too large to load."""
+"""mmflow: columnar jobs over files too large to load.
+
+    import mmflow as mf
+    from mmflow import col, functions as F
+
+    ds = mf.read_csv("access/*.csv", delimiter=";")
+    top = ds.filter(col("status") >= 500).group_by("host").agg(F.count().alias("n")).sort("n", descending=True).limit(10)
+    top.show()
+
+Names are imported when first used, so that `import mmflow` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mmflow.errors import (
+    BadRecordError,
+    ConfigError,
+    EngineError,
+    MmflowError,
+    PlanError,
+    SinkError,
+    SourceChangedError,
+    SourceError,
+    UserFunctionError,
+    WorkerLostError,
+)
+
+if TYPE_CHECKING:
+    from mmflow import functions
+    from mmflow.dataset import Dataset
+    from mmflow.expressions import col, lit
+    from mmflow.jobs import job
+    from mmflow.reading import (
+        from_arrow,
+        read,
+        read_arrow,
+        read_csv,
+        read_ndjson,
+        read_npy,
+        read_parquet,
+        read_records,
+        read_text,
+        sql,
+    )
+    from mmflow.session import Session
+    from mmflow.summary import BadRecordsWarning, RunSummary, WriteResult
+    from mmflow.udfs import udaf, udf
+
+__version__ = "0.1.0"
+
+_READ = ("from_arrow", "read", "read_arrow", "read_csv", "read_ndjson", "read_npy", "read_parquet", "read_records",
+         "read_text", "sql")  # fmt: skip
+_LAZY = {
+    "BadRecordsWarning": "summary",
+    "Dataset": "dataset",
+    "RunSummary": "summary",
+    "Session": "session",
+    "WriteResult": "summary",
+    "col": "expressions",
+    "job": "jobs",
+    "lit": "expressions",
+    "udaf": "udfs",
+    "udf": "udfs",
+    **dict.fromkeys(_READ, "reading"),
+}
+
+__all__ = [
+    "BadRecordError",
+    "BadRecordsWarning",
+    "ConfigError",
+    "Dataset",
+    "EngineError",
+    "MmflowError",
+    "PlanError",
+    "RunSummary",
+    "Session",
+    "SinkError",
+    "SourceChangedError",
+    "SourceError",
+    "UserFunctionError",
+    "WorkerLostError",
+    "WriteResult",
+    "col",
+    "from_arrow",
+    "functions",
+    "job",
+    "lit",
+    "read",
+    "read_arrow",
+    "read_csv",
+    "read_ndjson",
+    "read_npy",
+    "read_parquet",
+    "read_records",
+    "read_text",
+    "sql",
+    "udaf",
+    "udf",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY or name == "functions":
+        from mmflow import pandas_gate  # noqa: PLC0415  (before anything imports pyarrow or datafusion)
+
+        pandas_gate.close()
+        if name == "functions":
+            return importlib.import_module("mmflow.functions")
+        value = getattr(importlib.import_module(f"mmflow.{_LAZY[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'mmflow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -25,8 +25,10 @@ FORMATS: dict[str, set[str]] = {
     "records": {"layout", "record_size", "header_bytes", "on_bad_record"},
     "arrow_ipc": set(),
     "npy": set(),
-    "parquet": set(),
+    "parquet": {"hive"},
 }
+#: Formats of whole groups of rows, whose spec holds the schema that was found.
+_GROUPS = ("arrow_ipc", "npy", "parquet")
 _ALIASES = {"arrow": "arrow_ipc", "ipc": "arrow_ipc", "feather": "arrow_ipc", "jsonl": "ndjson", "json": "ndjson",
             "tsv": "csv", "log": "text", "binary": "records"}  # fmt: skip
 _CHOICES = {
@@ -131,4 +133,7 @@ def from_spec(spec: Mapping[str, Any], paths: Sequence[str] = ()) -> Format:
         ConfigError: It is not such a spec.
     """
     options = dict(spec)
+    if options["format"] in _GROUPS:
+        made: Format = importlib.import_module(f"mmflow.formats.{options['format']}").from_spec(options)
+        return made
     return open_format(options.pop("format"), paths, **options)

@@ -1,0 +1,463 @@
+"""Datasets: lazy, immutable descriptions of rows.
+
+Invariant: nothing is read before rows are asked for, but for the bounded sample that finds a schema.
+"""
+
+from __future__ import annotations
+
+import difflib
+import html
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+from datafusion import DataFrame, Expr
+from datafusion import functions
+
+from mmflow.errors import ConfigError, PlanError, UserFunctionError
+from mmflow.exec.runner import returned_batches
+from mmflow.exec.stage import Plan, Result, ScanInput, Write
+from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual
+from mmflow.formats.schema import canonical_schema, parse_schema, public_batch, public_schema
+from mmflow.plan.explain import explain
+from mmflow.plan.frontend import MapLeaf, planning
+from mmflow.plan.planner import make_plan
+from mmflow.sinks import Commit, IfExists, check_sink, sink_spec
+from mmflow.summary import WriteResult
+
+if TYPE_CHECKING:
+    from mmflow.session import Session
+
+__all__ = ["Dataset", "GroupedDataset"]
+
+JoinKind = Literal["inner", "left", "right", "full", "semi", "anti"]
+_SHOWN = 10
+
+
+class Dataset:
+    """Rows to be computed. Made by a session's `read_*` and `sql`, and by its own methods.
+
+    Every method raises `PlanError` for a column that does not exist (with the nearest one that does) and for
+    types that do not fit; methods that give rows raise what the run raises.
+    """
+
+    def __init__(self, session: Session, frame: DataFrame, hidden: tuple[str, ...] = ()) -> None:
+        self.session = session
+        # `wide` also has the virtual columns, which are there only when they are named.
+        self._wide = frame if hidden else None
+        self._hidden = hidden
+        self.frame = frame
+        if hidden:
+            names = [n for n in frame.schema().names if n not in hidden]
+            self.frame = frame.select(*[col(n) for n in names])
+
+    # ---- what it is -----------------------------------------------------------------------------
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and types of the rows, as users get them."""
+        return public_schema(self.session.catalog.schema(self.frame))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.frame.schema().names)
+
+    def explain(self) -> str:
+        """The stages that a run would have: scans, exchanges, what is pruned."""
+        return explain(self._plan())
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{f.name}: {f.type}" for f in self.schema)
+        return f"Dataset({fields})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(f.name)}</td><td>{html.escape(str(f.type))}</td></tr>" for f in self.schema
+        )
+        return f"<table><thead><tr><th>column</th><th>type</th></tr></thead><tbody>{rows}</tbody></table>"
+
+    # ---- shaping ---------------------------------------------------------------------------------
+
+    def _new(self, frame: DataFrame) -> Dataset:
+        return Dataset(self.session, frame)
+
+    def _source(self, items: Sequence[object]) -> tuple[DataFrame, tuple[str, ...]]:
+        """The frame to work on, and the virtual columns among the items."""
+        mentioned = tuple(n for n in mentions_virtual(items) if n in self._hidden)
+        if not mentioned:
+            return self.frame, ()
+        assert self._wide is not None  # hidden is empty without it
+        return self._wide, mentioned
+
+    def _check(self, names: Sequence[str], also: Sequence[str] = ()) -> None:
+        known = [*self.columns, *self._hidden, *also]
+        for name in names:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {close[0]!r}?" if close else ""
+                raise PlanError(f"no column {name!r}; {hint} the columns are {', '.join(self.columns)}")
+
+    def select(self, *columns: IntoExpr) -> Dataset:
+        """These columns and expressions only, in this order."""
+        self._check([c for c in columns if isinstance(c, str)])
+        frame, _ = self._source(columns)
+        with planning("select"):
+            return self._new(frame.select(*[expr_of(c) for c in columns]))
+
+    def filter(self, *predicates: Expr) -> Dataset:
+        """Rows for which all predicates are true."""
+        frame, mentioned = self._source(predicates)
+        with planning("filter"):
+            made = frame.filter(*predicates)
+            return self._new(made.select(*[col(n) for n in self.columns]) if mentioned else made)
+
+    def with_columns(self, *expressions: Expr, **named: IntoExpr | Any) -> Dataset:
+        """All columns, and further ones: aliased expressions, or `name=expression`. Those of a name that is there replace it."""
+        added = {**_aliased(expressions), **{n: _value(v) for n, v in named.items()}}
+        frame, _ = self._source([*added.values()])
+        with planning("with_columns"):
+            kept = [added[n].alias(n) if n in added else col(n) for n in self.columns]
+            new = [e.alias(n) for n, e in added.items() if n not in self.columns]
+            return self._new(frame.select(*kept, *new))
+
+    def rename(self, names: Mapping[str, str] | None = None, **more: str) -> Dataset:
+        """Other names for columns: `{"old": "new"}` or `old="new"`."""
+        changed = {**(names or {}), **more}
+        self._check(list(changed))
+        with planning("rename"):
+            return self._new(self.frame.select(*[col(n).alias(changed.get(n, n)) for n in self.columns]))
+
+    def drop(self, *columns: str) -> Dataset:
+        """All columns but these."""
+        self._check(columns)
+        with planning("drop"):
+            return self._new(self.frame.select(*[col(n) for n in self.columns if n not in columns]))
+
+    def group_by(self, *keys: IntoExpr) -> GroupedDataset:
+        """Groups of equal keys, to be aggregated with `agg`."""
+        self._check([k for k in keys if isinstance(k, str)])
+        return GroupedDataset(self, keys)
+
+    def agg(self, *aggregates: Expr) -> Dataset:
+        """One row of aggregates over all rows."""
+        return GroupedDataset(self, ()).agg(*aggregates)
+
+    def join(
+        self,
+        other: Dataset,
+        on: str | Sequence[str] | None = None,
+        how: JoinKind = "inner",
+        *,
+        left_on: str | Sequence[str] | None = None,
+        right_on: str | Sequence[str] | None = None,
+        suffix: str = "_right",
+    ) -> Dataset:
+        """Rows of both with equal keys.
+
+        Args:
+            other: Of the same session.
+            on: Key columns of both sides; they come once.
+            how: inner, left, right, full, semi (rows with a match) or anti (rows without).
+            left_on: Key columns of this side, if they have other names.
+            right_on: Those of the other side.
+            suffix: Added to columns of the other side whose name is taken.
+        """
+        left_keys, right_keys = _keys(on, left_on, right_on)
+        self._check(left_keys)
+        other._check(right_keys)
+        if how not in ("inner", "left", "right", "full", "semi", "anti"):
+            raise PlanError(f"how = {how!r}: must be inner, left, right, full, semi or anti")
+        marked = {n: f"__right_{i}" for i, n in enumerate(other.columns)}
+        with planning("join"):
+            right = other.frame.select(*[col(n).alias(m) for n, m in marked.items()])
+            joined = self.frame.join(
+                right, left_on=left_keys, right_on=[marked[k] for k in right_keys], how=how,
+                coalesce_duplicate_keys=False,
+            )  # fmt: skip
+            if how in ("semi", "anti"):
+                return self._new(joined)
+            return self._new(joined.select(*self._joined(other, marked, how, on is not None, left_keys, right_keys, suffix)))
+
+    def _joined(
+        self,
+        other: Dataset,
+        marked: Mapping[str, str],
+        how: str,
+        shared: bool,
+        left_keys: Sequence[str],
+        right_keys: Sequence[str],
+        suffix: str,
+    ) -> list[Expr]:
+        """Output columns of a join: shared keys once, taken from whichever side has them."""
+        made, taken = [], set()
+        for name in self.columns:
+            value = col(name)
+            if shared and name in left_keys and how in ("right", "full"):
+                value = functions.coalesce(value, col(marked[right_keys[left_keys.index(name)]]))
+            made.append(value.alias(name))
+            taken.add(name)
+        for name in other.columns:
+            if shared and name in right_keys:
+                continue
+            new = name if name not in taken else name + suffix
+            taken.add(new)
+            made.append(col(marked[name]).alias(new))
+        return made
+
+    def sort(self, *columns: IntoExpr, descending: bool | Sequence[bool] = False, nulls_last: bool = True) -> Dataset:
+        """Rows in order.
+
+        Args:
+            columns: By which; the first matters most.
+            descending: For all of them, or one by one.
+            nulls_last: Nulls after all values, else before.
+        """
+        self._check([c for c in columns if isinstance(c, str)])
+        flags = [descending] * len(columns) if isinstance(descending, bool) else list(descending)
+        if len(flags) != len(columns):
+            raise PlanError(f"sort: {len(columns)} columns, but {len(flags)} values of descending")
+        keys = [
+            expr_of(c).sort(ascending=not d, nulls_first=not nulls_last)
+            for c, d in zip(columns, flags, strict=True)
+        ]
+        with planning("sort"):
+            return self._new(self.frame.sort(*keys))
+
+    def limit(self, count: int, offset: int = 0) -> Dataset:
+        """The first `count` rows after `offset`: of a sorted dataset in its order, else in file order."""
+        if count < 0 or offset < 0:
+            raise PlanError(f"limit({count}, {offset}): neither may be negative")
+        with planning("limit"):
+            return self._new(self.frame.limit(count, offset))
+
+    def head(self, count: int = 10) -> Dataset:
+        """The first rows."""
+        return self.limit(count)
+
+    def distinct(self) -> Dataset:
+        """Every different row once."""
+        with planning("distinct"):
+            return self._new(self.frame.distinct())
+
+    def union(self, *others: Dataset) -> Dataset:
+        """Rows of all, duplicates kept; columns by position."""
+        frame = self.frame
+        with planning("union"):
+            for other in others:
+                frame = frame.union(other.frame)
+            return self._new(frame)
+
+    def sample(self, fraction: float, seed: int = 0) -> Dataset:
+        """A random share of the rows: the same rows for the same seed, on every engine and for every shard size.
+
+        A row is chosen by a hash of its byte offset, so the dataset must be one that was just read from a record format.
+        """
+        if not 0 <= fraction <= 1:
+            raise PlanError(f"sample({fraction}): a fraction is between 0 and 1")
+        if "_offset" not in self._hidden or self._wide is None:
+            raise PlanError("sample() needs the rows of a file of records: call it right after read_csv and the like")
+        # Knuth's multiplicative hash, in arithmetic that does not overflow.
+        modulus = 1_000_003
+        with planning("sample"):
+            mixed = ((col("_offset") % lit(modulus)) * lit(2_654_435 + 2 * seed) + lit(40_503 * (seed + 1))) % lit(modulus)
+            chosen = (mixed * lit(31_337) + lit(seed)) % lit(modulus)
+            made = self._wide.filter(chosen < lit(int(fraction * modulus)))
+            return self._new(made.select(*[col(n) for n in self.columns]))
+
+    def map_batches(
+        self,
+        function: Callable[[pa.RecordBatch], Any],
+        schema: Any = None,
+        *,
+        batch_rows: int | None = None,
+        processes: bool = False,
+    ) -> Dataset:
+        """A Python function over the rows, batch by batch.
+
+        Args:
+            function: Takes a RecordBatch, gives a RecordBatch, a Table or several of them.
+            schema: Of what it gives; None: found by calling it with no rows.
+            batch_rows: Most rows of one call; None: as they come.
+            processes: Run it in other processes: for functions that hold the GIL.
+
+        Raises:
+            UserFunctionError: The function fails on no rows, and no schema was given.
+        """
+        given = public_schema(self.session.catalog.schema(self.frame))
+        made = _schema_of(function, given) if schema is None else parse_schema(schema)
+        leaf = MapLeaf(self.frame, function, canonical_schema(made), batch_rows, processes)
+        return self._new(self.session.catalog.add(leaf))
+
+    # ---- rows ------------------------------------------------------------------------------------
+
+    def _plan(self, output: Result | Write | None = None) -> Plan:
+        catalog, settings = self.session.catalog, self.session.settings
+        return make_plan(self.frame, catalog, settings=settings, output=output or Result())
+
+    def iter_batches(self) -> Iterator[pa.RecordBatch]:
+        """Batches as they become final, in order; memory stays bounded if they are not kept."""
+        from mmflow.session import new_run  # noqa: PLC0415  (sessions know datasets)
+
+        name = new_run()
+        with self.session.start(self._plan(), name) as run:
+            for batch in run:
+                yield public_batch(batch)
+            self.session.finished(name, run.outcome)
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as a pyarrow table."""
+        return pa.Table.from_batches(list(self.iter_batches()), schema=self._table_schema())
+
+    def _table_schema(self) -> pa.Schema:
+        return public_schema(self.session.catalog.schema(self.frame))
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas DataFrame."""
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """All rows as a Polars DataFrame."""
+        import polars  # noqa: PLC0415  (optional)
+
+        return polars.from_arrow(self.to_arrow())
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Rows for any library that takes Arrow streams: Polars, DuckDB, pandas, pyarrow."""
+        reader = pa.RecordBatchReader.from_batches(self._table_schema(), self.iter_batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def count(self) -> int:
+        """Number of rows."""
+        table = self.agg(functions.count(lit(1)).alias("n")).to_arrow()
+        return int(table.column(0)[0].as_py())
+
+    def show(self, count: int = _SHOWN) -> None:
+        """Print the first rows."""
+        import sys  # noqa: PLC0415
+
+        from mmflow.sinks.stdout import write_table  # noqa: PLC0415  (imports rich)
+
+        head = self.limit(count)
+        sys.stdout.flush()
+        write_table(head.iter_batches(), head.schema, "table", sys.stdout.buffer)
+
+    # ---- writing -----------------------------------------------------------------------------------
+
+    def write(
+        self,
+        path: str,
+        format: str | None = None,  # noqa: A002
+        *,
+        partition_by: Sequence[str] | str = (),
+        if_exists: IfExists = "error",
+        **options: Any,
+    ) -> WriteResult:
+        """Write all rows, all or nothing.
+
+        Args:
+            path: One file if it ends in a suffix of the format, else a folder of files.
+            format: parquet, arrow, csv, ndjson, npy; None: by suffix, Parquet for folders.
+            partition_by: Columns that become folders `k=v`.
+            if_exists: error, replace or append.
+            options: Of the format.
+
+        Raises:
+            SinkError: The destination exists, is an input, is full, or can't hold a type.
+            ConfigError: An unknown format or option.
+        """
+        from mmflow.session import new_run  # noqa: PLC0415
+
+        spec = sink_spec(path, format, partition_by=partition_by, if_exists=if_exists, **options)
+        check_sink(spec, self._table_schema())
+        plan = self._plan(Write(spec))
+        name = new_run()
+        with Commit(spec, name) as commit:
+            commit.prepare(_inputs(plan), self._table_schema())
+            with self.session.start(plan, name) as run:
+                outcome = run.finish()
+            for entry in outcome.inputs:
+                entry.identity.check(entry.path)
+            done = commit.commit(outcome.files, self._table_schema())
+        summary = self.session.finished(name, outcome)
+        return WriteResult(done.path, done.files, done.rows, done.nbytes, summary)
+
+    def write_parquet(self, path: str, **options: Any) -> WriteResult:
+        """Parquet. Raises as `write`."""
+        return self.write(path, "parquet", **options)
+
+    def write_arrow(self, path: str, **options: Any) -> WriteResult:
+        """Arrow IPC. Raises as `write`."""
+        return self.write(path, "arrow", **options)
+
+    def write_csv(self, path: str, **options: Any) -> WriteResult:
+        """CSV, as RFC 4180. Raises as `write`."""
+        return self.write(path, "csv", **options)
+
+    def write_ndjson(self, path: str, **options: Any) -> WriteResult:
+        """One JSON object a line. Raises as `write`."""
+        return self.write(path, "ndjson", **options)
+
+    def write_npy(self, path: str, **options: Any) -> WriteResult:
+        """numpy's .npy. Raises as `write`."""
+        return self.write(path, "npy", **options)
+
+
+class GroupedDataset:
+    """Groups waiting for their aggregates."""
+
+    def __init__(self, dataset: Dataset, keys: Sequence[IntoExpr]) -> None:
+        self._dataset = dataset
+        self._keys = keys
+
+    def agg(self, *aggregates: Expr) -> Dataset:
+        """One row per group: the keys, then the aggregates (alias them)."""
+        frame, _ = self._dataset._source([*self._keys, *aggregates])
+        with planning("agg"):
+            return self._dataset._new(frame.aggregate([expr_of(k) for k in self._keys], list(aggregates)))
+
+
+def _inputs(plan: Plan) -> list[str]:
+    """Files that a plan reads."""
+    scans = [i for stage in plan.stages for i in stage.inputs if isinstance(i, ScanInput)]
+    return [path for scan in scans for path in scan.source.files]
+
+
+def _aliased(expressions: Sequence[Expr]) -> dict[str, Expr]:
+    return {e.schema_name(): e for e in expressions}
+
+
+def _value(value: Any) -> Expr:
+    return value if isinstance(value, Expr) else lit(value)
+
+
+def _keys(
+    on: str | Sequence[str] | None, left_on: str | Sequence[str] | None, right_on: str | Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    def listed(value: str | Sequence[str] | None) -> list[str]:
+        return [value] if isinstance(value, str) else list(value or ())
+
+    if on is not None and (left_on is not None or right_on is not None):
+        raise ConfigError("join: give either on, or left_on and right_on")
+    left, right = (listed(on), listed(on)) if on is not None else (listed(left_on), listed(right_on))
+    if not left or len(left) != len(right):
+        raise ConfigError("join: give on, or as many left_on as right_on columns")
+    return left, right
+
+
+def _schema_of(function: Callable[[pa.RecordBatch], Any], given: pa.Schema) -> pa.Schema:
+    empty = pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in given.types], schema=given)
+    name = getattr(function, "__name__", "function")
+    try:
+        made = function(empty)
+        if isinstance(made, pa.Table):
+            return made.schema
+        batches = returned_batches(made)
+    except Exception as error:  # whatever the user's function raised
+        raise UserFunctionError(
+            f"map_batches: to find its schema, {name!r} was called with no rows, and raised "
+            f"{type(error).__name__}: {error}; pass schema="
+        ) from error
+    if not batches:
+        raise UserFunctionError(f"map_batches: {name!r} gives nothing for no rows; pass schema= with what it returns")
+    return batches[0].schema

@@ -1,0 +1,36 @@
+"""Columns and literals for expressions: DataFusion's, with names taken as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import datafusion
+from datafusion import Expr
+
+from mmflow.formats import VIRTUAL_COLUMNS
+
+__all__ = ["IntoExpr", "col", "expr_of", "lit", "mentions_virtual"]
+
+IntoExpr = Expr | str
+
+
+def col(name: str) -> Expr:
+    """A column, by its exact name (case counts)."""
+    return datafusion.col('"' + name.replace('"', '""') + '"')
+
+
+def lit(value: Any) -> Expr:
+    """A literal: a Python scalar or a pyarrow scalar."""
+    return datafusion.lit(value)
+
+
+def expr_of(value: IntoExpr) -> Expr:
+    """An expression, or the column of that name."""
+    return col(value) if isinstance(value, str) else value
+
+
+def mentions_virtual(items: Iterable[object]) -> tuple[str, ...]:
+    """Virtual columns (`_file`, `_offset`, `_line`) that expressions or names mention."""
+    texts = [item if isinstance(item, str) else str(item) for item in items]
+    return tuple(name for name in VIRTUAL_COLUMNS if any(name in text for text in texts))

@@ -1,0 +1,165 @@
+"""Arrow IPC (and Feather v2): files batch by batch, streams as one shard.
+
+An uncompressed file is not decoded at all: its columns are views into the mapping. Every batch is
+validated before it is handed on: DataFusion trusts what it gets, and a damaged batch would kill the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.errors import SourceError
+from mmflow.formats.base import Scan, ScanReport, ScanRequest
+from mmflow.formats.groups import (
+    batch_of,
+    declared_schema,
+    first_file,
+    fit,
+    group_schema,
+    owned_evenly,
+    reading,
+    sliced,
+)
+from mmflow.mapping import MappedFile, as_arrow_file
+from mmflow.shards import Shard
+
+__all__ = ["ArrowIpcFormat", "from_spec", "open_arrow_ipc"]
+
+_KIND = "Arrow IPC"
+_FILE_MAGIC = b"ARROW1"
+_FEATHER_V1 = b"FEA1"
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowIpcFormat:
+    """Arrow IPC files or streams of one schema. See `formats.Format`.
+
+    Attributes:
+        schema: All columns.
+        splittable: False if one of the files is a stream, which can only be read from its start.
+    """
+
+    schema: pa.Schema
+    splittable: bool = True
+    name: str = "arrow_ipc"
+    record_oriented: bool = False
+    skips_holes: bool = False
+
+    def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
+        """Read the record batches that `shard` owns. See `Format.scan`."""
+        return _IpcScan(self, file, shard, request)
+
+    def spec(self) -> dict[str, Any]:
+        """See `Format.spec`."""
+        return {"format": "arrow_ipc", "schema": self.schema, "splittable": self.splittable}
+
+
+def from_spec(spec: Mapping[str, Any]) -> ArrowIpcFormat:
+    """The format that gave a `spec()`."""
+    return ArrowIpcFormat(spec["schema"], spec["splittable"])
+
+
+def open_arrow_ipc(
+    paths: Sequence[str], options: Mapping[str, Any] = MappingProxyType({}), schema: Any = None
+) -> ArrowIpcFormat:
+    """Arrow IPC files or streams as one source.
+
+    Args:
+        paths: In reading order. The first one's schema is taken; columns of others are found by name.
+        options: None are known.
+        schema: Declared columns, by name; types may be wider than the files'.
+
+    Raises:
+        SourceError: Missing, empty, damaged, not Arrow IPC, or with columns that can't be computed with.
+        ConfigError: `schema` is no schema.
+    """
+    del options
+    first_file(paths, _KIND)
+    # One shard per file is right for both kinds, so any stream among the files makes them all that.
+    splittable = all(_begins(path) == _FILE_MAGIC for path in paths)
+    with MappedFile.open(paths[0]) as file:
+        found = group_schema(_open(file, None).schema, paths[0])
+    return ArrowIpcFormat(found if schema is None else declared_schema(schema), splittable)
+
+
+def _begins(path: str) -> bytes:
+    with MappedFile.open(path) as file:
+        return bytes(file.window(0, len(_FILE_MAGIC)).buffer)
+
+
+def _open(file: MappedFile, fields: list[int] | None) -> Any:
+    """A reader of a file or a stream; `fields` are the columns that it decodes, None: all.
+
+    Raises:
+        SourceError: Damaged, or another format.
+    """
+    start = file.window(0, len(_FILE_MAGIC)).buffer.to_pybytes()
+    if start.startswith(_FEATHER_V1):
+        raise SourceError(
+            f"can't read {file.path}: it is Feather of version 1; write it again as version 2 "
+            "(pyarrow.feather.write_feather(table, path))",
+            path=file.path,
+        )
+    options = pa.ipc.IpcReadOptions(
+        # arrow-rs panics on values that are not aligned to their size.
+        ensure_alignment=pa.ipc.Alignment.DataTypeSpecific,
+        use_threads=False,
+        included_fields=fields,
+    )
+    opening = pa.ipc.open_file if start == _FILE_MAGIC else pa.ipc.open_stream
+    with reading(file.path, _KIND):
+        return opening(as_arrow_file(file), options=options)
+
+
+class _IpcScan:
+    """The record batches of one shard."""
+
+    def __init__(self, form: ArrowIpcFormat, file: MappedFile, shard: Shard, request: ScanRequest) -> None:
+        self._form, self._file, self._shard, self._request = form, file, shard, request
+        self.report = ScanReport()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        report, path = self.report, self._file.path
+        schema = _open(self._file, None).schema
+        self._check(schema)
+        # Without columns the first is decoded: for its number of rows.
+        numbers = [schema.names.index(name) for name in self._request.columns] or [0][: len(schema)]
+        with reading(path, _KIND):
+            for batch in self._batches(_open(self._file, sorted(set(numbers)) or None)):
+                batch.validate(full=True)
+                report.records += batch.num_rows
+                report.bytes_read += batch.get_total_buffer_size()
+                yield from sliced(self._fitted(batch), self._request.batch_rows)
+
+    def _batches(self, reader: Any) -> Iterator[pa.RecordBatch]:
+        report = self.report
+        if isinstance(reader, pa.RecordBatchFileReader):
+            count = reader.num_record_batches
+            report.first, report.next = owned_evenly(count, self._shard, self._file.size)
+            for number in range(report.first, report.next):
+                yield reader.get_batch(number)
+            return
+        for batch in reader:
+            report.next += 1
+            yield batch
+
+    def _fitted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        path, names = self._file.path, self._request.columns
+        types = {name: self._form.schema.field(name).type for name in names}
+        return batch_of([fit(batch.column(n), types[n], path, n) for n in names], names, batch.num_rows)
+
+    def _check(self, schema: pa.Schema) -> None:
+        group_schema(schema, self._file.path)
+        for name in self._request.columns:
+            if name not in schema.names:
+                raise SourceError(
+                    f"{self._file.path}: has no column {name!r}, which the source's schema names; "
+                    f"its columns are {', '.join(schema.names)}",
+                    path=self._file.path,
+                    column=name,
+                )

@@ -1,0 +1,233 @@
+"""What Parquet, Arrow IPC and npy files share: which groups a shard owns, and columns that fit a schema.
+
+A group (row group, record batch, row of an npy array) begins at some byte of the file, and belongs to the
+shard that holds this byte. Where that byte is unknown without reading, any rule will do that puts group
+i + 1 not before group i and depends on the file alone.
+
+Invariant: for every tiling of a file by shards, every group is owned by exactly one of them.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmflow.errors import SourceError
+from mmflow.formats.schema import canonical_type, parse_schema, public_type
+from mmflow.mapping.failures import source_failure
+from mmflow.shards import Shard
+
+__all__ = [
+    "batch_of",
+    "declared_schema",
+    "first_file",
+    "fit",
+    "group_schema",
+    "group_type",
+    "owned",
+    "owned_evenly",
+    "reading",
+    "sliced",
+]
+
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+
+
+def owned(starts: Sequence[int], shard: Shard, size: int) -> tuple[int, int]:
+    """First group of a shard, and the one after its last, by the ascending byte offsets of groups.
+
+    >>> [owned([4, 4, 900], Shard(0, b, b + 512), 1024) for b in (0, 512)]
+    [(0, 2), (2, 3)]
+    """
+    last = len(starts) if shard.end >= size else bisect_left(starts, shard.end)
+    return (0 if shard.begin == 0 else bisect_left(starts, shard.begin)), last
+
+
+def owned_evenly(count: int, shard: Shard, size: int) -> tuple[int, int]:
+    """The same for groups of unknown place: group i of `count` is taken to begin at byte i * size // count.
+
+    >>> [owned_evenly(5, Shard(0, b, b + 512), 1024) for b in (0, 512)]
+    [(0, 3), (3, 5)]
+    """
+
+    def at(offset: int) -> int:
+        return min(count, -(-offset * count // size))
+
+    return at(shard.begin), count if shard.end >= size else at(shard.end)
+
+
+def first_file(paths: Sequence[str], kind: str) -> str:
+    """The file to take the schema of; also checks that no file is empty, which no such file can be.
+
+    Raises:
+        SourceError: One is missing, or has no bytes.
+    """
+    for path in paths:
+        try:
+            size = os.stat(path).st_size
+        except OSError as error:
+            raise source_failure(path, error, "look at") from error
+        if size == 0:
+            raise SourceError(f"{path} is empty, which no {kind} file is; write it again", path=path)
+    return paths[0]
+
+
+@contextmanager
+def reading(path: str, kind: str) -> Iterator[None]:
+    """What pyarrow says of a damaged file, as a SourceError.
+
+    Raises:
+        SourceError: The block raised an Arrow error.
+    """
+    try:
+        yield
+    except pa.ArrowNotImplementedError as error:
+        raise SourceError(f"can't read {path}: it uses something of {kind} that is not supported: {error}",
+                          path=path) from error  # fmt: skip
+    except (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowTypeError, OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"can't read {path}: it is damaged, or not a {kind} file: {error}; restore it or write it again",
+            path=path,
+        ) from error
+
+
+# ---- types ----------------------------------------------------------------------------------------
+
+
+def group_type(kind: pa.DataType) -> pa.DataType:
+    """The type that mmflow computes with for a type in a file.
+
+    Beside text and dictionaries (`canonical_type`): small decimals and half floats, which Substrait lacks,
+    widen; extension types become their storage, run-end encoding is decoded.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return group_type(kind.storage_type)
+    if pa.types.is_run_end_encoded(kind):
+        return group_type(kind.value_type)
+    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
+        return pa.decimal128(kind.precision, kind.scale)
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    return canonical_type(kind)
+
+
+def group_schema(schema: pa.Schema, path: str) -> pa.Schema:
+    """The schema that mmflow computes with for that of a file.
+
+    Raises:
+        SourceError: A column name twice, or a type that can't be computed with.
+    """
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise SourceError(
+            f"can't read {path}: two of its columns are named {twice[0]!r}; rename one and write it again",
+            path=path,
+            column=twice[0],
+        )
+    for field in schema:
+        why = _refused(field.type)
+        if why is not None:
+            raise SourceError(
+                f"can't read {path}: column {field.name!r} ({field.type}): {why}; "
+                "cast or drop the column and write the file again",
+                path=path,
+                column=field.name,
+            )
+    return pa.schema([pa.field(f.name, group_type(f.type)) for f in schema])
+
+
+def declared_schema(schema: Any) -> pa.Schema:
+    """A schema that a user declared, with the types that mmflow computes with.
+
+    Raises:
+        ConfigError: It is no schema.
+    """
+    return pa.schema([pa.field(f.name, group_type(f.type)) for f in parse_schema(schema)])
+
+
+def _refused(kind: pa.DataType) -> str | None:
+    if pa.types.is_union(kind):
+        return "mmflow does not compute with unions"
+    if pa.types.is_interval(kind):
+        return "mmflow does not compute with calendar intervals"
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return "mmflow does not compute with list views"
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        return _refused(kind.value_type)
+    if pa.types.is_nested(kind):
+        children = (kind.field(i).type for i in range(kind.num_fields))
+        return next((why for why in map(_refused, children) if why is not None), None)
+    return None
+
+
+def fit(array: pa.Array, wanted: pa.DataType, path: str, column: str) -> pa.Array:
+    """A column as the wanted type, which is that of the file's column or wider.
+
+    Raises:
+        SourceError: The file's column has another type, or values that don't fit.
+    """
+    if array.type == wanted:
+        return array
+    if isinstance(array, pa.ExtensionArray):
+        return fit(array.storage, wanted, path, column)
+    has = group_type(array.type)
+    if has != wanted and not _widens(has, wanted):
+        raise SourceError(
+            f"{path}: column {column!r} is {public_type(has)}, but {public_type(wanted)} in the source's "
+            "schema; declare the schema with a type that holds both, or read these files apart",
+            path=path,
+            column=column,
+        )
+    if pa.types.is_run_end_encoded(array.type):
+        array = pc.run_end_decode(array)
+    try:
+        # By way of plain text: dictionaries can't be cast to views at once. Text to views copies no text.
+        return array.cast(public_type(has)).cast(wanted)
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{path}: column {column!r}: {error}", path=path, column=column) from error
+
+
+def _widens(has: pa.DataType, wanted: pa.DataType) -> bool:
+    """Can every value of one type be told exactly in the other?"""
+    types = pa.types
+    if types.is_null(has):
+        return True
+    if types.is_integer(has):
+        if types.is_integer(wanted):
+            if types.is_signed_integer(has) == types.is_signed_integer(wanted):
+                return bool(has.bit_width <= wanted.bit_width)
+            return types.is_signed_integer(wanted) and bool(has.bit_width < wanted.bit_width)
+        if types.is_floating(wanted):
+            return bool(has.bit_width <= (32 if types.is_float64(wanted) else 16))
+        return bool(types.is_decimal(wanted) and _DIGITS[has.bit_width] <= wanted.precision - wanted.scale)
+    if types.is_floating(has):
+        return types.is_floating(wanted) and bool(has.bit_width <= wanted.bit_width)
+    if types.is_decimal(has) and types.is_decimal(wanted):
+        whole = wanted.precision - wanted.scale >= has.precision - has.scale
+        return bool(whole and wanted.scale >= has.scale)
+    units = ("s", "ms", "us", "ns")
+    if types.is_timestamp(has) and types.is_timestamp(wanted):
+        return bool(has.tz == wanted.tz) and units.index(has.unit) <= units.index(wanted.unit)
+    return False
+
+
+# ---- batches --------------------------------------------------------------------------------------
+
+
+def batch_of(arrays: Sequence[pa.Array], names: Sequence[str], rows: int) -> pa.RecordBatch:
+    """A batch that knows its number of rows, also without columns."""
+    if not arrays:
+        return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])
+    return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+
+
+def sliced(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
+    """The batch in slices of at most `rows` rows; nothing for one without rows."""
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)

@@ -1,0 +1,298 @@
+"""Parquet, row group by row group, by pyarrow.
+
+A row group begins at the first page of its column chunks, and belongs to the shard that holds that byte.
+Only the wanted columns are read; row groups that can't hold a wanted row, by their statistics or by
+the file's hive folders, are not read at all. Timestamps of the old INT96 kind are read as microseconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmflow.errors import ConfigError, SourceError
+from mmflow.formats.base import Scan, ScanReport, ScanRequest
+from mmflow.formats.groups import (
+    batch_of,
+    declared_schema,
+    first_file,
+    fit,
+    group_schema,
+    owned,
+    reading,
+    sliced,
+)
+from mmflow.formats.hive import hive_fields, hive_value
+from mmflow.formats.prune import Bounds, bounds_of, may_match
+from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
+from mmflow.shards import Shard
+
+__all__ = ["ParquetFormat", "from_spec", "open_parquet"]
+
+_KIND = "Parquet"
+_FOOTERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFormat:
+    """Parquet files of one schema. See `formats.Format`.
+
+    Attributes:
+        schema: All columns, those of hive folders last.
+        hive: Names of the columns that stand in the path.
+    """
+
+    schema: pa.Schema
+    hive: tuple[str, ...] = ()
+    name: str = "parquet"
+    record_oriented: bool = False
+    splittable: bool = True
+    skips_holes: bool = False
+
+    def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
+        """Read the row groups that `shard` owns. See `Format.scan`."""
+        return _ParquetScan(self, file, shard, request)
+
+    def spec(self) -> dict[str, Any]:
+        """See `Format.spec`."""
+        return {"format": "parquet", "schema": self.schema, "hive": list(self.hive)}
+
+
+def from_spec(spec: Mapping[str, Any]) -> ParquetFormat:
+    """The format that gave a `spec()`."""
+    return ParquetFormat(spec["schema"], tuple(spec["hive"]))
+
+
+def open_parquet(
+    paths: Sequence[str], options: Mapping[str, Any] = MappingProxyType({}), schema: Any = None
+) -> ParquetFormat:
+    """Parquet files as one source.
+
+    Args:
+        paths: In reading order. The first one's schema is taken; columns of others are found by name.
+        options: `hive` (true): take columns from folders `name=value` of the paths; a column of the same
+            name in the files wins.
+        schema: Declared columns, by name; types may be wider than the files'.
+
+    Raises:
+        SourceError: Missing, empty, damaged, not Parquet, or with columns that can't be computed with.
+        ConfigError: `schema` is no schema, or an option that does not fit.
+    """
+    hive = str(options.get("hive", True)).lower()
+    if hive not in ("true", "false"):
+        raise ConfigError(f"hive = {options['hive']!r}: must be true or false")
+    path = first_file(paths, _KIND)
+    folders = hive_fields(paths) if hive == "true" else []
+    if schema is not None:
+        declared = declared_schema(schema)
+        with MappedFile.open(path) as file:
+            inside = set(_footer(file).schema.names)
+        named = {f.name for f in folders} - inside
+        return ParquetFormat(declared, tuple(n for n in declared.names if n in named))
+    with MappedFile.open(path) as file:
+        found = _footer(file).schema
+    folders = [f for f in folders if f.name not in found.names]
+    return ParquetFormat(pa.schema([*group_schema(found, path), *folders]), tuple(f.name for f in folders))
+
+
+# ---- footers ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Footer:
+    """Metadata of a file: `starts` of its row groups, `leaves[i]` the Parquet columns of Arrow column i."""
+
+    metadata: Any
+    schema: pa.Schema
+    starts: tuple[int, ...]
+    leaves: tuple[range, ...]
+
+
+# Every shard of a file needs its footer, which may have megabytes: the last few are kept.
+_cache: OrderedDict[tuple[str, FileIdentity], _Footer] = OrderedDict()
+_lock = threading.Lock()
+
+
+def _footer(file: MappedFile) -> _Footer:
+    key = (file.path, file.identity)
+    with _lock:
+        found = _cache.get(key)
+        if found is not None:
+            _cache.move_to_end(key)
+            return found
+    with reading(file.path, _KIND):
+        made = _read_footer(file)
+    with _lock:
+        _cache[key] = made
+        while len(_cache) > _FOOTERS:
+            _cache.popitem(last=False)
+    return made
+
+
+def _read_footer(file: MappedFile) -> _Footer:
+    reader = _open(file, None)
+    metadata, schema = reader.metadata, reader.schema_arrow
+    begins = (_group_start(metadata.row_group(i)) for i in range(metadata.num_row_groups))
+    # Ascending, and inside the file, whatever a writer claims: ownership depends on it.
+    starts = tuple(accumulate((min(b, file.size - 1) for b in begins), max))
+    counts = [_leaves(field.type) for field in schema]
+    ends = list(accumulate(counts))
+    if (ends[-1] if ends else 0) != metadata.num_columns:
+        raise SourceError(
+            f"can't read {file.path}: its columns don't match its schema ({metadata.num_columns} column chunks, "
+            f"{schema.names}); write it again with another program",
+            path=file.path,
+        )
+    leaves = tuple(range(end - count, end) for end, count in zip(ends, counts, strict=True))
+    return _Footer(metadata, schema, starts, leaves)
+
+
+def _open(file: MappedFile, metadata: Any) -> Any:
+    return pq.ParquetFile(
+        as_arrow_file(file),
+        metadata=metadata,
+        pre_buffer=False,  # windows are the buffers
+        page_checksum_verification=True,
+        coerce_int96_timestamp_unit="us",  # ns would overflow silently beyond the year 2262
+        arrow_extensions_enabled=False,
+    )
+
+
+def _group_start(group: Any) -> int:
+    starts = []
+    for i in range(group.num_columns):
+        chunk = group.column(i)
+        # Some writers say 0 for "no dictionary page"; byte 0 is the magic number.
+        offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+        starts.append(min((o for o in offsets if o), default=0))
+    return min(starts, default=0)
+
+
+def _leaves(kind: pa.DataType) -> int:
+    """Parquet columns of an Arrow type."""
+    if pa.types.is_nested(kind) and not pa.types.is_dictionary(kind):
+        return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields))
+    return 1
+
+
+# ---- scans --------------------------------------------------------------------------------------
+
+
+class _ParquetScan:
+    """The row groups of one shard."""
+
+    def __init__(self, form: ParquetFormat, file: MappedFile, shard: Shard, request: ScanRequest) -> None:
+        self._form, self._file, self._shard, self._request = form, file, shard, request
+        self.report = ScanReport()
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        file, report = self._file, self.report
+        footer = _footer(file)
+        report.first, report.next = owned(footer.starts, self._shard, file.size)
+        inside = [c for c in self._request.columns if c not in self._form.hive]
+        numbers = [self._number(footer, name) for name in inside]
+        leaves = [leaf for n in sorted(numbers) for leaf in footer.leaves[n]]
+        groups = []
+        for number in range(report.first, report.next):
+            group = footer.metadata.row_group(number)
+            report.records += group.num_rows
+            if self._wanted(footer, group):
+                groups.append(number)
+            else:
+                report.pruned += 1
+        reader = _open(file, footer.metadata).reader if groups and leaves else None
+        for place, number in enumerate(groups):
+            rows = footer.metadata.row_group(number).num_rows
+            if reader is None:
+                yield from sliced(self._with_folders({}, rows), self._request.batch_rows)
+                continue
+            begin, length = self._extent(footer, number, leaves)
+            group = footer.metadata.row_group(number)
+            report.bytes_read += sum(group.column(leaf).total_compressed_size for leaf in leaves)
+            if place + 1 < len(groups):
+                file.prefetch(*self._extent(footer, groups[place + 1], leaves))
+            yield from self._group(reader, number, leaves, rows)
+            file.drop_behind(begin, length)
+
+    def _group(self, reader: Any, number: int, leaves: list[int], rows: int) -> Iterator[pa.RecordBatch]:
+        path, schema = self._file.path, self._form.schema
+        seen = 0
+        with reading(path, _KIND):
+            for batch in reader.iter_batches(
+                self._request.batch_rows, row_groups=[number], column_indices=leaves, use_threads=False
+            ):
+                batch.validate(full=True)  # text must be UTF-8: what computes with it trusts that
+                columns = {
+                    name: fit(batch.column(name), schema.field(name).type, path, name)
+                    for name in batch.schema.names
+                }
+                seen += batch.num_rows
+                yield self._with_folders(columns, batch.num_rows)
+        if seen != rows:
+            raise SourceError(
+                f"can't read {path}: row group {number:,} should have {rows:,} rows, and has {seen:,}; "
+                "the file is damaged, restore it or write it again",
+                path=path,
+            )
+
+    def _with_folders(self, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:
+        for name in self._request.columns:
+            if name in self._form.hive:
+                field = self._form.schema.field(name)
+                value = pa.scalar(hive_value(self._file.path, field), _written(field.type))
+                columns[name] = pa.repeat(value, rows).cast(field.type)
+        names = self._request.columns
+        return batch_of([columns[name] for name in names], names, rows)
+
+    def _number(self, footer: _Footer, name: str) -> int:
+        count = footer.schema.names.count(name)
+        if count == 1:
+            return footer.schema.names.index(name)
+        has = "two columns" if count else "no column"
+        raise SourceError(
+            f"{self._file.path}: has {has} {name!r}, which the source's schema names; "
+            f"its columns are {', '.join(footer.schema.names)}",
+            path=self._file.path,
+            column=name,
+        )
+
+    def _extent(self, footer: _Footer, number: int, leaves: list[int]) -> tuple[int, int]:
+        """The bytes of the file between which the wanted columns of a row group lie: offset, length."""
+        group = footer.metadata.row_group(number)
+        chunks = [group.column(leaf) for leaf in leaves]
+        begins = [c.dictionary_page_offset or c.data_page_offset for c in chunks]
+        ends = [b + c.total_compressed_size for b, c in zip(begins, chunks, strict=True)]
+        return min(begins), max(ends) - min(begins)
+
+    def _wanted(self, footer: _Footer, group: Any) -> bool:
+        """May the row group hold a row that satisfies all conjuncts?"""
+        for comparison in self._request.prune:
+            name = comparison.column
+            if name in self._form.hive:
+                value = hive_value(self._file.path, self._form.schema.field(name))
+                text = value.encode() if isinstance(value, str) else value
+                nulls = group.num_rows if value is None else 0
+                bounds = Bounds(group.num_rows, nulls, text, text)
+            elif footer.schema.names.count(name) == 1:
+                number = footer.schema.names.index(name)
+                kind = footer.schema.field(number).type
+                if pa.types.is_nested(kind):
+                    continue
+                bounds = bounds_of(group.column(footer.leaves[number][0]), kind, group.num_rows)
+            else:
+                continue
+            if not may_match(comparison, bounds):
+                return False
+        return True
+
+
+def _written(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_string_view(kind) else kind

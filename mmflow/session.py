@@ -1,0 +1,210 @@
+"""Sessions: where datasets are opened and run.
+
+A session owns a planning catalog and settings. It starts nothing: threads, folders and clusters live as long as a run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+
+from mmflow.config import Settings
+from mmflow.dataset import Dataset
+from mmflow.engines.progress import Progress
+from mmflow.engines.rejects import SCHEMA as QUARANTINE
+from mmflow.engines.run import Outcome, Run, execute
+from mmflow.errors import ConfigError
+from mmflow.exec.stage import Plan, Source
+from mmflow.formats import VIRTUAL_COLUMNS, detect, open_format
+from mmflow.formats.registry import format_name
+from mmflow.formats.schema import canonical_schema
+from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
+from mmflow.shards import find_files
+from mmflow.summary import BadRecordsWarning, RunSummary
+
+__all__ = ["Session", "default_session", "new_run"]
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+class Session:
+    """Opens datasets and runs them.
+
+    Args:
+        config: A TOML file of settings.
+        on_progress: Called about ten times a second during a run.
+        settings: Any key of `mmflow.config.Settings`: `engine`, `address`, `shard_size`, `workers`, `memory`, `io`,
+            `partitions`, `broadcast`, `spill_dir`, `runs_dir`, `retries`. Sizes may be text, as `64MiB`.
+
+    Raises:
+        ConfigError: An unknown key, or a value that does not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: str | Path | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.settings = Settings.load(settings, file=config)
+        self.catalog = Catalog()
+        self.on_progress = on_progress
+        #: What the last run read, gave and set aside.
+        self.last_run: RunSummary | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is held between runs; datasets stay usable. Here for symmetry with clusters."""
+
+    def __repr__(self) -> str:
+        s = self.settings
+        return f"Session(engine={s.engine!r}, workers={s.workers}, memory={s.memory >> 20}MiB)"
+
+    # ---- sources ------------------------------------------------------------------------------
+
+    def read(self, path: Paths, format: str | None = None, **options: Any) -> Dataset:  # noqa: A002
+        """Files of any format.
+
+        Args:
+            path: A file, glob, folder, or list of them.
+            format: csv, ndjson, text, records, arrow, npy, parquet; None: by name and first bytes.
+            options: Of the format (see docs/formats.md); `schema` among them.
+
+        Raises:
+            SourceError: A file is missing, unreadable, or not of its format.
+            ConfigError: An unknown format or option.
+        """
+        files = find_files(path)
+        if not files:
+            raise ConfigError("no files were given")
+        if format is None:
+            format, found = detect(files[0])  # noqa: A001
+            options = {**found, **options}
+        schema = options.pop("schema", None)
+        made = open_format(format, files, schema, **options)
+        label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
+        return Dataset(self, self.catalog.add(SourceLeaf(Source(files, made, label))), _hidden(made))
+
+    def read_csv(self, path: Paths, **options: Any) -> Dataset:
+        """CSV. Options: delimiter header quote escape null schema on_bad_record validate. Raises as `read`."""
+        return self.read(path, "csv", **options)
+
+    def read_ndjson(self, path: Paths, **options: Any) -> Dataset:
+        """One JSON object a line. Options: schema unknown_fields on_bad_record validate. Raises as `read`."""
+        return self.read(path, "ndjson", **options)
+
+    def read_text(self, path: Paths, **options: Any) -> Dataset:
+        """Lines, as column `line`. Options: on_bad_record. Raises as `read`."""
+        return self.read(path, "text", **options)
+
+    def read_records(self, path: Paths, **options: Any) -> Dataset:
+        """Fixed-width binary records. Options: layout record_size header_bytes on_bad_record. Raises as `read`."""
+        return self.read(path, "records", **options)
+
+    def read_arrow(self, path: Paths, **options: Any) -> Dataset:
+        """Arrow IPC files, streams, Feather v2. Raises as `read`."""
+        return self.read(path, "arrow_ipc", **options)
+
+    def read_npy(self, path: Paths, **options: Any) -> Dataset:
+        """numpy's .npy, one or two dimensions, or structured. Raises as `read`."""
+        return self.read(path, "npy", **options)
+
+    def read_parquet(self, path: Paths, **options: Any) -> Dataset:
+        """Parquet. Raises as `read`."""
+        return self.read(path, "parquet", **options)
+
+    def from_arrow(self, data: Any) -> Dataset:
+        """Rows in memory: a pyarrow table or batch, or anything with `__arrow_c_stream__` (Polars, pandas, DuckDB).
+
+        Raises:
+            PlanError: A column has a type that plans can't carry.
+        """
+        table = data if isinstance(data, pa.Table) else pa.table(data)
+        return Dataset(self, self.catalog.add(TableLeaf(table.cast(canonical_schema(table.schema)))))
+
+    def sql(self, query: str, **tables: Any) -> Dataset:
+        """A SELECT. Tables are given by name; `FROM 'path'` reads a file by its name and first bytes.
+
+        Args:
+            query: One SELECT, in DataFusion's SQL.
+            tables: Datasets, or what `from_arrow` takes, by the name that the query calls them.
+
+        Raises:
+            PlanError: The query is wrong.
+            SourceError: A path in it can't be read.
+        """
+        frames = {n: (t if isinstance(t, Dataset) else self.from_arrow(t)).frame for n, t in tables.items()}
+        return Dataset(self, self.catalog.sql(query, frames, self._resolve))
+
+    def _resolve(self, name: str) -> Any:
+        """A table that the query names and nobody gave: a path, if it looks like one."""
+        if not re.search(r"[./*\\]", name) and not os.path.exists(name):
+            return None
+        return self.read(name).frame
+
+    def register_udf(self, function: Any) -> None:
+        """Make a UDF (made by `mf.udf` or `mf.udaf`) known to SQL by its name."""
+        (self.catalog.register_udaf if function.aggregate else self.catalog.register_udf)(function.made)
+
+    # ---- runs ---------------------------------------------------------------------------------
+
+    def start(self, plan: Plan, run: str | None = None) -> Run:
+        """Start a plan; rows come as they are asked for. See `engines.run.execute`."""
+        return execute(plan, self.settings, run=run or new_run(), on_progress=self.on_progress)
+
+    def finished(self, run: str, outcome: Outcome, **facts: Any) -> RunSummary:
+        """Note what a run did, and say so where records were set aside."""
+        path = self._quarantine(run, outcome)
+        summary = RunSummary.of(run, outcome, quarantine=path, **facts)
+        self.last_run = summary
+        if summary.bad_records:
+            warnings.warn(summary.bad_message(), BadRecordsWarning, stacklevel=4)
+        return summary
+
+    def _quarantine(self, run: str, outcome: Outcome) -> str | None:
+        if not outcome.rejects:
+            return None
+        folder = Path(self.settings.runs_dir) / run
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / "quarantine.arrow"
+        with pa.ipc.new_file(str(path), QUARANTINE) as writer:
+            for batch in outcome.rejects:
+                writer.write_batch(batch)
+        return str(path)
+
+
+def new_run() -> str:
+    """A name for a run."""
+    return uuid.uuid4().hex[:12]
+
+
+def _hidden(made: Any) -> tuple[str, ...]:
+    """Virtual columns: there when they are named, not in `SELECT *` of the Python API."""
+    return tuple(n for n in VIRTUAL_COLUMNS if n not in made.schema.names) if made.record_oriented else ()
+
+
+_default: Session | None = None
+
+
+def default_session() -> Session:
+    """The session behind `mf.read_csv` and the like; made when first used."""
+    global _default  # noqa: PLW0603
+    if _default is None:
+        _default = Session()
+    return _default
