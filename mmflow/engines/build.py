@@ -32,7 +32,8 @@ def stage_runs(plan: Plan, sources: Mapping[int, ScanSource]) -> dict[int, Stage
             if isinstance(e, ExchangeInput) and stage.id in e.stages
         ]
         run = StageRun(stage, Outputs.of(stage, len(reads)), readers=len(reads))
-        run.streams = bool(reads) and all(
+        # With two readers, one may wait for the other, which then must get all of it.
+        run.streams = len(reads) == 1 and all(
             e.mode == "forward" and not isinstance(reader.output, Range) for reader, e in reads
         )
         scan = stage.inputs[0] if stage.inputs else None

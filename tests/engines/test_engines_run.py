@@ -360,6 +360,43 @@ def test_spill_folder_that_cannot_be_made(settings: Settings, numbers: Path) -> 
         execute(Plan((parse(0, Result(), numbers),)), settings)
 
 
+def test_function_in_processes(settings: Settings, numbers: Path) -> None:
+    parent = os.getpid()
+
+    def tag(batch: pa.RecordBatch) -> pa.RecordBatch:
+        assert os.getpid() != parent
+        return pa.RecordBatch.from_pydict({"n": [-v for v in batch.column(0).to_pylist()]})
+
+    plan = Plan((parse(0, Result(), numbers, steps=(MapStep(tag, NUMBER, NUMBER, processes=True),)),))
+    assert rows(execute(plan, settings)) == [-i for i in range(20_000)]
+
+
+def test_worker_that_dies_once_costs_a_retry(settings: Settings, numbers: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "died"
+
+    def dies_once(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if 7000 in batch.column(0).to_pylist() and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+    plan = Plan((parse(0, Result(), numbers, steps=(MapStep(dies_once, NUMBER, NUMBER, processes=True),)),))
+    run = execute(plan, settings)
+    assert rows(run) == list(range(20_000))
+    assert run.outcome.progress.retries == 1
+
+
+def test_worker_that_always_dies_is_given_up(settings: Settings, numbers: Path) -> None:
+    def dies(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if 7000 in batch.column(0).to_pylist():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+    plan = Plan((parse(0, Result(), numbers, steps=(MapStep(dies, NUMBER, NUMBER, processes=True),)),))
+    with pytest.raises(EngineError, match=r"failed 3 times.*killed by SIGKILL.*more memory"):
+        list(execute(plan, replace(settings, retries=2)))
+
+
 # ---- stopping --------------------------------------------------------------------------------------
 
 

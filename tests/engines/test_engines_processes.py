@@ -1,0 +1,220 @@
+"""Functions in worker processes: answers, errors, deaths; no zombies, nothing left in shared memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from mmflow.engines.processes import ProcessPool
+from mmflow.errors import EngineError, UserFunctionError, WorkerLostError
+from mmflow.store import shared_memory_folder
+
+BATCH = pa.RecordBatch.from_pydict({"n": list(range(1000)), "s": [f"text {i}" for i in range(1000)]})
+
+
+def children() -> list[str]:
+    """Workers that are children of this process, whichever thread started them, zombies included."""
+    pids = [p for task in Path("/proc/self/task").glob("*/children") for p in task.read_text().split()]
+    return [p for p in pids if b"process_worker" in Path(f"/proc/{p}/cmdline").read_bytes() or _zombie(p)]
+
+
+def _zombie(pid: str) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[ProcessPool]:
+    run = tmp_path.name
+    made = ProcessPool(2, run, 64 << 20, tmp_path)
+    yield made
+    made.close()
+    assert children() == []
+    assert list(tmp_path.iterdir()) == []
+    shm = shared_memory_folder()
+    assert shm is None or [n for n in os.listdir(shm) if run in n] == []
+
+
+def test_answers(pool: ProcessPool) -> None:
+    offset = 10
+
+    def plus(batch: pa.RecordBatch) -> pa.Table:  # a closure: sent by value
+        assert os.getpid() != parent
+        return pa.table({"n": [v + offset for v in batch.column(0).to_pylist()]})
+
+    parent = os.getpid()
+    for _ in range(3):
+        (got,) = pool.apply(plus, BATCH)
+        assert got.column(0).to_pylist() == list(range(10, 1010))
+    assert pool.apply(lambda batch: iter([batch, batch.slice(0, 1)]), BATCH) == [BATCH, BATCH.slice(0, 1)]
+    assert list(pool.map_batches(lambda b: b.slice(0, 1), [BATCH, BATCH])) == [BATCH.slice(0, 1)] * 2
+    assert pool.apply(lambda batch: [], BATCH) == []
+
+
+def test_views_and_dictionaries_travel(pool: ProcessPool) -> None:
+    batch = pa.RecordBatch.from_arrays(
+        [BATCH.column(1).cast(pa.string_view()), BATCH.column(1).dictionary_encode()], names=["v", "d"]
+    )
+    assert pool.apply(lambda b: b, batch) == [batch]
+
+
+def test_workers_work_side_by_side(pool: ProcessPool) -> None:
+    def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
+        time.sleep(0.5)
+        return pa.RecordBatch.from_pydict({"pid": [os.getpid()]})
+
+    pool.apply(lambda b: b, BATCH)
+    pids: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: pids.append(pool.apply(slow, BATCH)[0].column(0)[0].as_py()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(pids) == 4
+    assert len(set(pids)) == 2
+
+
+def test_error_of_the_function_says_what_and_where(pool: ProcessPool) -> None:
+    def wrong(batch: pa.RecordBatch) -> pa.RecordBatch:
+        empty: dict[str, pa.RecordBatch] = {}
+        return empty["missing"]
+
+    with pytest.raises(UserFunctionError, match=r"'wrong' raised KeyError: 'missing'") as caught:
+        pool.apply(wrong, BATCH)
+    assert "in wrong" in caught.value.context["traceback"]
+    with pytest.raises(UserFunctionError, match=r"TypeError: it returned int"):
+        pool.apply(lambda batch: 7, BATCH)
+    with pytest.raises(UserFunctionError, match=r"SystemExit"):
+        pool.apply(lambda batch: sys.exit(3), BATCH)
+    assert pool.apply(lambda b: b, BATCH) == [BATCH]
+
+
+def test_function_that_cannot_be_sent(pool: ProcessPool) -> None:
+    lock = threading.Lock()
+
+    def holds(batch: pa.RecordBatch) -> pa.RecordBatch:
+        with lock:
+            return batch
+
+    with pytest.raises(UserFunctionError, match=r"'holds' can't be sent to another process.*lock"):
+        pool.apply(holds, BATCH)
+
+
+class Unloadable:
+    def __reduce__(self) -> Any:
+        return (__import__, ("no_such_module_anywhere",))
+
+
+def test_function_that_cannot_be_loaded(pool: ProcessPool) -> None:
+    thing = Unloadable()
+
+    def uses(batch: pa.RecordBatch) -> Any:
+        return thing and batch
+
+    for _ in range(2):
+        with pytest.raises(UserFunctionError, match="no_such_module_anywhere"):
+            pool.apply(uses, BATCH)
+
+
+def test_killed_worker_is_lost_and_replaced(pool: ProcessPool) -> None:
+    def dies(batch: pa.RecordBatch) -> pa.RecordBatch:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+    def leaves(batch: pa.RecordBatch) -> pa.RecordBatch:
+        os._exit(5)
+
+    with pytest.raises(WorkerLostError, match="killed by SIGKILL.*out of memory"):
+        pool.apply(dies, BATCH)
+    with pytest.raises(WorkerLostError, match="exited with code 5"):
+        pool.apply(leaves, BATCH)
+    assert children() == [], "the dead were waited for"
+    assert pool.apply(lambda b: b, BATCH) == [BATCH]
+
+
+def test_prints_do_not_reach_standard_output(pool: ProcessPool, capfd: pytest.CaptureFixture[str]) -> None:
+    def talks(batch: pa.RecordBatch) -> pa.RecordBatch:
+        print("hello from the function", flush=True)
+        return batch
+
+    pool.apply(talks, BATCH)
+    assert "hello" not in capfd.readouterr().out
+
+
+def test_close_ends_calls_under_way(pool: ProcessPool) -> None:
+    failures: list[BaseException] = []
+
+    def sleeps(batch: pa.RecordBatch) -> pa.RecordBatch:
+        time.sleep(60)
+        return batch
+
+    def call() -> None:
+        try:
+            pool.apply(sleeps, BATCH)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    clock = time.monotonic()
+    pool.close()
+    thread.join(5)
+    assert time.monotonic() - clock < 1.0
+    assert isinstance(failures[0], EngineError)
+    with pytest.raises(EngineError, match="closed"):
+        pool.apply(lambda b: b, BATCH)
+
+
+PARENT = """
+import sys, time, threading
+import pyarrow as pa
+from mmflow.engines.processes import ProcessPool
+pool = ProcessPool(1, sys.argv[1], 1 << 20, sys.argv[2])
+batch = pa.RecordBatch.from_pydict({"n": [1]})
+def slow(batch):
+    time.sleep(1)
+    return batch
+pool.apply(lambda b: b, batch)
+threading.Thread(target=pool.apply, args=(slow, batch), daemon=True).start()
+time.sleep(0.2)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_workers_end_with_their_parent(tmp_path: Path) -> None:
+    """A parent that is killed leaves no worker behind; its folders go with the next run's sweep."""
+    spill = tmp_path / "spill"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, tmp_path.name, str(spill)], stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    workers = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{p}/cmdline").exists() and not _zombie(p) for p in workers):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.1)
+    ProcessPool(1, "next", 1 << 20, spill).close()
+    shm = shared_memory_folder()
+    assert list(spill.iterdir()) == []
+    assert shm is None or [n for n in os.listdir(shm) if tmp_path.name in n] == []
