@@ -145,7 +145,7 @@ class LocalEngine:
             return Failed(task.id, task.attempt, error)
         except MemoryError as error:
             return Failed(task.id, task.attempt, _out_of_memory(error))
-        except BaseException as error:  # a thread's end; panics of Rust code are BaseExceptions
+        except BaseException as error:  # noqa: BLE001  (a thread's end; panics of Rust are BaseExceptions)
             return Failed(task.id, task.attempt, _bug(task, error))
 
 

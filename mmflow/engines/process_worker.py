@@ -43,7 +43,7 @@ def _answer(
         made = returned_batches(functions[number](batch))
         # Batches of one call may differ in schema; the caller says what is wrong with that.
         return "blocks", [store.put([b], b.schema) for b in made]
-    except BaseException as error:  # whatever the function raised, sys.exit included, goes to the parent
+    except BaseException as error:  # noqa: BLE001  (whatever the function raised goes to the parent)
         return "error", {
             "type": type(error).__name__,
             "message": str(error),

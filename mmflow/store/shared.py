@@ -27,7 +27,7 @@ from mmflow.store.folder import RunFolder, sweep
 
 __all__ = ["SharedStore", "shared_memory_folder"]
 
-_SHM = "/dev/shm"  # noqa: S108  (its files are memory; the run's folder in it is private)
+_SHM = "/dev/shm"  # its files are memory; the run's folder in it is private
 _MEMORY_SETTING = "give more memory (--memory, MMFLOW_MEMORY)"
 _DISK_SETTING = "set spill_dir (MMFLOW_SPILL_DIR) to a folder on a larger disk, or " + _MEMORY_SETTING
 

@@ -136,7 +136,7 @@ def test_killed_worker_is_lost_and_replaced(pool: ProcessPool) -> None:
     def leaves(batch: pa.RecordBatch) -> pa.RecordBatch:
         os._exit(5)
 
-    with pytest.raises(WorkerLostError, match="killed by SIGKILL.*out of memory"):
+    with pytest.raises(WorkerLostError, match=r"killed by SIGKILL.*out of memory"):
         pool.apply(dies, BATCH)
     with pytest.raises(WorkerLostError, match="exited with code 5"):
         pool.apply(leaves, BATCH)
