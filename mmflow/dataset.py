@@ -90,6 +90,13 @@ class Dataset:
         assert self._wide is not None  # hidden is empty without it
         return self._wide, mentioned
 
+    def with_virtual(self, names: Sequence[str]) -> DataFrame:
+        """The frame with those of the virtual columns `names` that it can offer, last."""
+        added = [n for n in names if n in self._hidden]
+        if not added or self._wide is None:
+            return self.frame
+        return self._wide.select(*[col(n) for n in (*self.columns, *added)])
+
     def _check(self, names: Sequence[str], also: Sequence[str] = ()) -> None:
         known = [*self.columns, *self._hidden, *also]
         for name in names:
@@ -292,6 +299,7 @@ class Dataset:
     # ---- rows ------------------------------------------------------------------------------------
 
     def _plan(self, output: Result | Write | None = None) -> Plan:
+        self.session.register_called()
         catalog, settings = self.session.catalog, self.session.settings
         return make_plan(self.frame, catalog, settings=settings, output=output or Result())
 

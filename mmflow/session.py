@@ -23,12 +23,14 @@ from mmflow.engines.rejects import SCHEMA as QUARANTINE
 from mmflow.engines.run import Outcome, Run, execute
 from mmflow.errors import ConfigError
 from mmflow.exec.stage import Plan, Source
+from mmflow.expressions import mentions_virtual
 from mmflow.formats import VIRTUAL_COLUMNS, detect, open_format
 from mmflow.formats.registry import format_name
 from mmflow.formats.schema import canonical_schema
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
 from mmflow.shards import find_files
 from mmflow.summary import BadRecordsWarning, RunSummary
+from mmflow.udfs import CALLED, Udf
 
 __all__ = ["Session", "default_session", "new_run"]
 
@@ -149,18 +151,28 @@ class Session:
             PlanError: The query is wrong.
             SourceError: A path in it can't be read.
         """
-        frames = {n: (t if isinstance(t, Dataset) else self.from_arrow(t)).frame for n, t in tables.items()}
-        return Dataset(self, self.catalog.sql(query, frames, self._resolve))
+        virtual = mentions_virtual([query])
+        frames = {
+            n: (t if isinstance(t, Dataset) else self.from_arrow(t)).with_virtual(virtual)
+            for n, t in tables.items()
+        }
 
-    def _resolve(self, name: str) -> Any:
-        """A table that the query names and nobody gave: a path, if it looks like one."""
-        if not re.search(r"[./*\\]", name) and not os.path.exists(name):
-            return None
-        return self.read(name).frame
+        def resolve(name: str) -> Any:
+            """A table that the query names and nobody gave: a path, if it looks like one."""
+            if not re.search(r"[./*\\]", name) and not os.path.exists(name):
+                return None
+            return self.read(name).with_virtual(virtual)
 
-    def register_udf(self, function: Any) -> None:
-        """Make a UDF (made by `mf.udf` or `mf.udaf`) known to SQL by its name."""
+        return Dataset(self, self.catalog.sql(query, frames, resolve))
+
+    def register_udf(self, function: Udf) -> None:
+        """Make a function that `mf.udf` or `mf.udaf` decorated known to SQL by its name."""
         (self.catalog.register_udaf if function.aggregate else self.catalog.register_udf)(function.made)
+
+    def register_called(self) -> None:
+        """Make the functions that expressions may hold known to plans."""
+        for function in CALLED.values():
+            self.register_udf(function)
 
     # ---- runs ---------------------------------------------------------------------------------
 

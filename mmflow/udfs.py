@@ -15,7 +15,10 @@ from mmflow.errors import ConfigError
 from mmflow.exec.compact import owned
 from mmflow.formats.schema import canonical_type, parse_type
 
-__all__ = ["Udf", "udaf", "udf"]
+__all__ = ["CALLED", "Udf", "udaf", "udf"]
+
+#: UDFs that expressions may hold; an expression doesn't say which, so every session knows them all.
+CALLED: dict[str, Udf] = {}
 
 Types = str | pa.DataType | Sequence[str | pa.DataType]
 
@@ -36,9 +39,7 @@ class Udf:
 
     def __call__(self, *arguments: Expr) -> Expr:
         """An expression that calls the function."""
-        from mmflow.session import default_session  # noqa: PLC0415  (the session imports much more)
-
-        default_session().register_udf(self)
+        CALLED[self.name] = self
         return self.made(*arguments)  # type: ignore[no-any-return]
 
 
@@ -72,7 +73,9 @@ def udf(
                 made = made.combine_chunks()
             return owned(made).cast(result)
 
-        made = ScalarUDF(called, over_public_types, arguments, result, "volatile" if volatile else "immutable")
+        fields = [pa.field(f"argument{i}", t) for i, t in enumerate(arguments)]
+        volatility = "volatile" if volatile else "immutable"
+        made = ScalarUDF(called, over_public_types, fields, pa.field("result", result), volatility)
         return Udf(called, made, aggregate=False)
 
     return decorate

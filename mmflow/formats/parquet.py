@@ -147,8 +147,8 @@ def _read_footer(file: MappedFile) -> _Footer:
     ends = list(accumulate(counts))
     if (ends[-1] if ends else 0) != metadata.num_columns:
         raise SourceError(
-            f"can't read {file.path}: its columns don't match its schema ({metadata.num_columns} column chunks, "
-            f"{schema.names}); write it again with another program",
+            f"can't read {file.path}: its {metadata.num_columns} column chunks don't match its columns "
+            f"{schema.names}; write it again with another program",
             path=file.path,
         )
     leaves = tuple(range(end - count, end) for end, count in zip(ends, counts, strict=True))
@@ -255,8 +255,8 @@ class _ParquetScan:
     def _number(self, footer: _Footer, name: str) -> int:
         count = footer.schema.names.count(name)
         if count == 1:
-            return footer.schema.names.index(name)
-        has = "two columns" if count else "no column"
+            return int(footer.schema.names.index(name))
+        has = "several columns" if count else "no column"
         raise SourceError(
             f"{self._file.path}: has {has} {name!r}, which the source's schema names; "
             f"its columns are {', '.join(footer.schema.names)}",

@@ -1,0 +1,95 @@
+"""The command line's grammar. Imports nothing but argparse."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["parser"]
+
+_EPILOG = """\
+examples:
+  mmflow sql "SELECT host, count(*) AS n FROM 'access.csv' GROUP BY host ORDER BY n DESC LIMIT 10"
+  mmflow run jobs/pricing_summary.py --source lineitem.csv --output out/
+  mmflow inspect lineitem.csv
+"""
+
+
+def _settings(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("settings (flag over MMFLOW_… over --config over default)")
+    group.add_argument("--engine", help="local, ray or dask")
+    group.add_argument("--address", help="of a cluster")
+    group.add_argument("--shard-size", metavar="SIZE", help="bytes that one task reads (64MiB)")
+    group.add_argument("--workers", metavar="N", help="tasks at once (the cores there are)")
+    group.add_argument("--memory", metavar="SIZE", help="anonymous memory over all workers (half of what there is)")
+    group.add_argument("--io", help="auto, mmap or pread (auto)")
+    group.add_argument("--partitions", metavar="N", help="of every exchange (by size)")
+    group.add_argument("--broadcast", metavar="SIZE", help="largest side of a join that is copied to every task (32MiB)")
+    group.add_argument("--spill-dir", metavar="DIR", help="where blocks spill")
+    group.add_argument("--config", metavar="FILE", help="TOML file of settings")
+
+
+def _tables(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--table", action="append", default=[], metavar="NAME=PATH", help="a table of the query; may be repeated"
+    )
+    command.add_argument(
+        "--opt", action="append", default=[], metavar="NAME.key=value",
+        help="an option of a table's format: delimiter, header, quote, escape, null, schema, on_bad_record, …",
+    )  # fmt: skip
+
+
+def _output(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--format", metavar="FORMAT",
+        help="of the rows on stdout: table, json, csv or arrow (table on a terminal, else csv); with --output: "
+        "parquet, arrow, csv, ndjson or npy (by its suffix)",
+    )  # fmt: skip
+    command.add_argument("--output", metavar="PATH", help="write there instead of to stdout, all or nothing")
+    command.add_argument("--if-exists", default=None, metavar="WHAT", help="error (default), replace or append")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    main = argparse.ArgumentParser(
+        prog="mmflow",
+        description="Columnar jobs over files too large to load.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main.add_argument("--version", action="version", version="mmflow 0.1.0")
+    main.add_argument("--traceback", action="store_true", help="show where in the code an error was raised")
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    sql = commands.add_parser("sql", help="run a query over files", description="Run a SELECT over files.")
+    sql.add_argument("query", help="SQL; tables are files, FROM 'path', or named with --table")
+    _tables(sql)
+    _output(sql)
+    _settings(sql)
+
+    run = commands.add_parser(
+        "run", help="run a job", description="Run a job file; its parameters follow as --name value.",
+        add_help=False,
+    )  # fmt: skip
+    run.add_argument("job", nargs="?", help="a .py file with an @mf.job function, or a .toml file")
+    run.add_argument("-h", "--help", action="store_true", help="show this, and the job's parameters")
+    run.add_argument("--json", action="store_true", help="a summary of the run as JSON on stdout")
+    _output(run)
+    _settings(run)
+
+    inspect = commands.add_parser(
+        "inspect", help="what a file is, and how it would be read", description="Look at a file without reading it."
+    )
+    inspect.add_argument("path")
+    inspect.add_argument("--opt", action="append", default=[], metavar="key=value", help="an option of the format")
+    inspect.add_argument("--json", action="store_true")
+    _settings(inspect)
+
+    explain = commands.add_parser("explain", help="the stages of a query or job", description="Show stages and exchanges.")
+    explain.add_argument("query", help="SQL, or a job file (its parameters follow as --name value)")
+    _tables(explain)
+    _settings(explain)
+
+    doctor = commands.add_parser("doctor", help="limits, file systems, engines", description="Check this machine.")
+    doctor.add_argument("--json", action="store_true")
+    _settings(doctor)
+    return main

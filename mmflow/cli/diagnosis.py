@@ -1,0 +1,135 @@
+"""`inspect` and `doctor`: looking, without running anything."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from mmflow.errors import ConfigError
+from mmflow.exec.stage import ScanInput
+from mmflow.formats.schema import public_schema
+from mmflow.mapping import MappedFile, guard, resident_bytes
+from mmflow.mapping.limits import process_memory, read_limits, total_memory
+from mmflow.session import Session
+from mmflow.shards import entries, plan_shards
+from mmflow.store import shared_memory_folder
+
+__all__ = ["doctor", "inspect"]
+
+_MOST_SHARDS = 100_000
+
+
+def inspect(session: Session, path: str, options: Sequence[str], *, as_json: bool) -> int:
+    """Format, schema, shards, page-cache residency, and how the file would be mapped."""
+    given = {}
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--opt {text!r}: write key=value")
+        given[key] = value
+    dataset = session.read(path, given.pop("format", None), **given)
+    scan = dataset._plan().stages[0].inputs[0]  # noqa: SLF001
+    assert isinstance(scan, ScanInput)
+    form, files = scan.source.format, entries(scan.source.files)
+    shards = itertools.chain.from_iterable(
+        plan_shards(
+            e, n, shard_size=session.settings.shard_size, splittable=form.splittable, skips_holes=form.skips_holes
+        )
+        for n, e in enumerate(files)
+    )
+    count = sum(1 for _ in itertools.islice(shards, _MOST_SHARDS))
+    size = sum(e.identity.size for e in files)
+    with MappedFile.open(files[0].path, io=session.settings.io) as first:  # type: ignore[arg-type]
+        decision, resident = first.decision, resident_bytes(first.fd, 0, first.size)
+        first_size = first.size
+    spec = {k: v for k, v in form.spec().items() if k not in ("schema", "format") and v not in ("", None)}
+    facts: dict[str, Any] = {
+        "path": path,
+        "format": form.name,
+        "options": spec,
+        "files": len(files),
+        "bytes": size,
+        "shards": count,
+        "shard_size": session.settings.shard_size,
+        "in_page_cache": round(resident / first_size, 4) if first_size else None,
+        "reads_by": decision.kind,
+        "reason": decision.reason,
+        "schema": {f.name: str(f.type) for f in public_schema(form.schema)},
+    }
+    if as_json:
+        print(json.dumps(facts, default=str))
+        return 0
+    more = f"{count:,}" if count < _MOST_SHARDS else f"more than {count:,}"
+    cached = "" if facts["in_page_cache"] is None else f"{facts['in_page_cache']:.0%} of the first file"
+    print(f"{path}: {form.name}, {len(files):,} file{'s' * (len(files) != 1)}, {size:,} bytes")
+    print(f"  options     {', '.join(f'{k}={v!r}' for k, v in spec.items()) or '(none)'}")
+    print(f"  shards      {more} of up to {session.settings.shard_size:,} bytes")
+    print(f"  page cache  {cached or '(empty file)'}")
+    print(f"  reads by    {decision.kind}: {decision.reason}")
+    print(f"  columns     {len(form.schema)}")
+    for name, kind in facts["schema"].items():
+        print(f"    {name}: {kind}")
+    return 0
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def doctor(session: Session, *, as_json: bool) -> int:
+    """Limits of this machine and what of them matters; 0 if a run can start."""
+    limits = read_limits()
+    settings = session.settings
+    shm = shared_memory_folder()
+    spill = shutil.disk_usage(settings.spill_dir) if os.path.isdir(settings.spill_dir) else None
+    memory = process_memory()
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "packages": {
+            p: _version(p) for p in ("mmflow", "pyarrow", "datafusion", "substrait", "numpy", "ray", "dask")
+        },
+        "workers": settings.workers,
+        "memory_budget": settings.memory,
+        "memory_total": total_memory(),
+        "memory_of_this_process": {"anonymous": memory.anonymous, "file_backed": memory.file_backed},
+        "limits": {k: getattr(limits, k) for k in limits.__slots__},
+        "shared_memory": None if shm is None else {"folder": str(shm), "free": shutil.disk_usage(shm).free},
+        "spill": {"folder": str(settings.spill_dir), "free": None if spill is None else spill.free},
+        "sigbus_guard": guard.available(),
+        "engines": {
+            "local": "ready",
+            "ray": "installed" if importlib.util.find_spec("ray") else "not installed: pip install 'mmflow[ray]'",
+            "dask": "installed"
+            if importlib.util.find_spec("distributed")
+            else "not installed: pip install 'mmflow[dask]'",
+        },
+    }
+    if as_json:
+        print(json.dumps(facts, default=str))
+        return 0
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, item in value.items():
+                print(f"  {name}: {_shown(item)}")
+        else:
+            print(f"{key}: {_shown(value)}")
+    if spill is None:
+        print(f"warning: spill_dir {settings.spill_dir} does not exist")
+        return 1
+    return 0
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
