@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,7 +31,10 @@ def expr_of(value: IntoExpr) -> Expr:
     return col(value) if isinstance(value, str) else value
 
 
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+
+
 def mentions_virtual(items: Iterable[object]) -> tuple[str, ...]:
-    """Virtual columns (`_file`, `_offset`, `_line`) that expressions or names mention."""
-    texts = [item if isinstance(item, str) else str(item) for item in items]
-    return tuple(name for name in VIRTUAL_COLUMNS if any(name in text for text in texts))
+    """Virtual columns (`_file`, `_offset`, `_line`) that expressions, names or SQL mention, outside of literals."""
+    text = " ".join(_LITERAL.sub("''", item if isinstance(item, str) else str(item)) for item in items)
+    return tuple(name for name in VIRTUAL_COLUMNS if re.search(rf"\b{name}\b", text))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from mmflow.cli import arguments
 from mmflow.cli.diagnosis import doctor, inspect
@@ -24,6 +27,7 @@ __all__ = ["COMMANDS", "session_of"]
 _SETTINGS = (
     "engine", "address", "shard_size", "workers", "memory", "io", "partitions", "broadcast", "spill_dir",
 )  # fmt: skip
+_HELD_BYTES = 64 << 20
 _STDOUT = ("table", "json", "csv", "arrow")
 
 
@@ -106,8 +110,25 @@ def _print(dataset: Dataset, options: argparse.Namespace) -> None:
     if options.if_exists is not None:
         raise ConfigError("--if-exists goes with --output")
     sys.stdout.flush()
-    write_table(dataset.iter_batches(), dataset.schema, form, sys.stdout.buffer)
+    batches = _held_back(dataset.iter_batches())
+    first = next(batches, None)  # not even a header before the run has ended well
+    rows = itertools.chain(() if first is None else (first,), batches)
+    write_table(rows, dataset.schema, form, sys.stdout.buffer)
     sys.stdout.buffer.flush()
+
+
+def _held_back(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Nothing before the run has ended well, unless the result outgrows what may wait in memory."""
+    waiting: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        waiting.append(batch)
+        held += batch.nbytes
+        if held > _HELD_BYTES:
+            yield from waiting
+            waiting.clear()
+            yield from batches
+    yield from waiting
 
 
 # ---- run --------------------------------------------------------------------------------------------
