@@ -4,8 +4,8 @@
     from mmflow import col, functions as F
 
     ds = mf.read_csv("access/*.csv", delimiter=";")
-    top = ds.filter(col("status") >= 500).group_by("host").agg(F.count().alias("n")).sort("n", descending=True).limit(10)
-    top.show()
+    errors = ds.filter(col("status") >= 500).group_by("host").agg(F.count().alias("n"))
+    errors.sort("n", descending=True).limit(10).show()
 
 Names are imported when first used, so that `import mmflow` costs next to nothing.
 """

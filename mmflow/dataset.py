@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-from datafusion import DataFrame, Expr
-from datafusion import functions
+from datafusion import DataFrame, Expr, functions
 
 from mmflow.errors import ConfigError, PlanError, UserFunctionError
 from mmflow.exec.runner import returned_batches
@@ -120,7 +119,7 @@ class Dataset:
             return self._new(made.select(*[col(n) for n in self.columns]) if mentioned else made)
 
     def with_columns(self, *expressions: Expr, **named: IntoExpr | Any) -> Dataset:
-        """All columns, and further ones: aliased expressions, or `name=expression`. Those of a name that is there replace it."""
+        """All columns and further ones: aliased expressions, or `name=expression`; a name that is there is replaced."""
         added = {**_aliased(expressions), **{n: _value(v) for n, v in named.items()}}
         frame, _ = self._source([*added.values()])
         with planning("with_columns"):
@@ -184,7 +183,11 @@ class Dataset:
             )  # fmt: skip
             if how in ("semi", "anti"):
                 return self._new(joined)
-            return self._new(joined.select(*self._joined(other, marked, how, on is not None, left_keys, right_keys, suffix)))
+            return self._new(
+                joined.select(
+                    *self._joined(other, marked, how, on is not None, left_keys, right_keys, suffix)
+                )
+            )
 
     def _joined(
         self,
@@ -212,7 +215,9 @@ class Dataset:
             made.append(col(marked[name]).alias(new))
         return made
 
-    def sort(self, *columns: IntoExpr, descending: bool | Sequence[bool] = False, nulls_last: bool = True) -> Dataset:
+    def sort(
+        self, *columns: IntoExpr, descending: bool | Sequence[bool] = False, nulls_last: bool = True
+    ) -> Dataset:
         """Rows in order.
 
         Args:
@@ -258,16 +263,20 @@ class Dataset:
     def sample(self, fraction: float, seed: int = 0) -> Dataset:
         """A random share of the rows: the same rows for the same seed, on every engine and for every shard size.
 
-        A row is chosen by a hash of its byte offset, so the dataset must be one that was just read from a record format.
+        A row is chosen by a hash of its byte offset, so the dataset must be just read from a record format.
         """
         if not 0 <= fraction <= 1:
             raise PlanError(f"sample({fraction}): a fraction is between 0 and 1")
         if "_offset" not in self._hidden or self._wide is None:
-            raise PlanError("sample() needs the rows of a file of records: call it right after read_csv and the like")
+            raise PlanError(
+                "sample() needs the rows of a file of records: call it right after read_csv and the like"
+            )
         # Knuth's multiplicative hash, in arithmetic that does not overflow.
         modulus = 1_000_003
         with planning("sample"):
-            mixed = ((col("_offset") % lit(modulus)) * lit(2_654_435 + 2 * seed) + lit(40_503 * (seed + 1))) % lit(modulus)
+            mixed = (
+                (col("_offset") % lit(modulus)) * lit(2_654_435 + 2 * seed) + lit(40_503 * (seed + 1))
+            ) % lit(modulus)
             chosen = (mixed * lit(31_337) + lit(seed)) % lit(modulus)
             made = self._wide.filter(chosen < lit(int(fraction * modulus)))
             return self._new(made.select(*[col(n) for n in self.columns]))
@@ -326,9 +335,9 @@ class Dataset:
 
     def to_polars(self) -> Any:
         """All rows as a Polars DataFrame."""
-        import polars  # noqa: PLC0415  (optional)
+        import polars as pl  # noqa: PLC0415  (optional)
 
-        return polars.from_arrow(self.to_arrow())
+        return pl.from_arrow(self.to_arrow())
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Rows for any library that takes Arrow streams: Polars, DuckDB, pandas, pyarrow."""
@@ -467,5 +476,7 @@ def _schema_of(function: Callable[[pa.RecordBatch], Any], given: pa.Schema) -> p
             f"{type(error).__name__}: {error}; pass schema="
         ) from error
     if not batches:
-        raise UserFunctionError(f"map_batches: {name!r} gives nothing for no rows; pass schema= with what it returns")
+        raise UserFunctionError(
+            f"map_batches: {name!r} gives nothing for no rows; pass schema= with what it returns"
+        )
     return batches[0].schema

@@ -108,7 +108,9 @@ def job(function: Callable[..., Any]) -> Job:
                 f"job {function.__name__}: parameter {p.name!r} must be keyword-only: put * before it"
             )
         default = _MISSING if p.default is inspect.Parameter.empty else p.default
-        parameters.append(_parameter(function.__name__, p.name, hints.get(p.name, str), default, helps.get(p.name, "")))
+        parameters.append(
+            _parameter(function.__name__, p.name, hints.get(p.name, str), default, helps.get(p.name, ""))
+        )
     doc = (inspect.getdoc(function) or "").split("\n\n")[0]
     return Job(function.__name__, function, tuple(parameters), doc)
 
@@ -256,5 +258,3 @@ def _filled(value: Any, values: Mapping[str, Any], file: Path) -> Any:
     if isinstance(value, list):
         return [_filled(v, values, file) for v in value]
     return value
-
-

@@ -30,7 +30,7 @@ class _Gate(MetaPathFinder):
 
         self._closed_for = threading.get_ident()
         try:
-            _ = pyarrow.lib._pandas_api.have_pandas  # noqa: SLF001  (pyarrow has no public switch)
+            _ = pyarrow.lib._pandas_api.have_pandas
         finally:
             self._closed_for = None
 
@@ -65,7 +65,7 @@ class _Reopen(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         # Asked for what only pandas has, pyarrow tries the import once more, finds it, and remembers.
-        _ = pyarrow.lib._pandas_api.pd  # noqa: SLF001
+        _ = pyarrow.lib._pandas_api.pd
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._loader, name)

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-def read(path: Paths, format: str | None = None, **options: Any) -> Dataset:  # noqa: A001, A002
+def read(path: Paths, format: str | None = None, **options: Any) -> Dataset:  # noqa: A002
     """Files of any format. See `Session.read`, also for what is raised."""
     return default_session().read(path, format, **options)
 

@@ -25,7 +25,6 @@ from mmflow.errors import ConfigError
 from mmflow.exec.stage import Plan, Source
 from mmflow.expressions import mentions_virtual
 from mmflow.formats import VIRTUAL_COLUMNS, detect, open_format
-from mmflow.formats.registry import format_name
 from mmflow.formats.schema import canonical_schema
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
 from mmflow.shards import find_files

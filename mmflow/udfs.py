@@ -6,7 +6,7 @@ Inside mmflow text is `string_view`; functions see and give `string`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 from datafusion import Accumulator, AggregateUDF, Expr, ScalarUDF
@@ -20,7 +20,7 @@ __all__ = ["CALLED", "Udf", "udaf", "udf"]
 #: UDFs that expressions may hold; an expression doesn't say which, so every session knows them all.
 CALLED: dict[str, Udf] = {}
 
-Types = str | pa.DataType | Sequence[str | pa.DataType]
+Types: TypeAlias = str | Any | Sequence[str | Any]
 
 
 class Udf:
@@ -99,7 +99,11 @@ def udaf(
     Raises:
         ConfigError: An unknown type, or a class that is no accumulator.
     """
-    arguments, result, states = _types(input_types), canonical_type(parse_type(return_type)), _types(state_types)
+    arguments, result, states = (
+        _types(input_types),
+        canonical_type(parse_type(return_type)),
+        _types(state_types),
+    )
 
     def decorate(accumulator: type[Accumulator]) -> Udf:
         if not isinstance(accumulator, type) or not issubclass(accumulator, Accumulator):

@@ -20,17 +20,25 @@ def _settings(command: argparse.ArgumentParser) -> None:
     group.add_argument("--address", help="of a cluster")
     group.add_argument("--shard-size", metavar="SIZE", help="bytes that one task reads (64MiB)")
     group.add_argument("--workers", metavar="N", help="tasks at once (the cores there are)")
-    group.add_argument("--memory", metavar="SIZE", help="anonymous memory over all workers (half of what there is)")
+    group.add_argument(
+        "--memory", metavar="SIZE", help="anonymous memory over all workers (half of what there is)"
+    )
     group.add_argument("--io", help="auto, mmap or pread (auto)")
     group.add_argument("--partitions", metavar="N", help="of every exchange (by size)")
-    group.add_argument("--broadcast", metavar="SIZE", help="largest side of a join that is copied to every task (32MiB)")
+    group.add_argument(
+        "--broadcast", metavar="SIZE", help="largest side of a join that is copied to every task (32MiB)"
+    )
     group.add_argument("--spill-dir", metavar="DIR", help="where blocks spill")
     group.add_argument("--config", metavar="FILE", help="TOML file of settings")
 
 
 def _tables(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--table", action="append", default=[], metavar="NAME=PATH", help="a table of the query; may be repeated"
+        "--table",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a table of the query; may be repeated",
     )
     command.add_argument(
         "--opt", action="append", default=[], metavar="NAME.key=value",
@@ -45,7 +53,9 @@ def _output(command: argparse.ArgumentParser) -> None:
         "parquet, arrow, csv, ndjson or npy (by its suffix)",
     )  # fmt: skip
     command.add_argument("--output", metavar="PATH", help="write there instead of to stdout, all or nothing")
-    command.add_argument("--if-exists", default=None, metavar="WHAT", help="error (default), replace or append")
+    command.add_argument(
+        "--if-exists", default=None, metavar="WHAT", help="error (default), replace or append"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,19 +87,27 @@ def parser() -> argparse.ArgumentParser:
     _settings(run)
 
     inspect = commands.add_parser(
-        "inspect", help="what a file is, and how it would be read", description="Look at a file without reading it."
+        "inspect",
+        help="what a file is, and how it would be read",
+        description="Look at a file without reading it.",
     )
     inspect.add_argument("path")
-    inspect.add_argument("--opt", action="append", default=[], metavar="key=value", help="an option of the format")
+    inspect.add_argument(
+        "--opt", action="append", default=[], metavar="key=value", help="an option of the format"
+    )
     inspect.add_argument("--json", action="store_true")
     _settings(inspect)
 
-    explain = commands.add_parser("explain", help="the stages of a query or job", description="Show stages and exchanges.")
+    explain = commands.add_parser(
+        "explain", help="the stages of a query or job", description="Show stages and exchanges."
+    )
     explain.add_argument("query", help="SQL, or a job file (its parameters follow as --name value)")
     _tables(explain)
     _settings(explain)
 
-    doctor = commands.add_parser("doctor", help="limits, file systems, engines", description="Check this machine.")
+    doctor = commands.add_parser(
+        "doctor", help="limits, file systems, engines", description="Check this machine."
+    )
     doctor.add_argument("--json", action="store_true")
     _settings(doctor)
     return main

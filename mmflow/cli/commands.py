@@ -74,7 +74,9 @@ def _pair(text: str, flag: str) -> tuple[str, str]:
 # ---- output -----------------------------------------------------------------------------------------
 
 
-def _emit(dataset: Dataset, options: argparse.Namespace, output: Mapping[str, Any] | None) -> RunSummary | None:
+def _emit(
+    dataset: Dataset, options: argparse.Namespace, output: Mapping[str, Any] | None
+) -> RunSummary | None:
     """Write rows to a sink, or print them; say on stderr what was set aside."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadRecordsWarning)
@@ -106,7 +108,9 @@ def _write(dataset: Dataset, target: dict[str, Any], options: argparse.Namespace
 def _print(dataset: Dataset, options: argparse.Namespace) -> None:
     form = options.format or ("table" if sys.stdout.isatty() else "csv")
     if form not in _STDOUT:
-        raise ConfigError(f"--format {form!r}: rows on stdout are {', '.join(_STDOUT)}; name a file with --output")
+        raise ConfigError(
+            f"--format {form!r}: rows on stdout are {', '.join(_STDOUT)}; name a file with --output"
+        )
     if options.if_exists is not None:
         raise ConfigError("--if-exists goes with --output")
     sys.stdout.flush()
@@ -158,7 +162,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_parser() -> argparse.ArgumentParser:
-    subparsers = next(a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction))  # noqa: SLF001
+    subparsers = next(a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction))
     made: argparse.ArgumentParser = subparsers.choices["run"]
     return made
 
@@ -190,7 +194,9 @@ def _value(parameter: Parameter, text: Any) -> Any:
     try:
         value = [parameter.parse(t) for t in text] if parameter.many else parameter.parse(text)
     except ValueError as error:
-        raise ConfigError(f"--{parameter.name.replace('_', '-')} {text!r} is not {parameter.kind}: {error}") from error
+        raise ConfigError(
+            f"--{parameter.name.replace('_', '-')} {text!r} is not {parameter.kind}: {error}"
+        ) from error
     if parameter.choices and value not in parameter.choices:
         raise ConfigError(f"--{parameter.name} {text!r}: must be one of {', '.join(parameter.choices)}")
     return value

@@ -35,12 +35,16 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
             raise ConfigError(f"--opt {text!r}: write key=value")
         given[key] = value
     dataset = session.read(path, given.pop("format", None), **given)
-    scan = dataset._plan().stages[0].inputs[0]  # noqa: SLF001
+    scan = dataset._plan().stages[0].inputs[0]
     assert isinstance(scan, ScanInput)
     form, files = scan.source.format, entries(scan.source.files)
     shards = itertools.chain.from_iterable(
         plan_shards(
-            e, n, shard_size=session.settings.shard_size, splittable=form.splittable, skips_holes=form.skips_holes
+            e,
+            n,
+            shard_size=session.settings.shard_size,
+            splittable=form.splittable,
+            skips_holes=form.skips_holes,
         )
         for n, e in enumerate(files)
     )
@@ -109,7 +113,9 @@ def doctor(session: Session, *, as_json: bool) -> int:
         "sigbus_guard": guard.available(),
         "engines": {
             "local": "ready",
-            "ray": "installed" if importlib.util.find_spec("ray") else "not installed: pip install 'mmflow[ray]'",
+            "ray": "installed"
+            if importlib.util.find_spec("ray")
+            else "not installed: pip install 'mmflow[ray]'",
             "dask": "installed"
             if importlib.util.find_spec("distributed")
             else "not installed: pip install 'mmflow[dask]'",

@@ -94,9 +94,7 @@ def _total_order(column: pa.Array) -> pa.Array:
     return pa.array(ordered, mask=np.asarray(column.is_null()))
 
 
-def boundaries(
-    samples: Sequence[pa.RecordBatch], keys: Sequence[SortKey], parts: int
-) -> pa.RecordBatch:
+def boundaries(samples: Sequence[pa.RecordBatch], keys: Sequence[SortKey], parts: int) -> pa.RecordBatch:
     """Cut rows such that about equally many rows lie between two of them.
 
     Args:

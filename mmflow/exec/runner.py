@@ -41,7 +41,7 @@ from mmflow.exec.stage import (
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
 from mmflow.sinks import open_sink
 
-__all__ = ["run_task"]
+__all__ = ["returned_batches", "run_task"]
 
 _Batches = Iterable[pa.RecordBatch]
 _PIECE_BYTES = 32 << 20
@@ -66,7 +66,9 @@ def run_task(task: Task, functions: Functions, context: WorkerContext) -> TaskRe
     except pa.ArrowInvalid as error:
         return Failed(task.id, task.attempt, PlanError(f"a value does not fit its type: {error}"))
     except OSError as error:
-        return Failed(task.id, task.attempt, SourceError(f"{error.filename or 'I/O'}: {error.strerror or error}"))
+        return Failed(
+            task.id, task.attempt, SourceError(f"{error.filename or 'I/O'}: {error.strerror or error}")
+        )
 
 
 class _Run:
@@ -117,10 +119,10 @@ class _Run:
             return self._map(step, flow)
         return self._fragment(step, flow, sides)
 
-    def _fragment(self, step: FragmentStep, flow: _Batches, sides: dict[str, int]) -> Iterator[pa.RecordBatch]:
-        fragment = Fragment(
-            step, self.functions, memory=self.context.memory // 2, spill=self.context.spill
-        )
+    def _fragment(
+        self, step: FragmentStep, flow: _Batches, sides: dict[str, int]
+    ) -> Iterator[pa.RecordBatch]:
+        fragment = Fragment(step, self.functions, memory=self.context.memory // 2, spill=self.context.spill)
         main = next((name for name, _ in step.inputs if name not in sides), None)
         for name, _ in step.inputs:
             if name in sides:
@@ -146,8 +148,7 @@ class _Run:
             size = step.batch_rows or max(1, given.num_rows)
             for start in range(0, given.num_rows, size):
                 self.context.check()
-                for made in self._call(step, given.slice(start, size)):
-                    yield made
+                yield from self._call(step, given.slice(start, size))
 
     def _call(self, step: MapStep, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         name = getattr(step.function, "__name__", "function")

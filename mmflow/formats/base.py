@@ -136,7 +136,8 @@ class Scan(Protocol):
     been a wrong guess. I/O problems are raised (`SourceError`).
     """
 
-    report: ScanReport
+    @property
+    def report(self) -> ScanReport: ...
 
     def __iter__(self) -> Iterator[pa.RecordBatch]: ...
 

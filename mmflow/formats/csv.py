@@ -42,7 +42,7 @@ class CsvFormat:
     """
 
     schema: pa.Schema
-    dialect: Dialect = Dialect()
+    dialect: Dialect
     header: bool = True
     nulls: tuple[str, ...] = ("",)
     on_bad_record: BadRecordPolicy = "error"

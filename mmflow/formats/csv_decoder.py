@@ -7,6 +7,7 @@ blocks).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -141,9 +142,7 @@ class CsvDecoder:
         # Positions for names, so that a file with a name twice can still be read.
         names = [str(i) for i in range(len(self._types.names))]
         wanted = {column: names[self._types.names.index(column)] for column in columns}
-        types = {
-            wanted[c]: pa.binary() if as_bytes else _text_type(self._types.types[c]) for c in columns
-        }
+        types = {wanted[c]: pa.binary() if as_bytes else _text_type(self._types.types[c]) for c in columns}
         table = pacsv.read_csv(
             pa.BufferReader(text),
             read_options=pacsv.ReadOptions(use_threads=False, block_size=text.size + 1, column_names=names),
@@ -262,7 +261,7 @@ def _joined(raw: npt.NDArray[np.uint8], found: Structure, rows: I64) -> tuple[pa
         return pa.py_buffer(raw[begin : int(nexts[-1])]), spans
     breaks = np.flatnonzero(nexts[:-1] != starts[1:]) + 1
     runs = np.concatenate([[0], breaks, [len(rows)]])
-    parts = [raw[int(starts[a]) : int(nexts[b - 1])] for a, b in zip(runs, runs[1:], strict=False)]
+    parts = [raw[int(starts[a]) : int(nexts[b - 1])] for a, b in itertools.pairwise(runs)]
     lengths = nexts - starts
     ends = np.cumsum(lengths)
     return pa.py_buffer(np.concatenate(parts)), np.stack([ends - lengths, ends], axis=1)

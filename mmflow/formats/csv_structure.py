@@ -59,7 +59,9 @@ class Structure:
     consumed: int
 
 
-def parse_record(data: bytes | memoryview, start: int, dialect: Dialect, *, final: bool) -> tuple[int, int, int] | None:
+def parse_record(
+    data: bytes | memoryview, start: int, dialect: Dialect, *, final: bool
+) -> tuple[int, int, int] | None:
     """One record, byte by byte: the definition.
 
     Returns:
@@ -114,7 +116,7 @@ def scan_structure(data: U8, stop: int, dialect: Dialect, *, final: bool) -> Str
         dialect: Of the file.
         final: The file ends with these bytes.
     """
-    view = memoryview(data)
+    view = memoryview(data.data)
     limit = min(stop, len(data))
     parts: list[I64] = []
     position, chunk = 0, _LARGE

@@ -6,14 +6,19 @@ import json
 from typing import Any
 
 from mmflow.errors import SourceError
+from mmflow.formats.compressed import COMPRESSIONS, compression_of
 from mmflow.formats.csv import header_of
 from mmflow.formats.csv_structure import Dialect
-from mmflow.formats.compressed import COMPRESSIONS, compression_of
 from mmflow.formats.sampling import sample_file
 
 __all__ = ["detect"]
 
-_MAGIC = ((b"PAR1", "parquet"), (b"ARROW1", "arrow_ipc"), (b"\xff\xff\xff\xff", "arrow_ipc"), (b"\x93NUMPY", "npy"))
+_MAGIC = (
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "arrow_ipc"),
+    (b"\xff\xff\xff\xff", "arrow_ipc"),
+    (b"\x93NUMPY", "npy"),
+)
 _SUFFIXES = {
     "csv": "csv",
     "tsv": "csv",

@@ -143,8 +143,8 @@ class NdjsonDecoder:
                 if not null:
                     continue
             kept.append(index)
-            for name in columns:
-                columns[name].append(row.get(name))
+            for name, values in columns.items():
+                values.append(row.get(name))
         arrays = {f.name: pa.array(columns[f.name], f.type) for f in self._read}
         return np.array(kept, np.int64), arrays, bad
 

@@ -41,7 +41,14 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _name(value: object) -> str:
-    names = {bool: "a boolean", int: "an integer", Decimal: "a number", str: "text", list: "a list", dict: "an object"}
+    names = {
+        bool: "a boolean",
+        int: "an integer",
+        Decimal: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+    }
     return "null" if value is None else names[type(value)]
 
 
@@ -104,7 +111,11 @@ def _expect(value: Any, classes: tuple[type, ...], kind: pa.DataType, column: st
 
 def _in_range(value: int, kind: pa.DataType, column: str) -> int:
     bits = kind.bit_width
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if pa.types.is_signed_integer(kind) else (0, (1 << bits) - 1)
+    low, high = (
+        (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+        if pa.types.is_signed_integer(kind)
+        else (0, (1 << bits) - 1)
+    )
     if not low <= value <= high:
         raise Misfit(column, str(value), f"out of the range of {kind}")
     return value
@@ -144,7 +155,13 @@ def _type_of(value: Any, path: str, name: str) -> pa.DataType:
         for v in value:
             item = _merged(item, _type_of(v, path, f"{name}[]"), path, name)
         return pa.list_(item)
-    simple = {bool: pa.bool_(), int: pa.int64(), Decimal: pa.float64(), str: pa.string(), type(None): pa.null()}
+    simple = {
+        bool: pa.bool_(),
+        int: pa.int64(),
+        Decimal: pa.float64(),
+        str: pa.string(),
+        type(None): pa.null(),
+    }
     return simple[type(value)]
 
 

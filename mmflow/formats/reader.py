@@ -81,7 +81,7 @@ class RowMaker:
                 report.rejects.append(_reject(data, base, bad, report, raw=self._policy == "quarantine"))
 
     def too_long(self, data: pa.Buffer, position: int, limit: int) -> None:
-        """Note that a record is longer than `limit` bytes: an error whatever the policy, since where it ends is not known."""
+        """Note a record longer than `limit` bytes: an error whatever the policy, since its end is not known."""
         reason = f"a record longer than {limit:,} bytes; a quote that is never closed?"
         bad = BadValue(0, data.size, 0, 0, None, None, reason)
         self.report.bad += 1
@@ -224,9 +224,7 @@ def _reject(data: pa.Buffer, base: int, bad: BadValue, report: ScanReport, *, ra
     )
 
 
-def assemble(
-    decoded: Decoded, request: ScanRequest, path: str, base: int, lines: int
-) -> pa.RecordBatch:
+def assemble(decoded: Decoded, request: ScanRequest, path: str, base: int, lines: int) -> pa.RecordBatch:
     """The wanted columns in order, virtual ones among them.
 
     Args:

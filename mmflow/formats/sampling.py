@@ -46,10 +46,8 @@ def sample_file(path: str, piece: int = PIECE) -> Sample:
         first = file.window(0, piece).buffer.to_pybytes()
         if file.size <= piece:
             return Sample(first, (), True)
-        others = []
-        for begin in (file.size // 2, file.size - piece):
-            if begin >= piece:
-                others.append(_whole_lines(file.window(begin, piece).buffer, at_end=begin + piece >= file.size))
+        begins = [b for b in (file.size // 2, file.size - piece) if b >= piece]
+        others = [_whole_lines(file.window(b, piece).buffer, at_end=b + piece >= file.size) for b in begins]
         return Sample(_to_newline(first), tuple(others), False)
 
 
@@ -60,6 +58,6 @@ def _to_newline(text: bytes) -> bytes:
 
 
 def _whole_lines(buffer: pa.Buffer, *, at_end: bool) -> bytes:
-    text = buffer.to_pybytes().replace(b"\0", b"")
+    text: bytes = buffer.to_pybytes().replace(b"\0", b"")
     text = text[text.find(b"\n") + 1 :]
     return text if at_end else text[: text.rfind(b"\n") + 1]

@@ -128,10 +128,13 @@ class TextFormat:
 
     on_bad_record: BadRecordPolicy = "error"
     splittable: bool = True
-    schema: pa.Schema = pa.schema([("line", pa.string_view())])
     name: str = "text"
     record_oriented: bool = True
     skips_holes: bool = True
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([("line", pa.string_view())])
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the lines that `shard` owns. See `Format.scan`."""

@@ -1,7 +1,7 @@
 """String views over mapped bytes, made with numpy: the 16-byte structs of Arrow's view layout.
 
-    length <= 12:  | length (4) | bytes, zero padded (12)                       |
-    length >  12:  | length (4) | first 4 bytes | buffer number (4) | offset (4) |
+length <= 12:  | length (4) | bytes, zero padded (12)                       |
+length >  12:  | length (4) | first 4 bytes | buffer number (4) | offset (4) |
 """
 
 from __future__ import annotations

@@ -28,7 +28,16 @@ from mmflow.errors import MmflowError, PlanError
 from mmflow.exec.stage import Functions, Source
 from mmflow.formats import VIRTUAL_COLUMNS
 
-__all__ = ["Catalog", "Leaf", "MapLeaf", "SourceLeaf", "SqlLeaf", "TableLeaf", "lost_in_substrait", "planning"]
+__all__ = [
+    "Catalog",
+    "Leaf",
+    "MapLeaf",
+    "SourceLeaf",
+    "SqlLeaf",
+    "TableLeaf",
+    "lost_in_substrait",
+    "planning",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,9 @@ class NullAware:
         return self.flags[self.position - 1]
 
 
-_JOIN = re.compile(r"^\s*(Inner|Left|Right|Full|Cross|LeftSemi|LeftAnti|LeftMark|RightSemi|RightAnti|RightMark) Join:")
+_JOIN = re.compile(
+    r"^\s*(Inner|Left|Right|Full|Cross|LeftSemi|LeftAnti|LeftMark|RightSemi|RightAnti|RightMark) Join:"
+)
 
 
 def null_aware_joins(plan: LogicalPlan) -> NullAware:

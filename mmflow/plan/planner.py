@@ -201,7 +201,9 @@ class _Planner:
 
     def _map(self, leaf: MapLeaf) -> Pipeline:
         child = self.frame(leaf.child)
-        step = MapStep(leaf.function, public_schema(child.schema), leaf.schema, leaf.batch_rows, leaf.processes)
+        step = MapStep(
+            leaf.function, public_schema(child.schema), leaf.schema, leaf.batch_rows, leaf.processes
+        )
         label = getattr(leaf.function, "__name__", "function")
         return self._after(child, (step,), leaf.schema, f"map {label}")
 
@@ -294,8 +296,12 @@ class _Planner:
         if subquery.WhichOneof("subquery_type") != "scalar":
             raise PlanError("a subquery that DataFusion could not turn into a join: write it as a join")
         rel = subquery.scalar.input
-        if any(isinstance(m, Expression.FieldReference) and m.HasField("outer_reference") for m in messages(rel)):
-            raise PlanError("a correlated subquery that DataFusion could not turn into a join: write it as a join")
+        if any(
+            isinstance(m, Expression.FieldReference) and m.HasField("outer_reference") for m in messages(rel)
+        ):
+            raise PlanError(
+                "a correlated subquery that DataFusion could not turn into a join: write it as a join"
+            )
         made = self._gathered(self.build(rel), "scalar subquery")
         if _one_row(rel):
             return made
@@ -353,9 +359,7 @@ class _Planner:
     def _window_project(self, rel: Rel) -> Pipeline:
         child = self.build(rel.project.input)
         if not child.single:
-            functions = [
-                e.window_function for e in rel.project.expressions for e in _windows(e)
-            ]
+            functions = [e.window_function for e in rel.project.expressions for e in _windows(e)]
             partitions = [{p.SerializeToString() for p in f.partitions} for f in functions]
             common = set.intersection(*partitions)
             keys = [p for p in functions[0].partitions if p.SerializeToString() in common]
@@ -426,8 +430,7 @@ class _Planner:
         parts = [d for d in divided if d is not None]
         partial = Pipeline(
             tuple(
-                b.extend(d.partial, f"partial {title}")
-                for b, d in zip(child.branches, parts, strict=True)
+                b.extend(d.partial, f"partial {title}") for b, d in zip(child.branches, parts, strict=True)
             ),
             parts[0].partial_schema,
             estimate,
@@ -460,7 +463,7 @@ class _Planner:
         right = self.build(right_rel)
         if null_aware:
             end = self.null_aware.position
-            made = with_null_rule(
+            return with_null_rule(
                 rel,
                 left,
                 self._joined(rel, left, right),
@@ -468,7 +471,6 @@ class _Planner:
                 lambda stats: self._again(stats, mark, end),
                 self._broadcast_into,
             )
-            return made
         return self._joined(rel, left, right)
 
     def _again(self, rel: Rel, mark: int, end: int) -> Pipeline:
@@ -593,7 +595,9 @@ class _Planner:
         partitions = self.settings.partitions or _MOST_RANGES
         target = 1 if self.settings.partitions else self.partition_bytes
         stages = self.builder.close(ranged, Range(keys, partitions, target), title="range exchange")
-        return self._sorted(rel, self._select(self.builder.reopen(stages, "partition", wide), list(range(width))))
+        return self._sorted(
+            rel, self._select(self.builder.reopen(stages, "partition", wide), list(range(width)))
+        )
 
     def _sorted(self, rel: Rel, pipeline: Pipeline) -> Pipeline:
         branch = pipeline.branches[0]
@@ -606,7 +610,9 @@ class _Planner:
         below = rel.fetch.input
         if count < 0:
             child = self._gathered(self.build(below), "offset")
-            branch = child.branches[0].extend(with_inputs(rel, child.branches[0].rel), "offset", streaming=False)
+            branch = child.branches[0].extend(
+                with_inputs(rel, child.branches[0].rel), "offset", streaming=False
+            )
             return Pipeline((branch,), child.schema, child.estimate)
         top = Rel()
         top.fetch.count_expr.CopyFrom(int_literal(offset + count))
@@ -640,7 +646,9 @@ def at_most_one_row(batch: pa.RecordBatch) -> pa.RecordBatch:
     """
     rows = batch.column(1)[0].as_py()
     if rows > 1:
-        raise PlanError(f"a scalar subquery returned {rows:,} rows; it may return one at most: add LIMIT 1 or aggregate")
+        raise PlanError(
+            f"a scalar subquery returned {rows:,} rows; it may return one at most: add LIMIT 1 or aggregate"
+        )
     return batch
 
 
@@ -685,4 +693,6 @@ def _same_hash(
         text = pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t)
         return "text" if text else str(t)
 
-    return [family(left.field(i).type) for i in left_keys] == [family(right.field(i).type) for i in right_keys]
+    return [family(left.field(i).type) for i in left_keys] == [
+        family(right.field(i).type) for i in right_keys
+    ]

@@ -32,9 +32,7 @@ _MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "
 _UNKNOWN = object()
 
 
-def comparisons(
-    condition: Expression, schema: pa.Schema, anchors: dict[str, int]
-) -> tuple[Comparison, ...]:
+def comparisons(condition: Expression, schema: pa.Schema, anchors: dict[str, int]) -> tuple[Comparison, ...]:
     """Conjuncts of `condition` over plain columns of `schema` that were understood."""
     names = {anchor: name for name, anchor in anchors.items()}
     found: list[Comparison] = []

@@ -166,10 +166,11 @@ def _csv(array: pa.Array, delimiter: str, null: str) -> Any:
         return _csv(array.cast(kind.value_type), delimiter, null)
     if pa.types.is_null(kind):
         return _repeated(null, len(array))
-    if pa.types.is_nested(kind):
-        text = pc.if_else(array.is_null(), _text(None), _json_tokens(array))
-    else:
-        text = _plain(array)
+    text = (
+        pc.if_else(array.is_null(), _text(None), _json_tokens(array))
+        if pa.types.is_nested(kind)
+        else _plain(array)
+    )
     special = "[" + "".join(f"\\x{ord(c):02x}" if ord(c) < 128 else c for c in f'"\r\n{delimiter}') + "]"
     needs = pc.or_(pc.match_substring_regex(text, special), pc.equal(text, ""))
     if null:

@@ -1,4 +1,4 @@
-"""What users run into, through the real command: one clear message, exit code 1 or 2, no traceback, no partial output."""
+"""What users run into, through the real command: one message, exit code 1 or 2, no traceback, no partial output."""
 
 from __future__ import annotations
 
@@ -200,7 +200,9 @@ def test_a_file_that_changes_while_it_is_read(big: Path, change: str, io: str) -
 # ---- permissions, space, destinations ----------------------------------------------------------
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to give up root's rights")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to give up root's rights"
+)
 def test_files_and_folders_without_permission(tmp_path: Path) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("a\n1\n")

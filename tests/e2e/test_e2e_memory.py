@@ -54,9 +54,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.write("k,g,v,s\n")
         for start in range(0, 4_000_000, 100_000):
             rows = range(start, start + 100_000)
-            file.write(
-                "".join(f"{(i * 7919) % 4_000_003},{i % 11},{i * 0.25},text {i:060d}\n" for i in rows)
-            )
+            file.write("".join(f"{(i * 7919) % 4_000_003},{i % 11},{i * 0.25},text {i:060d}\n" for i in rows))
     return path
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,9 +40,7 @@ TYPES = list(VALUES)
 def batches(draw: st.DrawFn) -> pa.RecordBatch:
     types = draw(st.lists(st.sampled_from(TYPES), min_size=1, max_size=3))
     rows = draw(st.integers(0, 40))
-    arrays = [
-        pa.array(draw(st.lists(st.none() | VALUES[t], min_size=rows, max_size=rows)), t) for t in types
-    ]
+    arrays = [pa.array(draw(st.lists(st.none() | VALUES[t], min_size=rows, max_size=rows)), t) for t in types]
     arrays.append(pa.array(range(rows), pa.int64()))
     return pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(arrays))])
 
@@ -99,15 +99,22 @@ def test_hash_spreads_small_keys() -> None:
     assert min(p.num_rows for p in parts.values()) > 1_000
 
 
-def _reference_order(batch: pa.RecordBatch, key: SortKey) -> list[object]:
+def _reference_order(batch: pa.RecordBatch, key: SortKey) -> list[Any]:
     """Sort keys of rows that Python compares as DataFusion orders: (null rank, NaN rank, value)."""
 
-    def rank(value: object) -> tuple[int, int, object]:
+    def rank(value: Any) -> tuple[int, int, Any]:
         null = (0 if key.nulls_first else 1) if value is None else (1 if key.nulls_first else 0)
         nan = int(isinstance(value, float) and value != value)
         return null, nan, 0 if value is None or nan else value
 
     return [rank(v) for v in batch.column(key.column).to_pylist()]
+
+
+def _before(low: tuple[int, int, Any], high: tuple[int, int, Any], *, descending: bool) -> bool:
+    """Nulls stand where the key says, all else by value in its direction."""
+    if low[0] != high[0]:
+        return low[0] < high[0]
+    return low[1:] > high[1:] if descending else low[1:] < high[1:]
 
 
 @given(batches(), st.booleans(), st.booleans(), st.integers(1, 6))
@@ -129,18 +136,10 @@ def test_ranges_are_in_order_and_lose_nothing(
     numbers = [n for r in ranges.values() for n in r.column(batch.num_columns - 1).to_pylist()]
     assert sorted(numbers) == list(range(batch.num_rows))
     ordered = [ranges[r] for r in sorted(ranges)]
-    for before, after in zip(ordered, ordered[1:], strict=False):
-        low, high = _reference_order(before, key), _reference_order(after, key)
-        if descending:
-            values_low = [(n, -a, v) for n, a, v in low]  # type: ignore[misc]
-            values_high = [(n, -a, v) for n, a, v in high]  # type: ignore[misc]
-            assert max(n for n, _, _ in values_low) <= min(n for n, _, _ in values_high)
-            smallest = min((v[1:] for v in low if v[0] == high[0][0]), default=None)  # type: ignore[index]
-            largest = max((v[1:] for v in high if v[0] == high[0][0]), default=None)  # type: ignore[index]
-            if smallest is not None and largest is not None:
-                assert smallest > largest
-        else:
-            assert max(low) < min(high)  # type: ignore[type-var]
+    for before, after in itertools.pairwise(ordered):
+        for low in _reference_order(before, key):
+            for high in _reference_order(after, key):
+                assert _before(low, high, descending=descending)
 
 
 def test_equal_keys_share_a_range_however_skewed() -> None:
@@ -168,5 +167,5 @@ def test_sampler_is_bounded_and_even(rows: int) -> None:
     assert sample is not None
     assert sample.num_rows <= 2_048
     keys = sample.column(0).to_pylist()
-    strides = {b - a for a, b in zip(keys, keys[1:], strict=False)}
+    strides = {b - a for a, b in itertools.pairwise(keys)}
     assert len(strides) <= 1

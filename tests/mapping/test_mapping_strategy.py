@@ -131,7 +131,8 @@ def test_cgroup_without_limits() -> None:
 def test_limits_of_this_process() -> None:
     found = limits.read_limits()
     assert found.max_mappings == int(Path("/proc/sys/vm/max_map_count").read_text())
-    assert found.mappings is not None and 10 < found.mappings < found.max_mappings
+    assert found.mappings is not None
+    assert 10 < found.mappings < found.max_mappings
     assert (
         0
         < found.available_memory

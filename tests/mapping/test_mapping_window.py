@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,10 @@ DATA = np.random.default_rng(7).bytes(SIZE)
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     target = tmp_path_factory.mktemp("window") / "data.bin"
     target.write_bytes(DATA)
-    yield str(target)
+    return str(target)
 
 
 def mappings_of(path: str) -> int:

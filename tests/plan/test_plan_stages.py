@@ -103,7 +103,9 @@ def test_small_side_is_broadcast(catalog: Catalog, tmp_path: Path) -> None:
     path.write_text("k,name\n1,x\n")
     form = open_format("csv", [str(path)], schema={"k": "int64", "name": "string"})
     small = catalog.add(SourceLeaf(Source((str(path),), form, "small")))
-    plan = plan_of(catalog, "SELECT a.s, b.name FROM a LEFT JOIN b ON a.k = b.k", a=large(catalog, tmp_path), b=small)
+    plan = plan_of(
+        catalog, "SELECT a.s, b.name FROM a LEFT JOIN b ON a.k = b.k", a=large(catalog, tmp_path), b=small
+    )
     assert isinstance(plan.stages[0].output, Broadcast)
     scan, broadcast = plan.stages[1].inputs
     assert isinstance(scan, ScanInput)
@@ -130,7 +132,9 @@ def test_top_k_and_limit_stop_early(catalog: Catalog, tmp_path: Path) -> None:
 
 def test_union_all_keeps_the_tasks_of_both(catalog: Catalog, tmp_path: Path) -> None:
     a, b = large(catalog, tmp_path, "a"), large(catalog, tmp_path, "b")
-    plan = plan_of(catalog, "SELECT k, count(*) FROM (SELECT k FROM a UNION ALL SELECT k FROM b) GROUP BY k", a=a, b=b)
+    plan = plan_of(
+        catalog, "SELECT k, count(*) FROM (SELECT k FROM a UNION ALL SELECT k FROM b) GROUP BY k", a=a, b=b
+    )
     first, second, final = plan.stages
     assert first.output == second.output
     source = final.inputs[0]

@@ -80,7 +80,9 @@ def test_holes_are_skipped_and_nothing_else(
     data = path.read_bytes()
     at = 0
     for shard in shards:
-        assert shard.begin >= at and shard.begin % page == 0 and shard.begin < shard.end <= size
+        assert shard.begin >= at
+        assert shard.begin % page == 0
+        assert shard.begin < shard.end <= size
         assert not data[at : shard.begin].strip(b"\0"), "data was left out"
         assert shard.fresh == (shard.begin > at or shard.begin == 0)
         at = shard.end

@@ -63,9 +63,7 @@ def tables(
 
 
 @pytest.mark.parametrize("path", QUERIES, ids=lambda p: p.stem)
-def test_tpch(
-    path: Path, tables: dict[str, mf.Dataset], session: mf.Session, oracle: SessionContext
-) -> None:
+def test_tpch(path: Path, tables: dict[str, mf.Dataset], session: mf.Session, oracle: SessionContext) -> None:
     query = path.read_text()
     got = session.sql(query, **tables).to_arrow()
     wanted = oracle.sql(query).to_arrow_table()
