@@ -33,6 +33,8 @@ from mmflow.udfs import CALLED, Udf
 
 __all__ = ["Session", "default_session", "new_run"]
 
+_CSV_ONLY = {"delimiter", "header", "quote", "escape", "null"}
+
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -94,6 +96,8 @@ class Session:
         files = find_files(path)
         if not files:
             raise ConfigError("no files were given")
+        if format is None and _CSV_ONLY & set(options):
+            format = "csv"  # noqa: A001  (whatever the file is called)
         if format is None:
             format, found = detect(files[0])  # noqa: A001
             options = {**found, **options}
@@ -136,6 +140,8 @@ class Session:
         Raises:
             PlanError: A column has a type that plans can't carry.
         """
+        if isinstance(data, dict):  # pa.table would look for pandas first
+            data = pa.Table.from_pydict(data)
         table = data if isinstance(data, pa.Table) else pa.table(data)
         return Dataset(self, self.catalog.add(TableLeaf(table.cast(canonical_schema(table.schema)))))
 

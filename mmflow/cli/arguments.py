@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser(
         "run", help="run a job", description="Run a job file; its parameters follow as --name value.",
-        add_help=False,
+        add_help=False, allow_abbrev=False,
     )  # fmt: skip
     run.add_argument("job", nargs="?", help="a .py file with an @mf.job function, or a .toml file")
     run.add_argument("-h", "--help", action="store_true", help="show this, and the job's parameters")
@@ -99,7 +99,10 @@ def parser() -> argparse.ArgumentParser:
     _settings(inspect)
 
     explain = commands.add_parser(
-        "explain", help="the stages of a query or job", description="Show stages and exchanges."
+        "explain",
+        help="the stages of a query or job",
+        description="Show stages and exchanges.",
+        allow_abbrev=False,
     )
     explain.add_argument("query", help="SQL, or a job file (its parameters follow as --name value)")
     _tables(explain)
