@@ -19,7 +19,7 @@ from mmflow.exec.stage import Plan, Result, ScanInput, Write
 from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual
 from mmflow.formats.schema import canonical_schema, parse_schema, public_batch, public_schema
 from mmflow.plan.explain import explain
-from mmflow.plan.frontend import MapLeaf, planning
+from mmflow.plan.frontend import MapLeaf, SpreadLeaf, planning
 from mmflow.plan.planner import make_plan
 from mmflow.sinks import Commit, IfExists, check_sink, sink_spec
 from mmflow.summary import WriteResult
@@ -280,6 +280,20 @@ class Dataset:
             chosen = (mixed * lit(31_337) + lit(seed)) % lit(modulus)
             made = self._wide.filter(chosen < lit(int(fraction * modulus)))
             return self._new(made.select(*[col(n) for n in self.columns]))
+
+    def repartition(self, partitions: int, *keys: str) -> Dataset:
+        """The same rows over `partitions` tasks (and files, if they are written next).
+
+        Args:
+            partitions: How many.
+            keys: Columns; equal values stay together. Without any, rows go round in turn.
+        """
+        if partitions < 1:
+            raise PlanError(f"repartition({partitions}): at least one partition")
+        self._check(keys)
+        numbers = tuple(self.columns.index(k) for k in keys)
+        schema = self.session.catalog.schema(self.frame)
+        return self._new(self.session.catalog.add(SpreadLeaf(self.frame, partitions, numbers, schema)))
 
     def map_batches(
         self,

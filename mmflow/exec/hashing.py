@@ -119,9 +119,15 @@ def hash_columns(arrays: Sequence[pa.Array]) -> U64:
 def partition_batch(
     batch: pa.RecordBatch, keys: Sequence[int], partitions: int
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Rows of each partition that has any, in their order. The batches own their text."""
+    """Rows of each partition that has any, in their order. The batches own their text.
+
+    Without keys, rows go round.
+    """
     if partitions == 1:
         yield 0, batch
+        return
+    if not keys:
+        yield from split_rows(batch, np.arange(batch.num_rows, dtype=np.int64) % partitions, partitions)
         return
     hashed = hash_columns([batch.column(k) for k in keys])
     # The high bits choose (multiply-shift), so any number of partitions is evenly hit.

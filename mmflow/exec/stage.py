@@ -134,7 +134,7 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """`partitions` blocks per task; rows go by the hash of the columns `keys`."""
+    """`partitions` blocks per task; rows go by the hash of the columns `keys`, round in turn without keys."""
 
     keys: tuple[int, ...]
     partitions: int

@@ -33,6 +33,7 @@ __all__ = [
     "Leaf",
     "MapLeaf",
     "SourceLeaf",
+    "SpreadLeaf",
     "SqlLeaf",
     "TableLeaf",
     "lost_in_substrait",
@@ -79,6 +80,16 @@ class MapLeaf:
 
 
 @dataclass(frozen=True, slots=True)
+class SpreadLeaf:
+    """Rows of another plan over a number of partitions: by the hash of columns, or evenly."""
+
+    child: DataFrame
+    partitions: int
+    keys: tuple[int, ...]
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True)
 class SqlLeaf:
     """SQL that Substrait can't carry, and why: run whole, in one task."""
 
@@ -91,7 +102,7 @@ class SqlLeaf:
 _QUERIES_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 _MISSING_TABLE = re.compile(r"table 'datafusion\.public\.(.+)' not found", re.DOTALL)
 
-Leaf = SourceLeaf | TableLeaf | MapLeaf | SqlLeaf
+Leaf = SourceLeaf | TableLeaf | MapLeaf | SpreadLeaf | SqlLeaf
 
 
 @contextmanager

@@ -35,7 +35,16 @@ from mmflow.exec.stage import (
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
-from mmflow.plan.frontend import Catalog, MapLeaf, SourceLeaf, SqlLeaf, TableLeaf, lost_in_substrait, planning
+from mmflow.plan.frontend import (
+    Catalog,
+    MapLeaf,
+    SourceLeaf,
+    SpreadLeaf,
+    SqlLeaf,
+    TableLeaf,
+    lost_in_substrait,
+    planning,
+)
 from mmflow.plan.joins import broadcastable, equalities, join_title
 from mmflow.plan.nullaware import NullAware, null_aware_joins, with_null_rule
 from mmflow.plan.pipeline import Branch, Builder, Estimate, Pipeline
@@ -178,6 +187,8 @@ class _Planner:
                 made = self._table(leaf.table.select(wanted))
             case MapLeaf():
                 made = self._select(self._map(leaf), wanted)
+            case SpreadLeaf():
+                made = self._select(self._spread(leaf), wanted)
             case SqlLeaf():
                 made = self._select(self._sql(leaf), wanted)
         if rel.read.common.HasField("emit"):
@@ -206,6 +217,11 @@ class _Planner:
         )
         label = getattr(leaf.function, "__name__", "function")
         return self._after(child, (step,), leaf.schema, f"map {label}")
+
+    def _spread(self, leaf: SpreadLeaf) -> Pipeline:
+        child = self.frame(leaf.child)
+        stages = self.builder.close(child, Hash(leaf.keys, leaf.partitions), title="repartition")
+        return self.builder.reopen(stages, "partition", child)
 
     def _after(self, pipeline: Pipeline, steps: tuple[Any, ...], schema: pa.Schema, title: str) -> Pipeline:
         """Close the open relation of each branch as steps, run `steps`, and open a read over their output."""

@@ -13,6 +13,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pytest
+from datafusion import Accumulator
 
 import mmflow as mf
 from mmflow import col, lit
@@ -161,6 +162,43 @@ def test_udf_in_expressions_and_sql(session: mf.Session, orders: Path) -> None:
     assert tuples(ds.select(backwards(col("region")).alias("r"))) == [("htron",), ("htuos",)]
     session.register_udf(backwards)
     assert tuples(session.sql("SELECT backwards(region) AS r FROM t", t=ds)) == [("htron",), ("htuos",)]
+
+
+class Longest(Accumulator):
+    """The longest text, as an aggregate in Python."""
+
+    def __init__(self) -> None:
+        self.best = ""
+
+    def update(self, *values: pa.Array) -> None:
+        for text in values[0].to_pylist():
+            self.best = max(self.best, text or "", key=len)
+
+    def merge(self, states: list[pa.Array]) -> None:
+        self.update(states[0])
+
+    def state(self) -> list[pa.Scalar]:
+        return [pa.scalar(self.best, pa.string_view())]
+
+    def evaluate(self) -> pa.Scalar:
+        return pa.scalar(self.best, pa.string_view())
+
+
+def test_udaf(session: mf.Session, orders: Path) -> None:
+    longest = mf.udaf(["string"], "string", ["string"])(Longest)
+    made = session.read_csv(str(orders)).group_by("rank").agg(longest(col("region")).alias("w")).sort("rank")
+    assert [len(w) for _, w in tuples(made)] == [5] * 7
+
+
+def test_repartition(session: mf.Session, orders: Path, tmp_path: Path) -> None:
+    ds = session.read_csv(str(orders))
+    done = ds.repartition(3).write_parquet(str(tmp_path / "even"))
+    assert done.files == 3
+    assert session.read_parquet(str(tmp_path / "even")).count() == 2_000
+    ds.repartition(4, "region").write_parquet(str(tmp_path / "keyed"))
+    parts = sorted((tmp_path / "keyed").glob("*.parquet"))
+    seen = [set(session.read_parquet(str(p)).to_arrow()["region"].to_pylist()) for p in parts]
+    assert sum(map(len, seen)) == 3
 
 
 def test_streams_to_other_libraries(session: mf.Session, orders: Path) -> None:
