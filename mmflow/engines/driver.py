@@ -33,7 +33,7 @@ from mmflow.engines.progress import Progress
 from mmflow.engines.scans import Again, Checked, ScanSource
 from mmflow.engines.stages import Slot, StageRun
 from mmflow.engines.totals import Totals
-from mmflow.errors import EngineError, MmflowError
+from mmflow.errors import BadRecordError, EngineError, MmflowError
 from mmflow.exec.stage import Plan, Range, Result, SortKey, Write
 from mmflow.exec.task import (
     BlockRef,
@@ -316,6 +316,11 @@ class Driver:
                 break
             try:
                 checked = self._check(run, slot)
+            except BadRecordError as error:
+                if not self._enough(run, slot):
+                    self._stop(run, error)
+                    return
+                checked = None  # the rows before the bad record are all that is needed
             except MmflowError as error:
                 self._stop(run, error)
                 return
@@ -331,6 +336,12 @@ class Driver:
             elif checked is not None and checked.stopped:
                 self._fail(EngineError(f"bug: stage {run.stage.id} stopped reading without a limit"))
         self._settle(run)
+
+    def _enough(self, run: StageRun, slot: Slot) -> bool:
+        """Do the rows that a task gave before it met a bad record reach the stage's limit?"""
+        if run.stage.limit is None or slot.done is None:
+            return False
+        return run.rows + sum(ref.rows for ref in slot.done.outputs if ref is not None) >= run.stage.limit
 
     def _check(self, run: StageRun, slot: Slot) -> Checked | Again | None:
         if run.scanning is None or slot.group is None:
@@ -408,6 +419,9 @@ class Driver:
     def _stop(self, run: StageRun, error: MmflowError) -> None:
         """An error in order. Of a census it waits: a limit may be met before its scan gets there."""
         if run.scanning is not None and run.scanning.census is not None:
+            if run.scanning.checker.met is not None:
+                # Rows before the bad record may be all that its scan needs; else it meets the record itself.
+                run.scanning.census.ready.append(run.scanning.checker.met)
             run.stopped_by = error
             self._end(run)
         else:

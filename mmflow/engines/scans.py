@@ -128,7 +128,8 @@ class Checked:
 class ScanChecker:
     """The chain check over all files of a scan.
 
-    `covered`: bytes of input that are done with, holes included.
+    `covered`: bytes of input that are done with, holes included. `met`: the group in which a bad record was
+    met, with the starts and lines known up to it.
     """
 
     def __init__(self, files: Sequence[FileEntry], format: Format) -> None:  # noqa: A002  (the domain's word)
@@ -138,6 +139,7 @@ class ScanChecker:
         self._chain: FileChain | None = None
         self._file_covered = 0
         self.covered = 0
+        self.met: Group | None = None
 
     def known(self, group: Group) -> Group:
         """The group with the start of its shard, where everything before it has been checked."""
@@ -188,6 +190,9 @@ class ScanChecker:
                 assert len(group.shards) == 1, "only shards of a file that has several are guessed"
                 return Again(Group(group.shards, (verdict.start,), (verdict.lines_before,)))
             if report.error is not None:
+                rest = len(group.shards) - number - 1
+                lines = [*(n for _, n in before), verdict.lines_before]
+                self.met = Group(group.shards, (*starts, *[None] * rest), (*lines, *[0] * rest))
                 raise report.error.located(
                     records_before=verdict.records_before, lines_before=verdict.lines_before
                 )
