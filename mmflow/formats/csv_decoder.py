@@ -25,7 +25,11 @@ __all__ = ["CsvDecoder", "CsvTypes", "check_types"]
 
 I64 = npt.NDArray[np.int64]
 
-_BROKEN = {1: "text after a closing quote", 2: "a quote is not closed before the end of the file"}
+_BROKEN = {
+    1: "text after a closing quote",
+    2: "a quote is not closed before the end of the file",
+    3: "a carriage return without line feed outside of quotes",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Where CSV records and fields begin and end: RFC 4180 with the usual liberties, exactly.
 
-    terminator   \\n or \\r\\n; a lone \\r is data
+    terminator   \\n or \\r\\n; a \\r without \\n is data in quotes, and makes a record broken outside of them
     quote        opens a field only as its first byte; elsewhere in an unquoted field it is data
     doubled      inside a quoted field, two quotes are one
     after quote  a delimiter or terminator must follow the closing quote, else the record is broken; it goes on
@@ -47,7 +47,8 @@ class Structure:
         ends: Offset behind its last byte, its terminator excluded.
         nexts: Offset behind its terminator.
         fields: Number of its fields.
-        broken: 0 fine, 1 text after a closing quote, 2 unterminated quote at the end of the file.
+        broken: 0 fine, 1 text after a closing quote, 2 unterminated quote at the end of the file, 3 a
+            carriage return without line feed outside of quotes.
         consumed: Offset behind the last complete record and blanks after it.
     """
 
@@ -100,6 +101,8 @@ def parse_record(
         elif closed and not (byte == _RETURN and (position + 1 >= size or data[position + 1] == _NEWLINE)):
             broken, closed = 1, False
         else:
+            if byte == _RETURN and position + 1 < size and data[position + 1] != _NEWLINE:
+                broken = broken or 3
             at_start = False
         position += 1
     if not final:
@@ -188,12 +191,16 @@ def _regular(piece: U8, dialect: Dialect) -> tuple[I64, bool]:
     escaped = _escaped(piece, dialect.escape)
     newlines = _positions(piece, _NEWLINE, escaped)
     delimiters = _positions(piece, dialect.delimiter[0], escaped)
+    returns = _positions(piece, _RETURN, escaped)
+    lone = returns[:-1] if len(returns) and returns[-1] + 1 == len(piece) else returns
+    lone = lone[piece[lone + 1] != _NEWLINE]
     regular = True
     if dialect.quote is not None:
         quotes = _positions(piece, dialect.quote[0], escaped)
         if len(quotes):
             newlines = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
             delimiters = delimiters[np.searchsorted(quotes, delimiters) % 2 == 0]
+            lone = lone[np.searchsorted(quotes, lone) % 2 == 0]
             first = _first_irregular(piece, quotes, dialect, escaped)
             if first is not None:
                 regular = False
@@ -202,7 +209,8 @@ def _regular(piece: U8, dialect: Dialect) -> tuple[I64, bool]:
     returned = (newlines > starts) & (piece[newlines - 1] == _RETURN)
     ends = newlines - returned
     fields = np.searchsorted(delimiters, ends) - np.searchsorted(delimiters, starts) + 1
-    records = np.stack([starts, ends, newlines + 1, fields, np.zeros_like(starts)]).astype(np.int64)
+    broken = 3 * (np.searchsorted(lone, ends) > np.searchsorted(lone, starts))
+    records = np.stack([starts, ends, newlines + 1, fields, broken]).astype(np.int64)
     return records, regular
 
 
