@@ -22,26 +22,38 @@ def progress_bar() -> Iterator[Callable[[Progress], None] | None]:
 
     columns = (
         progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
+        progress.BarColumn(bar_width=12),
         progress.DownloadColumn(binary_units=True),
         progress.TransferSpeedColumn(),
         progress.TextColumn("{task.fields[more]}"),
-        progress.TimeRemainingColumn(),
+        progress.TimeRemainingColumn(compact=True),
     )
     with progress.Progress(*columns, console=console.Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None, more="")
 
         def show(p: Progress) -> None:
             at = next((s for s in p.stages if s.running), p.stages[-1])
-            done, total = sum(s.done for s in p.stages), sum(s.total or s.done + s.running for s in p.stages)
+            done = sum(s.done for s in p.stages)
             memory = process_memory().anonymous >> 20
-            more = f"{done:,}/{total:,} tasks  {p.records or p.rows:,} rows  {memory:,} MiB"
+            more = f"{done:,} shards {_short(p.records or p.rows)} rows {memory:,} MiB"
             bar.update(
                 task,
-                description=f"stage {at.id + 1}/{len(p.stages)} {at.title.split(',')[0][:32]}",
+                description=f"stage {at.id + 1}/{len(p.stages)}",
                 completed=p.bytes_done,
                 total=p.bytes_total or None,
                 more=more + (f"  {p.bad:,} bad" if p.bad else ""),
             )
 
         yield show
+
+
+def _short(count: int) -> str:
+    """A count in three digits or so.
+
+    >>> _short(950), _short(15_596_159)
+    ('950', '15.6M')
+    """
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)

@@ -416,8 +416,11 @@ class _Planner:
     def _by_key(self, pipeline: Pipeline, keys: list[Expression], why: str) -> Pipeline:
         """Rows with equal keys in one task; the layout stays."""
         width = pipeline.width
+        partitions = self._partitions(pipeline.estimate.nbytes)
+        if partitions == 1:
+            return self._gathered(pipeline, why)
         wide, indexes = self._with_columns(pipeline, keys)
-        output = Hash(indexes, self._partitions(wide.estimate.nbytes))
+        output = Hash(indexes, partitions)
         stages = self.builder.close(wide, output, title=f"exchange by key for {why}")
         return self._select(self.builder.reopen(stages, "partition", wide), list(range(width)))
 
@@ -451,10 +454,10 @@ class _Planner:
             parts[0].partial_schema,
             estimate,
         )
-        keys = parts[0].keys
-        mode = "partition" if keys else "all"
         # What a partial aggregation leaves is unknown before it runs; mostly far less than its input.
-        output = Hash(tuple(range(keys)), self._partitions(estimate.nbytes // 10)) if keys else Broadcast()
+        partitions = self._partitions(estimate.nbytes // 10) if parts[0].keys else 1
+        mode = "partition" if partitions > 1 else "all"
+        output = Hash(tuple(range(parts[0].keys)), partitions) if partitions > 1 else Broadcast()
         stages = self.builder.close(partial, output)
         source, _, _ = self.builder.read(stages, mode, partial.schema)
         name, stored = parts[0].table

@@ -137,7 +137,7 @@ def test_explain_shows_stages_and_exchanges(small: Path, tmp_path: Path) -> None
     text = mmflow("explain", query).stdout
     assert "broadcast inner join" in text
     assert "partial aggregate" in text
-    assert "hash exchange" in text
+    assert "final aggregate" in text
     assert "v > 1" in text
     assert "sort" in text
     assert (
