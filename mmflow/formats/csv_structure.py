@@ -249,6 +249,10 @@ def _owned(data: U8, parts: list[I64], stop: int, position: int) -> Structure:
         longer = records[1] > records[0]
         for index in np.flatnonzero(longer & (data[np.minimum(records[0], len(data) - 1)] == _NUL)):
             records[0, index] = _skip_nuls(data, int(records[0, index]), int(records[1, index]))
+        if records[0, -1] >= stop and records[1, -1] > records[0, -1]:
+            # The NULs before it are this shard's, the record is not.
+            consumed = int(records[0, -1])
+            records = records[:, :-1]
         records = records[:, records[1] > records[0]]
     starts, ends, nexts, fields, broken = records
     return Structure(starts, ends, nexts, fields, broken, consumed)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -160,15 +160,53 @@ def big(tmp_path: Path) -> Path:
     return path
 
 
-def _while_running(path: Path, change: object, *arguments: str) -> tuple[int, str, str]:
+GATED = '''
+"""Says when its first rows are in hand, and then waits before it takes more."""
+
+import time
+from pathlib import Path
+
+import mmflow as mf
+
+
+@mf.job
+def gated(session: mf.Session, *, source: str, started: str, go: str) -> mf.Dataset:
+    """Rows by text."""
+
+    def wait(batch):
+        Path(started).touch()
+        while not Path(go).exists():
+            time.sleep(0.01)
+        return batch
+
+    read = session.read_csv(source, schema="id:int64,v:int64,s:string")
+    return read.map_batches(wait, schema=read.schema).group_by("s").agg(mf.functions.count().alias("n")).sort("n", "s").limit(3)
+'''
+
+
+def _start_gated(path: Path, *arguments: str, **more: object) -> tuple[subprocess.Popen[str], Path]:
+    """A run whose first tasks hold their rows and wait for a file; that file's path."""
+    folder = path.parent / "gate"
+    folder.mkdir()
+    (folder / "gated.py").write_text(GATED)
+    started, go = folder / "started", folder / "go"
     process = subprocess.Popen(
-        [MMFLOW, "sql", "SELECT s, count(*) AS n, sum(v) AS v FROM t GROUP BY s ORDER BY n LIMIT 3",
-         "--table", f"t={path}", "--opt", "t.schema=id:int64,v:int64,s:string", "--shard-size", "1MiB",
-         "--workers", "2", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [MMFLOW, "run", str(folder / "gated.py"), "--source", str(path), "--started", str(started), "--go", str(go),
+         "--shard-size", "1MiB", "--workers", "2", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,  # type: ignore[call-overload]
     )  # fmt: skip
-    time.sleep(1.0)
-    change()  # type: ignore[operator]
+    deadline = time.monotonic() + 60
+    while not started.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process, go
+
+
+def _while_running(path: Path, change: Callable[[], None], *arguments: str) -> tuple[int, str, str]:
+    process, go = _start_gated(path, *arguments)
+    change()
+    go.touch()
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
@@ -271,14 +309,8 @@ def test_ctrl_c_stops_within_a_second_and_leaves_nothing(big: Path, tmp_path: Pa
     out = tmp_path / "result"
     spill = tmp_path / "spill"
     spill.mkdir()
-    process = subprocess.Popen(
-        [MMFLOW, "sql", "SELECT s, count(*) AS n FROM t GROUP BY s ORDER BY s", "--table", f"t={big}",
-         "--opt", "t.schema=id:int64,v:int64,s:string", "--shard-size", "256KiB", "--output", str(out)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "MMFLOW_SPILL_DIR": str(spill)},
-    )  # fmt: skip
-    time.sleep(1.2)
-    assert process.poll() is None, process.communicate()
+    process, go = _start_gated(big, "--output", str(out), env={**os.environ, "MMFLOW_SPILL_DIR": str(spill)})
+    go.touch()
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
     _, err = process.communicate(timeout=20)
@@ -287,7 +319,7 @@ def test_ctrl_c_stops_within_a_second_and_leaves_nothing(big: Path, tmp_path: Pa
     assert "Traceback" not in err
     assert not out.exists()
     assert list(spill.iterdir()) == []
-    assert [p for p in tmp_path.iterdir() if p.name not in ("big.csv", "spill")] == []
+    assert [p for p in tmp_path.iterdir() if p.name not in ("big.csv", "spill", "gate")] == []
 
 
 def test_a_closed_pipe_is_no_error(big: Path) -> None:
