@@ -46,7 +46,7 @@ def _duck(query: str) -> Callable[[], pa.Table]:
     def run() -> pa.Table:
         connection = duckdb.connect()
         connection.execute(f"SET threads={THREADS}")
-        return connection.execute(query).to_arrow_table()
+        return connection.sql(query).to_arrow_table()
 
     return run
 
@@ -81,26 +81,21 @@ COUNT = "SELECT count(*) AS n FROM {t}"
 SELECTIVE = """SELECT count(*) AS n, max(l_orderkey) AS k FROM {t}
 WHERE l_shipmode = 'RAIL' AND l_comment = 'final deposits'"""
 
-_SQL_TYPES = {"string": "VARCHAR", "int64": "BIGINT", "int32": "INTEGER", "date32": "DATE"}
-
-
-def _sql_type(name: str) -> str:
-    if name.startswith("decimal128"):
-        return name.replace("decimal128", "DECIMAL").replace(" ", "")
-    return _SQL_TYPES[name]
+# Each type as SQL, pyarrow and Polars write it.
+_TYPES = {
+    "string": ("VARCHAR", pa.string(), pl.String),
+    "int64": ("BIGINT", pa.int64(), pl.Int64),
+    "int32": ("INTEGER", pa.int32(), pl.Int32),
+    "float64": ("DOUBLE", pa.float64(), pl.Float64),
+    "date32": ("DATE", pa.date32(), pl.Date),
+}
 
 
 def _lineitem(path: Path, query: str) -> Work:
-    columns = ", ".join(f"'{n}': '{_sql_type(t)}'" for n, t in data.LINEITEM.items())
+    columns = ", ".join(f"'{n}': '{_TYPES[t][0]}'" for n, t in data.LINEITEM.items())
     from_duck = f"read_csv('{path}', header=true, columns={{{columns}}})"
-    types = {"string": pa.string(), "int64": pa.int64(), "int32": pa.int32(), "date32": pa.date32()}
-    schema = pa.schema([(n, types.get(t, pa.decimal128(15, 2))) for n, t in data.LINEITEM.items()])
-    polars_types = {
-        n: {"string": pl.String, "int64": pl.Int64, "int32": pl.Int32, "date32": pl.Date}.get(
-            t, pl.Decimal(15, 2)
-        )
-        for n, t in data.LINEITEM.items()
-    }
+    schema = pa.schema([(n, _TYPES[t][1]) for n, t in data.LINEITEM.items()])
+    polars_types = {n: _TYPES[t][2] for n, t in data.LINEITEM.items()}
 
     def polars() -> pa.Table:
         frame = pl.scan_csv(path, schema=polars_types)

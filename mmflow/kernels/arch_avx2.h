@@ -1,0 +1,44 @@
+// 64 bytes in two AVX2 registers.
+#pragma once
+#include <immintrin.h>
+
+#include <bit>
+#include <cstdint>
+
+#define MMFLOW_ARCH avx2
+
+namespace mmflow::avx2 {
+
+struct Block {
+    __m256i low, high_half;
+
+    static Block load(const std::uint8_t* p) noexcept {
+        const auto* q = reinterpret_cast<const __m256i*>(p);
+        return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+    }
+
+    // Bit i: byte i equals c.
+    std::uint64_t eq(std::uint8_t c) const noexcept {
+        const __m256i pattern = _mm256_set1_epi8(static_cast<char>(c));
+        return joined(_mm256_cmpeq_epi8(low, pattern), _mm256_cmpeq_epi8(high_half, pattern));
+    }
+
+    // Bit i: byte i is not ASCII.
+    std::uint64_t high() const noexcept { return joined(low, high_half); }
+
+   private:
+    static std::uint64_t joined(__m256i a, __m256i b) noexcept {
+        const auto x = static_cast<std::uint32_t>(_mm256_movemask_epi8(a));
+        const auto y = static_cast<std::uint32_t>(_mm256_movemask_epi8(b));
+        return static_cast<std::uint64_t>(y) << 32 | x;
+    }
+};
+
+// Bit i of the result: parity of bits 0..i (carry-less product with all ones).
+inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
+    const __m128i product =
+        _mm_clmulepi64_si128(_mm_set_epi64x(0, static_cast<long long>(x)), _mm_set1_epi8(-1), 0);
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(product));
+}
+
+}  // namespace mmflow::avx2

@@ -1,0 +1,33 @@
+// 64 bytes in one AVX-512 register (BW for comparisons of bytes).
+#pragma once
+#include <immintrin.h>
+
+#include <bit>
+#include <cstdint>
+
+#define MMFLOW_ARCH avx512
+
+namespace mmflow::avx512 {
+
+struct Block {
+    __m512i bytes;
+
+    static Block load(const std::uint8_t* p) noexcept { return {_mm512_loadu_si512(p)}; }
+
+    // Bit i: byte i equals c.
+    std::uint64_t eq(std::uint8_t c) const noexcept {
+        return _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c)));
+    }
+
+    // Bit i: byte i is not ASCII.
+    std::uint64_t high() const noexcept { return _mm512_movepi8_mask(bytes); }
+};
+
+// Bit i of the result: parity of bits 0..i (carry-less product with all ones).
+inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
+    const __m128i product =
+        _mm_clmulepi64_si128(_mm_set_epi64x(0, static_cast<long long>(x)), _mm_set1_epi8(-1), 0);
+    return static_cast<std::uint64_t>(_mm_cvtsi128_si64(product));
+}
+
+}  // namespace mmflow::avx512

@@ -1,0 +1,50 @@
+// 64 bytes in four NEON registers (AArch64).
+#pragma once
+#include <arm_neon.h>
+
+#include <bit>
+#include <cstdint>
+
+#define MMFLOW_ARCH neon
+
+namespace mmflow::neon {
+
+struct Block {
+    uint8x16_t part[4];
+
+    static Block load(const std::uint8_t* p) noexcept {
+        return {{vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
+    }
+
+    // Bit i: byte i equals c.
+    std::uint64_t eq(std::uint8_t c) const noexcept {
+        const uint8x16_t pattern = vdupq_n_u8(c);
+        return joined(vceqq_u8(part[0], pattern), vceqq_u8(part[1], pattern), vceqq_u8(part[2], pattern),
+                      vceqq_u8(part[3], pattern));
+    }
+
+    // Bit i: byte i is not ASCII.
+    std::uint64_t high() const noexcept {
+        const uint8x16_t limit = vdupq_n_u8(0x80);
+        return joined(vcgeq_u8(part[0], limit), vcgeq_u8(part[1], limit), vcgeq_u8(part[2], limit),
+                      vcgeq_u8(part[3], limit));
+    }
+
+   private:
+    // One bit of each byte, by three pairwise additions (as in simdjson's neon_to_bitmask).
+    static std::uint64_t joined(uint8x16_t a, uint8x16_t b, uint8x16_t c, uint8x16_t d) noexcept {
+        const uint8x16_t bits = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+        const uint8x16_t ab = vpaddq_u8(vandq_u8(a, bits), vandq_u8(b, bits));
+        const uint8x16_t cd = vpaddq_u8(vandq_u8(c, bits), vandq_u8(d, bits));
+        const uint8x16_t sum = vpaddq_u8(ab, cd);
+        return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(sum, sum)), 0);
+    }
+};
+
+// Bit i of the result: parity of bits 0..i.
+inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
+    for (int shift = 1; shift < 64; shift <<= 1) x ^= x << shift;
+    return x;
+}
+
+}  // namespace mmflow::neon

@@ -1,0 +1,53 @@
+// 64 bytes in plain C++, eight at a time: runs everywhere, and says what the others must do.
+#pragma once
+#include <bit>
+#include <cstdint>
+#include <cstring>
+
+#define MMFLOW_ARCH scalar
+
+namespace mmflow::scalar {
+
+struct Block {
+    std::uint64_t word[8];
+
+    static Block load(const std::uint8_t* p) noexcept {
+        Block b;
+        std::memcpy(b.word, p, 64);
+        return b;
+    }
+
+    // Bit i: byte i equals c.
+    std::uint64_t eq(std::uint8_t c) const noexcept {
+        const std::uint64_t pattern = 0x0101010101010101ull * c;
+        std::uint64_t mask = 0;
+        for (int i = 0; i < 8; ++i) {
+            const std::uint64_t x = word[i] ^ pattern;
+            // 0x80 in each zero byte, exactly (no borrow between bytes).
+            const std::uint64_t zero = ~(((x & kLow7) + kLow7) | x | kLow7);
+            mask |= gathered(zero) << (8 * i);
+        }
+        return mask;
+    }
+
+    // Bit i: byte i is not ASCII.
+    std::uint64_t high() const noexcept {
+        std::uint64_t mask = 0;
+        for (int i = 0; i < 8; ++i) mask |= gathered(word[i] & ~kLow7) << (8 * i);
+        return mask;
+    }
+
+   private:
+    static constexpr std::uint64_t kLow7 = 0x7f7f7f7f7f7f7f7full;
+
+    // The top bits of eight bytes as one byte.
+    static std::uint64_t gathered(std::uint64_t tops) noexcept { return ((tops >> 7) * 0x0102040810204080ull) >> 56; }
+};
+
+// Bit i of the result: parity of bits 0..i.
+inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
+    for (int shift = 1; shift < 64; shift <<= 1) x ^= x << shift;
+    return x;
+}
+
+}  // namespace mmflow::scalar

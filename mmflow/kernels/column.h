@@ -1,0 +1,120 @@
+// A column that grows as values are decoded: the buffers of an Arrow array. malloc and free only.
+#pragma once
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+namespace mmflow {
+
+enum class Kind : int {
+    kBool,
+    kInt8, kInt16, kInt32, kInt64,
+    kUInt8, kUInt16, kUInt32, kUInt64,
+    kFloat32, kFloat64,
+    kDecimal128,
+    kDate32,       // days since 1970
+    kTime32, kTime64,
+    kTimestamp,    // units since 1970, zone by `zoned`
+    kString,       // 16-byte views into the decoded bytes (Arrow's string_view)
+};
+
+// Type of a column. `digits`: precision of decimals, decimal places of a time's unit (0, 3, 6, 9).
+struct Type {
+    Kind kind;
+    int digits = 0;
+    int scale = 0;
+    bool zoned = false;
+
+    // Bytes of a value; 0 for bool, whose values are bits.
+    std::size_t width() const noexcept {
+        switch (kind) {
+            case Kind::kBool: return 0;
+            case Kind::kInt8: case Kind::kUInt8: return 1;
+            case Kind::kInt16: case Kind::kUInt16: return 2;
+            case Kind::kInt32: case Kind::kUInt32: case Kind::kFloat32: case Kind::kDate32: case Kind::kTime32: return 4;
+            case Kind::kDecimal128: case Kind::kString: return 16;
+            default: return 8;
+        }
+    }
+};
+
+// Bytes from malloc that only grow.
+struct Bytes {
+    std::uint8_t* data = nullptr;
+    std::size_t capacity = 0;
+
+    // False where there is no memory; what was there stays.
+    [[nodiscard]] bool reserve(std::size_t needed) noexcept {
+        if (needed <= capacity) return true;
+        std::size_t grown = capacity * 2 > needed ? capacity * 2 : needed;
+        grown = (grown + 63) / 64 * 64;
+        void* moved = std::realloc(data, grown);
+        if (moved == nullptr) return false;
+        data = static_cast<std::uint8_t*>(moved);
+        capacity = grown;
+        return true;
+    }
+
+    void release() noexcept {
+        std::free(data);
+        data = nullptr;
+        capacity = 0;
+    }
+};
+
+struct Column {
+    Type type{};
+    Bytes values;
+    Bytes validity;  // bits; empty until the first null
+    Bytes side;      // text that is not in the decoded bytes as it should be: doubled quotes undone
+    std::size_t side_size = 0;
+
+    [[nodiscard]] bool reserve(std::size_t rows) noexcept {
+        const std::size_t width = type.width();
+        // Bits are set one by one: new bytes must be zero. Values leave as they are written.
+        const std::size_t before = values.capacity;
+        if (!values.reserve(width ? rows * width : (rows + 63) / 64 * 8)) return false;
+        if (width == 0) std::memset(values.data + before, 0, values.capacity - before);
+        if (validity.data == nullptr) return true;
+        const std::size_t valid = validity.capacity;
+        if (!validity.reserve((rows + 63) / 64 * 8)) return false;
+        std::memset(validity.data + valid, 0xff, validity.capacity - valid);
+        return true;
+    }
+
+    // Row `row` is null; its value is zero. `rows`: as reserved.
+    [[nodiscard]] bool set_null(std::size_t row, std::size_t rows) noexcept {
+        if (validity.data == nullptr) {
+            if (!validity.reserve((rows + 63) / 64 * 8)) return false;
+            std::memset(validity.data, 0xff, validity.capacity);
+        }
+        validity.data[row / 8] &= static_cast<std::uint8_t>(~(1u << (row % 8)));
+        const std::size_t width = type.width();
+        if (width) {
+            std::memset(values.data + row * width, 0, width);
+        } else {
+            set_bit(row, false);
+        }
+        return true;
+    }
+
+    // Row `row` is no null, whatever an earlier try left there.
+    void set_valid(std::size_t row) noexcept {
+        if (validity.data != nullptr) validity.data[row / 8] |= static_cast<std::uint8_t>(1u << (row % 8));
+    }
+
+    void set_bit(std::size_t row, bool value) noexcept {
+        const auto bit = static_cast<std::uint8_t>(1u << (row % 8));
+        std::uint8_t& byte = values.data[row / 8];
+        byte = static_cast<std::uint8_t>(value ? byte | bit : byte & ~bit);
+    }
+
+    void release() noexcept {
+        values.release();
+        validity.release();
+        side.release();
+        side_size = 0;
+    }
+};
+
+}  // namespace mmflow

@@ -1,0 +1,266 @@
+#include "values.h"
+
+#include <bit>
+#include <charconv>
+#include <cstring>
+#include <limits>
+
+namespace mmflow {
+namespace {
+
+constexpr std::uint64_t kZeros = 0x3030303030303030ull;
+constexpr std::uint64_t kPower10[] = {
+    1ull, 10ull, 100ull, 1000ull, 10000ull, 100000ull, 1000000ull, 10000000ull, 100000000ull, 1000000000ull,
+    10000000000ull, 100000000000ull, 1000000000000ull, 10000000000000ull, 100000000000000ull, 1000000000000000ull,
+    10000000000000000ull, 100000000000000000ull, 1000000000000000000ull};
+constexpr double kPower10Double[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10,
+                                     1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+
+// Eight bytes, the first lowest, of which only `room` may be touched.
+inline std::uint64_t load8(const std::uint8_t* p, std::size_t room) noexcept {
+    std::uint64_t word = 0;
+    if (room >= 8) [[likely]] {
+        std::memcpy(&word, p, 8);
+    } else {
+        for (std::size_t i = 0; i < room; ++i) word |= static_cast<std::uint64_t>(p[i]) << (8 * i);
+    }
+    if constexpr (std::endian::native == std::endian::big) word = __builtin_bswap64(word);
+    return word;
+}
+
+// Are all eight bytes digits?
+inline bool all_digits(std::uint64_t word) noexcept {
+    return ((word & 0xf0f0f0f0f0f0f0f0ull) | (((word + 0x0606060606060606ull) & 0xf0f0f0f0f0f0f0f0ull) >> 4)) ==
+           0x3333333333333333ull;
+}
+
+// Eight digits as a number (Lemire, 2022, "Quickly parsing eight digits").
+inline std::uint64_t eight_digits(std::uint64_t word) noexcept {
+    word -= kZeros;
+    word = (word * 10) + (word >> 8);
+    constexpr std::uint64_t mask = 0x000000ff000000ffull;
+    constexpr std::uint64_t mul1 = 0x000f424000000064ull;
+    constexpr std::uint64_t mul2 = 0x0000271000000001ull;
+    return (((word & mask) * mul1) + (((word >> 16) & mask) * mul2)) >> 32;
+}
+
+// The first n (1 to 8) of eight bytes as a number.
+inline bool few_digits(std::uint64_t word, std::size_t n, std::uint64_t& out) noexcept {
+    const int shift = static_cast<int>(8 * (8 - n));
+    if (shift) word = (word << shift) | (kZeros >> (64 - shift));
+    out = eight_digits(word);
+    return all_digits(word);
+}
+
+// Up to 18 digits.
+inline bool digits(const std::uint8_t* p, std::size_t n, std::size_t room, std::uint64_t& out) noexcept {
+    if (n == 0 || n > 18) return false;
+    if (n <= 8) return few_digits(load8(p, room), n, out);
+    std::uint64_t high = 0, low = 0;
+    const std::size_t first = n - 8;
+    if (first <= 8) {
+        if (!few_digits(load8(p, room), first, high)) return false;
+    } else {
+        std::uint64_t top = 0;
+        if (!few_digits(load8(p, room), first - 8, top)) return false;
+        if (!few_digits(load8(p + first - 8, room - (first - 8)), 8, high)) return false;
+        high += top * kPower10[8];
+    }
+    if (!few_digits(load8(p + first, room - first), 8, low)) return false;
+    out = high * kPower10[8] + low;
+    return true;
+}
+
+// digits[.digits] as a whole number and the number of places behind the point.
+inline bool pointed(const std::uint8_t* p, std::size_t n, std::size_t room, std::uint64_t& mantissa,
+                    std::size_t& places) noexcept {
+    if (n == 0) return false;
+    const std::uint64_t word = load8(p, room);
+    const std::uint64_t x = word ^ 0x2e2e2e2e2e2e2e2eull;
+    // The lowest zero byte is found exactly; those above it may be false.
+    const std::uint64_t dots = (x - 0x0101010101010101ull) & ~x & 0x8080808080808080ull;
+    std::size_t whole = dots ? static_cast<std::size_t>(std::countr_zero(dots)) / 8 : 8;
+    if (whole >= n && n <= 8) {
+        places = 0;
+        return few_digits(word, n, mantissa);
+    }
+    if (whole == 8) {
+        while (whole < n && p[whole] != '.') ++whole;
+        if (whole == n) {
+            places = 0;
+            return digits(p, n, room, mantissa);
+        }
+    }
+    places = n - whole - 1;
+    if (whole == 0 || places == 0 || whole + places > 18) return false;
+    std::uint64_t front = 0, back = 0;
+    if (!digits(p, whole, room, front) || !digits(p + whole + 1, places, room - whole - 1, back)) return false;
+    mantissa = front * kPower10[places] + back;
+    return true;
+}
+
+inline bool two(const std::uint8_t* p, int& out) noexcept {
+    const unsigned a = p[0] - '0', b = p[1] - '0';
+    out = static_cast<int>(a * 10 + b);
+    return a <= 9 && b <= 9;
+}
+
+// A fraction of a second in units of 10^-digits; more digits than that are not sure.
+bool fraction(const std::uint8_t* p, std::size_t n, int places, std::int64_t& out) noexcept {
+    if (n == 0 || n > static_cast<std::size_t>(places)) return false;
+    std::uint64_t value = 0;
+    if (!digits(p, n, n, value)) return false;
+    out = static_cast<std::int64_t>(value * kPower10[static_cast<std::size_t>(places) - n]);
+    return true;
+}
+
+bool is_number_text(const std::uint8_t* p, std::size_t n) noexcept {
+    bool any = false;
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::uint8_t c = p[i];
+        const bool digit = c >= '0' && c <= '9';
+        any |= digit;
+        if (!digit && c != '.' && c != 'e' && c != 'E' && c != '-' && c != '+') return false;
+    }
+    return any && p[0] != '+';
+}
+
+template <class T>
+bool rounded(const std::uint8_t* p, std::size_t n, T& out) noexcept {
+    if (n == 0 || !is_number_text(p, n)) return false;
+    const char* first = reinterpret_cast<const char*>(p);
+    const auto result = std::from_chars(first, first + n, out);
+    return result.ec == std::errc() && result.ptr == first + n;
+}
+
+}  // namespace
+
+bool parse_bool(const std::uint8_t* p, std::size_t n, bool& out) noexcept {
+    const auto is = [&](const char* text, std::size_t length) { return n == length && std::memcmp(p, text, n) == 0; };
+    if (is("1", 1) || is("true", 4) || is("True", 4) || is("TRUE", 4)) {
+        out = true;
+        return true;
+    }
+    out = false;
+    return is("0", 1) || is("false", 5) || is("False", 5) || is("FALSE", 5);
+}
+
+bool parse_int(const std::uint8_t* p, std::size_t n, std::size_t room, std::int64_t low, std::int64_t high,
+               std::int64_t& out) noexcept {
+    const bool negative = n > 0 && p[0] == '-';
+    std::uint64_t value = 0;
+    if (!digits(p + negative, n - negative, room - negative, value)) return false;
+    const auto number = static_cast<std::int64_t>(value);
+    out = negative ? -number : number;
+    return out >= low && out <= high;
+}
+
+bool parse_uint(const std::uint8_t* p, std::size_t n, std::size_t room, std::uint64_t high,
+                std::uint64_t& out) noexcept {
+    return digits(p, n, room, out) && out <= high;
+}
+
+bool parse_double(const std::uint8_t* p, std::size_t n, std::size_t room, double& out) noexcept {
+    const bool negative = n > 0 && p[0] == '-';
+    std::uint64_t mantissa = 0;
+    std::size_t places = 0;
+    if (pointed(p + negative, n - negative, room - negative, mantissa, places) && mantissa < (1ull << 53)) [[likely]] {
+        const double value = static_cast<double>(mantissa) / kPower10Double[places];
+        out = negative ? -value : value;
+        return true;
+    }
+    return rounded(p, n, out);
+}
+
+bool parse_float(const std::uint8_t* p, std::size_t n, float& out) noexcept { return rounded(p, n, out); }
+
+bool parse_decimal(const std::uint8_t* p, std::size_t n, std::size_t room, int precision, int scale,
+                   std::int64_t& out) noexcept {
+    const bool negative = n > 0 && p[0] == '-';
+    std::uint64_t mantissa = 0;
+    std::size_t places = 0;
+    if (!pointed(p + negative, n - negative, room - negative, mantissa, places)) return false;
+    if (scale < 0 || places > static_cast<std::size_t>(scale)) return false;
+    const std::size_t missing = static_cast<std::size_t>(scale) - places;
+    // The text's own digits count: 18 of them at most, with those that the scale adds.
+    if (n + missing > 18 || mantissa * kPower10[missing] >= kPower10[precision < 18 ? precision : 18]) return false;
+    const auto value = static_cast<std::int64_t>(mantissa * kPower10[missing]);
+    out = negative ? -value : value;
+    return true;
+}
+
+bool parse_date(const std::uint8_t* p, std::size_t n, std::int32_t& out) noexcept {
+    int century = 0, year = 0, month = 0, day = 0;
+    if (n != 10 || p[4] != '-' || p[7] != '-') return false;
+    if (!(two(p, century) & two(p + 2, year) & two(p + 5, month) & two(p + 8, day))) return false;
+    year += 100 * century;
+    constexpr std::uint8_t lengths[] = {0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    if (month < 1 || month > 12 || day < 1) return false;
+    const bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    if (day > lengths[month] + (leap && month == 2)) return false;
+    // Days from the civil calendar (Hinnant, 2013, "chrono-Compatible Low-Level Date Algorithms").
+    year -= month <= 2;
+    const int era = (year >= 0 ? year : year - 399) / 400;
+    const int year_of_era = year - era * 400;
+    const int day_of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
+    out = era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
+    return true;
+}
+
+bool parse_time(const std::uint8_t* p, std::size_t n, int places, std::int64_t& out) noexcept {
+    int hour = 0, minute = 0, second = 0;
+    if (n < 8 || p[2] != ':' || p[5] != ':') return false;
+    if (!(two(p, hour) & two(p + 3, minute) & two(p + 6, second))) return false;
+    if (hour > 23 || minute > 59 || second > 59) return false;
+    std::int64_t part = 0;
+    if (n > 8 && (p[8] != '.' || !fraction(p + 9, n - 9, places, part))) return false;
+    out = (hour * 3600ll + minute * 60 + second) * static_cast<std::int64_t>(kPower10[places]) + part;
+    return true;
+}
+
+bool parse_timestamp(const std::uint8_t* p, std::size_t n, int places, bool zoned, std::int64_t& out) noexcept {
+    if (zoned) {
+        if (n == 0 || p[n - 1] != 'Z') return false;
+        --n;
+    }
+    std::int32_t days = 0;
+    std::int64_t time = 0;
+    if (n < 19 || (p[10] != ' ' && p[10] != 'T')) return false;
+    if (!parse_date(p, 10, days) || !parse_time(p + 11, n - 11, places, time)) return false;
+    std::int64_t start = 0;
+    const auto day = 86400ll * static_cast<std::int64_t>(kPower10[places]);
+    if (__builtin_mul_overflow(static_cast<std::int64_t>(days), day, &start)) return false;
+    return !__builtin_add_overflow(start, time, &out);
+}
+
+bool is_utf8(const std::uint8_t* p, std::size_t n) noexcept {
+    std::size_t i = 0;
+    while (i < n) {
+        if (n - i >= 8) {
+            std::uint64_t word;
+            std::memcpy(&word, p + i, 8);
+            if ((word & 0x8080808080808080ull) == 0) {
+                i += 8;
+                continue;
+            }
+        }
+        const std::uint8_t a = p[i];
+        if (a < 0x80) {
+            ++i;
+            continue;
+        }
+        const std::size_t length = a >= 0xf0 ? 4 : a >= 0xe0 ? 3 : 2;
+        if (a < 0xc2 || a > 0xf4 || n - i < length) return false;
+        const std::uint8_t b = p[i + 1];
+        const std::uint8_t low = a == 0xe0 ? 0xa0 : a == 0xf0 ? 0x90 : 0x80;
+        const std::uint8_t high = a == 0xed ? 0x9f : a == 0xf4 ? 0x8f : 0xbf;
+        if (b < low || b > high) return false;
+        for (std::size_t k = 2; k < length; ++k) {
+            if ((p[i + k] & 0xc0) != 0x80) return false;
+        }
+        i += length;
+    }
+    return true;
+}
+
+}  // namespace mmflow
