@@ -13,6 +13,7 @@ from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Scan, ScanRequest
 from mmflow.formats.compressed import CompressedScan, compression_of, decompressed
 from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes, check_types
+from mmflow.formats.csv_native import csv_decoder
 from mmflow.formats.csv_structure import Dialect, parse_record
 from mmflow.formats.reader import RecordScan
 from mmflow.formats.sampling import Sample, sample_file
@@ -57,7 +58,9 @@ class CsvFormat:
         names, begins = self.layout(file)
         wanted = tuple(c for c in request.columns if c in self.schema.names or c not in VIRTUAL_COLUMNS)
         types = CsvTypes(names, {f.name: f.type for f in self.schema}, self.nulls)
-        decoder = CsvDecoder(wanted, types, self.dialect, self.on_bad_record, check_all=self.check_all)
+        decoder = csv_decoder(
+            wanted, types, self.dialect, self.on_bad_record, check_all=self.check_all, prune=request.prune
+        )
         if compression_of(file.path):
             return CompressedScan(file, shard, request, decoder, self.on_bad_record, begins)
         return RecordScan(file, shard, request, decoder, self.on_bad_record, begins)

@@ -168,6 +168,10 @@ class CsvDecoder:
         made = {}
         for column, name in wanted.items():
             array = pa.concat_arrays(table[name].chunks)
+            if pa.types.is_decimal(array.type):
+                array.validate(
+                    full=True
+                )  # pyarrow 26 reads 9999.9 into decimal(4, 2) as 999990, without a word
             made[column] = array if as_bytes else array.cast(self._types.types[column])
         return made
 

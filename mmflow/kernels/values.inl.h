@@ -1,11 +1,14 @@
-#include "values.h"
-
+// One value from its text, compiled once for each instruction set.
+//
+// Each function returns false for text that it is not sure of: the reference decoder judges that. `p` and `n` are the
+// text; `room` says how many bytes from `p` on may be read (at least n).
 #include <bit>
 #include <charconv>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
-#include <limits>
 
-namespace mmflow {
+namespace mmflow::MMFLOW_ARCH {
 namespace {
 
 constexpr std::uint64_t kZeros = 0x3030303030303030ull;
@@ -79,7 +82,7 @@ inline bool pointed(const std::uint8_t* p, std::size_t n, std::size_t room, std:
     const std::uint64_t x = word ^ 0x2e2e2e2e2e2e2e2eull;
     // The lowest zero byte is found exactly; those above it may be false.
     const std::uint64_t dots = (x - 0x0101010101010101ull) & ~x & 0x8080808080808080ull;
-    std::size_t whole = dots ? static_cast<std::size_t>(std::countr_zero(dots)) / 8 : 8;
+    std::size_t whole = dots ? static_cast<std::size_t>(__builtin_ctzll(dots)) / 8 : 8;
     if (whole >= n && n <= 8) {
         places = 0;
         return few_digits(word, n, mantissa);
@@ -106,7 +109,7 @@ inline bool two(const std::uint8_t* p, int& out) noexcept {
 }
 
 // A fraction of a second in units of 10^-digits; more digits than that are not sure.
-bool fraction(const std::uint8_t* p, std::size_t n, int places, std::int64_t& out) noexcept {
+inline bool fraction(const std::uint8_t* p, std::size_t n, int places, std::int64_t& out) noexcept {
     if (n == 0 || n > static_cast<std::size_t>(places)) return false;
     std::uint64_t value = 0;
     if (!digits(p, n, n, value)) return false;
@@ -114,7 +117,7 @@ bool fraction(const std::uint8_t* p, std::size_t n, int places, std::int64_t& ou
     return true;
 }
 
-bool is_number_text(const std::uint8_t* p, std::size_t n) noexcept {
+inline bool is_number_text(const std::uint8_t* p, std::size_t n) noexcept {
     bool any = false;
     for (std::size_t i = 0; i < n; ++i) {
         const std::uint8_t c = p[i];
@@ -133,9 +136,7 @@ bool rounded(const std::uint8_t* p, std::size_t n, T& out) noexcept {
     return result.ec == std::errc() && result.ptr == first + n;
 }
 
-}  // namespace
-
-bool parse_bool(const std::uint8_t* p, std::size_t n, bool& out) noexcept {
+inline bool parse_bool(const std::uint8_t* p, std::size_t n, bool& out) noexcept {
     const auto is = [&](const char* text, std::size_t length) { return n == length && std::memcmp(p, text, n) == 0; };
     if (is("1", 1) || is("true", 4) || is("True", 4) || is("TRUE", 4)) {
         out = true;
@@ -145,7 +146,8 @@ bool parse_bool(const std::uint8_t* p, std::size_t n, bool& out) noexcept {
     return is("0", 1) || is("false", 5) || is("False", 5) || is("FALSE", 5);
 }
 
-bool parse_int(const std::uint8_t* p, std::size_t n, std::size_t room, std::int64_t low, std::int64_t high,
+// Optional sign and digits, within [low, high].
+inline bool parse_int(const std::uint8_t* p, std::size_t n, std::size_t room, std::int64_t low, std::int64_t high,
                std::int64_t& out) noexcept {
     const bool negative = n > 0 && p[0] == '-';
     std::uint64_t value = 0;
@@ -155,12 +157,14 @@ bool parse_int(const std::uint8_t* p, std::size_t n, std::size_t room, std::int6
     return out >= low && out <= high;
 }
 
-bool parse_uint(const std::uint8_t* p, std::size_t n, std::size_t room, std::uint64_t high,
+inline bool parse_uint(const std::uint8_t* p, std::size_t n, std::size_t room, std::uint64_t high,
                 std::uint64_t& out) noexcept {
     return digits(p, n, room, out) && out <= high;
 }
 
-bool parse_double(const std::uint8_t* p, std::size_t n, std::size_t room, double& out) noexcept {
+// Correctly rounded: exact by one division where digits and exponent are few (Clinger, 1990, "How to read floating
+// point numbers accurately"), else std::from_chars.
+inline bool parse_double(const std::uint8_t* p, std::size_t n, std::size_t room, double& out) noexcept {
     const bool negative = n > 0 && p[0] == '-';
     std::uint64_t mantissa = 0;
     std::size_t places = 0;
@@ -172,9 +176,10 @@ bool parse_double(const std::uint8_t* p, std::size_t n, std::size_t room, double
     return rounded(p, n, out);
 }
 
-bool parse_float(const std::uint8_t* p, std::size_t n, float& out) noexcept { return rounded(p, n, out); }
+inline bool parse_float(const std::uint8_t* p, std::size_t n, float& out) noexcept { return rounded(p, n, out); }
 
-bool parse_decimal(const std::uint8_t* p, std::size_t n, std::size_t room, int precision, int scale,
+// A decimal as a whole number of its last places; at most 18 digits, others are not sure.
+inline bool parse_decimal(const std::uint8_t* p, std::size_t n, std::size_t room, int precision, int scale,
                    std::int64_t& out) noexcept {
     const bool negative = n > 0 && p[0] == '-';
     std::uint64_t mantissa = 0;
@@ -189,7 +194,8 @@ bool parse_decimal(const std::uint8_t* p, std::size_t n, std::size_t room, int p
     return true;
 }
 
-bool parse_date(const std::uint8_t* p, std::size_t n, std::int32_t& out) noexcept {
+// YYYY-MM-DD as days since 1970.
+inline bool parse_date(const std::uint8_t* p, std::size_t n, std::int32_t& out) noexcept {
     int century = 0, year = 0, month = 0, day = 0;
     if (n != 10 || p[4] != '-' || p[7] != '-') return false;
     if (!(two(p, century) & two(p + 2, year) & two(p + 5, month) & two(p + 8, day))) return false;
@@ -207,7 +213,8 @@ bool parse_date(const std::uint8_t* p, std::size_t n, std::int32_t& out) noexcep
     return true;
 }
 
-bool parse_time(const std::uint8_t* p, std::size_t n, int places, std::int64_t& out) noexcept {
+// hh:mm:ss[.f] in units of 10^-places seconds.
+inline bool parse_time(const std::uint8_t* p, std::size_t n, int places, std::int64_t& out) noexcept {
     int hour = 0, minute = 0, second = 0;
     if (n < 8 || p[2] != ':' || p[5] != ':') return false;
     if (!(two(p, hour) & two(p + 3, minute) & two(p + 6, second))) return false;
@@ -218,7 +225,8 @@ bool parse_time(const std::uint8_t* p, std::size_t n, int places, std::int64_t& 
     return true;
 }
 
-bool parse_timestamp(const std::uint8_t* p, std::size_t n, int places, bool zoned, std::int64_t& out) noexcept {
+// YYYY-MM-DD[ T]hh:mm:ss[.f][Z] in units of 10^-places seconds since 1970; the Z is there if and only if `zoned`.
+inline bool parse_timestamp(const std::uint8_t* p, std::size_t n, int places, bool zoned, std::int64_t& out) noexcept {
     if (zoned) {
         if (n == 0 || p[n - 1] != 'Z') return false;
         --n;
@@ -233,7 +241,8 @@ bool parse_timestamp(const std::uint8_t* p, std::size_t n, int places, bool zone
     return !__builtin_add_overflow(start, time, &out);
 }
 
-bool is_utf8(const std::uint8_t* p, std::size_t n) noexcept {
+// RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.
+inline bool is_utf8(const std::uint8_t* p, std::size_t n) noexcept {
     std::size_t i = 0;
     while (i < n) {
         if (n - i >= 8) {
@@ -263,4 +272,5 @@ bool is_utf8(const std::uint8_t* p, std::size_t n) noexcept {
     return true;
 }
 
-}  // namespace mmflow
+}  // namespace
+}  // namespace mmflow::MMFLOW_ARCH

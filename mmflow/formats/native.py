@@ -1,0 +1,161 @@
+"""Between Arrow and the kernels: types as they number them, conditions as they test them, their arrays."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.formats.base import Comparison
+
+__all__ = ["KernelFilter", "KernelType", "imported", "kernel_filters", "kernel_type"]
+
+KernelType = tuple[int, int, int, bool]  # kind, digits, scale, zoned: Type in column.h
+KernelFilter = tuple[
+    str, KernelType, int, Any, Any, tuple[bytes, ...]
+]  # column, type, test, low, high, texts
+
+# Kind in column.h.
+_KINDS = {
+    pa.bool_(): 0,
+    pa.int8(): 1,
+    pa.int16(): 2,
+    pa.int32(): 3,
+    pa.int64(): 4,
+    pa.uint8(): 5,
+    pa.uint16(): 6,
+    pa.uint32(): 7,
+    pa.uint64(): 8,
+    pa.float32(): 9,
+    pa.float64(): 10,
+    pa.date32(): 12,
+    pa.string_view(): 16,
+}
+_DECIMAL, _TIME32, _TIME64, _TIMESTAMP, _STRING = 11, 13, 14, 15, 16
+_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+_NOT_NULL, _INT, _REAL, _TEXT = 0, 1, 2, 3
+_EPOCH = dt.date(1970, 1, 1)
+_I64 = (-(1 << 63), (1 << 63) - 1)
+
+
+def kernel_type(kind: pa.DataType) -> KernelType | None:
+    """A type as the kernels know it; None where they don't."""
+    if kind in _KINDS:
+        return (_KINDS[kind], 0, 0, False)
+    if pa.types.is_decimal128(kind):
+        return (_DECIMAL, kind.precision, kind.scale, False)
+    if pa.types.is_time32(kind):
+        return (_TIME32, _DIGITS[kind.unit], 0, False)
+    if pa.types.is_time64(kind):
+        return (_TIME64, _DIGITS[kind.unit], 0, False)
+    if pa.types.is_timestamp(kind):
+        return (_TIMESTAMP, _DIGITS[kind.unit], 0, kind.tz is not None)
+    return None
+
+
+def kernel_filters(prune: Sequence[Comparison], schema: pa.Schema) -> list[KernelFilter]:
+    """Conditions that rows may be left out by, one for each column; those on text first, since they cost least.
+
+    A condition may let rows through that the query's own filter then drops (strict bounds of floats are taken as
+    inclusive, since engines differ on -0.0), never the other way round.
+    """
+    made: dict[str, KernelFilter] = {}
+    for comparison in prune:
+        if comparison.column not in schema.names:
+            continue
+        one = _filter(comparison, schema.field(comparison.column).type)
+        if one is None:
+            continue
+        before = made.get(comparison.column)
+        made[comparison.column] = one if before is None else _both(before, one)
+    return sorted(made.values(), key=lambda f: -f[2] if f[2] != _REAL else 0)
+
+
+def _filter(comparison: Comparison, arrow: pa.DataType) -> KernelFilter | None:
+    kind = kernel_type(arrow)
+    name, op, value = comparison.column, comparison.op, comparison.value
+    if kind is None or op in ("ne", "is_null"):
+        return None
+    if op == "is_not_null":
+        return (name, kind, _NOT_NULL, 0, 0, ())
+    if kind[0] == _STRING:
+        texts = value if op == "in" else (value,)
+        if op not in ("eq", "in") or not all(isinstance(t, str) for t in texts):
+            return None
+        return (name, kind, _TEXT, 0, 0, tuple(t.encode() for t in texts))
+    if op == "in":
+        bounds = [_bounds("eq", v, arrow) for v in value]
+        known = [b for b in bounds if b is not None]
+        if len(known) < len(bounds):
+            return None
+        low, high = min(b[0] for b in known), max(b[1] for b in known)
+    else:
+        one = _bounds(op, value, arrow)
+        if one is None:
+            return None
+        low, high = one
+    return (name, kind, _REAL if isinstance(low, float) else _INT, low, high, ())
+
+
+def _bounds(op: str, value: Any, arrow: pa.DataType) -> tuple[Any, Any] | None:
+    """The closed range of values that `op value` may hold for."""
+    if pa.types.is_float64(arrow):
+        if not isinstance(value, float) or math.isnan(value):
+            return None
+        low, high = value, value
+        bottom, top = -math.inf, math.inf
+        return {
+            "eq": (low, high),
+            "lt": (bottom, high),
+            "le": (bottom, high),
+            "gt": (low, top),
+            "ge": (low, top),
+        }[op]
+    if pa.types.is_integer(arrow) and type(value) is int:
+        down = up = value
+    elif pa.types.is_date32(arrow) and type(value) is dt.date:
+        down = up = (value - _EPOCH).days
+    elif pa.types.is_decimal128(arrow) and isinstance(value, Decimal):
+        scaled = value.scaleb(arrow.scale)
+        down, up = int(scaled.to_integral_value(ROUND_FLOOR)), int(scaled.to_integral_value(ROUND_CEILING))
+    else:
+        return None
+    exact = down == up
+    low, high = {
+        "eq": (down, up),
+        "lt": (_I64[0], up - exact),
+        "le": (_I64[0], up),
+        "gt": (down + exact, _I64[1]),
+        "ge": (down, _I64[1]),
+    }[op]
+    return min(max(low, _I64[0]), _I64[1]), min(max(high, _I64[0]), _I64[1])
+
+
+def _both(a: KernelFilter, b: KernelFilter) -> KernelFilter:
+    """Two conditions on one column as one; where they can't be joined, the more telling one."""
+    if a[2] != b[2]:
+        return a if a[2] > b[2] else b
+    if a[2] == _TEXT:
+        return (*a[:5], tuple(t for t in a[5] if t in b[5]))
+    return (*a[:3], max(a[3], b[3]), min(a[4], b[4]), ())
+
+
+class _Exported:
+    """A struct array of the kernels, as pyarrow takes it."""
+
+    def __init__(self, schema: pa.Schema, capsule: Any) -> None:
+        self._schema, self._capsule = schema, capsule
+
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[Any, Any]:
+        return self._schema.__arrow_c_schema__(), self._capsule
+
+
+def imported(schema: pa.Schema, capsule: Any, rows: int) -> pa.RecordBatch:
+    """A kernel's columns as a batch."""
+    if not len(schema):
+        return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])
+    return pa.record_batch(_Exported(schema, capsule))

@@ -1,0 +1,17 @@
+#include "dispatch.h"
+
+#if defined(__AVX2__)
+#include "arch_avx2.h"
+#include "csv.inl.h"
+
+namespace mmflow {
+namespace {
+constexpr Kernels kTable{"avx2", avx2::csv_decode};
+}  // namespace
+extern const Kernels* const kAvx2Kernels = &kTable;
+}  // namespace mmflow
+#else
+namespace mmflow {
+extern const Kernels* const kAvx2Kernels = nullptr;
+}  // namespace mmflow
+#endif

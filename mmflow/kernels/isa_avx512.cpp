@@ -1,0 +1,17 @@
+#include "dispatch.h"
+
+#if defined(__AVX512BW__)
+#include "arch_avx512.h"
+#include "csv.inl.h"
+
+namespace mmflow {
+namespace {
+constexpr Kernels kTable{"avx512", avx512::csv_decode};
+}  // namespace
+extern const Kernels* const kAvx512Kernels = &kTable;
+}  // namespace mmflow
+#else
+namespace mmflow {
+extern const Kernels* const kAvx512Kernels = nullptr;
+}  // namespace mmflow
+#endif

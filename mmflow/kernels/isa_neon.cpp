@@ -1,0 +1,17 @@
+#include "dispatch.h"
+
+#if defined(__aarch64__)
+#include "arch_neon.h"
+#include "csv.inl.h"
+
+namespace mmflow {
+namespace {
+constexpr Kernels kTable{"neon", neon::csv_decode};
+}  // namespace
+extern const Kernels* const kNeonKernels = &kTable;
+}  // namespace mmflow
+#else
+namespace mmflow {
+extern const Kernels* const kNeonKernels = nullptr;
+}  // namespace mmflow
+#endif

@@ -1,0 +1,17 @@
+#include "dispatch.h"
+
+#if 1
+#include "arch_scalar.h"
+#include "csv.inl.h"
+
+namespace mmflow {
+namespace {
+constexpr Kernels kTable{"scalar", scalar::csv_decode};
+}  // namespace
+extern const Kernels* const kScalarKernels = &kTable;
+}  // namespace mmflow
+#else
+namespace mmflow {
+extern const Kernels* const kScalarKernels = nullptr;
+}  // namespace mmflow
+#endif
