@@ -153,6 +153,7 @@ def test_values_at_the_edges_of_a_type(simd: str, name: str, nulls: tuple[str, .
     kernel = _kernels.CsvReader(
         2, ord(","), ord('"'), [(0, kernel_type(kind))], [], [n.encode() for n in nulls], False
     )
+    ends: list[tuple[str, Literal["front", "back"]]] = [("\n", "back"), ("", "back"), ("\r\n", "front")]
     forms = [form for value in VALUES for form in (value, f'"{value}"') if not form.startswith("\0")]
     text = "".join(f"{form},1\n" for form in forms).encode()
     judged = CsvDecoder(("v",), types, Dialect(), "null").decode(
@@ -161,7 +162,7 @@ def test_values_at_the_edges_of_a_type(simd: str, name: str, nulls: tuple[str, .
     bad = {b.record for b in judged.bad}
     read = 0
     for row, form in enumerate(forms):
-        for end, side in (("\n", "back"), ("", "back"), ("\r\n", "front")):
+        for end, side in ends:
             record = f"{form},1{end}".encode()
             data = guarded(record, side)
             status, _, records, rows, _, _, capsule, _ = kernel.decode(data.address, data.size, 1, True, data)
