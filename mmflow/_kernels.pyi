@@ -23,3 +23,9 @@ class CsvReader:
     def decode(
         self, address: int, size: int, stop: int, final: bool, owner: object
     ) -> tuple[int, int, int, int, int, int, Any, bytes]: ...
+
+class LinesReader:
+    def __init__(self, wanted: bool, located: bool, needle: bytes) -> None: ...
+    def decode(
+        self, address: int, size: int, stop: int, final: bool, owner: object
+    ) -> tuple[int, int, int, int, int, Any, bytes]: ...

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.base import BadRecordPolicy, Comparison
 from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes
 from mmflow.formats.csv_structure import Dialect
 from mmflow.formats.decoder import Decoded, RecordDecoder
-from mmflow.formats.native import imported, kernel_filters, kernel_type
+from mmflow.formats.native import ReferencePart, imported, kernel_filters, kernel_type, locate
 from mmflow.kernels import kernels
 
 __all__ = ["NativeCsvDecoder", "csv_decoder"]
-
-_NEWLINE = 10
-_LEAST, _MOST = 1 << 12, 1 << 22
 
 
 def csv_decoder(
@@ -71,7 +67,6 @@ class NativeCsvDecoder:
         prune: Sequence[Comparison],
     ) -> None:
         self.columns = reference.columns
-        self._reference = reference
         self._schema = pa.schema([(c, types.types[c]) for c in converted])
         number = {name: i for i, name in reversed(list(enumerate(types.names)))}
         targets = [(number[c], kernel_type(types.types[c])) for c in converted]
@@ -84,7 +79,7 @@ class NativeCsvDecoder:
             located: kernels().CsvReader(len(types.names), delimiter, quote, targets, filters, nulls, located)
             for located in (False, True)
         }
-        self._slow = _LEAST  # bytes that the reference gets where the kernel stops at once
+        self._odd = ReferencePart(reference)
 
     def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
         """See `RecordDecoder.decode`."""
@@ -92,27 +87,12 @@ class NativeCsvDecoder:
             data.address, data.size, stop, final, data
         )
         if not consumed and status:
-            return self._by_reference(data, stop, final=final, located=located)
-        if consumed > _MOST // 4:
-            self._slow = _LEAST
+            return self._odd.decode(data, stop, final=final, located=located)
+        self._odd.progressed(consumed)
         batch = imported(self._schema, capsule, rows)
         if self.columns != tuple(self._schema.names):
             batch = batch.select(list(self.columns))
         decoded = Decoded(batch, consumed, records, lines, first=None if first < 0 else first)
         if located:
-            decoded.offsets = np.frombuffer(offsets, np.int64)
-            newlines = np.flatnonzero(np.frombuffer(data, np.uint8)[:consumed] == _NEWLINE)
-            decoded.line_numbers = np.searchsorted(newlines, decoded.offsets)
+            locate(decoded, data, offsets)
         return decoded
-
-    def _by_reference(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
-        """The first records: one of them is not plain. More of them where that happens again and again."""
-        size = self._slow
-        self._slow = min(2 * size, _MOST)
-        while True:
-            whole = size >= data.size
-            piece = data if whole else data.slice(0, size)
-            decoded = self._reference.decode(piece, min(stop, size), final=final and whole, located=located)
-            if whole or decoded.consumed or decoded.bad:
-                return decoded
-            size *= 2

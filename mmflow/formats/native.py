@@ -8,11 +8,21 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.base import Comparison
+from mmflow.formats.decoder import Decoded, RecordDecoder
 
-__all__ = ["KernelFilter", "KernelType", "imported", "kernel_filters", "kernel_type"]
+__all__ = [
+    "KernelFilter",
+    "KernelType",
+    "ReferencePart",
+    "imported",
+    "kernel_filters",
+    "kernel_type",
+    "locate",
+]
 
 KernelType = tuple[int, int, int, bool]  # kind, digits, scale, zoned: Type in column.h
 KernelFilter = tuple[
@@ -38,6 +48,8 @@ _KINDS = {
 _DECIMAL, _TIME32, _TIME64, _TIMESTAMP, _STRING = 11, 13, 14, 15, 16
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _NOT_NULL, _INT, _REAL, _TEXT = 0, 1, 2, 3
+_NEWLINE = 10
+_LEAST, _MOST = 1 << 12, 1 << 22  # bytes that a reference decoder gets
 _EPOCH = dt.date(1970, 1, 1)
 _I64 = (-(1 << 63), (1 << 63) - 1)
 
@@ -142,6 +154,38 @@ def _both(a: KernelFilter, b: KernelFilter) -> KernelFilter:
     if a[2] == _TEXT:
         return (*a[:5], tuple(t for t in a[5] if t in b[5]))
     return (*a[:3], max(a[3], b[3]), min(a[4], b[4]), ())
+
+
+class ReferencePart:
+    """What a kernel stops at, by its reference decoder: one record, and more where that happens again and again."""
+
+    def __init__(self, reference: RecordDecoder) -> None:
+        self._reference = reference
+        self._bytes = _LEAST
+
+    def progressed(self, nbytes: int) -> None:
+        """The kernel read so many bytes by itself."""
+        if nbytes > _MOST // 4:
+            self._bytes = _LEAST
+
+    def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
+        """See `RecordDecoder.decode`; at least the first record, as far as it is complete."""
+        size = self._bytes
+        self._bytes = min(2 * size, _MOST)
+        while True:
+            whole = size >= data.size
+            piece = data if whole else data.slice(0, size)
+            decoded = self._reference.decode(piece, min(stop, size), final=final and whole, located=located)
+            if whole or decoded.consumed or decoded.bad:
+                return decoded
+            size *= 2
+
+
+def locate(decoded: Decoded, data: pa.Buffer, offsets: bytes) -> None:
+    """Fill in where rows begin: offsets as the kernels give them, and lines counted from them."""
+    decoded.offsets = np.frombuffer(offsets, np.int64)
+    newlines = np.flatnonzero(np.frombuffer(data, np.uint8)[: decoded.consumed] == _NEWLINE)
+    decoded.line_numbers = np.searchsorted(newlines, decoded.offsets)
 
 
 class _Exported:

@@ -13,6 +13,7 @@ from mmflow.formats.base import BadRecordPolicy, Scan, ScanRequest
 from mmflow.formats.compressed import CompressedScan, compression_of
 from mmflow.formats.decoder import BadValue, Decoded
 from mmflow.formats.reader import RecordScan
+from mmflow.formats.text_native import NativeTextDecoder, needle_of
 from mmflow.formats.views import views_over
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
@@ -138,7 +139,8 @@ class TextFormat:
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the lines that `shard` owns. See `Format.scan`."""
-        decoder = TextDecoder(tuple(c for c in request.columns if c == "line"), self.on_bad_record)
+        reference = TextDecoder(tuple(c for c in request.columns if c == "line"), self.on_bad_record)
+        decoder = NativeTextDecoder(reference, needle_of(request.prune))
         if compression_of(file.path):
             return CompressedScan(file, shard, request, decoder, self.on_bad_record, 0)
         return RecordScan(file, shard, request, decoder, self.on_bad_record, 0)

@@ -152,6 +152,38 @@ class CsvReader {
     mmflow::CsvScratch scratch_;
 };
 
+// Cuts text into lines; one call at a time.
+class LinesReader {
+   public:
+    LinesReader(bool wanted, bool located, nb::bytes needle)
+        : needle_(std::move(needle)),
+          spec_{wanted, located, static_cast<const std::uint8_t*>(needle_.data()), needle_.size()} {}
+    LinesReader(const LinesReader&) = delete;
+    LinesReader& operator=(const LinesReader&) = delete;
+    ~LinesReader() { scratch_.release(); }
+
+    // (status, consumed, records, rows, newlines, array capsule, offsets)
+    nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
+        const auto* data = reinterpret_cast<const std::uint8_t*>(address);
+        Columns columns(1);
+        columns.list[0].type.kind = mmflow::Kind::kString;
+        mmflow::LinesResult r;
+        {
+            nb::gil_scoped_release gil;
+            r = chosen->lines_decode(spec_, data, size, stop, final, scratch_, columns.list[0], columns.offsets);
+        }
+        if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
+        const nb::bytes offsets(reinterpret_cast<const char*>(columns.offsets.data), spec_.located ? r.rows * 8 : 0);
+        nb::object capsule = spec_.wanted ? columns.capsule(r.rows, data, size, owner) : nb::none();
+        return nb::make_tuple(static_cast<int>(r.status), r.consumed, r.records, r.rows, r.newlines, capsule, offsets);
+    }
+
+   private:
+    nb::bytes needle_;
+    mmflow::LinesSpec spec_;
+    mmflow::LinesScratch scratch_;
+};
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -173,5 +205,10 @@ NB_MODULE(_kernels, m) {
         .def(nb::init<int, int, int, nb::list, nb::list, nb::list, bool>(), nb::arg("fields"), nb::arg("delimiter"),
              nb::arg("quote"), nb::arg("targets"), nb::arg("filters"), nb::arg("nulls"), nb::arg("located"))
         .def("decode", &CsvReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
+             nb::arg("owner"));
+
+    nb::class_<LinesReader>(m, "LinesReader")
+        .def(nb::init<bool, bool, nb::bytes>(), nb::arg("wanted"), nb::arg("located"), nb::arg("needle"))
+        .def("decode", &LinesReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("owner"));
 }

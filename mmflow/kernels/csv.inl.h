@@ -8,13 +8,13 @@
 //   columns   are converted one at a time, for the records that are left
 #include <type_traits>
 
+#include "blocks.inl.h"
 #include "csv.h"
 #include "values.inl.h"
 
 namespace mmflow::MMFLOW_ARCH {
 namespace {
 
-constexpr std::size_t kChunk = 64 << 10;
 constexpr std::size_t kNone = ~std::size_t{0};
 
 struct Index {
@@ -27,23 +27,6 @@ struct Index {
     bool ascii = true;
     bool inside = false;          // the chunk ends within quotes
 };
-
-inline std::uint64_t low_bits(std::size_t n) noexcept { return n >= 64 ? ~0ull : (1ull << n) - 1; }
-
-// Writes base + i + 1 for each bit i, up to eight beyond the last.
-inline std::uint32_t* write_starts(std::uint32_t* out, std::uint64_t bits, std::uint32_t base) noexcept {
-    const int count = __builtin_popcountll(bits);
-    std::uint32_t* end = out + count;
-    ++base;
-    for (int done = 0; done < count; done += 8) {
-        for (int i = 0; i < 8; ++i) {
-            // Past the last bit the result is not used, but must be defined.
-            out[done + i] = base + static_cast<std::uint32_t>(__builtin_ctzll(bits | (1ull << 63)));
-            bits &= bits - 1;
-        }
-    }
-    return end;
-}
 
 template <bool kQuoted>
 inline Index index_chunk(const CsvSpec& spec, const std::uint8_t* data, std::size_t size,
@@ -211,31 +194,6 @@ inline auto with_kind(Kind kind, Visit&& visit) noexcept {
 #undef MMFLOW_CASE
 }
 
-// A view over text: up to 12 bytes inline, else the first four and where it lies.
-inline void write_view(std::uint8_t* out, const std::uint8_t* p, std::size_t n, std::size_t room, std::uint32_t buffer,
-                       std::uint32_t offset) noexcept {
-    std::uint32_t words[4] = {static_cast<std::uint32_t>(n), 0, 0, 0};
-    if (n <= 12) {
-        if (room >= 12) [[likely]] {
-            std::uint64_t a;
-            std::uint32_t b;
-            std::memcpy(&a, p, 8);
-            std::memcpy(&b, p + 8, 4);
-            a &= n >= 8 ? ~0ull : (1ull << (8 * n)) - 1;
-            b &= n <= 8 ? 0u : n == 12 ? ~0u : (1u << (8 * (n - 8))) - 1;
-            std::memcpy(words + 1, &a, 8);
-            words[3] = b;
-        } else {
-            std::memcpy(words + 1, p, n);
-        }
-    } else {
-        std::memcpy(words + 1, p, 4);
-        words[2] = buffer;
-        words[3] = offset;
-    }
-    std::memcpy(out, words, 16);
-}
-
 // Text with its doubled quotes undone, into the side buffer.
 inline bool write_undoubled(Column& column, const Cell& c, int quote, std::uint8_t* out) noexcept {
     const std::size_t begin = column.side_size;
@@ -360,13 +318,6 @@ inline Pass narrow(const Rows& rows, const CsvFilter& filter, std::uint32_t* rec
     return pass;
 }
 
-inline std::size_t count_newlines(const std::uint8_t* data, std::size_t size) noexcept {
-    std::size_t count = 0, at = 0;
-    for (; at + 64 <= size; at += 64) count += static_cast<std::size_t>(__builtin_popcountll(Block::load(data + at).eq('\n')));
-    for (; at < size; ++at) count += data[at] == '\n';
-    return count;
-}
-
 // The records of a chunk: numbers of their first fields.
 struct Found {
     std::size_t count = 0;
@@ -444,7 +395,8 @@ inline CsvResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, std::
             }
         }
         if (index.newlines == 0 && index.irregular == kNone) {
-            if (at + length == size) break;  // the record goes on behind the data
+            if (text[0] == 0) result.status = Status::kIrregular;  // a hole, perhaps
+            if (at + length == size || text[0] == 0) break;  // the record goes on behind the data
             chunk *= 2;
             continue;
         }

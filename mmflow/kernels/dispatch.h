@@ -1,12 +1,14 @@
 // One table of kernels for each instruction set, and which of them this machine runs.
 #pragma once
 #include "csv.h"
+#include "lines.h"
 
 namespace mmflow {
 
 struct Kernels {
     const char* name;
     CsvDecode csv_decode;
+    LinesDecode lines_decode;
 };
 
 // Defined in isa_*.cpp; null where the instruction set was not compiled in.

@@ -3,10 +3,11 @@
 #if defined(__AVX2__)
 #include "arch_avx2.h"
 #include "csv.inl.h"
+#include "lines.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"avx2", avx2::csv_decode};
+constexpr Kernels kTable{"avx2", avx2::csv_decode, avx2::lines_decode};
 }  // namespace
 extern const Kernels* const kAvx2Kernels = &kTable;
 }  // namespace mmflow

@@ -3,10 +3,11 @@
 #if defined(__AVX512BW__)
 #include "arch_avx512.h"
 #include "csv.inl.h"
+#include "lines.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"avx512", avx512::csv_decode};
+constexpr Kernels kTable{"avx512", avx512::csv_decode, avx512::lines_decode};
 }  // namespace
 extern const Kernels* const kAvx512Kernels = &kTable;
 }  // namespace mmflow

@@ -3,10 +3,11 @@
 #if defined(__aarch64__)
 #include "arch_neon.h"
 #include "csv.inl.h"
+#include "lines.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"neon", neon::csv_decode};
+constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode};
 }  // namespace
 extern const Kernels* const kNeonKernels = &kTable;
 }  // namespace mmflow

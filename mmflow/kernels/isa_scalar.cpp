@@ -3,10 +3,11 @@
 #if 1
 #include "arch_scalar.h"
 #include "csv.inl.h"
+#include "lines.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"scalar", scalar::csv_decode};
+constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode};
 }  // namespace
 extern const Kernels* const kScalarKernels = &kTable;
 }  // namespace mmflow

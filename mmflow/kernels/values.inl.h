@@ -2,6 +2,7 @@
 //
 // Each function returns false for text that it is not sure of: the reference decoder judges that. `p` and `n` are the
 // text; `room` says how many bytes from `p` on may be read (at least n).
+#pragma once
 #include <bit>
 #include <charconv>
 #include <cstddef>

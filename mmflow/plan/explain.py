@@ -22,7 +22,16 @@ from mmflow.formats import Comparison
 
 __all__ = ["explain"]
 
-_SIGNS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "in": "in"}
+_SIGNS = {
+    "eq": "=",
+    "ne": "<>",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "in": "in",
+    "contains": "contains",
+}
 
 
 def explain(plan: Plan) -> str:

@@ -7,6 +7,7 @@ time, never rows. What is not understood is left out.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -48,6 +49,10 @@ def _collect(e: Expression, schema: pa.Schema, names: dict[int, str], found: lis
             if name == "and":
                 for argument in arguments:
                     _collect(argument, schema, names, found)
+            elif name in ("like", "contains"):
+                held = _held(name, arguments, schema)
+                if held is not None:
+                    found.append(held)
             elif name in _OPS:
                 made = _comparison(_OPS[name], arguments, schema)
                 if made is not None:
@@ -69,6 +74,20 @@ def _comparison(op: str, arguments: list[Expression], schema: pa.Schema) -> Comp
     if column is None or value is _UNKNOWN or value is None:
         return None
     return Comparison(schema.names[column], op, value)
+
+
+def _held(name: str, arguments: list[Expression], schema: pa.Schema) -> Comparison | None:
+    """What a text must hold to be like a pattern: the longest part of it that stands for itself."""
+    column, text = field_index(arguments[0]), _literal(arguments[1])
+    if column is None or not isinstance(text, str):
+        return None
+    if name == "like":
+        escape = arguments[2] if len(arguments) > 2 else None
+        if escape is not None and escape.literal.WhichOneof("literal_type") != "null":
+            return None
+        # A backslash takes the next character as it is; parts that hold one are not looked at.
+        text = max(re.split(r"[%_]|\\.?", text, flags=re.DOTALL), key=len)
+    return Comparison(schema.names[column], "contains", text) if text else None
 
 
 def _literal(e: Expression) -> Any:

@@ -1,0 +1,179 @@
+// The kernel of text lines, compiled once for each instruction set.
+//
+// A pass over blocks of 64 bytes finds line breaks; where only lines with certain bytes are wanted, the same pass finds
+// places where the first and the last of these bytes stand (Mula, 2016, "SIMD-friendly algorithms for substring
+// searching"), and only their lines are ever cut out.
+#include "blocks.inl.h"
+#include "lines.h"
+#include "values.inl.h"
+
+namespace mmflow::MMFLOW_ARCH {
+namespace {
+
+struct Lines {
+    const LinesSpec& spec;
+    const std::uint8_t* data;
+    std::size_t size;
+    Column& column;
+    Bytes& offsets;
+    std::size_t rows = 0;
+
+    // Room for so many more lines.
+    bool reserve(std::size_t more) noexcept {
+        return (!spec.wanted || column.values.reserve((rows + more) * 16)) &&
+               (!spec.located || offsets.reserve((rows + more) * 8));
+    }
+
+    // Gives the line [start, end), its "\n" excluded.
+    void give(std::size_t start, std::size_t end) noexcept {
+        if (end > start && data[end - 1] == '\r') --end;
+        if (spec.wanted) {
+            write_view(column.values.data + rows * 16, data + start, end - start, size - start, 0,
+                       static_cast<std::uint32_t>(start));
+        }
+        if (spec.located) {
+            const auto at = static_cast<std::int64_t>(start);
+            std::memcpy(offsets.data + rows * 8, &at, 8);
+        }
+        ++rows;
+    }
+};
+
+struct LinesIndex {
+    std::size_t newlines = 0;
+    std::size_t starts = 0;   // of lines, written: the first one, and one behind each newline
+    std::size_t hits = 0;     // places where the needle stands
+    bool ascii = true;
+    bool nuls = false;        // some line begins with one
+};
+
+inline LinesIndex index_lines(const LinesSpec& spec, const std::uint8_t* text, std::size_t length, bool every,
+                              std::uint32_t* out) noexcept {
+    LinesIndex found;
+    const std::size_t needle = spec.needle_size;
+    std::uint32_t* to = out;
+    if (every) *to++ = 0;
+    std::uint64_t broken = 1;  // the byte before the block breaks a line
+    std::uint64_t high = 0, nuls = 0;
+    for (std::size_t at = 0; at < length; at += 64) {
+        const std::size_t left = length - at;
+        std::uint8_t padded[64];
+        const std::uint8_t* p = text + at;
+        if (left < 64) [[unlikely]] {
+            std::memset(padded, ' ', 64);
+            std::memcpy(padded, p, left);
+            p = padded;
+        }
+        const Block block = Block::load(p);
+        const std::uint64_t newline = block.eq('\n');
+        nuls |= (newline << 1 | broken) & block.eq(0);
+        broken = newline >> 63;
+        high |= block.high();
+        found.newlines += static_cast<std::size_t>(__builtin_popcountll(newline));
+        if (every) {
+            to = write_starts(to, newline, static_cast<std::uint32_t>(at));
+        } else if (needle) {
+            std::uint64_t maybe = block.eq(spec.needle[0]);
+            if (left >= 64 + needle) [[likely]] {
+                maybe &= Block::load(text + at + needle - 1).eq(spec.needle[needle - 1]);
+            }
+            for (; maybe; maybe &= maybe - 1) {
+                const std::size_t place = at + static_cast<std::size_t>(__builtin_ctzll(maybe));
+                if (length - place < needle || std::memcmp(text + place, spec.needle, needle) != 0) continue;
+                *to++ = static_cast<std::uint32_t>(place);
+                ++found.hits;
+            }
+        }
+    }
+    found.starts = every ? static_cast<std::size_t>(to - out) : 0;
+    found.ascii = high == 0;
+    found.nuls = nuls != 0;
+    return found;
+}
+
+// Where in `text`, which ends with a whole line, the first line begins that begins with a NUL or is not UTF-8.
+inline std::size_t odd_line(const std::uint8_t* text, std::size_t length) noexcept {
+    std::size_t at = 0;
+    while (at < length) {
+        const auto* newline = static_cast<const std::uint8_t*>(std::memchr(text + at, '\n', length - at));
+        const std::size_t end = newline == nullptr ? length : static_cast<std::size_t>(newline - text);
+        if (text[at] == 0 || !is_utf8(text + at, end - at)) return at;
+        at = end + 1;
+    }
+    return length;
+}
+
+inline LinesResult lines_decode(const LinesSpec& spec, const std::uint8_t* data, std::size_t size, std::size_t stop,
+                                bool final, LinesScratch& scratch, Column& column, Bytes& offsets) noexcept {
+    LinesResult result;
+    Lines lines{spec, data, size, column, offsets};
+    const std::size_t limit = stop < size ? stop : size;
+    const bool every = spec.needle_size == 0 && (spec.wanted || spec.located);
+    std::size_t at = 0, chunk = kChunk;
+    while (at < limit && result.status == Status::kDone) {
+        const std::size_t length = size - at < chunk ? size - at : chunk;
+        if (!scratch.places.reserve((length + 16) * 4)) return {Status::kNoMemory};
+        auto* places = reinterpret_cast<std::uint32_t*>(scratch.places.data);
+        const std::uint8_t* text = data + at;
+        const LinesIndex index = index_lines(spec, text, length, every, places);
+
+        // [0, end) is whole lines; the last of them may do without its newline at the end of the file.
+        const bool open = final && at + length == size && text[length - 1] != '\n';
+        std::size_t end = length;
+        if (!open) {
+            const void* last = index.newlines ? memrchr(text, '\n', length) : nullptr;
+            end = last ? static_cast<std::size_t>(static_cast<const std::uint8_t*>(last) - text) + 1 : 0;
+        }
+        if (limit - at < end) {
+            // The line that holds the byte before the stop is the last one that begins before it.
+            const std::size_t from = limit - at - 1;
+            const void* last = std::memchr(text + from, '\n', end - from);
+            if (last) end = static_cast<std::size_t>(static_cast<const std::uint8_t*>(last) - text) + 1;
+        }
+        if (end == 0) {
+            if (text[0] == 0) result.status = Status::kIrregular;
+            if (at + length == size || text[0] == 0) break;  // the line goes on behind the data
+            chunk *= 2;
+            continue;
+        }
+        if (index.nuls || !(index.ascii || is_utf8(text, end))) {
+            const std::size_t odd = odd_line(text, end);
+            if (odd < end) {
+                end = odd;
+                result.status = Status::kIrregular;
+            }
+        }
+        const std::size_t newlines = end == length ? index.newlines : count_newlines(text, end);
+        const std::size_t count = newlines + (end > 0 && text[end - 1] != '\n');
+        if (!lines.reserve(every ? count : index.hits)) return {Status::kNoMemory};
+        if (every) {
+            for (std::size_t i = 0; i < count; ++i) {
+                const std::size_t next = i < newlines ? places[i + 1] - 1 : end;
+                lines.give(at + places[i], at + next);
+            }
+        } else {
+            std::size_t given = 0;  // lines that begin before this are done with
+            for (std::size_t i = 0; i < index.hits && places[i] < end; ++i) {
+                if (places[i] < given) continue;
+                const void* before = memrchr(text, '\n', places[i]);
+                const void* after = std::memchr(text + places[i], '\n', end - places[i]);
+                const std::size_t start =
+                    before ? static_cast<std::size_t>(static_cast<const std::uint8_t*>(before) - text) + 1 : 0;
+                const std::size_t stopped =
+                    after ? static_cast<std::size_t>(static_cast<const std::uint8_t*>(after) - text) : end;
+                lines.give(at + start, at + stopped);
+                given = stopped;
+            }
+        }
+        if (!spec.needle_size && !every) lines.rows += count;
+        result.newlines += newlines;
+        result.records += count;
+        result.rows = lines.rows;
+        result.consumed = at += end;
+        chunk = kChunk;
+    }
+    return result;
+}
+
+}  // namespace
+}  // namespace mmflow::MMFLOW_ARCH

@@ -1,0 +1,143 @@
+"""The kernel of text lines equals the reference decoder; lines without a needle, and only they, are left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmflow as mf
+from mmflow import _kernels
+from mmflow.formats.text import TextDecoder
+from mmflow.formats.text_native import NativeTextDecoder
+
+from .draining import drained
+from .guarded import guarded
+
+SIMD = _kernels.simd_available()
+PIECES = st.sampled_from(
+    [b"\n", b"\n", b"\r\n", b"\r", b"\x00", b"\x00\x00\n", b"a", b"needle", b"need", b"nee", b"x" * 61, b"y" * 130,
+     "é€😀".encode(), b"\xff", b"\xed\xa0\x80", b" ", b"twelve bytes"]
+)  # fmt: skip
+
+
+@pytest.fixture(params=SIMD)
+def simd(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _kernels.simd_used()
+    _kernels.simd_use(request.param)
+    yield request.param
+    _kernels.simd_use(before)
+
+
+@given(
+    pieces=st.lists(PIECES, max_size=60),
+    policy=st.sampled_from(["error", "null", "skip"]),
+    stop=st.integers(0, 600),
+    final=st.booleans(),
+    side=st.sampled_from(["front", "back"]),
+    columns=st.sampled_from([("line",), ()]),
+)
+def test_any_bytes(
+    pieces: list[bytes],
+    policy: Literal["error", "null", "skip"],
+    stop: int,
+    final: bool,
+    side: Literal["front", "back"],
+    columns: tuple[str, ...],
+) -> None:
+    text = b"".join(pieces)
+    data = guarded(text, side)
+    reference = TextDecoder(columns, policy)
+    wanted = drained(reference, data, stop, final=final)
+    for isa in SIMD:
+        _kernels.simd_use(isa)
+        assert drained(NativeTextDecoder(reference, b""), data, stop, final=final) == wanted
+
+
+@given(
+    lines=st.lists(st.lists(st.sampled_from(["needle", "nee", "dle", "n", "x" * 50, "é", "\r"])), max_size=40)
+)
+@pytest.mark.parametrize("needle", [b"needle", b"n", b"needlenee", "é".encode(), b"x" * 80])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_lines_without_the_needle_are_left_out(lines: list[list[str]], needle: bytes, end: bytes) -> None:
+    text = b"\n".join("".join(parts).encode() for parts in lines) + end
+    reference = TextDecoder(("line",), "error")
+    for isa in SIMD:
+        _kernels.simd_use(isa)
+        for side in ("front", "back"):
+            data = guarded(text, side)
+            rows, *counts = drained(NativeTextDecoder(reference, needle), data, len(text), final=True)
+            everything, *true = drained(reference, data, len(text), final=True)
+            assert counts == true
+            assert rows == [r for r in everything if needle in str(r[0]).encode()]
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 5000])
+def test_plain_lines_are_read_by_the_kernel_alone(simd: str, count: int) -> None:
+    text = b"".join(
+        b"line %d of a log, some longer than others %s\n" % (i, b"." * (i % 97)) for i in range(count)
+    )
+    data = guarded(text, "back")
+    for needle, rows in ((b"", count), (b"of a log", count), (b"line 0 of", 1), (b"absent", 0)):
+        reader = _kernels.LinesReader(True, False, needle)
+        status, consumed, records, found, newlines, _, _ = reader.decode(
+            data.address, data.size, len(text), True, data
+        )
+        assert (status, consumed, records, found, newlines) == (0, len(text), count, rows, count)
+
+
+PATTERNS = [
+    "%needle%",
+    "needle%",
+    "%needle",
+    "n_edle%",
+    "%a\\%b%",
+    "%\\_%",
+    "%",
+    "",
+    "_%",
+    "%ne%dle%",
+    "needle",
+    "%é%",
+    "%NEEDLE%",
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("negated", ["", "NOT "])
+def test_like_gives_the_rows_that_it_should(tmp_path: Path, pattern: str, negated: str) -> None:
+    lines = [
+        "needle",
+        "a needle",
+        "needle b",
+        "nxedle",
+        "a%b",
+        "a\\%b",
+        "axb",
+        "_",
+        "\\_",
+        "",
+        "ne and dle",
+        "café",
+        "NEEDLE",
+    ]
+    path = tmp_path / "log.txt"
+    path.write_text("\n".join(lines * 50) + "\n")
+    tokens = re.findall(r"\\.|.", pattern)
+    expression = "".join(
+        ".*" if t == "%" else "." if t == "_" else re.escape(t[1] if len(t) == 2 else t) for t in tokens
+    )
+    matches = [line for line in lines if (re.fullmatch(expression, line) is not None) != bool(negated)]
+    with mf.Session(workers=2, shard_size="4KiB") as session:
+        table = session.sql(
+            f"SELECT line, count(*) AS n FROM t WHERE line {negated}LIKE '{pattern}' GROUP BY line ORDER BY line",
+            t=session.read_text(str(path)),
+        ).to_arrow()
+    assert table.to_pylist() == [{"line": line, "n": 50} for line in sorted(matches, key=str.encode)]
+    assert isinstance(table, pa.Table)
