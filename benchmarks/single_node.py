@@ -114,6 +114,41 @@ def _lineitem(path: Path, query: str) -> Work:
     )
 
 
+LIKE = "SELECT count(*) AS n FROM {t} WHERE line LIKE '%item/499 %'"
+REGEX = r"SELECT count(*) AS n FROM {t} WHERE regexp_like(line, 'item/4[0-9]9 .* 50[03] ')"
+REGEX_DUCK = REGEX.replace("regexp_like", "regexp_matches")
+
+
+def _lines(path: Path, query: str, polars_filter: pl.Expr, duck_query: str) -> Work:
+    # Peers have no format for lines: a CSV of one column, delimited by a byte that no line holds.
+    from_duck = (
+        f"read_csv('{path}', header=false, auto_detect=false, columns={{'line': 'VARCHAR'}}, "
+        "delim=chr(1), quote='', escape='')"
+    ).replace("chr(1)", "'\x01'")
+
+    def polars() -> pa.Table:
+        frame = pl.scan_csv(
+            path, has_header=False, separator="\x01", quote_char=None, schema={"line": pl.String}
+        )
+        return frame.filter(polars_filter).select(pl.len().alias("n")).collect().to_arrow()
+
+    def register(context: Any) -> None:
+        schema = pa.schema([("line", pa.string())])
+        context.register_csv(
+            "t", str(path), schema=schema, has_header=False, delimiter="\x01", file_extension=path.suffix
+        )
+
+    return Work(
+        path,
+        {
+            "mmflow": _mmflow(query.format(t="t"), lambda s: s.read_text(str(path))),
+            "duckdb": _duck(duck_query.format(t=from_duck)),
+            "polars": polars,
+            "datafusion": _datafusion(register, query.format(t="t")),
+        },
+    )
+
+
 def _same(a: pa.Table, b: pa.Table) -> bool:
     """Equal rows; numbers to nine digits, since peers choose different types for sums and averages."""
 
@@ -146,7 +181,7 @@ def _newlines(view: np.ndarray, step: int, start: int) -> int:
     return int(np.count_nonzero(view[start : start + step] == 10))
 
 
-def works(folder: Path, scale: float) -> dict[str, Callable[[], Work]]:
+def works(folder: Path, scale: float, rows: int) -> dict[str, Callable[[], Work]]:
     def lineitem(query: str) -> Callable[[], Work]:
         return lambda: _lineitem(data.lineitem_csv(folder, scale), query)
 
@@ -155,6 +190,15 @@ def works(folder: Path, scale: float) -> dict[str, Callable[[], Work]]:
         "csv-q1": lineitem(Q1),
         "csv-count": lineitem(COUNT),
         "csv-equal": lineitem(SELECTIVE),
+        "text-like": lambda: _lines(
+            data.log_text(folder, rows), LIKE, pl.col("line").str.contains("item/499 ", literal=True), LIKE
+        ),
+        "text-regex": lambda: _lines(
+            data.log_text(folder, rows),
+            REGEX,
+            pl.col("line").str.contains("item/4[0-9]9 .* 50[03] "),
+            REGEX_DUCK,
+        ),
     }
 
 
@@ -163,11 +207,12 @@ def main() -> None:
     parser.add_argument("works", nargs="*")
     parser.add_argument("--folder", type=Path, default=Path(".cache/bench"))
     parser.add_argument("--scale", type=float, default=2)
+    parser.add_argument("--rows", type=int, default=3_000_000)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    made = works(options.folder, options.scale)
+    made = works(options.folder, options.scale, options.rows)
     for name in options.works or made:
         work = made[name]()
         scan = functools.partial(newline_scan, work.path)

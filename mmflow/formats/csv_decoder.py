@@ -20,6 +20,7 @@ from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.csv_structure import Dialect, Structure, scan_structure
 from mmflow.formats.decoder import BadValue, Decoded
+from mmflow.formats.native import kernel_type
 
 __all__ = ["CsvDecoder", "CsvTypes", "check_types"]
 
@@ -233,6 +234,8 @@ def check_types(types: dict[str, pa.DataType]) -> None:
         ConfigError: Names the column.
     """
     for name, kind in types.items():
+        if kernel_type(kind) is not None:
+            continue
         decoder = CsvDecoder((name,), CsvTypes((name,), {name: kind}, ("",)), Dialect(), "null")
         try:
             decoder.decode(pa.py_buffer(b"x\n"), 2, final=True, located=False)

@@ -30,4 +30,7 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
     return static_cast<std::uint64_t>(_mm_cvtsi128_si64(product));
 }
 
+// Number of the lowest bit; of no bits, any number.
+inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(_tzcnt_u64(x)); }
+
 }  // namespace mmflow::avx512

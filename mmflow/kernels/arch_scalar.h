@@ -50,4 +50,7 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
     return x;
 }
 
+// Number of the lowest bit; of no bits, any number.
+inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(__builtin_ctzll(x | 1ull << 63)); }
+
 }  // namespace mmflow::scalar

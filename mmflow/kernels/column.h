@@ -26,7 +26,7 @@ struct Type {
     bool zoned = false;
 
     // Bytes of a value; 0 for bool, whose values are bits.
-    std::size_t width() const noexcept {
+    constexpr std::size_t width() const noexcept {
         switch (kind) {
             case Kind::kBool: return 0;
             case Kind::kInt8: case Kind::kUInt8: return 1;

@@ -116,9 +116,13 @@ struct Cell {
     bool doubled;  // holds quotes written twice
 };
 
-// The rows of a chunk that are being read.
+// The rows of a chunk that are being read. Passed by value: what columns are written through may alias anything else.
 struct Rows {
-    const CsvSpec* spec;
+    const Text* nulls;
+    std::size_t null_count;
+    bool only_empty;  // is null
+    int last_field;
+    int quote;
     const std::uint8_t* data;  // of the chunk
     const std::uint8_t* end;   // of all bytes that may be read
     const std::uint32_t* starts;
@@ -130,19 +134,20 @@ struct Rows {
         const std::size_t k = static_cast<std::size_t>(record) + static_cast<std::size_t>(field);
         const std::uint8_t* p = data + starts[k];
         std::size_t n = starts[k + 1] - 1 - starts[k];
-        if (returns && field == spec->fields - 1 && n > 0 && p[n - 1] == '\r') --n;
-        if (!quotes || n == 0 || p[0] != spec->quote) return {p, n, false, false};
+        if (returns && field == last_field && n > 0 && p[n - 1] == '\r') --n;
+        if (!quotes || n == 0 || p[0] != quote) return {p, n, false, false};
         // The index has seen to it that the last byte is the closing quote.
         n -= 2;
-        return {p + 1, n, true, n > 0 && std::memchr(p + 1, spec->quote, n) != nullptr};
+        return {p + 1, n, true, n > 0 && std::memchr(p + 1, quote, n) != nullptr};
     }
 
     std::size_t room(const std::uint8_t* p) const noexcept { return static_cast<std::size_t>(end - p); }
 
     // Is the text one that means null? In quotes it doesn't.
     bool names_null(const Cell& cell) const noexcept {
-        for (std::size_t i = 0; i < spec->null_count; ++i) {
-            const Text& text = spec->nulls[i];
+        if (only_empty) return cell.n == 0;
+        for (std::size_t i = 0; i < null_count; ++i) {
+            const Text& text = nulls[i];
             if (text.size == cell.n && (cell.n == 0 || std::memcmp(text.data, cell.p, cell.n) == 0)) return true;
         }
         return false;
@@ -209,6 +214,9 @@ inline bool write_undoubled(Column& column, const Cell& c, int quote, std::uint8
     return true;
 }
 
+template <Kind kKind>
+constexpr std::size_t kWidth = Type{kKind}.width();
+
 // Where a pass over records came to an end.
 struct Pass {
     std::size_t done;  // records
@@ -217,9 +225,9 @@ struct Pass {
 
 // Converts a field of `count` records into rows from `row` on.
 template <Kind kKind>
-inline Pass convert(const Rows& rows, const std::uint32_t* records, std::size_t count, int field, Column& column,
+inline Pass convert(const Rows rows, const std::uint32_t* records, std::size_t count, int field, Column& column,
                     std::size_t row, const std::uint8_t* base) noexcept {
-    const std::size_t width = column.type.width();
+    const std::size_t width = kWidth<kKind>;
     const std::size_t limit = row + count;
     std::uint8_t* out = column.values.data + row * width;
     for (std::size_t i = 0; i < count; ++i, ++row, out += width) {
@@ -237,7 +245,7 @@ inline Pass convert(const Rows& rows, const std::uint32_t* records, std::size_t 
         if constexpr (kKind == Kind::kString) {
             if (!rows.ascii && !is_utf8(c.p, c.n)) return {i, Status::kIrregular};
             if (c.doubled) [[unlikely]] {
-                if (!write_undoubled(column, c, rows.spec->quote, out)) return {i, Status::kNoMemory};
+                if (!write_undoubled(column, c, rows.quote, out)) return {i, Status::kNoMemory};
             } else {
                 write_view(out, c.p, c.n, room, 0, static_cast<std::uint32_t>(c.p - base));
             }
@@ -279,7 +287,7 @@ inline bool one_of(const CsvFilter& filter, const Cell& c) noexcept {
 
 // Leaves in `records` those of `count` that may meet the filter; `kept` says how many.
 template <Kind kKind>
-inline Pass narrow(const Rows& rows, const CsvFilter& filter, std::uint32_t* records, std::size_t count,
+inline Pass narrow(const Rows rows, const CsvFilter& filter, std::uint32_t* records, std::size_t count,
                    std::size_t& kept) noexcept {
     std::size_t n = 0;
     Pass pass{count};
@@ -374,8 +382,8 @@ inline CsvResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, std::
     std::size_t at = 0, chunk = kChunk;
     while (at < limit && result.status == Status::kDone) {
         const std::size_t length = size - at < chunk ? size - at : chunk;
-        // Every byte may end a field; write_starts goes up to seven beyond.
-        if (!scratch.starts.reserve((length + 16) * 4) || !scratch.records.reserve((length + 2) * 4) ||
+        // Every byte may end a field; write_starts goes some way beyond.
+        if (!scratch.starts.reserve((length + 32) * 4) || !scratch.records.reserve((length + 2) * 4) ||
             (spec.filter_count && !scratch.selected.reserve((length + 2) * 4))) {
             result.status = Status::kNoMemory;
             break;
@@ -404,7 +412,8 @@ inline CsvResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, std::
         if (found.odd || (index.irregular != kNone && starts[found.next] < limit - at)) result.status = Status::kIrregular;
         std::size_t next = found.next, count = found.count;
 
-        const Rows rows{&spec, text, data + size, starts, index.quotes, index.returns, index.ascii};
+        const bool only_empty = spec.null_count == 1 && spec.nulls[0].size == 0;
+        const Rows rows{spec.nulls, spec.null_count, only_empty, spec.fields - 1, spec.quote, text, data + size, starts, index.quotes, index.returns, index.ascii};
         const std::uint32_t* chosen = records;
         std::size_t chosen_count = count;
         if (spec.filter_count) {

@@ -112,7 +112,7 @@ inline LinesResult lines_decode(const LinesSpec& spec, const std::uint8_t* data,
     std::size_t at = 0, chunk = kChunk;
     while (at < limit && result.status == Status::kDone) {
         const std::size_t length = size - at < chunk ? size - at : chunk;
-        if (!scratch.places.reserve((length + 16) * 4)) return {Status::kNoMemory};
+        if (!scratch.places.reserve((length + 32) * 4)) return {Status::kNoMemory};
         auto* places = reinterpret_cast<std::uint32_t*>(scratch.places.data);
         const std::uint8_t* text = data + at;
         const LinesIndex index = index_lines(spec, text, length, every, places);

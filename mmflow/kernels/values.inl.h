@@ -9,6 +9,9 @@
 #include <cstdint>
 #include <cstring>
 
+// A value takes a few nanoseconds: a call would be a good part of that.
+#define MMFLOW_INLINE [[gnu::always_inline]] inline
+
 namespace mmflow::MMFLOW_ARCH {
 namespace {
 
@@ -21,7 +24,7 @@ constexpr double kPower10Double[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1
                                      1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 // Eight bytes, the first lowest, of which only `room` may be touched.
-inline std::uint64_t load8(const std::uint8_t* p, std::size_t room) noexcept {
+MMFLOW_INLINE std::uint64_t load8(const std::uint8_t* p, std::size_t room) noexcept {
     std::uint64_t word = 0;
     if (room >= 8) [[likely]] {
         std::memcpy(&word, p, 8);
@@ -33,7 +36,7 @@ inline std::uint64_t load8(const std::uint8_t* p, std::size_t room) noexcept {
 }
 
 // Are all eight bytes digits?
-inline bool all_digits(std::uint64_t word) noexcept {
+MMFLOW_INLINE bool all_digits(std::uint64_t word) noexcept {
     return ((word & 0xf0f0f0f0f0f0f0f0ull) | (((word + 0x0606060606060606ull) & 0xf0f0f0f0f0f0f0f0ull) >> 4)) ==
            0x3333333333333333ull;
 }
@@ -49,7 +52,7 @@ inline std::uint64_t eight_digits(std::uint64_t word) noexcept {
 }
 
 // The first n (1 to 8) of eight bytes as a number.
-inline bool few_digits(std::uint64_t word, std::size_t n, std::uint64_t& out) noexcept {
+MMFLOW_INLINE bool few_digits(std::uint64_t word, std::size_t n, std::uint64_t& out) noexcept {
     const int shift = static_cast<int>(8 * (8 - n));
     if (shift) word = (word << shift) | (kZeros >> (64 - shift));
     out = eight_digits(word);
@@ -76,7 +79,7 @@ inline bool digits(const std::uint8_t* p, std::size_t n, std::size_t room, std::
 }
 
 // digits[.digits] as a whole number and the number of places behind the point.
-inline bool pointed(const std::uint8_t* p, std::size_t n, std::size_t room, std::uint64_t& mantissa,
+MMFLOW_INLINE bool pointed(const std::uint8_t* p, std::size_t n, std::size_t room, std::uint64_t& mantissa,
                     std::size_t& places) noexcept {
     if (n == 0) return false;
     const std::uint64_t word = load8(p, room);
@@ -98,6 +101,12 @@ inline bool pointed(const std::uint8_t* p, std::size_t n, std::size_t room, std:
     places = n - whole - 1;
     if (whole == 0 || places == 0 || whole + places > 18) return false;
     std::uint64_t front = 0, back = 0;
+    if (whole <= 8 && places <= 8) [[likely]] {
+        const bool sure = few_digits(word, whole, front) &
+                          few_digits(load8(p + whole + 1, room - whole - 1), places, back);
+        mantissa = front * kPower10[places] + back;
+        return sure;
+    }
     if (!digits(p, whole, room, front) || !digits(p + whole + 1, places, room - whole - 1, back)) return false;
     mantissa = front * kPower10[places] + back;
     return true;
@@ -130,7 +139,7 @@ inline bool is_number_text(const std::uint8_t* p, std::size_t n) noexcept {
 }
 
 template <class T>
-bool rounded(const std::uint8_t* p, std::size_t n, T& out) noexcept {
+[[gnu::noinline]] bool rounded(const std::uint8_t* p, std::size_t n, T& out) noexcept {
     if (n == 0 || !is_number_text(p, n)) return false;
     const char* first = reinterpret_cast<const char*>(p);
     const auto result = std::from_chars(first, first + n, out);
@@ -148,7 +157,7 @@ inline bool parse_bool(const std::uint8_t* p, std::size_t n, bool& out) noexcept
 }
 
 // Optional sign and digits, within [low, high].
-inline bool parse_int(const std::uint8_t* p, std::size_t n, std::size_t room, std::int64_t low, std::int64_t high,
+MMFLOW_INLINE bool parse_int(const std::uint8_t* p, std::size_t n, std::size_t room, std::int64_t low, std::int64_t high,
                std::int64_t& out) noexcept {
     const bool negative = n > 0 && p[0] == '-';
     std::uint64_t value = 0;
@@ -165,7 +174,7 @@ inline bool parse_uint(const std::uint8_t* p, std::size_t n, std::size_t room, s
 
 // Correctly rounded: exact by one division where digits and exponent are few (Clinger, 1990, "How to read floating
 // point numbers accurately"), else std::from_chars.
-inline bool parse_double(const std::uint8_t* p, std::size_t n, std::size_t room, double& out) noexcept {
+MMFLOW_INLINE bool parse_double(const std::uint8_t* p, std::size_t n, std::size_t room, double& out) noexcept {
     const bool negative = n > 0 && p[0] == '-';
     std::uint64_t mantissa = 0;
     std::size_t places = 0;
@@ -196,7 +205,7 @@ inline bool parse_decimal(const std::uint8_t* p, std::size_t n, std::size_t room
 }
 
 // YYYY-MM-DD as days since 1970.
-inline bool parse_date(const std::uint8_t* p, std::size_t n, std::int32_t& out) noexcept {
+MMFLOW_INLINE bool parse_date(const std::uint8_t* p, std::size_t n, std::int32_t& out) noexcept {
     int century = 0, year = 0, month = 0, day = 0;
     if (n != 10 || p[4] != '-' || p[7] != '-') return false;
     if (!(two(p, century) & two(p + 2, year) & two(p + 5, month) & two(p + 8, day))) return false;
