@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -71,14 +70,6 @@ VALUES = [
     "-9999999999999.99", "0.001", "1e2", "999", "1000", "-999", "x", "text", "twelve bytes", "thirteen byte", "é", "日本語の文字列です",
     "\x00", "a\x00b", "\x7f",
 ]  # fmt: skip
-
-
-@pytest.fixture(params=SIMD)
-def simd(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _kernels.simd_used()
-    _kernels.simd_use(request.param)
-    yield request.param
-    _kernels.simd_use(before)
 
 
 def both(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -25,14 +24,6 @@ PIECES = st.sampled_from(
     [b"\n", b"\n", b"\r\n", b"\r", b"\x00", b"\x00\x00\n", b"a", b"needle", b"need", b"nee", b"x" * 61, b"y" * 130,
      "é€😀".encode(), b"\xff", b"\xed\xa0\x80", b" ", b"twelve bytes"]
 )  # fmt: skip
-
-
-@pytest.fixture(params=SIMD)
-def simd(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _kernels.simd_used()
-    _kernels.simd_use(request.param)
-    yield request.param
-    _kernels.simd_use(before)
 
 
 @given(
