@@ -2,12 +2,13 @@
 
 Keys are hashed by value, not by layout: text hashes alike whether string or string_view, -0.0 like 0.0,
 every NaN alike, null to a constant. The mixer is splitmix64's finalizer (Steele, Lea and Flood, 2014,
-"Fast splittable pseudorandom number generators"). Vectorised with numpy; the reference for a kernel.
+"Fast splittable pseudorandom number generators"). Vectorised with numpy: the definition, and the way for
+types that the kernel does not know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from mmflow.exec.compact import owned
 
-__all__ = ["hash_columns", "partition_batch"]
+__all__ = ["hash_columns", "mixed"]
 
 U64 = npt.NDArray[np.uint64]
 _NULL = np.uint64(0x9E3779B97F4A7C15)
@@ -107,47 +108,15 @@ def _hash(array: pa.Array) -> U64:
     return hashed
 
 
+def mixed(state: U64, array: pa.Array) -> U64:
+    """`state`, shape (rows,), with the hash of one more column."""
+    with np.errstate(over="ignore"):
+        return _mix(state * np.uint64(31) ^ _hash(array))
+
+
 def hash_columns(arrays: Sequence[pa.Array]) -> U64:
     """64-bit hash of each row of some columns, shape (rows,)."""
     state = np.zeros(len(arrays[0]), np.uint64)
-    with np.errstate(over="ignore"):
-        for array in arrays:
-            state = _mix(state * np.uint64(31) ^ _hash(array))
+    for array in arrays:
+        state = mixed(state, array)
     return state
-
-
-def partition_batch(
-    batch: pa.RecordBatch, keys: Sequence[int], partitions: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Rows of each partition that has any, in their order. The batches own their text.
-
-    Without keys, rows go round.
-    """
-    if partitions == 1:
-        yield 0, batch
-        return
-    if not keys:
-        yield from split_rows(batch, np.arange(batch.num_rows, dtype=np.int64) % partitions, partitions)
-        return
-    hashed = hash_columns([batch.column(k) for k in keys])
-    # The high bits choose (multiply-shift), so any number of partitions is evenly hit.
-    chosen = ((hashed >> np.uint64(32)) * np.uint64(partitions)) >> np.uint64(32)
-    yield from split_rows(batch, chosen.astype(np.int64), partitions)
-
-
-def split_rows(
-    batch: pa.RecordBatch, chosen: npt.NDArray[np.int64], partitions: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Rows by number of partition, in their order."""
-    order = np.argsort(chosen, kind="stable")
-    bounds = np.searchsorted(chosen[order], np.arange(partitions + 1))
-    # pyarrow 26 can't take from views: go through the owned form.
-    names = [str(i) for i in range(batch.num_columns)]
-    owning = pa.RecordBatch.from_arrays([owned(c) for c in batch.columns], names=names)
-    for partition in range(partitions):
-        rows = order[bounds[partition] : bounds[partition + 1]]
-        if len(rows):
-            # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
-            taken = owning.take(pa.array(rows))
-            arrays = [c.cast(t) for c, t in zip(taken.columns, batch.schema.types, strict=True)]
-            yield partition, pa.RecordBatch.from_arrays(arrays, schema=batch.schema)

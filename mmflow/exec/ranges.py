@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmflow.exec.compact import owned
-from mmflow.exec.hashing import split_rows
+from mmflow.exec.partition import split_rows
 from mmflow.exec.stage import SortKey
 
 __all__ = ["Sampler", "boundaries", "range_batch"]

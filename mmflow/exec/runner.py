@@ -19,7 +19,7 @@ from mmflow.exec.compact import cast_batch, compact
 from mmflow.exec.context import Cancelled as CancelSignal
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.fragment import Fragment
-from mmflow.exec.hashing import partition_batch
+from mmflow.exec.partition import partition_batch
 from mmflow.exec.ranges import Sampler, range_batch
 from mmflow.exec.rejects import SCHEMA as REJECTS
 from mmflow.exec.rejects import rejects_batch

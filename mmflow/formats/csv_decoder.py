@@ -21,6 +21,7 @@ from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.csv_structure import Dialect, Structure, scan_structure
 from mmflow.formats.decoder import BadValue, Decoded
 from mmflow.formats.native import kernel_type
+from mmflow.formats.views import taken
 
 __all__ = ["CsvDecoder", "CsvTypes", "check_types"]
 
@@ -219,8 +220,7 @@ class CsvDecoder:
             array = arrays.get(name, pa.nulls(0, self._types.types[name]))
             made.append(_chosen(array, keep, padded))
         batch = _batch(self.columns, made, len(numbers))
-        first = int(found.starts[0]) if count else None
-        decoded = Decoded(batch, found.consumed, count, len(newlines), bad=ordered, first=first)
+        decoded = Decoded(batch, found.consumed, count, len(newlines), bad=ordered)
         if located:
             decoded.offsets = found.starts[numbers]
             decoded.line_numbers = np.searchsorted(newlines, decoded.offsets)
@@ -282,16 +282,8 @@ def _chosen(array: pa.Array, keep: npt.NDArray[np.bool_], padded: I64 | None) ->
     if padded is not None:
         if len(array) == len(padded):
             return array
-        return _taken(array, pa.array(np.maximum(padded, 0), mask=padded < 0))
-    return array if keep.all() else _taken(array, pa.array(np.flatnonzero(keep)))
-
-
-def _taken(array: pa.Array, indices: pa.Array) -> pa.Array:
-    if not len(array):
-        return pa.nulls(len(indices), array.type)
-    if pa.types.is_string_view(array.type):  # pyarrow 26 can't take from views
-        return array.cast(pa.string()).take(indices).cast(pa.string_view())
-    return array.take(indices)
+        return taken(array, pa.array(np.maximum(padded, 0), mask=padded < 0))
+    return array if keep.all() else taken(array, pa.array(np.flatnonzero(keep)))
 
 
 def _batch(names: Sequence[str], arrays: Sequence[pa.Array], rows: int) -> pa.RecordBatch:

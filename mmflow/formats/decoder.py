@@ -55,7 +55,6 @@ class Decoded:
         offsets: Offset of each row's record in the decoded bytes, shape (rows,); None unless asked for.
         line_numbers: Physical lines before each row's record in the decoded bytes, likewise.
         bad: Bad records in order. Under `error` the first only, and the batch ends before it.
-        first: Offset of the first record; None where there is none.
     """
 
     batch: pa.RecordBatch
@@ -65,7 +64,6 @@ class Decoded:
     offsets: I64 | None = None
     line_numbers: I64 | None = None
     bad: list[BadValue] = field(default_factory=list)
-    first: int | None = None
 
 
 class RecordDecoder(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
@@ -17,14 +17,15 @@ from mmflow.formats.decoder import Decoded, RecordDecoder
 __all__ = [
     "KernelFilter",
     "KernelType",
-    "ReferencePart",
+    "NativeDecoder",
     "imported",
     "kernel_filters",
     "kernel_type",
-    "locate",
+    "nested_kernel_type",
 ]
 
-KernelType = tuple[int, int, int, bool]  # kind, digits, scale, zoned: Type in column.h
+# kind, digits, scale, zoned, children (name, type): Type in column.h
+KernelType = tuple[int, int, int, bool, tuple[Any, ...]]
 KernelFilter = tuple[
     str, KernelType, int, Any, Any, tuple[bytes, ...]
 ]  # column, type, test, low, high, texts
@@ -45,7 +46,8 @@ _KINDS = {
     pa.date32(): 12,
     pa.string_view(): 16,
 }
-_DECIMAL, _TIME32, _TIME64, _TIMESTAMP, _STRING = 11, 13, 14, 15, 16
+_DECIMAL, _TIME32, _TIME64, _TIMESTAMP, _STRING, _STRUCT, _LIST = 11, 13, 14, 15, 16, 17, 18
+_MOST_FIELDS = 64  # of a struct: kFieldsOfStruct in ndjson.inl.h
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _NOT_NULL, _INT, _REAL, _TEXT = 0, 1, 2, 3
 _NEWLINE = 10
@@ -55,18 +57,31 @@ _I64 = (-(1 << 63), (1 << 63) - 1)
 
 
 def kernel_type(kind: pa.DataType) -> KernelType | None:
-    """A type as the kernels know it; None where they don't."""
+    """A type of single values as the kernels know it; None where they don't."""
     if kind in _KINDS:
-        return (_KINDS[kind], 0, 0, False)
+        return (_KINDS[kind], 0, 0, False, ())
     if pa.types.is_decimal128(kind):
-        return (_DECIMAL, kind.precision, kind.scale, False)
+        return (_DECIMAL, kind.precision, kind.scale, False, ())
     if pa.types.is_time32(kind):
-        return (_TIME32, _DIGITS[kind.unit], 0, False)
+        return (_TIME32, _DIGITS[kind.unit], 0, False, ())
     if pa.types.is_time64(kind):
-        return (_TIME64, _DIGITS[kind.unit], 0, False)
+        return (_TIME64, _DIGITS[kind.unit], 0, False, ())
     if pa.types.is_timestamp(kind):
-        return (_TIMESTAMP, _DIGITS[kind.unit], 0, kind.tz is not None)
+        return (_TIMESTAMP, _DIGITS[kind.unit], 0, kind.tz is not None, ())
     return None
+
+
+def nested_kernel_type(kind: pa.DataType) -> KernelType | None:
+    """Likewise, and lists and structs of what is known."""
+    if pa.types.is_list(kind):
+        item = nested_kernel_type(kind.value_type)
+        return None if item is None else (_LIST, 0, 0, False, ((b"", item),))
+    if not pa.types.is_struct(kind):
+        return kernel_type(kind)
+    children = tuple((f.name.encode(), nested_kernel_type(f.type)) for f in kind)
+    if len(children) > _MOST_FIELDS or any(child is None for _, child in children):
+        return None
+    return (_STRUCT, 0, 0, False, children)
 
 
 def kernel_filters(prune: Sequence[Comparison], schema: pa.Schema) -> list[KernelFilter]:
@@ -156,7 +171,7 @@ def _both(a: KernelFilter, b: KernelFilter) -> KernelFilter:
     return (*a[:3], max(a[3], b[3]), min(a[4], b[4]), ())
 
 
-class ReferencePart:
+class _ReferencePart:
     """What a kernel stops at, by its reference decoder: one record, and more where that happens again and again."""
 
     def __init__(self, reference: RecordDecoder) -> None:
@@ -181,13 +196,6 @@ class ReferencePart:
             size *= 2
 
 
-def locate(decoded: Decoded, data: pa.Buffer, offsets: bytes) -> None:
-    """Fill in where rows begin: offsets as the kernels give them, and lines counted from them."""
-    decoded.offsets = np.frombuffer(offsets, np.int64)
-    newlines = np.flatnonzero(np.frombuffer(data, np.uint8)[: decoded.consumed] == _NEWLINE)
-    decoded.line_numbers = np.searchsorted(newlines, decoded.offsets)
-
-
 class _Exported:
     """A struct array of the kernels, as pyarrow takes it."""
 
@@ -203,3 +211,44 @@ def imported(schema: pa.Schema, capsule: Any, rows: int) -> pa.RecordBatch:
     if not len(schema):
         return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])
     return pa.record_batch(_Exported(schema, capsule))
+
+
+class NativeDecoder:
+    """A `RecordDecoder` by a kernel: it reads what is plain, the reference decoder what is not.
+
+    Args:
+        reference: Judges what the kernel stops at.
+        schema: Columns that the kernel converts: those of `reference`, and others only to check their values.
+        reader: Makes the kernel's reader; `located` says whether it gives where rows begin.
+    """
+
+    skips_nuls = True
+
+    def __init__(self, reference: RecordDecoder, schema: pa.Schema, reader: Callable[[bool], Any]) -> None:
+        self.columns = reference.columns
+        self._schema = schema
+        self._readers = {located: reader(located) for located in (False, True)}
+        self._odd = _ReferencePart(reference)
+
+    def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
+        """See `RecordDecoder.decode`."""
+        status, consumed, records, rows, lines, capsule, offsets = self._readers[located].decode(
+            data.address, data.size, stop, final, data
+        )
+        if not consumed and status:
+            return self._odd.decode(data, stop, final=final, located=located)
+        self._odd.progressed(consumed)
+        batch = imported(self._schema, capsule, rows)
+        if self.columns != tuple(self._schema.names):
+            batch = batch.select(list(self.columns))
+        decoded = Decoded(batch, consumed, records, lines)
+        if located:
+            _locate(decoded, data, offsets)
+        return decoded
+
+
+def _locate(decoded: Decoded, data: pa.Buffer, offsets: bytes) -> None:
+    """Fill in where rows begin: offsets as the kernels give them, and lines counted from them."""
+    decoded.offsets = np.frombuffer(offsets, np.int64)
+    newlines = np.flatnonzero(np.frombuffer(data, np.uint8)[: decoded.consumed] == _NEWLINE)
+    decoded.line_numbers = np.searchsorted(newlines, decoded.offsets)

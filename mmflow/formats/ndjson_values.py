@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import SourceError
 
-__all__ = ["Misfit", "column", "fitted", "infer", "parse"]
+__all__ = ["Misfit", "Number", "fitted", "infer", "parse"]
 
 
 class Misfit(ValueError):  # noqa: N818  (caught where it is raised; the user sees a BadRecordError)
@@ -24,31 +25,45 @@ class Misfit(ValueError):  # noqa: N818  (caught where it is raised; the user se
         self.reason = reason
 
 
+class Number(str):
+    """A number as it is written, so that its type decides how it is read."""
+
+    __slots__ = ()
+
+    @property
+    def whole(self) -> bool:
+        return not any(c in self for c in ".eE")
+
+
+_LONGEST = 4096  # digits of a number; more are no data
+
+
+def _number(text: str) -> Number:
+    if len(text) > _LONGEST:
+        raise ValueError(f"a number of {len(text):,} characters")
+    return Number(text)
+
+
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
 def parse(text: str) -> dict[str, Any]:
-    """One record: an object of RFC 8259; of a key that comes twice, the last value.
+    """One record: an object of RFC 8259; of a key that comes twice, the last value. Numbers are `Number`.
 
     Raises:
         ValueError: It is not that.
     """
-    value = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+    value = json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_refuse_constant)
     if not isinstance(value, dict):
         raise ValueError(f"a record is an object, this is {_name(value)}")  # noqa: TRY004
     return value
 
 
 def _name(value: object) -> str:
-    names = {
-        bool: "a boolean",
-        int: "an integer",
-        Decimal: "a number",
-        str: "text",
-        list: "a list",
-        dict: "an object",
-    }
+    if isinstance(value, Number):
+        return "an integer" if value.whole else "a number"
+    names = {bool: "a boolean", str: "text", list: "a list", dict: "an object"}
     return "null" if value is None else names[type(value)]
 
 
@@ -62,76 +77,85 @@ def fitted(value: Any, kind: pa.DataType, column: str) -> Any:
         return None
     types = pa.types
     if types.is_struct(kind):
-        if not isinstance(value, dict):
-            raise Misfit(column, value, f"expected an object, found {_name(value)}")
+        _expect(value, dict, "an object", column)
         return {f.name: fitted(value.get(f.name), f.type, f"{column}.{f.name}") for f in kind}
     if types.is_list(kind) or types.is_large_list(kind):
-        if not isinstance(value, list):
-            raise Misfit(column, value, f"expected a list, found {_name(value)}")
+        _expect(value, list, "a list", column)
         return [fitted(v, kind.value_type, f"{column}[{i}]") for i, v in enumerate(value)]
     if types.is_map(kind):
-        if not isinstance(value, dict):
-            raise Misfit(column, value, f"expected an object, found {_name(value)}")
+        _expect(value, dict, "an object", column)
         return [(k, fitted(v, kind.item_type, f"{column}.{k}")) for k, v in value.items()]
     if types.is_boolean(kind):
-        return _expect(value, (bool,), kind, column)
+        return _expect(value, bool, kind, column)
     if types.is_integer(kind):
-        if isinstance(value, bool):
-            raise Misfit(column, value, f"expected {kind}, found a boolean")
-        return _in_range(_expect(value, (int,), kind, column), kind, column)
+        number = _expect(value, Number, kind, column)
+        if not number.whole:
+            raise Misfit(column, value, f"expected {kind}, found a number")
+        return _in_range(number, kind, column)
     if types.is_floating(kind):
-        if isinstance(value, bool):
-            raise Misfit(column, value, f"expected {kind}, found a boolean")
-        number = float(_expect(value, (int, Decimal), kind, column))
-        if number in (float("inf"), float("-inf")):
+        number = _expect(value, Number, kind, column)
+        # Rounded once, from the text.
+        real = float(number) if kind == pa.float64() else pa.scalar(str(number)).cast(kind).as_py()
+        if math.isinf(real):
             raise Misfit(column, value, f"out of the range of {kind}")
-        return number
+        return real
     if types.is_decimal(kind):
-        return _converted(Decimal(_expect(value, (int, Decimal, str), kind, column)), kind, column)
+        if not isinstance(value, str):
+            _expect(value, Number, kind, column)
+        return _decimal(value, kind, column)
+    text = value
+    if not isinstance(value, str) or isinstance(value, Number):
+        raise Misfit(column, str(value), f"expected {kind}, found {_name(value)}")
     if types.is_string_view(kind) or types.is_string(kind) or types.is_large_string(kind):
-        text = _expect(value, (str,), kind, column)
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise Misfit(column, ascii(text), "a lone surrogate is not text") from error
         return text
-    # Dates, times and timestamps stand as ISO 8601 text.
-    text = _expect(value, (str,), kind, column)
-    try:
-        return pa.array([text]).cast(kind)[0].as_py()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise Misfit(column, value, f"not a {kind}") from error
+    return _moment(text, kind, column)
 
 
-def _expect(value: Any, classes: tuple[type, ...], kind: pa.DataType, column: str) -> Any:
-    if isinstance(value, classes):
+def _expect(value: Any, wanted: type, kind: object, column: str) -> Any:
+    if isinstance(value, wanted):
         return value
     raise Misfit(column, str(value), f"expected {kind}, found {_name(value)}")
 
 
-def _in_range(value: int, kind: pa.DataType, column: str) -> int:
+def _in_range(number: Number, kind: pa.DataType, column: str) -> int:
     bits = kind.bit_width
     low, high = (
         (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
         if pa.types.is_signed_integer(kind)
         else (0, (1 << bits) - 1)
     )
+    value = int(number)
     if not low <= value <= high:
-        raise Misfit(column, str(value), f"out of the range of {kind}")
+        raise Misfit(column, number, f"out of the range of {kind}")
     return value
 
 
-def _converted(value: Decimal, kind: pa.DataType, column: str) -> Decimal:
+def _decimal(text: str, kind: pa.DataType, column: str) -> Decimal:
     try:
+        value = Decimal(text)
         pa.array([value], kind)
-    except pa.ArrowInvalid as error:
-        raise Misfit(column, str(value), f"does not fit {kind}") from error
+    except (InvalidOperation, pa.ArrowInvalid) as error:
+        raise Misfit(column, text, f"does not fit {kind}") from error
     return value
 
 
-def column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """Fitted values as an array."""
-    return pa.array(values, kind)
+def _moment(text: str, kind: pa.DataType, column: str) -> int:
+    """Dates, times and timestamps stand as ISO 8601 text; as a number, since Python's know no year 0."""
+    try:
+        if pa.types.is_time(kind):
+            # Arrow casts no text to times.
+            made = pa.array([f"1970-01-01 {text}"]).cast(pa.timestamp(kind.unit)).cast(kind)
+        else:
+            made = pa.array([text]).cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeEncodeError) as error:
+        shown = text.encode(errors="backslashreplace").decode()
+        raise Misfit(column, shown, f"not a {kind}") from error
+    number: int = made.view(pa.int32() if kind.bit_width == 32 else pa.int64())[0].as_py()
+    return number
 
 
 def infer(records: Iterable[dict[str, Any]], path: str) -> pa.Schema:
@@ -155,13 +179,9 @@ def _type_of(value: Any, path: str, name: str) -> pa.DataType:
         for v in value:
             item = _merged(item, _type_of(v, path, f"{name}[]"), path, name)
         return pa.list_(item)
-    simple = {
-        bool: pa.bool_(),
-        int: pa.int64(),
-        Decimal: pa.float64(),
-        str: pa.string(),
-        type(None): pa.null(),
-    }
+    if isinstance(value, Number):
+        return pa.int64() if value.whole else pa.float64()
+    simple = {bool: pa.bool_(), str: pa.string(), type(None): pa.null()}
     return simple[type(value)]
 
 

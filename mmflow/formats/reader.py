@@ -22,12 +22,13 @@ from mmflow.formats.decoder import BadValue, Decoded, RecordDecoder
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
-__all__ = ["MAX_RECORD", "RecordScan", "RowMaker", "assemble", "bad_record"]
+__all__ = ["FIRST_REJECTS", "MAX_RECORD", "RecordScan", "RowMaker", "assemble", "bad_record"]
 
 #: Bytes of the longest record; a longer one is mostly a quote that was never closed.
 MAX_RECORD = 64 << 20
 _PIECE = 4 << 20
-_FIRST_REJECTS = 100
+#: Rejects that a shard's report keeps, but for quarantine, which keeps all.
+FIRST_REJECTS = 100
 _EXCERPT = 120
 _LOOK = 1 << 16
 _NEWLINE = 10
@@ -77,7 +78,7 @@ class RowMaker:
             if self._policy == "error":
                 report.error = bad_record(self._path, data, base, bad, report)
                 return
-            if self._policy == "quarantine" or len(report.rejects) < _FIRST_REJECTS:
+            if self._policy == "quarantine" or len(report.rejects) < FIRST_REJECTS:
                 report.rejects.append(_reject(data, base, bad, report, raw=self._policy == "quarantine"))
 
     def too_long(self, data: pa.Buffer, position: int, limit: int) -> None:

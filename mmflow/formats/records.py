@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy, Reject, Scan, ScanReport, ScanRequest
 from mmflow.formats.decoder import BadValue, Decoded
-from mmflow.formats.reader import assemble, bad_record
+from mmflow.formats.native import imported
+from mmflow.formats.reader import FIRST_REJECTS, assemble, bad_record
 from mmflow.formats.schema import parse_type
-from mmflow.formats.views import views_over
+from mmflow.formats.views import nulled, taken, views_over
+from mmflow.kernels import kernels
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
@@ -97,6 +100,8 @@ class _FixedScan:
     def __init__(self, form: RecordsFormat, file: MappedFile, shard: Shard, request: ScanRequest) -> None:
         self._form, self._file, self._shard, self._request = form, file, shard, request
         self.report = ScanReport()
+        wanted = [f for name in request.columns for f in form.fields if f.name == name]
+        self._reader = kernels().RecordsReader([kernel_field(f) for f in wanted], form.size)
 
     def _number(self, offset: int) -> int:
         """The first record that begins at or after a byte offset."""
@@ -112,7 +117,10 @@ class _FixedScan:
             count = min(rows, min(last, whole) - number)
             base = form.header + number * form.size
             window = file.window(base, count * form.size)
-            yield self._batch(window.buffer, base, count)
+            yield self._decoded(window.buffer, base, count)
+            if report.error is not None:
+                report.next = base
+                return
             report.records += count
             report.bytes_read += window.length
             file.drop_behind(base, window.length)
@@ -134,37 +142,93 @@ class _FixedScan:
         report.rejects.append(Reject(base, report.records, 0, None, reason, raw))
         report.records += 1
 
-    def _batch(self, data: pa.Buffer, base: int, count: int) -> pa.RecordBatch:
+    def _decoded(self, data: pa.Buffer, base: int, count: int) -> pa.RecordBatch:
+        """Rows of `count` records; under `error`, those before the first bad one, which the report then has."""
         wanted = [f for name in self._request.columns for f in self._form.fields if f.name == name]
-        arrays = [gather(data, f, self._form.size, count) for f in wanted]
-        if arrays:
-            batch = pa.RecordBatch.from_arrays(arrays, names=[f.name for f in wanted])
-        else:
-            batch = pa.RecordBatch.from_arrays([pa.nulls(count)], names=["rows"]).select([])
+        schema = pa.schema([pa.field(f.name, f.type) for f in wanted])
         numbers = np.arange(count, dtype=np.int64)
-        decoded = Decoded(batch, data.size, count, 0, numbers * self._form.size, np.zeros(count, np.int64))
+        status, _, _, rows, _, capsule, _ = self._reader.decode(data.address, count, data)
+        if status:
+            batch, numbers = self._judged(data, base, wanted, count)
+        else:
+            batch = imported(schema, capsule, rows)
+        decoded = Decoded(
+            batch, data.size, count, 0, numbers * self._form.size, np.zeros(len(numbers), np.int64)
+        )
         return assemble(decoded, self._request, self._file.path, base, 0)
 
+    def _judged(
+        self, data: pa.Buffer, base: int, wanted: Sequence[Field], count: int
+    ) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
+        """Rows where some text is not UTF-8, and the numbers of their records."""
+        report, policy, size = self.report, self._form.on_bad_record, self._form.size
+        gathered = [gather(data, f, size, count) for f in wanted]
+        wrong = {row: f for f, (_, rows) in zip(wanted, gathered, strict=True) for row in reversed(rows)}
+        keep = np.ones(count, np.bool_)
+        for row in sorted(wrong):
+            field = wrong[row]
+            text = data.slice(row * size + field.offset, field.width).to_pybytes()
+            reason = "not valid UTF-8"
+            value = text.decode(errors="replace")
+            report.bad += 1
+            if policy == "error":
+                bad = BadValue(row * size, size, row, 0, field.name, value, reason)
+                report.error = bad_record(self._file.path, data, base, bad, report)
+                keep[row:] = False
+                break
+            keep[row] = policy == "null"
+            if policy == "quarantine" or len(report.rejects) < FIRST_REJECTS:
+                raw = data.slice(row * size, size).to_pybytes() if policy == "quarantine" else b""
+                shown = f"{reason} (value {value!r})"
+                report.rejects.append(
+                    Reject(base + row * size, report.records + row, 0, field.name, shown, raw)
+                )
+        kept = np.flatnonzero(keep)
+        arrays = [taken(array, pa.array(kept)) for array, _ in gathered]
+        return pa.RecordBatch.from_arrays(arrays, names=[f.name for f in wanted]), kept
 
-def gather(data: pa.Buffer, field: Field, size: int, count: int) -> pa.Array:
-    """One field of `count` records of `size` bytes as a column."""
+
+def gather(data: pa.Buffer, field: Field, size: int, count: int) -> tuple[pa.Array, list[int]]:
+    """One field of `count` records of `size` bytes as a column, and the rows whose text is not UTF-8: null.
+
+    The reference of the kernel.
+    """
     raw = np.frombuffer(data, np.uint8)
     cells = np.lib.stride_tricks.as_strided(raw[field.offset :], (count, field.width), (size, 1))
     if pa.types.is_string_view(field.type):
         used = (cells != 0) & (cells != 32)
         lengths = np.where(used.any(axis=1), field.width - used[:, ::-1].argmax(axis=1), 0).astype(np.int64)
         starts = np.arange(count, dtype=np.int64) * size + field.offset
+        wrong = [i for i in range(count) if not _is_text(cells[i, : lengths[i]].tobytes())]
         array = views_over(data, starts, lengths, pa.string_view())
-        array.validate(full=True)
-        return array
+        return nulled(array, np.isin(np.arange(count), wrong)), wrong
     packed = np.ascontiguousarray(cells)
     if pa.types.is_fixed_size_binary(field.type):
-        return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(packed)])
+        return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(packed)]), []
     if pa.types.is_boolean(field.type):
-        return pa.array(packed[:, 0] != 0)
+        return pa.array(packed[:, 0] != 0), []
     if field.big_endian and field.width > 1:
         packed = np.ascontiguousarray(packed[:, ::-1])
-    return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(packed)])
+    return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(packed)]), []
+
+
+def _is_text(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def kernel_field(field: Field) -> tuple[int, int, int]:
+    """A field as the kernel takes it: offset, width, form (RecordField in gather.h)."""
+    if pa.types.is_string_view(field.type):
+        form = 3
+    elif pa.types.is_boolean(field.type):
+        form = 2
+    else:
+        form = 1 if field.big_endian and not pa.types.is_fixed_size_binary(field.type) else 0
+    return field.offset, field.width, form
 
 
 def _field(item: Mapping[str, Any]) -> Field:

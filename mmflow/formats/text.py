@@ -13,8 +13,8 @@ from mmflow.formats.base import BadRecordPolicy, Scan, ScanRequest
 from mmflow.formats.compressed import CompressedScan, compression_of
 from mmflow.formats.decoder import BadValue, Decoded
 from mmflow.formats.reader import RecordScan
-from mmflow.formats.text_native import NativeTextDecoder, needle_of
-from mmflow.formats.views import views_over
+from mmflow.formats.text_native import text_decoder
+from mmflow.formats.views import nulled, views_over
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
@@ -64,7 +64,7 @@ class TextDecoder:
             if bad and self._policy == "null":
                 wrong = np.zeros(records, np.bool_)
                 wrong[[b.record for b in bad]] = True
-                array = _nulled(array, wrong)
+                array = nulled(array, wrong)
             batch = pa.RecordBatch.from_arrays([array], names=["line"])
         else:
             batch = pa.RecordBatch.from_arrays([pa.nulls(len(starts))], names=["rows"]).select([])
@@ -117,12 +117,6 @@ def _without_nuls(raw: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tupl
     return starts[keep], ends[keep]
 
 
-def _nulled(array: pa.Array, wrong: np.ndarray) -> pa.Array:
-    validity = pa.array(~wrong).buffers()[1]
-    buffers = array.buffers()
-    return pa.Array.from_buffers(array.type, len(array), [validity, *buffers[1:]])
-
-
 @dataclass(frozen=True, slots=True)
 class TextFormat:
     """Lines. See `formats.Format`."""
@@ -140,7 +134,7 @@ class TextFormat:
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the lines that `shard` owns. See `Format.scan`."""
         reference = TextDecoder(tuple(c for c in request.columns if c == "line"), self.on_bad_record)
-        decoder = NativeTextDecoder(reference, needle_of(request.prune))
+        decoder = text_decoder(reference, request.prune)
         if compression_of(file.path):
             return CompressedScan(file, shard, request, decoder, self.on_bad_record, 0)
         return RecordScan(file, shard, request, decoder, self.on_bad_record, 0)

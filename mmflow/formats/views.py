@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["views_over"]
+__all__ = ["nulled", "taken", "views_over"]
 
 _INLINE = 12
 
@@ -42,3 +42,18 @@ def views_over(
         structs[long, 4 + index] = raw[starts[long] + index]
     words[long, 3] = starts[long]
     return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(structs), data])
+
+
+def nulled(array: pa.Array, wrong: npt.NDArray[np.bool_]) -> pa.Array:
+    """The array, which has no nulls, with null where `wrong`, shape (n,)."""
+    validity = pa.array(~wrong).buffers()[1]
+    return pa.Array.from_buffers(array.type, len(array), [validity, *array.buffers()[1:]])
+
+
+def taken(array: pa.Array, indices: pa.Array) -> pa.Array:
+    """Rows of an array, which may hold views: pyarrow 26 can't take from these."""
+    if not len(array):
+        return pa.nulls(len(indices), array.type)
+    if pa.types.is_string_view(array.type):
+        return array.cast(pa.string()).take(indices).cast(pa.string_view())
+    return array.take(indices)

@@ -23,6 +23,30 @@ struct Block {
         return joined(_mm256_cmpeq_epi8(low, pattern), _mm256_cmpeq_epi8(high_half, pattern));
     }
 
+    // Bit i: byte i equals one of them.
+    template <class... Bytes>
+    std::uint64_t eq_any(Bytes... c) const noexcept {
+        const auto in = [&](__m256i v) noexcept {
+            __m256i any = _mm256_setzero_si256();
+            ((any = _mm256_or_si256(any, _mm256_cmpeq_epi8(v, _mm256_set1_epi8(static_cast<char>(c))))), ...);
+            return any;
+        };
+        return joined(in(low), in(high_half));
+    }
+
+    // Bit i: byte i is less than c, which is 1 to 128.
+    std::uint64_t below(std::uint8_t c) const noexcept {
+        const __m256i most = _mm256_set1_epi8(static_cast<char>(c - 1));
+        return joined(_mm256_cmpeq_epi8(_mm256_min_epu8(low, most), low),
+                      _mm256_cmpeq_epi8(_mm256_min_epu8(high_half, most), high_half));
+    }
+
+    // Every byte with these bits set.
+    Block with(std::uint8_t bits) const noexcept {
+        const __m256i pattern = _mm256_set1_epi8(static_cast<char>(bits));
+        return {_mm256_or_si256(low, pattern), _mm256_or_si256(high_half, pattern)};
+    }
+
     // Bit i: byte i is not ASCII.
     std::uint64_t high() const noexcept { return joined(low, high_half); }
 

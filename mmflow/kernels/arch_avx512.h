@@ -19,6 +19,22 @@ struct Block {
         return _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c)));
     }
 
+    // Bit i: byte i equals one of them.
+    template <class... Bytes>
+    std::uint64_t eq_any(Bytes... c) const noexcept {
+        return (eq(static_cast<std::uint8_t>(c)) | ...);
+    }
+
+    // Bit i: byte i is less than c, which is 1 to 128.
+    std::uint64_t below(std::uint8_t c) const noexcept {
+        return _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c)));
+    }
+
+    // Every byte with these bits set.
+    Block with(std::uint8_t bits) const noexcept {
+        return {_mm512_or_si512(bytes, _mm512_set1_epi8(static_cast<char>(bits)))};
+    }
+
     // Bit i: byte i is not ASCII.
     std::uint64_t high() const noexcept { return _mm512_movepi8_mask(bytes); }
 };

@@ -23,6 +23,31 @@ struct Block {
                       vceqq_u8(part[3], pattern));
     }
 
+    // Bit i: byte i equals one of them.
+    template <class... Bytes>
+    std::uint64_t eq_any(Bytes... c) const noexcept {
+        const auto in = [&](uint8x16_t v) noexcept {
+            uint8x16_t any = vdupq_n_u8(0);
+            ((any = vorrq_u8(any, vceqq_u8(v, vdupq_n_u8(static_cast<std::uint8_t>(c))))), ...);
+            return any;
+        };
+        return joined(in(part[0]), in(part[1]), in(part[2]), in(part[3]));
+    }
+
+    // Bit i: byte i is less than c, which is 1 to 128.
+    std::uint64_t below(std::uint8_t c) const noexcept {
+        const uint8x16_t limit = vdupq_n_u8(c);
+        return joined(vcltq_u8(part[0], limit), vcltq_u8(part[1], limit), vcltq_u8(part[2], limit),
+                      vcltq_u8(part[3], limit));
+    }
+
+    // Every byte with these bits set.
+    Block with(std::uint8_t bits) const noexcept {
+        const uint8x16_t pattern = vdupq_n_u8(bits);
+        return {{vorrq_u8(part[0], pattern), vorrq_u8(part[1], pattern), vorrq_u8(part[2], pattern),
+                 vorrq_u8(part[3], pattern)}};
+    }
+
     // Bit i: byte i is not ASCII.
     std::uint64_t high() const noexcept {
         const uint8x16_t limit = vdupq_n_u8(0x80);

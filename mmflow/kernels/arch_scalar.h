@@ -30,6 +30,27 @@ struct Block {
         return mask;
     }
 
+    // Bit i: byte i equals one of them.
+    template <class... Bytes>
+    std::uint64_t eq_any(Bytes... c) const noexcept {
+        return (eq(static_cast<std::uint8_t>(c)) | ...);
+    }
+
+    // Bit i: byte i is less than c, which is 1 to 128.
+    std::uint64_t below(std::uint8_t c) const noexcept {
+        const std::uint64_t up = 0x0101010101010101ull * static_cast<std::uint8_t>(0x80 - c);
+        std::uint64_t mask = 0;
+        for (int i = 0; i < 8; ++i) mask |= gathered(~(((word[i] & kLow7) + up) | word[i]) & ~kLow7) << (8 * i);
+        return mask;
+    }
+
+    // Every byte with these bits set.
+    Block with(std::uint8_t bits) const noexcept {
+        Block b;
+        for (int i = 0; i < 8; ++i) b.word[i] = word[i] | 0x0101010101010101ull * bits;
+        return b;
+    }
+
     // Bit i: byte i is not ASCII.
     std::uint64_t high() const noexcept {
         std::uint64_t mask = 0;

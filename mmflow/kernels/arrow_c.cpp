@@ -13,35 +13,23 @@ struct Held {
     const void* buffers[5] = {};
     std::int64_t sizes[2] = {};
     Owner owner{};
+    ArrowArray* arrays = nullptr;  // children
+    ArrowArray** pointers = nullptr;
 
     ~Held() {
         column.release();
         if (owner.object != nullptr) owner.drop(owner.object);
-    }
-};
-
-struct Children {
-    ArrowArray* arrays = nullptr;
-    ArrowArray** pointers = nullptr;
-    const void* buffers[1] = {};
-
-    ~Children() {
         delete[] pointers;
         delete[] arrays;
     }
 };
 
-void release_column(ArrowArray* array) {
-    delete static_cast<Held*>(array->private_data);
-    array->release = nullptr;
-}
-
-void release_struct(ArrowArray* array) {
+void release_array(ArrowArray* array) {
     for (std::int64_t i = 0; i < array->n_children; ++i) {
         ArrowArray* child = array->children[i];
         if (child->release != nullptr) child->release(child);  // else it was moved away
     }
-    delete static_cast<Children*>(array->private_data);
+    delete static_cast<Held*>(array->private_data);
     array->release = nullptr;
 }
 
@@ -57,20 +45,69 @@ std::int64_t count_nulls(const Column& column, std::size_t rows) noexcept {
     return static_cast<std::int64_t>(rows - valid);
 }
 
-void fill(ArrowArray& array, Held& held, std::size_t rows, const std::uint8_t* data, std::size_t size) noexcept {
-    const Column& column = held.column;
-    const std::int64_t nulls = count_nulls(column, rows);
-    held.buffers[0] = nulls ? column.validity.data : nullptr;
-    held.buffers[1] = column.values.data;
-    array = {static_cast<std::int64_t>(rows), nulls, 0, 2, 0, held.buffers, nullptr, nullptr, release_column, &held};
-    if (column.type.kind != Kind::kString) return;
-    const bool side = column.side_size != 0;
-    held.sizes[0] = static_cast<std::int64_t>(size);
-    held.sizes[1] = static_cast<std::int64_t>(column.side_size);
-    held.buffers[2] = data;
-    held.buffers[3] = side ? static_cast<const void*>(column.side.data) : held.sizes;
-    if (side) held.buffers[4] = held.sizes;
-    array.n_buffers = side ? 5 : 4;
+// What the arrays of one batch have in common.
+struct Batch {
+    const std::uint8_t* data;
+    std::size_t size;
+    const Owner& owner;
+};
+
+bool give(ArrowArray& array, Column& column, std::size_t rows, const Batch& batch) noexcept;
+
+// Gives `array` the columns as children, the first `rows` rows of each; false where there is no memory.
+bool give_children(ArrowArray& array, Held& held, Column* columns, std::size_t count, std::size_t rows,
+                   const Batch& batch) noexcept {
+    held.arrays = new (std::nothrow) ArrowArray[count + 1]{};
+    held.pointers = new (std::nothrow) ArrowArray*[count + 1]{};
+    if (held.arrays == nullptr || held.pointers == nullptr) return false;
+    array.children = held.pointers;
+    for (std::size_t i = 0; i < count; ++i) {
+        held.pointers[i] = &held.arrays[i];
+        if (!give(held.arrays[i], columns[i], rows, batch)) return false;
+        array.n_children = static_cast<std::int64_t>(i + 1);
+    }
+    return true;
+}
+
+// The first `rows` rows of a column, whose buffers the array takes.
+bool give(ArrowArray& array, Column& column, std::size_t rows, const Batch& batch) noexcept {
+    // An array of no rows has buffers too; offsets begin with a zero.
+    const bool list = column.type.kind == Kind::kList;
+    if (!column.values.reserve(8)) return false;
+    if (list && rows == 0) std::memset(column.values.data, 0, 4);
+    auto* held = new (std::nothrow) Held;
+    if (held == nullptr) return false;
+    held->column = column;
+    column = Column{};
+    const Type& type = held->column.type;
+    const std::int64_t nulls = count_nulls(held->column, rows);
+    held->buffers[0] = nulls ? held->column.validity.data : nullptr;
+    held->buffers[1] = held->column.values.data;
+    array = {static_cast<std::int64_t>(rows), nulls, 0, 2, 0, held->buffers, nullptr, nullptr, release_array, held};
+    if (type.nested()) {
+        array.n_buffers = list ? 2 : 1;
+        std::size_t below = rows;
+        if (list) {
+            std::int32_t last = 0;
+            std::memcpy(&last, held->column.values.data + rows * 4, 4);
+            below = static_cast<std::size_t>(last);
+        }
+        if (!give_children(array, *held, held->column.children, type.child_count, below, batch)) {
+            release_array(&array);
+            return false;
+        }
+    } else if (type.kind == Kind::kString) {
+        held->owner = batch.owner;
+        batch.owner.hold(batch.owner.object);
+        const bool side = held->column.side_size != 0;
+        held->sizes[0] = static_cast<std::int64_t>(batch.size);
+        held->sizes[1] = static_cast<std::int64_t>(held->column.side_size);
+        held->buffers[2] = batch.data;
+        held->buffers[3] = side ? static_cast<const void*>(held->column.side.data) : held->sizes;
+        if (side) held->buffers[4] = held->sizes;
+        array.n_buffers = side ? 5 : 4;
+    }
+    return true;
 }
 
 }  // namespace
@@ -78,36 +115,15 @@ void fill(ArrowArray& array, Held& held, std::size_t rows, const std::uint8_t* d
 ArrowArray* to_arrow(Column* columns, std::size_t count, std::size_t rows, const std::uint8_t* data, std::size_t size,
                      const Owner& owner) noexcept {
     auto* array = static_cast<ArrowArray*>(std::calloc(1, sizeof(ArrowArray)));
-    auto* children = new (std::nothrow) Children;
-    if (array == nullptr || children == nullptr) {
+    auto* held = new (std::nothrow) Held;
+    if (array == nullptr || held == nullptr) {
         std::free(array);
-        delete children;
+        delete held;
         return nullptr;
     }
-    children->arrays = new (std::nothrow) ArrowArray[count + 1]{};
-    children->pointers = new (std::nothrow) ArrowArray*[count + 1]{};
-    *array = {static_cast<std::int64_t>(rows), 0, 0, 1, 0, children->buffers, children->pointers, nullptr,
-              release_struct, children};
-    bool complete = children->arrays != nullptr && children->pointers != nullptr;
-    for (std::size_t i = 0; i < count && complete; ++i) {
-        auto* held = new (std::nothrow) Held;
-        complete = held != nullptr && columns[i].values.reserve(1);  // an array of no rows has buffers too
-        if (!complete) {
-            delete held;
-            break;
-        }
-        held->column = columns[i];
-        columns[i] = Column{};
-        if (held->column.type.kind == Kind::kString) {
-            held->owner = owner;
-            owner.hold(owner.object);
-        }
-        fill(children->arrays[i], *held, rows, data, size);
-        children->pointers[i] = &children->arrays[i];
-        array->n_children = static_cast<std::int64_t>(i + 1);
-    }
-    if (!complete) {
-        release_struct(array);
+    *array = {static_cast<std::int64_t>(rows), 0, 0, 1, 0, held->buffers, nullptr, nullptr, release_array, held};
+    if (!give_children(*array, *held, columns, count, rows, {data, size, owner})) {
+        release_array(array);
         std::free(array);
         return nullptr;
     }

@@ -4,12 +4,15 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdlib>
+#include <deque>
 #include <string>
 #include <vector>
 
 #include "arrow_c.h"
 #include "dispatch.h"
+#include "gather.h"
 #include "guard.h"
+#include "hashing.h"
 
 namespace nb = nanobind;
 
@@ -61,95 +64,171 @@ struct Columns {
     std::vector<mmflow::Column> list;
     mmflow::Bytes offsets;
 
-    explicit Columns(std::size_t count) : list(count) {}
+    explicit Columns(const std::vector<mmflow::Target>& targets) : list(targets.size()) {
+        for (std::size_t i = 0; i < targets.size(); ++i) {
+            if (!list[i].open(targets[i].type)) {
+                release();
+                throw std::bad_alloc();
+            }
+        }
+    }
     Columns(const Columns&) = delete;
     Columns& operator=(const Columns&) = delete;
-    ~Columns() {
+    ~Columns() { release(); }
+
+    // What a reader gives: (status, consumed, records, rows, lines, array capsule, offsets). String views of the
+    // array point into `data`, which `owner` keeps alive.
+    nb::tuple given(const mmflow::RecordsResult& r, bool located, const std::uint8_t* data, std::size_t size,
+                    nb::handle owner) {
+        if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
+        const nb::bytes places(reinterpret_cast<const char*>(offsets.data), located ? r.rows * 8 : 0);
+        const mmflow::Owner held{owner.ptr(), hold_object, drop_object};
+        ArrowArray* array = mmflow::to_arrow(list.data(), list.size(), r.rows, data, size, held);
+        if (array == nullptr) throw std::bad_alloc();
+        const nb::object capsule = nb::steal(PyCapsule_New(array, "arrow_array", release_capsule));
+        return nb::make_tuple(static_cast<int>(r.status), r.consumed, r.records, r.rows, r.lines, capsule, places);
+    }
+
+   private:
+    void release() {
         for (mmflow::Column& column : list) column.release();
         offsets.release();
     }
-
-    nb::object capsule(std::size_t rows, const std::uint8_t* data, std::size_t size, nb::handle owner) {
-        const mmflow::Owner held{owner.ptr(), hold_object, drop_object};
-        ArrowArray* array = mmflow::to_arrow(list.data(), list.size(), rows, data, size, held);
-        if (array == nullptr) throw std::bad_alloc();
-        return nb::steal(PyCapsule_New(array, "arrow_array", release_capsule));
-    }
 };
 
-mmflow::Type type_of(nb::handle item) {
-    const nb::tuple t = nb::cast<nb::tuple>(item);
-    return {static_cast<mmflow::Kind>(nb::cast<int>(t[0])), nb::cast<int>(t[1]), nb::cast<int>(t[2]),
-            nb::cast<bool>(t[3])};
-}
-
-// Decodes CSV; one call at a time.
-class CsvReader {
+// What a reader was asked for, kept as long as it lives.
+class Wanted {
    public:
-    CsvReader(int fields, int delimiter, int quote, nb::list targets, nb::list filters, nb::list nulls, bool located) {
-        for (nb::handle null : nulls) keep(null, nulls_);
+    // targets: (field, type); filters: (field, type, test, low, high, texts). A type is (kind, digits, scale, zoned,
+    // children), a child (name, type).
+    Wanted(const nb::list& targets, const nb::list& filters) {
         for (nb::handle item : targets) {
             const nb::tuple t = nb::cast<nb::tuple>(item);
-            targets_.push_back({nb::cast<int>(t[0]), type_of(t[1])});
+            targets_.push_back({nb::cast<int>(t[0]), type(t[1])});
         }
-        // field, type, test, low, high, texts
         filter_texts_.reserve(filters.size());
         for (nb::handle item : filters) {
             const nb::tuple t = nb::cast<nb::tuple>(item);
-            mmflow::CsvFilter filter{};
+            mmflow::Filter filter{};
             filter.field = nb::cast<int>(t[0]);
-            filter.type = type_of(t[1]);
-            filter.test = static_cast<mmflow::CsvFilter::Test>(nb::cast<int>(t[2]));
-            if (filter.test == mmflow::CsvFilter::Test::kInt) {
+            filter.type = type(t[1]);
+            filter.test = static_cast<mmflow::Filter::Test>(nb::cast<int>(t[2]));
+            if (filter.test == mmflow::Filter::Test::kInt) {
                 filter.low = nb::cast<std::int64_t>(t[3]);
                 filter.high = nb::cast<std::int64_t>(t[4]);
-            } else if (filter.test == mmflow::CsvFilter::Test::kReal) {
+            } else if (filter.test == mmflow::Filter::Test::kReal) {
                 filter.real_low = nb::cast<double>(t[3]);
                 filter.real_high = nb::cast<double>(t[4]);
             }
             filter_texts_.emplace_back();
-            for (nb::handle text : nb::cast<nb::tuple>(t[5])) keep(text, filter_texts_.back());
+            for (nb::handle one : nb::cast<nb::tuple>(t[5])) filter_texts_.back().push_back(text(one));
             filter.texts = filter_texts_.back().data();
             filter.text_count = filter_texts_.back().size();
             filters_.push_back(filter);
         }
-        spec_ = {fields, static_cast<std::uint8_t>(delimiter), quote, targets_.data(), targets_.size(), filters_.data(),
-                 filters_.size(), nulls_.data(), nulls_.size(), located};
+    }
+
+    mmflow::Text text(nb::handle bytes) {
+        kept_.push_back(nb::borrow<nb::bytes>(bytes));
+        return {static_cast<const std::uint8_t*>(kept_.back().data()), kept_.back().size()};
+    }
+
+    const std::vector<mmflow::Target>& targets() const { return targets_; }
+    const std::vector<mmflow::Filter>& filters() const { return filters_; }
+
+   private:
+    mmflow::Type type(nb::handle item) {
+        const nb::tuple t = nb::cast<nb::tuple>(item);
+        mmflow::Type made{static_cast<mmflow::Kind>(nb::cast<int>(t[0])), nb::cast<int>(t[1]), nb::cast<int>(t[2]),
+                          nb::cast<bool>(t[3])};
+        std::vector<mmflow::Type> children;
+        std::vector<mmflow::Text> names;
+        for (nb::handle child : nb::cast<nb::tuple>(t[4])) {
+            const nb::tuple pair = nb::cast<nb::tuple>(child);
+            names.push_back(text(pair[0]));
+            children.push_back(type(pair[1]));
+        }
+        made.child_count = children.size();
+        children_.push_back(std::move(children));
+        names_.push_back(std::move(names));
+        made.children = children_.back().data();
+        made.names = names_.back().data();
+        return made;
+    }
+
+    std::vector<nb::bytes> kept_;
+    std::deque<std::vector<mmflow::Type>> children_;
+    std::deque<std::vector<mmflow::Text>> names_;
+    std::vector<mmflow::Target> targets_;
+    std::vector<std::vector<mmflow::Text>> filter_texts_;
+    std::vector<mmflow::Filter> filters_;
+};
+
+// Decodes CSV; one call at a time.
+class CsvReader {
+   public:
+    CsvReader(int fields, int delimiter, int quote, nb::list targets, nb::list filters, nb::list nulls, bool located)
+        : wanted_(targets, filters) {
+        for (nb::handle null : nulls) nulls_.push_back(wanted_.text(null));
+        spec_ = {fields, static_cast<std::uint8_t>(delimiter), quote, wanted_.targets().data(),
+                 wanted_.targets().size(), wanted_.filters().data(), wanted_.filters().size(), nulls_.data(),
+                 nulls_.size(), located};
     }
     CsvReader(const CsvReader&) = delete;
     CsvReader& operator=(const CsvReader&) = delete;
     ~CsvReader() { scratch_.release(); }
 
-    // (status, consumed, records, rows, lines, first, array capsule, offsets)
     nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
         const auto* data = reinterpret_cast<const std::uint8_t*>(address);
-        Columns columns(targets_.size());
-        for (std::size_t i = 0; i < targets_.size(); ++i) columns.list[i].type = targets_[i].type;
-        mmflow::CsvResult r;
+        Columns columns(wanted_.targets());
+        mmflow::RecordsResult r;
         {
             nb::gil_scoped_release gil;
             r = chosen->csv_decode(spec_, data, size, stop, final, scratch_, columns.list.data(), columns.offsets);
         }
-        if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
-        const nb::bytes offsets(reinterpret_cast<const char*>(columns.offsets.data), spec_.located ? r.rows * 8 : 0);
-        return nb::make_tuple(static_cast<int>(r.status), r.consumed, r.records, r.rows, r.lines, r.first,
-                              columns.capsule(r.rows, data, size, owner), offsets);
+        return columns.given(r, spec_.located, data, size, owner);
     }
 
    private:
-    void keep(nb::handle text, std::vector<mmflow::Text>& into) {
-        kept_.push_back(nb::borrow<nb::bytes>(text));
-        const nb::bytes& bytes = kept_.back();
-        into.push_back({static_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
-    }
-
-    std::vector<nb::bytes> kept_;
+    Wanted wanted_;
     std::vector<mmflow::Text> nulls_;
-    std::vector<mmflow::CsvTarget> targets_;
-    std::vector<std::vector<mmflow::Text>> filter_texts_;
-    std::vector<mmflow::CsvFilter> filters_;
     mmflow::CsvSpec spec_{};
     mmflow::CsvScratch scratch_;
+};
+
+// Decodes NDJSON; one call at a time.
+class JsonReader {
+   public:
+    // keys: (name, slot)
+    JsonReader(nb::list keys, bool closed, int slots, nb::list targets, nb::list filters, bool located)
+        : wanted_(targets, filters) {
+        for (nb::handle item : keys) {
+            const nb::tuple t = nb::cast<nb::tuple>(item);
+            keys_.push_back({wanted_.text(t[0]), nb::cast<int>(t[1])});
+        }
+        spec_ = {keys_.data(), keys_.size(), closed, slots, wanted_.targets().data(), wanted_.targets().size(),
+                 wanted_.filters().data(), wanted_.filters().size(), located};
+    }
+    JsonReader(const JsonReader&) = delete;
+    JsonReader& operator=(const JsonReader&) = delete;
+    ~JsonReader() { scratch_.release(); }
+
+    nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
+        const auto* data = reinterpret_cast<const std::uint8_t*>(address);
+        Columns columns(wanted_.targets());
+        mmflow::RecordsResult r;
+        {
+            nb::gil_scoped_release gil;
+            r = chosen->json_decode(spec_, data, size, stop, final, scratch_, columns.list.data(), columns.offsets);
+        }
+        return columns.given(r, spec_.located, data, size, owner);
+    }
+
+   private:
+    Wanted wanted_;
+    std::vector<mmflow::JsonKey> keys_;
+    mmflow::JsonSpec spec_{};
+    mmflow::JsonScratch scratch_;
 };
 
 // Cuts text into lines; one call at a time.
@@ -157,32 +236,104 @@ class LinesReader {
    public:
     LinesReader(bool wanted, bool located, nb::bytes needle)
         : needle_(std::move(needle)),
-          spec_{wanted, located, static_cast<const std::uint8_t*>(needle_.data()), needle_.size()} {}
+          spec_{wanted, located, static_cast<const std::uint8_t*>(needle_.data()), needle_.size()} {
+        if (wanted) targets_.push_back({0, {mmflow::Kind::kString}});
+    }
     LinesReader(const LinesReader&) = delete;
     LinesReader& operator=(const LinesReader&) = delete;
     ~LinesReader() { scratch_.release(); }
 
-    // (status, consumed, records, rows, newlines, array capsule, offsets)
     nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
         const auto* data = reinterpret_cast<const std::uint8_t*>(address);
-        Columns columns(1);
-        columns.list[0].type.kind = mmflow::Kind::kString;
-        mmflow::LinesResult r;
+        Columns columns(targets_);
+        mmflow::RecordsResult r;
         {
             nb::gil_scoped_release gil;
-            r = chosen->lines_decode(spec_, data, size, stop, final, scratch_, columns.list[0], columns.offsets);
+            r = chosen->lines_decode(spec_, data, size, stop, final, scratch_, columns.list.data(), columns.offsets);
         }
-        if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
-        const nb::bytes offsets(reinterpret_cast<const char*>(columns.offsets.data), spec_.located ? r.rows * 8 : 0);
-        nb::object capsule = spec_.wanted ? columns.capsule(r.rows, data, size, owner) : nb::none();
-        return nb::make_tuple(static_cast<int>(r.status), r.consumed, r.records, r.rows, r.newlines, capsule, offsets);
+        return columns.given(r, spec_.located, data, size, owner);
     }
 
    private:
     nb::bytes needle_;
+    std::vector<mmflow::Target> targets_;
     mmflow::LinesSpec spec_;
     mmflow::LinesScratch scratch_;
 };
+
+// Gathers the fields of fixed-width records; one call at a time.
+class RecordsReader {
+   public:
+    // fields: (offset, width, form)
+    RecordsReader(nb::list fields, std::size_t size) : size_(size) {
+        for (nb::handle item : fields) {
+            const nb::tuple t = nb::cast<nb::tuple>(item);
+            const auto form = static_cast<mmflow::RecordField::Form>(nb::cast<int>(t[2]));
+            fields_.push_back({nb::cast<std::size_t>(t[0]), nb::cast<std::size_t>(t[1]), form});
+            // Values leave as bytes of the width that the field has: the type is Python's to say.
+            const bool text = form == mmflow::RecordField::Form::kText;
+            targets_.push_back({0, {text ? mmflow::Kind::kString : mmflow::Kind::kUInt8}});
+        }
+    }
+
+    nb::tuple decode(std::uintptr_t address, std::size_t count, nb::handle owner) {
+        const auto* data = reinterpret_cast<const std::uint8_t*>(address);
+        Columns columns(targets_);
+        mmflow::RecordsResult r;
+        {
+            nb::gil_scoped_release gil;
+            r = mmflow::gather_records(fields_.data(), fields_.size(), data, count, size_, columns.list.data());
+        }
+        return columns.given(r, false, data, count * size_, owner);
+    }
+
+   private:
+    std::size_t size_;
+    std::vector<mmflow::RecordField> fields_;
+    std::vector<mmflow::Target> targets_;
+};
+
+const std::uint8_t* at(std::uintptr_t address) { return reinterpret_cast<const std::uint8_t*>(address); }
+
+// Adds the functions of hashing.h; each takes addresses, and `bits` 0 where no value is null.
+void add_hashing(nb::module_& m) {
+    using mmflow::Validity;
+    using Address = std::uintptr_t;
+    const auto state_at = [](Address address) { return reinterpret_cast<std::uint64_t*>(address); };
+    m.def("hash_whole", [=](Address values, std::size_t width, bool is_signed, Address bits, std::size_t offset,
+                            std::size_t count, Address state) {
+        nb::gil_scoped_release gil;
+        mmflow::hash_whole(at(values), width, is_signed, {at(bits), offset}, count, state_at(state));
+    });
+    m.def("hash_real", [=](Address values, std::size_t width, Address bits, std::size_t offset, std::size_t count,
+                           Address state) {
+        nb::gil_scoped_release gil;
+        mmflow::hash_real(at(values), width, {at(bits), offset}, count, state_at(state));
+    });
+    m.def("hash_fixed", [=](Address values, std::size_t width, Address bits, std::size_t offset, std::size_t count,
+                            Address state) {
+        nb::gil_scoped_release gil;
+        mmflow::hash_fixed(at(values), width, {at(bits), offset}, count, state_at(state));
+    });
+    m.def("hash_text", [=](Address offsets, std::size_t width, Address data, Address bits, std::size_t offset,
+                           std::size_t count, Address state) {
+        nb::gil_scoped_release gil;
+        mmflow::hash_text(at(offsets), width, at(data), {at(bits), offset}, count, state_at(state));
+    });
+    m.def("hash_views", [=](Address views, const std::vector<Address>& buffers, Address bits, std::size_t offset,
+                            std::size_t count, Address state) {
+        std::vector<const std::uint8_t*> pointers;
+        for (const Address address : buffers) pointers.push_back(at(address));
+        nb::gil_scoped_release gil;
+        mmflow::hash_views(at(views), pointers.data(), {at(bits), offset}, count, state_at(state));
+    });
+    m.def("partition_rows", [=](Address state, std::size_t count, std::size_t partitions, Address order,
+                                Address bounds) {
+        nb::gil_scoped_release gil;
+        mmflow::partition_rows(state_at(state), count, partitions, reinterpret_cast<std::int64_t*>(order),
+                               reinterpret_cast<std::int64_t*>(bounds));
+    });
+}
 
 }  // namespace
 
@@ -207,8 +358,20 @@ NB_MODULE(_kernels, m) {
         .def("decode", &CsvReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("owner"));
 
+    nb::class_<JsonReader>(m, "JsonReader")
+        .def(nb::init<nb::list, bool, int, nb::list, nb::list, bool>(), nb::arg("keys"), nb::arg("closed"),
+             nb::arg("slots"), nb::arg("targets"), nb::arg("filters"), nb::arg("located"))
+        .def("decode", &JsonReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
+             nb::arg("owner"));
+
     nb::class_<LinesReader>(m, "LinesReader")
         .def(nb::init<bool, bool, nb::bytes>(), nb::arg("wanted"), nb::arg("located"), nb::arg("needle"))
         .def("decode", &LinesReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("owner"));
+
+    nb::class_<RecordsReader>(m, "RecordsReader")
+        .def(nb::init<nb::list, std::size_t>(), nb::arg("fields"), nb::arg("size"))
+        .def("decode", &RecordsReader::decode, nb::arg("address"), nb::arg("count"), nb::arg("owner"));
+
+    add_hashing(m);
 }

@@ -16,6 +16,14 @@ enum class Kind : int {
     kTime32, kTime64,
     kTimestamp,    // units since 1970, zone by `zoned`
     kString,       // 16-byte views into the decoded bytes (Arrow's string_view)
+    kStruct,       // children, one for each field
+    kList,         // int32 offsets into its one child
+};
+
+// Bytes that someone else owns.
+struct Text {
+    const std::uint8_t* data;
+    std::size_t size;
 };
 
 // Type of a column. `digits`: precision of decimals, decimal places of a time's unit (0, 3, 6, 9).
@@ -24,11 +32,17 @@ struct Type {
     int digits = 0;
     int scale = 0;
     bool zoned = false;
+    const Type* children = nullptr;    // of nested types
+    const Text* names = nullptr;  // of a struct's children
+    std::size_t child_count = 0;
+
+    constexpr bool nested() const noexcept { return kind == Kind::kStruct || kind == Kind::kList; }
 
     // Bytes of a value; 0 for bool, whose values are bits.
     constexpr std::size_t width() const noexcept {
         switch (kind) {
-            case Kind::kBool: return 0;
+            case Kind::kBool: case Kind::kStruct: return 0;
+            case Kind::kList: return 4;
             case Kind::kInt8: case Kind::kUInt8: return 1;
             case Kind::kInt16: case Kind::kUInt16: return 2;
             case Kind::kInt32: case Kind::kUInt32: case Kind::kFloat32: case Kind::kDate32: case Kind::kTime32: return 4;
@@ -66,8 +80,22 @@ struct Column {
     Type type{};
     Bytes values;
     Bytes validity;  // bits; empty until the first null
-    Bytes side;      // text that is not in the decoded bytes as it should be: doubled quotes undone
+    Bytes side;      // text that is not in the decoded bytes as it should be: doubled quotes, escapes
     std::size_t side_size = 0;
+    Column* children = nullptr;  // of nested types
+    std::size_t length = 0;      // rows so far, of nested columns and what is in them
+
+    // An empty column with its children; false where there is no memory.
+    [[nodiscard]] bool open(const Type& of) noexcept {
+        type = of;
+        if (of.child_count == 0) return true;
+        children = static_cast<Column*>(std::calloc(of.child_count, sizeof(Column)));
+        if (children == nullptr) return false;
+        for (std::size_t i = 0; i < of.child_count; ++i) {
+            if (!children[i].open(of.children[i])) return false;
+        }
+        return true;
+    }
 
     [[nodiscard]] bool reserve(std::size_t rows) noexcept {
         const std::size_t width = type.width();
@@ -114,6 +142,11 @@ struct Column {
         validity.release();
         side.release();
         side_size = 0;
+        if (children != nullptr) {
+            for (std::size_t i = 0; i < type.child_count; ++i) children[i].release();
+        }
+        std::free(children);
+        children = nullptr;
     }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 #include "csv.h"
 #include "lines.h"
+#include "ndjson.h"
 
 namespace mmflow {
 
@@ -9,6 +10,7 @@ struct Kernels {
     const char* name;
     CsvDecode csv_decode;
     LinesDecode lines_decode;
+    JsonDecode json_decode;
 };
 
 // Defined in isa_*.cpp; null where the instruction set was not compiled in.

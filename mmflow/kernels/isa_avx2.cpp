@@ -4,10 +4,11 @@
 #include "arch_avx2.h"
 #include "csv.inl.h"
 #include "lines.inl.h"
+#include "ndjson.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"avx2", avx2::csv_decode, avx2::lines_decode};
+constexpr Kernels kTable{"avx2", avx2::csv_decode, avx2::lines_decode, avx2::json_decode};
 }  // namespace
 extern const Kernels* const kAvx2Kernels = &kTable;
 }  // namespace mmflow

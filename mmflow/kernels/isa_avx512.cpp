@@ -4,10 +4,11 @@
 #include "arch_avx512.h"
 #include "csv.inl.h"
 #include "lines.inl.h"
+#include "ndjson.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"avx512", avx512::csv_decode, avx512::lines_decode};
+constexpr Kernels kTable{"avx512", avx512::csv_decode, avx512::lines_decode, avx512::json_decode};
 }  // namespace
 extern const Kernels* const kAvx512Kernels = &kTable;
 }  // namespace mmflow

@@ -4,10 +4,11 @@
 #include "arch_neon.h"
 #include "csv.inl.h"
 #include "lines.inl.h"
+#include "ndjson.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode};
+constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode, neon::json_decode};
 }  // namespace
 extern const Kernels* const kNeonKernels = &kTable;
 }  // namespace mmflow

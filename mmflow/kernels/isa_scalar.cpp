@@ -4,10 +4,11 @@
 #include "arch_scalar.h"
 #include "csv.inl.h"
 #include "lines.inl.h"
+#include "ndjson.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode};
+constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode, scalar::json_decode};
 }  // namespace
 extern const Kernels* const kScalarKernels = &kTable;
 }  // namespace mmflow

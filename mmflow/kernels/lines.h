@@ -3,8 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "column.h"
-#include "status.h"
+#include "rows.h"
 
 namespace mmflow {
 
@@ -15,14 +14,6 @@ struct LinesSpec {
     std::size_t needle_size;     // 0: all lines
 };
 
-struct LinesResult {
-    Status status = Status::kDone;
-    std::size_t consumed = 0;  // bytes up to the first line that was not read
-    std::size_t records = 0;   // lines read
-    std::size_t rows = 0;      // of them given
-    std::size_t newlines = 0;  // within `consumed`
-};
-
 // Positions in one chunk, kept between calls.
 struct LinesScratch {
     Bytes places;  // uint32
@@ -31,9 +22,9 @@ struct LinesScratch {
 
 // Lines that begin before `stop`, as far as they are complete; `final`: the file ends where `data` does.
 // Without "\n" or "\r\n"; empty lines are lines. On kIrregular, at `consumed` begins a line that is not UTF-8, or
-// with a NUL.
-using LinesDecode = LinesResult (*)(const LinesSpec& spec, const std::uint8_t* data, std::size_t size,
-                                    std::size_t stop, bool final, LinesScratch& scratch, Column& column,
+// with a NUL. `column`: one, where the lines are wanted.
+using LinesDecode = RecordsResult (*)(const LinesSpec& spec, const std::uint8_t* data, std::size_t size,
+                                    std::size_t stop, bool final, LinesScratch& scratch, Column* column,
                                     Bytes& offsets) noexcept;
 
 }  // namespace mmflow

@@ -14,13 +14,13 @@ struct Lines {
     const LinesSpec& spec;
     const std::uint8_t* data;
     std::size_t size;
-    Column& column;
+    Column* column;
     Bytes& offsets;
     std::size_t rows = 0;
 
     // Room for so many more lines.
     bool reserve(std::size_t more) noexcept {
-        return (!spec.wanted || column.values.reserve((rows + more) * 16)) &&
+        return (!spec.wanted || column->values.reserve((rows + more) * 16)) &&
                (!spec.located || offsets.reserve((rows + more) * 8));
     }
 
@@ -28,7 +28,7 @@ struct Lines {
     void give(std::size_t start, std::size_t end) noexcept {
         if (end > start && data[end - 1] == '\r') --end;
         if (spec.wanted) {
-            write_view(column.values.data + rows * 16, data + start, end - start, size - start, 0,
+            write_view(column->values.data + rows * 16, data + start, end - start, size - start, 0,
                        static_cast<std::uint32_t>(start));
         }
         if (spec.located) {
@@ -103,9 +103,9 @@ inline std::size_t odd_line(const std::uint8_t* text, std::size_t length) noexce
     return length;
 }
 
-inline LinesResult lines_decode(const LinesSpec& spec, const std::uint8_t* data, std::size_t size, std::size_t stop,
-                                bool final, LinesScratch& scratch, Column& column, Bytes& offsets) noexcept {
-    LinesResult result;
+inline RecordsResult lines_decode(const LinesSpec& spec, const std::uint8_t* data, std::size_t size, std::size_t stop,
+                                bool final, LinesScratch& scratch, Column* column, Bytes& offsets) noexcept {
+    RecordsResult result;
     Lines lines{spec, data, size, column, offsets};
     const std::size_t limit = stop < size ? stop : size;
     const bool every = spec.needle_size == 0 && (spec.wanted || spec.located);
@@ -166,7 +166,7 @@ inline LinesResult lines_decode(const LinesSpec& spec, const std::uint8_t* data,
             }
         }
         if (!spec.needle_size && !every) lines.rows += count;
-        result.newlines += newlines;
+        result.lines += newlines;
         result.records += count;
         result.rows = lines.rows;
         result.consumed = at += end;

@@ -235,20 +235,36 @@ inline bool parse_time(const std::uint8_t* p, std::size_t n, int places, std::in
     return true;
 }
 
-// YYYY-MM-DD[ T]hh:mm:ss[.f][Z] in units of 10^-places seconds since 1970; the Z is there if and only if `zoned`.
-inline bool parse_timestamp(const std::uint8_t* p, std::size_t n, int places, bool zoned, std::int64_t& out) noexcept {
-    if (zoned) {
-        if (n == 0 || p[n - 1] != 'Z') return false;
+// Takes Z, ±hh, ±hhmm or ±hh:mm off the end of a time; `east` are its seconds.
+inline bool take_zone(const std::uint8_t* p, std::size_t& n, std::int64_t& east) noexcept {
+    east = 0;
+    if (n > 0 && p[n - 1] == 'Z') {
         --n;
+        return true;
     }
+    const auto sign = [&](std::size_t back) { return n > back && (p[n - back] == '+' || p[n - back] == '-'); };
+    const std::size_t length = sign(6) && p[n - 3] == ':' ? 6 : sign(5) ? 5 : sign(3) ? 3 : 0;
+    if (length == 0) return false;
+    n -= length;
+    int hours = 0, minutes = 0;
+    if (!two(p + n + 1, hours) || (length > 3 && !two(p + n + length - 2, minutes))) return false;
+    if (hours > 23 || minutes > 59) return false;
+    east = (p[n] == '-' ? -1 : 1) * (hours * 3600ll + minutes * 60);
+    return true;
+}
+
+// YYYY-MM-DD[ T]hh:mm:ss[.f][zone] in units of 10^-places seconds since 1970; the zone is there if and only if `zoned`.
+inline bool parse_timestamp(const std::uint8_t* p, std::size_t n, int places, bool zoned, std::int64_t& out) noexcept {
+    std::int64_t east = 0;
+    if (zoned && !take_zone(p, n, east)) return false;
     std::int32_t days = 0;
     std::int64_t time = 0;
     if (n < 19 || (p[10] != ' ' && p[10] != 'T')) return false;
     if (!parse_date(p, 10, days) || !parse_time(p + 11, n - 11, places, time)) return false;
     std::int64_t start = 0;
-    const auto day = 86400ll * static_cast<std::int64_t>(kPower10[places]);
-    if (__builtin_mul_overflow(static_cast<std::int64_t>(days), day, &start)) return false;
-    return !__builtin_add_overflow(start, time, &out);
+    const auto second = static_cast<std::int64_t>(kPower10[places]);
+    if (__builtin_mul_overflow(static_cast<std::int64_t>(days), 86400 * second, &start)) return false;
+    return !__builtin_add_overflow(start, time - east * second, &out);
 }
 
 // RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF.

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmflow.exec.hashing import hash_columns, partition_batch
+from mmflow.exec.hashing import hash_columns
+from mmflow.exec.partition import hash_rows, partition_batch
 from mmflow.exec.ranges import Sampler, boundaries, range_batch
 from mmflow.exec.stage import SortKey
 
@@ -55,6 +56,32 @@ def test_hash_partitions_hold_every_row_once_in_order(batch: pa.RecordBatch, par
         rows = part.column(batch.num_columns - 1).to_pylist()
         assert rows == sorted(rows)
         assert part.schema == batch.schema
+
+
+@given(batches(), st.integers(0, 5))
+def test_the_kernel_hashes_like_its_definition(batch: pa.RecordBatch, skipped: int) -> None:
+    columns = batch.slice(min(skipped, batch.num_rows)).columns  # bits and values that begin anywhere
+    assert hash_rows(columns).tolist() == hash_columns(columns).tolist()
+
+
+def test_the_kernel_hashes_every_layout_of_text_alike() -> None:
+    values = ["", "a", "twelve bytes", "thirteen byte", "x" * 100, None, "é"]
+    types = (
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+    )
+    hashes = [hash_rows([pa.array(values, t)]).tolist() for t in types]
+    hashes.append(hash_rows([pa.array(values).dictionary_encode()]).tolist())
+    assert all(h == hashes[0] for h in hashes)
+    assert hash_rows([pa.array([-1], pa.int8())]) == hash_rows([pa.array([-1], pa.int64())])
+    assert (
+        hash_rows([pa.array([0.0, float("nan")])]).tolist()
+        == hash_rows([pa.array([-0.0, -float("nan")], pa.float32())]).tolist()
+    )
 
 
 @given(st.sampled_from(TYPES).flatmap(lambda t: st.tuples(st.just(t), st.lists(st.none() | VALUES[t]))))

@@ -1,0 +1,96 @@
+"""Cutting batches into partitions, by the hash of key columns or by numbers that the caller gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmflow.exec.compact import owned
+from mmflow.exec.hashing import mixed
+from mmflow.kernels import kernels
+
+__all__ = ["hash_rows", "partition_batch", "split_rows"]
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+
+def hash_rows(arrays: Sequence[pa.Array]) -> U64:
+    """What `hash_columns` gives, by the kernel where it knows the types. Shape (rows,)."""
+    state = np.zeros(len(arrays[0]), np.uint64)
+    for array in arrays:
+        if not _mixed_in(state, array):
+            state = mixed(state, array)
+    return state
+
+
+def _mixed_in(state: U64, array: pa.Array) -> bool:
+    """Mix a column into `state`; False where the kernel does not know its type."""
+    kind, kernel = array.type, kernels()
+    test = pa.types
+    if test.is_null(kind) or test.is_nested(kind) or test.is_dictionary(kind) or test.is_boolean(kind):
+        return False
+    buffers = [0 if b is None else b.address for b in array.buffers()]
+    bits = buffers[0] if array.null_count else 0
+    rest = (bits, array.offset, len(array), state.ctypes.data)
+    if test.is_string_view(kind) or test.is_binary_view(kind):
+        kernel.hash_views(buffers[1] + 16 * array.offset, buffers[2:], *rest)
+    elif test.is_string(kind) or test.is_binary(kind):
+        kernel.hash_text(buffers[1] + 4 * array.offset, 4, buffers[2], *rest)
+    elif test.is_large_string(kind) or test.is_large_binary(kind):
+        kernel.hash_text(buffers[1] + 8 * array.offset, 8, buffers[2], *rest)
+    elif test.is_float32(kind) or test.is_float64(kind):
+        width = kind.bit_width // 8
+        kernel.hash_real(buffers[1] + width * array.offset, width, *rest)
+    elif test.is_decimal(kind) or test.is_fixed_size_binary(kind):
+        width = kind.bit_width // 8
+        kernel.hash_fixed(buffers[1] + width * array.offset, width, *rest)
+    elif test.is_integer(kind) or (
+        test.is_temporal(kind) and kind.bit_width <= 64 and not test.is_interval(kind)
+    ):
+        width = kind.bit_width // 8
+        kernel.hash_whole(buffers[1] + width * array.offset, width, not test.is_unsigned_integer(kind), *rest)
+    else:
+        return False
+    return True
+
+
+def partition_batch(
+    batch: pa.RecordBatch, keys: Sequence[int], partitions: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Rows of each partition that has any, in their order. The batches own their text.
+
+    Without keys, rows go round.
+    """
+    if partitions == 1:
+        yield 0, batch
+        return
+    if not keys:
+        yield from split_rows(batch, np.arange(batch.num_rows, dtype=np.int64) % partitions, partitions)
+        return
+    state = hash_rows([batch.column(k) for k in keys])
+    order, bounds = np.empty(len(state), np.int64), np.empty(partitions + 1, np.int64)
+    kernels().partition_rows(state.ctypes.data, len(state), partitions, order.ctypes.data, bounds.ctypes.data)
+    yield from _parts(batch, order, bounds)
+
+
+def split_rows(batch: pa.RecordBatch, chosen: I64, partitions: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Rows by number of partition, `chosen`, shape (rows,), in their order."""
+    order = np.argsort(chosen, kind="stable")
+    yield from _parts(batch, order, np.searchsorted(chosen[order], np.arange(partitions + 1)))
+
+
+def _parts(batch: pa.RecordBatch, order: I64, bounds: I64) -> Iterator[tuple[int, pa.RecordBatch]]:
+    # pyarrow 26 can't take from views: go through the owned form.
+    names = [str(i) for i in range(batch.num_columns)]
+    owning = pa.RecordBatch.from_arrays([owned(c) for c in batch.columns], names=names)
+    for partition, (begin, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        if begin == end:
+            continue
+        # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
+        taken = owning.take(pa.array(order[begin:end]))
+        arrays = [c.cast(t) for c, t in zip(taken.columns, batch.schema.types, strict=True)]
+        yield partition, pa.RecordBatch.from_arrays(arrays, schema=batch.schema)

@@ -1,0 +1,56 @@
+"""The NDJSON kernel behind `RecordDecoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.formats.base import BadRecordPolicy, Comparison
+from mmflow.formats.decoder import RecordDecoder
+from mmflow.formats.native import NativeDecoder, kernel_filters, nested_kernel_type
+from mmflow.formats.ndjson_decoder import NdjsonDecoder
+from mmflow.kernels import kernels
+
+__all__ = ["ndjson_decoder"]
+
+
+def ndjson_decoder(
+    columns: tuple[str, ...],
+    schema: pa.Schema,
+    policy: BadRecordPolicy,
+    *,
+    closed: bool,
+    check_all: bool = False,
+    prune: Sequence[Comparison] = (),
+) -> RecordDecoder:
+    """The fastest decoder for the given file: the kernel, but for types that it does not know.
+
+    Args:
+        columns: Wanted fields of the top level.
+        schema: All fields.
+        policy: For bad records.
+        closed: A field that is not in the schema makes a record bad.
+        check_all: Fit every field to its type, whatever is wanted.
+        prune: Rows that don't meet these conditions may be left out; where `check_all` or the policy ask for
+            every record's values, none are.
+    """
+    reference = NdjsonDecoder(columns, schema, policy, closed=closed, check_all=check_all)
+    converted = tuple(schema.names) if check_all else columns
+    types = {c: nested_kernel_type(schema.field(c).type) for c in converted}
+    if any(t is None for t in types.values()):
+        return reference
+    if check_all or policy != "error":
+        prune = ()
+    conditions = kernel_filters(prune, schema)
+    read = dict.fromkeys([*converted, *(name for name, *_ in conditions)])
+    slots = {name: slot for slot, name in enumerate(read)}
+    keys = [(name.encode(), slots.get(name, -1)) for name in (schema.names if closed else slots)]
+    targets = [(slots[c], types[c]) for c in converted]
+    filters = [(slots[name], *rest) for name, *rest in conditions]
+
+    def reader(located: bool) -> Any:
+        return kernels().JsonReader(keys, closed, len(slots), targets, filters, located)
+
+    return NativeDecoder(reference, pa.schema([schema.field(c) for c in converted]), reader)

@@ -1,0 +1,227 @@
+// The grammar of JSON (RFC 8259) over the index of ndjson_index.inl.h, compiled once for each instruction set.
+//
+// Between an entry and the next there is only the rest of what begins there, and white space: a text ends with the
+// last byte that is no white space before the next entry, and so does a number. Every line that is walked ends with
+// the entry of its line end, which no rule takes for anything else: a walk never leaves its line.
+#pragma once
+#include "ndjson_index.inl.h"
+#include "values.inl.h"
+
+namespace mmflow::MMFLOW_ARCH {
+namespace {
+
+constexpr int kDeepest = 60;         // brackets within brackets; deeper ones are for the reference decoder
+constexpr std::size_t kLongest = 300;  // characters of a number, likewise
+
+MMFLOW_INLINE bool json_blank(std::uint8_t c) noexcept { return c == ' ' || c == '\t' || c == '\r'; }
+
+inline bool json_digit(std::uint8_t c) noexcept { return c >= '0' && c <= '9'; }
+
+inline bool is_json_number(const std::uint8_t* p, std::size_t n) noexcept {
+    if (n > kLongest) return false;
+    std::size_t i = p[0] == '-';
+    if (i == n || !json_digit(p[i])) return false;
+    if (p[i] == '0') {
+        ++i;
+    } else {
+        while (i < n && json_digit(p[i])) ++i;
+    }
+    if (i < n && p[i] == '.') {
+        const std::size_t first = ++i;
+        while (i < n && json_digit(p[i])) ++i;
+        if (i == first) return false;
+    }
+    if (i < n && (p[i] == 'e' || p[i] == 'E')) {
+        ++i;
+        if (i < n && (p[i] == '+' || p[i] == '-')) ++i;
+        const std::size_t first = i;
+        while (i < n && json_digit(p[i])) ++i;
+        if (i == first || i - first > 4) return false;
+    }
+    return i == n;
+}
+
+// The value of four hexadecimal digits, or -1.
+inline int hex4(const std::uint8_t* p) noexcept {
+    int value = 0;
+    for (int i = 0; i < 4; ++i) {
+        const std::uint8_t c = p[i], lower = c | 0x20;
+        int digit = 0;
+        if (json_digit(c)) {
+            digit = c - '0';
+        } else if (lower >= 'a' && lower <= 'f') {
+            digit = lower - 'a' + 10;
+        } else {
+            return -1;
+        }
+        value = value * 16 + digit;
+    }
+    return value;
+}
+
+// Is every backslash of a text followed by what may stand there?
+inline bool escapes_valid(const std::uint8_t* p, std::size_t n) noexcept {
+    for (std::size_t i = 0; i < n; ++i) {
+        const void* found = std::memchr(p + i, '\\', n - i);
+        if (found == nullptr) return true;
+        i = static_cast<std::size_t>(static_cast<const std::uint8_t*>(found) - p) + 1;
+        if (i >= n) return false;
+        if (p[i] == 'u') {
+            if (n - i < 5 || hex4(p + i + 1) < 0) return false;
+            i += 4;
+        } else if (std::strchr("\"\\/bfnrt", p[i]) == nullptr || p[i] == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Writes the text that n bytes with escapes stand for, at most n bytes; false for surrogates that are no pair.
+inline bool unescape(const std::uint8_t* p, std::size_t n, std::uint8_t* out, std::size_t& written) noexcept {
+    std::uint8_t* to = out;
+    for (std::size_t i = 0; i < n; ++i) {
+        if (p[i] != '\\') {
+            *to++ = p[i];
+            continue;
+        }
+        const std::uint8_t c = p[++i];
+        if (c != 'u') {
+            *to++ = c == 'b' ? '\b' : c == 'f' ? '\f' : c == 'n' ? '\n' : c == 'r' ? '\r' : c == 't' ? '\t' : c;
+            continue;
+        }
+        auto code = static_cast<std::uint32_t>(hex4(p + i + 1));
+        i += 4;
+        if (code >= 0xd800 && code < 0xe000) {
+            if (code >= 0xdc00 || n - i < 7 || p[i + 1] != '\\' || p[i + 2] != 'u') return false;
+            const auto low = static_cast<std::uint32_t>(hex4(p + i + 3));
+            if (low < 0xdc00 || low >= 0xe000) return false;
+            code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+            i += 6;
+        }
+        if (code < 0x80) {
+            *to++ = static_cast<std::uint8_t>(code);
+        } else if (code < 0x800) {
+            *to++ = static_cast<std::uint8_t>(0xc0 | code >> 6);
+            *to++ = static_cast<std::uint8_t>(0x80 | (code & 0x3f));
+        } else {
+            if (code < 0x10000) {
+                *to++ = static_cast<std::uint8_t>(0xe0 | code >> 12);
+            } else {
+                *to++ = static_cast<std::uint8_t>(0xf0 | code >> 18);
+                *to++ = static_cast<std::uint8_t>(0x80 | (code >> 12 & 0x3f));
+            }
+            *to++ = static_cast<std::uint8_t>(0x80 | (code >> 6 & 0x3f));
+            *to++ = static_cast<std::uint8_t>(0x80 | (code & 0x3f));
+        }
+    }
+    written = static_cast<std::size_t>(to - out);
+    return true;
+}
+
+// A chunk and its index.
+struct JsonChunk {
+    const std::uint8_t* text;
+    const std::uint32_t* entries;
+    bool escapes;
+
+    std::uint8_t at(std::size_t e) const noexcept { return text[entries[e]]; }
+
+    // Behind the last byte of what begins at an entry.
+    MMFLOW_INLINE std::size_t end(std::size_t e) const noexcept {
+        std::size_t end = entries[e + 1];
+        while (json_blank(text[end - 1])) --end;
+        return end;
+    }
+
+    // The text at an entry, without its quotes.
+    MMFLOW_INLINE Text quoted(std::size_t e) const noexcept {
+        return {text + entries[e] + 1, end(e) - entries[e] - 2};
+    }
+
+    bool key(std::size_t e, Text& name) const noexcept {
+        if (at(e) != '"' || at(e + 1) != ':') return false;
+        name = quoted(e);
+        return !escapes || std::memchr(name.data, '\\', name.size) == nullptr;
+    }
+
+    // Is what begins at an entry a text, number, true, false or null?
+    MMFLOW_INLINE bool plain(std::size_t e) const noexcept {
+        const std::uint8_t* p = text + entries[e];
+        if (*p == '"') {
+            if (!escapes) [[likely]] return true;
+            const Text inner = quoted(e);
+            return escapes_valid(inner.data, inner.size);
+        }
+        const bool number = *p == '-' || json_digit(*p);
+        // The entry behind is only there if this is not the line's last.
+        if (!number && *p != 't' && *p != 'f' && *p != 'n') return false;
+        const std::size_t n = end(e) - entries[e];
+        if (number) return is_json_number(p, n);
+        return (n == 4 && (std::memcmp(p, "true", 4) == 0 || std::memcmp(p, "null", 4) == 0)) ||
+               (n == 5 && std::memcmp(p, "false", 5) == 0);
+    }
+
+    // The entry behind the value that begins at one, which is valid: one that was walked before.
+    std::size_t behind(std::size_t e) const noexcept {
+        int depth = 0;
+        do {
+            const std::uint8_t c = at(e++);
+            depth += (c == '{') + (c == '[') - (c == '}') - (c == ']');
+        } while (depth > 0);
+        return e;
+    }
+
+    // Checks the object or list that begins at an entry; the entry behind it, or 0.
+    std::size_t walk(std::size_t e) const noexcept {
+        std::uint64_t objects = 0;  // one bit for each bracket that is open: is it an object's?
+        int depth = 0;
+        for (;;) {
+            // A value begins here.
+            std::uint8_t c = at(e);
+            if (c == '{' || c == '[') {
+                if (++depth > kDeepest) return 0;
+                objects = objects << 1 | (c == '{');
+                ++e;
+                if (at(e) != (c == '{' ? '}' : ']')) {
+                    if (c == '[') continue;
+                    Text name;
+                    if (!key(e, name)) return 0;
+                    e += 2;
+                    continue;
+                }
+            } else {
+                if (!plain(e)) return 0;
+                ++e;
+                if (at(e) == ',') {
+                    ++e;
+                    Text name;
+                    if (objects & 1) {
+                        if (!key(e, name)) return 0;
+                        e += 2;
+                    }
+                    continue;
+                }
+            }
+            // Brackets close, until a comma.
+            for (;;) {
+                c = at(e);
+                if (c != (objects & 1 ? '}' : ']')) return 0;
+                objects >>= 1;
+                ++e;
+                if (--depth == 0) return e;
+                if (at(e) == ',') {
+                    ++e;
+                    Text name;
+                    if (objects & 1) {
+                        if (!key(e, name)) return 0;
+                        e += 2;
+                    }
+                    break;
+                }
+            }
+        }
+    }
+};
+
+}  // namespace
+}  // namespace mmflow::MMFLOW_ARCH
