@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
 
-__all__ = ["LINEITEM", "RECORD", "lineitem_csv", "log_ndjson", "log_text", "records_bin"]
+__all__ = ["LINEITEM", "RECORD", "lineitem_arrow", "lineitem_csv", "log_ndjson", "log_text", "records_bin"]
 
 #: Types of lineitem.csv as every tool here infers them (TPC-H itself has decimals where these are floats).
 LINEITEM = {
@@ -54,6 +56,22 @@ def lineitem_csv(folder: Path, scale: float) -> Path:
         subprocess.run(
             [str(tool), "csv", "-s", f"{scale:g}", "--tables=lineitem", f"--output-dir={out}"], check=True
         )
+    return path
+
+
+def lineitem_arrow(folder: Path, scale: float) -> Path:
+    """lineitem as an Arrow IPC file, in batches of some 60,000 rows."""
+    path = folder / f"tpch-{scale:g}" / "lineitem.arrow"
+    if not path.exists():
+        types = {n: {"string": pa.string(), "date32": pa.date32()}.get(t, t) for n, t in LINEITEM.items()}
+        options = pacsv.ConvertOptions(column_types=types)
+        read = pacsv.ReadOptions(block_size=8 << 20)
+        source = pacsv.open_csv(lineitem_csv(folder, scale), read_options=read, convert_options=options)
+        unfinished = path.with_suffix(".part")
+        with pa.ipc.new_file(unfinished, source.schema) as sink:
+            for batch in source:
+                sink.write_batch(batch)
+        unfinished.rename(path)
     return path
 
 
