@@ -92,7 +92,12 @@ def _begins(path: str) -> bytes:
         return bytes(file.window(0, len(_FILE_MAGIC)).buffer)
 
 
-def _open(file: MappedFile, fields: list[int] | None) -> Any:
+def _aliases(batch: pa.RecordBatch) -> bool:
+    """Is no byte of the batch a copy?"""
+    return not any(b is not None and b.is_mutable for c in batch.columns for b in c.buffers())
+
+
+def _open(file: MappedFile, fields: list[int] | None, *, populate: bool = True) -> Any:
     """A reader of a file or a stream; `fields` are the columns that it decodes, None: all.
 
     Raises:
@@ -113,7 +118,7 @@ def _open(file: MappedFile, fields: list[int] | None) -> Any:
     )
     opening = pa.ipc.open_file if start == _FILE_MAGIC else pa.ipc.open_stream
     with reading(file.path, _KIND):
-        return opening(as_arrow_file(file), options=options)
+        return opening(as_arrow_file(file, populate=populate), options=options)
 
 
 class _IpcScan:
@@ -130,23 +135,32 @@ class _IpcScan:
         # Without columns the first is decoded: for its number of rows.
         numbers = [schema.names.index(name) for name in self._request.columns] or [0][: len(schema)]
         with reading(path, _KIND):
-            # Told which columns, pyarrow 26 reads just them, into memory; not told, all alias the mapping.
             some = sorted(set(numbers)) if 0 < len(set(numbers)) < len(schema) else None
-            for batch in self._batches(_open(self._file, some)):
-                batch.validate(full=True)
+            names = [schema.names[n] for n in some or range(len(schema))]
+            for batch in self._batches(some):
+                wanted = batch if some is None else batch.select(names)
+                wanted.validate(full=True)
                 report.records += batch.num_rows
-                report.bytes_read += batch.get_total_buffer_size()
-                yield from sliced(self._fitted(batch), self._request.batch_rows)
+                report.bytes_read += wanted.get_total_buffer_size()
+                yield from sliced(self._fitted(wanted), self._request.batch_rows)
 
-    def _batches(self, reader: Any) -> Iterator[pa.RecordBatch]:
+    def _batches(self, some: list[int] | None) -> Iterator[pa.RecordBatch]:
+        """The shard's batches, with the columns numbered `some` at least."""
         report = self.report
+        reader = _open(self._file, None, populate=some is None)
         if isinstance(reader, pa.RecordBatchFileReader):
             count = reader.num_record_batches
             report.first, report.next = owned_evenly(count, self._shard, self._file.size)
             for number in range(report.first, report.next):
-                yield reader.get_batch(number)
+                batch = reader.get_batch(number)
+                if number == report.first and some is not None and not _aliases(batch):
+                    # Compressed, or read instead of mapped: just the wanted columns then. Where batches alias the
+                    # mapping the others cost nothing, while pyarrow 26, told which columns, copies them.
+                    reader = _open(self._file, some)
+                    batch = reader.get_batch(number)
+                yield batch
             return
-        for batch in reader:
+        for batch in _open(self._file, some):
             report.next += 1
             yield batch
 

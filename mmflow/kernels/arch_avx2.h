@@ -23,15 +23,11 @@ struct Block {
         return joined(_mm256_cmpeq_epi8(low, pattern), _mm256_cmpeq_epi8(high_half, pattern));
     }
 
-    // Bit i: byte i equals one of them.
-    template <class... Bytes>
-    std::uint64_t eq_any(Bytes... c) const noexcept {
-        const auto in = [&](__m256i v) noexcept {
-            __m256i any = _mm256_setzero_si256();
-            ((any = _mm256_or_si256(any, _mm256_cmpeq_epi8(v, _mm256_set1_epi8(static_cast<char>(c))))), ...);
-            return any;
-        };
-        return joined(in(low), in(high_half));
+    // Bit i: byte i equals table[its low four bits]; the table holds 16 bytes of ASCII.
+    std::uint64_t in_table(const std::uint8_t* table) const noexcept {
+        const __m256i pattern = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+        return joined(_mm256_cmpeq_epi8(_mm256_shuffle_epi8(pattern, low), low),
+                      _mm256_cmpeq_epi8(_mm256_shuffle_epi8(pattern, high_half), high_half));
     }
 
     // Bit i: byte i is less than c, which is 1 to 128.
@@ -69,3 +65,5 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
 inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(_tzcnt_u64(x)); }
 
 }  // namespace mmflow::avx2
+
+#include "positions.inl.h"

@@ -1,4 +1,4 @@
-// 64 bytes in one AVX-512 register (BW for comparisons of bytes).
+// 64 bytes in one AVX-512 register (BW for comparisons of bytes, VBMI2 for packing them).
 #pragma once
 #include <immintrin.h>
 
@@ -19,10 +19,10 @@ struct Block {
         return _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c)));
     }
 
-    // Bit i: byte i equals one of them.
-    template <class... Bytes>
-    std::uint64_t eq_any(Bytes... c) const noexcept {
-        return (eq(static_cast<std::uint8_t>(c)) | ...);
+    // Bit i: byte i equals table[its low four bits]; the table holds 16 bytes of ASCII.
+    std::uint64_t in_table(const std::uint8_t* table) const noexcept {
+        const __m512i pattern = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+        return _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(pattern, bytes), bytes);
     }
 
     // Bit i: byte i is less than c, which is 1 to 128.
@@ -48,5 +48,22 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
 
 // Number of the lowest bit; of no bits, any number.
 inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(_tzcnt_u64(x)); }
+
+// Writes base + i for each bit i, and what is no use up to 32 beyond.
+inline std::uint32_t* write_positions(std::uint32_t* out, std::uint64_t bits, std::uint32_t base) noexcept {
+    alignas(64) static constexpr std::uint8_t numbers[64] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const int count = __builtin_popcountll(bits);
+    const __m512i offset = _mm512_set1_epi32(static_cast<int>(base));
+    __m512i left = _mm512_maskz_compress_epi8(bits, _mm512_load_si512(numbers));
+    for (int done = 0; done < count; done += 16) {
+        const __m512i places = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(left));
+        _mm512_storeu_si512(out + done, _mm512_add_epi32(places, offset));
+        left = _mm512_alignr_epi32(_mm512_setzero_si512(), left, 4);
+    }
+    return out + count;
+}
 
 }  // namespace mmflow::avx512

@@ -23,14 +23,10 @@ struct Block {
                       vceqq_u8(part[3], pattern));
     }
 
-    // Bit i: byte i equals one of them.
-    template <class... Bytes>
-    std::uint64_t eq_any(Bytes... c) const noexcept {
-        const auto in = [&](uint8x16_t v) noexcept {
-            uint8x16_t any = vdupq_n_u8(0);
-            ((any = vorrq_u8(any, vceqq_u8(v, vdupq_n_u8(static_cast<std::uint8_t>(c))))), ...);
-            return any;
-        };
+    // Bit i: byte i equals table[its low four bits]; the table holds 16 bytes of ASCII.
+    std::uint64_t in_table(const std::uint8_t* table) const noexcept {
+        const uint8x16_t pattern = vld1q_u8(table), nibble = vdupq_n_u8(15);
+        const auto in = [&](uint8x16_t v) noexcept { return vceqq_u8(vqtbl1q_u8(pattern, vandq_u8(v, nibble)), v); };
         return joined(in(part[0]), in(part[1]), in(part[2]), in(part[3]));
     }
 
@@ -76,3 +72,5 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
 inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(__builtin_ctzll(x | 1ull << 63)); }
 
 }  // namespace mmflow::neon
+
+#include "positions.inl.h"

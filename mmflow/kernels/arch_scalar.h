@@ -30,10 +30,13 @@ struct Block {
         return mask;
     }
 
-    // Bit i: byte i equals one of them.
-    template <class... Bytes>
-    std::uint64_t eq_any(Bytes... c) const noexcept {
-        return (eq(static_cast<std::uint8_t>(c)) | ...);
+    // Bit i: byte i equals table[its low four bits]; the table holds 16 bytes of ASCII.
+    std::uint64_t in_table(const std::uint8_t* table) const noexcept {
+        std::uint8_t bytes[64];
+        std::memcpy(bytes, word, 64);
+        std::uint64_t mask = 0;
+        for (int i = 0; i < 64; ++i) mask |= static_cast<std::uint64_t>(table[bytes[i] & 15] == bytes[i]) << i;
+        return mask;
     }
 
     // Bit i: byte i is less than c, which is 1 to 128.
@@ -75,3 +78,5 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
 inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(__builtin_ctzll(x | 1ull << 63)); }
 
 }  // namespace mmflow::scalar
+
+#include "positions.inl.h"

@@ -12,20 +12,6 @@ constexpr std::size_t kChunk = 64 << 10;
 
 inline std::uint64_t low_bits(std::size_t n) noexcept { return n >= 64 ? ~0ull : (1ull << n) - 1; }
 
-// Writes base + i + 1 for each bit i, and what is no use up to 24 beyond.
-inline std::uint32_t* write_starts(std::uint32_t* out, std::uint64_t bits, std::uint32_t base) noexcept {
-    const int count = __builtin_popcountll(bits);
-    ++base;
-    // In steps of twelve, each without a branch: a block of common text holds about ten.
-    for (int done = 0; done < count; done += 12) {
-        for (int i = 0; i < 12; ++i) {
-            out[done + i] = base + lowest_bit(bits);
-            bits &= bits - 1;
-        }
-    }
-    return out + count;
-}
-
 // A view over text: up to 12 bytes inline, else the first four and where it lies.
 inline void write_view(std::uint8_t* out, const std::uint8_t* p, std::size_t n, std::size_t room, std::uint32_t buffer,
                        std::uint32_t offset) noexcept {

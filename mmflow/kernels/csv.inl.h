@@ -90,7 +90,7 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
     std::size_t at = 0, chunk = kChunk;
     while (at < limit && result.status == Status::kDone) {
         const std::size_t length = size - at < chunk ? size - at : chunk;
-        // Every byte may end a field; write_starts goes some way beyond.
+        // Every byte may end a field; write_positions goes some way beyond.
         if (!scratch.starts.reserve((length + 32) * 4) || !scratch.records.reserve((length + 2) * 4) ||
             (spec.filter_count && !scratch.selected.reserve((length + 2) * 4))) {
             result.status = Status::kNoMemory;

@@ -91,7 +91,7 @@ inline Index index_chunk(const CsvSpec& spec, const std::uint8_t* data, std::siz
             newlines &= low_bits(bit);
         }
         found.newlines += static_cast<std::size_t>(__builtin_popcountll(newlines));
-        out = write_starts(out, ends, static_cast<std::uint32_t>(at));
+        out = write_positions(out, ends, static_cast<std::uint32_t>(at) + 1);
         if (bad != 0) [[unlikely]] break;
     }
     found.fields = static_cast<std::size_t>(out - starts);

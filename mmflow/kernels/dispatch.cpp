@@ -9,7 +9,10 @@ bool has_avx2() noexcept {
            __builtin_cpu_supports("popcnt") && __builtin_cpu_supports("pclmul");
 }
 
-bool has_avx512() noexcept { return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
+bool has_avx512() noexcept {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vbmi2");
+}
 #else
 bool has_avx2() noexcept { return false; }
 bool has_avx512() noexcept { return false; }

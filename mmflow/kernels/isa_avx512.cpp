@@ -1,6 +1,6 @@
 #include "dispatch.h"
 
-#if defined(__AVX512BW__)
+#if defined(__AVX512VBMI2__)
 #include "arch_avx512.h"
 #include "csv.inl.h"
 #include "lines.inl.h"

@@ -71,7 +71,7 @@ inline LinesIndex index_lines(const LinesSpec& spec, const std::uint8_t* text, s
         high |= block.high();
         found.newlines += static_cast<std::size_t>(__builtin_popcountll(newline));
         if (every) {
-            to = write_starts(to, newline, static_cast<std::uint32_t>(at));
+            to = write_positions(to, newline, static_cast<std::uint32_t>(at) + 1);
         } else if (needle) {
             std::uint64_t maybe = block.eq(spec.needle[0]);
             if (left >= 64 + needle) [[likely]] {

@@ -2,17 +2,19 @@
 //
 //   chunk     a piece of text that stays in cache, beginning with a line
 //   index     where everything stands that is not inside of text (ndjson_index.inl.h)
-//   walk      line by line: is it an object, and where do the fields stand that are read (ndjson_walk.inl.h)
+//   walk      line by line: is it an object, and where do the fields stand that are read (ndjson_walk.inl.h); where
+//             a record has the shape of one before it, comparing takes the place of walking (ndjson_shape.inl.h)
 //   filters   narrow the records, one field after the other (cells.inl.h)
 //   columns   are converted one at a time, for the records that are left
 #include "cells.inl.h"
 #include "ndjson.h"
-#include "ndjson_walk.inl.h"
+#include "ndjson_shape.inl.h"
 
 namespace mmflow::MMFLOW_ARCH {
 namespace {
 
 constexpr std::size_t kFieldsOfStruct = 64;
+constexpr std::size_t kStrangers = 32;  // in a chunk
 
 // The records of a chunk that are being read.
 struct JsonRows {
@@ -224,8 +226,10 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
         if (lines * slot_count) std::memset(slots, 0, lines * slot_count * 4);
 
         // Line by line, as long as they are plain and their ends are there.
-        const JsonChunk chunk{text, entries, index.escapes};
+        const JsonChunk chunk{text, length, entries, index.escapes};
         JsonFields fields{spec};
+        JsonShape shape;
+        std::size_t strangers = 0;  // records of another shape than the one before
         std::size_t count = 0, seen = 0, e = 0;
         std::uint32_t begin = 0;  // of the line
         bool odd = false;
@@ -234,7 +238,15 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
             if (text[begin] == 0) {
                 odd = true;
             } else if (chunk.at(e) != '\n') {
-                end = fields.record(chunk, e, slots + count * slot_count);
+                std::uint32_t* places = slots + count * slot_count;
+                if (shape.fits(chunk, e, index.entries, length)) [[likely]] {
+                    shape.place(e, places, slot_count);
+                    end = e + shape.entries - 1;
+                } else {
+                    end = fields.record(chunk, e, places);
+                    // Where shapes differ all the time, learning them would only cost time.
+                    if (end != 0 && ++strangers < kStrangers) shape.learn(chunk, e, end, places, slot_count);
+                }
                 odd = end == 0 || !(index.ascii || is_utf8(text + begin, entries[end] - begin));
                 if (!odd) {
                     begins[count] = begin;

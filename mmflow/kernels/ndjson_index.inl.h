@@ -8,6 +8,10 @@
 namespace mmflow::MMFLOW_ARCH {
 namespace {
 
+// By their low four bits (Block::in_table); what is no character of theirs never matches.
+constexpr std::uint8_t kMarks[16] = {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, ':', '{', ',', '}', 0, 0};
+constexpr std::uint8_t kBlanks[16] = {' ', 0, 0, 0, 0, 0, 0, 0, 0, '\t', 0, 0, 0, '\r', 0, 0};
+
 struct JsonIndex {
     std::size_t entries = 0;    // positions written
     std::size_t newlines = 0;   // of them, line ends
@@ -57,8 +61,8 @@ inline JsonIndex index_json(const std::uint8_t* text, std::size_t length, std::u
         const std::uint64_t outside = ~(in | quote);
         const std::uint64_t newline = block.eq('\n');
         // With bit 5 set, [ is { and ] is }; what else then looks like one of these is no JSON where it stands.
-        const std::uint64_t marks = block.with(0x20).eq_any('{', '}', ':', ',') & outside;
-        const std::uint64_t blank = block.eq_any(' ', '\t', '\r');
+        const std::uint64_t marks = block.with(0x20).in_table(kMarks) & outside;
+        const std::uint64_t blank = block.in_table(kBlanks);
         const std::uint64_t value = outside & ~(marks | blank | newline);
         std::uint64_t starts = (quote & in) | marks | (newline & outside) | (value & ~(value << 1 | scalar));
         scalar = value >> 63;
@@ -73,7 +77,7 @@ inline JsonIndex index_json(const std::uint8_t* text, std::size_t length, std::u
             ends &= low_bits(bit);
         }
         found.newlines += static_cast<std::size_t>(__builtin_popcountll(ends));
-        out = write_starts(out, starts, static_cast<std::uint32_t>(at) - 1);
+        out = write_positions(out, starts, static_cast<std::uint32_t>(at));
         if (control) [[unlikely]] break;
     }
     found.entries = static_cast<std::size_t>(out - entries);

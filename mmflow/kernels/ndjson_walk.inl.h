@@ -17,7 +17,18 @@ MMFLOW_INLINE bool json_blank(std::uint8_t c) noexcept { return c == ' ' || c ==
 
 inline bool json_digit(std::uint8_t c) noexcept { return c >= '0' && c <= '9'; }
 
-inline bool is_json_number(const std::uint8_t* p, std::size_t n) noexcept {
+inline bool is_json_number(const std::uint8_t* p, std::size_t n, std::size_t room) noexcept {
+    if (n <= 8 && room >= 8 && (p[0] != '0' || n == 1 || p[1] == '.')) {
+        // Digits with at most one point among them, as most numbers are.
+        const std::uint64_t word = load8(p, room) | ~low_bits(8 * n);
+        const std::uint64_t low = word & 0x7f7f7f7f7f7f7f7full;
+        // 0x80 in each byte of text that is no digit; what is behind the text counts as digits.
+        const std::uint64_t above = low + 0x4646464646464646ull, below = low + 0x5050505050505050ull;
+        const std::uint64_t odd = (above | ~below | word) & 0x8080808080808080ull & low_bits(8 * n);
+        if (odd == 0) return true;
+        const auto place = static_cast<std::size_t>(__builtin_ctzll(odd)) / 8;
+        if ((odd & (odd - 1)) == 0 && p[place] == '.') return place > 0 && place + 1 < n;
+    }
     if (n > kLongest) return false;
     std::size_t i = p[0] == '-';
     if (i == n || !json_digit(p[i])) return false;
@@ -121,6 +132,7 @@ inline bool unescape(const std::uint8_t* p, std::size_t n, std::uint8_t* out, st
 // A chunk and its index.
 struct JsonChunk {
     const std::uint8_t* text;
+    std::size_t size;
     const std::uint32_t* entries;
     bool escapes;
 
@@ -156,7 +168,7 @@ struct JsonChunk {
         // The entry behind is only there if this is not the line's last.
         if (!number && *p != 't' && *p != 'f' && *p != 'n') return false;
         const std::size_t n = end(e) - entries[e];
-        if (number) return is_json_number(p, n);
+        if (number) return is_json_number(p, n, size - entries[e]);
         return (n == 4 && (std::memcmp(p, "true", 4) == 0 || std::memcmp(p, "null", 4) == 0)) ||
                (n == 5 && std::memcmp(p, "false", 5) == 0);
     }

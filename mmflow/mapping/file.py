@@ -126,8 +126,10 @@ class MappedFile:
             raise ValueError(f"{self.path} is closed")
         return self._fd
 
-    def window(self, offset: int, length: int) -> Window:
+    def window(self, offset: int, length: int, *, populate: bool = True) -> Window:
         """The bytes `[offset, offset + length)`, clipped to the file's size.
+
+        Without `populate`, pages come in one by one as they are touched: for windows of which little is.
 
         Raises:
             SourceChangedError: The file shrank.
@@ -145,6 +147,7 @@ class MappedFile:
             offset,
             length,
             self.decision,
+            populate=populate,
             granularity=self._granularity,
             on_hit=lambda: hits.append(True),
         )

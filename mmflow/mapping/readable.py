@@ -23,8 +23,9 @@ _BLOCK = 256 << 10
 class WindowReader:
     """File-like object over windows: `read` and `read_buffer` return Arrow buffers, not bytes."""
 
-    def __init__(self, file: MappedFile) -> None:
+    def __init__(self, file: MappedFile, *, populate: bool = True) -> None:
         self._file = file
+        self._populate = populate
         self._position = 0
         self._block: Window | None = None
         self._lock = threading.Lock()
@@ -63,7 +64,7 @@ class WindowReader:
 
     def _view(self, offset: int, length: int) -> pa.Buffer:
         if length >= _BLOCK:
-            return self._file.window(offset, length).buffer
+            return self._file.window(offset, length, populate=self._populate).buffer
         block = self._block
         if block is None or offset < block.offset or offset + length > block.end:
             begin = offset - offset % _BLOCK
@@ -79,9 +80,9 @@ class WindowReader:
         self._block = None
 
 
-def as_arrow_file(file: MappedFile) -> pa.NativeFile:
+def as_arrow_file(file: MappedFile, *, populate: bool = True) -> pa.NativeFile:
     """An Arrow random-access file over `file`, which must stay open while it is used.
 
-    What was read stays valid after both are closed.
+    What was read stays valid after both are closed. For `populate` see `MappedFile.window`.
     """
-    return pa.PythonFile(WindowReader(file), mode="r")
+    return pa.PythonFile(WindowReader(file, populate=populate), mode="r")

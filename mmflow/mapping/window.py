@@ -94,6 +94,7 @@ def open_window(
     length: int,
     decision: Decision,
     *,
+    populate: bool = True,
     granularity: int = linux.GRANULARITY,
     on_hit: Callable[[], None] = lambda: None,
 ) -> Window:
@@ -103,6 +104,7 @@ def open_window(
         fd: Open for reading; may be closed at once afterwards.
         path: For messages.
         decision: Its advice is followed; where mapping fails, pread takes over and says why.
+        populate: False where most pages will not be touched: they come in one by one, whatever the decision.
         granularity: Of mapping offsets, in bytes.
         on_hit: Called when the guard had to step in for this window, at the latest as it is unmapped.
 
@@ -128,7 +130,8 @@ def open_window(
             decision = decision.fallback(f"mapping failed ({name}: {os.strerror(error.errno or 0)})")
         else:
             mapping = Mapping(address, span, on_hit)
-            _advise(fd, path, mapping, decision.advice, offset + length)
+            advice = decision.advice if populate else decision.advice & ~Advice.POPULATE
+            _advise(fd, path, mapping, advice, offset + length)
             buffer = pa.foreign_buffer(address + offset - begin, length, base=mapping)
             return Window(buffer, offset, length, "mmap", decision.reason, mapping)
     buffer = _read(fd, path, offset, length)

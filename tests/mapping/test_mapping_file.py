@@ -167,8 +167,8 @@ def test_ipc_batches_are_views_of_windows(tmp_path: Path, io: Io, monkeypatch: p
     with MappedFile.open(target, io=io) as file:
         plain = MappedFile.window
 
-        def watched(self: MappedFile, offset: int, length: int) -> Window:
-            window = plain(self, offset, length)
+        def watched(self: MappedFile, offset: int, length: int, *, populate: bool = True) -> Window:
+            window = plain(self, offset, length, populate=populate)
             spans.append((window.buffer.address, window.buffer.address + window.length))
             return window
 
