@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_SCALE ?= 0.3
+FUZZ_SECONDS ?= 10
+# clang, where it is there, brings libFuzzer.
+FUZZ_CXX ?= $(or $(shell command -v clang++),$(CXX))
 DATA := .cache/demo
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint sanitize fuzz bench clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -22,6 +25,23 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The kernels' tests with every address and every overflow checked.
+sanitize: $(VENV)/.test
+	$(BIN)/python -m pip install -q --no-deps --upgrade --target build/sanitized -C cmake.define.MMFLOW_SANITIZE=ON -C cmake.define.CMAKE_CXX_COMPILER=$(CXX) \
+	  -C build-dir=build/sanitized-objects .
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so)" \
+	  $(BIN)/python fuzz/sanitized_tests.py build/sanitized tests/kernels
+
+# Each fuzz target for FUZZ_SECONDS, from the seed corpus and what earlier runs found.
+fuzz: $(VENV)/.test
+	$(BIN)/cmake -S fuzz -B build/fuzz -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) > build/fuzz-configured.log || (cat build/fuzz-configured.log && exit 1)
+	$(BIN)/cmake --build build/fuzz -j 2 > build/fuzz-built.log || (cat build/fuzz-built.log && exit 1)
+	$(BIN)/python fuzz/make_corpus.py build/corpus
+	@set -e; for target in csv ndjson lines records; do mkdir -p build/found/$$target; echo "fuzz $$target"; \
+	  build/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=build/$$target- build/found/$$target build/corpus/$$target > build/fuzz-$$target.log 2>&1 \
+	    || (tail -n 60 build/fuzz-$$target.log; exit 1); grep -E "executed_units|^Done [0-9]+ runs" build/fuzz-$$target.log; done
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/single_node.py

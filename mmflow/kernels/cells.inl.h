@@ -212,7 +212,7 @@ struct Selection {
 template <class Rows>
 inline void filter_records(const Rows& rows, const Filter* filters, std::size_t filter_count, Selection& selected,
                            std::uint32_t* kept) noexcept {
-    if (filter_count == 0) return;
+    if (filter_count == 0 || selected.count == 0) return;
     std::memcpy(kept, selected.records, selected.count * 4);
     selected.records = kept;
     for (std::size_t f = 0; f < filter_count; ++f) {

@@ -102,11 +102,11 @@ struct Column {
         // Bits are set one by one: new bytes must be zero. Values leave as they are written.
         const std::size_t before = values.capacity;
         if (!values.reserve(width ? rows * width : (rows + 63) / 64 * 8)) return false;
-        if (width == 0) std::memset(values.data + before, 0, values.capacity - before);
+        if (width == 0 && values.capacity > before) std::memset(values.data + before, 0, values.capacity - before);
         if (validity.data == nullptr) return true;
         const std::size_t valid = validity.capacity;
         if (!validity.reserve((rows + 63) / 64 * 8)) return false;
-        std::memset(validity.data + valid, 0xff, validity.capacity - valid);
+        if (validity.capacity > valid) std::memset(validity.data + valid, 0xff, validity.capacity - valid);
         return true;
     }
 

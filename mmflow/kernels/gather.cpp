@@ -48,7 +48,7 @@ RecordsResult gather_records(const RecordField* fields, std::size_t field_count,
                                   : field.form == RecordField::Form::kBool ? (count + 63) / 64 * 8
                                                                            : count * field.width;
         if (!columns[f].values.reserve(bytes)) return {Status::kNoMemory};
-        if (field.form == RecordField::Form::kBool) std::memset(columns[f].values.data, 0, bytes);
+        if (field.form == RecordField::Form::kBool && bytes) std::memset(columns[f].values.data, 0, bytes);
     }
     for (std::size_t row = 0; row < count; row += kBlock) {
         const std::size_t rows = count - row < kBlock ? count - row : kBlock;

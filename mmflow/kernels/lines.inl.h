@@ -73,7 +73,7 @@ inline LinesIndex index_lines(const LinesSpec& spec, const std::uint8_t* text, s
         if (every) {
             to = write_positions(to, newline, static_cast<std::uint32_t>(at) + 1);
         } else if (needle) {
-            std::uint64_t maybe = block.eq(spec.needle[0]);
+            std::uint64_t maybe = block.eq(spec.needle[0]) & low_bits(left);
             if (left >= 64 + needle) [[likely]] {
                 maybe &= Block::load(text + at + needle - 1).eq(spec.needle[needle - 1]);
             }

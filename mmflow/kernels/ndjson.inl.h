@@ -152,7 +152,7 @@ struct JsonFields {
     static constexpr std::size_t kGuesses = 64;
 
     const JsonSpec& spec;
-    JsonKey guesses[kGuesses];
+    JsonKey guesses[kGuesses] = {};
     std::size_t guess_count = 0;
 
     // -1: not read; -2: odd.
@@ -223,7 +223,7 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
         auto* slots = reinterpret_cast<std::uint32_t*>(scratch.slots.data);
         auto* begins = reinterpret_cast<std::uint32_t*>(scratch.begins.data);
         auto* records = reinterpret_cast<std::uint32_t*>(scratch.records.data);
-        if (lines * slot_count) std::memset(slots, 0, lines * slot_count * 4);
+        if (lines && slot_count) std::memset(slots, 0, lines * slot_count * 4);
 
         // Line by line, as long as they are plain and their ends are there.
         const JsonChunk chunk{text, length, entries, index.escapes};

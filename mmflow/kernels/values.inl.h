@@ -23,6 +23,12 @@ constexpr std::uint64_t kPower10[] = {
 constexpr double kPower10Double[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10,
                                      1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
+// Are all true? Without a branch for each.
+template <class... Bools>
+MMFLOW_INLINE bool all(Bools... each) noexcept {
+    return (static_cast<int>(each) & ...) != 0;
+}
+
 // Eight bytes, the first lowest, of which only `room` may be touched.
 MMFLOW_INLINE std::uint64_t load8(const std::uint8_t* p, std::size_t room) noexcept {
     std::uint64_t word = 0;
@@ -102,8 +108,8 @@ MMFLOW_INLINE bool pointed(const std::uint8_t* p, std::size_t n, std::size_t roo
     if (whole == 0 || places == 0 || whole + places > 18) return false;
     std::uint64_t front = 0, back = 0;
     if (whole <= 8 && places <= 8) [[likely]] {
-        const bool sure = few_digits(word, whole, front) &
-                          few_digits(load8(p + whole + 1, room - whole - 1), places, back);
+        const bool sure = all(few_digits(word, whole, front),
+                              few_digits(load8(p + whole + 1, room - whole - 1), places, back));
         mantissa = front * kPower10[places] + back;
         return sure;
     }
@@ -208,7 +214,7 @@ inline bool parse_decimal(const std::uint8_t* p, std::size_t n, std::size_t room
 MMFLOW_INLINE bool parse_date(const std::uint8_t* p, std::size_t n, std::int32_t& out) noexcept {
     int century = 0, year = 0, month = 0, day = 0;
     if (n != 10 || p[4] != '-' || p[7] != '-') return false;
-    if (!(two(p, century) & two(p + 2, year) & two(p + 5, month) & two(p + 8, day))) return false;
+    if (!all(two(p, century), two(p + 2, year), two(p + 5, month), two(p + 8, day))) return false;
     year += 100 * century;
     constexpr std::uint8_t lengths[] = {0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     if (month < 1 || month > 12 || day < 1) return false;
@@ -227,7 +233,7 @@ MMFLOW_INLINE bool parse_date(const std::uint8_t* p, std::size_t n, std::int32_t
 inline bool parse_time(const std::uint8_t* p, std::size_t n, int places, std::int64_t& out) noexcept {
     int hour = 0, minute = 0, second = 0;
     if (n < 8 || p[2] != ':' || p[5] != ':') return false;
-    if (!(two(p, hour) & two(p + 3, minute) & two(p + 6, second))) return false;
+    if (!all(two(p, hour), two(p + 3, minute), two(p + 6, second))) return false;
     if (hour > 23 || minute > 59 || second > 59) return false;
     std::int64_t part = 0;
     if (n > 8 && (p[8] != '.' || !fraction(p + 9, n - 9, places, part))) return false;

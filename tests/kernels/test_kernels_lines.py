@@ -53,9 +53,11 @@ def test_any_bytes(
 
 
 @given(
-    lines=st.lists(st.lists(st.sampled_from(["needle", "nee", "dle", "n", "x" * 50, "é", "\r"])), max_size=40)
+    lines=st.lists(
+        st.lists(st.sampled_from(["needle", "nee", "dle", "n", " ", "x" * 50, "é", "\r"])), max_size=40
+    )
 )
-@pytest.mark.parametrize("needle", [b"needle", b"n", b"needlenee", "é".encode(), b"x" * 80])
+@pytest.mark.parametrize("needle", [b"needle", b"n", b" needle", b"needlenee", "é".encode(), b"x" * 80])
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_lines_without_the_needle_are_left_out(lines: list[list[str]], needle: bytes, end: bytes) -> None:
     text = b"\n".join("".join(parts).encode() for parts in lines) + end

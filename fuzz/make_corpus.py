@@ -1,0 +1,75 @@
+"""Seed inputs of the fuzz targets, in the forms that they take: options, one byte each, then text.
+
+    python fuzz/make_corpus.py FOLDER
+
+Writes FOLDER/csv, ndjson, lines and records. Made anew for every run: what is in the corpus stands here.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+CSV = [
+    b"1,2,3\n4,5,6\n",
+    b'a,"b,c",""\n"x ""y"" z",\r\n\n',
+    b"2024-05-06,12:34:56.5,2024-05-06T07:08:09.5+02:00\n0000-01-01,,NA\n",
+    b"1.5,-0.25,1e308\n123456789.123456789,.5,5.\n",
+    b'"un,closed\n1,2\n',
+    b"\x00\x00\n1,\xff,\xc3\xa9\n1\r2\n",
+    b"true,false,1\n" * 40 + b'"' + b"y" * 80 + b'",x,z\n',
+    b"a,b,c,d,e,f,g,h,i,j,k\n" * 30,
+]
+NDJSON = [
+    b'{"a":1,"b":"x","t":"2024-05-06T07:08:09Z","ok":true}\n' * 30,
+    b'{"p":{"x":1.5,"y":"z"},"ps":[{"x":2},null,{"y":"\\u00e9\\n"}],"l":[1,null,3],"f":-0.5e3}\n' * 9,
+    b' { "b" : "\\\\\\"" , "a" : null }\r\n\n{"a":2,"a":3}\n',
+    b'{"b":"\\ud83d\\ude00"}\n{"b":"\\ud800"}\n{"q":[[[{}]]]}\n',
+    b'{"a":01}\n{"a":1.}\n{"a":tru}\n{"a"}\n[]\n{"a":"x\n"}\n',
+    b"\x00\x00{}\n{}\n\xff\n" + b'{"b":"' + "é€😀".encode() * 20 + b'"}\n',
+    b'{"x":"' + b"\\" * 129 + b'"}\n{"a":9}\n',
+]
+LINES = [
+    b"a needle in a line\nanother\r\nneedle\n\n" * 20,
+    b"\x00\x00\nx\n\xffneedle\n",
+    "é needle €\n".encode() * 9 + b"the end",
+    b"n" * 300 + b"needle\n",
+]
+
+
+def main() -> None:
+    """Write the corpus.
+
+    Raises:
+        OSError: The folder can't be written.
+    """
+    folder = Path(sys.argv[1])
+    options = {
+        "csv": [
+            bytes(o) for o in ((1, 2, 1, 255, 0), (0, 2, 3, 255, 12), (1, 43, 0, 120, 5), (1, 10, 3, 255, 22))
+        ],
+        "ndjson": [
+            bytes(o) for o in ((255, 1, 255, 0), (0b10010, 3, 255, 3), (0, 4, 255, 0), (3, 6, 100, 4))
+        ],
+        "lines": [bytes(o) for o in ((7, 255, 0), (1, 120, 0))] + [bytes((3, 255, 6)) + b"needle"],
+        "records": [
+            bytes((2, 0, 3, 1, 1, 7, 0, 3, 9, 1, 0)),
+            bytes((0, 1, 7, 0, 0)),
+            bytes((1, 2, 0, 3, 4, 0, 2)),
+        ],
+    }
+    texts = {
+        "csv": CSV,
+        "ndjson": NDJSON,
+        "lines": LINES,
+        "records": [bytes(range(256)) * 4, b"ab \0 cd  " * 99, b""],
+    }
+    for target, heads in options.items():
+        (folder / target).mkdir(parents=True, exist_ok=True)
+        for i, head in enumerate(heads):
+            for j, text in enumerate(texts[target]):
+                (folder / target / f"seed-{i}-{j}").write_bytes(head + text)
+
+
+if __name__ == "__main__":
+    main()
