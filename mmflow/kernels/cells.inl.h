@@ -102,16 +102,10 @@ inline bool write_value(const Type& type, const Cell& c, std::uint8_t* out) noex
     }
 }
 
-// Converts one field into row `row`; `limit`: rows that are reserved.
+// Writes a value into row `row`, which is not null; kIrregular where only the reference decoder may judge it.
 template <Kind kKind, class Rows>
-MMFLOW_INLINE Status convert_one(const Rows& rows, const Cell& c, Column& column, std::size_t row, std::size_t limit,
-                                 std::uint8_t* out, const std::uint8_t* base) noexcept {
-    const Meaning meaning = rows.template meaning<kKind>(c);
-    if (meaning != Meaning::kValue) {
-        if (meaning == Meaning::kOdd) return Status::kIrregular;
-        return column.set_null(row, limit) ? Status::kDone : Status::kNoMemory;
-    }
-    column.set_valid(row);
+MMFLOW_INLINE Status write_one(const Rows& rows, const Cell& c, const Type& type, Column& column, std::size_t row,
+                               std::uint8_t* out, const std::uint8_t* base) noexcept {
     if constexpr (kKind == Kind::kString) {
         return rows.write_text(column, c, out, base);
     } else if constexpr (kKind == Kind::kBool) {
@@ -120,7 +114,7 @@ MMFLOW_INLINE Status convert_one(const Rows& rows, const Cell& c, Column& column
         column.set_bit(row, value);
         return Status::kDone;
     } else {
-        return write_value<kKind>(column.type, c, out) ? Status::kDone : Status::kIrregular;
+        return write_value<kKind>(type, c, out) ? Status::kDone : Status::kIrregular;
     }
 }
 
@@ -136,10 +130,21 @@ inline Pass convert(const Rows rows, const std::uint32_t* records, std::size_t c
                     std::size_t row, const std::uint8_t* base) noexcept {
     constexpr std::size_t width = kWidth<kKind>;
     const std::size_t limit = row + count;
+    // Copies: what is written through `out` might be the column, as far as the compiler knows.
+    const Type type = column.type;
+    bool nulls = column.validity.data != nullptr;
     std::uint8_t* out = column.values.data + row * width;
     for (std::size_t i = 0; i < count; ++i, ++row, out += width) {
         const Cell c = rows.cell(records[i], field);
-        const Status status = convert_one<kKind>(rows, c, column, row, limit, out, base);
+        const Meaning meaning = rows.template meaning<kKind>(c);
+        if (meaning != Meaning::kValue) [[unlikely]] {
+            if (meaning == Meaning::kOdd) return {i, Status::kIrregular};
+            if (!column.set_null(row, limit)) return {i, Status::kNoMemory};
+            nulls = true;
+            continue;
+        }
+        if (nulls) column.set_valid(row);
+        const Status status = write_one<kKind>(rows, c, type, column, row, out, base);
         if (status != Status::kDone) [[unlikely]] return {i, status};
     }
     return {count};
@@ -230,13 +235,15 @@ inline void filter_records(const Rows& rows, const Filter* filters, std::size_t 
     }
 }
 
-// Converts all columns of the selected records into rows from `row` on.
+// Converts all columns of the selected records into rows from `row` on; `expected`: rows that there may be in the end.
 template <class Rows>
 inline void convert_columns(const Rows& rows, const Target* targets, std::size_t target_count, Column* columns,
-                            std::size_t row, const std::uint8_t* base, Selection& selected) noexcept {
+                            std::size_t row, std::size_t expected, const std::uint8_t* base,
+                            Selection& selected) noexcept {
     for (std::size_t t = 0; t < target_count; ++t) {
         Column& column = columns[t];
-        if (!column.reserve(row + selected.count)) {
+        const std::size_t rows_now = row + selected.count;
+        if (!column.reserve(row == 0 && expected > rows_now ? expected : rows_now)) {
             selected.status = Status::kNoMemory;
             return;
         }
@@ -264,6 +271,11 @@ inline void convert_columns(const Rows& rows, const Target* targets, std::size_t
         }
         if (pass.status != Status::kDone) selected.cut(selected.records + pass.done, pass.done, pass.status);
     }
+}
+
+// Rows that `size` bytes may hold, where `count` stood in the first `length`: a little more than that.
+inline std::size_t expected_rows(std::size_t count, std::size_t length, std::size_t size) noexcept {
+    return count + count * (size / (length ? length : 1)) * 17 / 16;
 }
 
 }  // namespace

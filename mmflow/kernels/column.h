@@ -1,8 +1,10 @@
-// A column that grows as values are decoded: the buffers of an Arrow array. malloc and free only.
+// A column that grows as values are decoded: the buffers of an Arrow array.
 #pragma once
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+
+#include "memory.h"
 
 namespace mmflow {
 
@@ -52,7 +54,7 @@ struct Type {
     }
 };
 
-// Bytes from malloc that only grow.
+// Bytes that only grow.
 struct Bytes {
     std::uint8_t* data = nullptr;
     std::size_t capacity = 0;
@@ -60,17 +62,18 @@ struct Bytes {
     // False where there is no memory; what was there stays.
     [[nodiscard]] bool reserve(std::size_t needed) noexcept {
         if (needed <= capacity) return true;
-        std::size_t grown = capacity * 2 > needed ? capacity * 2 : needed;
-        grown = (grown + 63) / 64 * 64;
-        void* moved = std::realloc(data, grown);
+        std::size_t grown = 0;
+        std::uint8_t* moved = take_block(capacity * 2 > needed ? capacity * 2 : needed, grown);
         if (moved == nullptr) return false;
-        data = static_cast<std::uint8_t*>(moved);
+        if (capacity) std::memcpy(moved, data, capacity);
+        release();
+        data = moved;
         capacity = grown;
         return true;
     }
 
     void release() noexcept {
-        std::free(data);
+        if (data != nullptr) give_block(data, capacity);
         data = nullptr;
         capacity = 0;
     }

@@ -126,7 +126,8 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
         Selection selected{records, count};
         filter_records(rows, spec.filters, spec.filter_count, selected,
                        reinterpret_cast<std::uint32_t*>(scratch.selected.data));
-        convert_columns(rows, spec.targets, spec.target_count, columns, result.rows, data, selected);
+        convert_columns(rows, spec.targets, spec.target_count, columns, result.rows,
+                        expected_rows(selected.count, length, size), data, selected);
         if (selected.status == Status::kNoMemory) {
             result.status = Status::kNoMemory;
             return result;

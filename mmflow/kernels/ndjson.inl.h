@@ -96,7 +96,11 @@ struct JsonRows {
         const Cell c = cell_at(e);
         const Status status = with_kind(type.kind, [&](auto kind) noexcept {
             constexpr Kind k = decltype(kind)::value;
-            return convert_one<k>(*this, c, column, row, row + 1, column.values.data + row * kWidth<k>, base);
+            const Meaning means = meaning<k>(c);
+            if (means == Meaning::kOdd) return Status::kIrregular;
+            if (means == Meaning::kNull) return column.set_null(row, row + 1) ? Status::kDone : Status::kNoMemory;
+            column.set_valid(row);
+            return write_one<k>(*this, c, type, column, row, column.values.data + row * kWidth<k>, base);
         });
         ++column.length;
         return status;
@@ -273,7 +277,8 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
         Selection selected{records, count};
         filter_records(rows, spec.filters, spec.filter_count, selected,
                        reinterpret_cast<std::uint32_t*>(scratch.selected.data));
-        convert_columns(rows, spec.targets, spec.target_count, columns, result.rows, data, selected);
+        convert_columns(rows, spec.targets, spec.target_count, columns, result.rows,
+                        expected_rows(selected.count, length, size), data, selected);
         if (selected.status == Status::kNoMemory) return {Status::kNoMemory};
         if (selected.status != Status::kDone) {
             result.status = selected.status;

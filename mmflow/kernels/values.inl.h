@@ -93,9 +93,16 @@ MMFLOW_INLINE bool pointed(const std::uint8_t* p, std::size_t n, std::size_t roo
     // The lowest zero byte is found exactly; those above it may be false.
     const std::uint64_t dots = (x - 0x0101010101010101ull) & ~x & 0x8080808080808080ull;
     std::size_t whole = dots ? static_cast<std::size_t>(__builtin_ctzll(dots)) / 8 : 8;
-    if (whole >= n && n <= 8) {
-        places = 0;
-        return few_digits(word, n, mantissa);
+    if (n <= 8) [[likely]] {
+        if (whole >= n) {
+            places = 0;
+            return few_digits(word, n, mantissa);
+        }
+        places = n - whole - 1;
+        if (whole == 0 || places == 0) return false;
+        // The digits before the point and those behind it, moved together.
+        const std::uint64_t front = (1ull << (8 * whole)) - 1;
+        return few_digits((word & front) | (word >> 8 & ~front), n - 1, mantissa);
     }
     if (whole == 8) {
         while (whole < n && p[whole] != '.') ++whole;
