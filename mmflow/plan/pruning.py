@@ -15,6 +15,7 @@ import pyarrow as pa
 from substrait.algebra_pb2 import Expression
 
 from mmflow.formats import Comparison
+from mmflow.plan.regexes import required_text
 from mmflow.plan.rels import field_index
 
 __all__ = ["comparisons"]
@@ -49,7 +50,7 @@ def _collect(e: Expression, schema: pa.Schema, names: dict[int, str], found: lis
             if name == "and":
                 for argument in arguments:
                     _collect(argument, schema, names, found)
-            elif name in ("like", "contains"):
+            elif name in ("like", "contains", "regex_match"):
                 held = _held(name, arguments, schema)
                 if held is not None:
                     found.append(held)
@@ -77,7 +78,7 @@ def _comparison(op: str, arguments: list[Expression], schema: pa.Schema) -> Comp
 
 
 def _held(name: str, arguments: list[Expression], schema: pa.Schema) -> Comparison | None:
-    """What a text must hold to be like a pattern: the longest part of it that stands for itself."""
+    """What a text must hold to be like a pattern, or to match it: the longest part of it that stands for itself."""
     column, text = field_index(arguments[0]), _literal(arguments[1])
     if column is None or not isinstance(text, str):
         return None
@@ -87,6 +88,8 @@ def _held(name: str, arguments: list[Expression], schema: pa.Schema) -> Comparis
             return None
         # A backslash takes the next character as it is; parts that hold one are not looked at.
         text = max(re.split(r"[%_]|\\.?", text, flags=re.DOTALL), key=len)
+    elif name == "regex_match":
+        text = required_text(text)
     return Comparison(schema.names[column], "contains", text) if text else None
 
 

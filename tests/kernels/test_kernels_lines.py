@@ -136,3 +136,44 @@ def test_like_gives_the_rows_that_it_should(tmp_path: Path, pattern: str, negate
         ).to_arrow()
     assert table.to_pylist() == [{"line": line, "n": 50} for line in sorted(matches, key=str.encode)]
     assert isinstance(table, pa.Table)
+
+
+REGEXES = [
+    "needle", "^needle$", "ne+dle", "ne*dle", "n.e?dle", "(need|x)le", "need|b$", "a[%x]b", r"a\\?%b", r"\\_", "(?i)NEEDLE", "needle{0}",
+    "e{2}dle", "needle??", "caf[^x]", "nee(d(l)e)", r"\bneedle\b", r"\x6eeedle", "[]e]dle", "", ".", "(nothing)?needle b", "ne and+ dle",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", REGEXES)
+def test_regular_expressions_give_the_rows_that_they_should(tmp_path: Path, pattern: str) -> None:
+    lines = [
+        "needle",
+        "a needle",
+        "needle b",
+        "nedle",
+        "ndle",
+        "a%b",
+        "a\\%b",
+        "axb",
+        "_",
+        "\\_",
+        "",
+        "ne and dle",
+        "café",
+        "NEEDLE",
+    ]
+    lines += ["needl", "xle", "needle0"]
+    path = tmp_path / "log.txt"
+    path.write_text("\n".join(lines * 50) + "\n")
+    with mf.Session(workers=2, shard_size="4KiB") as session:
+        quoted = pattern.replace("'", "''")
+        table = session.sql(
+            f"SELECT line, count(*) AS n FROM t WHERE line ~ '{quoted}' GROUP BY line ORDER BY line",
+            t=session.read_text(str(path)),
+        ).to_arrow()
+    matches = [
+        line
+        for line in lines
+        if re.search(pattern.replace("(?i)", ""), line, re.IGNORECASE if "(?i)" in pattern else 0)
+    ]
+    assert table.to_pylist() == [{"line": line, "n": 50} for line in sorted(matches, key=str.encode)]
