@@ -12,9 +12,15 @@ __all__ = ["interleaved", "table"]
 
 
 def interleaved(
-    ways: Mapping[str, Callable[[], Any]], *, repeats: int, same: Callable[[Any, Any], bool]
+    ways: Mapping[str, Callable[[], Any]],
+    *,
+    repeats: int,
+    same: Callable[[Any, Any], bool],
+    before: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Median seconds of each way. One warm-up round, whose results must agree with the first way's.
+
+    `before` is called before each timed run, and not timed.
 
     Raises:
         AssertionError: Two ways gave different results.
@@ -29,6 +35,7 @@ def interleaved(
     for _ in range(repeats):
         for name, way in ways.items():
             gc.collect()
+            before()
             start = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - start)
