@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmflow.formats.schema import public_schema
@@ -36,6 +37,7 @@ ARROW_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
 }
 #: Rows held back until they are a row group: by bytes too, so that wide rows don't take all memory.
 _ROW_GROUP_BYTES = 64 << 20
+_SAMPLE_ROWS = 16 << 10
 _BATCH_BYTES = 16 << 20
 
 
@@ -92,17 +94,53 @@ class _Gathered:
                 closing()
 
 
+class _ParquetWriter:
+    """Writes tables; the first one says which columns are worth a dictionary.
+
+    Trying one costs a good part of the time, and a column of mostly different values drops it after all.
+    """
+
+    def __init__(self, file: pa.NativeFile, schema: pa.Schema, compression: str) -> None:
+        self._file, self._schema, self._compression = file, schema, compression
+        self._writer: pq.ParquetWriter | None = None
+
+    def _open(self, dictionary: bool | list[str]) -> pq.ParquetWriter:
+        return pq.ParquetWriter(
+            self._file,
+            self._schema,
+            compression=self._compression,
+            use_dictionary=dictionary,
+            store_schema=True,
+        )
+
+    def write(self, table: pa.Table, rows: int) -> None:
+        if self._writer is None:
+            self._writer = self._open(_repeating(table.slice(0, _SAMPLE_ROWS)))
+        self._writer.write_table(table, row_group_size=rows)
+
+    def close(self) -> None:
+        writer = self._writer or self._open(True)
+        writer.close()
+
+
+def _repeating(sample: pa.Table) -> bool | list[str]:
+    """Columns in which values come again; with nested columns, all."""
+    if any(pa.types.is_nested(t) for t in sample.schema.types):
+        return True
+    most = sample.num_rows * 3 // 4
+    columns = zip(sample.column_names, sample.columns, strict=True)
+    return [n for n, c in columns if pa.types.is_null(c.type) or pc.count_distinct(c).as_py() <= most]
+
+
 def open_parquet(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
     """A Parquet file; row groups have at most `row_group_rows` rows."""
     stored = public_schema(schema)
     rows = options.get("row_group_rows", 1 << 20)
     file = pa.OSFile(path, "wb")
-    writer = pq.ParquetWriter(
-        file, stored, compression=options.get("compression", "snappy"), store_schema=True
-    )
+    writer = _ParquetWriter(file, stored, options.get("compression", "snappy"))
 
     def put(table: pa.Table) -> None:
-        writer.write_table(table, row_group_size=rows)
+        writer.write(table, rows)
 
     return _Gathered(file, stored, writer, put, rows=rows, nbytes=_ROW_GROUP_BYTES)
 
