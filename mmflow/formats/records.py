@@ -231,7 +231,7 @@ def kernel_field(field: Field) -> tuple[int, int, int]:
     return field.offset, field.width, form
 
 
-def _field(item: Mapping[str, Any]) -> Field:
+def record_field(item: Mapping[str, Any]) -> Field:
     unknown = set(item) - {"name", "type", "offset", "order"}
     if unknown or not {"name", "type", "offset"} <= set(item):
         raise ConfigError(f"a field of a record layout has name, type, offset and order, not {sorted(item)}")
@@ -266,7 +266,7 @@ def open_records(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sc
             "binary records need layout=[{name, type, offset, order}, ...] and record_size=<bytes>; "
             "types are those of Arrow, char[n] and binary[n]"
         )
-    fields = tuple(_field(item) for item in layout)
+    fields = tuple(record_field(item) for item in layout)
     end = max(f.offset + f.width for f in fields)
     size = int(options.get("record_size", end))
     for f in fields:

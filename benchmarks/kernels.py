@@ -1,0 +1,169 @@
+"""The kernels alone, on one thread: GB of text a second by instruction set, beside their references.
+
+    python benchmarks/kernels.py [--folder .cache/bench] [--scale 2] [--rows 3000000] [--megabytes 200]
+
+Medians of five, interleaved; the references read a tenth of the bytes. Hashing is in millions of rows a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import mmap
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import data
+import pyarrow as pa
+from timing import table
+
+from mmflow.exec.hashing import hash_columns
+from mmflow.exec.partition import hash_rows
+from mmflow.formats.base import Comparison
+from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes
+from mmflow.formats.csv_native import csv_decoder
+from mmflow.formats.csv_structure import Dialect
+from mmflow.formats.decoder import RecordDecoder
+from mmflow.formats.ndjson_decoder import NdjsonDecoder
+from mmflow.formats.ndjson_native import ndjson_decoder
+from mmflow.formats.records import gather, kernel_field, record_field
+from mmflow.formats.schema import canonical_schema, parse_schema
+from mmflow.formats.text import TextDecoder
+from mmflow.formats.text_native import text_decoder
+from mmflow.kernels import kernels
+
+_PIECE = 4 << 20
+
+
+def mapped(path: Path, nbytes: int, header: bool) -> pa.Buffer:
+    """The first bytes of a file, without a header line."""
+    with path.open("rb") as file:
+        buffer = pa.py_buffer(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    begin = buffer.slice(0, 1 << 16).to_pybytes().index(b"\n") + 1 if header else 0
+    return buffer.slice(begin, min(nbytes, buffer.size - begin))
+
+
+def decode(decoder: RecordDecoder, text: pa.Buffer) -> None:
+    """All records, in pieces as scans read them."""
+    at = 0
+    while at < text.size:
+        piece = text.slice(at, min(_PIECE, text.size - at))
+        consumed = decoder.decode(piece, piece.size, final=False, located=False).consumed
+        if not consumed:
+            return
+        at += consumed
+
+
+def seconds(ways: dict[str, Callable[[], None]]) -> dict[str, float]:
+    """Median seconds of each way, interleaved."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(5):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in taken.items()}
+
+
+def on(isa: str, work: Callable[[], None]) -> Callable[[], None]:
+    """The work with an instruction set."""
+
+    def run() -> None:
+        kernels().simd_use(isa)
+        work()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--folder", type=Path, default=Path(".cache/bench"))
+    parser.add_argument("--scale", type=float, default=2)
+    parser.add_argument("--rows", type=int, default=3_000_000)
+    parser.add_argument("--megabytes", type=int, default=200)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    nbytes = options.megabytes << 20
+
+    schema = canonical_schema(parse_schema(data.LINEITEM))
+    types = CsvTypes(tuple(schema.names), dict(zip(schema.names, schema.types, strict=True)), ("",))
+    log = canonical_schema(parse_schema("path:string,status:int64,ms:float64"))
+    some = ("l_quantity", "l_extendedprice", "l_discount", "l_tax", "l_returnflag", "l_linestatus")
+    csv = mapped(data.lineitem_csv(options.folder, options.scale), nbytes, header=True)
+    ndjson = mapped(data.log_ndjson(options.folder, options.rows), nbytes, header=False)
+    lines = mapped(data.log_text(options.folder, options.rows), nbytes, header=False)
+    late = (Comparison("status", "ge", 500),)
+
+    def csv_pair(columns: tuple[str, ...]) -> tuple[RecordDecoder, RecordDecoder]:
+        reference = CsvDecoder(columns, types, Dialect(), "error")
+        return csv_decoder(columns, types, Dialect(), "error"), reference
+
+    text = TextDecoder(("line",), "error")
+    json_reference = NdjsonDecoder(("path", "ms"), log, "error", closed=False)
+    pairs: dict[str, tuple[pa.Buffer, RecordDecoder, RecordDecoder]] = {
+        "CSV, no columns": (csv, *csv_pair(())),
+        "CSV, 6 of 16 columns": (csv, *csv_pair(some)),
+        "CSV, all columns": (csv, *csv_pair(tuple(schema.names))),
+        "NDJSON, 2 of 7 fields, filtered": (
+            ndjson,
+            ndjson_decoder(("path", "ms"), log, "error", closed=False, prune=late),
+            json_reference,
+        ),
+        "text": (lines, text_decoder(text, ()), text),
+        "text, LIKE": (lines, text_decoder(text, (Comparison("line", "contains", "item/499 "),)), text),
+    }
+    available = kernels().simd_available()
+    rows = []
+    for name, (buffer, native, reference) in pairs.items():
+        tenth = buffer.slice(0, buffer.size // 10)
+        ways = {isa: on(isa, functools.partial(decode, native, buffer)) for isa in available}
+        ways["reference"] = functools.partial(decode, reference, tenth)
+        taken = seconds(ways)
+        speeds = {n: (tenth if n == "reference" else buffer).size / 1e9 / t for n, t in taken.items()}
+        rows.append({"work": name} | {n: f"{s:.2f} GB/s" for n, s in speeds.items()})
+
+    records = mapped(data.records_bin(options.folder, int(options.scale * 15_625_000)), nbytes, header=False)
+    fields = [
+        record_field({"name": n, "type": t, "offset": data.RECORD.fields[n][1], "order": o})  # type: ignore[index]
+        for n, t, o in (("key", "int32", "little"), ("price", "float64", "little"), ("count", "int32", "big"))
+    ]
+    size = data.RECORD.itemsize
+    count = (64 << 10) * size
+    pieces = [records.slice(at, min(count, records.size - at)) for at in range(0, records.size, count)]
+    reader = kernels().RecordsReader([kernel_field(f) for f in fields], size)
+
+    def by_kernel() -> None:
+        for piece in pieces:
+            reader.decode(piece.address, piece.size // size, piece)
+
+    def by_numpy() -> None:
+        for piece in pieces:
+            for field in fields:
+                gather(piece, field, size, piece.size // size)
+
+    taken = seconds({available[0]: by_kernel, "reference": by_numpy})
+    rows.append(
+        {"work": "records, 3 fields"} | {n: f"{records.size / 1e9 / t:.2f} GB/s" for n, t in taken.items()}
+    )
+
+    million = 1_000_000
+    keys = [
+        pa.array([f"/api/v1/item/{i % 500}" for i in range(million)], pa.string_view()),
+        pa.array(range(million)),
+    ]
+    taken = seconds(
+        {available[0]: lambda: void(hash_rows(keys)), "reference": lambda: void(hash_columns(keys))}
+    )
+    rows.append({"work": "hash of text and int64"} | {n: f"{1 / t:.1f} M rows/s" for n, t in taken.items()})
+    print(table(rows))
+
+
+def void(result: object) -> None:
+    """Drop a result."""
+    del result
+
+
+if __name__ == "__main__":
+    main()
