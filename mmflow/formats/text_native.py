@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mmflow.formats.base import Comparison
 from mmflow.formats.decoder import RecordDecoder
-from mmflow.formats.native import NativeDecoder
+from mmflow.formats.native import NativeDecoder, kernel_type
 from mmflow.kernels import kernels
 
 __all__ = ["needle_of", "text_decoder"]
@@ -35,9 +35,11 @@ def text_decoder(reference: RecordDecoder, prune: Sequence[Comparison]) -> Recor
         reference: Reads what the kernel stops at: lines that are not UTF-8, or begin with a NUL.
         prune: Lines that don't meet these conditions may be left out.
     """
-    wanted, needle = bool(reference.columns), needle_of(prune)
+    needle = needle_of(prune)
+    schema = _SCHEMA if reference.columns else pa.schema([])
+    targets = [(0, kernel_type(f.type)) for f in schema]
     return NativeDecoder(
         reference,
-        _SCHEMA if wanted else pa.schema([]),
-        lambda located: kernels().LinesReader(wanted, located, needle),
+        schema,
+        lambda located: kernels().LinesReader(targets, located, needle),
     )

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <deque>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "arrow_c.h"
@@ -164,19 +165,14 @@ class Wanted {
     std::vector<mmflow::Filter> filters_;
 };
 
-// Decodes CSV; one call at a time.
-class CsvReader {
+// What the readers have in common; one call at a time.
+template <class Spec, class Scratch>
+class Reader {
    public:
-    CsvReader(int fields, int delimiter, int quote, nb::list targets, nb::list filters, nb::list nulls, bool located)
-        : wanted_(targets, filters) {
-        for (nb::handle null : nulls) nulls_.push_back(wanted_.text(null));
-        spec_ = {fields, static_cast<std::uint8_t>(delimiter), quote, wanted_.targets().data(),
-                 wanted_.targets().size(), wanted_.filters().data(), wanted_.filters().size(), nulls_.data(),
-                 nulls_.size(), located};
-    }
-    CsvReader(const CsvReader&) = delete;
-    CsvReader& operator=(const CsvReader&) = delete;
-    ~CsvReader() { scratch_.release(); }
+    Reader(const nb::list& targets, const nb::list& filters) : wanted_(targets, filters) {}
+    Reader(const Reader&) = delete;
+    Reader& operator=(const Reader&) = delete;
+    ~Reader() { scratch_.release(); }
 
     nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
         const auto* data = reinterpret_cast<const std::uint8_t*>(address);
@@ -184,24 +180,43 @@ class CsvReader {
         mmflow::RecordsResult r;
         {
             nb::gil_scoped_release gil;
-            r = chosen->csv_decode(spec_, data, size, stop, final, scratch_, columns.list.data(), columns.offsets);
+            mmflow::Column* list = columns.list.data();
+            if constexpr (std::is_same_v<Spec, mmflow::CsvSpec>) {
+                r = chosen->csv_decode(spec_, data, size, stop, final, scratch_, list, columns.offsets);
+            } else if constexpr (std::is_same_v<Spec, mmflow::JsonSpec>) {
+                r = chosen->json_decode(spec_, data, size, stop, final, scratch_, list, columns.offsets);
+            } else {
+                r = chosen->lines_decode(spec_, data, size, stop, final, scratch_, list, columns.offsets);
+            }
         }
         return columns.given(r, spec_.located, data, size, owner);
     }
 
-   private:
+   protected:
     Wanted wanted_;
-    std::vector<mmflow::Text> nulls_;
-    mmflow::CsvSpec spec_{};
-    mmflow::CsvScratch scratch_;
+    Spec spec_{};
+    Scratch scratch_;
 };
 
-// Decodes NDJSON; one call at a time.
-class JsonReader {
+class CsvReader : public Reader<mmflow::CsvSpec, mmflow::CsvScratch> {
+   public:
+    CsvReader(int fields, int delimiter, int quote, nb::list targets, nb::list filters, nb::list nulls, bool located)
+        : Reader(targets, filters) {
+        for (nb::handle null : nulls) nulls_.push_back(wanted_.text(null));
+        spec_ = {fields, static_cast<std::uint8_t>(delimiter), quote, wanted_.targets().data(),
+                 wanted_.targets().size(), wanted_.filters().data(), wanted_.filters().size(), nulls_.data(),
+                 nulls_.size(), located};
+    }
+
+   private:
+    std::vector<mmflow::Text> nulls_;
+};
+
+class JsonReader : public Reader<mmflow::JsonSpec, mmflow::JsonScratch> {
    public:
     // keys: (name, slot)
     JsonReader(nb::list keys, bool closed, int slots, nb::list targets, nb::list filters, bool located)
-        : wanted_(targets, filters) {
+        : Reader(targets, filters) {
         for (nb::handle item : keys) {
             const nb::tuple t = nb::cast<nb::tuple>(item);
             keys_.push_back({wanted_.text(t[0]), nb::cast<int>(t[1])});
@@ -209,56 +224,18 @@ class JsonReader {
         spec_ = {keys_.data(), keys_.size(), closed, slots, wanted_.targets().data(), wanted_.targets().size(),
                  wanted_.filters().data(), wanted_.filters().size(), located};
     }
-    JsonReader(const JsonReader&) = delete;
-    JsonReader& operator=(const JsonReader&) = delete;
-    ~JsonReader() { scratch_.release(); }
-
-    nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
-        const auto* data = reinterpret_cast<const std::uint8_t*>(address);
-        Columns columns(wanted_.targets());
-        mmflow::RecordsResult r;
-        {
-            nb::gil_scoped_release gil;
-            r = chosen->json_decode(spec_, data, size, stop, final, scratch_, columns.list.data(), columns.offsets);
-        }
-        return columns.given(r, spec_.located, data, size, owner);
-    }
 
    private:
-    Wanted wanted_;
     std::vector<mmflow::JsonKey> keys_;
-    mmflow::JsonSpec spec_{};
-    mmflow::JsonScratch scratch_;
 };
 
-// Cuts text into lines; one call at a time.
-class LinesReader {
+class LinesReader : public Reader<mmflow::LinesSpec, mmflow::LinesScratch> {
    public:
-    LinesReader(bool wanted, bool located, nb::bytes needle)
-        : needle_(std::move(needle)),
-          spec_{wanted, located, static_cast<const std::uint8_t*>(needle_.data()), needle_.size()} {
-        if (wanted) targets_.push_back({0, {mmflow::Kind::kString}});
+    // targets: none, or the line as text
+    LinesReader(nb::list targets, bool located, nb::bytes needle) : Reader(targets, nb::list()) {
+        const mmflow::Text text = wanted_.text(needle);
+        spec_ = {!wanted_.targets().empty(), located, text.data, text.size};
     }
-    LinesReader(const LinesReader&) = delete;
-    LinesReader& operator=(const LinesReader&) = delete;
-    ~LinesReader() { scratch_.release(); }
-
-    nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
-        const auto* data = reinterpret_cast<const std::uint8_t*>(address);
-        Columns columns(targets_);
-        mmflow::RecordsResult r;
-        {
-            nb::gil_scoped_release gil;
-            r = chosen->lines_decode(spec_, data, size, stop, final, scratch_, columns.list.data(), columns.offsets);
-        }
-        return columns.given(r, spec_.located, data, size, owner);
-    }
-
-   private:
-    nb::bytes needle_;
-    std::vector<mmflow::Target> targets_;
-    mmflow::LinesSpec spec_;
-    mmflow::LinesScratch scratch_;
 };
 
 // Gathers the fields of fixed-width records; one call at a time.
@@ -365,7 +342,7 @@ NB_MODULE(_kernels, m) {
              nb::arg("owner"));
 
     nb::class_<LinesReader>(m, "LinesReader")
-        .def(nb::init<bool, bool, nb::bytes>(), nb::arg("wanted"), nb::arg("located"), nb::arg("needle"))
+        .def(nb::init<nb::list, bool, nb::bytes>(), nb::arg("targets"), nb::arg("located"), nb::arg("needle"))
         .def("decode", &LinesReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("owner"));
 

@@ -12,6 +12,15 @@ constexpr std::size_t kChunk = 64 << 10;
 
 inline std::uint64_t low_bits(std::size_t n) noexcept { return n >= 64 ? ~0ull : (1ull << n) - 1; }
 
+// The block at p, of which `left` bytes are there; behind them it is blank.
+inline Block load_blank(const std::uint8_t* p, std::size_t left) noexcept {
+    if (left >= 64) [[likely]] return Block::load(p);
+    std::uint8_t padded[64];
+    std::memset(padded, ' ', 64);
+    std::memcpy(padded, p, left);
+    return Block::load(padded);
+}
+
 // A view over text: up to 12 bytes inline, else the first four and where it lies.
 inline void write_view(std::uint8_t* out, const std::uint8_t* p, std::size_t n, std::size_t room, std::uint32_t buffer,
                        std::uint32_t offset) noexcept {

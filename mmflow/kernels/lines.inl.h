@@ -57,14 +57,7 @@ inline LinesIndex index_lines(const LinesSpec& spec, const std::uint8_t* text, s
     std::uint64_t high = 0, nuls = 0;
     for (std::size_t at = 0; at < length; at += 64) {
         const std::size_t left = length - at;
-        std::uint8_t padded[64];
-        const std::uint8_t* p = text + at;
-        if (left < 64) [[unlikely]] {
-            std::memset(padded, ' ', 64);
-            std::memcpy(padded, p, left);
-            p = padded;
-        }
-        const Block block = Block::load(p);
+        const Block block = load_blank(text + at, left);
         const std::uint64_t newline = block.eq('\n');
         nuls |= (newline << 1 | broken) & block.eq(0);
         broken = newline >> 63;

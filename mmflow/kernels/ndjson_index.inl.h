@@ -46,14 +46,7 @@ inline JsonIndex index_json(const std::uint8_t* text, std::size_t length, std::u
     std::uint64_t high = 0, backslashes = 0;
     for (std::size_t at = 0; at < length; at += 64) {
         const std::size_t left = length - at;
-        std::uint8_t padded[64];
-        const std::uint8_t* p = text + at;
-        if (left < 64) [[unlikely]] {
-            std::memset(padded, ' ', 64);
-            std::memcpy(padded, p, left);
-            p = padded;
-        }
-        const Block block = Block::load(p);
+        const Block block = load_blank(text + at, left);
         const std::uint64_t backslash = block.eq('\\');
         const std::uint64_t quote = block.eq('"') & ~escaped_by(backslash, escape);
         const std::uint64_t in = prefix_xor(quote) ^ inside;  // from an opening quote up to before its closing one

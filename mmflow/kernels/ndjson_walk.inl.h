@@ -183,6 +183,16 @@ struct JsonChunk {
         return e;
     }
 
+    // From a comma to the value behind it: of an object, behind its key, which must be there.
+    bool pass_comma(std::size_t& e, bool object) const noexcept {
+        ++e;
+        if (!object) return true;
+        Text name;
+        if (!key(e, name)) return false;
+        e += 2;
+        return true;
+    }
+
     // Checks the object or list that begins at an entry; the entry behind it, or 0.
     std::size_t walk(std::size_t e) const noexcept {
         std::uint64_t objects = 0;  // one bit for each bracket that is open: is it an object's?
@@ -205,12 +215,7 @@ struct JsonChunk {
                 if (!plain(e)) return 0;
                 ++e;
                 if (at(e) == ',') {
-                    ++e;
-                    Text name;
-                    if (objects & 1) {
-                        if (!key(e, name)) return 0;
-                        e += 2;
-                    }
+                    if (!pass_comma(e, objects & 1)) return 0;
                     continue;
                 }
             }
@@ -222,12 +227,7 @@ struct JsonChunk {
                 ++e;
                 if (--depth == 0) return e;
                 if (at(e) == ',') {
-                    ++e;
-                    Text name;
-                    if (objects & 1) {
-                        if (!key(e, name)) return 0;
-                        e += 2;
-                    }
+                    if (!pass_comma(e, objects & 1)) return 0;
                     break;
                 }
             }

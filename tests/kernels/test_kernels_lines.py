@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import mmflow as mf
 from mmflow import _kernels
 from mmflow.formats.base import Comparison
+from mmflow.formats.native import kernel_type
 from mmflow.formats.text import TextDecoder
 from mmflow.formats.text_native import text_decoder
 
@@ -80,7 +81,7 @@ def test_plain_lines_are_read_by_the_kernel_alone(simd: str, count: int) -> None
     )
     data = guarded(text, "back")
     for needle, rows in ((b"", count), (b"of a log", count), (b"line 0 of", 1), (b"absent", 0)):
-        reader = _kernels.LinesReader(True, False, needle)
+        reader = _kernels.LinesReader([(0, kernel_type(pa.string_view()))], False, needle)
         status, consumed, records, found, newlines, _, _ = reader.decode(
             data.address, data.size, len(text), True, data
         )
