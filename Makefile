@@ -4,8 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_SCALE ?= 0.3
 FUZZ_SECONDS ?= 10
-# clang, where it is there, brings libFuzzer.
-FUZZ_CXX ?= $(or $(shell command -v clang++),$(CXX))
+FUZZ_CXX ?= $(shell fuzz/compiler $(CXX))
 DATA := .cache/demo
 
 .PHONY: demo test lint sanitize fuzz bench clean
