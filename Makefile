@@ -45,6 +45,7 @@ fuzz: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/single_node.py
 	$(BIN)/python benchmarks/page_cache.py
+	$(BIN)/python benchmarks/kernels.py
 
 # A stamp says what was installed last, so that nothing is installed twice.
 $(VENV)/bin/python:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import argparse
 import functools
 import mmap
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import data
 import pyarrow as pa
-from timing import table
+from timing import interleaved, table
 
 from mmflow.exec.hashing import hash_columns
 from mmflow.exec.partition import hash_rows
@@ -56,15 +54,8 @@ def decode(decoder: RecordDecoder, text: pa.Buffer) -> None:
         at += consumed
 
 
-def seconds(ways: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Median seconds of each way, interleaved."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(5):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in taken.items()}
+#: Median seconds of each way; that results agree is for tests/kernels to say.
+measured = functools.partial(interleaved, repeats=5, same=lambda a, b: True)
 
 
 def on(isa: str, work: Callable[[], None]) -> Callable[[], None]:
@@ -120,7 +111,7 @@ def main() -> None:
         tenth = buffer.slice(0, buffer.size // 10)
         ways = {isa: on(isa, functools.partial(decode, native, buffer)) for isa in available}
         ways["reference"] = functools.partial(decode, reference, tenth)
-        taken = seconds(ways)
+        taken = measured(ways)
         speeds = {n: (tenth if n == "reference" else buffer).size / 1e9 / t for n, t in taken.items()}
         rows.append({"work": name} | {n: f"{s:.2f} GB/s" for n, s in speeds.items()})
 
@@ -143,7 +134,7 @@ def main() -> None:
             for field in fields:
                 gather(piece, field, size, piece.size // size)
 
-    taken = seconds({available[0]: by_kernel, "reference": by_numpy})
+    taken = measured({available[0]: by_kernel, "reference": by_numpy})
     rows.append(
         {"work": "records, 3 fields"} | {n: f"{records.size / 1e9 / t:.2f} GB/s" for n, t in taken.items()}
     )
@@ -153,16 +144,9 @@ def main() -> None:
         pa.array([f"/api/v1/item/{i % 500}" for i in range(million)], pa.string_view()),
         pa.array(range(million)),
     ]
-    taken = seconds(
-        {available[0]: lambda: void(hash_rows(keys)), "reference": lambda: void(hash_columns(keys))}
-    )
+    taken = measured({available[0]: lambda: hash_rows(keys), "reference": lambda: hash_columns(keys)})
     rows.append({"work": "hash of text and int64"} | {n: f"{1 / t:.1f} M rows/s" for n, t in taken.items()})
     print(table(rows))
-
-
-def void(result: object) -> None:
-    """Drop a result."""
-    del result
 
 
 if __name__ == "__main__":

@@ -80,14 +80,16 @@ _TYPES = {
 }
 
 
+_LINEITEM_SQL = ", ".join(f"'{n}': '{_TYPES[t][0]}'" for n, t in data.LINEITEM.items())
+_LINEITEM_ARROW = pa.schema([(n, _TYPES[t][1]) for n, t in data.LINEITEM.items()])
+_LINEITEM_POLARS = {n: _TYPES[t][2] for n, t in data.LINEITEM.items()}
+
+
 def _lineitem(path: Path, query: str) -> Work:
-    columns = ", ".join(f"'{n}': '{_TYPES[t][0]}'" for n, t in data.LINEITEM.items())
-    from_duck = f"read_csv('{path}', header=true, columns={{{columns}}})"
-    schema = pa.schema([(n, _TYPES[t][1]) for n, t in data.LINEITEM.items()])
-    polars_types = {n: _TYPES[t][2] for n, t in data.LINEITEM.items()}
+    from_duck = f"read_csv('{path}', header=true, columns={{{_LINEITEM_SQL}}})"
 
     def polars() -> pa.Table:
-        frame = pl.scan_csv(path, schema=polars_types)
+        frame = pl.scan_csv(path, schema=_LINEITEM_POLARS)
         return pl.SQLContext(t=frame).execute(query.format(t="t"), eager=True).to_arrow()
 
     return Work(
@@ -97,7 +99,7 @@ def _lineitem(path: Path, query: str) -> Work:
             "duckdb": _duck(query.format(t=from_duck)),
             "polars": polars,
             "datafusion": _datafusion(
-                lambda c: c.register_csv("t", str(path), schema=schema), query.format(t="t")
+                lambda c: c.register_csv("t", str(path), schema=_LINEITEM_ARROW), query.format(t="t")
             ),
         },
     )
@@ -249,9 +251,6 @@ def _ipc(path: Path, query: str) -> Work:
 
 def _to_parquet(path: Path, folder: Path) -> Work:
     """Each writes the whole file as Parquet with snappy."""
-    columns = ", ".join(f"'{n}': '{_TYPES[t][0]}'" for n, t in data.LINEITEM.items())
-    schema = pa.schema([(n, _TYPES[t][1]) for n, t in data.LINEITEM.items()])
-    polars_types = {n: _TYPES[t][2] for n, t in data.LINEITEM.items()}
 
     def target(name: str) -> Path:
         out = folder / f"out-{name}"
@@ -270,20 +269,20 @@ def _to_parquet(path: Path, folder: Path) -> Work:
         connection = duckdb.connect()
         connection.execute(f"SET threads={THREADS}")
         connection.execute(
-            f"COPY (SELECT * FROM read_csv('{path}', header=true, columns={{{columns}}})) "
+            f"COPY (SELECT * FROM read_csv('{path}', header=true, columns={{{_LINEITEM_SQL}}})) "
             f"TO '{out}' (FORMAT parquet, COMPRESSION snappy)"
         )
         return _content(out)
 
     def polars() -> pa.Table:
         out = target("polars") / "data.parquet"
-        pl.scan_csv(path, schema=polars_types).sink_parquet(out, compression="snappy")
+        pl.scan_csv(path, schema=_LINEITEM_POLARS).sink_parquet(out, compression="snappy")
         return _content(out)
 
     def from_datafusion() -> pa.Table:
         out = target("datafusion") / "data"
         context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(THREADS))
-        context.read_csv(str(path), schema=schema).write_parquet(str(out), compression="snappy")
+        context.read_csv(str(path), schema=_LINEITEM_ARROW).write_parquet(str(out), compression="snappy")
         return _content(out / "*.parquet")
 
     return Work(path, {"mmflow": mmflow, "duckdb": duck, "polars": polars, "datafusion": from_datafusion})

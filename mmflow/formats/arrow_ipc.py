@@ -160,7 +160,7 @@ class _IpcScan:
                     batch = reader.get_batch(number)
                 yield batch
             return
-        for batch in _open(self._file, some):
+        for batch in reader if some is None else _open(self._file, some):
             report.next += 1
             yield batch
 

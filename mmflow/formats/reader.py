@@ -22,13 +22,12 @@ from mmflow.formats.decoder import BadValue, Decoded, RecordDecoder
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
-__all__ = ["FIRST_REJECTS", "MAX_RECORD", "RecordScan", "RowMaker", "assemble", "bad_record"]
+__all__ = ["MAX_RECORD", "RecordScan", "RowMaker", "assemble", "bad_record", "note_bad"]
 
 #: Bytes of the longest record; a longer one is mostly a quote that was never closed.
 MAX_RECORD = 64 << 20
 _PIECE = 4 << 20
-#: Rejects that a shard's report keeps, but for quarantine, which keeps all.
-FIRST_REJECTS = 100
+_FIRST_REJECTS = 100  # that a report keeps; quarantine keeps all
 _EXCERPT = 120
 _LOOK = 1 << 16
 _NEWLINE = 10
@@ -72,14 +71,10 @@ class RowMaker:
         return batch, decoded.consumed
 
     def _note(self, decoded: Decoded, data: pa.Buffer, base: int) -> None:
-        report = self.report
         for bad in decoded.bad:
-            report.bad += 1
-            if self._policy == "error":
-                report.error = bad_record(self._path, data, base, bad, report)
+            note_bad(self.report, self._policy, self._path, data, base, bad)
+            if self.report.error is not None:
                 return
-            if self._policy == "quarantine" or len(report.rejects) < FIRST_REJECTS:
-                report.rejects.append(_reject(data, base, bad, report, raw=self._policy == "quarantine"))
 
     def too_long(self, data: pa.Buffer, position: int, limit: int) -> None:
         """Note a record longer than `limit` bytes: an error whatever the policy, since its end is not known."""
@@ -197,6 +192,17 @@ class RecordScan:
             done += consumed
             size = _PIECE
             yield batch, done
+
+
+def note_bad(
+    report: ScanReport, policy: BadRecordPolicy, path: str, data: pa.Buffer, base: int, bad: BadValue
+) -> None:
+    """Note a bad record of `data`, which is at `base` in the file: as the shard's error, or among its rejects."""
+    report.bad += 1
+    if policy == "error":
+        report.error = bad_record(path, data, base, bad, report)
+    elif policy == "quarantine" or len(report.rejects) < _FIRST_REJECTS:
+        report.rejects.append(_reject(data, base, bad, report, raw=policy == "quarantine"))
 
 
 def bad_record(path: str, data: pa.Buffer, base: int, bad: BadValue, report: ScanReport) -> BadRecordError:

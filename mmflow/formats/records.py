@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
-from mmflow.formats.base import BadRecordPolicy, Reject, Scan, ScanReport, ScanRequest
+from mmflow.formats.base import BadRecordPolicy, Scan, ScanReport, ScanRequest
 from mmflow.formats.decoder import BadValue, Decoded
 from mmflow.formats.native import imported
-from mmflow.formats.reader import FIRST_REJECTS, assemble, bad_record
+from mmflow.formats.reader import assemble, note_bad
 from mmflow.formats.schema import parse_type
 from mmflow.formats.views import nulled, taken, views_over
 from mmflow.kernels import kernels
@@ -100,8 +100,9 @@ class _FixedScan:
     def __init__(self, form: RecordsFormat, file: MappedFile, shard: Shard, request: ScanRequest) -> None:
         self._form, self._file, self._shard, self._request = form, file, shard, request
         self.report = ScanReport()
-        wanted = [f for name in request.columns for f in form.fields if f.name == name]
-        self._reader = kernels().RecordsReader([kernel_field(f) for f in wanted], form.size)
+        self._wanted = [f for name in request.columns for f in form.fields if f.name == name]
+        self._schema = pa.schema([pa.field(f.name, f.type) for f in self._wanted])
+        self._reader = kernels().RecordsReader([kernel_field(f) for f in self._wanted], form.size)
 
     def _number(self, offset: int) -> int:
         """The first record that begins at or after a byte offset."""
@@ -133,59 +134,46 @@ class _FixedScan:
         report, length = self.report, self._file.size - base
         data = self._file.window(base, length).buffer
         reason = f"expected {self._form.size:,} bytes, the file ends after {length:,}"
-        report.bad += 1
-        if self._form.on_bad_record == "error":
-            bad = BadValue(0, length, 0, 0, None, None, reason)
-            report.error = bad_record(self._file.path, data, base, bad, report)
-            return
-        raw = data.to_pybytes() if self._form.on_bad_record == "quarantine" else b""
-        report.rejects.append(Reject(base, report.records, 0, None, reason, raw))
-        report.records += 1
+        bad = BadValue(0, length, 0, 0, None, None, reason)
+        note_bad(report, self._form.on_bad_record, self._file.path, data, base, bad)
+        if report.error is None:
+            report.records += 1
 
     def _decoded(self, data: pa.Buffer, base: int, count: int) -> pa.RecordBatch:
         """Rows of `count` records; under `error`, those before the first bad one, which the report then has."""
-        wanted = [f for name in self._request.columns for f in self._form.fields if f.name == name]
-        schema = pa.schema([pa.field(f.name, f.type) for f in wanted])
         numbers = np.arange(count, dtype=np.int64)
         status, _, _, rows, _, capsule, _ = self._reader.decode(data.address, count, data)
         if status:
-            batch, numbers = self._judged(data, base, wanted, count)
+            batch, numbers = self._judged(data, base, count)
         else:
-            batch = imported(schema, capsule, rows)
+            batch = imported(self._schema, capsule, rows)
         decoded = Decoded(
             batch, data.size, count, 0, numbers * self._form.size, np.zeros(len(numbers), np.int64)
         )
         return assemble(decoded, self._request, self._file.path, base, 0)
 
-    def _judged(
-        self, data: pa.Buffer, base: int, wanted: Sequence[Field], count: int
-    ) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
+    def _judged(self, data: pa.Buffer, base: int, count: int) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
         """Rows where some text is not UTF-8, and the numbers of their records."""
         report, policy, size = self.report, self._form.on_bad_record, self._form.size
-        gathered = [gather(data, f, size, count) for f in wanted]
-        wrong = {row: f for f, (_, rows) in zip(wanted, gathered, strict=True) for row in reversed(rows)}
+        gathered = [gather(data, f, size, count) for f in self._wanted]
+        # Of several such fields of a record, the first.
+        found = list(zip(self._wanted, gathered, strict=True))
+        wrong = {row: field for field, (_, rows) in reversed(found) for row in rows}
         keep = np.ones(count, np.bool_)
         for row in sorted(wrong):
             field = wrong[row]
             text = data.slice(row * size + field.offset, field.width).to_pybytes()
-            reason = "not valid UTF-8"
             value = text.decode(errors="replace")
-            report.bad += 1
-            if policy == "error":
-                bad = BadValue(row * size, size, row, 0, field.name, value, reason)
-                report.error = bad_record(self._file.path, data, base, bad, report)
+            null = policy == "null"
+            bad = BadValue(row * size, size, row, 0, field.name, value, "not valid UTF-8", not null)
+            note_bad(report, policy, self._file.path, data, base, bad)
+            if report.error is not None:
                 keep[row:] = False
                 break
-            keep[row] = policy == "null"
-            if policy == "quarantine" or len(report.rejects) < FIRST_REJECTS:
-                raw = data.slice(row * size, size).to_pybytes() if policy == "quarantine" else b""
-                shown = f"{reason} (value {value!r})"
-                report.rejects.append(
-                    Reject(base + row * size, report.records + row, 0, field.name, shown, raw)
-                )
+            keep[row] = null
         kept = np.flatnonzero(keep)
         arrays = [taken(array, pa.array(kept)) for array, _ in gathered]
-        return pa.RecordBatch.from_arrays(arrays, names=[f.name for f in wanted]), kept
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema), kept
 
 
 def gather(data: pa.Buffer, field: Field, size: int, count: int) -> tuple[pa.Array, list[int]]:

@@ -273,6 +273,16 @@ inline void convert_columns(const Rows& rows, const Target* targets, std::size_t
     }
 }
 
+// Gives where the selected records begin, for rows from `row` on: `begins` are offsets in the chunk, which is at `at`.
+// False where there is no memory.
+inline bool give_offsets(Bytes& offsets, std::size_t row, const Selection& selected, const std::uint32_t* begins,
+                         std::size_t at) noexcept {
+    if (!offsets.reserve((row + selected.count) * 8)) return false;
+    auto* out = reinterpret_cast<std::int64_t*>(offsets.data) + row;
+    for (std::size_t i = 0; i < selected.count; ++i) out[i] = static_cast<std::int64_t>(at + begins[selected.records[i]]);
+    return true;
+}
+
 // Rows that `size` bytes may hold, where `count` stood in the first `length`: a little more than that.
 inline std::size_t expected_rows(std::size_t count, std::size_t length, std::size_t size) noexcept {
     return count + count * (size / (length ? length : 1)) * 17 / 16;

@@ -145,16 +145,7 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
             }
             count = low;
         }
-        if (spec.located) {
-            if (!offsets.reserve((result.rows + selected.count) * 8)) {
-                result.status = Status::kNoMemory;
-                return result;
-            }
-            auto* out = reinterpret_cast<std::int64_t*>(offsets.data) + result.rows;
-            for (std::size_t i = 0; i < selected.count; ++i) {
-                out[i] = static_cast<std::int64_t>(at + starts[selected.records[i]]);
-            }
-        }
+        if (spec.located && !give_offsets(offsets, result.rows, selected, starts, at)) return {Status::kNoMemory};
         std::size_t used = starts[next];
         if (used > length) used = length;  // the terminator that the file does without
         if (used == 0 && result.status == Status::kDone) {

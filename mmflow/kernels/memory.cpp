@@ -62,9 +62,4 @@ void give_block(std::uint8_t* block, std::size_t capacity) noexcept {
     std::free(block);
 }
 
-std::size_t kept_bytes() noexcept {
-    const Lock lock;
-    return total;
-}
-
 }  // namespace mmflow

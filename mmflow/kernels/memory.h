@@ -12,7 +12,4 @@ std::uint8_t* take_block(std::size_t needed, std::size_t& capacity) noexcept;
 // Gives a block back. At most 32 MiB are kept in a process, the rest is freed.
 void give_block(std::uint8_t* block, std::size_t capacity) noexcept;
 
-// Bytes that are kept.
-std::size_t kept_bytes() noexcept;
-
 }  // namespace mmflow

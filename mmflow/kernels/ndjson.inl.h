@@ -286,13 +286,7 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
             begin = begins[count];
             seen = count_newlines(text, begin);
         }
-        if (spec.located) {
-            if (!offsets.reserve((result.rows + selected.count) * 8)) return {Status::kNoMemory};
-            auto* out = reinterpret_cast<std::int64_t*>(offsets.data) + result.rows;
-            for (std::size_t i = 0; i < selected.count; ++i) {
-                out[i] = static_cast<std::int64_t>(at + begins[selected.records[i]]);
-            }
-        }
+        if (spec.located && !give_offsets(offsets, result.rows, selected, begins, at)) return {Status::kNoMemory};
         result.lines += seen;
         result.records += count;
         result.rows += selected.count;

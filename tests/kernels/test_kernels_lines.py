@@ -88,6 +88,15 @@ def test_plain_lines_are_read_by_the_kernel_alone(simd: str, count: int) -> None
         assert (status, consumed, records, found, newlines) == (0, len(text), count, rows, count)
 
 
+def lines_where(folder: Path, lines: list[str], condition: str) -> pa.Table:
+    """Which of the lines, each written fifty times, meet a condition, and how often."""
+    path = folder / "log.txt"
+    path.write_text("\n".join(lines * 50) + "\n")
+    with mf.Session(workers=2, shard_size="4KiB") as session:
+        query = f"SELECT line, count(*) AS n FROM t WHERE {condition} GROUP BY line ORDER BY line"
+        return session.sql(query, t=session.read_text(str(path))).to_arrow()
+
+
 PATTERNS = [
     "%needle%",
     "needle%",
@@ -123,18 +132,12 @@ def test_like_gives_the_rows_that_it_should(tmp_path: Path, pattern: str, negate
         "café",
         "NEEDLE",
     ]
-    path = tmp_path / "log.txt"
-    path.write_text("\n".join(lines * 50) + "\n")
     tokens = re.findall(r"\\.|.", pattern)
     expression = "".join(
         ".*" if t == "%" else "." if t == "_" else re.escape(t[1] if len(t) == 2 else t) for t in tokens
     )
     matches = [line for line in lines if (re.fullmatch(expression, line) is not None) != bool(negated)]
-    with mf.Session(workers=2, shard_size="4KiB") as session:
-        table = session.sql(
-            f"SELECT line, count(*) AS n FROM t WHERE line {negated}LIKE '{pattern}' GROUP BY line ORDER BY line",
-            t=session.read_text(str(path)),
-        ).to_arrow()
+    table = lines_where(tmp_path, lines, f"line {negated}LIKE '{pattern}'")
     assert table.to_pylist() == [{"line": line, "n": 50} for line in sorted(matches, key=str.encode)]
     assert isinstance(table, pa.Table)
 
@@ -164,14 +167,7 @@ def test_regular_expressions_give_the_rows_that_they_should(tmp_path: Path, patt
         "NEEDLE",
     ]
     lines += ["needl", "xle", "needle0"]
-    path = tmp_path / "log.txt"
-    path.write_text("\n".join(lines * 50) + "\n")
-    with mf.Session(workers=2, shard_size="4KiB") as session:
-        quoted = pattern.replace("'", "''")
-        table = session.sql(
-            f"SELECT line, count(*) AS n FROM t WHERE line ~ '{quoted}' GROUP BY line ORDER BY line",
-            t=session.read_text(str(path)),
-        ).to_arrow()
+    table = lines_where(tmp_path, lines, "line ~ '" + pattern.replace("'", "''") + "'")
     matches = [
         line
         for line in lines
