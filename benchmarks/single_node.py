@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import mmap
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +26,23 @@ from works import THREADS, works
 
 
 def _same(a: pa.Table, b: pa.Table) -> bool:
-    """Equal rows; numbers to nine digits, since peers choose different types for sums and averages."""
+    """Equal rows; numbers to nine digits, since peers choose different types and orders for sums and averages."""
 
-    def rows(t: pa.Table) -> list[tuple[str, ...]]:
-        def text(v: object) -> str:
-            try:
-                return f"{float(v):.6g}"  # type: ignore[arg-type]
-            except (TypeError, ValueError):
-                return str(v)
+    def rows(t: pa.Table) -> list[tuple[list[str], list[float]]]:
+        values = [list(row.values()) for row in t.to_pylist()]
+        numbers = (int, float, Decimal)
+        return sorted(
+            (
+                [str(v) for v in row if not isinstance(v, numbers)],
+                [float(v) for v in row if isinstance(v, numbers)],
+            )
+            for row in values
+        )
 
-        return sorted(tuple(text(v) for v in row.values()) for row in t.to_pylist())
-
-    return rows(a) == rows(b)
+    return len(a) == len(b) and all(
+        texts == others and len(x) == len(y) and all(map(functools.partial(math.isclose, rel_tol=1e-9), x, y))
+        for (texts, x), (others, y) in zip(rows(a), rows(b), strict=True)
+    )
 
 
 def newline_scan(path: Path) -> int:
