@@ -8,6 +8,7 @@ Medians of five, interleaved; the references read a tenth of the bytes. Hashing 
 from __future__ import annotations
 
 import argparse
+import datetime
 import functools
 import mmap
 from collections.abc import Callable
@@ -85,6 +86,14 @@ def main() -> None:
     csv = mapped(data.lineitem_csv(options.folder, options.scale), nbytes, header=True)
     ndjson = mapped(data.log_ndjson(options.folder, options.rows), nbytes, header=False)
     lines = mapped(data.log_text(options.folder, options.rows), nbytes, header=False)
+    q6 = ("l_quantity", "l_extendedprice", "l_discount", "l_shipdate")
+    q6_filters = (
+        Comparison("l_shipdate", "ge", datetime.date(1994, 1, 1)),
+        Comparison("l_shipdate", "lt", datetime.date(1995, 1, 1)),
+        Comparison("l_discount", "ge", 0.05),
+        Comparison("l_discount", "le", 0.07),
+        Comparison("l_quantity", "lt", 24.0),
+    )
     late = (Comparison("status", "ge", 500),)
 
     def csv_pair(columns: tuple[str, ...]) -> tuple[RecordDecoder, RecordDecoder]:
@@ -95,6 +104,7 @@ def main() -> None:
     json_reference = NdjsonDecoder(("path", "ms"), log, "error", closed=False)
     pairs: dict[str, tuple[pa.Buffer, RecordDecoder, RecordDecoder]] = {
         "CSV, no columns": (csv, *csv_pair(())),
+        "CSV, Q6": (csv, csv_decoder(q6, types, Dialect(), "error", prune=q6_filters), csv_pair(q6)[1]),
         "CSV, 6 of 16 columns": (csv, *csv_pair(some)),
         "CSV, all columns": (csv, *csv_pair(tuple(schema.names))),
         "NDJSON, 2 of 7 fields, filtered": (

@@ -64,6 +64,9 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
 // Number of the lowest bit; of no bits, any number.
 inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(_tzcnt_u64(x)); }
 
+// The low bits of `pattern`, in order, at the bits of `mask`.
+inline std::uint64_t deposit(std::uint64_t pattern, std::uint64_t mask) noexcept { return _pdep_u64(pattern, mask); }
+
 }  // namespace mmflow::avx2
 
 #include "positions.inl.h"

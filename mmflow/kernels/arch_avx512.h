@@ -16,18 +16,18 @@ struct Block {
 
     // Bit i: byte i equals c.
     std::uint64_t eq(std::uint8_t c) const noexcept {
-        return _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c)));
+        return whole(_mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c))));
     }
 
     // Bit i: byte i equals table[its low four bits]; the table holds 16 bytes of ASCII.
     std::uint64_t in_table(const std::uint8_t* table) const noexcept {
         const __m512i pattern = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
-        return _mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(pattern, bytes), bytes);
+        return whole(_mm512_cmpeq_epi8_mask(_mm512_shuffle_epi8(pattern, bytes), bytes));
     }
 
     // Bit i: byte i is less than c, which is 1 to 128.
     std::uint64_t below(std::uint8_t c) const noexcept {
-        return _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c)));
+        return whole(_mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c))));
     }
 
     // Every byte with these bits set.
@@ -36,7 +36,14 @@ struct Block {
     }
 
     // Bit i: byte i is not ASCII.
-    std::uint64_t high() const noexcept { return _mm512_movepi8_mask(bytes); }
+    std::uint64_t high() const noexcept { return whole(_mm512_movepi8_mask(bytes)); }
+
+   private:
+    // In a general register: GCC else does sums of bits in mask registers, where they are slow.
+    static std::uint64_t whole(std::uint64_t mask) noexcept {
+        asm("" : "+r"(mask));
+        return mask;
+    }
 };
 
 // Bit i of the result: parity of bits 0..i (carry-less product with all ones).
@@ -49,6 +56,9 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
 // Number of the lowest bit; of no bits, any number.
 inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(_tzcnt_u64(x)); }
 
+// The low bits of `pattern`, in order, at the bits of `mask`.
+inline std::uint64_t deposit(std::uint64_t pattern, std::uint64_t mask) noexcept { return _pdep_u64(pattern, mask); }
+
 // Writes base + i for each bit i, and what is no use up to 32 beyond.
 inline std::uint32_t* write_positions(std::uint32_t* out, std::uint64_t bits, std::uint32_t base) noexcept {
     alignas(64) static constexpr std::uint8_t numbers[64] = {
@@ -57,11 +67,19 @@ inline std::uint32_t* write_positions(std::uint32_t* out, std::uint64_t bits, st
         44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
     const int count = __builtin_popcountll(bits);
     const __m512i offset = _mm512_set1_epi32(static_cast<int>(base));
-    __m512i left = _mm512_maskz_compress_epi8(bits, _mm512_load_si512(numbers));
-    for (int done = 0; done < count; done += 16) {
-        const __m512i places = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(left));
+    const __m512i left = _mm512_maskz_compress_epi8(bits, _mm512_load_si512(numbers));
+    // The first 8 always: whether a block has any is hard to predict.
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
+        _mm256_add_epi32(_mm256_cvtepu8_epi32(_mm512_castsi512_si128(left)), _mm512_castsi512_si256(offset)));
+    if (count > 8) {
+    __m512i rest = left;
+    int done = 0;
+    do {
+        const __m512i places = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(rest));
         _mm512_storeu_si512(out + done, _mm512_add_epi32(places, offset));
-        left = _mm512_alignr_epi32(_mm512_setzero_si512(), left, 4);
+        rest = _mm512_alignr_epi32(_mm512_setzero_si512(), rest, 4);
+        done += 16;
+    } while (done < count);
     }
     return out + count;
 }

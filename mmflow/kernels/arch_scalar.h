@@ -77,6 +77,13 @@ inline std::uint64_t prefix_xor(std::uint64_t x) noexcept {
 // Number of the lowest bit; of no bits, any number.
 inline std::uint32_t lowest_bit(std::uint64_t x) noexcept { return static_cast<std::uint32_t>(__builtin_ctzll(x | 1ull << 63)); }
 
+// The low bits of `pattern`, in order, at the bits of `mask`.
+inline std::uint64_t deposit(std::uint64_t pattern, std::uint64_t mask) noexcept {
+    std::uint64_t out = 0;
+    for (; mask != 0; mask &= mask - 1, pattern >>= 1) out |= mask & (~mask + 1) & (~(pattern & 1) + 1);
+    return out;
+}
+
 }  // namespace mmflow::scalar
 
 #include "positions.inl.h"

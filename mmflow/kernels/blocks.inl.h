@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "inline.h"
+
 namespace mmflow::MMFLOW_ARCH {
 namespace {
 
@@ -22,28 +24,34 @@ inline Block load_blank(const std::uint8_t* p, std::size_t left) noexcept {
 }
 
 // A view over text: up to 12 bytes inline, else the first four and where it lies.
-inline void write_view(std::uint8_t* out, const std::uint8_t* p, std::size_t n, std::size_t room, std::uint32_t buffer,
+MMFLOW_INLINE void write_view(std::uint8_t* out, const std::uint8_t* p, std::size_t n, std::size_t room, std::uint32_t buffer,
                        std::uint32_t offset) noexcept {
-    std::uint32_t words[4] = {static_cast<std::uint32_t>(n), 0, 0, 0};
+    // As two words, written at once: what is put together in memory has to wait for its parts when it is read.
+    std::uint64_t low = n, high = 0;
     if (n <= 12) {
         if (room >= 12) [[likely]] {
-            std::uint64_t a;
-            std::uint32_t b;
-            std::memcpy(&a, p, 8);
-            std::memcpy(&b, p + 8, 4);
-            a &= n >= 8 ? ~0ull : (1ull << (8 * n)) - 1;
-            b &= n <= 8 ? 0u : n == 12 ? ~0u : (1u << (8 * (n - 8))) - 1;
-            std::memcpy(words + 1, &a, 8);
-            words[3] = b;
+            std::uint64_t first;
+            std::uint32_t last;
+            std::memcpy(&first, p, 8);
+            std::memcpy(&last, p + 8, 4);
+            first &= n >= 8 ? ~0ull : (1ull << (8 * n)) - 1;
+            last &= n <= 8 ? 0u : n == 12 ? ~0u : (1u << (8 * (n - 8))) - 1;
+            low |= first << 32;
+            high = first >> 32 | static_cast<std::uint64_t>(last) << 32;
         } else {
-            std::memcpy(words + 1, p, n);
+            for (std::size_t i = 0; i < n; ++i) {
+                const std::uint64_t byte = p[i];
+                if (i < 4) low |= byte << (32 + 8 * i); else high |= byte << (8 * (i - 4));
+            }
         }
     } else {
-        std::memcpy(words + 1, p, 4);
-        words[2] = buffer;
-        words[3] = offset;
+        std::uint32_t prefix;
+        std::memcpy(&prefix, p, 4);
+        low |= static_cast<std::uint64_t>(prefix) << 32;
+        high = buffer | static_cast<std::uint64_t>(offset) << 32;
     }
-    std::memcpy(out, words, 16);
+    std::memcpy(out, &low, 8);
+    std::memcpy(out + 8, &high, 8);
 }
 
 inline std::size_t count_newlines(const std::uint8_t* data, std::size_t size) noexcept {

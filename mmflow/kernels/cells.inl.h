@@ -2,7 +2,7 @@
 //
 // A kernel's `Rows` says what stands in a field; it is passed by value, since what columns are written through may
 // alias anything else. It has:
-//   Cell cell(record, field)          the field's text
+//   place(field), Cell cell(record, place)   the field's text
 //   Meaning meaning<kind>(cell)       is that a value, null, or only for the reference decoder to judge
 //   Status write_text(column, cell, out, base)
 //   Status append(column, record, field, base)   of nested columns; kNested says whether there are any
@@ -10,8 +10,8 @@
 #include <type_traits>
 
 #include "blocks.inl.h"
+#include "lanes.inl.h"
 #include "rows.h"
-#include "values.inl.h"
 
 namespace mmflow::MMFLOW_ARCH {
 namespace {
@@ -124,6 +124,34 @@ struct Pass {
     Status status = Status::kDone;
 };
 
+// Reads a field of up to kBatch records by lanes; those that aren't sure are for the functions above. True where all are.
+template <Kind kKind, class Rows, class Place>
+inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size_t count, Place place,
+                       Batch& batch) noexcept {
+    for (std::size_t i = 0; i < count; ++i) {
+        const Cell c = rows.cell(records[i], place);
+        batch.length[i] = rows.template meaning<kKind>(c) == Meaning::kValue ? c.n : 0;
+        batch.word[i] = load8(c.p, c.room);
+        if constexpr (kKind == Kind::kDate32) {
+            batch.tail[i] = c.room >= 10 ? c.p[8] | static_cast<std::uint64_t>(c.p[9]) << 8 : 0;
+        }
+    }
+    if constexpr (kKind == Kind::kFloat64) {
+        real_lanes(batch);
+    } else if constexpr (kKind == Kind::kDate32) {
+        date_lanes(batch);
+    } else if constexpr (kKind >= Kind::kUInt8) {
+        constexpr int size = static_cast<int>(kKind) - static_cast<int>(Kind::kUInt8);
+        whole_lanes<false>(batch, 0, size < 3 ? static_cast<std::int64_t>(kTop[size]) : INT64_MAX);
+    } else {
+        constexpr int size = static_cast<int>(kKind) - static_cast<int>(Kind::kInt8);
+        whole_lanes<true>(batch, kLow[size], kHigh[size]);
+    }
+    std::uint64_t sure = 1;
+    for (std::size_t i = 0; i < count; ++i) sure &= batch.sure[i];
+    return sure != 0;
+}
+
 // Converts a field of `count` records into rows from `row` on.
 template <Kind kKind, class Rows>
 inline Pass convert(const Rows rows, const std::uint32_t* records, std::size_t count, int field, Column& column,
@@ -132,20 +160,45 @@ inline Pass convert(const Rows rows, const std::uint32_t* records, std::size_t c
     const std::size_t limit = row + count;
     // Copies: what is written through `out` might be the column, as far as the compiler knows.
     const Type type = column.type;
+    const auto place = rows.place(field);
     bool nulls = column.validity.data != nullptr;
     std::uint8_t* out = column.values.data + row * width;
-    for (std::size_t i = 0; i < count; ++i, ++row, out += width) {
-        const Cell c = rows.cell(records[i], field);
+    // One record; false where it is odd, or there is no memory.
+    const auto one = [&](std::size_t i, Status& status) noexcept {
+        const Cell c = rows.cell(records[i], place);
         const Meaning meaning = rows.template meaning<kKind>(c);
         if (meaning != Meaning::kValue) [[unlikely]] {
-            if (meaning == Meaning::kOdd) return {i, Status::kIrregular};
-            if (!column.set_null(row, limit)) return {i, Status::kNoMemory};
+            status = meaning == Meaning::kOdd ? Status::kIrregular
+                     : column.set_null(row + i, limit) ? Status::kDone : Status::kNoMemory;
             nulls = true;
-            continue;
+            return;
         }
-        if (nulls) column.set_valid(row);
-        const Status status = write_one<kKind>(rows, c, type, column, row, out, base);
-        if (status != Status::kDone) [[unlikely]] return {i, status};
+        if (nulls) column.set_valid(row + i);
+        status = write_one<kKind>(rows, c, type, column, row + i, out + i * width, base);
+    };
+    Status status = Status::kDone;
+    if constexpr (kBatched<kKind>) {
+        Batch batch;
+        for (std::size_t begin = 0; begin < count; begin += kBatch) {
+            const std::size_t n = count - begin < kBatch ? count - begin : kBatch;
+            const bool sure = read_batch<kKind>(rows, records + begin, n, place, batch);
+            // Little endian: the low bytes are the value.
+            for (std::size_t i = 0; i < n; ++i) std::memcpy(out + (begin + i) * width, &batch.value[i], width);
+            if (sure && !nulls) continue;
+            for (std::size_t i = 0; i < n; ++i) {
+                if (batch.sure[i]) {
+                    if (nulls) column.set_valid(row + begin + i);
+                    continue;
+                }
+                one(begin + i, status);
+                if (status != Status::kDone) [[unlikely]] return {begin + i, status};
+            }
+        }
+    } else {
+        for (std::size_t i = 0; i < count; ++i) {
+            one(i, status);
+            if (status != Status::kDone) [[unlikely]] return {i, status};
+        }
     }
     return {count};
 }
@@ -162,38 +215,70 @@ inline bool one_of(const Filter& filter, const Cell& c) noexcept {
 template <Kind kKind, class Rows>
 inline Pass narrow(const Rows rows, const Filter& filter, std::uint32_t* records, std::size_t count,
                    std::size_t& kept) noexcept {
+    const auto place = rows.place(filter.field);
     std::size_t n = 0;
     Pass pass{count};
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::uint32_t record = records[i];
-        const Cell c = rows.cell(record, filter.field);
+    // Is the record kept? Only where it is not odd.
+    const auto one = [&](std::uint32_t record, bool& sure) noexcept {
+        const Cell c = rows.cell(record, place);
         const Meaning meaning = rows.template meaning<kKind>(c);
-        bool keep = meaning == Meaning::kValue, sure = meaning != Meaning::kOdd;
-        if (!keep) {
-            // null, or odd
-        } else if constexpr (kKind == Kind::kString) {
-            if (!rows.is_text(c)) {
-                sure = false;
-            } else if (filter.test == Filter::Test::kText && !c.escaped) {
-                keep = one_of(filter, c);
-            }
+        sure = meaning != Meaning::kOdd;
+        if (meaning != Meaning::kValue) return false;
+        if constexpr (kKind == Kind::kString) {
+            sure = rows.is_text(c);
+            return filter.test != Filter::Test::kText || c.escaped || one_of(filter, c);
         } else if constexpr (kKind == Kind::kFloat64) {
             double value = 0;
             sure = parse_double(c.p, c.n, c.room, value);
-            keep = filter.test == Filter::Test::kNotNull || (value >= filter.real_low && value <= filter.real_high);
+            return filter.test == Filter::Test::kNotNull || (value >= filter.real_low && value <= filter.real_high);
         } else if constexpr (kKind == Kind::kFloat32 || kKind == Kind::kBool) {
             sure = false;  // not pushed
+            return false;
         } else {
             std::int64_t value = 0;
             sure = parse_whole<kKind>(filter.type, c, value);
-            keep = filter.test == Filter::Test::kNotNull || (value >= filter.low && value <= filter.high);
+            return filter.test == Filter::Test::kNotNull || (value >= filter.low && value <= filter.high);
         }
-        if (!sure) [[unlikely]] {
-            pass = {i, Status::kIrregular};
-            break;
+    };
+    const auto odd_at = [&](std::size_t i) noexcept { pass = {i, Status::kIrregular}; };
+    bool sure = true;
+    if constexpr (kBatched<kKind>) {
+        Batch batch;
+        for (std::size_t begin = 0; begin < count && sure; begin += kBatch) {
+            const std::size_t size = count - begin < kBatch ? count - begin : kBatch;
+            const bool all_sure = read_batch<kKind>(rows, records + begin, size, place, batch);
+            if (filter.test == Filter::Test::kNotNull) {
+                std::memset(batch.value, 1, sizeof batch.value);
+            } else if constexpr (kKind == Kind::kFloat64) {
+                between_lanes(batch, filter.real_low, filter.real_high);
+            } else {
+                between_lanes(batch, filter.low, filter.high);
+            }
+            for (std::size_t i = 0; i < size; ++i) {
+                const std::uint32_t record = records[begin + i];
+                bool keep = batch.value[i] != 0;
+                if (!all_sure && !batch.sure[i]) {
+                    keep = one(record, sure);
+                    if (!sure) [[unlikely]] {
+                        odd_at(begin + i);
+                        break;
+                    }
+                }
+                records[n] = record;
+                n += keep;
+            }
         }
-        records[n] = record;
-        n += keep;
+    } else {
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::uint32_t record = records[i];
+            const bool keep = one(record, sure);
+            if (!sure) [[unlikely]] {
+                odd_at(i);
+                break;
+            }
+            records[n] = record;
+            n += keep;
+        }
     }
     kept = n;
     return pass;

@@ -23,10 +23,12 @@ struct CsvSpec {
 
 // Structural positions of one chunk, kept between calls so that memory is asked for once.
 struct CsvScratch {
+    Bytes layout;    // which starts are kept
     Bytes starts;    // uint32: where fields start
     Bytes records;   // uint32: number of each record's first field
     Bytes selected;  // uint32: of those that met the filters
     void release() noexcept {
+        layout.release();
         starts.release();
         records.release();
         selected.release();

@@ -17,29 +17,33 @@ struct CsvRows {
     const Text* nulls;
     std::size_t null_count;
     bool only_empty;  // is null
-    int last_field;
+    std::uint32_t last_place;
     int quote;
     const std::uint8_t* data;  // of the chunk
     const std::uint8_t* end;   // of all bytes that may be read
     const std::uint32_t* starts;
+    const std::uint32_t* places;  // of fields among a record's starts
     bool quotes;
+    bool doubled;  // some
     bool returns;
     bool ascii;
 
-    Cell cell(std::uint32_t record, int field) const noexcept {
-        const std::size_t k = static_cast<std::size_t>(record) + static_cast<std::size_t>(field);
+    std::uint32_t place(int field) const noexcept { return places[field]; }
+
+    MMFLOW_INLINE Cell cell(std::uint32_t record, std::uint32_t place) const noexcept {
+        const std::size_t k = static_cast<std::size_t>(record) + place;
         const std::uint8_t* p = data + starts[k];
         std::size_t n = starts[k + 1] - 1 - starts[k];
-        if (returns && field == last_field && n > 0 && p[n - 1] == '\r') --n;
+        if (returns && place == last_place && n > 0 && p[n - 1] == '\r') --n;
         const auto room = static_cast<std::size_t>(end - p);
         if (!quotes || n == 0 || p[0] != quote) return {p, n, room, false, false};
         // The index has seen to it that the last byte is the closing quote.
         n -= 2;
-        return {p + 1, n, room - 1, true, n > 0 && std::memchr(p + 1, quote, n) != nullptr};
+        return {p + 1, n, room - 1, true, doubled && n > 0 && std::memchr(p + 1, quote, n) != nullptr};
     }
 
     // Is the text one that means null?
-    bool names_null(const Cell& cell) const noexcept {
+    MMFLOW_INLINE bool names_null(const Cell& cell) const noexcept {
         if (only_empty) return cell.n == 0;
         for (std::size_t i = 0; i < null_count; ++i) {
             const Text& text = nulls[i];
@@ -50,7 +54,7 @@ struct CsvRows {
 
     // In quotes nothing means null: that is text, or else for the reference decoder.
     template <Kind kKind>
-    Meaning meaning(const Cell& cell) const noexcept {
+    MMFLOW_INLINE Meaning meaning(const Cell& cell) const noexcept {
         if (names_null(cell)) {
             if (!cell.quoted) return Meaning::kNull;
             if (kKind != Kind::kString) return Meaning::kOdd;
@@ -60,7 +64,7 @@ struct CsvRows {
 
     bool is_text(const Cell& cell) const noexcept { return ascii || is_utf8(cell.p, cell.n); }
 
-    Status write_text(Column& column, const Cell& c, std::uint8_t* out, const std::uint8_t* base) const noexcept {
+    MMFLOW_INLINE Status write_text(Column& column, const Cell& c, std::uint8_t* out, const std::uint8_t* base) const noexcept {
         if (!is_text(c)) return Status::kIrregular;
         if (c.escaped) [[unlikely]] return write_undoubled(column, c, out) ? Status::kDone : Status::kNoMemory;
         write_view(out, c.p, c.n, c.room, 0, static_cast<std::uint32_t>(c.p - base));
@@ -68,7 +72,7 @@ struct CsvRows {
     }
 
     // Text with its doubled quotes undone, into the side buffer.
-    bool write_undoubled(Column& column, const Cell& c, std::uint8_t* out) const noexcept {
+    [[gnu::noinline]] bool write_undoubled(Column& column, const Cell& c, std::uint8_t* out) const noexcept {
         const std::size_t begin = column.side_size;
         if (!column.side.reserve(begin + c.n) || begin + c.n > INT32_MAX) return false;
         std::uint8_t* to = column.side.data + begin;
@@ -83,10 +87,29 @@ struct CsvRows {
     }
 };
 
+// A chunk's index. Where the file ends in the chunk, its last record may have no terminator: it ends where the file does.
+template <bool kEven>
+inline Index index_lines(const CsvSpec& spec, const Layout& layout, const std::uint8_t* text, std::size_t length,
+                         bool ends, std::uint32_t* starts) noexcept {
+    Index index = spec.quote >= 0 ? index_chunk<true, kEven>(spec, layout, text, length, starts)
+                                  : index_chunk<false, kEven>(spec, layout, text, length, starts);
+    if (!ends || index.irregular != kNone || (!index.inside && text[length - 1] == '\n')) return index;
+    if (index.inside || text[length - 1] == '\r') {
+        index.irregular = length;
+    } else {
+        index.even &= index.phase == 0;
+        starts[index.fields++] = static_cast<std::uint32_t>(length + 1);
+        ++index.newlines;
+    }
+    return index;
+}
+
 inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, std::size_t size, std::size_t stop,
                             bool final, CsvScratch& scratch, Column* columns, Bytes& offsets) noexcept {
     RecordsResult result;
     const std::size_t limit = stop < size ? stop : size;
+    Layout layout;
+    if (!plan_layout(spec, scratch.layout, layout)) return {Status::kNoMemory};
     std::size_t at = 0, chunk = kChunk;
     while (at < limit && result.status == Status::kDone) {
         const std::size_t length = size - at < chunk ? size - at : chunk;
@@ -99,16 +122,18 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
         auto* starts = reinterpret_cast<std::uint32_t*>(scratch.starts.data);
         auto* records = reinterpret_cast<std::uint32_t*>(scratch.records.data);
         const std::uint8_t* text = data + at;
-        Index index = spec.quote >= 0 ? index_chunk<true>(spec, text, length, starts)
-                                      : index_chunk<false>(spec, text, length, starts);
-        if (final && at + length == size && index.irregular == kNone && (index.inside || text[length - 1] != '\n')) {
-            // The last record has no terminator: it ends where the file does.
-            if (index.inside || text[length - 1] == '\r') {
-                index.irregular = length;
-            } else {
-                starts[index.fields++] = static_cast<std::uint32_t>(length + 1);
-                ++index.newlines;
-            }
+        const bool ends = final && at + length == size;
+        Index index;
+        Found found;
+        if (layout.even) {
+            index = index_lines<true>(spec, layout, text, length, ends, starts);
+            if (index.even) found = take_records(text, index, layout.width, starts, limit - at, records);
+            layout.even = index.even && !found.odd;
+        }
+        const std::uint32_t* places = layout.even ? layout.place : layout.identity;
+        if (!layout.even) {
+            index = index_lines<false>(spec, layout, text, length, ends, starts);
+            found = find_records(spec, text, length, index, starts, limit - at, records);
         }
         if (index.newlines == 0 && index.irregular == kNone) {
             if (text[0] == 0) result.status = Status::kIrregular;  // a hole, perhaps
@@ -116,13 +141,12 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
             chunk *= 2;
             continue;
         }
-        const Found found = find_records(spec, text, length, index, starts, limit - at, records);
         if (found.odd || (index.irregular != kNone && starts[found.next] < limit - at)) result.status = Status::kIrregular;
         std::size_t next = found.next, count = found.count;
 
         const bool only_empty = spec.null_count == 1 && spec.nulls[0].size == 0;
-        const CsvRows rows{spec.nulls, spec.null_count, only_empty, spec.fields - 1, spec.quote, text, data + size,
-                           starts, index.quotes, index.returns, index.ascii};
+        const CsvRows rows{spec.nulls, spec.null_count, only_empty, places[spec.fields - 1], spec.quote,
+                           text, data + size, starts, places, index.quotes, index.doubled, index.returns, index.ascii};
         Selection selected{records, count};
         filter_records(rows, spec.filters, spec.filter_count, selected,
                        reinterpret_cast<std::uint32_t*>(scratch.selected.data));

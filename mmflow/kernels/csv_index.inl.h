@@ -1,7 +1,9 @@
 // The structure of CSV, compiled once for each instruction set.
 //
 //   index     one pass over blocks of 64 bytes: where fields start (simdjson's stage 1; Langdale and Lemire, 2019,
-//             "Parsing gigabytes of JSON per second")
+//             "Parsing gigabytes of JSON per second"). As long as every line has all its fields, only of those that
+//             are read: the bits of the others are left out by one deposit of bits a block, and that every
+//             `fields`-th end is a newline, and no other, is checked by another.
 //   records   every `fields`-th field start begins a record: checked, not searched
 #pragma once
 #include "blocks.inl.h"
@@ -12,19 +14,69 @@ namespace {
 
 constexpr std::size_t kNone = ~std::size_t{0};
 
+// Which field starts of a record are kept: the record's own, and where each field that is read begins and ends.
+struct Layout {
+    std::size_t width = 0;            // of each record
+    bool even = false;                // lines have all their fields so far, so that starts can be left out
+    const std::uint64_t* kept;        // by number of a start in its record: is that and each of the next 63 kept
+    const std::uint64_t* first;       // ... does it begin a record
+    const std::uint32_t* wrapped;     // by number plus up to 64: that number in its record
+    const std::uint32_t* place;       // by field: number among the kept, or by line the field itself
+    const std::uint32_t* identity;
+};
+
+inline bool plan_layout(const CsvSpec& spec, Bytes& memory, Layout& layout) noexcept {
+    const auto fields = static_cast<std::size_t>(spec.fields);
+    if (!memory.reserve(fields * 16 + (fields + 64) * 4 + fields * 8)) return false;
+    auto* kept = reinterpret_cast<std::uint64_t*>(memory.data);
+    auto* first = kept + fields;
+    auto* wrapped = reinterpret_cast<std::uint32_t*>(first + fields);
+    auto* place = wrapped + fields + 64;
+    auto* identity = place + fields;
+    std::memset(place, 0, fields * 4);
+    const auto keep = [&](int field) { place[field] = place[(field + 1) % spec.fields] = 1; };
+    place[0] = 1;
+    for (std::size_t i = 0; i < spec.target_count; ++i) keep(spec.targets[i].field);
+    for (std::size_t i = 0; i < spec.filter_count; ++i) keep(spec.filters[i].field);
+    std::uint64_t bits = 0, begins = 0;
+    for (std::size_t i = 64 + fields; i-- > 0;) {
+        bits = bits << 1 | place[i % fields];
+        begins = begins << 1 | (i % fields == 0);
+        if (i < fields) {
+            kept[i] = bits;
+            first[i] = begins;
+        }
+    }
+    for (std::size_t i = 0; i < fields + 64; ++i) wrapped[i] = static_cast<std::uint32_t>(i % fields);
+    std::uint32_t count = 0;
+    for (std::size_t i = 0; i < fields; ++i) {
+        const std::uint32_t number = count;
+        count += place[i];
+        place[i] = number;
+        identity[i] = static_cast<std::uint32_t>(i);
+    }
+    // A line with a single field may be blank: such lines are looked at one by one.
+    layout = {count, fields > 1, kept, first, wrapped, place, identity};
+    return true;
+}
+
 struct Index {
     std::size_t fields = 0;       // field starts, the first one included; each ends where the next starts, less one
     std::size_t newlines = 0;     // that end records
+    bool even = true;             // every record has its fields; else the starts are of no use
+    std::uint32_t phase = 0;      // number, in its record, of the start that comes next
     std::size_t irregular = kNone;  // offset of the first byte that the quotes before it can't explain
     bool quotes = false;
+    bool doubled = false;         // within quotes
     bool returns = false;
     bool inner_newlines = false;  // within quotes
     bool ascii = true;
     bool inside = false;          // the chunk ends within quotes
 };
 
-template <bool kQuoted>
-inline Index index_chunk(const CsvSpec& spec, const std::uint8_t* data, std::size_t size,
+// kEven: only the starts of the layout, where every record has its fields; else all of them.
+template <bool kQuoted, bool kEven>
+inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::uint8_t* data, std::size_t size,
                          std::uint32_t* starts) noexcept {
     Index found;
     std::uint32_t* out = starts;
@@ -34,7 +86,9 @@ inline Index index_chunk(const CsvSpec& spec, const std::uint8_t* data, std::siz
     std::uint64_t before = 1;     // the byte before the block ends a field or record
     std::uint64_t closed = 0;     // ... closes quotes
     std::uint64_t returned = 0;   // ... is a carriage return outside of quotes
-    std::uint64_t high = 0, any_quotes = 0, any_returns = 0, inner = 0;
+    std::uint64_t high = 0, any_quotes = 0, doubled = 0, any_returns = 0, inner = 0;
+    std::uint32_t phase = 1;
+    std::uint64_t uneven = 0;
     for (std::size_t at = 0; at < size; at += 64) {
         const std::size_t left = size - at;
         Block block;
@@ -53,35 +107,31 @@ inline Index index_chunk(const CsvSpec& spec, const std::uint8_t* data, std::siz
         std::uint64_t newlines = newline;
         std::uint64_t bad = 0;
         high |= block.high();
+        any_returns |= cr;
+        std::uint64_t outer_cr = cr;
+        // From the first quote of a chunk on, and not only in blocks that have some: that can be predicted.
         if constexpr (kQuoted) {
             const std::uint64_t q = block.eq(quote);
-            if ((q | inside | closed) != 0) {
-                any_quotes |= q;
+            any_quotes |= q;
+            if (any_quotes != 0) {
                 const std::uint64_t in = prefix_xor(q) ^ inside;  // from an opening quote up to before its closing one
                 const std::uint64_t opens = q & in, closes = q & ~in;
                 inside = static_cast<std::uint64_t>(static_cast<std::int64_t>(in) >> 63);
                 inner |= newline & in;
                 ends &= ~in;
                 newlines &= ~in;
-                const std::uint64_t outer_cr = cr & ~in;
+                outer_cr &= ~in;
                 const std::uint64_t after_close = closes << 1 | closed;
                 const std::uint64_t after_end = ends << 1 | before;
-                const std::uint64_t after_cr = outer_cr << 1 | returned;
-                bad = (opens & ~(after_end | after_close)) | (after_close & ~(ends | outer_cr | q)) |
-                      (after_cr & ~newlines);
+                bad = (opens & ~(after_end | after_close)) | (after_close & ~(ends | outer_cr | q));
+                doubled |= after_close & q;
                 closed = closes >> 63;
-                returned = outer_cr >> 63;
-                any_returns |= outer_cr;
-            } else {
-                bad = (cr << 1 | returned) & ~newlines;
-                returned = cr >> 63;
-                any_returns |= cr;
             }
             before = ends >> 63;
-        } else {
-            bad = (cr << 1 | returned) & ~newlines;
-            returned = cr >> 63;
-            any_returns |= cr;
+        }
+        if (any_returns != 0) {
+            bad |= (outer_cr << 1 | returned) & ~newlines;
+            returned = outer_cr >> 63;
         }
         bad &= valid;
         if (bad != 0) [[unlikely]] {
@@ -91,11 +141,20 @@ inline Index index_chunk(const CsvSpec& spec, const std::uint8_t* data, std::siz
             newlines &= low_bits(bit);
         }
         found.newlines += static_cast<std::size_t>(__builtin_popcountll(newlines));
+        if constexpr (kEven) {
+            const auto count = static_cast<std::uint32_t>(__builtin_popcountll(ends));
+            uneven |= newlines ^ deposit(layout.first[phase], ends);
+            ends = deposit(layout.kept[phase], ends);
+            phase = layout.wrapped[phase + count];
+        }
         out = write_positions(out, ends, static_cast<std::uint32_t>(at) + 1);
         if (bad != 0) [[unlikely]] break;
     }
     found.fields = static_cast<std::size_t>(out - starts);
+    found.even = uneven == 0;
+    found.phase = phase;
     found.quotes = any_quotes != 0;
+    found.doubled = doubled != 0;
     found.returns = any_returns != 0;
     found.inner_newlines = inner != 0;
     found.ascii = high == 0;
@@ -111,28 +170,32 @@ struct Found {
     bool odd = false;      // the record at `next` is not plain
 };
 
+// Where every record has its fields.
+inline Found take_records(const std::uint8_t* data, const Index& index, std::size_t width, const std::uint32_t* starts,
+                          std::size_t stop, std::uint32_t* records) noexcept {
+    Found found;
+    std::size_t count = index.newlines;
+    while (count > 0 && starts[(count - 1) * width] >= stop) --count;
+    bool zero = false;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::size_t k = i * width;
+        records[i] = static_cast<std::uint32_t>(k);
+        zero |= data[starts[k]] == 0;
+    }
+    found.odd = zero;
+    found.count = found.lines = count;
+    found.next = count * width;
+    return found;
+}
+
+// Where lines may be blank, or have more or fewer fields: line by line, up to the first odd one.
 inline Found find_records(const CsvSpec& spec, const std::uint8_t* data, std::size_t size, const Index& index,
                           const std::uint32_t* starts, std::size_t stop, std::uint32_t* records) noexcept {
     Found found;
     const auto fields = static_cast<std::size_t>(spec.fields);
     const auto ends_line = [&](std::size_t k) { return starts[k] - 1 >= size || data[starts[k] - 1] == '\n'; };
     const std::size_t lines = index.newlines;
-    std::size_t line = 0, k = 0;
-    // As long as every line has its fields; with a single one, it might be blank.
-    if (fields > 1) {
-        while (line < lines && k + fields < index.fields && ends_line(k + fields) && data[starts[k]] != 0) {
-            records[line++] = static_cast<std::uint32_t>(k);
-            k += fields;
-        }
-        // As many newlines as lines that end with one: none is within a line.
-        if (line == lines && (line == 0 || starts[records[line - 1]] < stop)) {
-            found.count = found.lines = line;
-            found.next = k;
-            return found;
-        }
-    }
-    // Line by line.
-    k = 0;
+    std::size_t k = 0;
     while (found.lines < lines && starts[k] < stop) {
         std::size_t last = k + 1;
         while (!ends_line(last)) ++last;

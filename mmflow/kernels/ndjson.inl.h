@@ -29,6 +29,8 @@ struct JsonRows {
         return slots[static_cast<std::size_t>(record) * slot_count + static_cast<std::size_t>(slot)];
     }
 
+    int place(int slot) const noexcept { return slot; }
+
     Cell cell(std::uint32_t record, int slot) const noexcept { return cell_at(entry(record, slot)); }
 
     // Without text: there is no value.
