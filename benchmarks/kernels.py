@@ -8,7 +8,7 @@ Medians of five, interleaved; the references read a tenth of the bytes. Hashing 
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import functools
 import mmap
 from collections.abc import Callable
@@ -88,8 +88,8 @@ def main() -> None:
     lines = mapped(data.log_text(options.folder, options.rows), nbytes, header=False)
     q6 = ("l_quantity", "l_extendedprice", "l_discount", "l_shipdate")
     q6_filters = (
-        Comparison("l_shipdate", "ge", datetime.date(1994, 1, 1)),
-        Comparison("l_shipdate", "lt", datetime.date(1995, 1, 1)),
+        Comparison("l_shipdate", "ge", dt.date(1994, 1, 1)),
+        Comparison("l_shipdate", "lt", dt.date(1995, 1, 1)),
         Comparison("l_discount", "ge", 0.05),
         Comparison("l_discount", "le", 0.07),
         Comparison("l_quantity", "lt", 24.0),

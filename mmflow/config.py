@@ -108,7 +108,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "runs_dir": _folder,
     "retries": _natural,
 }
-_MAY_BE_NONE = {"address", "partitions"}
+_MAY_BE_NONE = {"address", "shard_size", "partitions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,8 @@ class Settings:
     Attributes:
         engine: local, ray or dask.
         address: Of the cluster; None starts one here.
-        shard_size: Bytes of a file that one task reads; rounded up to whole pages.
+        shard_size: Bytes of a file that one task reads; rounded up to whole pages. None: chosen from the size of
+            what is read (`shards.default_shard_size`).
         workers: Tasks at once.
         memory: Bytes of anonymous memory over all workers; beyond it, blocks go to `spill_dir`.
         io: auto, mmap or pread.
@@ -131,7 +132,7 @@ class Settings:
 
     engine: str
     address: str | None
-    shard_size: int
+    shard_size: int | None
     workers: int
     memory: int
     io: str
@@ -176,7 +177,7 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     lazy: dict[str, Callable[[], Any]] = {
         "engine": lambda: "local",
         "address": lambda: None,
-        "shard_size": lambda: 64 << 20,
+        "shard_size": lambda: None,
         "workers": _available_cpus,
         "memory": _default_memory,
         "io": lambda: "auto",

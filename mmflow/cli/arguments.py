@@ -18,7 +18,9 @@ def _settings(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("settings (flag over MMFLOW_… over --config over default)")
     group.add_argument("--engine", help="local, ray or dask")
     group.add_argument("--address", help="of a cluster")
-    group.add_argument("--shard-size", metavar="SIZE", help="bytes that one task reads (64MiB)")
+    group.add_argument(
+        "--shard-size", metavar="SIZE", help="bytes that one task reads (by the size of the input)"
+    )
     group.add_argument("--workers", metavar="N", help="tasks at once (the cores there are)")
     group.add_argument(
         "--memory", metavar="SIZE", help="anonymous memory over all workers (half of what there is)"

@@ -18,7 +18,7 @@ from mmflow.formats.schema import public_schema
 from mmflow.mapping import MappedFile, guard, resident_bytes
 from mmflow.mapping.limits import process_memory, read_limits, total_memory
 from mmflow.session import Session
-from mmflow.shards import entries, plan_shards
+from mmflow.shards import default_shard_size, entries, plan_shards
 from mmflow.store import shared_memory_folder
 
 __all__ = ["doctor", "inspect"]
@@ -38,18 +38,19 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
     scan = dataset._plan().stages[0].inputs[0]
     assert isinstance(scan, ScanInput)
     form, files = scan.source.format, entries(scan.source.files)
+    size = sum(e.identity.size for e in files)
+    shard_size = session.settings.shard_size or default_shard_size(size, session.settings.workers)
     shards = itertools.chain.from_iterable(
         plan_shards(
             e,
             n,
-            shard_size=session.settings.shard_size,
+            shard_size=shard_size,
             splittable=form.splittable,
             skips_holes=form.skips_holes,
         )
         for n, e in enumerate(files)
     )
     count = sum(1 for _ in itertools.islice(shards, _MOST_SHARDS))
-    size = sum(e.identity.size for e in files)
     with MappedFile.open(files[0].path, io=session.settings.io) as first:  # type: ignore[arg-type]
         decision, resident = first.decision, resident_bytes(first.fd, 0, first.size)
         first_size = first.size
@@ -61,7 +62,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
         "files": len(files),
         "bytes": size,
         "shards": count,
-        "shard_size": session.settings.shard_size,
+        "shard_size": shard_size,
         "in_page_cache": round(resident / first_size, 4) if first_size else None,
         "reads_by": decision.kind,
         "reason": decision.reason,
@@ -74,7 +75,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
     cached = "" if facts["in_page_cache"] is None else f"{facts['in_page_cache']:.0%} of the first file"
     print(f"{path}: {form.name}, {len(files):,} file{'s' * (len(files) != 1)}, {size:,} bytes")
     print(f"  options     {', '.join(f'{k}={v!r}' for k, v in spec.items()) or '(none)'}")
-    print(f"  shards      {more} of up to {session.settings.shard_size:,} bytes")
+    print(f"  shards      {more} of up to {shard_size:,} bytes")
     print(f"  page cache  {cached or '(empty file)'}")
     print(f"  reads by    {decision.kind}: {decision.reason}")
     print(f"  columns     {len(form.schema)}")

@@ -31,7 +31,7 @@ from mmflow.errors import ConfigError, EngineError
 from mmflow.exec.compact import renamed
 from mmflow.exec.ranges import boundaries
 from mmflow.exec.stage import Plan, ScanInput
-from mmflow.shards import FileEntry, entries, group_shards, plan_shards
+from mmflow.shards import FileEntry, default_shard_size, entries, group_shards, plan_shards
 from mmflow.sinks import StagedFile
 
 __all__ = ["Outcome", "Run", "execute", "open_engine"]
@@ -121,17 +121,19 @@ def _sources(plan: Plan, settings: Settings) -> tuple[dict[int, ScanSource], tup
             known |= zip(new, entries(new), strict=True)
             files = [known[p] for p in scan.source.files]
             made = scan.source.format
+            nbytes = sum(entry.identity.size for entry in files)
+            size = settings.shard_size or default_shard_size(nbytes, settings.workers)
             shards = itertools.chain.from_iterable(
                 plan_shards(
                     entry,
                     number,
-                    shard_size=settings.shard_size,
+                    shard_size=size,
                     splittable=made.splittable,
                     skips_holes=made.skips_holes,
                 )
                 for number, entry in enumerate(files)
             )
-            groups = group_shards(shards, files, target_bytes=settings.shard_size, max_shards=_FILES_PER_TASK)
+            groups = group_shards(shards, files, target_bytes=size, max_shards=_FILES_PER_TASK)
             sources[stage.id] = ScanSource(files, groups)
     return sources, tuple(known.values())
 

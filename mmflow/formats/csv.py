@@ -18,7 +18,7 @@ from mmflow.formats.csv_structure import Dialect, parse_record
 from mmflow.formats.reader import RecordScan
 from mmflow.formats.sampling import Sample, sample_file
 from mmflow.formats.schema import canonical_schema
-from mmflow.mapping import MappedFile
+from mmflow.mapping import FileIdentity, MappedFile
 from mmflow.shards import Shard
 
 __all__ = ["CsvFormat", "open_csv"]
@@ -71,10 +71,9 @@ class CsvFormat:
         Raises:
             SourceError: The header lacks a column of the schema.
         """
-        start = head_of(file)
+        names, begins = _layout(file, self.dialect, self.header)
         if not self.header:
-            return tuple(self.schema.names), len(_BOM) if start.startswith(_BOM) else 0
-        names, begins = header_of(start, self.dialect)
+            return tuple(self.schema.names), begins
         missing = [n for n in self.schema.names if n not in names]
         if missing and names:
             raise _missing(file.path, missing, names, self.dialect)
@@ -93,6 +92,25 @@ class CsvFormat:
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
         }
+
+
+#: Layouts of files that were read lately, by what they depend on: each task of a file asks for it.
+_layouts: dict[tuple[str, FileIdentity, Dialect, bool], tuple[tuple[str, ...], int]] = {}
+_MOST_LAYOUTS = 256
+
+
+def _layout(file: MappedFile, dialect: Dialect, header: bool) -> tuple[tuple[str, ...], int]:
+    """Names in the header, if there is one, and where the first record begins."""
+    key = (file.path, file.identity, dialect, header)
+    known = _layouts.get(key)
+    if known is None:
+        start = head_of(file)
+        known = header_of(start, dialect) if header else ((), len(_BOM) if start.startswith(_BOM) else 0)
+        file.check_unchanged()  # what is kept is of that file, not of one that took its place
+        if len(_layouts) >= _MOST_LAYOUTS:
+            _layouts.clear()
+        _layouts[key] = known
+    return known
 
 
 def head_of(file: MappedFile) -> bytes:

@@ -22,8 +22,9 @@ from mmflow.mapping.linux import GRANULARITY
 from mmflow.mapping.strategy import PSEUDO_FILE_SYSTEMS, file_system_name
 from mmflow.shards.model import FileEntry, Shard
 
-__all__ = ["entries", "group_shards", "plan_shards"]
+__all__ = ["default_shard_size", "entries", "group_shards", "plan_shards"]
 
+_SHARDS_PER_WORKER = 8
 #: Holes shorter than this are read over: as zeros from memory they cost less than a shard of their own.
 _SHORT_HOLE = 1 << 20
 
@@ -59,6 +60,20 @@ def _refuse_sizeless(path: str) -> None:
             f"can't read {path}: files of {name} don't have a size; copy it to a disk, and read that",
             path=path,
         )
+
+
+def default_shard_size(nbytes: int, workers: int) -> int:
+    """Bytes of a shard where no size is asked for: enough shards to keep all workers busy to the end, none so
+    small that starting its task is much of it, nor so large that little is lost with a task.
+
+    Args:
+        nbytes: Of all that is read.
+        workers: Tasks at once.
+
+    >>> [default_shard_size(n << 20, 2) >> 20 for n in (10, 160, 1600, 1 << 20)]
+    [4, 10, 100, 128]
+    """
+    return min(max(nbytes // (_SHARDS_PER_WORKER * workers), 4 << 20), 128 << 20)
 
 
 def plan_shards(
