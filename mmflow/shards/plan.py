@@ -24,7 +24,7 @@ from mmflow.shards.model import FileEntry, Shard
 
 __all__ = ["default_shard_size", "entries", "group_shards", "plan_shards"]
 
-_SHARDS_PER_WORKER = 8
+_SHARDS_PER_WORKER = 4
 #: Holes shorter than this are read over: as zeros from memory they cost less than a shard of their own.
 _SHORT_HOLE = 1 << 20
 
@@ -71,9 +71,9 @@ def default_shard_size(nbytes: int, workers: int) -> int:
         workers: Tasks at once.
 
     >>> [default_shard_size(n << 20, 2) >> 20 for n in (10, 160, 1600, 1 << 20)]
-    [4, 10, 100, 128]
+    [16, 20, 128, 128]
     """
-    return min(max(nbytes // (_SHARDS_PER_WORKER * workers), 4 << 20), 128 << 20)
+    return min(max(nbytes // (_SHARDS_PER_WORKER * workers), 16 << 20), 128 << 20)
 
 
 def plan_shards(

@@ -257,6 +257,54 @@ def test_an_odd_record_in_a_plain_file(simd: str, where: int, odd: bytes) -> Non
         both(text, COLUMNS, ("i", "s"), policy=policy)
 
 
+@pytest.mark.parametrize("name", [n for n in TYPES if n != "text"])
+@given(seed=st.integers(0, 1 << 32), share=st.sampled_from([0.0, 0.02, 0.5]))
+def test_batches_of_short_and_long_values(name: str, seed: int, share: float) -> None:
+    """Values that are read by the batch, among them some (`share`) that are not: long, null, quoted, or wrong."""
+    draw = random.Random(seed)
+    kind = TYPES[name]
+
+    def short() -> str:
+        if pa.types.is_date(kind):
+            return f"{draw.randrange(0, 10_000):04}-{draw.randrange(1, 13):02}-{draw.randrange(1, 29):02}"
+        digits = str(draw.randrange(10 ** draw.randrange(1, 8)))
+        point = draw.randrange(1, len(digits)) if len(digits) > 1 and draw.random() < 0.5 else 0
+        text = digits[:point] + "." + digits[point:] if point and not pa.types.is_integer(kind) else digits
+        return "-" + text if draw.random() < 0.3 else text
+
+    values = [draw.choice(VALUES[:-3]) if draw.random() < share else short() for _ in range(200)]
+    texts = [f'"{v}"' if draw.random() < share else v for v in values]
+    types = CsvTypes(("k", "v"), {"k": pa.int64(), "v": kind}, ("",))
+    text = "".join(f"{i},{v}\n" for i, v in enumerate(texts)).encode()
+    for isa in SIMD:
+        _kernels.simd_use(isa)
+        both(text, types, ("v", "k"))
+        both(text, types, ("v",), policy="skip")
+
+
+@given(st.data())
+def test_any_fields_of_wide_records(data: st.DataObject) -> None:
+    """Which starts are kept depends on what is read: any fields of records of up to 150."""
+    fields = data.draw(st.integers(1, 150))
+    names = tuple(f"c{i}" for i in range(fields))
+    wanted = data.draw(st.lists(st.sampled_from(names), unique=True, max_size=8))
+    draw = random.Random(data.draw(st.integers(0, 1 << 32)))
+    values = ["", "x", "longer than twelve bytes", '"a, b"', '"say ""so"""']
+    newline = draw.choice([b"\n", b"\r\n"])
+    records = [
+        b",".join(draw.choice(values).encode() for _ in range(fields)) for _ in range(draw.randrange(1, 60))
+    ]
+    if data.draw(st.booleans()):
+        records.insert(
+            draw.randrange(len(records)), data.draw(st.sampled_from([b"", b",", b"x" + b"," * fields]))
+        )
+    text = newline.join([*records, b""] if data.draw(st.booleans()) else records)
+    types = CsvTypes(names, dict.fromkeys(names, pa.string_view()), ("",))
+    for isa in SIMD:
+        _kernels.simd_use(isa)
+        both(text, types, tuple(wanted), policy="skip")
+
+
 # ---- filters -------------------------------------------------------------------------------------
 
 
