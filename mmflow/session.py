@@ -172,7 +172,7 @@ class Session:
 
     def register_udf(self, function: Udf) -> None:
         """Make a function that `mf.udf` or `mf.udaf` decorated known to SQL by its name."""
-        (self.catalog.register_udaf if function.aggregate else self.catalog.register_udf)(function.made)
+        self.catalog.register_function(function)
 
     def register_called(self) -> None:
         """Make the functions that expressions may hold known to plans."""

@@ -32,10 +32,15 @@ class Udf:
         aggregate: It aggregates.
     """
 
-    def __init__(self, name: str, made: Any, *, aggregate: bool) -> None:
+    def __init__(self, name: str, made: Any, recipe: tuple[Any, ...], *, aggregate: bool) -> None:
         self.name = name
         self.made = made
         self.aggregate = aggregate
+        self._recipe = recipe
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # DataFusion's objects can't be pickled: they are made again from what they were made of.
+        return _remade, self._recipe
 
     def __call__(self, *arguments: Expr) -> Expr:
         """An expression that calls the function."""
@@ -76,7 +81,8 @@ def udf(
         fields = [pa.field(f"argument{i}", t) for i, t in enumerate(arguments)]
         volatility = "volatile" if volatile else "immutable"
         made = ScalarUDF(called, over_public_types, fields, pa.field("result", result), volatility)
-        return Udf(called, made, aggregate=False)
+        recipe = (udf, function, (arguments, result), {"name": called, "volatile": volatile})
+        return Udf(called, made, recipe, aggregate=False)
 
     return decorate
 
@@ -110,6 +116,15 @@ def udaf(
             raise ConfigError("udaf decorates a subclass of datafusion.Accumulator")
         called = name or accumulator.__name__.lower()
         made = AggregateUDF(called, accumulator, arguments, result, states, "immutable")
-        return Udf(called, made, aggregate=True)
+        recipe = (udaf, accumulator, (arguments, result, states), {"name": called})
+        return Udf(called, made, recipe, aggregate=True)
 
     return decorate
+
+
+def _remade(
+    decorator: Callable[..., Any], function: Any, types: Sequence[Any], options: dict[str, Any]
+) -> Udf:
+    made = decorator(*types, **options)(function)
+    assert isinstance(made, Udf)
+    return made

@@ -70,7 +70,13 @@ def open_engine(settings: Settings, run: str) -> Engine:
     """
     if settings.engine == "local":
         return LocalEngine(settings, run)
-    raise ConfigError(f"engine {settings.engine!r} is not part of this version; use engine = local")
+    if settings.engine == "ray":
+        try:
+            from mmflow.engines.ray import RayEngine  # noqa: PLC0415  (only who asks for Ray needs it)
+        except ImportError as error:
+            raise ConfigError(f"engine ray needs Ray: pip install 'mmflow[ray]' ({error})") from error
+        return RayEngine(settings, run)
+    raise ConfigError(f"engine {settings.engine!r} is not part of this version; use engine = local or ray")
 
 
 def execute(

@@ -42,10 +42,7 @@ class Fragment:
         config = config.set("datafusion.execution.sort_spill_reservation_bytes", reservation)
         runtime = RuntimeEnvBuilder().with_fair_spill_pool(memory).with_disk_manager_specified(str(spill))
         self._context = SessionContext(config, runtime)
-        for scalar in functions.scalar:
-            self._context.register_udf(scalar)
-        for aggregate in functions.aggregate:
-            self._context.register_udaf(aggregate)
+        functions.register(self._context)
         self._schemas = dict(step.inputs)
         self._memory = memory
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
@@ -32,6 +32,7 @@ __all__ = [
     "ExchangeInput",
     "Forward",
     "FragmentStep",
+    "Function",
     "Functions",
     "Hash",
     "Input",
@@ -213,12 +214,24 @@ class MapStep:
 Step = FragmentStep | MapStep
 
 
+class Function(Protocol):
+    """A Python UDF; can be pickled. `made`, which can't, is DataFusion's ScalarUDF or AggregateUDF."""
+
+    name: str
+    made: Any
+    aggregate: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """Python UDFs that the plan's fragments name; each a datafusion ScalarUDF or AggregateUDF."""
+    """Python UDFs that the plan's fragments name."""
 
-    scalar: tuple[Any, ...] = ()
-    aggregate: tuple[Any, ...] = ()
+    all: tuple[Function, ...] = ()
+
+    def register(self, context: Any) -> None:
+        """Make them known to a datafusion.SessionContext."""
+        for function in self.all:
+            (context.register_udaf if function.aggregate else context.register_udf)(function.made)
 
 
 @dataclass(frozen=True, slots=True)

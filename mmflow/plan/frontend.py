@@ -14,10 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 from datafusion import (
-    AggregateUDF,
     DataFrame,
     LogicalPlan,
-    ScalarUDF,
     SessionConfig,
     SessionContext,
     SQLOptions,
@@ -25,7 +23,7 @@ from datafusion import (
 from datafusion.substrait import Producer
 
 from mmflow.errors import MmflowError, PlanError
-from mmflow.exec.stage import Functions, Source
+from mmflow.exec.stage import Function, Functions, Source
 from mmflow.formats import VIRTUAL_COLUMNS
 
 __all__ = [
@@ -135,14 +133,13 @@ class Catalog:
         # One partition and no repartitioning: mmflow itself splits the work.
         self.context = SessionContext(config)
         self.leaves: dict[str, Leaf] = {}
-        self._scalar: dict[str, ScalarUDF] = {}
-        self._aggregate: dict[str, AggregateUDF] = {}
+        self._functions: dict[str, Function] = {}
         self._numbers = itertools.count()
 
     @property
     def functions(self) -> Functions:
         """The UDFs that were registered."""
-        return Functions(tuple(self._scalar.values()), tuple(self._aggregate.values()))
+        return Functions(tuple(self._functions.values()))
 
     def add(self, leaf: Leaf) -> DataFrame:
         """Register a leaf under a name of its own.
@@ -173,22 +170,10 @@ class Catalog:
             schema = self.context.create_dataframe_from_logical_plan(optimized).schema()
         return pa.schema([pa.field(f.name, f.type) for f in schema])
 
-    def register_udf(self, function: ScalarUDF) -> None:
-        """Make a scalar UDF known to SQL and to workers."""
-        self.context.register_udf(function)
-        self._scalar[function.name] = function
-
-    def register_udaf(self, function: AggregateUDF) -> None:
-        """Make an aggregate UDF known to SQL and to workers."""
-        self.context.register_udaf(function)
-        self._aggregate[function.name] = function
-
-    def register_functions(self, context: SessionContext) -> None:
-        """Register the same UDFs in another context."""
-        for scalar in self._scalar.values():
-            context.register_udf(scalar)
-        for aggregate in self._aggregate.values():
-            context.register_udaf(aggregate)
+    def register_function(self, function: Function) -> None:
+        """Make a UDF known to SQL and to workers."""
+        Functions((function,)).register(self.context)
+        self._functions[function.name] = function
 
     def sql(
         self,

@@ -116,7 +116,7 @@ class _Planner:
             encoded = Producer.to_substrait_plan(logical, self.catalog.context).encode()
         query = SubstraitPlan()
         query.ParseFromString(encoded)
-        rels = Rels(query, self.catalog.register_functions)
+        rels = Rels(query, self.catalog.functions.register)
         outer = None
         if self._builder is None:
             self._builder = Builder(rels)

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from mmflow.errors import EngineError
 
-__all__ = ["BlockWriter", "Tier", "read_block", "write_block"]
+__all__ = ["BlockWriter", "Tier", "read_block", "stream_of", "write_block"]
 
 _MAGIC = b"mmflowB1"
 _TRAILER = struct.Struct("<8sQQI")
@@ -212,6 +212,27 @@ def read_block(path: str, *, check: bool) -> list[pa.RecordBatch]:
     Raises:
         EngineError: It is gone, cut short, or damaged.
     """
+    stream, rows = _mapped(path, check=check)
+    try:
+        batches = list(pa.ipc.open_stream(stream))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _damaged(path, str(error)) from error
+    if sum(b.num_rows for b in batches) != rows:
+        raise _damaged(path, f"it doesn't hold the {rows:,} rows that were put there")
+    return batches
+
+
+def stream_of(path: str) -> pa.Buffer:
+    """The Arrow IPC stream of a block file, mapped and checked.
+
+    Raises:
+        EngineError: It is gone, cut short, or damaged.
+    """
+    return _mapped(path, check=True)[0]
+
+
+def _mapped(path: str, *, check: bool) -> tuple[pa.Buffer, int]:
+    """The stream of a block file, and how many rows it was given."""
     try:
         source = pa.memory_map(path)
     except FileNotFoundError:
@@ -224,16 +245,11 @@ def read_block(path: str, *, check: bool) -> list[pa.RecordBatch]:
     magic, rows, length, crc = _TRAILER.unpack(source.read_at(_TRAILER.size, size - _TRAILER.size))
     if magic != _MAGIC or length != size - _TRAILER.size:
         raise _damaged(path, "it is cut short")
-    if check and zlib.crc32(memoryview(source.read_buffer(length))) != crc:
-        raise _damaged(path, "its checksum differs")
     source.seek(0)
-    try:
-        batches = list(pa.ipc.open_stream(source))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _damaged(path, str(error)) from error
-    if sum(b.num_rows for b in batches) != rows:
-        raise _damaged(path, f"it doesn't hold the {rows:,} rows that were put there")
-    return batches
+    stream = source.read_buffer(length)
+    if check and zlib.crc32(memoryview(stream)) != crc:
+        raise _damaged(path, "its checksum differs")
+    return stream, int(rows)
 
 
 def _damaged(path: str, why: str) -> EngineError:

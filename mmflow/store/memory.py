@@ -24,7 +24,7 @@ import pyarrow as pa
 from mmflow.errors import EngineError
 from mmflow.exec.compact import compact, has_views, owned
 from mmflow.exec.task import BlockRef
-from mmflow.store.files import BlockWriter, Tier, read_block, write_block
+from mmflow.store.files import BlockWriter, Tier, read_block, stream_of, write_block
 from mmflow.store.folder import RunFolder
 
 __all__ = ["LocalStore", "compacted", "retained_bytes"]
@@ -40,6 +40,7 @@ _WASTE = 1 << 16
 @dataclass(slots=True)
 class _Block:
     batches: list[pa.RecordBatch] | None
+    schema: pa.Schema
     path: str
     nbytes: int
     checked: bool = False
@@ -91,7 +92,7 @@ class LocalStore:
                 kept.append(kept_batch)
                 size += need
             rows = sum(b.num_rows for b in kept)
-            self._keep(number, _Block(kept, "", size))
+            self._keep(number, _Block(kept, schema, "", size))
             reserved, size = size, 0
             return BlockRef(number, rows, reserved)
         finally:
@@ -101,7 +102,7 @@ class LocalStore:
         tier = Tier(os.fspath(self._folder.path), None, checked=True, setting=_SETTING)
         writer = BlockWriter(f"{number}.block", (tier,))
         rows, nbytes = write_block(writer, batches, schema)
-        self._keep(number, _Block(None, writer.path, nbytes))
+        self._keep(number, _Block(None, schema, writer.path, nbytes))
         return BlockRef(number, rows, nbytes)
 
     def _reserve(self, nbytes: int) -> bool:
@@ -143,6 +144,25 @@ class LocalStore:
         batches = read_block(block.path, check=not block.checked)
         block.checked = True
         return batches
+
+    def exported(self, ref: BlockRef) -> pa.Buffer:
+        """A block as the bytes of an Arrow IPC stream; mapped where it lies on disk.
+
+        Raises:
+            EngineError: The block is gone or damaged.
+        """
+        with self._lock:
+            self._check_open()
+            block = self._blocks.get(ref.token)
+        if block is None:
+            raise EngineError(f"block {ref.token} is gone: it was deleted before all its readers were done")
+        if block.batches is None:
+            return stream_of(block.path)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, block.schema) as writer:
+            for batch in block.batches:
+                writer.write_batch(batch)
+        return sink.getvalue()
 
     def delete(self, ref: BlockRef) -> None:
         """See `BlockStore.delete`."""

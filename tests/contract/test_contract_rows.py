@@ -1,0 +1,147 @@
+"""The same rows on every engine, and the same errors."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+import mmflow as mf
+from mmflow import col
+from mmflow import functions as F  # noqa: N812  (as users write it)
+
+ROWS = 20_000
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("contract") / "orders.csv"
+    lines = [f'{i},{["north", "south", "east"][i % 3]},{i % 7},{i * 0.5},"note, {i}"' for i in range(ROWS)]
+    path.write_text("id,region,rank,amount,note\n" + "\n".join(lines) + "\n")
+    return path
+
+
+QUERIES = {
+    "filter": "SELECT id, note FROM t WHERE rank = 3 AND amount > 100",
+    "group": "SELECT region, count(*) AS n, sum(amount) AS s, min(note) AS m FROM t GROUP BY region",
+    "distinct": "SELECT region, count(DISTINCT rank) AS n FROM t GROUP BY region",
+    "median": "SELECT region, median(amount) AS m FROM t GROUP BY region",
+    "sort": "SELECT id, note FROM t ORDER BY rank DESC, id",
+    "top": "SELECT id FROM t ORDER BY amount DESC LIMIT 5",
+    "limit": "SELECT id FROM t LIMIT 7",
+    "join": "SELECT a.id, b.note FROM t AS a JOIN t AS b ON a.id = b.id WHERE a.rank = 1",
+    "window": "SELECT id, row_number() OVER (PARTITION BY region ORDER BY id) AS n FROM t",
+    "places": "SELECT id, _line, _offset FROM t WHERE rank = 6",
+    "none": "SELECT * FROM t WHERE id < 0",
+    "constant": "SELECT 1 AS one",
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_queries(name: str, session: mf.Session, local: mf.Session, orders: Path) -> None:
+    query = QUERIES[name]
+    got, wanted = (
+        (s.sql(query, t=s.read_csv(str(orders))) if "FROM t" in query else s.sql(query)).to_arrow()
+        for s in (session, local)
+    )
+    assert got.schema == wanted.schema
+    if "ORDER BY" not in query or name == "window":
+        keys = [(c, "ascending") for c in got.column_names]
+        got, wanted = got.sort_by(keys), wanted.sort_by(keys)
+    assert got.equals(wanted)
+    assert got.num_rows or name == "none"
+
+
+def test_a_broadcast_join_and_one_by_hash(session: mf.Session, orders: Path) -> None:
+    query = "SELECT count(*) AS n, sum(b.amount) AS s FROM t AS a JOIN t AS b ON a.id = b.id"
+    wanted = [{"n": ROWS, "s": sum(i * 0.5 for i in range(ROWS))}]
+    settings = session.settings
+    for broadcast in ("1GiB", "0"):
+        with mf.Session(
+            engine=settings.engine,
+            shard_size="64KiB",
+            workers=2,
+            memory="512MiB",
+            broadcast=broadcast,
+            partitions=4,
+        ) as other:
+            assert other.sql(query, t=other.read_csv(str(orders))).to_arrow().to_pylist() == wanted
+
+
+def test_functions_of_users(session: mf.Session, orders: Path) -> None:
+    factor = 3  # of this function's frame: it has to travel too
+
+    @mf.udf(["int64"], "int64")
+    def thrice(x: pa.Array) -> pa.Array:
+        return pc.multiply(x, factor)
+
+    def doubled(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([pc.multiply(batch.column("id"), 2)], names=["twice"])
+
+    t = session.read_csv(str(orders))
+    made = t.select(thrice(col("id")).alias("x")).agg(F.sum(col("x")).alias("s"))
+    assert made.to_arrow().to_pylist() == [{"s": 3 * ROWS * (ROWS - 1) // 2}]
+    mapped = (
+        t.select(col("id"))
+        .map_batches(doubled, schema={"twice": "int64"})
+        .agg(F.sum(col("twice")).alias("s"))
+    )
+    assert mapped.to_arrow().to_pylist() == [{"s": ROWS * (ROWS - 1)}]
+
+
+def test_a_function_that_raises_is_an_error_of_the_user_and_not_tried_again(
+    session: mf.Session, orders: Path
+) -> None:
+    def wrong(batch: pa.RecordBatch) -> pa.RecordBatch:
+        raise KeyError("no such thing")
+
+    with pytest.raises(mf.UserFunctionError, match="'wrong' raised KeyError"):
+        session.read_csv(str(orders)).map_batches(wrong, schema={"x": "int64"}).to_arrow()
+
+
+def test_the_first_bad_record_of_the_file_is_the_error(session: mf.Session, tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    lines = [f"{i},{i}" for i in range(ROWS)]
+    lines[15_000] = "15000,x"
+    lines[19_000] = "19000"
+    path.write_text("a,b\n" + "\n".join(lines) + "\n")
+    t = session.read_csv(str(path), schema={"a": "int64", "b": "int64"})
+    with pytest.raises(mf.BadRecordError, match=r"line 15,002, record 15,000.*column 'b'"):
+        session.sql("SELECT sum(b) FROM t", t=t).to_arrow()
+    kept = session.read_csv(str(path), schema={"a": "int64", "b": "int64"}, on_bad_record="quarantine")
+    with pytest.warns(mf.BadRecordsWarning):
+        assert session.sql("SELECT count(b) AS n FROM t", t=kept).to_arrow().to_pylist() == [{"n": ROWS - 2}]
+    assert session.last_run is not None
+    assert session.last_run.bad_records == 2
+
+
+def test_files_are_written_whole(session: mf.Session, orders: Path, tmp_path: Path) -> None:
+    t = session.read_csv(str(orders))
+    t.filter(col("rank") == 2).write_parquet(str(tmp_path / "out"))
+    written = pq.read_table(tmp_path / "out")
+    assert sorted(written.column("id").to_pylist()) == [i for i in range(ROWS) if i % 7 == 2]
+    assert not [p for p in (tmp_path / "out").rglob("*") if "staging" in p.name]
+
+
+def test_a_limit_stops_what_is_under_way(session: mf.Session, orders: Path) -> None:
+    t = session.read_csv(str(orders))
+    rows = t.iter_batches()
+    first = next(iter(rows))
+    assert first.num_rows
+    began = time.monotonic()
+    del rows
+    assert time.monotonic() - began < 5
+
+
+def test_rows_that_nobody_reads_hold_tasks_back(session: mf.Session, orders: Path) -> None:
+    seen = 0
+    for batch in session.read_csv(str(orders)).iter_batches():
+        time.sleep(0.01)
+        seen += batch.num_rows
+    assert seen == ROWS
+    assert threading.active_count() < 40
