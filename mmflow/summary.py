@@ -29,6 +29,7 @@ class RunSummary:
         pruned: Groups that statistics let skip.
         retries: Tasks tried again.
         reruns: Shards read again after a wrong guess of their first record.
+        second: Second attempts of tasks that took much longer than their like.
         seconds: It took.
         reasons: How files were read, and why so.
     """
@@ -42,6 +43,7 @@ class RunSummary:
     pruned: int
     retries: int
     reruns: int
+    second: int
     seconds: float
     reasons: tuple[str, ...]
 
@@ -49,7 +51,8 @@ class RunSummary:
     def of(cls, run: str, outcome: Outcome, *, quarantine: str | None) -> Self:
         p = outcome.progress
         return cls(
-            run, p.rows, p.records, p.bytes_done, p.bad, quarantine, p.pruned, p.retries, p.reruns, p.elapsed,
+            run, p.rows, p.records, p.bytes_done, p.bad, quarantine, p.pruned, p.retries, p.reruns,
+            p.second, p.elapsed,
             outcome.reasons,
         )  # fmt: skip
 

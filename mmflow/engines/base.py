@@ -33,8 +33,8 @@ class Engine(Protocol):
         """Results that came in; waits up to `timeout` seconds for the first."""
         ...
 
-    def cancel(self, task: TaskId) -> None:
-        """Stop a task if it runs; a `Cancelled` (or its result) follows."""
+    def cancel(self, task: TaskId, attempt: int) -> None:
+        """Stop an attempt if it runs; a `Cancelled` (or its result) follows."""
         ...
 
     def store(self) -> BlockStore: ...

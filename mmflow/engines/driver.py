@@ -10,6 +10,8 @@ What it guarantees, whatever the order in which tasks end, fail and get lost:
   reached its shards. Nothing of a wrongly guessed shard is ever released, neither rows nor errors.
 - The first error in order is the error of the run (among scans: of the file's order).
 - A task that fails for a reason that may pass is tried again, with growing pauses, a bounded number of times.
+- A task that takes much longer than its like gets a second attempt once there is nothing else to do; what ends
+  first counts.
 - Every block is handed out for deletion once: when its readers are done, or when the run ends.
 
 `_line` needs the lines before each shard, which only reading what lies before tells: such a scan has a
@@ -49,6 +51,7 @@ from mmflow.sinks import StagedFile
 
 __all__ = ["Driver", "DriverOptions", "Released"]
 
+Attempt = tuple[TaskId, int]
 Boundaries = Callable[[Sequence[pa.RecordBatch], Sequence[SortKey], int], pa.RecordBatch]
 
 
@@ -62,6 +65,8 @@ class DriverOptions:
         unread: Result blocks that may wait to be read, those in the making included.
         retries: Further attempts of a task after failures that may pass.
         pause: Seconds before the first of them; doubled each time, up to `longest_pause`.
+        slow: A second attempt starts when the first has taken this many times the mean of its stage's tasks,
+            and at least `slow_seconds`.
     """
 
     ahead: int = 16
@@ -69,6 +74,8 @@ class DriverOptions:
     retries: int = 3
     pause: float = 0.1
     longest_pause: float = 10.0
+    slow: float = 4.0
+    slow_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +114,11 @@ class Driver:
         self._runs = stage_runs(plan, sources)
         self._last = self._runs[plan.stages[-1].id]
         self._order = list(reversed(self._runs.values()))
-        self._running: dict[TaskId, int] = {}
+        self._running: dict[Attempt, float] = {}  # since when
         self._results: deque[Released] = deque()
         self._unread = 0
         self._deletes: list[BlockRef] = []
-        self._cancels: list[TaskId] = []
+        self._cancels: list[Attempt] = []
         self.totals = Totals(now, sum(f.identity.size for s in sources.values() for f in s.files))
         self.error: MmflowError | None = None
         self.files: list[StagedFile] = []
@@ -128,7 +135,7 @@ class Driver:
 
     @property
     def running(self) -> int:
-        """Tasks that were submitted and have not come back."""
+        """Attempts that were submitted and have not come back."""
         return len(self._running)
 
     @property
@@ -137,8 +144,14 @@ class Driver:
         waits = self._running or self._unread or self.next_due() is not None
         return not waits and not self.finished and self.error is None
 
-    def tasks(self, free: int, now: float) -> list[Task]:
-        """Up to `free` tasks to submit now. Later stages first: they let go of blocks."""
+    def tasks(self, free: int, now: float, idle: int = 0) -> list[Task]:
+        """Up to `free` tasks to submit now. Later stages first: they let go of blocks.
+
+        Args:
+            free: How many may be in flight beside those that are.
+            now: The time.
+            idle: Workers that have nothing to do: for second attempts of tasks that are slow.
+        """
         made: list[Task] = []
         ended = True
         while ended:  # what ends a stage may let an earlier one in the list begin
@@ -147,9 +160,25 @@ class Driver:
                 if run.complete or self.error is not None:
                     continue
                 while len(made) < free and (slot := self._next(run, now)) is not None:
-                    made.append(self._submit(run, slot))
+                    made.append(self._submit(run, slot, now))
                 self._settle(run)
                 ended = ended or run.complete
+        return made or self._second_attempts(idle, now)
+
+    def _second_attempts(self, idle: int, now: float) -> list[Task]:
+        made: list[Task] = []
+        if not self._options.retries:
+            return made
+        for (task, attempt), since in list(self._running.items()):
+            run = self._runs[task.stage]
+            slot = run.slots.get(task.number)
+            if len(made) == idle or slot is None or slot.live != {attempt} or not run.timed:
+                continue
+            mean = run.seconds / run.timed
+            if now - since > max(self._options.slow_seconds, self._options.slow * mean):
+                slot.attempt += 1
+                self.totals.second += 1
+                made.append(self._submit(run, slot, now))
         return made
 
     def _next(self, run: StageRun, now: float) -> Slot | None:
@@ -178,8 +207,8 @@ class Driver:
         taken, self._deletes = self._deletes, []
         return taken
 
-    def take_cancels(self) -> list[TaskId]:
-        """Tasks to cancel; their results still come, and are ignored."""
+    def take_cancels(self) -> list[Attempt]:
+        """Attempts to cancel; their results still come, and are ignored."""
         taken, self._cancels = self._cancels, []
         return taken
 
@@ -232,10 +261,11 @@ class Driver:
             [pa.array([], f.type) for f in fields], names=[f"k{i}" for i in range(len(fields))]
         )
 
-    def _submit(self, run: StageRun, slot: Slot) -> Task:
+    def _submit(self, run: StageRun, slot: Slot, now: float) -> Task:
         slot.state = "running"
+        slot.live.add(slot.attempt)
         task_id = TaskId(run.stage.id, slot.number)
-        self._running[task_id] = slot.attempt
+        self._running[task_id, slot.attempt] = now
         shards = None
         if run.scanning is not None and slot.group is not None:
             shards = slot.group.task(run.scanning.files)
@@ -255,16 +285,18 @@ class Driver:
         """Take in what an engine reports. Results of attempts that don't count any more are dropped."""
         run = self._runs[result.id.stage]
         slot = run.slots.get(result.id.number)
-        known = self._running.get(result.id) == result.attempt
-        if known:
-            del self._running[result.id]
-        if not known or slot is None or run.complete:
+        since = self._running.pop((result.id, result.attempt), None)
+        if since is None or slot is None or run.complete or result.attempt not in slot.live:
             if isinstance(result, Done):
                 self._discard(result)
             return
+        slot.live.discard(result.attempt)
         match result:
             case Done():
                 slot.state, slot.done = "done", result
+                run.timed += 1
+                run.seconds += now - since
+                self._forget(result.id, slot)
                 if run.scanning is None:
                     self._inputs_done(run, slot.number)
             case Failed() if not result.error.retryable:
@@ -279,10 +311,19 @@ class Driver:
 
     def _fail_task(self, run: StageRun, slot: Slot, error: MmflowError) -> None:
         slot.state, slot.error = "failed", error
+        self._forget(TaskId(run.stage.id, slot.number), slot)
         if run.scanning is None:
             self._fail(error)
 
+    def _forget(self, task: TaskId, slot: Slot) -> None:
+        """Cancel the attempts of a task that don't count any more."""
+        self._cancels += [(task, attempt) for attempt in slot.live]
+        slot.live.clear()
+
     def _try_again(self, run: StageRun, slot: Slot, reason: str, now: float) -> None:
+        if slot.live:  # another attempt is under way
+            self.totals.retries += 1
+            return
         slot.failures += 1
         slot.attempt += 1
         if slot.failures > self._options.retries:
@@ -305,6 +346,7 @@ class Driver:
             self._discard(slot.done)
         slot.group, slot.done, slot.error, slot.failures = again.group, None, None, 0
         slot.attempt += 1
+        slot.live.clear()
         self.totals.reruns += 1
         run.ready(slot.number, now)
 
@@ -430,7 +472,7 @@ class Driver:
     def _end(self, run: StageRun) -> None:
         """The stage gives no more: let go of what it holds, and of what only it reads."""
         run.complete = True
-        self._cancels += [i for i in self._running if i.stage == run.stage.id]
+        self._cancels += [a for a in self._running if a[0].stage == run.stage.id]
         self._drop(run)
         if run.scanning is not None and run.scanning.census is not None:
             run.scanning.census.ended = True
@@ -463,4 +505,5 @@ class Driver:
 
     def progress(self, now: float) -> Progress:
         """Where the run stands."""
-        return self.totals.progress(list(self._runs.values()), self._running, self._last.rows, now)
+        running = (task for task, _ in self._running)
+        return self.totals.progress(list(self._runs.values()), running, self._last.rows, now)

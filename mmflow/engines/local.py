@@ -58,7 +58,7 @@ class LocalEngine:
         self._tasks: queue.SimpleQueue[tuple[Task, Functions, threading.Event] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[TaskResult] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._flags: dict[TaskId, threading.Event] = {}
+        self._flags: dict[tuple[TaskId, int], threading.Event] = {}
         self._processes: ProcessPool | None = None
         self._closed = False
 
@@ -76,7 +76,7 @@ class LocalEngine:
             self._processes = ProcessPool(
                 self._settings.workers, self._run, self._settings.memory // 4, self._settings.spill_dir
             )
-        flag = self._flags[task.id] = threading.Event()
+        flag = self._flags[task.id, task.attempt] = threading.Event()
         self._tasks.put((task, functions, flag))
         if len(self._threads) < min(self._settings.workers, len(self._flags)):
             name = f"mmflow-{len(self._threads)}"
@@ -94,12 +94,12 @@ class LocalEngine:
         except queue.Empty:
             pass
         for result in results:
-            self._flags.pop(result.id, None)
+            self._flags.pop((result.id, result.attempt), None)
         return results
 
-    def cancel(self, task: TaskId) -> None:
+    def cancel(self, task: TaskId, attempt: int) -> None:
         """See `Engine.cancel`. A task looks at its flag between batches."""
-        flag = self._flags.get(task)
+        flag = self._flags.get((task, attempt))
         if flag is not None:
             flag.set()
 

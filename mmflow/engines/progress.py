@@ -35,6 +35,7 @@ class Progress:
         pruned: Groups that statistics let skip.
         retries: Further attempts after failures.
         reruns: Shards that were read again since the guess of their first record was wrong.
+        second: Second attempts of tasks that took much longer than their like.
         elapsed: Seconds by the run's clock.
     """
 
@@ -48,4 +49,5 @@ class Progress:
     pruned: int
     retries: int
     reruns: int
+    second: int
     elapsed: float

@@ -78,9 +78,8 @@ class RayEngine:
         self._looked = 0.0
         self._slots = 1
         self._stages: dict[int, tuple[StageCode, Any]] = {}
-        self._flights: dict[TaskId, _Flight] = {}
-        self._by_reply: dict[Any, TaskId] = {}
-        self._failed: list[TaskResult] = []
+        self._flights: dict[tuple[TaskId, int], _Flight] = {}
+        self._by_reply: dict[Any, tuple[TaskId, int]] = {}
         self._store = _DriverStore()
         self._closed = False
 
@@ -123,8 +122,8 @@ class RayEngine:
         }
         # Nested references are not waited for, nor moved.
         returned = _run.options(**options).remote(parcel, [shared], [] if direct else payloads, *direct)
-        self._flights[task.id] = _Flight(task.attempt, returned[0], returned[1:])
-        self._by_reply[returned[0]] = task.id
+        self._flights[task.id, task.attempt] = _Flight(returned[0], returned[1:])
+        self._by_reply[returned[0]] = task.id, task.attempt
 
     def _stage(self, stage: Stage, functions: Functions) -> tuple[StageCode, Any]:
         known = self._stages.get(stage.id)
@@ -144,26 +143,24 @@ class RayEngine:
         return [self._landed(reply) for reply in ready]
 
     def _landed(self, reply: Any) -> TaskResult:
-        task_id = self._by_reply.pop(reply)
-        flight = self._flights.pop(task_id)
+        task_id, attempt = self._by_reply.pop(reply)
+        flight = self._flights.pop((task_id, attempt))
         try:
             came = cast(Reply, ray.get(reply))
         except TaskCancelledError:
-            return Cancelled(task_id, flight.attempt)
+            return Cancelled(task_id, attempt)
         except (RuntimeEnvSetupError, TaskUnschedulableError) as error:
-            return Failed(
-                task_id, flight.attempt, EngineError(f"Ray can't start a task: {_first_line(error)}")
-            )
+            return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {_first_line(error)}"))
         except RayTaskError as error:
-            return _raised(task_id, flight.attempt, error)
+            return _raised(task_id, attempt, error)
         except RayError as error:
-            return WorkerLost(task_id, flight.attempt, f"{type(error).__name__}: {_first_line(error)}")
+            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {_first_line(error)}")
         result = came.result
         return known_blocks(result, flight.payloads) if isinstance(result, Done) else result
 
-    def cancel(self, task: TaskId) -> None:
+    def cancel(self, task: TaskId, attempt: int) -> None:
         """See `Engine.cancel`."""
-        flight = self._flights.get(task)
+        flight = self._flights.get((task, attempt))
         if flight is not None:
             _cancel(flight.reply, force=False)
 
@@ -187,10 +184,9 @@ class RayEngine:
 class _Flight:
     """A task under way."""
 
-    __slots__ = ("attempt", "payloads", "reply")
+    __slots__ = ("payloads", "reply")
 
-    def __init__(self, attempt: int, reply: Any, payloads: Sequence[Any]) -> None:
-        self.attempt = attempt
+    def __init__(self, reply: Any, payloads: Sequence[Any]) -> None:
         self.reply = reply
         self.payloads = payloads
 
@@ -240,7 +236,9 @@ def _connect(settings: Settings) -> None:
     if settings.address is None:
         # Half for blocks, half for tasks, as everywhere; Ray wants 75 MiB at least.
         store = max(80 << 20, settings.memory // 2)
-        options |= {"num_cpus": settings.workers, "object_store_memory": store, "include_dashboard": False}
+        # "local": else Ray joins whatever cluster was started on this machine last.
+        options |= {"address": "local", "num_cpus": settings.workers, "object_store_memory": store}
+        options["include_dashboard"] = False
     else:
         options["address"] = settings.address
     try:

@@ -252,8 +252,8 @@ class _Loop:
         """Submit what may start, and take in what has ended; waits for up to `timeout` seconds for it."""
         driver = self._driver
         # Twice as many as run at once, so that workers don't wait while rows are being read.
-        free = 2 * self.engine.resources().slots - driver.running
-        made = driver.tasks(free, time.monotonic())
+        slots = self.engine.resources().slots
+        made = driver.tasks(2 * slots - driver.running, time.monotonic(), idle=slots - driver.running)
         for task in made:
             self.engine.submit(task, self.plan.functions)
         if not made and driver.stuck:
@@ -265,8 +265,8 @@ class _Loop:
         self._tell()
 
     def _tidy(self) -> None:
-        for task in self._driver.take_cancels():
-            self.engine.cancel(task)
+        for task, attempt in self._driver.take_cancels():
+            self.engine.cancel(task, attempt)
         for ref in self._driver.take_deletes():
             self.engine.store().delete(ref)
         if self._driver.error is not None:

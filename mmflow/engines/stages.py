@@ -31,7 +31,8 @@ class Slot:
 
     number: int
     group: Group | None = None
-    attempt: int = 0
+    attempt: int = 0  # the newest one's number
+    live: set[int] = field(default_factory=set)  # attempts whose results count
     failures: int = 0
     state: Literal["ready", "running", "done", "failed"] = "ready"
     done: Done | None = None
@@ -57,6 +58,7 @@ class StageRun:
         total: Number of tasks, once known.
         readers: Stages that have yet to end that read this one.
         census: The pass that finds out starts and lines for this scan (see `driver`).
+        timed, seconds: Attempts that were done, and how long they took together.
         streams: Its readers take its outputs while it goes on.
         stopped_by: An error that ends the stage once all that came before it is released.
     """
@@ -75,6 +77,8 @@ class StageRun:
     census: StageRun | None = None
     streams: bool = False
     stopped_by: MmflowError | None = None
+    timed: int = 0
+    seconds: float = 0.0
     samples: list[pa.RecordBatch] = field(default_factory=list)
     _due: list[tuple[float, int]] = field(default_factory=list)
 

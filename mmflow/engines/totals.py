@@ -40,6 +40,7 @@ class Totals:
     pruned: int = 0
     retries: int = 0
     reruns: int = 0
+    second: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     reasons: dict[str, None] = field(default_factory=dict)
 
@@ -89,5 +90,6 @@ class Totals:
             pruned=self.pruned,
             retries=self.retries,
             reruns=self.reruns,
+            second=self.second,
             elapsed=now - self.started,
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+import pytest
+
 from mmflow.engines.driver import Driver, DriverOptions
 from mmflow.engines.scans import ScanSource
 from mmflow.errors import EngineError, PlanError, UserFunctionError, WorkerLostError
@@ -171,6 +173,46 @@ def test_lost_attempt_that_reports_late_is_dropped() -> None:
     assert driver.take_deletes() == [good.outputs[0]], "the engine reported it twice: a second block"
 
 
+def slow_one() -> tuple[World, Driver, Task, Task]:
+    """Two tasks, of which the second goes on and on until it gets a second attempt."""
+    world = World([plain(2)])
+    driver = driver_of(plan_of(stage(0, [scan(["f"])], Result())), world)
+    one, hung = driver.tasks(9, 0.0)
+    driver.on_result(world.run(one), 3.0)
+    assert driver.tasks(9, 11.9, idle=1) == [], "four times the three seconds of the other have not passed"
+    assert driver.tasks(9, 12.1, idle=0) == [], "no core to spare"
+    (again,) = driver.tasks(9, 12.1, idle=1)
+    assert (again.id, again.attempt) == (hung.id, 1)
+    assert driver.tasks(9, 99.0, idle=1) == [], "two attempts at once at most"
+    return world, driver, hung, again
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_slow_task_gets_a_second_attempt_and_one_of_them_counts(first: bool) -> None:
+    world, driver, hung, again = slow_one()
+    winner, loser = (hung, again) if first else (again, hung)
+    good, late = world.run(winner), world.run(loser)
+    assert isinstance(good, Done)
+    assert isinstance(late, Done)
+    driver.on_result(good, 13.0)
+    assert driver.take_cancels() == [(loser.id, loser.attempt)]
+    driver.on_result(late, 14.0)
+    assert driver.take_deletes() == [late.outputs[0]]
+    assert [r.block for r in driver.take_results()][1] == good.outputs[0]
+    assert driver.progress(14.0).second == 1
+    assert driver.finished
+
+
+def test_an_attempt_that_is_lost_while_another_runs_is_not_made_again() -> None:
+    world, driver, hung, again = slow_one()
+    driver.on_result(WorkerLost(hung.id, 0, "killed"), 13.0)
+    assert driver.next_due() is None
+    assert driver.tasks(9, 20.0) == []
+    driver.on_result(world.run(again), 21.0)
+    assert driver.finished
+    assert driver.progress(21.0).retries == 1
+
+
 def test_first_failure_of_a_scan_in_order_is_the_error() -> None:
     world = World([plain(3)])
     driver = driver_of(plan_of(stage(0, [scan(["f"])], Result())), world)
@@ -200,7 +242,7 @@ def test_failure_behind_an_exchange_ends_the_run_at_once() -> None:
     _, second = driver.tasks(9, 0.0)
     driver.on_result(Failed(second.id, 0, UserFunctionError("oops")), 0.0)
     assert isinstance(driver.error, UserFunctionError)
-    assert driver.take_cancels() == [TaskId(1, 0)]
+    assert driver.take_cancels() == [(TaskId(1, 0), 0)]
     for ref in driver.take_deletes():
         world.delete(ref)
     assert world.blocks == {}
@@ -229,7 +271,7 @@ def test_limit_cancels_what_runs_and_starts_no_more() -> None:
     tasks = driver.tasks(4, 0.0)
     driver.on_result(world.run(tasks[0]), 0.0)
     driver.on_result(world.run(tasks[1]), 0.0)
-    assert driver.take_cancels() == [t.id for t in tasks[2:]]
+    assert driver.take_cancels() == [(t.id, 0) for t in tasks[2:]]
     assert numbers(driver.tasks(4, 0.0)) == [(1, 0)]
     driver.on_result(world.run(tasks[2]), 0.0)
     assert len(driver.take_deletes()) == 1, "a result that came too late"

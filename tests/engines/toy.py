@@ -284,9 +284,9 @@ class FakeEngine:
         late: list[TaskResult] = []
         unread: list[Any] = []
         for _ in range(100_000):
-            for task_id in driver.take_cancels():
-                cancelled = [t for t in running if t.id == task_id]
-                running = [t for t in running if t.id != task_id]
+            for attempt in driver.take_cancels():
+                cancelled = [t for t in running if (t.id, t.attempt) == attempt]
+                running = [t for t in running if (t.id, t.attempt) != attempt]
                 for task in cancelled:
                     driver.on_result(Cancelled(task.id, task.attempt), self.now)
             for ref in driver.take_deletes():
@@ -303,10 +303,13 @@ class FakeEngine:
             del unread[:reading]
             if driver.finished and not unread:
                 break
-            new = driver.tasks(self.slots - len(running), self.now)
-            assert len(new) <= self.slots - len(running)
+            idle = self.slots - len(running)
+            new = driver.tasks(idle, self.now, idle)
+            assert len(new) <= idle
             running += new
-            assert len({t.id for t in running}) == len(running), "one attempt of a task at a time"
+            attempts = {(t.id, t.attempt) for t in running}
+            assert len(attempts) == len(running), "an attempt is submitted once"
+            assert len(running) - len({t.id for t in running}) <= driver.totals.second
             outcome.most_in_flight = max(outcome.most_in_flight, len(running))
             if not running:
                 due = driver.next_due()
@@ -325,8 +328,8 @@ class FakeEngine:
             raise AssertionError("no end in sight")
         for result in late:
             driver.on_result(result, self.now)
-        for task_id in driver.take_cancels():
-            for task in [t for t in running if t.id == task_id]:
+        for attempt in driver.take_cancels():
+            for task in [t for t in running if (t.id, t.attempt) == attempt]:
                 driver.on_result(Cancelled(task.id, task.attempt), self.now)
         for ref in driver.take_deletes():
             self.world.delete(ref)
