@@ -9,7 +9,8 @@
     ├── UserFunctionError      a Python function given by the user raised
     ├── SinkError              output can't be written or committed
     └── EngineError            tasks can't be run: memory, cluster, limits
-        └── WorkerLostError    a worker died under a task (retried)
+        ├── WorkerLostError    a worker died under a task (retried)
+        └── BlockLostError     a block of intermediate rows is gone or damaged (made again)
 
 Messages say what is wrong, where, and what to do. `retryable` tells the scheduler
 whether another attempt may succeed. Every class survives pickling, since errors
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "BadRecordError",
+    "BlockLostError",
     "ConfigError",
     "EngineError",
     "MmflowError",
@@ -92,6 +94,12 @@ class EngineError(MmflowError):
 
 class WorkerLostError(EngineError):
     """A worker died under its task."""
+
+    retryable = True
+
+
+class BlockLostError(EngineError):
+    """A block of intermediate rows is gone or damaged; the task that made it can make it again."""
 
     retryable = True
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -37,15 +37,15 @@ from mmflow.engines.remote import (
     Parcel,
     Reply,
     StageCode,
+    Token,
     known_blocks,
     numbered,
     pack_stage,
-    payloads_of,
-    read_payload,
+    read_block,
     run_parcel,
     versions,
 )
-from mmflow.errors import EngineError
+from mmflow.errors import BlockLostError, EngineError
 from mmflow.exec.stage import Functions, Stage, Write
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 
@@ -54,6 +54,9 @@ __all__ = ["RayEngine"]
 #: Inputs up to this are arguments, which Ray brings to the worker, or the task to them; larger ones are fetched
 #: block by block, so that a task never needs room for all of them at once.
 _DIRECT = 256 << 20
+#: Payloads of one task at most. More of them move fewer bytes that a reader does not want; each costs the driver
+#: about as much as a task does.
+_PAYLOADS = 16
 _LOOK_SECONDS = 5.0
 _STOP_SECONDS = 0.6
 
@@ -113,15 +116,18 @@ class RayEngine:
         )
         nbytes = sum(ref.nbytes for refs in task.blocks.values() for ref in refs)
         direct = payloads if nbytes <= _DIRECT else []
+        count = _payloads_of(task.stage)
         options: dict[str, Any] = {
-            "num_returns": 1 + payloads_of(task.stage),
+            "num_returns": 1 + count,
             "num_cpus": 1,
             "name": f"mmflow {task.id.stage}.{task.id.number}",
             # Staged files carry the attempt's number, so that attempts never mix: there the driver tries again.
             "max_retries": 0 if isinstance(task.stage.output, Write) else self._settings.retries,
         }
         # Nested references are not waited for, nor moved.
-        returned = _run.options(**options).remote(parcel, [shared], [] if direct else payloads, *direct)
+        returned = _run.options(**options).remote(
+            parcel, count, [shared], [] if direct else payloads, *direct
+        )
         self._flights[task.id, task.attempt] = _Flight(returned[0], returned[1:])
         self._by_reply[returned[0]] = task.id, task.attempt
 
@@ -203,7 +209,7 @@ class _DriverStore:
             payload = ray.get(ref.token.payload)
         except RayError as error:
             raise EngineError(f"a block of the result was lost: {_first_line(error)}") from error
-        return read_payload(payload, ref)
+        return read_block(_slot(payload, ref.token), ref)
 
     def delete(self, ref: BlockRef) -> None:
         """See `BlockStore.delete`. Ray frees what nobody refers to any more."""
@@ -213,13 +219,40 @@ class _DriverStore:
 
 
 @ray.remote
-def _run(parcel: Parcel, code: list[Any], payloads: list[Any], *direct: Any) -> Any:
-    def fetch(number: int) -> Any:
-        return direct[number] if direct else ray.get(payloads[number])
+def _run(parcel: Parcel, count: int, code: list[Any], payloads: list[Any], *direct: Any) -> Any:
+    made: list[list[pa.Buffer]] = [[] for _ in range(count)]
+
+    def fetch(token: Token) -> pa.Buffer:
+        return _slot(direct[token.payload] if direct else ray.get(payloads[token.payload]), token)
+
+    def stage() -> bytes:
+        return cast(bytes, ray.get(code[0]))
+
+    def keep(outputs: int, blocks: Iterator[tuple[int, pa.Buffer]]) -> list[Token]:
+        """Neighbouring outputs go to one payload: most readers want one, some a run of them."""
+        per, tokens = -(-outputs // len(made)), []
+        for number, block in blocks:
+            payload = made[number // per]
+            payload.append(block)
+            tokens.append(Token(number // per, len(payload) - 1))
+        return tokens
 
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    reply, made = run_parcel(parcel, lambda: cast(bytes, ray.get(code[0])), fetch, threading.Event(), node)
+    reply = run_parcel(parcel, stage, fetch, keep, threading.Event(), node)
     return (reply, *made)
+
+
+def _payloads_of(stage: Stage) -> int:
+    return min(_PAYLOADS, getattr(stage.output, "partitions", 1))
+
+
+def _slot(payload: Sequence[pa.Buffer] | None, token: Token) -> pa.Buffer:
+    if payload is None or token.slot >= len(payload):
+        raise BlockLostError(
+            "a block of intermediate rows was lost, and the task that made it failed when run again",
+            payload=token.payload,
+        )
+    return payload[token.slot]
 
 
 @ray.remote(num_cpus=0)

@@ -2,11 +2,11 @@
 
     driver                              worker
     Parcel (task, stage by number) -->  run_task over a RemoteStore
-    Done with Tokens               <--  blocks as buffers: one payload for each group of outputs
+    Reply: Done with Tokens        <--  blocks as buffers, grouped into payloads: objects, or files in shared memory
 
-A block travels as the bytes of an Arrow IPC stream, which readers alias: of an object store, it is never copied.
-Outputs of a task are grouped into a bounded number of payloads, so that an exchange of m by n partitions is
-O(m) objects, not O(m n).
+A block travels as the bytes of an Arrow IPC stream, which readers alias: out of an object store or a mapped file it
+is never copied. Outputs of a task are grouped into a bounded number of payloads, so that an exchange of m by n
+partitions is O(m) objects, not O(m n).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import platform
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import cloudpickle
 import pyarrow as pa
 
-from mmflow.errors import EngineError, UserFunctionError
+from mmflow.errors import BlockLostError, UserFunctionError
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, Stage
@@ -33,20 +33,34 @@ from mmflow.exec.task import BlockRef, Done, Task, TaskResult
 from mmflow.mapping import Io
 from mmflow.store import LocalStore, RunFolder, sweep
 
-__all__ = ["Parcel", "Reply", "StageCode", "Token", "pack_stage", "payloads_of", "run_parcel", "versions"]
+__all__ = [
+    "Keep",
+    "Parcel",
+    "Reply",
+    "StageCode",
+    "Token",
+    "known_blocks",
+    "numbered",
+    "pack_stage",
+    "read_block",
+    "run_parcel",
+    "versions",
+]
 
-#: Payloads of one task at most. More of them move fewer bytes that a reader does not want; each costs the driver
-#: about as much as a task does.
-_PAYLOADS = 16
 _STAGES_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Where a block is: which of the objects that came with the task (or are known to the driver), and where in it."""
+    """Where a block is: which of the payloads that came with the task (or are known to the driver), and where in it."""
 
     payload: Any
-    slot: int
+    slot: Any
+
+
+#: Takes the number of outputs, and blocks with the numbers of their outputs, as the bytes of IPC streams; keeps
+#: them where others can read them, and says where, in order.
+Keep = Callable[[int, Iterator[tuple[int, pa.Buffer]]], list[Token]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +88,6 @@ class Reply:
 
     result: TaskResult
     node: str
-
-
-def payloads_of(stage: Stage) -> int:
-    """How many payloads a task of this stage gives."""
-    partitions = getattr(stage.output, "partitions", 1)
-    return min(_PAYLOADS, partitions)
 
 
 def pack_stage(stage: Stage, functions: Functions, run: str) -> StageCode:
@@ -137,14 +145,14 @@ def _unpacked(key: str, code: Callable[[], bytes]) -> tuple[Stage, Functions]:
 
 
 class RemoteStore:
-    """The `BlockStore` of one task: reads the payloads it was sent, and keeps what it puts until it is handed back.
+    """The `BlockStore` of one task: reads the blocks it was sent, and keeps what it puts until it is handed back.
 
     Args:
-        fetch: Gives a payload by its number.
+        fetch: Gives a block's bytes.
         kept: Holds what is put.
     """
 
-    def __init__(self, fetch: Callable[[int], Sequence[pa.Buffer | None]], kept: LocalStore) -> None:
+    def __init__(self, fetch: Callable[[Token], pa.Buffer], kept: LocalStore) -> None:
         self._fetch = fetch
         self._kept = kept
 
@@ -156,7 +164,7 @@ class RemoteStore:
         """See `BlockStore.get`."""
         if not isinstance(ref.token, Token):
             return self._kept.get(ref)
-        return read_payload(self._fetch(ref.token.payload), ref)
+        return read_block(self._fetch(ref.token), ref)
 
     def delete(self, ref: BlockRef) -> None:
         """See `BlockStore.delete`. What was sent belongs to the driver."""
@@ -168,21 +176,22 @@ class RemoteStore:
         self._kept.close()
 
 
-def read_payload(payload: Sequence[pa.Buffer | None] | None, ref: BlockRef) -> list[pa.RecordBatch]:
-    """The batches of a block, over the payload's bytes.
+def read_block(buffer: pa.Buffer, ref: BlockRef) -> list[pa.RecordBatch]:
+    """The batches of a block, over its bytes.
 
     Raises:
-        EngineError: The payload does not hold it: it was lost, and making it again failed.
+        BlockLostError: They are not what was put there.
     """
-    buffer = payload[ref.token.slot] if payload else None
-    if buffer is None:
-        raise EngineError(
-            "a block of intermediate rows was lost, and the task that made it failed when run again"
-        )
-    batches = list(pa.ipc.open_stream(buffer))
+    try:
+        batches = list(pa.ipc.open_stream(buffer))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BlockLostError(
+            f"a block of intermediate rows is damaged: {error}", payload=ref.token.payload
+        ) from error
     if sum(b.num_rows for b in batches) != ref.rows:
-        raise EngineError(
-            f"a block of intermediate rows doesn't hold the {ref.rows:,} rows that were put there"
+        raise BlockLostError(
+            f"a block of intermediate rows doesn't hold the {ref.rows:,} rows that were put there",
+            payload=ref.token.payload,
         )
     return batches
 
@@ -190,30 +199,29 @@ def read_payload(payload: Sequence[pa.Buffer | None] | None, ref: BlockRef) -> l
 def run_parcel(
     parcel: Parcel,
     code: Callable[[], bytes],
-    fetch: Callable[[int], Sequence[pa.Buffer | None]],
+    fetch: Callable[[Token], pa.Buffer],
+    keep: Keep,
     cancelled: Any,
     node: str,
-) -> tuple[Reply, list[list[pa.Buffer | None]]]:
+) -> Reply:
     """Run a task.
 
     Args:
         parcel: The task.
         code: Gives the pickled stage, where this process does not know it yet.
-        fetch: Gives the payloads that the task's blocks lie in.
+        fetch: Gives the bytes of a block that the task was sent; raises `BlockLostError`.
+        keep: Keeps the blocks that the task gives.
         cancelled: Its `is_set` says whether to stop.
         node: This machine, for messages and metrics.
-
-    Returns:
-        The result, and the payloads that its tokens number: for each, blocks as buffers.
     """
     stage, functions = _unpacked(parcel.key, code)
     task = replace(parcel.task, stage=stage)
     sweep(parcel.spill_dir)
     folder = RunFolder(parcel.spill_dir, task.run)
-    store = RemoteStore(fetch, LocalStore(parcel.memory // 2, folder))
+    kept = LocalStore(parcel.memory // 4, folder)
     try:
         context = WorkerContext(
-            store=store,
+            store=RemoteStore(fetch, kept),
             memory=max(1 << 20, parcel.memory // 2),
             io=cast(Io, parcel.io),
             spill=folder.path,
@@ -221,29 +229,27 @@ def run_parcel(
             worker=f"{node}:{os.getpid()}",
         )
         result = run_task(task, functions, context)
-        count = payloads_of(stage)
-        payloads: list[list[pa.Buffer | None]] = [[] for _ in range(count)]
         if isinstance(result, Done):
-            result = _handed_back(result, store._kept, payloads)
-        return Reply(result, node), payloads
+            result = _handed_back(result, kept, keep)
+        return Reply(result, node)
     finally:
         # Buffers of spilled blocks are mapped: they outlive their files.
-        store.close()
+        kept.close()
 
 
-def _handed_back(done: Done, kept: LocalStore, payloads: list[list[pa.Buffer | None]]) -> Done:
-    """Neighbouring outputs go to one payload: most readers want one, some a run of them."""
-    per = -(-len(done.outputs) // len(payloads)) if done.outputs else 1
+def _handed_back(done: Done, kept: LocalStore, keep: Keep) -> Done:
+    refs = [(number, ref) for number, ref in enumerate((*done.outputs, done.rejects)) if ref is not None]
 
-    def moved(ref: BlockRef | None, number: int) -> BlockRef | None:
-        if ref is None:
-            return None
-        payload = payloads[number]
-        payload.append(kept.exported(ref))
-        return replace(ref, token=Token(number, len(payload) - 1))
+    def exported() -> Iterator[tuple[int, pa.Buffer]]:
+        for number, ref in refs:
+            block = kept.exported(ref)
+            kept.delete(ref)  # else all blocks would be held twice
+            yield number, block
 
-    outputs = tuple(moved(ref, i // per) for i, ref in enumerate(done.outputs))
-    return replace(done, outputs=outputs, rejects=moved(done.rejects, 0))
+    given: list[BlockRef | None] = [None] * (len(done.outputs) + 1)
+    for (number, ref), token in zip(refs, keep(len(given), exported()), strict=True):
+        given[number] = replace(ref, token=token)
+    return replace(done, outputs=tuple(given[:-1]), rejects=given[-1])
 
 
 def numbered(task: Task) -> tuple[Task, list[Any]]:
