@@ -15,7 +15,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, cast
 
 import pyarrow as pa
@@ -39,10 +38,11 @@ from mmflow.engines.remote import (
     StageCode,
     Token,
     known_blocks,
-    numbered,
     pack_stage,
+    parcel_of,
     read_block,
     run_parcel,
+    task_memory,
     versions,
 )
 from mmflow.errors import BlockLostError, EngineError
@@ -92,11 +92,7 @@ class RayEngine:
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
             self._slots = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-        return Resources(self._slots, self._slots * self._task_memory)
-
-    @property
-    def _task_memory(self) -> int:
-        return max(2 << 20, self._settings.memory // self._settings.workers)
+        return Resources(self._slots, self._slots * task_memory(self._settings))
 
     def store(self) -> _DriverStore:
         return self._store
@@ -106,14 +102,7 @@ class RayEngine:
         if self._closed:
             raise EngineError("the engine is closed: the run has ended")
         code, shared = self._stage(task.stage, functions)
-        sent, payloads = numbered(task)
-        parcel = Parcel(
-            replace(sent, stage=cast(Stage, None)),
-            code.key,
-            self._task_memory,
-            self._settings.io,
-            os.fspath(self._settings.spill_dir),
-        )
+        parcel, payloads = parcel_of(task, code, self._settings)
         nbytes = sum(ref.nbytes for refs in task.blocks.values() for ref in refs)
         direct = payloads if nbytes <= _DIRECT else []
         count = _payloads_of(task.stage)

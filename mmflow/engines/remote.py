@@ -25,6 +25,7 @@ from typing import Any, cast
 import cloudpickle
 import pyarrow as pa
 
+from mmflow.config import Settings
 from mmflow.errors import BlockLostError, UserFunctionError
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.runner import run_task
@@ -40,10 +41,11 @@ __all__ = [
     "StageCode",
     "Token",
     "known_blocks",
-    "numbered",
     "pack_stage",
+    "parcel_of",
     "read_block",
     "run_parcel",
+    "task_memory",
     "versions",
 ]
 
@@ -252,8 +254,25 @@ def _handed_back(done: Done, kept: LocalStore, keep: Keep) -> Done:
     return replace(done, outputs=tuple(given[:-1]), rejects=given[-1])
 
 
-def numbered(task: Task) -> tuple[Task, list[Any]]:
-    """A task whose tokens number the distinct payloads of its blocks, and these payloads."""
+def parcel_of(task: Task, code: StageCode, settings: Settings) -> tuple[Parcel, list[Any]]:
+    """A task as it is sent, and the payloads of its blocks, which the parcel's tokens number."""
+    sent, payloads = _numbered(task)
+    parcel = Parcel(
+        replace(sent, stage=cast(Stage, None)),
+        code.key,
+        task_memory(settings),
+        settings.io,
+        os.fspath(settings.spill_dir),
+    )
+    return parcel, payloads
+
+
+def task_memory(settings: Settings) -> int:
+    """A task's share of the memory, in bytes."""
+    return max(2 << 20, settings.memory // settings.workers)
+
+
+def _numbered(task: Task) -> tuple[Task, list[Any]]:
     payloads: dict[Any, int] = {}
 
     def number(ref: BlockRef) -> BlockRef:

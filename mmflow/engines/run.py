@@ -10,6 +10,7 @@ tasks within a second and removes all blocks. Batches that were handed out stay 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 import uuid
@@ -65,18 +66,26 @@ def open_engine(settings: Settings, run: str) -> Engine:
     """The engine that `settings.engine` names, for one run.
 
     Raises:
-        ConfigError: There is no such engine.
+        ConfigError: What it needs is not installed.
         EngineError: It can't be started.
     """
     if settings.engine == "local":
         return LocalEngine(settings, run)
     if settings.engine == "ray":
-        try:
+        with _installed("ray", "Ray"):
             from mmflow.engines.ray import RayEngine  # noqa: PLC0415  (only who asks for Ray needs it)
-        except ImportError as error:
-            raise ConfigError(f"engine ray needs Ray: pip install 'mmflow[ray]' ({error})") from error
         return RayEngine(settings, run)
-    raise ConfigError(f"engine {settings.engine!r} is not part of this version; use engine = local or ray")
+    with _installed("dask", "Dask"):
+        from mmflow.engines.dask import DaskEngine  # noqa: PLC0415  (only who asks for Dask needs it)
+    return DaskEngine(settings, run)
+
+
+@contextlib.contextmanager
+def _installed(extra: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"engine {extra} needs {name}: pip install 'mmflow[{extra}]' ({error})") from error
 
 
 def execute(

@@ -2,6 +2,6 @@
 
 from mmflow.store.folder import RunFolder, sweep
 from mmflow.store.memory import LocalStore
-from mmflow.store.shared import SharedStore, shared_memory_folder
+from mmflow.store.shared import SharedStore, Span, read_span, shared_memory_folder
 
-__all__ = ["LocalStore", "RunFolder", "SharedStore", "shared_memory_folder", "sweep"]
+__all__ = ["LocalStore", "RunFolder", "SharedStore", "Span", "read_span", "shared_memory_folder", "sweep"]

@@ -3,6 +3,7 @@
     /dev/shm/mmflow-<run>-<pid>/<writer>-<n>.block     up to the budget of each writer
     <spill>/mmflow-<run>-<pid>/<writer>-<n>.block      the rest
 
+A file holds one block, or (`put_streams`) all blocks of a task, one behind the other, each a `Span` of it.
 A token is the path of a file, so it means the same in every process of the host. The process that makes the
 store owns it; a pickled copy attaches to it: puts, gets and deletes, but leaves folders alone.
 
@@ -16,20 +17,38 @@ import contextlib
 import itertools
 import os
 import threading
+import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from mmflow.errors import BlockLostError
 from mmflow.exec.task import BlockRef
 from mmflow.store.files import BlockWriter, Tier, read_block, write_block
 from mmflow.store.folder import RunFolder, sweep
 
-__all__ = ["SharedStore", "shared_memory_folder"]
+__all__ = ["SharedStore", "Span", "read_span", "shared_memory_folder"]
 
 _SHM = "/dev/shm"  # its files are memory; the run's folder in it is private
 _MEMORY_SETTING = "give more memory (--memory, MMFLOW_MEMORY)"
 _DISK_SETTING = "set spill_dir (MMFLOW_SPILL_DIR) to a folder on a larger disk, or " + _MEMORY_SETTING
+
+
+#: Arrow wants its buffers aligned to this, and they are within a stream.
+_ALIGNED = 64
+#: Shorter spans are read: mapping one takes longer, and mappings are limited in number.
+_SHORT = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A block in a file of several: bytes `[offset, offset + length)`; `crc` where they are on disk."""
+
+    offset: int
+    length: int
+    crc: int | None
 
 
 def shared_memory_folder() -> str | None:
@@ -85,15 +104,49 @@ class SharedStore:
 
     def put(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> BlockRef:
         """See `BlockStore.put`."""
+        writer = self._open()
+        rows, nbytes = write_block(writer, batches, schema)
+        self._count(writer.path, nbytes)
+        return BlockRef(writer.path, rows, nbytes)
+
+    def put_streams(self, streams: Iterable[pa.Buffer]) -> tuple[str, list[Span]]:
+        """Keep blocks, given as the bytes of IPC streams, in one file.
+
+        Returns:
+            Its path, and where in it each block is. No blocks: no file, and an empty path.
+
+        Raises:
+            EngineError: No room left in memory nor on disk.
+        """
+        writer: BlockWriter | None = None
+        spans: list[Span] = []
+        try:
+            for stream in streams:
+                writer = writer or self._open()
+                spans.append(Span(writer.tell(), stream.size, None))
+                writer.write(stream)
+                writer.write(bytes(-writer.tell() % _ALIGNED))
+            if writer is None:
+                return "", []
+            self._count(writer.path, writer.finish(0))
+        except BaseException:
+            if writer is not None:
+                writer.discard()
+            raise
+        if writer.path.startswith(self._disk):
+            spans = [Span(s.offset, s.length, zlib.crc32(read_span(writer.path, s))) for s in spans]
+        return writer.path, spans
+
+    def _open(self) -> BlockWriter:
         tiers = [Tier(self._disk, None, checked=True, setting=_DISK_SETTING)]
         if self._memory is not None:
             tiers.insert(0, Tier(self._memory, self._room, checked=False, setting=_MEMORY_SETTING))
-        writer = BlockWriter(f"{self._writer}-{next(self._numbers)}.block", tiers)
-        rows, nbytes = write_block(writer, batches, schema)
-        if self._memory is not None and writer.path.startswith(self._memory):
+        return BlockWriter(f"{self._writer}-{next(self._numbers)}.block", tiers)
+
+    def _count(self, path: str, nbytes: int) -> None:
+        if self._memory is not None and path.startswith(self._memory):
             with self._lock:
                 self._used += nbytes
-        return BlockRef(writer.path, rows, nbytes)
 
     def _room(self, nbytes: int) -> bool:
         with self._lock:
@@ -120,6 +173,23 @@ class SharedStore:
         for folder in self._owned:
             folder.close()
         self._owned = []
+
+
+def read_span(path: str, span: Span) -> pa.Buffer:
+    """The bytes of a block that `put_streams` kept: mapped, or read where they are few.
+
+    Raises:
+        FileNotFoundError: The file is gone, or is another host's.
+        BlockLostError: It is cut short, or damaged.
+    """
+    with pa.memory_map(path) if span.length > _SHORT else pa.OSFile(path) as source:
+        source.seek(span.offset)
+        found = source.read_buffer(span.length)
+    if found.size != span.length:
+        raise BlockLostError(f"a file of intermediate rows is cut short: {path}", path=path)
+    if span.crc is not None and zlib.crc32(found) != span.crc:
+        raise BlockLostError(f"a file of intermediate rows was damaged: {path}: check the disk", path=path)
+    return found
 
 
 def _attached(budget: int, memory: str | None, disk: str) -> SharedStore:

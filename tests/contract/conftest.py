@@ -8,7 +8,7 @@ import pytest
 
 import mmflow as mf
 
-ENGINES = ("local", "ray")
+ENGINES = ("local", "ray", "dask")
 
 
 @pytest.fixture(scope="module", params=ENGINES)

@@ -1,0 +1,507 @@
+"""The Dask engine: one future per task; blocks stay on the workers that made them (`dask_worker`).
+
+    driver                       scheduler        worker
+    submit(parcel, places)   -->             -->  run; blocks into a file there
+    Reply, place of the file <--             <--
+    a future let go          -->             -->  the file goes
+
+Rows never pass through the driver, nor through the scheduler, unless the caller asks for the result. What a lost
+worker had is made again from its lineage.
+
+Invariant: the file of a task's blocks lives as long as its future is held.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pyarrow as pa
+from distributed import Client
+
+from mmflow.config import Settings
+from mmflow.engines.base import Resources
+from mmflow.engines.dask_cluster import LocalCluster
+from mmflow.engines.dask_worker import (
+    KEY_PREFIX,
+    NannyPart,
+    Place,
+    WorkerPart,
+    host_id,
+    run_here,
+    send_here,
+)
+from mmflow.engines.lineage import Made, inputs
+from mmflow.engines.remote import (
+    Reply,
+    StageCode,
+    known_blocks,
+    pack_stage,
+    parcel_of,
+    read_block,
+    task_memory,
+    versions,
+)
+from mmflow.errors import BlockLostError, EngineError
+from mmflow.exec.stage import Functions, Stage
+from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
+from mmflow.store import Span, read_span
+
+__all__ = ["DaskEngine"]
+
+_LOOK_SECONDS = 5.0
+_CONNECT_SECONDS = 20
+_WORKERS_SECONDS = 60
+_RESTORE_SECONDS = 0.1
+
+
+class DaskEngine:
+    """An `Engine` on a Dask cluster. Serves one run.
+
+    Args:
+        settings: `address` (of a scheduler; None: a cluster of this machine, which lives as long as this process),
+            `workers` (of such a cluster), `memory` (over `workers`), `io`, `spill_dir`, `retries`.
+        run: Name of the run.
+
+    Raises:
+        EngineError: The cluster can't be reached, has no workers, or runs other versions of what matters.
+    """
+
+    def __init__(self, settings: Settings, run: str) -> None:
+        self._settings = settings
+        self._run = run
+        self._link = _link(settings)
+        self._client = self._link.client
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+        self._looked = 0.0
+        self._slots = 1
+        self._sent = 0
+        self._stages: dict[int, tuple[StageCode, Any]] = {}
+        self._flights: dict[str, _Flight] = {}
+        self._waiting: list[_Flight] = []
+        self._made: weakref.WeakSet[Made] = weakref.WeakSet()
+        self._landed: list[TaskResult] = []
+        self._store = _DriverStore(self)
+        self._closed = False
+        self._link.engines.add(self)
+
+    def resources(self) -> Resources:
+        """The cluster's, which may grow and shrink."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            self._slots = max(1, sum(self._client.nthreads().values()))
+        return Resources(self._slots, self._slots * task_memory(self._settings))
+
+    def store(self) -> _DriverStore:
+        return self._store
+
+    def submit(self, task: Task, functions: Functions) -> None:
+        """See `Engine.submit`."""
+        if self._closed:
+            raise EngineError("the engine is closed: the run has ended")
+        self._start(_Flight(task, functions, None))
+
+    def poll(self, timeout: float) -> Sequence[TaskResult]:
+        """See `Engine.poll`."""
+        self._pump(0.0 if self._landed else max(0.0, timeout))
+        landed, self._landed = self._landed, []
+        return landed
+
+    def cancel(self, task: TaskId, attempt: int) -> None:
+        """See `Engine.cancel`."""
+        for flight in [*self._flights.values(), *self._waiting]:
+            if flight.remakes is None and (flight.task.id, flight.task.attempt) == (task, attempt):
+                self._drop(flight)
+                self._landed.append(Cancelled(task, attempt))
+
+    def close(self) -> None:
+        """See `Engine.close`. Workers notice between batches."""
+        if self._closed:
+            return
+        self._closed = True
+        self._link.engines.discard(self)
+        for flight in list(self._flights.values()):
+            self._drop(flight)
+        self._waiting.clear()
+        for made in list(self._made):
+            made.let_go()
+        self._stages.clear()
+
+    # ---- sending ------------------------------------------------------------------------------------
+
+    def _start(self, flight: _Flight) -> None:
+        """Send a task, or let it wait until its inputs, of which some are lost, are there again."""
+        for made in flight.inputs:
+            made.users += 1
+            if made.place is None:
+                self._remake(made)
+        if all(made.place is not None for made in flight.inputs):
+            self._send(flight)
+        else:
+            self._waiting.append(flight)
+
+    def _remake(self, made: Made) -> None:
+        if not made.remaking:
+            made.remaking = True
+            self._start(_Flight(made.task, made.functions, made))
+
+    def _send(self, flight: _Flight) -> None:
+        task = flight.task
+        code, shared = self._stage(task.stage, flight.functions)
+        parcel, payloads = parcel_of(task, code, self._settings)
+        flight.payloads = cast("list[Made]", payloads)
+        places = [made.place for made in flight.payloads]
+        self._sent += 1
+        flight.key = f"{KEY_PREFIX}{self._run}-{task.id.stage}.{task.id.number}-{self._sent}"
+        flight.future = self._client.submit(
+            run_here,
+            pickle.dumps((parcel, places)),
+            shared,
+            key=flight.key,
+            pure=False,
+            **self._preferred(flight),
+        )
+        self._flights[flight.key] = flight
+        events, key = self._events, flight.key
+        flight.future.add_done_callback(lambda _: events.put(key))
+
+    def _preferred(self, flight: _Flight) -> dict[str, Any]:
+        """Workers of the host that has most of the task's input, where that is not the same for all."""
+        nbytes: dict[str, int] = {}
+        addresses: dict[str, set[str]] = {}
+        for refs in flight.task.blocks.values():
+            for ref in refs:
+                place = ref.token.payload.place
+                nbytes[place.host] = nbytes.get(place.host, 0) + ref.nbytes
+                addresses.setdefault(place.host, set()).add(place.address)
+        if len(nbytes) < 2:
+            return {}
+        best = max(nbytes, key=lambda host: nbytes[host])
+        return {"workers": sorted(addresses[best]), "allow_other_workers": True}
+
+    def _stage(self, stage: Stage, functions: Functions) -> tuple[StageCode, Any]:
+        known = self._stages.get(stage.id)
+        if known is None:
+            code = pack_stage(stage, functions, self._run)
+            # A task of its own, not `scatter`: it can be run again where a worker that has its result is lost.
+            shared = self._client.submit(
+                bytes, code.code, key=f"{KEY_PREFIX}{self._run}-{stage.id}", pure=False
+            )
+            known = self._stages[stage.id] = code, shared
+        return known
+
+    # ---- what comes back ----------------------------------------------------------------------------
+
+    def _pump(self, timeout: float) -> None:
+        """Take in what has happened; waits for up to `timeout` seconds for the first of it."""
+        if self._client.status != "running":
+            raise EngineError(f"lost the connection to the Dask scheduler at {self._link.address}")
+        events: list[_Event] = []
+        try:
+            events.append(self._events.get(timeout=timeout) if timeout else self._events.get_nowait())
+            while True:
+                events.append(self._events.get_nowait())
+        except queue.Empty:
+            pass
+        for event in events:
+            if isinstance(event, _WorkerGone):
+                self._worker_gone(event)
+        flights = [
+            self._flights[e] for e in dict.fromkeys(events) if isinstance(e, str) and e in self._flights
+        ]
+        finished = [f for f in flights if f.future.status == "finished"]
+        replies = self._client.gather([f.future for f in finished], errors="skip") if finished else []
+        if len(replies) != len(finished):  # one was lost on the way: see which
+            finished, replies = [], []
+        for flight, (reply, place) in zip(finished, replies, strict=True):
+            self._land(flight, reply, place)
+        for flight in flights:
+            if flight.key in self._flights:
+                self._failed(flight)
+
+    def _failed(self, flight: _Flight) -> None:
+        """A future that ended without a reply."""
+        status = flight.future.status
+        if status == "pending":
+            return  # Dask runs it again, since a worker was lost: it will be done another time
+        try:
+            reply, place = flight.future.result(timeout=_CONNECT_SECONDS)
+        except Exception as error:  # noqa: BLE001  (whatever Dask or unpickling raised there)
+            self._drop(flight)
+            reason = f"{type(error).__name__}: {_first_line(error)}"
+            lost = status == "cancelled" or type(error).__name__ in ("KilledWorker", "TimeoutError")
+            if lost:
+                self._lost(flight, reason)
+            else:
+                text = f"bug in task {flight.task.id.number} of stage {flight.task.id.stage}: {reason}"
+                self._ended(flight, EngineError(f"{text}; please report it"))
+        else:
+            self._land(flight, reply, place)
+
+    def _land(self, flight: _Flight, reply: Reply, place: Place) -> None:
+        future, result = flight.future, reply.result
+        self._forget(flight)
+        if isinstance(result, Failed) and isinstance(result.error, BlockLostError):
+            number = result.error.context.get("payload")
+            if number is not None:
+                flight.payloads[number].let_go()
+            self._lost(flight, str(result.error))
+        elif isinstance(result, Failed) and flight.remakes is not None:
+            self._ended(flight, result.error)
+        elif not isinstance(result, Done):
+            self._landed.append(result)
+        elif flight.remakes is not None:
+            made, made.remaking = flight.remakes, False
+            made.place, made.held = place, future
+            self._resume()
+        else:
+            live = sum(ref is not None for ref in (*result.outputs, result.rejects))
+            made = Made(flight.task, flight.functions, live, place, future)
+            made.let_go_if_unused()
+            self._made.add(made)
+            self._landed.append(known_blocks(result, [made]))
+
+    def _resume(self) -> None:
+        """Send the tasks whose inputs are there again."""
+        waiting, self._waiting = self._waiting, []
+        for flight in waiting:
+            if all(made.place is not None for made in flight.inputs):
+                self._send(flight)
+            else:
+                self._waiting.append(flight)
+
+    def _lost(self, flight: _Flight, reason: str) -> None:
+        """A task has to be run again: by the driver, or, of one that makes blocks again, here."""
+        made = flight.remakes
+        if made is None:
+            self._landed.append(WorkerLost(flight.task.id, flight.task.attempt, reason))
+            return
+        made.failures += 1
+        made.remaking = False
+        if made.failures > self._settings.retries:
+            self._ended(flight, EngineError(f"lost blocks could not be made again: {reason}"))
+        else:
+            self._remake(made)
+
+    def _ended(self, flight: _Flight, error: Any) -> None:
+        """A task failed for good: so does what waits for the blocks that it should have made again."""
+        made = flight.remakes
+        if made is None:
+            self._landed.append(Failed(flight.task.id, flight.task.attempt, error))
+            return
+        made.remaking = False
+        stranded = [f for f in self._waiting if made in f.inputs]
+        self._waiting = [f for f in self._waiting if made not in f.inputs]
+        for waiting in stranded:
+            self._forget(waiting)
+            self._ended(waiting, error)
+
+    def _worker_gone(self, event: _WorkerGone) -> None:
+        for made in list(self._made):
+            if made.place is not None and made.place.address == event.address:
+                made.let_go()
+        for key in event.keys & self._flights.keys():
+            flight = self._flights[key]
+            self._drop(flight)
+            self._lost(flight, f"worker {event.address} was lost")
+        self._looked = 0.0
+
+    def _drop(self, flight: _Flight) -> None:
+        """Cancel a task."""
+        if flight.future is not None:
+            flight.future.cancel(force=True)
+        self._forget(flight)
+
+    def _forget(self, flight: _Flight) -> None:
+        """A task is not under way any more."""
+        self._flights.pop(flight.key, None)
+        if flight in self._waiting:
+            self._waiting.remove(flight)
+        for made in flight.inputs:
+            made.users -= 1
+            made.let_go_if_unused()
+        flight.future = None
+
+    # ---- results ------------------------------------------------------------------------------------
+
+    def block(self, ref: BlockRef) -> list[pa.RecordBatch]:
+        """A block's rows, brought here.
+
+        Raises:
+            EngineError: It is lost, and could not be made again.
+        """
+        made, span = cast(Made, ref.token.payload), ref.token.slot
+        while True:
+            while made.place is None:
+                failures = made.failures
+                self._remake(made)
+                self._pump(_RESTORE_SECONDS)
+                if not made.remaking and made.place is None and made.failures == failures:
+                    raise EngineError("a block of the result was lost, and could not be made again")
+            try:
+                return read_block(self._bytes(made.place, span), ref)
+            except BlockLostError as error:
+                made.let_go()
+                made.failures += 1
+                if made.failures > self._settings.retries:
+                    raise EngineError(error.message) from error
+
+    def _bytes(self, place: Place, span: Span) -> pa.Buffer:
+        if place.host == self._link.host:
+            try:
+                return read_span(place.path, span)
+            except FileNotFoundError:
+                pass  # a container that shares only the memory, or it is gone
+        try:
+            sent = self._client.run(send_here, place.path, span, workers=[place.address])
+            return pa.py_buffer(sent[place.address])
+        except (OSError, ValueError, KeyError, TimeoutError) as error:
+            raise BlockLostError(f"{place.address} does not answer: {_first_line(error)}") from error
+
+
+class _Flight:
+    """A task under way, or one that waits for its inputs. `remakes`: done once, but its blocks were lost."""
+
+    __slots__ = ("functions", "future", "inputs", "key", "payloads", "remakes", "task")
+
+    def __init__(self, task: Task, functions: Functions, remakes: Made | None) -> None:
+        self.task = task
+        self.functions = functions
+        self.remakes = remakes
+        self.inputs = inputs(task)
+        self.payloads: list[Made] = []
+        self.key = ""
+        self.future: Any = None
+
+
+class _DriverStore:
+    """The `BlockStore` as the driver sees it: it reads results, and lets go of blocks."""
+
+    def __init__(self, engine: DaskEngine) -> None:
+        self._engine = weakref.ref(engine)
+
+    def put(self, batches: Any, schema: pa.Schema) -> BlockRef:
+        raise EngineError("bug: the driver of a cluster puts no blocks")
+
+    def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
+        """See `BlockStore.get`."""
+        engine = self._engine()
+        assert engine is not None  # the run that reads holds it
+        return engine.block(ref)
+
+    def delete(self, ref: BlockRef) -> None:
+        """See `BlockStore.delete`. The file goes with the last of its blocks."""
+        made = cast(Made, ref.token.payload)
+        made.live -= 1
+        made.let_go_if_unused()
+
+    def close(self) -> None:
+        """See `BlockStore.close`."""
+
+
+# ---- the cluster ------------------------------------------------------------------------------------------
+
+
+class _WorkerGone:
+    """The scheduler has lost a worker, which was to run the tasks of `keys`."""
+
+    def __init__(self, address: str, keys: set[str]) -> None:
+        self.address = address
+        self.keys = keys
+
+
+_Event = str | _WorkerGone
+
+
+class _Link:
+    """A connection to a cluster, kept for the runs to come."""
+
+    def __init__(self, address: str, cluster: LocalCluster | None) -> None:
+        self.address = address
+        self.cluster = cluster
+        self.host = host_id()
+        self.engines: weakref.WeakSet[DaskEngine] = weakref.WeakSet()
+        try:
+            self.client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="mmflow")
+            self.client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise EngineError(
+                f"can't use the Dask cluster at {address}: {_first_line(error)}; is the scheduler running, has it "
+                "workers, and is the address right (tcp://host:8786)? without an address one is started here"
+            ) from error
+        self._check_versions()
+        self.client.register_plugin(WorkerPart())
+        self.client.register_plugin(NannyPart())
+        self.client.subscribe_topic("all", self._on_event)
+
+    @property
+    def usable(self) -> bool:
+        return self.client.status == "running" and (self.cluster is None or self.cluster.alive)
+
+    def _on_event(self, event: tuple[float, Any]) -> None:
+        _, message = event
+        if isinstance(message, dict) and message.get("action") == "remove-worker":
+            gone = _WorkerGone(message["worker"], set(message["processing-tasks"]))
+            for engine in list(self.engines):
+                engine._events.put(gone)
+
+    def _check_versions(self) -> None:
+        here = versions()
+        for address, there in self.client.run(versions, on_error="return").items():
+            if isinstance(there, Exception):
+                raise EngineError(
+                    f"mmflow can't be used on worker {address}: {_first_line(there)}; install the same version there"
+                )
+            for name, version in here.items():
+                if there.get(name) != version:
+                    raise EngineError(
+                        f"{name} is {version} here and {there.get(name)} on worker {address}: install the same "
+                        "version on both"
+                    )
+
+    def close(self) -> None:
+        self.client.close(timeout=1)
+        if self.cluster is not None:
+            self.cluster.close()
+
+
+_links: dict[str | None, _Link] = {}
+_links_lock = threading.Lock()
+
+
+def _link(settings: Settings) -> _Link:
+    """Join the cluster, or start one."""
+    with _links_lock:
+        known = _links.get(settings.address)
+        if known is not None:
+            enough = known.cluster is None or known.cluster.workers == settings.workers
+            if known.usable and enough:
+                return known
+            known.close()
+            del _links[settings.address]
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are raised, once
+        cluster = None
+        if settings.address is None:
+            cluster = LocalCluster(settings.workers, os.fspath(settings.spill_dir))
+        try:
+            made = _links[settings.address] = _Link(
+                settings.address or cast(LocalCluster, cluster).address, cluster
+            )
+        except BaseException:
+            if cluster is not None:
+                cluster.close()
+            raise
+        return made
+
+
+def _first_line(error: Any) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

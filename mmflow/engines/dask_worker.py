@@ -1,0 +1,242 @@
+"""What runs in the workers of a Dask cluster: tasks, and the blocks that they keep.
+
+    task --> blocks --> one file in shared memory (or on disk), which lives as long as Dask keeps the task's key
+    another task, same host   --> maps the file
+    another task, elsewhere   --> asks the worker that made it, which sends the bytes
+
+A plugin of the worker holds all of it, so that there is nothing to install beside mmflow. A second one, of the
+nanny, has mapped pages of files not counted as the worker's memory (the kernel takes these back when it needs them).
+
+Invariant: a file of blocks goes when its key is let go, which Dask does too for a client that died; the
+folders go when no key is left, with the worker, or, where it was killed, with its successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import threading
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pyarrow as pa
+from distributed import get_worker
+from distributed.comm import CommClosedError
+from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
+from distributed.protocol import to_serialize
+from distributed.utils import sync
+
+from mmflow.engines.remote import Keep, Parcel, Reply, Token, run_parcel
+from mmflow.errors import BlockLostError, MmflowError
+from mmflow.exec.task import BlockRef, Failed
+from mmflow.mapping.limits import process_memory
+from mmflow.store import SharedStore, Span, read_span, shared_memory_folder, sweep
+
+__all__ = ["KEY_PREFIX", "NannyPart", "Place", "WorkerPart", "host_id", "run_here", "send_here"]
+
+KEY_PREFIX = "mmflow-"
+_NAME = "mmflow"
+_SEND_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the blocks of a task are: a file, on a host, and the worker that has it."""
+
+    host: str
+    address: str
+    path: str
+
+
+def host_id() -> str:
+    """The same for processes that see the same shared memory: this boot of this kernel, and this /dev/shm."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
+    folder = shared_memory_folder()
+    return f"{boot}-{'' if folder is None else os.stat(folder).st_dev}"
+
+
+def run_here(sent: bytes, code: bytes) -> tuple[Reply, Place]:
+    """The function that Dask runs: one mmflow task.
+
+    Args:
+        sent: A `Parcel` and the `Place`s of its payloads, pickled (Dask would look for keys in them).
+        code: The task's stage, pickled.
+    """
+    worker = get_worker()
+    part = cast(WorkerPart, worker.plugins[_NAME])
+    return part.run(sent, code, str(worker.get_current_task()))
+
+
+async def send_here(path: str, span: Span, dask_worker: Any) -> bytes:
+    """A block of this worker, for `Client.run`."""
+    answer = await dask_worker.plugins[_NAME].send(path, span.offset, span.length, span.crc)
+    if answer["status"] != "OK":
+        raise BlockLostError(f"a block of the result is gone: {path}")
+    return bytes(answer["data"].data)
+
+
+class WorkerPart(WorkerPlugin):  # type: ignore[misc]
+    """Runs tasks on a worker, and keeps and sends their blocks."""
+
+    name = _NAME
+    idempotent = True
+
+    def setup(self, worker: Any) -> None:
+        """Called by Dask in the worker."""
+        self._worker = worker
+        self._host = host_id()
+        self._lock = threading.Lock()
+        self._stores: dict[tuple[str, int], SharedStore] = {}
+        self._files: dict[str, tuple[SharedStore, str]] = {}
+        self._flags: dict[str, threading.Event] = {}
+        worker.handlers["mmflow_block"] = self.send
+        # What Dask pauses and spills by.
+        worker.monitor.get_process_memory = _anonymous
+        memory = shared_memory_folder()
+        if memory is not None:
+            sweep(memory)  # what a worker that was killed has left
+
+    def teardown(self, worker: Any) -> None:
+        """Called by Dask when the worker ends."""
+        del worker
+        for flag in list(self._flags.values()):
+            flag.set()
+        with self._lock:
+            self._close_stores()
+
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+        """Called by Dask when a task changes its state on this worker."""
+        del start, kwargs
+        if not isinstance(key, str) or not key.startswith(KEY_PREFIX):
+            return
+        if finish in ("cancelled", "released", "forgotten"):
+            flag = self._flags.get(key)
+            if flag is not None:
+                flag.set()
+        if finish in ("released", "forgotten"):
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        with self._lock:
+            known = self._files.pop(key, None)
+            if known is not None:
+                store, path = known
+                store.delete(BlockRef(path, 0, 0))
+            if not self._files and not self._flags:
+                self._close_stores()
+
+    def _close_stores(self) -> None:
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
+        self._files.clear()
+
+    # ---- tasks: in the worker's threads ---------------------------------------------------------------
+
+    def run(self, sent: bytes, code: bytes, key: str) -> tuple[Reply, Place]:
+        """Run a task; its blocks stay here."""
+        parcel, places = cast("tuple[Parcel, list[Place]]", pickle.loads(sent))
+        flag = threading.Event()
+        with self._lock:
+            self._flags[key] = flag
+        path = ""
+
+        def keep(outputs: int, blocks: Any) -> list[Token]:
+            nonlocal path
+            del outputs
+            store = self._store(parcel)
+            path, spans = store.put_streams(block for _, block in blocks)
+            if path:
+                self._drop(key)  # of an attempt whose result Dask has lost
+                with self._lock:
+                    self._files[key] = store, path
+            return [Token(0, span) for span in spans]
+
+        def fetch(token: Token) -> pa.Buffer:
+            try:
+                return self._block(places[token.payload], token.slot)
+            except BlockLostError as error:
+                raise BlockLostError(error.message, payload=token.payload) from error
+
+        try:
+            reply = run_parcel(parcel, lambda: code, fetch, cast(Keep, keep), flag, self._worker.address)
+        except MmflowError as error:
+            reply = Reply(Failed(parcel.task.id, parcel.task.attempt, error), self._worker.address)
+        finally:
+            with self._lock:
+                del self._flags[key]
+        return reply, Place(self._host, self._worker.address, path)
+
+    def _store(self, parcel: Parcel) -> SharedStore:
+        which = parcel.spill_dir, parcel.memory // 2
+        with self._lock:
+            if which not in self._stores:
+                name = f"dask-{self._worker.address.rpartition(':')[2]}"
+                self._stores[which] = SharedStore(name, which[1], which[0], shared_memory_folder())
+            return self._stores[which]
+
+    def _block(self, place: Place, span: Span) -> pa.Buffer:
+        if place.host == self._host:
+            try:
+                return read_span(place.path, span)
+            except FileNotFoundError:
+                pass  # a container that shares only the memory, or it is gone
+        if place.address == self._worker.address:
+            raise BlockLostError(f"a file of intermediate rows is gone: {place.path}")
+        try:
+            return pa.py_buffer(sync(self._worker.loop, self._ask, place, span))
+        except (OSError, CommClosedError, TimeoutError) as error:
+            raise BlockLostError(
+                f"{place.address}, which has a block of intermediate rows, does not answer: {error}"
+            ) from error
+
+    async def _ask(self, place: Place, span: Span) -> Any:
+        asked = self._worker.rpc(place.address).mmflow_block(
+            path=place.path, offset=span.offset, length=span.length, crc=span.crc
+        )
+        answer = await asyncio.wait_for(asked, _SEND_SECONDS)
+        if answer is None or answer.get("status") != "OK":
+            raise BlockLostError(f"{place.address} has a block of intermediate rows no more")
+        return answer["data"]
+
+    async def send(self, path: str, offset: int, length: int, crc: int | None) -> dict[str, Any]:
+        """Answer another worker that asks for a block: only for one that was made here."""
+        with self._lock:
+            known = any(path == kept for _, kept in self._files.values())
+        if not known:
+            return {"status": "gone"}
+        try:
+            block = await asyncio.to_thread(read_span, path, Span(offset, length, crc))
+        except (OSError, BlockLostError):
+            return {"status": "gone"}
+        return {"status": "OK", "data": to_serialize(memoryview(block))}
+
+
+class NannyPart(NannyPlugin):  # type: ignore[misc]
+    """Has the nanny look at anonymous memory before it kills a worker for using too much."""
+
+    name = "mmflow-nanny"
+    idempotent = True
+    restart = False
+
+    def setup(self, nanny: Any) -> None:
+        """Called by Dask in the nanny."""
+        manager = nanny.memory_manager
+        callback = nanny.periodic_callbacks.get("memory_monitor")
+        if callback is None:  # no limit
+            return
+        most = manager.memory_limit * manager.memory_terminate_fraction
+
+        def monitor() -> None:
+            process = None if nanny.process is None else nanny.process.process
+            if process is None or process.pid is None or process_memory(process.pid).anonymous <= most:
+                return
+            manager.memory_monitor(nanny)
+
+        callback.callback = monitor
+
+
+def _anonymous() -> int:
+    return process_memory().anonymous
