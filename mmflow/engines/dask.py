@@ -13,6 +13,7 @@ Invariant: the file of a task's blocks lives as long as its future is held.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
@@ -25,15 +26,18 @@ from typing import Any, cast
 
 import pyarrow as pa
 from distributed import Client
+from distributed.comm import get_address_host
 
 from mmflow.config import Settings
 from mmflow.engines.base import Resources
 from mmflow.engines.dask_cluster import LocalCluster
 from mmflow.engines.dask_worker import (
     KEY_PREFIX,
+    TOPIC,
     NannyPart,
     Place,
     WorkerPart,
+    end_here,
     host_id,
     run_here,
     send_here,
@@ -57,9 +61,10 @@ from mmflow.store import Span, read_span
 __all__ = ["DaskEngine"]
 
 _LOOK_SECONDS = 5.0
-_CONNECT_SECONDS = 20
+_CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 _RESTORE_SECONDS = 0.1
+_END_SECONDS = 2
 
 
 class DaskEngine:
@@ -81,9 +86,10 @@ class DaskEngine:
         self._client = self._link.client
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._looked = 0.0
-        self._slots = 1
+        self._threads: dict[str, int] = {}
         self._sent = 0
-        self._stages: dict[int, tuple[StageCode, Any]] = {}
+        self._stages: dict[int, StageCode] = {}
+        self._known: set[tuple[str, str]] = set()  # workers, and keys of stages whose code they have
         self._flights: dict[str, _Flight] = {}
         self._waiting: list[_Flight] = []
         self._made: weakref.WeakSet[Made] = weakref.WeakSet()
@@ -95,10 +101,11 @@ class DaskEngine:
     def resources(self) -> Resources:
         """The cluster's, which may grow and shrink."""
         now = time.monotonic()
-        if now - self._looked > _LOOK_SECONDS:
+        if now - self._looked > _LOOK_SECONDS or not self._threads:
             self._looked = now
-            self._slots = max(1, sum(self._client.nthreads().values()))
-        return Resources(self._slots, self._slots * task_memory(self._settings))
+            self._threads = self._client.nthreads()
+        slots = max(1, sum(self._threads.values()))
+        return Resources(slots, slots * task_memory(self._settings))
 
     def store(self) -> _DriverStore:
         return self._store
@@ -134,6 +141,11 @@ class DaskEngine:
         for made in list(self._made):
             made.let_go()
         self._stages.clear()
+        if self._client.status == "running":
+            # Dask would let go of the files a moment later; of workers that were killed, nobody would.
+            spill = os.fspath(self._settings.spill_dir)
+            with contextlib.suppress(OSError, TimeoutError):
+                self._client.run(end_here, self._run, spill, on_error="ignore", callback_timeout=_END_SECONDS)
 
     # ---- sending ------------------------------------------------------------------------------------
 
@@ -155,47 +167,63 @@ class DaskEngine:
 
     def _send(self, flight: _Flight) -> None:
         task = flight.task
-        code, shared = self._stage(task.stage, flight.functions)
+        code = self._stage(task.stage, flight.functions)
         parcel, payloads = parcel_of(task, code, self._settings)
         flight.payloads = cast("list[Made]", payloads)
         places = [made.place for made in flight.payloads]
+        flight.worker = self._choose(flight)
         self._sent += 1
         flight.key = f"{KEY_PREFIX}{self._run}-{task.id.stage}.{task.id.number}-{self._sent}"
+        sent = None if (flight.worker, code.key) in self._known else code.code
+        pinned = {"workers": [flight.worker], "allow_other_workers": True} if flight.worker else {}
         flight.future = self._client.submit(
-            run_here,
-            pickle.dumps((parcel, places)),
-            shared,
-            key=flight.key,
-            pure=False,
-            **self._preferred(flight),
+            run_here, pickle.dumps((parcel, places)), sent, key=flight.key, pure=False, **pinned
         )
         self._flights[flight.key] = flight
         events, key = self._events, flight.key
         flight.future.add_done_callback(lambda _: events.put(key))
 
-    def _preferred(self, flight: _Flight) -> dict[str, Any]:
-        """Workers of the host that has most of the task's input, where that is not the same for all."""
+    def _choose(self, flight: _Flight) -> str:
+        """The worker with the least to do; of the host that has most of the task's input, if one there has time."""
+        load = {w: len(self._link.ghosts.get(w, ())) / threads for w, threads in self._threads.items()}
+        rivals = set()
+        for other in self._flights.values():
+            if other.worker in load:
+                load[other.worker] += 1 / self._threads[other.worker]
+            if other.task.id == flight.task.id:
+                rivals.add(other.worker)
         nbytes: dict[str, int] = {}
-        addresses: dict[str, set[str]] = {}
         for refs in flight.task.blocks.values():
             for ref in refs:
-                place = ref.token.payload.place
-                nbytes[place.host] = nbytes.get(place.host, 0) + ref.nbytes
-                addresses.setdefault(place.host, set()).add(place.address)
-        if len(nbytes) < 2:
-            return {}
-        best = max(nbytes, key=lambda host: nbytes[host])
-        return {"workers": sorted(addresses[best]), "allow_other_workers": True}
+                host = get_address_host(ref.token.payload.place.address)
+                nbytes[host] = nbytes.get(host, 0) + ref.nbytes
 
-    def _stage(self, stage: Stage, functions: Functions) -> tuple[StageCode, Any]:
+        def cost(worker: str) -> tuple[bool, bool, float, float]:
+            near = nbytes.get(get_address_host(worker), 0)
+            return worker in rivals, load[worker] >= 2, -near, load[worker]
+
+        return min(load, key=cost, default="")
+
+    def _rebalance(self) -> None:
+        """Move what waits behind other tasks of a worker (even ones that were given up) to one that is idle."""
+        queued: dict[str, list[_Flight]] = {worker: [] for worker in self._threads}
+        for flight in self._flights.values():
+            queued.setdefault(flight.worker, []).append(flight)
+        free = {w: max(0, n - len(self._link.ghosts.get(w, ()))) for w, n in self._threads.items()}
+        idle = [w for w in self._threads if free[w] and not queued[w]]
+        for worker, flights in queued.items():
+            for flight in flights[free.get(worker, 0) :]:
+                if not idle:
+                    return
+                idle.pop()
+                self._cancel(flight)
+                self._flights.pop(flight.key)
+                self._send(flight)
+
+    def _stage(self, stage: Stage, functions: Functions) -> StageCode:
         known = self._stages.get(stage.id)
         if known is None:
-            code = pack_stage(stage, functions, self._run)
-            # A task of its own, not `scatter`: it can be run again where a worker that has its result is lost.
-            shared = self._client.submit(
-                bytes, code.code, key=f"{KEY_PREFIX}{self._run}-{stage.id}", pure=False
-            )
-            known = self._stages[stage.id] = code, shared
+            known = self._stages[stage.id] = pack_stage(stage, functions, self._run)
         return known
 
     # ---- what comes back ----------------------------------------------------------------------------
@@ -226,6 +254,7 @@ class DaskEngine:
         for flight in flights:
             if flight.key in self._flights:
                 self._failed(flight)
+        self._rebalance()
 
     def _failed(self, flight: _Flight) -> None:
         """A future that ended without a reply."""
@@ -246,7 +275,14 @@ class DaskEngine:
         else:
             self._land(flight, reply, place)
 
-    def _land(self, flight: _Flight, reply: Reply, place: Place) -> None:
+    def _land(self, flight: _Flight, reply: Reply | None, place: Place) -> None:
+        stage = self._stages[flight.task.stage.id]
+        if reply is None:  # the worker did not know the stage (any more)
+            self._known.discard((flight.worker, stage.key))
+            self._flights.pop(flight.key)
+            self._send(flight)
+            return
+        self._known.add((place.address, stage.key))
         future, result = flight.future, reply.result
         self._forget(flight)
         if isinstance(result, Failed) and isinstance(result.error, BlockLostError):
@@ -312,13 +348,18 @@ class DaskEngine:
             flight = self._flights[key]
             self._drop(flight)
             self._lost(flight, f"worker {event.address} was lost")
+        self._threads.pop(event.address, None)
+        self._known = {known for known in self._known if known[0] != event.address}
         self._looked = 0.0
 
     def _drop(self, flight: _Flight) -> None:
         """Cancel a task."""
+        self._cancel(flight)
+        self._forget(flight)
+
+    def _cancel(self, flight: _Flight) -> None:
         if flight.future is not None:
             flight.future.cancel(force=True)
-        self._forget(flight)
 
     def _forget(self, flight: _Flight) -> None:
         """A task is not under way any more."""
@@ -370,7 +411,7 @@ class DaskEngine:
 class _Flight:
     """A task under way, or one that waits for its inputs. `remakes`: done once, but its blocks were lost."""
 
-    __slots__ = ("functions", "future", "inputs", "key", "payloads", "remakes", "task")
+    __slots__ = ("functions", "future", "inputs", "key", "payloads", "remakes", "task", "worker")
 
     def __init__(self, task: Task, functions: Functions, remakes: Made | None) -> None:
         self.task = task
@@ -379,6 +420,7 @@ class _Flight:
         self.inputs = inputs(task)
         self.payloads: list[Made] = []
         self.key = ""
+        self.worker = ""
         self.future: Any = None
 
 
@@ -429,6 +471,8 @@ class _Link:
         self.cluster = cluster
         self.host = host_id()
         self.engines: weakref.WeakSet[DaskEngine] = weakref.WeakSet()
+        #: By worker, tasks that were cancelled and have not noticed: threads that are not to be had.
+        self.ghosts: dict[str, set[str]] = {}
         try:
             self.client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="mmflow")
             self.client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
@@ -441,15 +485,22 @@ class _Link:
         self.client.register_plugin(WorkerPart())
         self.client.register_plugin(NannyPart())
         self.client.subscribe_topic("all", self._on_event)
+        self.client.subscribe_topic(TOPIC, self._on_ghost)
 
     @property
     def usable(self) -> bool:
         return self.client.status == "running" and (self.cluster is None or self.cluster.alive)
 
+    def _on_ghost(self, event: tuple[float, Any]) -> None:
+        _, message = event
+        ghosts = self.ghosts.setdefault(message["worker"], set())
+        (ghosts.add if message["busy"] else ghosts.discard)(message["key"])
+
     def _on_event(self, event: tuple[float, Any]) -> None:
         _, message = event
         if isinstance(message, dict) and message.get("action") == "remove-worker":
             gone = _WorkerGone(message["worker"], set(message["processing-tasks"]))
+            self.ghosts.pop(gone.address, None)
             for engine in list(self.engines):
                 engine._events.put(gone)
 

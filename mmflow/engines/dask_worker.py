@@ -27,15 +27,26 @@ from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
 from distributed.protocol import to_serialize
 from distributed.utils import sync
 
-from mmflow.engines.remote import Keep, Parcel, Reply, Token, run_parcel
+from mmflow.engines.remote import Keep, Parcel, Reply, Token, learned, run_parcel
 from mmflow.errors import BlockLostError, MmflowError
 from mmflow.exec.task import BlockRef, Failed
 from mmflow.mapping.limits import process_memory
 from mmflow.store import SharedStore, Span, read_span, shared_memory_folder, sweep
 
-__all__ = ["KEY_PREFIX", "NannyPart", "Place", "WorkerPart", "host_id", "run_here", "send_here"]
+__all__ = [
+    "KEY_PREFIX",
+    "TOPIC",
+    "NannyPart",
+    "Place",
+    "WorkerPart",
+    "end_here",
+    "host_id",
+    "run_here",
+    "send_here",
+]
 
 KEY_PREFIX = "mmflow-"
+TOPIC = "mmflow"
 _NAME = "mmflow"
 _SEND_SECONDS = 120.0
 
@@ -57,12 +68,15 @@ def host_id() -> str:
     return f"{boot}-{'' if folder is None else os.stat(folder).st_dev}"
 
 
-def run_here(sent: bytes, code: bytes) -> tuple[Reply, Place]:
+def run_here(sent: bytes, code: bytes | None) -> tuple[Reply | None, Place]:
     """The function that Dask runs: one mmflow task.
 
     Args:
         sent: A `Parcel` and the `Place`s of its payloads, pickled (Dask would look for keys in them).
-        code: The task's stage, pickled.
+        code: The task's stage, pickled; None: this process should know it.
+
+    Returns:
+        The result, None where the stage is not known here, and where the blocks are.
     """
     worker = get_worker()
     part = cast(WorkerPart, worker.plugins[_NAME])
@@ -75,6 +89,20 @@ async def send_here(path: str, span: Span, dask_worker: Any) -> bytes:
     if answer["status"] != "OK":
         raise BlockLostError(f"a block of the result is gone: {path}")
     return bytes(answer["data"].data)
+
+
+def end_here(run: str, spill_dir: str, dask_worker: Any) -> None:
+    """A run has ended: stop its tasks and drop its blocks, and those of workers of this host that were killed."""
+    part = dask_worker.plugins.get(_NAME)
+    if part is not None:
+        part.end(f"{KEY_PREFIX}{run}-")
+    _sweep(spill_dir)
+
+
+def _sweep(spill_dir: str | None) -> None:
+    for folder in (shared_memory_folder(), spill_dir):
+        if folder is not None:
+            sweep(folder)
 
 
 class WorkerPart(WorkerPlugin):  # type: ignore[misc]
@@ -94,9 +122,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
         worker.handlers["mmflow_block"] = self.send
         # What Dask pauses and spills by.
         worker.monitor.get_process_memory = _anonymous
-        memory = shared_memory_folder()
-        if memory is not None:
-            sweep(memory)  # what a worker that was killed has left
+        _sweep(None)  # what a worker that was killed has left
 
     def teardown(self, worker: Any) -> None:
         """Called by Dask when the worker ends."""
@@ -111,11 +137,24 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
         del start, kwargs
         if not isinstance(key, str) or not key.startswith(KEY_PREFIX):
             return
-        if finish in ("cancelled", "released", "forgotten"):
-            flag = self._flags.get(key)
-            if flag is not None:
-                flag.set()
+        flag = self._flags.get(key)
+        if flag is not None and finish in ("cancelled", "released", "forgotten"):
+            if not flag.is_set():
+                self._tell(key, busy=True)
+            flag.set()
         if finish in ("released", "forgotten"):
+            self._drop(key)
+
+    def _tell(self, key: str, *, busy: bool) -> None:
+        """Tell engines that a task that was cancelled still has a thread, or has it no more."""
+        self._worker.log_event(TOPIC, {"worker": self._worker.address, "key": key, "busy": busy})
+
+    def end(self, prefix: str) -> None:
+        """Stop the tasks whose keys begin so, and drop their blocks."""
+        for key, flag in list(self._flags.items()):
+            if key.startswith(prefix):
+                flag.set()
+        for key in [k for k in list(self._files) if k.startswith(prefix)]:
             self._drop(key)
 
     def _drop(self, key: str) -> None:
@@ -135,9 +174,12 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
 
     # ---- tasks: in the worker's threads ---------------------------------------------------------------
 
-    def run(self, sent: bytes, code: bytes, key: str) -> tuple[Reply, Place]:
-        """Run a task; its blocks stay here."""
+    def run(self, sent: bytes, code: bytes | None, key: str) -> tuple[Reply | None, Place]:
+        """Run a task; its blocks stay here. See `run_here`."""
         parcel, places = cast("tuple[Parcel, list[Place]]", pickle.loads(sent))
+        known = learned(parcel.key, code)
+        if known is None:
+            return None, Place(self._host, self._worker.address, "")
         flag = threading.Event()
         with self._lock:
             self._flags[key] = flag
@@ -161,12 +203,14 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
                 raise BlockLostError(error.message, payload=token.payload) from error
 
         try:
-            reply = run_parcel(parcel, lambda: code, fetch, cast(Keep, keep), flag, self._worker.address)
+            reply = run_parcel(parcel, known, fetch, cast(Keep, keep), flag, self._worker.address)
         except MmflowError as error:
             reply = Reply(Failed(parcel.task.id, parcel.task.attempt, error), self._worker.address)
         finally:
             with self._lock:
                 del self._flags[key]
+            if flag.is_set():
+                self._worker.loop.add_callback(self._tell, key, busy=False)
         return reply, Place(self._host, self._worker.address, path)
 
     def _store(self, parcel: Parcel) -> SharedStore:

@@ -38,6 +38,7 @@ from mmflow.engines.remote import (
     StageCode,
     Token,
     known_blocks,
+    learned,
     pack_stage,
     parcel_of,
     read_block,
@@ -214,9 +215,6 @@ def _run(parcel: Parcel, count: int, code: list[Any], payloads: list[Any], *dire
     def fetch(token: Token) -> pa.Buffer:
         return _slot(direct[token.payload] if direct else ray.get(payloads[token.payload]), token)
 
-    def stage() -> bytes:
-        return cast(bytes, ray.get(code[0]))
-
     def keep(outputs: int, blocks: Iterator[tuple[int, pa.Buffer]]) -> list[Token]:
         """Neighbouring outputs go to one payload: most readers want one, some a run of them."""
         per, tokens = -(-outputs // len(made)), []
@@ -227,7 +225,9 @@ def _run(parcel: Parcel, count: int, code: list[Any], payloads: list[Any], *dire
         return tokens
 
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    reply = run_parcel(parcel, stage, fetch, keep, threading.Event(), node)
+    known = learned(parcel.key, None) or learned(parcel.key, ray.get(code[0]))
+    assert known is not None  # it has its code
+    reply = run_parcel(parcel, known, fetch, keep, threading.Event(), node)
     return (reply, *made)
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "StageCode",
     "Token",
     "known_blocks",
+    "learned",
     "pack_stage",
     "parcel_of",
     "read_block",
@@ -132,13 +133,16 @@ _stages: OrderedDict[str, tuple[Stage, Functions]] = OrderedDict()
 _stages_lock = threading.Lock()
 
 
-def _unpacked(key: str, code: Callable[[], bytes]) -> tuple[Stage, Functions]:
+def learned(key: str, code: bytes | None) -> tuple[Stage, Functions] | None:
+    """A stage that this process knows, or knows from now on by its code; None: it does not, and there is no code."""
     with _stages_lock:
         known = _stages.get(key)
         if known is not None:
             _stages.move_to_end(key)
             return known
-    made = cast("tuple[Stage, Functions]", pickle.loads(code()))
+    if code is None:
+        return None
+    made = cast("tuple[Stage, Functions]", pickle.loads(code))
     with _stages_lock:
         _stages[key] = made
         while len(_stages) > _STAGES_KEPT:
@@ -200,7 +204,7 @@ def read_block(buffer: pa.Buffer, ref: BlockRef) -> list[pa.RecordBatch]:
 
 def run_parcel(
     parcel: Parcel,
-    code: Callable[[], bytes],
+    known: tuple[Stage, Functions],
     fetch: Callable[[Token], pa.Buffer],
     keep: Keep,
     cancelled: Any,
@@ -210,13 +214,13 @@ def run_parcel(
 
     Args:
         parcel: The task.
-        code: Gives the pickled stage, where this process does not know it yet.
+        known: Its stage (`learned`).
         fetch: Gives the bytes of a block that the task was sent; raises `BlockLostError`.
         keep: Keeps the blocks that the task gives.
         cancelled: Its `is_set` says whether to stop.
         node: This machine, for messages and metrics.
     """
-    stage, functions = _unpacked(parcel.key, code)
+    stage, functions = known
     task = replace(parcel.task, stage=stage)
     sweep(parcel.spill_dir)
     folder = RunFolder(parcel.spill_dir, task.run)

@@ -41,6 +41,8 @@ __all__ = ["Outcome", "Run", "execute", "open_engine"]
 _FILES_PER_TASK = 256
 _PROGRESS_SECONDS = 0.1
 _WAIT_SECONDS = 0.1
+#: A task must take at least this long before it gets a second attempt.
+SLOW_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def execute(
     sources, inputs = _sources(plan, settings)
     opened = engine or open_engine(settings, name)
     slots = opened.resources().slots
-    options = DriverOptions(ahead=4 * slots + 4, unread=2 * slots + 2, retries=settings.retries)
+    options = DriverOptions(
+        ahead=4 * slots + 4, unread=2 * slots + 2, retries=settings.retries, slow_seconds=SLOW_SECONDS
+    )
     try:
         driver = Driver(plan, sources, boundaries=boundaries, options=options, run=name, now=time.monotonic())
     except BaseException:

@@ -1,0 +1,208 @@
+"""Dask for real: workers in processes of their own, killed under way; memory that Dask may not count."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+
+import mmflow as mf
+from mmflow import col
+from mmflow import functions as F  # noqa: N812  (as users write it)
+
+from .dask_workers import DaskWorkers, dask_workers
+
+ROWS = 40_000
+KEYS = 101
+
+
+@pytest.fixture(scope="module")
+def orders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("dask") / "orders.csv"
+    path.write_text("id,k,v\n" + "".join(f"{i},{i % KEYS},{i * 3}\n" for i in range(ROWS)))
+    return path
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DaskWorkers]:
+    with dask_workers(tmp_path, 2) as running:
+        yield running
+        deadline = time.monotonic() + 10
+        while left_behind(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert left_behind(tmp_path) == []
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Blocks of workers, anywhere."""
+    found = [str(p) for p in [*Path("/dev/shm").glob("mmflow-dask-*"), *folder.glob("mmflow-*")]]
+    return [p for p in found if Path(p).exists()]
+
+
+def session_on(cluster: DaskWorkers, **settings: Any) -> mf.Session:
+    known = {"shard_size": "64KiB", "workers": 2, "memory": "256MiB", "spill_dir": str(cluster.folder)}
+    return mf.Session(engine="dask", address=cluster.address, **{**known, **settings})
+
+
+class Gate:
+    """A function for `map_batches` that says that it runs, and waits until it may go on."""
+
+    def __init__(self, folder: Path, only_first: bool = False) -> None:
+        self.folder = folder
+        self.only_first = only_first
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        open(self.folder / f"at-{os.getpid()}", "w").close()
+        deadline = time.monotonic() + 100
+        while not (self.folder / "go").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return batch
+
+    def when_reached(self, act: Callable[[list[int]], None]) -> threading.Thread:
+        """Call `act` with the processes that wait; then let all go on."""
+
+        def watch() -> None:
+            while not (found := list(self.folder.glob("at-*"))):
+                time.sleep(0.01)
+            try:
+                act([int(p.name[3:]) for p in found])
+            finally:
+                (self.folder / "go").touch()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        return thread
+
+
+def grouped(session: mf.Session, path: Path, gate: Gate) -> list[dict[str, Any]]:
+    """An exchange by key, with the gate in the stage that reads it, and another exchange behind."""
+    sums = session.read_csv(str(path)).group_by("k").agg(F.sum(col("v")).alias("s"))
+    held = sums.map_batches(gate, schema={"k": "int64", "s": "int64"})
+    rows: list[dict[str, Any]] = held.sort("k").to_arrow().to_pylist()
+    return rows
+
+
+WANTED = [{"k": k, "s": sum(3 * i for i in range(k, ROWS, KEYS))} for k in range(KEYS)]
+
+
+def nanny_of(pid: int, cluster: DaskWorkers) -> int:
+    """Which of the cluster's processes a worker process belongs to."""
+    ancestors = {p.pid for p in psutil.Process(pid).parents()} | {pid}
+    (number,) = [n for n, w in enumerate(cluster.workers) if w.pid in ancestors]
+    return number
+
+
+def test_a_worker_process_killed_in_an_exchange(cluster: DaskWorkers, orders: Path, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    killed = gate.when_reached(lambda pids: os.kill(pids[0], signal.SIGKILL))
+    with session_on(cluster, partitions=4) as session:
+        assert grouped(session, orders, gate) == WANTED
+        killed.join()
+        assert session.last_run is not None
+        assert session.last_run.retries >= 1
+
+
+def test_a_node_killed_in_an_exchange(cluster: DaskWorkers, orders: Path, tmp_path: Path) -> None:
+    """Nanny and worker, for good: their blocks are made again by what is left."""
+    gate = Gate(tmp_path)
+
+    def act(pids: list[int]) -> None:
+        os.killpg(cluster.workers[nanny_of(pids[0], cluster)].pid, signal.SIGKILL)
+
+    killed = gate.when_reached(act)
+    with session_on(cluster, partitions=4) as session:
+        assert grouped(session, orders, gate) == WANTED
+        killed.join()
+
+
+def test_blocks_that_vanish_are_made_again(cluster: DaskWorkers, orders: Path, tmp_path: Path) -> None:
+    """Files of blocks deleted, and others damaged, under a consumer that has not read them yet."""
+    gate = Gate(tmp_path)
+
+    def act(pids: list[int]) -> None:
+        del pids
+        files = sorted(Path("/dev/shm").glob("mmflow-dask-*/*.block"))
+        assert files
+        for file in files[::2]:
+            file.unlink()
+
+    done = gate.when_reached(act)
+    with session_on(cluster, partitions=8) as session:
+        assert grouped(session, orders, gate) == WANTED
+        done.join()
+        assert session.last_run is not None
+        assert session.last_run.retries >= 1
+
+
+def test_errors_of_functions_are_not_tried_again(cluster: DaskWorkers, orders: Path, tmp_path: Path) -> None:
+    def wrong(batch: pa.RecordBatch) -> pa.RecordBatch:
+        with open(tmp_path / "calls", "a") as file:
+            file.write("x")
+        raise ValueError("no")
+
+    with session_on(cluster, shard_size="1GiB") as session:
+        t = session.read_csv(str(orders)).map_batches(wrong, schema={"x": "int64"})
+        with pytest.raises(mf.UserFunctionError, match="raised ValueError: no"):
+            t.to_arrow()
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_a_slow_task_gets_a_second_attempt(
+    cluster: DaskWorkers, orders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first attempt at one shard hangs; another worker does it."""
+    monkeypatch.setattr("mmflow.engines.run.SLOW_SECONDS", 1.0)
+
+    def once(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if batch.column("id")[0].as_py() == 0:
+            try:
+                os.close(os.open(tmp_path / "hung", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                return batch
+            while not (tmp_path / "over").exists():
+                time.sleep(0.01)
+        return batch
+
+    with session_on(cluster) as session:
+        t = session.read_csv(str(orders)).map_batches(
+            once, schema={"id": "int64", "k": "int64", "v": "int64"}
+        )
+        assert t.agg(F.count().alias("n")).to_arrow().to_pylist() == [{"n": ROWS}]
+        (tmp_path / "over").touch()
+        assert session.last_run is not None
+        assert session.last_run.second == 1
+
+
+def test_scanning_more_than_a_worker_may_have_neither_pauses_nor_kills_it(tmp_path: Path) -> None:
+    """Mapped pages are not the worker's memory: the file is larger than its limit, and so is what is mapped of it."""
+    path = tmp_path / "large.txt"
+    line = b"x" * 99 + b"\n"
+    with path.open("wb") as file:
+        for _ in range(6):
+            file.write(line * 1_000_000)
+    with dask_workers(tmp_path, 1, "--memory-limit", "500MB") as cluster:
+        with session_on(cluster, shard_size="600MB", workers=1) as session:
+            t = session.read_text(str(path))
+            for _ in range(2):
+                assert session.sql(
+                    "SELECT count(*) AS n FROM t WHERE line LIKE '%y%'", t=t
+                ).to_arrow().to_pylist() == [{"n": 0}]
+        said = "".join(p.read_text() for p in tmp_path.glob("*.log"))
+        assert "Pausing" not in said
+        assert "Restarting" not in said
+    path.unlink()
+
+
+def test_nobody_there_is_said_clearly() -> None:
+    session = mf.Session(engine="dask", address="tcp://127.0.0.1:9")
+    with pytest.raises(mf.EngineError, match=r"can't use the Dask cluster at tcp://127.0.0.1:9"):
+        session.sql("SELECT 1").to_arrow()
