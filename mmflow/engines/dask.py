@@ -150,15 +150,19 @@ class DaskEngine:
     # ---- sending ------------------------------------------------------------------------------------
 
     def _start(self, flight: _Flight) -> None:
-        """Send a task, or let it wait until its inputs, of which some are lost, are there again."""
         for made in flight.inputs:
             made.users += 1
-            if made.place is None:
-                self._remake(made)
-        if all(made.place is not None for made in flight.inputs):
-            self._send(flight)
-        else:
+        self._send_or_wait(flight)
+
+    def _send_or_wait(self, flight: _Flight) -> None:
+        """Send a task, or let it wait until its inputs, of which some are lost, are there again."""
+        lost = [made for made in flight.inputs if made.place is None]
+        if lost:
             self._waiting.append(flight)
+        else:
+            self._send(flight)
+        for made in lost:
+            self._remake(made)
 
     def _remake(self, made: Made) -> None:
         if not made.remaking:
@@ -218,7 +222,7 @@ class DaskEngine:
                 idle.pop()
                 self._cancel(flight)
                 self._flights.pop(flight.key)
-                self._send(flight)
+                self._send_or_wait(flight)
 
     def _stage(self, stage: Stage, functions: Functions) -> StageCode:
         known = self._stages.get(stage.id)
@@ -280,7 +284,7 @@ class DaskEngine:
         if reply is None:  # the worker did not know the stage (any more)
             self._known.discard((flight.worker, stage.key))
             self._flights.pop(flight.key)
-            self._send(flight)
+            self._send_or_wait(flight)
             return
         self._known.add((place.address, stage.key))
         future, result = flight.future, reply.result
@@ -309,10 +313,7 @@ class DaskEngine:
         """Send the tasks whose inputs are there again."""
         waiting, self._waiting = self._waiting, []
         for flight in waiting:
-            if all(made.place is not None for made in flight.inputs):
-                self._send(flight)
-            else:
-                self._waiting.append(flight)
+            self._send_or_wait(flight)
 
     def _lost(self, flight: _Flight, reason: str) -> None:
         """A task has to be run again: by the driver, or, of one that makes blocks again, here."""

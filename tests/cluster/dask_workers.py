@@ -36,15 +36,16 @@ class DaskWorkers:
         return worker
 
     def stop(self) -> None:
-        for process in [*self.workers, self.scheduler]:
-            if process.poll() is None:
+        """Workers first: they take leave of the scheduler."""
+        for processes in (self.workers, [self.scheduler]):
+            for process in processes:
                 process.terminate()
-        for process in [*self.workers, self.scheduler]:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            for process in processes:
+                try:
+                    process.wait(10)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
 
 
 def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
