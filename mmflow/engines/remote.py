@@ -20,7 +20,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cloudpickle
 import pyarrow as pa
@@ -53,8 +53,7 @@ __all__ = [
 _STAGES_KEPT = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """Where a block is: which of the payloads that came with the task (or are known to the driver), and where in it."""
 
     payload: Any
@@ -254,7 +253,7 @@ def _handed_back(done: Done, kept: LocalStore, keep: Keep) -> Done:
 
     given: list[BlockRef | None] = [None] * (len(done.outputs) + 1)
     for (number, ref), token in zip(refs, keep(len(given), exported()), strict=True):
-        given[number] = replace(ref, token=token)
+        given[number] = BlockRef(token, ref.rows, ref.nbytes)
     return replace(done, outputs=tuple(given[:-1]), rejects=given[-1])
 
 
@@ -281,7 +280,7 @@ def _numbered(task: Task) -> tuple[Task, list[Any]]:
 
     def number(ref: BlockRef) -> BlockRef:
         known = payloads.setdefault(ref.token.payload, len(payloads))
-        return replace(ref, token=Token(known, ref.token.slot))
+        return BlockRef(Token(known, ref.token.slot), ref.rows, ref.nbytes)
 
     blocks: Mapping[str, tuple[BlockRef, ...]] = {
         k: tuple(map(number, refs)) for k, refs in task.blocks.items()
@@ -293,6 +292,8 @@ def known_blocks(done: Done, payloads: Sequence[Any]) -> Done:
     """A result whose tokens name the payloads as the driver knows them."""
 
     def named(ref: BlockRef | None) -> BlockRef | None:
-        return None if ref is None else replace(ref, token=Token(payloads[ref.token.payload], ref.token.slot))
+        if ref is None:
+            return None
+        return BlockRef(Token(payloads[ref.token.payload], ref.token.slot), ref.rows, ref.nbytes)
 
     return replace(done, outputs=tuple(map(named, done.outputs)), rejects=named(done.rejects))

@@ -6,19 +6,25 @@ memory spill to the run's folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext
 from datafusion.substrait import Consumer, Serde
 
 from mmflow.errors import EngineError, MmflowError, PlanError, UserFunctionError
 from mmflow.exec.compact import cast_batch, renamed
+from mmflow.exec.partition import hash_rows, split_rows
 from mmflow.exec.stage import FragmentStep, Functions
 
 __all__ = ["Fragment"]
+
+#: A step whose input is too much for memory runs on so many parts of it, one by one, and these on parts of theirs.
+_PARTS = 8
+_DEPTH = 2
 
 
 class Fragment:
@@ -45,10 +51,12 @@ class Fragment:
         functions.register(self._context)
         self._schemas = dict(step.inputs)
         self._memory = memory
+        self._bound: dict[str, Sequence[pa.RecordBatch]] = {}
 
     def bind(self, name: str, batches: Sequence[pa.RecordBatch]) -> None:
         """Give table `name` its rows (columns by position; they replace those bound before)."""
         schema = self._schemas[name]
+        self._bound[name] = batches
         rows = [_stored(b, schema) for b in batches if b.num_rows]
         if not rows:
             rows = [pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in schema.types], schema=schema)]
@@ -66,15 +74,33 @@ class Fragment:
         """
         for name, batches in tables.items():
             self.bind(name, batches)
+        yield from self._run(0)
+
+    def _run(self, depth: int) -> Iterator[pa.RecordBatch]:
+        given = False
         try:
             for item in self._frame().execute_stream():
                 batch = item.to_pyarrow()
                 if batch.num_rows:
+                    given = True
                     yield cast_batch(batch, self.step.schema)
+            return
         except MmflowError:
             raise
         except Exception as error:  # datafusion raises bare Exception for whatever went wrong inside
-            raise self._explained(error) from error
+            if given or not self.step.split or depth == _DEPTH or not _exhausted(error):
+                raise self._explained(error) from error
+        yield from self._run_in_parts(depth)
+
+    def _run_in_parts(self, depth: int) -> Iterator[pa.RecordBatch]:
+        """Rows that belong together are in one part: those with equal keys."""
+        whole = {name: self._bound[name] for name, _ in self.step.split}
+        for part in range(_PARTS):
+            for name, keys in self.step.split:
+                self.bind(name, list(_part(whole[name], keys, part, depth)))
+            yield from self._run(depth + 1)
+        for name, batches in whole.items():
+            self.bind(name, batches)
 
     def _frame(self) -> Any:
         if isinstance(self.step.plan, str):
@@ -84,7 +110,7 @@ class Fragment:
 
     def _explained(self, error: Exception) -> MmflowError:
         text = str(error).removeprefix("DataFusion error: ")
-        if "Resources exhausted" in text or "Failed to allocate" in text:
+        if _exhausted(error):
             return EngineError(
                 f"out of memory in a task that may use {self._memory >> 20} MiB: {text.splitlines()[0]}\n"
                 "  raise --memory, lower --workers, or raise the number of --partitions"
@@ -95,6 +121,22 @@ class Fragment:
             if marker in text:
                 return UserFunctionError(f"a Python function in the query raised: {text}")
         return PlanError(f"the query failed on a value: {text}")
+
+
+def _exhausted(error: Exception) -> bool:
+    return any(sign in str(error) for sign in ("Resources exhausted", "Failed to allocate"))
+
+
+def _part(
+    batches: Iterable[pa.RecordBatch], keys: Sequence[int], part: int, depth: int
+) -> Iterator[pa.RecordBatch]:
+    """Rows of one part. Other bits of the hash choose it than those by which the exchange did."""
+    for batch in batches:
+        mixed = hash_rows([batch.column(k) for k in keys]) * np.uint64(0x9E3779B97F4A7C15)
+        chosen = (mixed >> np.uint64(40 + 8 * depth)) % np.uint64(_PARTS)
+        yield from (
+            rows for number, rows in split_rows(batch, chosen.astype(np.int64), _PARTS) if number == part
+        )
 
 
 def _stored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

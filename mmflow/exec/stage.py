@@ -184,12 +184,15 @@ class FragmentStep:
         streaming: True where running it on pieces of its first input and concatenating
             gives a right output of this stage (filter, project, partial aggregate, top-k, probe side of a
             broadcast join): bounded memory for any input size.
+        split: Tables and their key columns. Rows with different keys never meet: where memory does not do for all,
+            the step may run on parts of these tables, each with all rows of its keys, one after the other.
     """
 
     plan: bytes | str
     inputs: tuple[tuple[str, pa.Schema], ...]
     schema: pa.Schema
     streaming: bool
+    split: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

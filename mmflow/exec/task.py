@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -40,9 +40,11 @@ class TaskId:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class BlockRef:
-    """Record batches held by a store. `token` means something to that store only."""
+class BlockRef(NamedTuple):
+    """Record batches held by a store. `token` means something to that store only.
+
+    A tuple, as tokens are: an exchange of m by n partitions has m n of them, and dataclasses pickle slowly.
+    """
 
     token: Any
     rows: int

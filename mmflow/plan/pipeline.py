@@ -45,6 +45,7 @@ class Branch:
         rel: The open relation.
         trivial: The open relation is a bare read: needs no fragment.
         streaming: The open relation may run on pieces of its first input (see `FragmentStep`).
+        split: As in `FragmentStep`.
         title: Operators so far, for explain.
     """
 
@@ -54,6 +55,7 @@ class Branch:
     steps: tuple[Step, ...] = ()
     trivial: bool = True
     streaming: bool = True
+    split: tuple[tuple[str, tuple[int, ...]], ...] = ()
     title: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -64,13 +66,14 @@ class Branch:
             isinstance(i, ScanInput | ExchangeInput) for i in self.inputs
         )
 
-    def extend(self, rel: Rel, title: str, *, streaming: bool = True) -> Branch:
-        """The branch with one more operator on top."""
+    def extend(self, rel: Rel, title: str, *, streaming: bool = True, by_key: bool = False) -> Branch:
+        """The branch with one more operator on top; `by_key`: it does not let rows with different keys meet."""
         return replace(
             self,
             rel=rel,
             trivial=False,
             streaming=self.streaming and streaming,
+            split=self.split if streaming or by_key else (),
             title=(*self.title, title) if title else self.title,
         )
 
@@ -104,7 +107,7 @@ class Builder:
         if branch.trivial:
             return branch.steps
         plan = self.rels.plan(branch.rel)
-        return (*branch.steps, FragmentStep(plan, branch.tables, schema, branch.streaming))
+        return (*branch.steps, FragmentStep(plan, branch.tables, schema, branch.streaming, branch.split))
 
     def close(
         self, pipeline: Pipeline, output: Output, *, limit: int | None = None, title: str = ""

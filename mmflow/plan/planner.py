@@ -237,6 +237,7 @@ class _Planner:
                     tables=((name, stored),),
                     rel=rel,
                     trivial=True,
+                    split=(),
                     title=(*branch.title, title) if title else branch.title,
                 )
             )
@@ -381,7 +382,7 @@ class _Planner:
             keys = [p for p in functions[0].partitions if p.SerializeToString() in common]
             child = self._by_key(child, keys, "window") if keys else self._gathered(child, "window")
         branch = child.branches[0]
-        made = branch.extend(with_inputs(rel, branch.rel), "window", streaming=False)
+        made = branch.extend(with_inputs(rel, branch.rel), "window", streaming=False, by_key=True)
         return Pipeline((made,), self.rels.schema(made.rel), child.estimate)
 
     # ---- exchanges ------------------------------------------------------------------------
@@ -422,7 +423,10 @@ class _Planner:
         wide, indexes = self._with_columns(pipeline, keys)
         output = Hash(indexes, partitions)
         stages = self.builder.close(wide, output, title=f"exchange by key for {why}")
-        return self._select(self.builder.reopen(stages, "partition", wide), list(range(width)))
+        opened = self.builder.reopen(stages, "partition", wide)
+        (branch,) = opened.branches
+        split = ((branch.tables[0][0], indexes),)
+        return self._select(replace(opened, branches=(replace(branch, split=split),)), list(range(width)))
 
     def _aggregate(self, rel: Rel) -> Pipeline:
         child = self.build(rel.aggregate.input)
@@ -438,7 +442,7 @@ class _Planner:
             reason = "aggregate that can't be merged"
             child = self._by_key(child, keys, reason) if keys else self._gathered(child, reason)
         branch = child.branches[0]
-        made = branch.extend(with_inputs(rel, branch.rel), title, streaming=False)
+        made = branch.extend(with_inputs(rel, branch.rel), title, streaming=False, by_key=True)
         return Pipeline((made,), schema, estimate)
 
     def _merged(
@@ -528,7 +532,9 @@ class _Planner:
                     (p, self.builder.close(p, o, title=f"exchange by key for {title}"), "partition")
                     for p, o in zip((wide_left, wide_right), output, strict=True)
                 ]
-                return self._zip_join(rel, sides, (left.width, right.width), title, nbytes)
+                return self._zip_join(
+                    rel, sides, (left.width, right.width), title, nbytes, (left_keys, right_keys)
+                )
         sides = [
             (p, self.builder.close(p, Broadcast(), title=f"gather for {title}"), "all") for p in (left, right)
         ]
@@ -541,8 +547,9 @@ class _Planner:
         widths: tuple[int, int],
         title: str,
         nbytes: int,
+        keys: tuple[tuple[int, ...], ...] = (),
     ) -> Pipeline:
-        """A join in tasks that read both sides from exchanges."""
+        """A join in tasks that read both sides from exchanges; `keys`: by which."""
         opened = [
             self._select(self.builder.reopen(stages, mode, p), list(range(width))).branches[0]
             for (p, stages, mode), width in zip(sides, widths, strict=True)
@@ -554,6 +561,7 @@ class _Planner:
             joined,
             trivial=False,
             streaming=False,
+            split=tuple((b.tables[0][0], k) for b, k in zip(opened, keys, strict=False)),
             title=(title,),
         )
         return Pipeline((branch,), self.rels.schema(joined), Estimate(None, nbytes))

@@ -19,8 +19,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -42,8 +41,7 @@ _ALIGNED = 64
 _SHORT = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A block in a file of several: bytes `[offset, offset + length)`; `crc` where they are on disk."""
 
     offset: int
