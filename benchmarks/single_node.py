@@ -11,38 +11,15 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import mmap
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from timing import interleaved, table
+from timing import interleaved, same_rows, table
 from works import THREADS, works
-
-
-def _same(a: pa.Table, b: pa.Table) -> bool:
-    """Equal rows; numbers to nine digits, since peers choose different types and orders for sums and averages."""
-
-    def rows(t: pa.Table) -> list[tuple[list[str], list[float]]]:
-        values = [list(row.values()) for row in t.to_pylist()]
-        numbers = (int, float, Decimal)
-        return sorted(
-            (
-                [str(v) for v in row if not isinstance(v, numbers)],
-                [float(v) for v in row if isinstance(v, numbers)],
-            )
-            for row in values
-        )
-
-    return len(a) == len(b) and all(
-        texts == others and len(x) == len(y) and all(map(functools.partial(math.isclose, rel_tol=1e-9), x, y))
-        for (texts, x), (others, y) in zip(rows(a), rows(b), strict=True)
-    )
 
 
 def newline_scan(path: Path) -> int:
@@ -78,7 +55,7 @@ def main() -> None:
         scan = functools.partial(newline_scan, work.path)
         limit = interleaved({"limit": scan}, repeats=3, same=lambda a, b: a == b)
         print(f"{name} …", file=sys.stderr)
-        seconds = interleaved(work.ways, repeats=options.repeats, same=_same)
+        seconds = interleaved(work.ways, repeats=options.repeats, same=same_rows)
         best = min((s, n) for n, s in seconds.items() if n != "mmflow")
         row = {"work": name, "GB": f"{os.path.getsize(work.path) / 1e9:.2f}"}
         row |= {n: f"{s:.3f} s" for n, s in seconds.items()}

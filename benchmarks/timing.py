@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ["interleaved", "table"]
+import pyarrow as pa
+
+__all__ = ["interleaved", "same_rows", "table"]
 
 
 def interleaved(
@@ -17,10 +23,11 @@ def interleaved(
     repeats: int,
     same: Callable[[Any, Any], bool],
     before: Callable[[], None] = lambda: None,
+    fewer: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Median seconds of each way. One warm-up round, whose results must agree with the first way's.
 
-    `before` is called before each timed run, and not timed.
+    `before` is called before each timed run, and not timed. Ways in `fewer` take part in so many rounds only.
 
     Raises:
         AssertionError: Two ways gave different results.
@@ -32,14 +39,36 @@ def interleaved(
             raise AssertionError(f"{name} and {first} differ:\n{result}\n{results[first]}")
     del results
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
+    for number in range(repeats):
         for name, way in ways.items():
+            if number >= fewer.get(name, repeats):
+                continue
             gc.collect()
             before()
             start = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def same_rows(a: pa.Table, b: pa.Table) -> bool:
+    """Equal rows; numbers to nine digits, since peers choose different types and orders for sums and averages."""
+
+    def rows(t: pa.Table) -> list[tuple[list[str], list[float]]]:
+        values = [list(row.values()) for row in t.to_pylist()]
+        numbers = (int, float, Decimal)
+        return sorted(
+            (
+                [str(v) for v in row if not isinstance(v, numbers)],
+                [float(v) for v in row if isinstance(v, numbers)],
+            )
+            for row in values
+        )
+
+    return len(a) == len(b) and all(
+        texts == others and len(x) == len(y) and all(map(functools.partial(math.isclose, rel_tol=1e-9), x, y))
+        for (texts, x), (others, y) in zip(rows(a), rows(b), strict=True)
+    )
 
 
 def table(rows: list[dict[str, str]]) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 import mmflow as mf
 
-__all__ = ["THREADS", "Work", "works"]
+__all__ = ["LOG_GROUP", "LOG_SCHEMA", "Q1", "Q6", "THREADS", "Work", "works"]
 
 THREADS = 2
 Ways = dict[str, Callable[[], pa.Table]]
@@ -145,25 +145,27 @@ def _lines(path: Path, query: str, polars_filter: pl.Expr | None, duck_query: st
 
 SPLIT = "SELECT split_part(line, ' ', 9) AS status, count(*) AS n FROM {t} GROUP BY 1"
 
-_NDJSON = {
+_LOG_TYPES = {
     "time": "string",
     "host": "string",
     "method": "string",
     "path": "string",
     "status": "int64",
     "ms": "float64",
-    "agent": {"name": "string", "os": "string"},
 }
+LOG_SCHEMA = pa.schema(
+    [
+        *((n, _TYPES[t][1]) for n, t in _LOG_TYPES.items()),
+        ("agent", pa.struct([("name", pa.string()), ("os", pa.string())])),
+    ]
+)
 LOG_GROUP = "SELECT path, count(*) AS n, avg(ms) AS ms FROM {t} WHERE status >= 500 GROUP BY path"
 
 
 def _ndjson(path: Path, query: str) -> Work:
-    agent = pa.struct([("name", pa.string()), ("os", pa.string())])
-    plain = {n: t for n, t in _NDJSON.items() if isinstance(t, str)}
-    schema = pa.schema([*((n, _TYPES[t][1]) for n, t in plain.items()), ("agent", agent)])
-    polars_schema = {n: _TYPES[t][2] for n, t in plain.items()}
+    polars_schema = {n: _TYPES[t][2] for n, t in _LOG_TYPES.items()}
     polars_schema["agent"] = pl.Struct({"name": pl.String, "os": pl.String})
-    columns = ", ".join(f"'{n}': '{_TYPES[t][0]}'" for n, t in plain.items())
+    columns = ", ".join(f"'{n}': '{_TYPES[t][0]}'" for n, t in _LOG_TYPES.items())
     columns += ", 'agent': 'STRUCT(name VARCHAR, os VARCHAR)'"
     from_duck = f"read_json('{path}', format='newline_delimited', columns={{{columns}}})"
 
@@ -174,11 +176,11 @@ def _ndjson(path: Path, query: str) -> Work:
     return Work(
         path,
         {
-            "mmflow": _mmflow(query.format(t="t"), lambda s: s.read_ndjson(str(path), schema=schema)),
+            "mmflow": _mmflow(query.format(t="t"), lambda s: s.read_ndjson(str(path), schema=LOG_SCHEMA)),
             "duckdb": _duck(query.format(t=from_duck)),
             "polars": polars,
             "datafusion": _datafusion(
-                lambda c: c.register_json("t", str(path), schema=schema, file_extension=path.suffix),
+                lambda c: c.register_json("t", str(path), schema=LOG_SCHEMA, file_extension=path.suffix),
                 query.format(t="t"),
             ),
         },
