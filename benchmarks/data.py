@@ -14,7 +14,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-__all__ = ["LINEITEM", "RECORD", "lineitem_arrow", "lineitem_csv", "log_ndjson", "log_text", "records_bin"]
+__all__ = [
+    "KEYED",
+    "LINEITEM",
+    "RECORD",
+    "keyed_csv",
+    "lineitem_arrow",
+    "lineitem_csv",
+    "log_ndjson",
+    "log_text",
+    "records_bin",
+]
 
 #: Types of lineitem.csv as every tool here infers them (TPC-H itself has decimals where these are floats).
 LINEITEM = {
@@ -35,6 +45,9 @@ LINEITEM = {
     "l_shipmode": "string",
     "l_comment": "string",
 }
+
+#: Types of `keyed_csv`.
+KEYED = {"k": "int64", "v": "float64", "s": "string"}
 
 RECORD = np.dtype(
     {
@@ -136,4 +149,28 @@ def records_bin(folder: Path, rows: int) -> Path:
                 chunk["count"] = rng.integers(0, 1 << 20, count)
                 chunk["flag"] = np.array([b"A", b"B", b"C"])[rng.integers(0, 3, count)]
                 chunk.tofile(file)
+    return path
+
+
+def keyed_csv(folder: Path, rows: int, seed: int) -> Path:
+    """Rows to be sorted and joined, some 20 bytes each.
+
+    `k` is drawn from [0, rows), so that a join of two such tables on it gives about `rows` rows; `v` has three
+    decimals; `s` is one of 1000 texts.
+    """
+    path = folder / f"keyed-{rows}-{seed}.csv"
+    if not path.exists():
+        rng = np.random.default_rng(seed)
+        texts = np.array([f"s-{i:03}" for i in range(1000)])
+        unfinished = path.with_suffix(".part")
+        schema = pa.schema([("k", pa.int64()), ("v", pa.float64()), ("s", pa.string())])
+        options = pacsv.WriteOptions(quoting_style="none")
+        with pacsv.CSVWriter(unfinished, schema, write_options=options) as file:
+            for start in range(0, rows, 1 << 20):
+                count = min(1 << 20, rows - start)
+                k = rng.integers(0, rows, count)
+                v = rng.integers(1, 1_000_000, count) / 1000
+                s = texts[rng.integers(0, len(texts), count)]
+                file.write_table(pa.table([k, v, s], schema=schema))
+        unfinished.rename(path)
     return path
