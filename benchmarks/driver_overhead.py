@@ -1,53 +1,68 @@
-"""What the scheduler costs per task: empty tasks through the driver alone, and through the local engine.
+"""What the scheduler costs per task: the driver alone, the local engine, Ray and Dask; and a walk over a petabyte.
 
-    python benchmarks/driver_overhead.py [TASKS]
+    python benchmarks/driver_overhead.py [--tasks 10000] [--engines local,ray,dask] [--walk 8000000]
 
-Prints microseconds per task, and the memory that the driver holds, for a scan whose rows go straight to the
-result and for one that feeds an exchange of 8 partitions.
+Empty tasks say that they read their shard, and do nothing: through the driver's state machine alone, and through the
+local engine's threads. Page tasks take the whole way of a real one, on every engine, with nearly no work: each maps
+one page of a sparse file, gathers the one number in it, and puts that as its block. Prints microseconds per task and
+the memory that the driver holds, for a scan whose rows go straight to the result and for one that feeds an
+exchange of 8 partitions. Clusters have two cores, and have run some such tasks before.
+
+The walk plans so many shards of 128 MiB, in files of 8 TiB that need not exist, and drives them as empty tasks: its
+memory must not depend on their number.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import contextlib
+import importlib
+import resource
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from local_clusters import CORES, dask_cluster, ray_cluster
 
 from mmflow.config import Settings
+from mmflow.engines.base import Engine
 from mmflow.engines.driver import Driver, DriverOptions
 from mmflow.engines.local import LocalEngine
+from mmflow.engines.run import execute
 from mmflow.engines.scans import ScanSource
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.ranges import boundaries
 from mmflow.exec.stage import ExchangeInput, Functions, Hash, Plan, Result, ScanInput, Source, Stage
 from mmflow.exec.task import BlockRef, Done, Task, TaskResult
-from mmflow.formats import ScanReport
-from mmflow.formats.text import open_text
+from mmflow.formats import ScanReport, open_format
 from mmflow.mapping import FileIdentity
-from mmflow.shards import FileEntry, Shard
+from mmflow.shards import FileEntry, Shard, group_shards, plan_shards
 
-SCHEMA = pa.schema([("line", pa.string_view())])
+SCHEMA = pa.schema([("id", pa.int64())])
+PAGE = 4096
 STEP = 128 << 20
+FILE = 8 << 40
+WARM_UP = 200
 
 
-def scan() -> ScanInput:
-    text: Any = open_text(["f"], {}, None)
-    return ScanInput("t", Source(("f",), text, "bench"), ("line",))
+def scan(path: str) -> ScanInput:
+    layout = [{"name": "id", "type": "int64", "offset": 0, "order": "little"}]
+    records = open_format("records", [path], layout=layout, record_size=PAGE)
+    return ScanInput("t", Source((path,), records, "bench"), ("id",))
 
 
-def result_plan() -> Plan:
-    return Plan((Stage(0, (scan(),), (), Result(), SCHEMA),))
+def result_plan(path: str = "f") -> Plan:
+    return Plan((Stage(0, (scan(path),), (), Result(), SCHEMA),))
 
 
-def exchange_plan() -> Plan:
+def exchange_plan(path: str = "f") -> Plan:
     return Plan(
         (
-            Stage(0, (scan(),), (), Hash((0,), 8), SCHEMA),
+            Stage(0, (scan(path),), (), Hash((0,), 8), SCHEMA),
             Stage(1, (ExchangeInput("x", (0,), "partition"),), (), Result(), SCHEMA),
         )
     )
@@ -71,10 +86,8 @@ def empty(task: Task, functions: Functions, context: WorkerContext) -> TaskResul
     return Done(task.id, task.attempt, tuple(BlockRef(-1, 1, 8) for _ in range(parts)), reports)
 
 
-def drive(plan: Plan, tasks: int, engine: LocalEngine | None) -> None:
-    driver = Driver(
-        plan, {0: source(tasks)}, boundaries=boundaries, options=DriverOptions(), run="bench", now=0.0
-    )
+def drive(plan: Plan, shards: ScanSource, engine: LocalEngine | None) -> None:
+    driver = Driver(plan, {0: shards}, boundaries=boundaries, options=DriverOptions(), run="bench", now=0.0)
     while not driver.finished:
         new = driver.tasks(4 - driver.running, 0.0)
         if engine is None:
@@ -90,24 +103,123 @@ def drive(plan: Plan, tasks: int, engine: LocalEngine | None) -> None:
         driver.take_deletes()
 
 
-def main() -> None:
-    tasks = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings.load({"workers": 2, "memory": "64MiB", "spill_dir": Path(folder)}, env={})
-        for title, make in (("scan to result", result_plan), ("scan to exchange", exchange_plan)):
-            for engine in (None, LocalEngine(settings, "bench", work=empty)):
+def pages(make: Callable[[str], Plan], path: Path, tasks: int, settings: Settings, engine: Engine) -> None:
+    """Run page tasks on an engine, which is closed."""
+    with path.open("wb") as file:
+        file.truncate(tasks * PAGE)  # records of zeros: nothing is written, and holes are data to this format
+    with execute(make(str(path)), settings, engine=engine) as run:
+        rows = sum(batch.num_rows for batch in run)
+    if rows != tasks:
+        raise AssertionError(f"{rows:,} rows of {tasks:,} tasks")
+
+
+@contextlib.contextmanager
+def cluster(engine: str) -> Iterator[str | None]:
+    """The address of a cluster for an engine; none for the local one."""
+    with {"local": contextlib.nullcontext, "ray": ray_cluster, "dask": dask_cluster}[engine]() as address:
+        yield address
+
+
+def engine_class(name: str) -> Callable[[Settings, str], Engine]:
+    made: Callable[[Settings, str], Engine] = getattr(
+        importlib.import_module(f"mmflow.engines.{name}"), f"{name.capitalize()}Engine"
+    )
+    return made
+
+
+def told(title: str, where: str, tasks: int, seconds: float) -> None:
+    print(f"{title:18} {where:26} {tasks:>9,} tasks  {seconds / tasks * 1e6:8.1f} µs each", flush=True)
+
+
+PLANS = {"scan to result": result_plan, "scan to exchange": exchange_plan}
+
+
+def empty_tasks(tasks: int, settings: Settings) -> None:
+    for title, make in PLANS.items():
+        for engine in (None, LocalEngine(settings, "bench", work=empty)):
+            clock = time.perf_counter()
+            drive(make(), source(tasks), engine)
+            where = "empty, driver alone" if engine is None else "empty, local engine"
+            told(title, where, tasks, time.perf_counter() - clock)
+            if engine is not None:
+                engine.close()
+        tracemalloc.start()
+        drive(make(), source(tasks), None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        print(
+            f"{title:18} {'driver alone, peak memory':26} {tasks:>9,} tasks  {peak / tasks:8.1f} bytes each"
+        )
+
+
+def page_tasks(name: str, tasks: int, settings: dict[str, Any], folder: Path) -> None:
+    make_engine = engine_class(name)
+    with cluster(name) as address:
+        loaded = Settings.load({**settings, "engine": name, "address": address, "shard_size": PAGE}, env={})
+        for title, make in PLANS.items():
+            for count in (min(WARM_UP, tasks), tasks):
+                engine = make_engine(loaded, f"bench-{count}")
                 clock = time.perf_counter()
-                drive(make(), tasks, engine)
-                took = time.perf_counter() - clock
-                where = "driver alone" if engine is None else "local engine"
-                print(f"{title:18} {where:13} {tasks:>9,} tasks  {took / tasks * 1e6:7.1f} µs each")
-                if engine is not None:
-                    engine.close()
-            tracemalloc.start()
-            drive(make(), tasks, None)
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            print(f"{title:18} {'peak memory':13} {tasks:>9,} tasks  {peak / tasks:7.1f} bytes each")
+                pages(make, folder / f"pages-{count}.bin", count, loaded, engine)
+                seconds = time.perf_counter() - clock
+            told(title, f"page, {name} engine", tasks, seconds)
+
+
+def shards_of(count: int) -> ScanSource:
+    """The plan of so many shards, as `engines.run` makes it."""
+    whole, rest = divmod(count * STEP, FILE)
+    sizes = [FILE] * whole + [rest] * bool(rest)
+    files = [FileEntry(f"f{i}", FileIdentity(0, i + 1, size, 0)) for i, size in enumerate(sizes)]
+
+    def shards() -> Iterator[Shard]:
+        for number, entry in enumerate(files):
+            yield from plan_shards(entry, number, shard_size=STEP, splittable=True, skips_holes=False)
+
+    return ScanSource(files, group_shards(shards(), files, target_bytes=STEP, max_shards=256))
+
+
+def most_memory() -> int:
+    """Bytes of memory that this process had at most until now."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def walk(count: int) -> None:
+    """Plan and drive very many shards. Tracing makes everything slower, so that it is done on a part of them."""
+    title = "walk"
+    clock = time.perf_counter()
+    planned = sum(len(group) for group in shards_of(count).groups)
+    told(title, "planned alone", planned, time.perf_counter() - clock)
+    before = most_memory()
+    clock = time.perf_counter()
+    drive(result_plan(), shards_of(count), None)
+    told(title, "planned and driven", count, time.perf_counter() - clock)
+    print(
+        f"{title:18} {'peak memory of all':26} {count:>9,} tasks  {(most_memory() - before) / 1e6:8.1f} MB more"
+    )
+    for part in (count // 80, count // 8):
+        tracemalloc.start()
+        drive(result_plan(), shards_of(part), None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        print(
+            f"{title:18} {'driven, traced peak':26} {part:>9,} tasks  {peak / 1e3:8.1f} kB in all", flush=True
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--tasks", type=int, default=10_000)
+    parser.add_argument("--engines", default="local,ray,dask")
+    parser.add_argument("--walk", type=int, default=8_000_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = {"workers": CORES, "memory": "256MiB", "spill_dir": folder}
+        if options.walk:
+            walk(options.walk)  # before anything else has needed more memory than it may
+        empty_tasks(options.tasks, Settings.load(settings, env={}))
+        for engine in filter(None, options.engines.split(",")):
+            page_tasks(engine, options.tasks, settings, folder)
 
 
 if __name__ == "__main__":
