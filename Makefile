@@ -46,6 +46,8 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/single_node.py
 	$(BIN)/python benchmarks/page_cache.py
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/clusters.py
+	$(BIN)/python benchmarks/driver_overhead.py
 
 # A stamp says what was installed last, so that nothing is installed twice.
 $(VENV)/bin/python:
