@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.cli import arguments
-from mmflow.cli.diagnosis import doctor, inspect
+from mmflow.cli.doctor import doctor
+from mmflow.cli.inspection import inspect
 from mmflow.cli.progress import progress_bar
 from mmflow.dataset import Dataset
 from mmflow.errors import ConfigError

@@ -1,7 +1,17 @@
 """Where blocks live between tasks."""
 
-from mmflow.store.folder import RunFolder, sweep
+from mmflow.store.folder import Found, RunFolder, found, sweep
 from mmflow.store.memory import LocalStore
 from mmflow.store.shared import SharedStore, Span, read_span, shared_memory_folder
 
-__all__ = ["LocalStore", "RunFolder", "SharedStore", "Span", "read_span", "shared_memory_folder", "sweep"]
+__all__ = [
+    "Found",
+    "LocalStore",
+    "RunFolder",
+    "SharedStore",
+    "Span",
+    "found",
+    "read_span",
+    "shared_memory_folder",
+    "sweep",
+]

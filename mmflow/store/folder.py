@@ -15,11 +15,12 @@ import os
 import re
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmflow.errors import EngineError
 
-__all__ = ["RunFolder", "sweep"]
+__all__ = ["Found", "RunFolder", "found", "sweep"]
 
 _OWNER = ".owner"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -89,6 +90,49 @@ def _remove(path: Path) -> None:
             return
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run's folder: its path, the bytes of its files, and whether its owner lives."""
+
+    path: str
+    nbytes: int
+    owned: bool
+
+
+def found(parent: str | os.PathLike[str]) -> list[Found]:
+    """The folders of runs, living and dead, of all users; `parent` may be missing."""
+    folders = []
+    for entry in _entries(parent):
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                sizes = [f.stat(follow_symlinks=False).st_size for f in os.scandir(entry.path)]
+                folders.append(Found(entry.path, sum(sizes), _owned(entry.path)))
+        except OSError:  # its owner removed it just now, or it is another user's
+            continue
+    return folders
+
+
+def _entries(parent: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    try:
+        return [e for e in os.scandir(parent) if e.name.startswith("mmflow-")]
+    except OSError:
+        return []
+
+
+def _owned(path: str) -> bool:
+    try:
+        lock = os.open(os.path.join(path, _OWNER), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return time.time() - os.stat(path).st_mtime < _GRACE_SECONDS
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+
+
 def sweep(parent: str | os.PathLike[str]) -> list[str]:
     """Remove the folders of dead runs.
 
@@ -99,11 +143,7 @@ def sweep(parent: str | os.PathLike[str]) -> list[str]:
         The folders that were removed. Those of other users are left alone.
     """
     swept = []
-    try:
-        entries = [e for e in os.scandir(parent) if e.name.startswith("mmflow-")]
-    except OSError:
-        return []
-    for entry in entries:
+    for entry in _entries(parent):
         try:
             ours = entry.is_dir(follow_symlinks=False) and entry.stat().st_uid == os.getuid()
             if ours and _dead(entry.path):

@@ -17,6 +17,7 @@ import pytest
 from mmflow.config import Settings
 from mmflow.errors import ConfigError
 from mmflow.jobs import load_job
+from mmflow.store import RunFolder
 
 ROOT = Path(__file__).parents[2]
 MMFLOW = str(Path(sys.executable).with_name("mmflow"))
@@ -159,6 +160,29 @@ def test_inspect(small: Path) -> None:
     assert "v: int64" in text
 
 
+def test_doctor_shows_what_runs_hold_and_what_dead_ones_left(tmp_path: Path) -> None:
+    living, dead = RunFolder(tmp_path, "living"), RunFolder(tmp_path, "dead")
+    (dead.path / "0.block").write_bytes(bytes(1000))
+    os.close(dead._lock)  # as the kernel does when its owner dies
+    facts = json.loads(mmflow("doctor", "--json", MMFLOW_SPILL_DIR=str(tmp_path)).stdout)
+    states = {s["folder"]: (s["bytes"], s["state"].split(";")[0]) for s in facts["stores"]}
+    assert states[str(living.path)] == (0, "in use")
+    assert states[str(dead.path)] == (1000, "left by a run that died")
+    living.close()
+
+
+def test_doctor_says_whether_the_cluster_answers() -> None:
+    done = mmflow("doctor", "--engine", "dask", "--address", "tcp://127.0.0.1:9", code=1)
+    assert "can't run: can't use the Dask cluster at tcp://127.0.0.1:9" in done.stdout
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounts a file system")
+def test_doctor_explains_the_shared_memory_that_containers_get() -> None:
+    script = f"mount -t tmpfs -o size=64m none /dev/shm && exec {MMFLOW} doctor"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+    assert "/dev/shm has 64 MiB, which is what containers get" in done.stdout
+
+
 def test_doctor() -> None:
     facts = json.loads(mmflow("doctor", "--json").stdout)
     assert facts["engines"]["local"] == "ready"
@@ -188,6 +212,11 @@ def test_local_toml_names_every_key_with_its_default() -> None:
     keys = re.findall(r"^# (\w+) = ", text, re.MULTILINE)
     assert keys == [f.name for f in dataclasses.fields(Settings)]
     assert Settings.load(file=ROOT / "configs" / "local.toml", env={}) == Settings.load(env={})
+
+
+@pytest.mark.parametrize("engine", ["ray", "dask"])
+def test_settings_of_clusters_are_right(engine: str) -> None:
+    assert Settings.load(file=ROOT / "configs" / f"{engine}.toml", env={}).engine == engine
     # Uncommented, every line is a value that loads.
     live = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.MULTILINE)
     path = ROOT / ".cache" / "local-live.toml"

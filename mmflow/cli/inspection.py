@@ -1,27 +1,20 @@
-"""`inspect` and `doctor`: looking, without running anything."""
+"""`inspect`: looking at a source, without running anything."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import itertools
 import json
-import os
-import platform
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
 from mmflow.errors import ConfigError
 from mmflow.exec.stage import ScanInput
 from mmflow.formats.schema import public_schema
-from mmflow.mapping import MappedFile, guard, resident_bytes
-from mmflow.mapping.limits import process_memory, read_limits, total_memory
+from mmflow.mapping import MappedFile, resident_bytes
 from mmflow.session import Session
 from mmflow.shards import default_shard_size, entries, plan_shards
-from mmflow.store import shared_memory_folder
 
-__all__ = ["doctor", "inspect"]
+__all__ = ["inspect"]
 
 _MOST_SHARDS = 100_000
 
@@ -82,61 +75,3 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
     for name, kind in facts["schema"].items():
         print(f"    {name}: {kind}")
     return 0
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def doctor(session: Session, *, as_json: bool) -> int:
-    """Limits of this machine and what of them matters; 0 if a run can start."""
-    limits = read_limits()
-    settings = session.settings
-    shm = shared_memory_folder()
-    spill = shutil.disk_usage(settings.spill_dir) if os.path.isdir(settings.spill_dir) else None
-    memory = process_memory()
-    facts: dict[str, Any] = {
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "packages": {
-            p: _version(p) for p in ("mmflow", "pyarrow", "datafusion", "substrait", "numpy", "ray", "dask")
-        },
-        "workers": settings.workers,
-        "memory_budget": settings.memory,
-        "memory_total": total_memory(),
-        "memory_of_this_process": {"anonymous": memory.anonymous, "file_backed": memory.file_backed},
-        "limits": {k: getattr(limits, k) for k in limits.__slots__},
-        "shared_memory": None if shm is None else {"folder": str(shm), "free": shutil.disk_usage(shm).free},
-        "spill": {"folder": str(settings.spill_dir), "free": None if spill is None else spill.free},
-        "sigbus_guard": guard.available(),
-        "engines": {
-            "local": "ready",
-            "ray": "installed"
-            if importlib.util.find_spec("ray")
-            else "not installed: pip install 'mmflow[ray]'",
-            "dask": "installed"
-            if importlib.util.find_spec("distributed")
-            else "not installed: pip install 'mmflow[dask]'",
-        },
-    }
-    if as_json:
-        print(json.dumps(facts, default=str))
-        return 0
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            print(f"{key}:")
-            for name, item in value.items():
-                print(f"  {name}: {_shown(item)}")
-        else:
-            print(f"{key}: {_shown(value)}")
-    if spill is None:
-        print(f"warning: spill_dir {settings.spill_dir} does not exist")
-        return 1
-    return 0
-
-
-def _shown(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
