@@ -45,7 +45,12 @@ class RecordsReader:
     def __init__(self, fields: list[tuple[int, int, int]], size: int) -> None: ...
     def decode(self, address: int, count: int, owner: object) -> Decoded: ...
 
-# Addresses of Arrow buffers; `bits` is 0 where no value is null; `state` is uint64[count].
+# Addresses of Arrow buffers; `bits` is 0 where no value is null; `views` is 16 bytes a row.
+def text_views(
+    offsets: int, width: int, data: int, size: int, bits: int, count: int, piece: int, views: int
+) -> int: ...
+
+# Likewise; `state` is uint64[count].
 def hash_whole(
     values: int, width: int, is_signed: bool, bits: int, offset: int, count: int, state: int, /
 ) -> None: ...

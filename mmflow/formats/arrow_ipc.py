@@ -25,6 +25,7 @@ from mmflow.formats.groups import (
     reading,
     sliced,
 )
+from mmflow.formats.views_native import text_views
 from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.shards import Shard
 
@@ -97,6 +98,28 @@ def _aliases(batch: pa.RecordBatch) -> bool:
     return not any(b is not None and b.is_mutable for c in batch.columns for b in c.buffers())
 
 
+def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch, its plain text as views where a kernel knows it to be valid.
+
+    Raises:
+        pa.ArrowInvalid: It is damaged.
+    """
+    whole = all(len(column) == batch.num_rows for column in batch.columns)
+    views = [text_views(column) if whole else None for column in batch.columns]
+    if all(view is None for view in views):
+        batch.validate(full=True)
+        return batch
+    pairs = list(zip(batch.columns, views, strict=True))
+    try:
+        for column, view in pairs:
+            if view is None:
+                column.validate(full=True)
+    except pa.ArrowInvalid:
+        batch.validate(full=True)  # which says the column's number too
+        raise
+    return pa.RecordBatch.from_arrays([c if v is None else v for c, v in pairs], names=batch.schema.names)
+
+
 def _open(file: MappedFile, fields: list[int] | None, *, populate: bool = True) -> Any:
     """A reader of a file or a stream; `fields` are the columns that it decodes, None: all.
 
@@ -139,10 +162,10 @@ class _IpcScan:
             names = [schema.names[n] for n in some or range(len(schema))]
             for batch in self._batches(some):
                 wanted = batch if some is None else batch.select(names)
-                wanted.validate(full=True)
+                valid = _validated(wanted)
                 report.records += batch.num_rows
                 report.bytes_read += wanted.get_total_buffer_size()
-                yield from sliced(self._fitted(wanted), self._request.batch_rows)
+                yield from sliced(self._fitted(valid), self._request.batch_rows)
 
     def _batches(self, some: list[int] | None) -> Iterator[pa.RecordBatch]:
         """The shard's batches, with the columns numbered `some` at least."""

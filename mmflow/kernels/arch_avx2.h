@@ -37,6 +37,13 @@ struct Block {
                       _mm256_cmpeq_epi8(_mm256_min_epu8(high_half, most), high_half));
     }
 
+    // Bit i: byte i is c or more; c is 128 to 255.
+    std::uint64_t at_least(std::uint8_t c) const noexcept {
+        const __m256i least = _mm256_set1_epi8(static_cast<char>(c));
+        return joined(_mm256_cmpeq_epi8(_mm256_max_epu8(low, least), low),
+                      _mm256_cmpeq_epi8(_mm256_max_epu8(high_half, least), high_half));
+    }
+
     // Every byte with these bits set.
     Block with(std::uint8_t bits) const noexcept {
         const __m256i pattern = _mm256_set1_epi8(static_cast<char>(bits));

@@ -30,6 +30,11 @@ struct Block {
         return whole(_mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c))));
     }
 
+    // Bit i: byte i is c or more; c is 128 to 255.
+    std::uint64_t at_least(std::uint8_t c) const noexcept {
+        return whole(_mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(static_cast<char>(c))));
+    }
+
     // Every byte with these bits set.
     Block with(std::uint8_t bits) const noexcept {
         return {_mm512_or_si512(bytes, _mm512_set1_epi8(static_cast<char>(bits)))};

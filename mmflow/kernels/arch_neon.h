@@ -37,6 +37,13 @@ struct Block {
                       vcltq_u8(part[3], limit));
     }
 
+    // Bit i: byte i is c or more; c is 128 to 255.
+    std::uint64_t at_least(std::uint8_t c) const noexcept {
+        const uint8x16_t limit = vdupq_n_u8(c);
+        return joined(vcgeq_u8(part[0], limit), vcgeq_u8(part[1], limit), vcgeq_u8(part[2], limit),
+                      vcgeq_u8(part[3], limit));
+    }
+
     // Every byte with these bits set.
     Block with(std::uint8_t bits) const noexcept {
         const uint8x16_t pattern = vdupq_n_u8(bits);

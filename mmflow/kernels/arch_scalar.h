@@ -47,6 +47,14 @@ struct Block {
         return mask;
     }
 
+    // Bit i: byte i is c or more; c is 128 to 255.
+    std::uint64_t at_least(std::uint8_t c) const noexcept {
+        const std::uint64_t up = 0x0101010101010101ull * static_cast<std::uint8_t>(0x100 - c);
+        std::uint64_t mask = 0;
+        for (int i = 0; i < 8; ++i) mask |= gathered(((word[i] & kLow7) + up) & word[i] & ~kLow7) << (8 * i);
+        return mask;
+    }
+
     // Every byte with these bits set.
     Block with(std::uint8_t bits) const noexcept {
         Block b;

@@ -272,6 +272,13 @@ class RecordsReader {
 
 const std::uint8_t* at(std::uintptr_t address) { return reinterpret_cast<const std::uint8_t*>(address); }
 
+int text_views(std::uintptr_t offsets, std::size_t width, std::uintptr_t data, std::size_t size, std::uintptr_t bits,
+               std::size_t count, int piece, std::uintptr_t views) {
+    nb::gil_scoped_release gil;
+    const mmflow::TextColumn text{at(offsets), width, at(data), size, at(bits), count};
+    return static_cast<int>(chosen->text_views(text, piece, reinterpret_cast<std::uint8_t*>(views)));
+}
+
 // Adds the functions of hashing.h; each takes addresses, and `bits` 0 where no value is null.
 void add_hashing(nb::module_& m) {
     using mmflow::Validity;
@@ -349,6 +356,10 @@ NB_MODULE(_kernels, m) {
     nb::class_<RecordsReader>(m, "RecordsReader")
         .def(nb::init<nb::list, std::size_t>(), nb::arg("fields"), nb::arg("size"))
         .def("decode", &RecordsReader::decode, nb::arg("address"), nb::arg("count"), nb::arg("owner"));
+
+    m.def("text_views", &text_views, nb::arg("offsets"), nb::arg("width"), nb::arg("data"), nb::arg("size"),
+          nb::arg("bits"), nb::arg("count"), nb::arg("piece"), nb::arg("views"),
+          "Write the views of a column of text, see views.h; 0, or nonzero where it is damaged or odd.");
 
     add_hashing(m);
 }

@@ -3,6 +3,7 @@
 #include "csv.h"
 #include "lines.h"
 #include "ndjson.h"
+#include "views.h"
 
 namespace mmflow {
 
@@ -11,6 +12,7 @@ struct Kernels {
     CsvDecode csv_decode;
     LinesDecode lines_decode;
     JsonDecode json_decode;
+    TextViews text_views;
 };
 
 // Defined in isa_*.cpp; null where the instruction set was not compiled in.

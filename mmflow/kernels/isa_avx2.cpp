@@ -5,10 +5,12 @@
 #include "csv.inl.h"
 #include "lines.inl.h"
 #include "ndjson.inl.h"
+#include "views.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"avx2", avx2::csv_decode, avx2::lines_decode, avx2::json_decode};
+constexpr Kernels kTable{"avx2", avx2::csv_decode, avx2::lines_decode, avx2::json_decode,
+                         avx2::text_views};
 }  // namespace
 extern const Kernels* const kAvx2Kernels = &kTable;
 }  // namespace mmflow

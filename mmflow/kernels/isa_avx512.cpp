@@ -5,10 +5,12 @@
 #include "csv.inl.h"
 #include "lines.inl.h"
 #include "ndjson.inl.h"
+#include "views.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"avx512", avx512::csv_decode, avx512::lines_decode, avx512::json_decode};
+constexpr Kernels kTable{"avx512", avx512::csv_decode, avx512::lines_decode, avx512::json_decode,
+                         avx512::text_views};
 }  // namespace
 extern const Kernels* const kAvx512Kernels = &kTable;
 }  // namespace mmflow

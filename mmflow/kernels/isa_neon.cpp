@@ -5,10 +5,12 @@
 #include "csv.inl.h"
 #include "lines.inl.h"
 #include "ndjson.inl.h"
+#include "views.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode, neon::json_decode};
+constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode, neon::json_decode,
+                         neon::text_views};
 }  // namespace
 extern const Kernels* const kNeonKernels = &kTable;
 }  // namespace mmflow

@@ -5,10 +5,12 @@
 #include "csv.inl.h"
 #include "lines.inl.h"
 #include "ndjson.inl.h"
+#include "views.inl.h"
 
 namespace mmflow {
 namespace {
-constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode, scalar::json_decode};
+constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode, scalar::json_decode,
+                         scalar::text_views};
 }  // namespace
 extern const Kernels* const kScalarKernels = &kTable;
 }  // namespace mmflow

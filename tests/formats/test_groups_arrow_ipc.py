@@ -191,6 +191,59 @@ def test_damage_is_an_error_or_harmless(tmp_path: Path) -> None:
         assert caught > 5
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize(
+    ("offsets", "text"),
+    [
+        ([0, 3, 2, 9], "abcdefghi"),
+        ([0, 3, 900, 9], "abcdefghi"),
+        ([0, 3, -1, 9], "abcdefghi"),
+        ([0, 3, 6, 10_000], "abcdefghi"),
+        ([-1, 3, 6, 9], "abcdefghi"),
+        ([0, 3, 6, 9], "abcdef\udcffhi"),
+        ([0, 3, 6, 9], "abcdefgh\udcc3"),
+        ([0, 4, 6, 9], "abcéfghi"),
+    ],
+)
+def test_damaged_text_is_the_error_that_pyarrow_gives(
+    tmp_path: Path, kind: pa.DataType, offsets: list[int], text: str
+) -> None:
+    table = pa.table({"n": [1, 2, 3], "s": pa.array(["abc", "def", "ghi"], kind), "t": ["x", "y", "z"]})
+    path = write(tmp_path / "f.arrow", table)
+    width = "<i4" if kind == pa.string() else "<i8"
+    data = path.read_bytes()
+    for good, bad in (
+        (np.array([0, 3, 6, 9], width).tobytes(), np.array(offsets, width).tobytes()),
+        (b"abcdefghi", text.encode(errors="surrogateescape")),
+    ):
+        assert data.count(good) == 1
+        data = data.replace(good, bad)
+    path.write_bytes(data)
+    form = open_format("arrow", [str(path)])
+    with pa.OSFile(str(path)) as source, pytest.raises(pa.ArrowInvalid) as judged:
+        pa.ipc.open_file(source).get_batch(0).validate(full=True)
+    assert "In column 1: " in str(judged.value)
+    with pytest.raises(SourceError) as error:
+        read(form, path)
+    assert f"f.arrow: it is damaged, or not a Arrow IPC file: {judged.value}" in str(error.value)
+    # What is not read is not judged.
+    assert read(form, path, columns=["t"])[0] == [{"t": "x"}, {"t": "y"}, {"t": "z"}]
+
+
+def test_text_of_nulls_may_be_anything(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.arrow", pa.table({"s": pa.array(["é", "abc", None, "twelve and more"])}))
+    data = path.read_bytes()
+    before = np.array([0, 2, 5, 5, 20], "<i4").tobytes()
+    assert data.count(before) == 1
+    # The null takes the last byte of a text that is then cut within a character.
+    data = data.replace(before, np.array([0, 2, 4, 5, 20], "<i4").tobytes()).replace(
+        b"abctwelve", b"ab\xfftwelve"
+    )
+    path.write_bytes(data)
+    rows, _ = read(open_format("arrow", [str(path)]), path)
+    assert [r["s"] for r in rows] == ["é", "ab", None, "twelve and more"]
+
+
 @pytest.mark.parametrize("cut", [0, 4, 8, 100, -1, -5, -100])
 def test_files_cut_short(tmp_path: Path, cut: int) -> None:
     path = write(tmp_path / "f.arrow", sample(50))
