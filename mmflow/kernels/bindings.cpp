@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "arrow_c.h"
+#include "dictionary.h"
 #include "dispatch.h"
 #include "gather.h"
 #include "guard.h"
@@ -279,6 +280,33 @@ int text_views(std::uintptr_t offsets, std::size_t width, std::uintptr_t data, s
     return static_cast<int>(chosen->text_views(text, piece, reinterpret_cast<std::uint8_t*>(views)));
 }
 
+// The dictionary of dictionary.h; one call at a time.
+class TextDictionary {
+   public:
+    TextDictionary(std::size_t most_values, std::size_t most_bytes) : kernel_(most_values, most_bytes) {}
+
+    std::size_t encode(std::uintptr_t views, const std::vector<std::uintptr_t>& buffers, std::uintptr_t bits,
+                       std::size_t offset, std::size_t count, std::uintptr_t codes) {
+        std::vector<const std::uint8_t*> pointers;
+        for (const std::uintptr_t address : buffers) pointers.push_back(at(address));
+        nb::gil_scoped_release gil;
+        return kernel_.encode(at(views), pointers.data(), {at(bits), offset}, count,
+                              reinterpret_cast<std::int32_t*>(codes));
+    }
+
+    nb::tuple values() const {
+        const std::size_t count = kernel_.values();
+        const auto bytes = [](const std::uint8_t* p, std::size_t n) {
+            return nb::bytes(reinterpret_cast<const char*>(p), n);
+        };
+        if (count == 0) return nb::make_tuple(nb::bytes("\0\0\0\0", 4), nb::bytes("", 0));
+        return nb::make_tuple(bytes(kernel_.offsets(), (count + 1) * 4), bytes(kernel_.text(), kernel_.text_size()));
+    }
+
+   private:
+    mmflow::TextDictionary kernel_;
+};
+
 // Adds the functions of hashing.h; each takes addresses, and `bits` 0 where no value is null.
 void add_hashing(nb::module_& m) {
     using mmflow::Validity;
@@ -356,6 +384,12 @@ NB_MODULE(_kernels, m) {
     nb::class_<RecordsReader>(m, "RecordsReader")
         .def(nb::init<nb::list, std::size_t>(), nb::arg("fields"), nb::arg("size"))
         .def("decode", &RecordsReader::decode, nb::arg("address"), nb::arg("count"), nb::arg("owner"));
+
+    nb::class_<TextDictionary>(m, "TextDictionary")
+        .def(nb::init<std::size_t, std::size_t>(), nb::arg("most_values"), nb::arg("most_bytes"))
+        .def("encode", &TextDictionary::encode, nb::arg("views"), nb::arg("buffers"), nb::arg("bits"),
+             nb::arg("offset"), nb::arg("count"), nb::arg("codes"), "Rows encoded; fewer than `count`: it gives up.")
+        .def("values", &TextDictionary::values, "The values by code: int32 offsets, text.");
 
     m.def("text_views", &text_views, nb::arg("offsets"), nb::arg("width"), nb::arg("data"), nb::arg("size"),
           nb::arg("bits"), nb::arg("count"), nb::arg("piece"), nb::arg("views"),

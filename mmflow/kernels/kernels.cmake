@@ -1,6 +1,6 @@
 # The kernels know nothing of Python: the module, the fuzzers and the sanitized builds all compile these.
-set(KERNELS guard.cpp arrow_c.cpp dispatch.cpp gather.cpp hashing.cpp memory.cpp isa_scalar.cpp isa_avx2.cpp isa_avx512.cpp
-    isa_neon.cpp)
+set(KERNELS guard.cpp arrow_c.cpp dictionary.cpp dispatch.cpp gather.cpp hashing.cpp memory.cpp isa_scalar.cpp isa_avx2.cpp
+    isa_avx512.cpp isa_neon.cpp)
 list(TRANSFORM KERNELS PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(AVX2 -mavx2 -mbmi -mbmi2 -mlzcnt -mpopcnt -mpclmul)

@@ -7,15 +7,17 @@ pieces the rows come in.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmflow.formats.schema import public_schema
+from mmflow.sinks.dictionaries import RowGroup, repeats
 from mmflow.sinks.writer import Writer, one_of, positive
 
 __all__ = [
@@ -41,13 +43,44 @@ _SAMPLE_ROWS = 16 << 10
 _BATCH_BYTES = 16 << 20
 
 
+class _Held(Protocol):
+    """Rows held back."""
+
+    def add(self, batch: pa.RecordBatch) -> int:
+        """Hold the next rows; bytes that this takes."""
+        ...
+
+    def take(self) -> pa.Table:
+        """All rows held, which are no longer."""
+        ...
+
+
+class _Batches:
+    """Rows held as they are stored."""
+
+    def __init__(self, stored: pa.Schema) -> None:
+        self._stored = stored
+        self._batches: list[pa.RecordBatch] = []
+
+    def add(self, batch: pa.RecordBatch) -> int:
+        fields = zip(batch.columns, self._stored, strict=True)
+        # The cast cuts text loose from the mapped window too: holding it back costs its own bytes only.
+        own = pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in fields], schema=self._stored)
+        self._batches.append(own)
+        return int(own.nbytes)
+
+    def take(self) -> pa.Table:
+        batches, self._batches = self._batches, []
+        return pa.Table.from_batches(batches, self._stored)
+
+
 class _Gathered:
     """Gathers batches to `rows` rows or `nbytes` bytes, and hands them to `put` as one table."""
 
     def __init__(
         self,
         file: pa.NativeFile,
-        schema: pa.Schema,
+        held: _Held,
         writer: Any,
         put: Callable[[pa.Table], None],
         *,
@@ -56,31 +89,26 @@ class _Gathered:
     ) -> None:
         self.pending = 0
         self._file = file
-        self._schema = schema
+        self._held = held
         self._writer = writer
         self._put = put
         self._most_rows = rows
         self._most_bytes = nbytes
-        self._held: list[pa.RecordBatch] = []
         self._rows = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        fields = zip(batch.columns, self._schema, strict=True)
-        # The cast cuts text loose from the mapped window too: holding it back costs its own bytes only.
-        own = pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in fields], schema=self._schema)
-        while own.num_rows:
-            taken = own.slice(0, self._most_rows - self._rows)
-            own = own.slice(taken.num_rows)
-            self._held.append(taken)
+        while batch.num_rows and batch.num_columns:
+            taken = batch.slice(0, self._most_rows - self._rows)
+            batch = batch.slice(taken.num_rows)
+            self.pending += self._held.add(taken)
             self._rows += taken.num_rows
-            self.pending += taken.nbytes
             if self._rows >= self._most_rows or self.pending >= self._most_bytes:
                 self.flush()
 
     def flush(self) -> None:
-        if self._held:
-            held, self._held, self._rows, self.pending = self._held, [], 0, 0
-            self._put(pa.Table.from_batches(held, self._schema))
+        if self._rows:
+            table, self._rows, self.pending = self._held.take(), 0, 0
+            self._put(table)
 
     def close(self) -> None:
         self.flush()
@@ -88,8 +116,8 @@ class _Gathered:
         self._file.close()
 
     def discard(self) -> None:
-        self._held, self._rows, self.pending = [], 0, 0
-        for closing in (self._writer.close, self._file.close):
+        self._rows = self.pending = 0
+        for closing in (self._held.take, self._writer.close, self._file.close):
             with contextlib.suppress(OSError, pa.ArrowException):  # the file is about to be deleted
                 closing()
 
@@ -97,39 +125,54 @@ class _Gathered:
 class _ParquetWriter:
     """Writes tables; the first one says which columns are worth a dictionary.
 
-    Trying one costs a good part of the time, and a column of mostly different values drops it after all.
+    Trying one costs a good part of the time, and a column of mostly different values drops it after all. Columns of
+    dictionaries have theirs already.
     """
 
-    def __init__(self, file: pa.NativeFile, schema: pa.Schema, compression: str) -> None:
-        self._file, self._schema, self._compression = file, schema, compression
+    def __init__(self, file: pa.NativeFile, stored: pa.Schema, compression: str) -> None:
+        self._file, self._stored, self._compression = file, stored, compression
         self._writer: pq.ParquetWriter | None = None
 
-    def _open(self, dictionary: bool | list[str]) -> pq.ParquetWriter:
-        return pq.ParquetWriter(
+    def _open(self, schema: pa.Schema, dictionary: bool | list[str]) -> pq.ParquetWriter:
+        writer = pq.ParquetWriter(
             self._file,
-            self._schema,
+            schema,
             compression=self._compression,
             use_dictionary=dictionary,
-            store_schema=True,
+            store_schema=False,
         )
+        # What store_schema=True writes, but dictionaries are the writer's business: they are read back as text.
+        recorded = base64.b64encode(self._stored.serialize().to_pybytes()).decode()
+        writer.add_key_value_metadata({"ARROW:schema": recorded})
+        return writer
 
     def write(self, table: pa.Table, rows: int) -> None:
         if self._writer is None:
-            self._writer = self._open(_repeating(table.slice(0, _SAMPLE_ROWS)))
+            self._writer = self._open(table.schema, _repeating(table))
         self._writer.write_table(table, row_group_size=rows)
 
     def close(self) -> None:
-        writer = self._writer or self._open(True)
+        writer = self._writer or self._open(self._stored, True)
         writer.close()
 
 
-def _repeating(sample: pa.Table) -> bool | list[str]:
+def _repeating(table: pa.Table) -> bool | list[str]:
     """Columns in which values come again; with nested columns, all."""
-    if any(pa.types.is_nested(t) for t in sample.schema.types):
+    if any(pa.types.is_nested(t) for t in table.schema.types):
         return True
-    most = sample.num_rows * 3 // 4
-    columns = zip(sample.column_names, sample.columns, strict=True)
-    return [n for n, c in columns if pa.types.is_null(c.type) or pc.count_distinct(c).as_py() <= most]
+    encoded = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
+    if len(encoded) == table.num_columns:
+        return encoded
+    # Evenly over all rows: the first ones of a sorted key repeat, and the whole of it overflows its dictionary.
+    step = -(-table.num_rows // _SAMPLE_ROWS)
+    batches = table.drop_columns(encoded).to_batches()
+    some = pa.Table.from_batches([b.take(pa.array(range(0, b.num_rows, step))) for b in batches])
+    plain = [
+        name
+        for name, column in zip(some.column_names, some.columns, strict=True)
+        if pa.types.is_null(column.type) or repeats(pc.count_distinct(column).as_py(), some.num_rows)
+    ]
+    return [*encoded, *plain]
 
 
 def open_parquet(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
@@ -142,7 +185,7 @@ def open_parquet(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Wr
     def put(table: pa.Table) -> None:
         writer.write(table, rows)
 
-    return _Gathered(file, stored, writer, put, rows=rows, nbytes=_ROW_GROUP_BYTES)
+    return _Gathered(file, RowGroup(schema, stored), writer, put, rows=rows, nbytes=_ROW_GROUP_BYTES)
 
 
 def open_arrow(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
@@ -157,7 +200,7 @@ def open_arrow(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writ
     def put(table: pa.Table) -> None:
         writer.write_table(table.combine_chunks(), max_chunksize=rows)
 
-    return _Gathered(file, stored, writer, put, rows=rows, nbytes=_BATCH_BYTES)
+    return _Gathered(file, _Batches(stored), writer, put, rows=rows, nbytes=_BATCH_BYTES)
 
 
 def parquet_problem(field: pa.Field) -> str | None:
