@@ -5,8 +5,10 @@
     Done with Tokens               <--  blocks as buffers: one payload for each group of outputs
 
 A block travels as the bytes of an Arrow IPC stream, which readers alias: of an object store, it is never copied.
-Outputs of a task are grouped into a bounded number of payloads, so that an exchange of m by n partitions is
-O(m) objects, not O(m n).
+Outputs of a task are grouped into a bounded number of payloads of some size, so that an exchange of m by n partitions
+is O(m) objects, not O(m n).
+
+Invariant: a worker holds its outputs once. A block is let go of as it becomes bytes, a payload as it is handed over.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import platform
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -33,11 +35,30 @@ from mmflow.exec.task import BlockRef, Done, Task, TaskResult
 from mmflow.mapping import Io
 from mmflow.store import LocalStore, RunFolder, sweep
 
-__all__ = ["Parcel", "Reply", "StageCode", "Token", "pack_stage", "payloads_of", "run_parcel", "versions"]
+__all__ = [
+    "Parcel",
+    "Payload",
+    "Reply",
+    "StageCode",
+    "Token",
+    "known_blocks",
+    "numbered",
+    "pack_stage",
+    "payloads_of",
+    "read_payload",
+    "run_parcel",
+    "stream_parcel",
+    "versions",
+]
+
+#: Blocks as buffers; None: one that could not be made.
+Payload = list[pa.Buffer | None]
 
 #: Payloads of one task at most. More of them move fewer bytes that a reader does not want; each costs the driver
 #: about as much as a task does.
 _PAYLOADS = 16
+#: Less than this is not worth an object of its own.
+_PAYLOAD_BYTES = 256 << 10
 _STAGES_KEPT = 64
 
 
@@ -193,8 +214,24 @@ def run_parcel(
     fetch: Callable[[int], Sequence[pa.Buffer | None]],
     cancelled: Any,
     node: str,
-) -> tuple[Reply, list[list[pa.Buffer | None]]]:
-    """Run a task.
+) -> tuple[Reply, list[Payload]]:
+    """Run a task; see `stream_parcel`.
+
+    Returns:
+        The result, and the payloads that its tokens number, as many as `payloads_of` says.
+    """
+    reply, *payloads = stream_parcel(parcel, code, fetch, cancelled, node)
+    return cast(Reply, reply), cast("list[Payload]", payloads)
+
+
+def stream_parcel(
+    parcel: Parcel,
+    code: Callable[[], bytes],
+    fetch: Callable[[int], Sequence[pa.Buffer | None]],
+    cancelled: Any,
+    node: str,
+) -> Iterator[Reply | Payload]:
+    """Run a task, and hand over what it made piece by piece.
 
     Args:
         parcel: The task.
@@ -203,14 +240,15 @@ def run_parcel(
         cancelled: Its `is_set` says whether to stop.
         node: This machine, for messages and metrics.
 
-    Returns:
-        The result, and the payloads that its tokens number: for each, blocks as buffers.
+    Yields:
+        The result, then the payloads that its tokens number: for each, blocks as buffers.
     """
     stage, functions = _unpacked(parcel.key, code)
     task = replace(parcel.task, stage=stage)
     sweep(parcel.spill_dir)
     folder = RunFolder(parcel.spill_dir, task.run)
-    store = RemoteStore(fetch, LocalStore(parcel.memory // 2, folder))
+    kept = LocalStore(parcel.memory // 2, folder)
+    store = RemoteStore(fetch, kept)
     try:
         context = WorkerContext(
             store=store,
@@ -221,29 +259,41 @@ def run_parcel(
             worker=f"{node}:{os.getpid()}",
         )
         result = run_task(task, functions, context)
-        count = payloads_of(stage)
-        payloads: list[list[pa.Buffer | None]] = [[] for _ in range(count)]
+        groups: list[list[BlockRef]] = [[] for _ in range(payloads_of(stage))]
         if isinstance(result, Done):
-            result = _handed_back(result, store._kept, payloads)
-        return Reply(result, node), payloads
+            result = _handed_back(result, groups)
+        yield Reply(result, node)
+        for group in groups:
+            yield [_let_go(kept, ref) for ref in group]
     finally:
         # Buffers of spilled blocks are mapped: they outlive their files.
         store.close()
 
 
-def _handed_back(done: Done, kept: LocalStore, payloads: list[list[pa.Buffer | None]]) -> Done:
-    """Neighbouring outputs go to one payload: most readers want one, some a run of them."""
-    per = -(-len(done.outputs) // len(payloads)) if done.outputs else 1
+def _let_go(kept: LocalStore, ref: BlockRef) -> pa.Buffer:
+    buffer = kept.exported(ref)
+    kept.delete(ref)
+    return buffer
 
-    def moved(ref: BlockRef | None, number: int) -> BlockRef | None:
+
+def _handed_back(done: Done, groups: list[list[BlockRef]]) -> Done:
+    """Put blocks into groups of about the same size, neighbours together: most readers want one, some a run of them."""
+    refs = [ref for ref in (*done.outputs, done.rejects) if ref is not None]
+    total = max(1, sum(ref.nbytes for ref in refs))
+    count = max(1, min(len(groups), total // _PAYLOAD_BYTES))
+    before = 0
+
+    def moved(ref: BlockRef | None) -> BlockRef | None:
+        nonlocal before
         if ref is None:
             return None
-        payload = payloads[number]
-        payload.append(kept.exported(ref))
-        return replace(ref, token=Token(number, len(payload) - 1))
+        number = min(count - 1, before * count // total)
+        before += ref.nbytes
+        groups[number].append(ref)
+        return replace(ref, token=Token(number, len(groups[number]) - 1))
 
-    outputs = tuple(moved(ref, i // per) for i, ref in enumerate(done.outputs))
-    return replace(done, outputs=outputs, rejects=moved(done.rejects, 0))
+    outputs = tuple(map(moved, done.outputs))
+    return replace(done, outputs=outputs, rejects=moved(done.rejects))
 
 
 def numbered(task: Task) -> tuple[Task, list[Any]]:
