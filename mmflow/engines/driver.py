@@ -265,6 +265,7 @@ class Driver:
         match result:
             case Done():
                 slot.state, slot.done = "done", result
+                self.totals.retries += result.metrics.retries
                 if run.scanning is None:
                     self._inputs_done(run, slot.number)
             case Failed() if not result.error.retryable:

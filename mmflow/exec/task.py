@@ -117,7 +117,10 @@ class Task:
 
 @dataclass(slots=True)
 class TaskMetrics:
-    """Rows and bytes in and out, seconds on the wall and of compute; where it ran."""
+    """Rows and bytes in and out, seconds on the wall and of compute; where it ran.
+
+    `retries`: attempts that the engine made by itself, of this task or of those whose blocks it read.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
@@ -127,6 +130,7 @@ class TaskMetrics:
     seconds: float = 0.0
     worker: str = ""
     reasons: tuple[str, ...] = ()
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
