@@ -4,23 +4,29 @@
 
 Returned objects belong to their task: Ray makes lost ones again by running it again (one made with `ray.put` in a
 worker would die with the worker). The driver holds references and replies; rows stay in the object stores until a
-worker, or the caller, reads them.
+worker, or the caller, reads them. Small objects are the exception: Ray keeps them in the driver's own memory, so
+once there are many, workers pad theirs to the size from which on the object store takes them.
 
-Invariant: a payload is freed when the last `BlockRef` into it is gone, here and in Ray's lineage.
+Ray tries a task again by itself when its worker dies or its outputs get lost, and says nothing: so a reply, and every
+payload, carries the number of the attempt that made it.
+
+Invariant: a payload is freed when the last `BlockRef` into it is gone. What Ray keeps for making it again (lineage) is
+the task, not the rows.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pyarrow as pa
 import ray
 from ray.exceptions import (
+    NodeDiedError,
     ObjectLostError,
     RayError,
     RaySystemError,
@@ -28,6 +34,7 @@ from ray.exceptions import (
     RuntimeEnvSetupError,
     TaskCancelledError,
     TaskUnschedulableError,
+    WorkerCrashedError,
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -35,6 +42,7 @@ from mmflow.config import Settings
 from mmflow.engines.base import Resources
 from mmflow.engines.remote import (
     Parcel,
+    Payload,
     Reply,
     StageCode,
     known_blocks,
@@ -42,7 +50,7 @@ from mmflow.engines.remote import (
     pack_stage,
     payloads_of,
     read_payload,
-    run_parcel,
+    stream_parcel,
     versions,
 )
 from mmflow.errors import EngineError
@@ -51,9 +59,13 @@ from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, Ta
 
 __all__ = ["RayEngine"]
 
-#: Inputs up to this are arguments, which Ray brings to the worker, or the task to them; larger ones are fetched
-#: block by block, so that a task never needs room for all of them at once.
+_log = logging.getLogger(__name__)
+
+#: Inputs up to this, and up to a quarter of a node's object store, are arguments, which Ray brings to the worker, or
+#: the task to them; larger ones are fetched block by block, so that a task never needs room for all of them at once.
 _DIRECT = 256 << 20
+#: Ray sends returned objects up to this to the driver itself (max_direct_call_object_size).
+_SMALL = 100 << 10
 _LOOK_SECONDS = 5.0
 _STOP_SECONDS = 0.6
 
@@ -76,11 +88,11 @@ class RayEngine:
         _connect(settings)
         _check_versions(settings.address)
         self._looked = 0.0
-        self._slots = 1
+        self._cluster = _Cluster(1, 0, 0)
         self._stages: dict[int, tuple[StageCode, Any]] = {}
-        self._flights: dict[TaskId, _Flight] = {}
-        self._by_reply: dict[Any, TaskId] = {}
-        self._failed: list[TaskResult] = []
+        self._flights: dict[tuple[TaskId, int], _Flight] = {}
+        self._by_reply: dict[Any, tuple[TaskId, int]] = {}
+        self._attempts: dict[Any, int] = {}
         self._store = _DriverStore()
         self._closed = False
 
@@ -89,12 +101,14 @@ class RayEngine:
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
-            self._slots = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-        return Resources(self._slots, self._slots * self._task_memory)
+            self._cluster = _look()
+        return Resources(self._cluster.slots, self._cluster.slots * self._task_memory)
 
     @property
     def _task_memory(self) -> int:
-        return max(2 << 20, self._settings.memory // self._settings.workers)
+        """A task's share, as the nodes can give it to as many tasks as they have processors."""
+        share = self._settings.memory // self._settings.workers
+        return max(2 << 20, min(share, self._cluster.memory) if self._cluster.memory else share)
 
     def store(self) -> _DriverStore:
         return self._store
@@ -113,18 +127,28 @@ class RayEngine:
             os.fspath(self._settings.spill_dir),
         )
         nbytes = sum(ref.nbytes for refs in task.blocks.values() for ref in refs)
-        direct = payloads if nbytes <= _DIRECT else []
+        direct = payloads if nbytes <= min(_DIRECT, self._cluster.store // 4) else []
         options: dict[str, Any] = {
             "num_returns": 1 + payloads_of(task.stage),
             "num_cpus": 1,
+            "memory": self._task_memory,
             "name": f"mmflow {task.id.stage}.{task.id.number}",
-            # Staged files carry the attempt's number, so that attempts never mix: there the driver tries again.
-            "max_retries": 0 if isinstance(task.stage.output, Write) else self._settings.retries,
+            "max_retries": self._unseen(task.stage),
         }
+        least = 0 if _heap_used() < max(1 << 20, self._settings.memory // 16) else _SMALL + 1
         # Nested references are not waited for, nor moved.
-        returned = _run.options(**options).remote(parcel, [shared], [] if direct else payloads, *direct)
-        self._flights[task.id] = _Flight(task.attempt, returned[0], returned[1:])
-        self._by_reply[returned[0]] = task.id
+        returned = _run.options(**options).remote(
+            parcel, least, [shared], [] if direct else payloads, *direct
+        )
+        self._flights[task.id, task.attempt] = _Flight(task.stage, returned[0], returned[1:], payloads)
+        self._by_reply[returned[0]] = task.id, task.attempt
+
+    def _unseen(self, stage: Stage) -> int:
+        """How often Ray may try a task of this stage again by itself.
+
+        Staged files carry the attempt's number, so that attempts never mix: there the driver tries again.
+        """
+        return 0 if isinstance(stage.output, Write) else self._settings.retries
 
     def _stage(self, stage: Stage, functions: Functions) -> tuple[StageCode, Any]:
         known = self._stages.get(stage.id)
@@ -144,28 +168,44 @@ class RayEngine:
         return [self._landed(reply) for reply in ready]
 
     def _landed(self, reply: Any) -> TaskResult:
-        task_id = self._by_reply.pop(reply)
-        flight = self._flights.pop(task_id)
+        task_id, attempt = self._by_reply.pop(reply)
+        flight = self._flights.pop((task_id, attempt))
         try:
-            came = cast(Reply, ray.get(reply))
+            came = cast(_Attempted, ray.get(reply))
         except TaskCancelledError:
-            return Cancelled(task_id, flight.attempt)
+            return Cancelled(task_id, attempt)
         except (RuntimeEnvSetupError, TaskUnschedulableError) as error:
-            return Failed(
-                task_id, flight.attempt, EngineError(f"Ray can't start a task: {_first_line(error)}")
-            )
+            return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {_first_line(error)}"))
         except RayTaskError as error:
-            return _raised(task_id, flight.attempt, error)
+            return _raised(task_id, attempt, error)
+        except (WorkerCrashedError, NodeDiedError) as error:
+            if retries := self._unseen(flight.stage):
+                return Failed(task_id, attempt, _worn_out(task_id, flight.stage, retries, error))
+            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {_first_line(error)}")
         except RayError as error:
-            return WorkerLost(task_id, flight.attempt, f"{type(error).__name__}: {_first_line(error)}")
-        result = came.result
-        return known_blocks(result, flight.payloads) if isinstance(result, Done) else result
+            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {_first_line(error)}")
+        result = came.reply.result
+        if not isinstance(result, Done):
+            return result
+        result.metrics.retries = self._unseen_attempts(reply, came.attempt)
+        for number, again in came.remade.items():
+            result.metrics.retries += self._unseen_attempts(flight.inputs[number], again)
+        return known_blocks(result, flight.payloads)
+
+    def _unseen_attempts(self, returned: Any, attempt: int) -> int:
+        """Attempts of the task that returned this object, as far as they were not counted yet."""
+        if not attempt:
+            return 0
+        task = returned.task_id()
+        known = self._attempts.get(task, 0)
+        self._attempts[task] = max(known, attempt)
+        return max(0, attempt - known)
 
     def cancel(self, task: TaskId) -> None:
         """See `Engine.cancel`."""
-        flight = self._flights.get(task)
-        if flight is not None:
-            _cancel(flight.reply, force=False)
+        for (task_id, _), flight in self._flights.items():
+            if task_id == task:
+                _cancel(flight.reply, force=False)
 
     def close(self) -> None:
         """See `Engine.close`. A worker that does not notice is killed."""
@@ -184,15 +224,32 @@ class RayEngine:
         self._stages.clear()
 
 
+@dataclass(frozen=True, slots=True)
 class _Flight:
-    """A task under way."""
+    """A task under way: what it will return, and what it reads."""
 
-    __slots__ = ("attempt", "payloads", "reply")
+    stage: Stage
+    reply: Any
+    payloads: Sequence[Any]
+    inputs: Sequence[Any]
 
-    def __init__(self, attempt: int, reply: Any, payloads: Sequence[Any]) -> None:
-        self.attempt = attempt
-        self.reply = reply
-        self.payloads = payloads
+
+@dataclass(frozen=True, slots=True)
+class _Attempted:
+    """A reply, the number of the attempt that gave it, and of those that made its inputs, where not the first."""
+
+    reply: Reply
+    attempt: int
+    remade: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """Tasks at once; of the node that has least: memory for a task, and bytes of the object store."""
+
+    slots: int
+    memory: int
+    store: int
 
 
 class _DriverStore:
@@ -204,7 +261,7 @@ class _DriverStore:
     def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
         """See `BlockStore.get`."""
         try:
-            payload = ray.get(ref.token.payload)
+            _, payload, _ = ray.get(ref.token.payload)
         except RayError as error:
             raise EngineError(f"a block of the result was lost: {_first_line(error)}") from error
         return read_payload(payload, ref)
@@ -216,14 +273,56 @@ class _DriverStore:
         """See `BlockStore.close`."""
 
 
-@ray.remote
-def _run(parcel: Parcel, code: list[Any], payloads: list[Any], *direct: Any) -> Any:
-    def fetch(number: int) -> Any:
-        return direct[number] if direct else ray.get(payloads[number])
+class _Stop:
+    """Was the task that runs here cancelled? Ray interrupts Python code, too; this stops between batches."""
 
+    def is_set(self) -> bool:
+        return bool(getattr(ray.get_runtime_context(), "is_canceled", bool)())
+
+
+@ray.remote
+def _run(
+    parcel: Parcel, least: int, code: list[Any], payloads: list[Any], *direct: Any
+) -> Iterator[tuple[int, Payload, bytes] | _Attempted]:
+    """A generator: what it yields is in the object store before it makes the next."""
+    remade: dict[int, int] = {}
+
+    def fetch(number: int) -> Payload:
+        attempt, payload, _ = direct[number] if direct else ray.get(payloads[number])
+        if attempt:
+            remade[number] = attempt
+        return cast(Payload, payload)
+
+    attempt = _attempt()
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    reply, made = run_parcel(parcel, lambda: cast(bytes, ray.get(code[0])), fetch, threading.Event(), node)
-    return (reply, *made)
+    for piece in stream_parcel(parcel, lambda: cast(bytes, ray.get(code[0])), fetch, _Stop(), node):
+        if isinstance(piece, Reply):
+            yield _Attempted(piece, attempt, remade)
+        else:
+            nbytes = sum(b.size for b in piece if b is not None)
+            yield attempt, piece, bytes(max(0, least - nbytes) if nbytes else 0)
+        del piece
+
+
+def _attempt() -> int:
+    """Which attempt of its task runs here, by Ray's own count. Not part of Ray's API: 0 where it is not there."""
+    core = getattr(ray._private.worker.global_worker, "core_worker", None)
+    return int(getattr(core, "get_current_task_attempt_number", int)())
+
+
+def _heap_used() -> int:
+    """Bytes of small objects that Ray holds in this process. Not part of Ray's API: huge where it is not there."""
+    core = getattr(ray._private.worker.global_worker, "core_worker", None)
+    return int(getattr(core, "get_local_memory_store_bytes_used", lambda: 1 << 62)())
+
+
+def _look() -> _Cluster:
+    able = [n["Resources"] for n in _alive() if n["Resources"].get("CPU", 0) >= 1]
+    return _Cluster(
+        max(1, sum(int(n["CPU"]) for n in able)),
+        min((int(n.get("memory", 0) // int(n["CPU"])) for n in able), default=0),
+        int(min((n.get("object_store_memory", 0) for n in able), default=0)),
+    )
 
 
 @ray.remote(num_cpus=0)
@@ -232,25 +331,43 @@ def _versions() -> dict[str, str]:
 
 
 def _connect(settings: Settings) -> None:
-    """Join the cluster, or start one; a process is in one cluster at a time."""
+    """Join the cluster, or start one; a process is in one cluster at a time.
+
+    Raises:
+        EngineError: There is none, or this process is in another one.
+    """
+    address = settings.address
     if ray.is_initialized():
+        joined = ray.get_runtime_context().gcs_address
+        if address not in (None, "auto", joined):
+            raise EngineError(
+                f"this process is connected to Ray at {joined}, not {address}; call ray.shutdown() first"
+            )
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if settings.address is None:
+    if address is None:
         # Half for blocks, half for tasks, as everywhere; Ray wants 75 MiB at least.
         store = max(80 << 20, settings.memory // 2)
-        options |= {"num_cpus": settings.workers, "object_store_memory": store, "include_dashboard": False}
+        # "local": else Ray joins whatever cluster was started on this machine last.
+        options |= {"address": "local", "num_cpus": settings.workers, "object_store_memory": store}
+        options["include_dashboard"] = False
     else:
-        options["address"] = settings.address
+        options["address"] = address
+    # Ray prints what it notices (workers that died, ...) to stdout, where only rows belong.
+    ray._private.worker.print_to_stdstream = _noticed
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        where = settings.address or "this machine"
+        where = address or "this machine"
         raise EngineError(
             f"can't connect to Ray at {where}: {_first_line(error)}; is it running (ray status), and is the address "
             "right? without an address one is started here"
         ) from error
+
+
+def _noticed(data: dict[str, Any], ignore_prefix: bool) -> None:
+    _log.info("%s", "\n".join(data["lines"]))
 
 
 def _check_versions(address: str | None) -> None:
@@ -262,14 +379,8 @@ def _check_versions(address: str | None) -> None:
     if address is None:
         return
     here = versions()
-    nodes = [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
-    asked = [
-        _versions.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)
-        ).remote()
-        for n in nodes
-    ]
-    for node, answer in zip(nodes, asked, strict=True):
+    asked = [(node, _versions.options(scheduling_strategy=_on(node)).remote()) for node in _alive()]
+    for node, answer in asked:
         where = f"node {node['NodeManagerAddress']}"
         try:
             there = ray.get(answer, timeout=60)
@@ -278,12 +389,31 @@ def _check_versions(address: str | None) -> None:
                 f"mmflow can't be used on {where}: {_first_line(error.cause)}; install the same version there"
             ) from error
         except RayError as error:
+            if node["NodeID"] not in {n["NodeID"] for n in _alive()}:
+                continue  # it has left
             raise EngineError(f"{where} does not answer: {_first_line(error)}") from error
         for name, version in here.items():
             if there.get(name) != version:
                 raise EngineError(
                     f"{name} is {version} here and {there.get(name)} on {where}: install the same version on both"
                 )
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _on(node: dict[str, Any]) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+
+
+def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> EngineError:
+    return EngineError(
+        f"task {task.number} of stage {task.stage} ({stage.title}) lost its worker {retries + 1} times, the last time: "
+        f"{_first_line(error)}; if it was killed for memory, lower shard_size or workers, or give more memory",
+        stage=task.stage,
+        task=task.number,
+    )
 
 
 def _raised(task_id: TaskId, attempt: int, error: RayTaskError) -> TaskResult:
