@@ -51,6 +51,7 @@ from mmflow.engines.remote import (
     payloads_of,
     read_payload,
     stream_parcel,
+    swept,
     versions,
 )
 from mmflow.errors import EngineError
@@ -94,6 +95,7 @@ class RayEngine:
         self._by_reply: dict[Any, tuple[TaskId, int]] = {}
         self._attempts: dict[Any, int] = {}
         self._store = _DriverStore()
+        self._killed = False
         self._closed = False
 
     def resources(self) -> Resources:
@@ -179,6 +181,7 @@ class RayEngine:
         except RayTaskError as error:
             return _raised(task_id, attempt, error)
         except (WorkerCrashedError, NodeDiedError) as error:
+            self._killed = True
             if retries := self._unseen(flight.stage):
                 return Failed(task_id, attempt, _worn_out(task_id, flight.stage, retries, error))
             return WorkerLost(task_id, attempt, f"{type(error).__name__}: {_first_line(error)}")
@@ -187,6 +190,7 @@ class RayEngine:
         result = came.reply.result
         if not isinstance(result, Done):
             return result
+        self._killed = self._killed or came.attempt > 0
         result.metrics.retries = self._unseen_attempts(reply, came.attempt)
         for number, again in came.remade.items():
             result.metrics.retries += self._unseen_attempts(flight.inputs[number], again)
@@ -218,10 +222,27 @@ class RayEngine:
         if replies and ray.is_initialized():
             _, running = ray.wait(replies, num_returns=len(replies), timeout=_STOP_SECONDS)
             for reply in running:
+                self._killed = True
                 _cancel(reply, force=True)
+            if running:
+                ray.wait(running, num_returns=len(running), timeout=_STOP_SECONDS)
         self._by_reply.clear()
         self._flights.clear()
         self._stages.clear()
+        if self._killed and ray.is_initialized():
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what killed workers left on disk. The next run would too, but there may be none."""
+        spill_dir = os.fspath(self._settings.spill_dir)
+        here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        others = {n["NodeManagerAddress"]: n for n in _alive() if n["NodeManagerAddress"] != here}
+        asked = [
+            _sweep.options(scheduling_strategy=_on(n)).remote(spill_dir, self._run) for n in others.values()
+        ]
+        swept(spill_dir, self._run, _STOP_SECONDS)
+        if asked:
+            ray.wait(asked, num_returns=len(asked), timeout=2 * _STOP_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +344,11 @@ def _look() -> _Cluster:
         min((int(n.get("memory", 0) // int(n["CPU"])) for n in able), default=0),
         int(min((n.get("object_store_memory", 0) for n in able), default=0)),
     )
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _sweep(spill_dir: str, run: str) -> None:
+    swept(spill_dir, run, _STOP_SECONDS)
 
 
 @ray.remote(num_cpus=0)

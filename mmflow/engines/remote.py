@@ -19,6 +19,7 @@ import pickle
 import platform
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,7 @@ from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, Stage
 from mmflow.exec.task import BlockRef, Done, Task, TaskResult
 from mmflow.mapping import Io
-from mmflow.store import LocalStore, RunFolder, sweep
+from mmflow.store import LocalStore, RunFolder, run_folders, sweep
 
 __all__ = [
     "Parcel",
@@ -48,6 +49,7 @@ __all__ = [
     "read_payload",
     "run_parcel",
     "stream_parcel",
+    "swept",
     "versions",
 ]
 
@@ -294,6 +296,22 @@ def _handed_back(done: Done, groups: list[list[BlockRef]]) -> Done:
 
     outputs = tuple(map(moved, done.outputs))
     return replace(done, outputs=outputs, rejects=moved(done.rejects))
+
+
+def swept(spill_dir: str, run: str, seconds: float) -> bool:
+    """Remove the folders that killed workers of a run left on this machine; one that is just dying is waited for.
+
+    Returns:
+        Is nothing left?
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        sweep(spill_dir)
+        if not run_folders(spill_dir, run):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
 
 
 def numbered(task: Task) -> tuple[Task, list[Any]]:

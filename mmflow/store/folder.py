@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mmflow.errors import EngineError
 
-__all__ = ["RunFolder", "sweep"]
+__all__ = ["RunFolder", "run_folders", "sweep"]
 
 _OWNER = ".owner"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -39,7 +39,7 @@ class RunFolder:
     """
 
     def __init__(self, parent: str | os.PathLike[str], run: str) -> None:
-        base = f"mmflow-{_UNSAFE.sub('_', run)}-{os.getpid()}"
+        base = f"{_prefix(run)}{os.getpid()}"
         try:
             os.makedirs(parent, exist_ok=True)
             self.path, self._lock = _claim(Path(parent), base)
@@ -57,6 +57,18 @@ class RunFolder:
             _remove(self.path)
             os.close(self._lock)
             self._lock = -1
+
+
+def _prefix(run: str) -> str:
+    return f"mmflow-{_UNSAFE.sub('_', run)}-"
+
+
+def run_folders(parent: str | os.PathLike[str], run: str) -> list[str]:
+    """The folders of a run in `parent`, of whichever process."""
+    try:
+        return [e.path for e in os.scandir(parent) if e.name.startswith(_prefix(run))]
+    except OSError:
+        return []
 
 
 def _claim(parent: Path, base: str) -> tuple[Path, int]:
