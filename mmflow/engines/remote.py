@@ -13,6 +13,7 @@ Invariant: a worker holds its outputs once. A block is let go of as it becomes b
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import pickle
@@ -141,6 +142,7 @@ def versions() -> dict[str, str]:
 
 # ---- in workers -------------------------------------------------------------------------------------------
 
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 _stages: OrderedDict[str, tuple[Stage, Functions]] = OrderedDict()
 _stages_lock = threading.Lock()
 
@@ -270,6 +272,14 @@ def stream_parcel(
     finally:
         # Buffers of spilled blocks are mapped: they outlive their files.
         store.close()
+        _give_back()
+
+
+def _give_back() -> None:
+    """Return what the task freed: allocators keep it for the next one, which may run in another process."""
+    pa.default_memory_pool().release_unused()
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
 def _let_go(kept: LocalStore, ref: BlockRef) -> pa.Buffer:
