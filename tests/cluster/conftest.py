@@ -31,6 +31,7 @@ class Nodes:
             "health_check_period_ms": 500,
             "health_check_failure_threshold": 3,
         }
+        self.temp = temp
         self._cluster = Cluster()
         self._cluster.add_node(
             num_cpus=0, object_store_memory=STORE_BYTES, include_dashboard=False, temp_dir=str(temp),
