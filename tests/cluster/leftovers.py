@@ -33,7 +33,7 @@ def _stat(pid: int) -> tuple[int, str]:
 
 
 def descendants() -> dict[int, str]:
-    """Living processes below this one, with their command lines. The dead ones among its children are buried."""
+    """Living processes below this one, with their command lines."""
     parents: dict[int, tuple[int, str]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
