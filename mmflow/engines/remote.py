@@ -29,6 +29,7 @@ from typing import Any, cast
 import cloudpickle
 import pyarrow as pa
 
+from mmflow.engines.placement import seen_here
 from mmflow.errors import EngineError, UserFunctionError
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.runner import run_task
@@ -83,13 +84,17 @@ class StageCode:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A task as it is sent: its stage apart, its blocks by number among the objects that are sent with it."""
+    """A task as it is sent: its stage apart, its blocks by number among the objects that are sent with it.
+
+    `host`: where it was planned (`placement.host_id`).
+    """
 
     task: Task
     key: str
     memory: int
     io: str
     spill_dir: str
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +254,8 @@ def stream_parcel(
     """
     stage, functions = _unpacked(parcel.key, code)
     task = replace(parcel.task, stage=stage)
+    if task.shards is not None:
+        task = replace(task, shards=seen_here(task.shards, parcel.host))
     sweep(parcel.spill_dir)
     folder = RunFolder(parcel.spill_dir, task.run)
     kept = LocalStore(parcel.memory // 2, folder)
