@@ -40,6 +40,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mmflow.config import Settings
 from mmflow.engines.base import Resources
+from mmflow.engines.placement import PROBED, Choice, Placement, Seen, host_id, probe
 from mmflow.engines.remote import (
     Parcel,
     Payload,
@@ -54,8 +55,8 @@ from mmflow.engines.remote import (
     swept,
     versions,
 )
-from mmflow.errors import EngineError
-from mmflow.exec.stage import Functions, Stage, Write
+from mmflow.errors import EngineError, SourceError
+from mmflow.exec.stage import Functions, ScanInput, Stage, Write
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 
 __all__ = ["RayEngine"]
@@ -68,6 +69,7 @@ _DIRECT = 256 << 20
 #: Ray sends returned objects up to this to the driver itself (max_direct_call_object_size).
 _SMALL = 100 << 10
 _LOOK_SECONDS = 5.0
+_PROBE_SECONDS = 10.0
 _STOP_SECONDS = 0.6
 
 
@@ -89,7 +91,10 @@ class RayEngine:
         _connect(settings)
         _check_versions(settings.address)
         self._looked = 0.0
-        self._cluster = _Cluster(1, 0, 0)
+        self._cluster = _Cluster(1, 0, 0, {})
+        self._placements: dict[int, Placement | None] = {}
+        self._probed: dict[tuple[str, ...], Placement | None] = {}
+        self._failed: list[TaskResult] = []
         self._stages: dict[int, tuple[StageCode, Any]] = {}
         self._flights: dict[tuple[TaskId, int], _Flight] = {}
         self._by_reply: dict[Any, tuple[TaskId, int]] = {}
@@ -103,8 +108,21 @@ class RayEngine:
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
-            self._cluster = _look()
+            self._take_in(_look())
         return Resources(self._cluster.slots, self._cluster.slots * self._task_memory)
+
+    def _take_in(self, cluster: _Cluster) -> None:
+        if cluster.nodes != self._cluster.nodes:
+            self._placements.clear()
+            self._probed.clear()
+        self._cluster = cluster
+        for (task, attempt), flight in list(self._flights.items()):
+            if flight.nodes is not None and not cluster.nodes.keys() & set(flight.nodes):
+                # Ray would wait for them to come back.
+                del self._flights[task, attempt], self._by_reply[flight.reply]
+                _cancel(flight.reply, force=True)
+                reason = "the nodes that see its files are gone"
+                self._failed.append(WorkerLost(task, attempt, reason))
 
     @property
     def _task_memory(self) -> int:
@@ -119,6 +137,11 @@ class RayEngine:
         """See `Engine.submit`."""
         if self._closed:
             raise EngineError("the engine is closed: the run has ended")
+        try:
+            choice = self._choice(task)
+        except SourceError as error:
+            self._failed.append(Failed(task.id, task.attempt, error))
+            return
         code, shared = self._stage(task.stage, functions)
         sent, payloads = numbered(task)
         parcel = Parcel(
@@ -127,6 +150,7 @@ class RayEngine:
             self._task_memory,
             self._settings.io,
             os.fspath(self._settings.spill_dir),
+            host_id(),
         )
         nbytes = sum(ref.nbytes for refs in task.blocks.values() for ref in refs)
         direct = payloads if nbytes <= min(_DIRECT, self._cluster.store // 4) else []
@@ -136,14 +160,43 @@ class RayEngine:
             "memory": self._task_memory,
             "name": f"mmflow {task.id.stage}.{task.id.number}",
             "max_retries": self._unseen(task.stage),
+            **_options(choice),
         }
         least = 0 if _heap_used() < max(1 << 20, self._settings.memory // 16) else _SMALL + 1
         # Nested references are not waited for, nor moved.
         returned = _run.options(**options).remote(
             parcel, least, [shared], [] if direct else payloads, *direct
         )
-        self._flights[task.id, task.attempt] = _Flight(task.stage, returned[0], returned[1:], payloads)
+        self._flights[task.id, task.attempt] = _Flight(
+            task.stage, returned[0], returned[1:], payloads, choice.nodes
+        )
         self._by_reply[returned[0]] = task.id, task.attempt
+
+    def _choice(self, task: Task) -> Choice:
+        if task.shards is None or not task.shards.shards:
+            return Choice()
+        if task.stage.id not in self._placements:
+            self._placements[task.stage.id] = self._placement(task.stage)
+        placement = self._placements[task.stage.id]
+        return Choice() if placement is None else placement.choose(task.shards)
+
+    def _placement(self, stage: Stage) -> Placement | None:
+        """What the nodes see of a scan's files; None: there is one node, and it is this one."""
+        nodes = self._cluster.nodes
+        scan = stage.inputs[0]
+        if not isinstance(scan, ScanInput) or nodes.keys() <= {ray.get_runtime_context().get_node_id()}:
+            return None
+        files = scan.source.files[:PROBED]
+        if files not in self._probed:
+            asked = {node: _probe.options(scheduling_strategy=_on(node)).remote(files) for node in nodes}
+            ray.wait(list(asked.values()), num_returns=len(asked), timeout=_PROBE_SECONDS)
+            seen = {
+                n: dict(zip(files, found, strict=True)) for n, a in asked.items() if (found := _answer(a))
+            }
+            # A node that does not answer sees nothing, as far as is known.
+            nothing = dict.fromkeys(files)
+            self._probed[files] = Placement({n: seen.get(n, nothing) for n in nodes}, nodes) if seen else None
+        return self._probed[files]
 
     def _unseen(self, stage: Stage) -> int:
         """How often Ray may try a task of this stage again by itself.
@@ -161,6 +214,9 @@ class RayEngine:
 
     def poll(self, timeout: float) -> Sequence[TaskResult]:
         """See `Engine.poll`."""
+        if self._failed:
+            failed, self._failed = self._failed, []
+            return failed
         waiting = list(self._by_reply)
         if not waiting:
             return []
@@ -238,7 +294,8 @@ class RayEngine:
         here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         others = {n["NodeManagerAddress"]: n for n in _alive() if n["NodeManagerAddress"] != here}
         asked = [
-            _sweep.options(scheduling_strategy=_on(n)).remote(spill_dir, self._run) for n in others.values()
+            _sweep.options(scheduling_strategy=_on(n["NodeID"])).remote(spill_dir, self._run)
+            for n in others.values()
         ]
         swept(spill_dir, self._run, _STOP_SECONDS)
         if asked:
@@ -253,6 +310,7 @@ class _Flight:
     reply: Any
     payloads: Sequence[Any]
     inputs: Sequence[Any]
+    nodes: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +324,12 @@ class _Attempted:
 
 @dataclass(frozen=True, slots=True)
 class _Cluster:
-    """Tasks at once; of the node that has least: memory for a task, and bytes of the object store."""
+    """Tasks at once; of the node that has least, memory for a task and bytes of the object store; nodes' addresses."""
 
     slots: int
     memory: int
     store: int
+    nodes: dict[str, str]
 
 
 class _DriverStore:
@@ -338,12 +397,36 @@ def _heap_used() -> int:
 
 
 def _look() -> _Cluster:
-    able = [n["Resources"] for n in _alive() if n["Resources"].get("CPU", 0) >= 1]
+    nodes = [n for n in _alive() if n["Resources"].get("CPU", 0) >= 1]
+    able = [n["Resources"] for n in nodes]
     return _Cluster(
         max(1, sum(int(n["CPU"]) for n in able)),
         min((int(n.get("memory", 0) // int(n["CPU"])) for n in able), default=0),
         int(min((n.get("object_store_memory", 0) for n in able), default=0)),
+        {n["NodeID"]: n["NodeManagerAddress"] for n in nodes},
     )
+
+
+def _options(choice: Choice) -> dict[str, Any]:
+    if choice.nodes is not None:
+        return {"label_selector": {"ray.io/node-id": f"in({', '.join(choice.nodes)})"}}
+    if choice.preferred is not None:
+        # A busy node is not waited for.
+        there = NodeAffinitySchedulingStrategy(choice.preferred, soft=True, _spill_on_unavailable=True)
+        return {"scheduling_strategy": there}
+    return {}
+
+
+def _answer(asked: Any) -> list[Seen | None] | None:
+    try:
+        return cast("list[Seen | None]", ray.get(asked, timeout=0))
+    except RayError:
+        return None
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _probe(paths: tuple[str, ...]) -> list[Seen | None]:
+    return probe(paths)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
@@ -405,7 +488,7 @@ def _check_versions(address: str | None) -> None:
     if address is None:
         return
     here = versions()
-    asked = [(node, _versions.options(scheduling_strategy=_on(node)).remote()) for node in _alive()]
+    asked = [(node, _versions.options(scheduling_strategy=_on(node["NodeID"])).remote()) for node in _alive()]
     for node, answer in asked:
         where = f"node {node['NodeManagerAddress']}"
         try:
@@ -429,8 +512,8 @@ def _alive() -> list[dict[str, Any]]:
     return [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def _on(node: dict[str, Any]) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+def _on(node: str) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> EngineError:
