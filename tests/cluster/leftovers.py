@@ -62,8 +62,11 @@ def end(pids: object) -> None:
 
 
 def mmflow_files(*folders: str | os.PathLike[str]) -> list[str]:
-    """Folders of runs in these folders."""
-    return [os.fspath(p) for folder in folders for p in Path(folder).glob("mmflow-*")]
+    """Folders of runs in these folders, but for those of processes that live and are none of ours."""
+    others = {name for name in os.listdir("/proc") if name.isdigit()}
+    others -= {str(pid) for pid in (os.getpid(), *descendants())}
+    found = (p for folder in folders for p in Path(folder).glob("mmflow-*"))
+    return [os.fspath(p) for p in found if not others & set(p.name.split("-"))]
 
 
 def sockets_under(folder: str | os.PathLike[str]) -> list[str]:
