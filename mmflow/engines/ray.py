@@ -467,7 +467,7 @@ def _connect(settings: Settings) -> None:
     ray._private.worker.print_to_stdstream = _noticed
     try:
         ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
         where = address or "this machine"
         raise EngineError(
             f"can't connect to Ray at {where}: {_first_line(error)}; is it running (ray status), and is the address "
