@@ -7,6 +7,7 @@ go      = folder / "go"                 made by the test
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,23 +21,27 @@ __all__ = ["Gate"]
 class Gate:
     """A folder through which a function in a worker and a test talk."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
+    def __init__(self, folder: str | Path, *, hosts: bool = False) -> None:
+        self.folder = Path(folder)
+        self._hosts = hosts
+        self.folder.mkdir(exist_ok=True)
 
     def waiting_at(self, row: int) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
         """A function for `map_batches`: what holds the row with this `id` waits, the first time."""
-        folder = str(self.folder)
+        folder, hosts = str(self.folder), self._hosts
 
         def wait(batch: pa.RecordBatch) -> pa.RecordBatch:
-            import ray
+            if hosts:
+                where = socket.gethostname()
+            else:
+                import ray
 
-            node = ray.get_runtime_context().get_node_id()
-            Path(folder, f"seen-{node}-{os.getpid()}-{time.monotonic_ns()}").touch()
+                where = ray.get_runtime_context().get_node_id()
+            Path(folder, f"seen-{where}-{os.getpid()}-{time.monotonic_ns()}").touch()
             if pc.any(pc.equal(batch.column("id"), row)).as_py():
                 try:
                     with open(f"{folder}/started", "x") as file:
-                        file.write(f"{node} {os.getpid()}")
+                        file.write(f"{where} {os.getpid()}")
                 except FileExistsError:
                     return batch  # a later attempt
                 while not os.path.exists(f"{folder}/go"):
@@ -46,7 +51,7 @@ class Gate:
         return wait
 
     def started(self) -> tuple[str, int] | None:
-        """Node and process that wait; None: not yet."""
+        """Where, and which process there, waits; None: not yet."""
         try:
             text = (self.folder / "started").read_text().split()
         except FileNotFoundError:
@@ -54,7 +59,7 @@ class Gate:
         return (text[0], int(text[1])) if text else None
 
     def seen(self) -> list[str]:
-        """The nodes on which the function was called, once for each call."""
+        """Where the function was called, once for each call."""
         return [p.name.split("-")[1] for p in self.folder.glob("seen-*")]
 
     def open(self) -> None:
