@@ -55,7 +55,7 @@ from mmflow.engines.remote import (
     swept,
     versions,
 )
-from mmflow.errors import EngineError, SourceError
+from mmflow.errors import ConfigError, EngineError, SourceError
 from mmflow.exec.stage import Functions, ScanInput, Stage, Write
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 
@@ -77,12 +77,13 @@ class RayEngine:
     """An `Engine` on a Ray cluster. Serves one run.
 
     Args:
-        settings: `address` (a host and port, `auto`, `ray://…`; None: a cluster of this machine, which lives as long as
-            this process), `workers` (of such a cluster), `memory` (over `workers`), `io`, `spill_dir`, `retries`.
+        settings: `address` (a host and port, or `auto`; None: a cluster of this machine, which lives as long as this
+            process), `workers` (of such a cluster), `memory` (over `workers`), `io`, `spill_dir`, `retries`.
         run: Name of the run.
 
     Raises:
         EngineError: The cluster can't be reached, or runs other versions of what matters.
+        ConfigError: The address is one of Ray Client.
     """
 
     def __init__(self, settings: Settings, run: str) -> None:
@@ -444,8 +445,16 @@ def _connect(settings: Settings) -> None:
 
     Raises:
         EngineError: There is none, or this process is in another one.
+        ConfigError: The address is one of Ray Client.
     """
     address = settings.address
+    if address is not None and address.startswith("ray://"):
+        # A client holds no references of its own, and has rows sent to it in messages, twice copied, where a driver
+        # maps them: so it is not offered, rather than slow.
+        raise ConfigError(
+            f"{address}: Ray Client is not supported, since rows would not come through shared memory; give the "
+            "head's address as host:port (as `ray start` takes it), on a machine of the cluster's network"
+        )
     if ray.is_initialized():
         joined = ray.get_runtime_context().gcs_address
         if address not in (None, "auto", joined):
