@@ -256,10 +256,32 @@ def test_versions_that_differ_are_named_before_work_starts(
         nodes.kill(node)
 
 
+def test_rows_of_the_result_lie_in_the_object_store(open_session: OpenSession, rows_csv: Path) -> None:
+    session = open_session(shard_size="640KiB")
+    batches = list(session.read_csv(str(rows_csv), schema=SCHEMA).iter_batches())
+    mapped = [
+        [int(part, 16) for part in line.split()[0].split("-")]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if "plasma" in line
+    ]
+    # Numbers; text is turned from views into what users are used to.
+    buffers = [b for batch in batches for c in batch.columns[:4] for b in c.buffers() if b is not None]
+    assert len(buffers) >= 4 * 8
+    assert all(any(first <= b.address < last for first, last in mapped) for b in buffers)
+
+
 def test_a_process_is_in_one_cluster_at_a_time(open_session: OpenSession, rows_csv: Path) -> None:
     open_session().read_csv(str(rows_csv)).limit(1).to_arrow()
     with (
         mf.Session(engine="ray", address="127.0.0.1:1") as session,
         pytest.raises(mf.EngineError, match=r"connected to Ray at .*, not 127\.0\.0\.1:1"),
+    ):
+        session.read_csv(str(rows_csv)).limit(1).to_arrow()
+
+
+def test_an_address_of_ray_client_is_refused_with_the_reason(rows_csv: Path) -> None:
+    with (
+        mf.Session(engine="ray", address="ray://127.0.0.1:10001") as session,
+        pytest.raises(mf.ConfigError, match=r"Ray Client is not supported, .*shared memory; .* host:port"),
     ):
         session.read_csv(str(rows_csv)).limit(1).to_arrow()
