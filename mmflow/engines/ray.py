@@ -59,7 +59,7 @@ from mmflow.errors import ConfigError, EngineError, SourceError
 from mmflow.exec.stage import Functions, ScanInput, Stage, Write
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 
-__all__ = ["RayEngine"]
+__all__ = ["RayEngine", "small_bytes"]
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class RayEngine:
             "max_retries": self._unseen(task.stage),
             **_options(choice),
         }
-        least = 0 if _heap_used() < max(1 << 20, self._settings.memory // 16) else _SMALL + 1
+        least = 0 if small_bytes() < max(1 << 20, self._settings.memory // 16) else _SMALL + 1
         # Nested references are not waited for, nor moved.
         returned = _run.options(**options).remote(
             parcel, least, [shared], [] if direct else payloads, *direct
@@ -391,7 +391,7 @@ def _attempt() -> int:
     return int(getattr(core, "get_current_task_attempt_number", int)())
 
 
-def _heap_used() -> int:
+def small_bytes() -> int:
     """Bytes of small objects that Ray holds in this process. Not part of Ray's API: huge where it is not there."""
     core = getattr(ray._private.worker.global_worker, "core_worker", None)
     return int(getattr(core, "get_local_memory_store_bytes_used", lambda: 1 << 62)())
@@ -463,6 +463,8 @@ def _connect(settings: Settings) -> None:
             )
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of a task that failed, the driver reads the reply; Ray would tell of each payload, too.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     if address is None:
         # Half for blocks, half for tasks, as everywhere; Ray wants 75 MiB at least.
