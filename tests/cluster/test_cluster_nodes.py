@@ -18,6 +18,7 @@ import mmflow as mf
 from mmflow import col
 from mmflow import functions as F  # noqa: N812  (as users write it)
 from mmflow.engines.progress import Progress
+from mmflow.engines.ray import small_bytes
 from tests.cluster.conftest import Nodes, OpenSession
 from tests.cluster.gates import Gate
 from tests.cluster.leftovers import wait_until
@@ -138,19 +139,21 @@ def test_a_node_lost_under_a_task_that_reads_an_exchange(
     assert session.last_run.retries >= 1
 
 
+@pytest.mark.parametrize("reader", ["the next stage", "the caller"])
 def test_a_worker_killed_under_its_task_is_a_retry_in_the_report(
-    open_session: OpenSession, rows_csv: Path, tmp_path: Path
+    reader: str, open_session: OpenSession, rows_csv: Path, tmp_path: Path
 ) -> None:
     gate = Gate(tmp_path / "gate")
     session = open_session()
     read = session.read_csv(str(rows_csv), schema=SCHEMA)
     mapped = read.map_batches(gate.waiting_at(20_000), schema=read.schema)
-    query = Thread(lambda: mapped.agg(F.sum(col("id")).alias("s")).to_arrow().to_pylist())
+    summed = mapped.agg(F.sum(col("id")).alias("id")) if reader == "the next stage" else mapped
+    query = Thread(lambda: pc.sum(summed.to_arrow().column("id")).as_py())
     _wait(query, gate.started, "the task to wait")
     held = gate.started()
     assert held is not None
     os.kill(held[1], signal.SIGKILL)
-    assert query.result() == [{"s": 40_000 * 39_999 // 2}]
+    assert query.result() == 40_000 * 39_999 // 2
     assert session.last_run is not None
     assert session.last_run.retries == 1
 
@@ -268,6 +271,20 @@ def test_rows_of_the_result_lie_in_the_object_store(open_session: OpenSession, r
     buffers = [b for batch in batches for c in batch.columns[:4] for b in c.buffers() if b is not None]
     assert len(buffers) >= 4 * 8
     assert all(any(first <= b.address < last for first, last in mapped) for b in buffers)
+
+
+def test_small_blocks_do_not_pile_up_in_the_driver(open_session: OpenSession, rows_csv: Path) -> None:
+    """Ray sends objects of up to 100 KiB to the driver itself: here 80 of them wait for the sort, 5 MiB."""
+    most = 0
+
+    def watch(_: Progress) -> None:
+        nonlocal most
+        most = max(most, small_bytes())
+
+    session = open_session(shard_size="64KiB", memory="32MiB", partitions=2, on_progress=watch)
+    read = session.read_csv(str(rows_csv), schema=SCHEMA)
+    assert session.sql("SELECT id, s FROM t ORDER BY k", t=read).to_arrow().num_rows == 40_000
+    assert 0 < most < 3 << 20
 
 
 def test_a_process_is_in_one_cluster_at_a_time(open_session: OpenSession, rows_csv: Path) -> None:
