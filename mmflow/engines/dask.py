@@ -38,9 +38,9 @@ from mmflow.engines.dask_worker import (
     Place,
     WorkerPart,
     end_here,
-    host_id,
     run_here,
     send_here,
+    shared_host,
 )
 from mmflow.engines.lineage import Made, inputs
 from mmflow.engines.remote import (
@@ -172,7 +172,7 @@ class DaskEngine:
     def _send(self, flight: _Flight) -> None:
         task = flight.task
         code = self._stage(task.stage, flight.functions)
-        parcel, payloads = parcel_of(task, code, self._settings)
+        parcel, payloads = parcel_of(task, code, self._settings, task_memory(self._settings))
         flight.payloads = cast("list[Made]", payloads)
         places = [made.place for made in flight.payloads]
         flight.worker = self._choose(flight)
@@ -470,7 +470,7 @@ class _Link:
     def __init__(self, address: str, cluster: LocalCluster | None) -> None:
         self.address = address
         self.cluster = cluster
-        self.host = host_id()
+        self.host = shared_host()
         self.engines: weakref.WeakSet[DaskEngine] = weakref.WeakSet()
         #: By worker, tasks that were cancelled and have not noticed: threads that are not to be had.
         self.ghosts: dict[str, set[str]] = {}

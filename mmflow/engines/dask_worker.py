@@ -17,6 +17,8 @@ import asyncio
 import os
 import pickle
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,9 +29,9 @@ from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
 from distributed.protocol import to_serialize
 from distributed.utils import sync
 
-from mmflow.engines.remote import Keep, Parcel, Reply, Token, learned, run_parcel
+from mmflow.engines.remote import Parcel, Payload, Reply, Token, learned, relocated, stream_parcel
 from mmflow.errors import BlockLostError, MmflowError
-from mmflow.exec.task import BlockRef, Failed
+from mmflow.exec.task import BlockRef, Done, Failed
 from mmflow.mapping.limits import process_memory
 from mmflow.store import SharedStore, Span, read_span, shared_memory_folder, sweep
 
@@ -40,9 +42,9 @@ __all__ = [
     "Place",
     "WorkerPart",
     "end_here",
-    "host_id",
     "run_here",
     "send_here",
+    "shared_host",
 ]
 
 KEY_PREFIX = "mmflow-"
@@ -60,7 +62,7 @@ class Place:
     path: str
 
 
-def host_id() -> str:
+def shared_host() -> str:
     """The same for processes that see the same shared memory: this boot of this kernel, and this /dev/shm."""
     with open("/proc/sys/kernel/random/boot_id") as file:
         boot = file.read().strip()
@@ -114,7 +116,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
     def setup(self, worker: Any) -> None:
         """Called by Dask in the worker."""
         self._worker = worker
-        self._host = host_id()
+        self._host = shared_host()
         self._lock = threading.Lock()
         self._stores: dict[tuple[str, int], SharedStore] = {}
         self._files: dict[str, tuple[SharedStore, str]] = {}
@@ -183,18 +185,6 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
         flag = threading.Event()
         with self._lock:
             self._flags[key] = flag
-        path = ""
-
-        def keep(outputs: int, blocks: Any) -> list[Token]:
-            nonlocal path
-            del outputs
-            store = self._store(parcel)
-            path, spans = store.put_streams(block for _, block in blocks)
-            if path:
-                self._drop(key)  # of an attempt whose result Dask has lost
-                with self._lock:
-                    self._files[key] = store, path
-            return [Token(0, span) for span in spans]
 
         def fetch(token: Token) -> pa.Buffer:
             try:
@@ -202,8 +192,13 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
             except BlockLostError as error:
                 raise BlockLostError(error.message, payload=token.payload) from error
 
+        path = ""
         try:
-            reply = run_parcel(parcel, known, fetch, cast(Keep, keep), flag, self._worker.address)
+            with closing(stream_parcel(parcel, known, fetch, flag, self._worker.address)) as pieces:
+                reply = cast(Reply, next(pieces))
+                if isinstance(reply.result, Done):
+                    path, tokens = self._keep(parcel, key, cast("Iterator[Payload]", pieces))
+                    reply = Reply(relocated(reply.result, lambda ref: tokens[ref.token]), reply.node)
         except MmflowError as error:
             reply = Reply(Failed(parcel.task.id, parcel.task.attempt, error), self._worker.address)
         finally:
@@ -212,6 +207,23 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
             if flag.is_set():
                 self._worker.loop.add_callback(self._tell, key, busy=False)
         return reply, Place(self._host, self._worker.address, path)
+
+    def _keep(self, parcel: Parcel, key: str, payloads: Iterator[Payload]) -> tuple[str, dict[Token, Token]]:
+        """Write all payloads to one file; where in it each block is."""
+        tokens: list[Token] = []
+
+        def blocks() -> Iterator[pa.Buffer]:
+            for number, payload in enumerate(payloads):
+                tokens.extend(Token(number, slot) for slot in range(len(payload)))
+                yield from payload
+
+        store = self._store(parcel)
+        path, spans = store.put_streams(blocks())
+        if path:
+            self._drop(key)  # of an attempt whose result Dask has lost
+            with self._lock:
+                self._files[key] = store, path
+        return path, {token: Token(0, span) for token, span in zip(tokens, spans, strict=True)}
 
     def _store(self, parcel: Parcel) -> SharedStore:
         which = parcel.spill_dir, parcel.memory // 2

@@ -297,6 +297,7 @@ class Driver:
                 run.timed += 1
                 run.seconds += now - since
                 self._forget(result.id, slot)
+                self.totals.retries += result.metrics.retries
                 if run.scanning is None:
                     self._inputs_done(run, slot.number)
             case Failed() if not result.error.retryable:

@@ -4,22 +4,29 @@
 
 Returned objects belong to their task: Ray makes lost ones again by running it again (one made with `ray.put` in a
 worker would die with the worker). The driver holds references and replies; rows stay in the object stores until a
-worker, or the caller, reads them.
+worker, or the caller, reads them. Small objects are the exception: Ray keeps them in the driver's own memory, so
+once there are many, workers pad theirs to the size from which on the object store takes them.
 
-Invariant: a payload is freed when the last `BlockRef` into it is gone, here and in Ray's lineage.
+Ray tries a task again by itself when its worker dies or its outputs get lost, and says nothing: so a reply, and every
+payload, carries the number of the attempt that made it.
+
+Invariant: a payload is freed when the last `BlockRef` into it is gone. What Ray keeps for making it again (lineage) is
+the task, not the rows.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pyarrow as pa
 import ray
 from ray.exceptions import (
+    NodeDiedError,
     ObjectLostError,
     RayError,
     RaySystemError,
@@ -27,13 +34,16 @@ from ray.exceptions import (
     RuntimeEnvSetupError,
     TaskCancelledError,
     TaskUnschedulableError,
+    WorkerCrashedError,
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mmflow.config import Settings
 from mmflow.engines.base import Resources
+from mmflow.engines.placement import PROBED, Choice, Placement, Seen, probe
 from mmflow.engines.remote import (
     Parcel,
+    Payload,
     Reply,
     StageCode,
     Token,
@@ -41,24 +51,28 @@ from mmflow.engines.remote import (
     learned,
     pack_stage,
     parcel_of,
+    payloads_of,
     read_block,
-    run_parcel,
+    stream_parcel,
+    swept,
     task_memory,
     versions,
 )
-from mmflow.errors import BlockLostError, EngineError
-from mmflow.exec.stage import Functions, Stage, Write
+from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError
+from mmflow.exec.stage import Functions, ScanInput, Stage, Write
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 
-__all__ = ["RayEngine"]
+__all__ = ["RayEngine", "small_bytes"]
 
-#: Inputs up to this are arguments, which Ray brings to the worker, or the task to them; larger ones are fetched
-#: block by block, so that a task never needs room for all of them at once.
+_log = logging.getLogger(__name__)
+
+#: Inputs up to this, and up to a quarter of a node's object store, are arguments, which Ray brings to the worker, or
+#: the task to them; larger ones are fetched block by block, so that a task never needs room for all of them at once.
 _DIRECT = 256 << 20
-#: Payloads of one task at most. More of them move fewer bytes that a reader does not want; each costs the driver
-#: about as much as a task does.
-_PAYLOADS = 16
+#: Ray sends returned objects up to this to the driver itself (max_direct_call_object_size).
+_SMALL = 100 << 10
 _LOOK_SECONDS = 5.0
+_PROBE_SECONDS = 10.0
 _STOP_SECONDS = 0.6
 
 
@@ -66,12 +80,13 @@ class RayEngine:
     """An `Engine` on a Ray cluster. Serves one run.
 
     Args:
-        settings: `address` (a host and port, `auto`, `ray://…`; None: a cluster of this machine, which lives as long as
-            this process), `workers` (of such a cluster), `memory` (over `workers`), `io`, `spill_dir`, `retries`.
+        settings: `address` (a host and port, or `auto`; None: a cluster of this machine, which lives as long as this
+            process), `workers` (of such a cluster), `memory` (over `workers`), `io`, `spill_dir`, `retries`.
         run: Name of the run.
 
     Raises:
         EngineError: The cluster can't be reached, or runs other versions of what matters.
+        ConfigError: The address is one of Ray Client.
     """
 
     def __init__(self, settings: Settings, run: str) -> None:
@@ -80,11 +95,16 @@ class RayEngine:
         _connect(settings)
         _check_versions(settings.address)
         self._looked = 0.0
-        self._slots = 1
+        self._cluster = _Cluster(1, 0, 0, {})
+        self._placements: dict[int, Placement | None] = {}
+        self._probed: dict[tuple[str, ...], Placement | None] = {}
+        self._failed: list[TaskResult] = []
         self._stages: dict[int, tuple[StageCode, Any]] = {}
         self._flights: dict[tuple[TaskId, int], _Flight] = {}
         self._by_reply: dict[Any, tuple[TaskId, int]] = {}
+        self._attempts: dict[Any, int] = {}
         self._store = _DriverStore()
+        self._killed = False
         self._closed = False
 
     def resources(self) -> Resources:
@@ -92,8 +112,27 @@ class RayEngine:
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
-            self._slots = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-        return Resources(self._slots, self._slots * task_memory(self._settings))
+            self._take_in(_look())
+        return Resources(self._cluster.slots, self._cluster.slots * self._task_memory)
+
+    def _take_in(self, cluster: _Cluster) -> None:
+        if cluster.nodes != self._cluster.nodes:
+            self._placements.clear()
+            self._probed.clear()
+        self._cluster = cluster
+        for (task, attempt), flight in list(self._flights.items()):
+            if flight.nodes is not None and not cluster.nodes.keys() & set(flight.nodes):
+                # Ray would wait for them to come back.
+                del self._flights[task, attempt], self._by_reply[flight.reply]
+                _cancel(flight.reply, force=True)
+                reason = "the nodes that see its files are gone"
+                self._failed.append(WorkerLost(task, attempt, reason))
+
+    @property
+    def _task_memory(self) -> int:
+        """A task's share, as the nodes can give it to as many tasks as they have processors."""
+        share = task_memory(self._settings)
+        return max(2 << 20, min(share, self._cluster.memory) if self._cluster.memory else share)
 
     def store(self) -> _DriverStore:
         return self._store
@@ -102,24 +141,65 @@ class RayEngine:
         """See `Engine.submit`."""
         if self._closed:
             raise EngineError("the engine is closed: the run has ended")
+        try:
+            choice = self._choice(task)
+        except SourceError as error:
+            self._failed.append(Failed(task.id, task.attempt, error))
+            return
         code, shared = self._stage(task.stage, functions)
-        parcel, payloads = parcel_of(task, code, self._settings)
+        parcel, payloads = parcel_of(task, code, self._settings, self._task_memory)
         nbytes = sum(ref.nbytes for refs in task.blocks.values() for ref in refs)
-        direct = payloads if nbytes <= _DIRECT else []
-        count = _payloads_of(task.stage)
+        direct = payloads if nbytes <= min(_DIRECT, self._cluster.store // 4) else []
         options: dict[str, Any] = {
-            "num_returns": 1 + count,
+            "num_returns": 1 + payloads_of(task.stage),
             "num_cpus": 1,
+            "memory": self._task_memory,
             "name": f"mmflow {task.id.stage}.{task.id.number}",
-            # Staged files carry the attempt's number, so that attempts never mix: there the driver tries again.
-            "max_retries": 0 if isinstance(task.stage.output, Write) else self._settings.retries,
+            "max_retries": self._unseen(task.stage),
+            **_options(choice),
         }
+        least = 0 if small_bytes() < max(1 << 20, self._settings.memory // 16) else _SMALL + 1
         # Nested references are not waited for, nor moved.
         returned = _run.options(**options).remote(
-            parcel, count, [shared], [] if direct else payloads, *direct
+            parcel, least, [shared], [] if direct else payloads, *direct
         )
-        self._flights[task.id, task.attempt] = _Flight(returned[0], returned[1:])
+        self._flights[task.id, task.attempt] = _Flight(
+            task.stage, returned[0], returned[1:], payloads, choice.nodes
+        )
         self._by_reply[returned[0]] = task.id, task.attempt
+
+    def _choice(self, task: Task) -> Choice:
+        if task.shards is None or not task.shards.shards:
+            return Choice()
+        if task.stage.id not in self._placements:
+            self._placements[task.stage.id] = self._placement(task.stage)
+        placement = self._placements[task.stage.id]
+        return Choice() if placement is None else placement.choose(task.shards)
+
+    def _placement(self, stage: Stage) -> Placement | None:
+        """What the nodes see of a scan's files; None: there is one node, and it is this one."""
+        nodes = self._cluster.nodes
+        scan = stage.inputs[0]
+        if not isinstance(scan, ScanInput) or nodes.keys() <= {ray.get_runtime_context().get_node_id()}:
+            return None
+        files = scan.source.files[:PROBED]
+        if files not in self._probed:
+            asked = {node: _probe.options(scheduling_strategy=_on(node)).remote(files) for node in nodes}
+            ray.wait(list(asked.values()), num_returns=len(asked), timeout=_PROBE_SECONDS)
+            seen = {
+                n: dict(zip(files, found, strict=True)) for n, a in asked.items() if (found := _answer(a))
+            }
+            # A node that does not answer sees nothing, as far as is known.
+            nothing = dict.fromkeys(files)
+            self._probed[files] = Placement({n: seen.get(n, nothing) for n in nodes}, nodes) if seen else None
+        return self._probed[files]
+
+    def _unseen(self, stage: Stage) -> int:
+        """How often Ray may try a task of this stage again by itself.
+
+        Staged files carry the attempt's number, so that attempts never mix: there the driver tries again.
+        """
+        return 0 if isinstance(stage.output, Write) else self._settings.retries
 
     def _stage(self, stage: Stage, functions: Functions) -> tuple[StageCode, Any]:
         known = self._stages.get(stage.id)
@@ -130,6 +210,9 @@ class RayEngine:
 
     def poll(self, timeout: float) -> Sequence[TaskResult]:
         """See `Engine.poll`."""
+        if self._failed:
+            failed, self._failed = self._failed, []
+            return failed
         waiting = list(self._by_reply)
         if not waiting:
             return []
@@ -142,17 +225,37 @@ class RayEngine:
         task_id, attempt = self._by_reply.pop(reply)
         flight = self._flights.pop((task_id, attempt))
         try:
-            came = cast(Reply, ray.get(reply))
+            came = cast(_Attempted, ray.get(reply))
         except TaskCancelledError:
             return Cancelled(task_id, attempt)
         except (RuntimeEnvSetupError, TaskUnschedulableError) as error:
             return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {_first_line(error)}"))
         except RayTaskError as error:
             return _raised(task_id, attempt, error)
+        except (WorkerCrashedError, NodeDiedError) as error:
+            self._killed = True
+            if retries := self._unseen(flight.stage):
+                return Failed(task_id, attempt, _worn_out(task_id, flight.stage, retries, error))
+            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {_first_line(error)}")
         except RayError as error:
             return WorkerLost(task_id, attempt, f"{type(error).__name__}: {_first_line(error)}")
-        result = came.result
-        return known_blocks(result, flight.payloads) if isinstance(result, Done) else result
+        result = came.reply.result
+        if not isinstance(result, Done):
+            return result
+        self._killed = self._killed or came.attempt > 0
+        result.metrics.retries = self._unseen_attempts(reply, came.attempt)
+        for number, again in came.remade.items():
+            result.metrics.retries += self._unseen_attempts(flight.inputs[number], again)
+        return known_blocks(result, flight.payloads)
+
+    def _unseen_attempts(self, returned: Any, attempt: int) -> int:
+        """Attempts of the task that returned this object, as far as they were not counted yet."""
+        if not attempt:
+            return 0
+        task = returned.task_id()
+        known = self._attempts.get(task, 0)
+        self._attempts[task] = max(known, attempt)
+        return max(0, attempt - known)
 
     def cancel(self, task: TaskId, attempt: int) -> None:
         """See `Engine.cancel`."""
@@ -171,20 +274,58 @@ class RayEngine:
         if replies and ray.is_initialized():
             _, running = ray.wait(replies, num_returns=len(replies), timeout=_STOP_SECONDS)
             for reply in running:
+                self._killed = True
                 _cancel(reply, force=True)
+            if running:
+                ray.wait(running, num_returns=len(running), timeout=_STOP_SECONDS)
         self._by_reply.clear()
         self._flights.clear()
         self._stages.clear()
+        if self._killed and ray.is_initialized():
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what killed workers left on disk. The next run would too, but there may be none."""
+        spill_dir = os.fspath(self._settings.spill_dir)
+        here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        others = {n["NodeManagerAddress"]: n for n in _alive() if n["NodeManagerAddress"] != here}
+        asked = [
+            _sweep.options(scheduling_strategy=_on(n["NodeID"])).remote(spill_dir, self._run)
+            for n in others.values()
+        ]
+        swept(spill_dir, self._run, _STOP_SECONDS)
+        if asked:
+            ray.wait(asked, num_returns=len(asked), timeout=2 * _STOP_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
 class _Flight:
-    """A task under way."""
+    """A task under way: what it will return, and what it reads."""
 
-    __slots__ = ("payloads", "reply")
+    stage: Stage
+    reply: Any
+    payloads: Sequence[Any]
+    inputs: Sequence[Any]
+    nodes: Sequence[str] | None
 
-    def __init__(self, reply: Any, payloads: Sequence[Any]) -> None:
-        self.reply = reply
-        self.payloads = payloads
+
+@dataclass(frozen=True, slots=True)
+class _Attempted:
+    """A reply, the number of the attempt that gave it, and of those that made its inputs, where not the first."""
+
+    reply: Reply
+    attempt: int
+    remade: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """Tasks at once; of the node that has least, memory for a task and bytes of the object store; nodes' addresses."""
+
+    slots: int
+    memory: int
+    store: int
+    nodes: dict[str, str]
 
 
 class _DriverStore:
@@ -196,7 +337,7 @@ class _DriverStore:
     def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
         """See `BlockStore.get`."""
         try:
-            payload = ray.get(ref.token.payload)
+            _, payload, _ = ray.get(ref.token.payload)
         except RayError as error:
             raise EngineError(f"a block of the result was lost: {_first_line(error)}") from error
         return read_block(_slot(payload, ref.token), ref)
@@ -208,40 +349,97 @@ class _DriverStore:
         """See `BlockStore.close`."""
 
 
+class _Stop:
+    """Was the task that runs here cancelled? Ray interrupts Python code, too; this stops between batches."""
+
+    def is_set(self) -> bool:
+        return bool(getattr(ray.get_runtime_context(), "is_canceled", bool)())
+
+
 @ray.remote
-def _run(parcel: Parcel, count: int, code: list[Any], payloads: list[Any], *direct: Any) -> Any:
-    made: list[list[pa.Buffer]] = [[] for _ in range(count)]
+def _run(
+    parcel: Parcel, least: int, code: list[Any], payloads: list[Any], *direct: Any
+) -> Iterator[tuple[int, Payload, bytes] | _Attempted]:
+    """A generator: what it yields is in the object store before it makes the next."""
+    remade: dict[int, int] = {}
 
     def fetch(token: Token) -> pa.Buffer:
-        return _slot(direct[token.payload] if direct else ray.get(payloads[token.payload]), token)
+        number = token.payload
+        attempt, payload, _ = direct[number] if direct else ray.get(payloads[number])
+        if attempt:
+            remade[number] = attempt
+        return _slot(payload, token)
 
-    def keep(outputs: int, blocks: Iterator[tuple[int, pa.Buffer]]) -> list[Token]:
-        """Neighbouring outputs go to one payload: most readers want one, some a run of them."""
-        per, tokens = -(-outputs // len(made)), []
-        for number, block in blocks:
-            payload = made[number // per]
-            payload.append(block)
-            tokens.append(Token(number // per, len(payload) - 1))
-        return tokens
-
+    attempt = _attempt()
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     known = learned(parcel.key, None) or learned(parcel.key, ray.get(code[0]))
     assert known is not None  # it has its code
-    reply = run_parcel(parcel, known, fetch, keep, threading.Event(), node)
-    return (reply, *made)
+    for piece in stream_parcel(parcel, known, fetch, _Stop(), node):
+        if isinstance(piece, Reply):
+            yield _Attempted(piece, attempt, remade)
+        else:
+            nbytes = sum(b.size for b in piece)
+            yield attempt, piece, bytes(max(0, least - nbytes) if nbytes else 0)
+        del piece
 
 
-def _payloads_of(stage: Stage) -> int:
-    return min(_PAYLOADS, getattr(stage.output, "partitions", 1))
-
-
-def _slot(payload: Sequence[pa.Buffer] | None, token: Token) -> pa.Buffer:
-    if payload is None or token.slot >= len(payload):
+def _slot(payload: Payload, token: Token) -> pa.Buffer:
+    if token.slot >= len(payload):
         raise BlockLostError(
             "a block of intermediate rows was lost, and the task that made it failed when run again",
             payload=token.payload,
         )
     return payload[token.slot]
+
+
+def _attempt() -> int:
+    """Which attempt of its task runs here, by Ray's own count. Not part of Ray's API: 0 where it is not there."""
+    core = getattr(ray._private.worker.global_worker, "core_worker", None)
+    return int(getattr(core, "get_current_task_attempt_number", int)())
+
+
+def small_bytes() -> int:
+    """Bytes of small objects that Ray holds in this process. Not part of Ray's API: huge where it is not there."""
+    core = getattr(ray._private.worker.global_worker, "core_worker", None)
+    return int(getattr(core, "get_local_memory_store_bytes_used", lambda: 1 << 62)())
+
+
+def _look() -> _Cluster:
+    nodes = [n for n in _alive() if n["Resources"].get("CPU", 0) >= 1]
+    able = [n["Resources"] for n in nodes]
+    return _Cluster(
+        max(1, sum(int(n["CPU"]) for n in able)),
+        min((int(n.get("memory", 0) // int(n["CPU"])) for n in able), default=0),
+        int(min((n.get("object_store_memory", 0) for n in able), default=0)),
+        {n["NodeID"]: n["NodeManagerAddress"] for n in nodes},
+    )
+
+
+def _options(choice: Choice) -> dict[str, Any]:
+    if choice.nodes is not None:
+        return {"label_selector": {"ray.io/node-id": f"in({', '.join(choice.nodes)})"}}
+    if choice.preferred is not None:
+        # A busy node is not waited for.
+        there = NodeAffinitySchedulingStrategy(choice.preferred, soft=True, _spill_on_unavailable=True)
+        return {"scheduling_strategy": there}
+    return {}
+
+
+def _answer(asked: Any) -> list[Seen | None] | None:
+    try:
+        return cast("list[Seen | None]", ray.get(asked, timeout=0))
+    except RayError:
+        return None
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _probe(paths: tuple[str, ...]) -> list[Seen | None]:
+    return probe(paths)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _sweep(spill_dir: str, run: str) -> None:
+    swept(spill_dir, run, _STOP_SECONDS)
 
 
 @ray.remote(num_cpus=0)
@@ -250,27 +448,53 @@ def _versions() -> dict[str, str]:
 
 
 def _connect(settings: Settings) -> None:
-    """Join the cluster, or start one; a process is in one cluster at a time."""
+    """Join the cluster, or start one; a process is in one cluster at a time.
+
+    Raises:
+        EngineError: There is none, or this process is in another one.
+        ConfigError: The address is one of Ray Client.
+    """
+    address = settings.address
+    if address is not None and address.startswith("ray://"):
+        # A client holds no references of its own, and has rows sent to it in messages, twice copied, where a driver
+        # maps them: so it is not offered, rather than slow.
+        raise ConfigError(
+            f"{address}: Ray Client is not supported, since rows would not come through shared memory; give the "
+            "head's address as host:port (as `ray start` takes it), on a machine of the cluster's network"
+        )
     if ray.is_initialized():
+        joined = ray.get_runtime_context().gcs_address
+        if address not in (None, "auto", joined):
+            raise EngineError(
+                f"this process is connected to Ray at {joined}, not {address}; call ray.shutdown() first"
+            )
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of a task that failed, the driver reads the reply; Ray would tell of each payload, too.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if settings.address is None:
+    if address is None:
         # Half for blocks, half for tasks, as everywhere; Ray wants 75 MiB at least.
         store = max(80 << 20, settings.memory // 2)
         # "local": else Ray joins whatever cluster was started on this machine last.
         options |= {"address": "local", "num_cpus": settings.workers, "object_store_memory": store}
         options["include_dashboard"] = False
     else:
-        options["address"] = settings.address
+        options["address"] = address
+    # Ray prints what it notices (workers that died, ...) to stdout, where only rows belong.
+    ray._private.worker.print_to_stdstream = _noticed
     try:
         ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        where = settings.address or "this machine"
+    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
+        where = address or "this machine"
         raise EngineError(
             f"can't connect to Ray at {where}: {_first_line(error)}; is it running (ray status), and is the address "
             "right? without an address one is started here"
         ) from error
+
+
+def _noticed(data: dict[str, Any], ignore_prefix: bool) -> None:
+    _log.info("%s", "\n".join(data["lines"]))
 
 
 def _check_versions(address: str | None) -> None:
@@ -282,14 +506,8 @@ def _check_versions(address: str | None) -> None:
     if address is None:
         return
     here = versions()
-    nodes = [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
-    asked = [
-        _versions.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)
-        ).remote()
-        for n in nodes
-    ]
-    for node, answer in zip(nodes, asked, strict=True):
+    asked = [(node, _versions.options(scheduling_strategy=_on(node["NodeID"])).remote()) for node in _alive()]
+    for node, answer in asked:
         where = f"node {node['NodeManagerAddress']}"
         try:
             there = ray.get(answer, timeout=60)
@@ -298,12 +516,31 @@ def _check_versions(address: str | None) -> None:
                 f"mmflow can't be used on {where}: {_first_line(error.cause)}; install the same version there"
             ) from error
         except RayError as error:
+            if node["NodeID"] not in {n["NodeID"] for n in _alive()}:
+                continue  # it has left
             raise EngineError(f"{where} does not answer: {_first_line(error)}") from error
         for name, version in here.items():
             if there.get(name) != version:
                 raise EngineError(
                     f"{name} is {version} here and {there.get(name)} on {where}: install the same version on both"
                 )
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _on(node: str) -> NodeAffinitySchedulingStrategy:
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> EngineError:
+    return EngineError(
+        f"task {task.number} of stage {task.stage} ({stage.title}) lost its worker {retries + 1} times, the last time: "
+        f"{_first_line(error)}; if it was killed for memory, lower shard_size or workers, or give more memory",
+        stage=task.stage,
+        task=task.number,
+    )
 
 
 def _raised(task_id: TaskId, attempt: int, error: RayTaskError) -> TaskResult:

@@ -2,23 +2,27 @@
 
     driver                              worker
     Parcel (task, stage by number) -->  run_task over a RemoteStore
-    Reply: Done with Tokens        <--  blocks as buffers, grouped into payloads: objects, or files in shared memory
+    Reply: Done with Tokens        <--  blocks as buffers, grouped into payloads: objects, or a file in shared memory
 
 A block travels as the bytes of an Arrow IPC stream, which readers alias: out of an object store or a mapped file it
-is never copied. Outputs of a task are grouped into a bounded number of payloads, so that an exchange of m by n
-partitions is O(m) objects, not O(m n).
+is never copied. Outputs of a task are grouped into a bounded number of payloads of some size, so that an exchange of m
+by n partitions is O(m) objects, not O(m n).
+
+Invariant: a worker holds its outputs once. A block is let go of as it becomes bytes, a payload as it is handed over.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import pickle
 import platform
 import sys
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
@@ -26,17 +30,18 @@ import cloudpickle
 import pyarrow as pa
 
 from mmflow.config import Settings
+from mmflow.engines.placement import host_id, seen_here
 from mmflow.errors import BlockLostError, UserFunctionError
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, Stage
 from mmflow.exec.task import BlockRef, Done, Task, TaskResult
 from mmflow.mapping import Io
-from mmflow.store import LocalStore, RunFolder, sweep
+from mmflow.store import LocalStore, RunFolder, run_folders, sweep
 
 __all__ = [
-    "Keep",
     "Parcel",
+    "Payload",
     "Reply",
     "StageCode",
     "Token",
@@ -44,12 +49,23 @@ __all__ = [
     "learned",
     "pack_stage",
     "parcel_of",
+    "payloads_of",
     "read_block",
-    "run_parcel",
+    "relocated",
+    "stream_parcel",
+    "swept",
     "task_memory",
     "versions",
 ]
 
+#: Blocks as the bytes of IPC streams.
+Payload = list[pa.Buffer]
+
+#: Payloads of one task at most. More of them move fewer bytes that a reader does not want; each costs the driver
+#: about as much as a task does.
+_PAYLOADS = 16
+#: Less than this is not worth an object of its own.
+_PAYLOAD_BYTES = 256 << 10
 _STAGES_KEPT = 64
 
 
@@ -58,11 +74,6 @@ class Token(NamedTuple):
 
     payload: Any
     slot: Any
-
-
-#: Takes the number of outputs, and blocks with the numbers of their outputs, as the bytes of IPC streams; keeps
-#: them where others can read them, and says where, in order.
-Keep = Callable[[int, Iterator[tuple[int, pa.Buffer]]], list[Token]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +86,17 @@ class StageCode:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A task as it is sent: its stage apart, its blocks by number among the objects that are sent with it."""
+    """A task as it is sent: its stage apart, its blocks by number among the objects that are sent with it.
+
+    `host`: where it was planned (`placement.host_id`).
+    """
 
     task: Task
     key: str
     memory: int
     io: str
     spill_dir: str
+    host: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +105,12 @@ class Reply:
 
     result: TaskResult
     node: str
+
+
+def payloads_of(stage: Stage) -> int:
+    """How many payloads a task of this stage gives."""
+    partitions = getattr(stage.output, "partitions", 1)
+    return min(_PAYLOADS, partitions)
 
 
 def pack_stage(stage: Stage, functions: Functions, run: str) -> StageCode:
@@ -128,6 +149,7 @@ def versions() -> dict[str, str]:
 
 # ---- in workers -------------------------------------------------------------------------------------------
 
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 _stages: OrderedDict[str, tuple[Stage, Functions]] = OrderedDict()
 _stages_lock = threading.Lock()
 
@@ -201,26 +223,29 @@ def read_block(buffer: pa.Buffer, ref: BlockRef) -> list[pa.RecordBatch]:
     return batches
 
 
-def run_parcel(
+def stream_parcel(
     parcel: Parcel,
     known: tuple[Stage, Functions],
     fetch: Callable[[Token], pa.Buffer],
-    keep: Keep,
     cancelled: Any,
     node: str,
-) -> Reply:
-    """Run a task.
+) -> Generator[Reply | Payload, None, None]:
+    """Run a task, and hand over what it made piece by piece.
 
     Args:
         parcel: The task.
         known: Its stage (`learned`).
         fetch: Gives the bytes of a block that the task was sent; raises `BlockLostError`.
-        keep: Keeps the blocks that the task gives.
         cancelled: Its `is_set` says whether to stop.
         node: This machine, for messages and metrics.
+
+    Yields:
+        The result, then the payloads that its tokens number, as many as `payloads_of` says.
     """
     stage, functions = known
     task = replace(parcel.task, stage=stage)
+    if task.shards is not None:
+        task = replace(task, shards=seen_here(task.shards, parcel.host))
     sweep(parcel.spill_dir)
     folder = RunFolder(parcel.spill_dir, task.run)
     kept = LocalStore(parcel.memory // 4, folder)
@@ -234,38 +259,84 @@ def run_parcel(
             worker=f"{node}:{os.getpid()}",
         )
         result = run_task(task, functions, context)
+        groups: list[list[BlockRef]] = [[] for _ in range(payloads_of(stage))]
         if isinstance(result, Done):
-            result = _handed_back(result, kept, keep)
-        return Reply(result, node)
+            result = _grouped(result, groups)
+        yield Reply(result, node)
+        for group in groups:
+            yield [_let_go(kept, ref) for ref in group]
     finally:
         # Buffers of spilled blocks are mapped: they outlive their files.
         kept.close()
+        _give_back()
 
 
-def _handed_back(done: Done, kept: LocalStore, keep: Keep) -> Done:
-    refs = [(number, ref) for number, ref in enumerate((*done.outputs, done.rejects)) if ref is not None]
-
-    def exported() -> Iterator[tuple[int, pa.Buffer]]:
-        for number, ref in refs:
-            block = kept.exported(ref)
-            kept.delete(ref)  # else all blocks would be held twice
-            yield number, block
-
-    given: list[BlockRef | None] = [None] * (len(done.outputs) + 1)
-    for (number, ref), token in zip(refs, keep(len(given), exported()), strict=True):
-        given[number] = BlockRef(token, ref.rows, ref.nbytes)
-    return replace(done, outputs=tuple(given[:-1]), rejects=given[-1])
+def _give_back() -> None:
+    """Return what the task freed: allocators keep it for the next one, which may run in another process."""
+    pa.default_memory_pool().release_unused()
+    if _malloc_trim is not None:
+        _malloc_trim(0)
 
 
-def parcel_of(task: Task, code: StageCode, settings: Settings) -> tuple[Parcel, list[Any]]:
-    """A task as it is sent, and the payloads of its blocks, which the parcel's tokens number."""
+def _let_go(kept: LocalStore, ref: BlockRef) -> pa.Buffer:
+    buffer = kept.exported(ref)
+    kept.delete(ref)
+    return buffer
+
+
+def _grouped(done: Done, groups: list[list[BlockRef]]) -> Done:
+    """Put blocks into groups of about the same size, neighbours together: most readers want one, some a run of them."""
+    refs = [ref for ref in (*done.outputs, done.rejects) if ref is not None]
+    total = max(1, sum(ref.nbytes for ref in refs))
+    count = max(1, min(len(groups), total // _PAYLOAD_BYTES))
+    before = 0
+
+    def grouped(ref: BlockRef) -> Token:
+        nonlocal before
+        number = min(count - 1, before * count // total)
+        before += ref.nbytes
+        groups[number].append(ref)
+        return Token(number, len(groups[number]) - 1)
+
+    return relocated(done, grouped)
+
+
+def relocated(done: Done, locate: Callable[[BlockRef], Token]) -> Done:
+    """A result whose blocks have other tokens."""
+
+    def moved(ref: BlockRef | None) -> BlockRef | None:
+        return None if ref is None else BlockRef(locate(ref), ref.rows, ref.nbytes)
+
+    outputs = tuple(map(moved, done.outputs))
+    return replace(done, outputs=outputs, rejects=moved(done.rejects))
+
+
+def swept(spill_dir: str, run: str, seconds: float) -> bool:
+    """Remove the folders that killed workers of a run left on this machine; one that is just dying is waited for.
+
+    Returns:
+        Is nothing left?
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        sweep(spill_dir)
+        if not run_folders(spill_dir, run):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+
+
+def parcel_of(task: Task, code: StageCode, settings: Settings, memory: int) -> tuple[Parcel, list[Any]]:
+    """A task as it is sent, with its share of memory, and the payloads of its blocks, which its tokens number."""
     sent, payloads = _numbered(task)
     parcel = Parcel(
         replace(sent, stage=cast(Stage, None)),
         code.key,
-        task_memory(settings),
+        memory,
         settings.io,
         os.fspath(settings.spill_dir),
+        host_id(),
     )
     return parcel, payloads
 
@@ -290,10 +361,4 @@ def _numbered(task: Task) -> tuple[Task, list[Any]]:
 
 def known_blocks(done: Done, payloads: Sequence[Any]) -> Done:
     """A result whose tokens name the payloads as the driver knows them."""
-
-    def named(ref: BlockRef | None) -> BlockRef | None:
-        if ref is None:
-            return None
-        return BlockRef(Token(payloads[ref.token.payload], ref.token.slot), ref.rows, ref.nbytes)
-
-    return replace(done, outputs=tuple(map(named, done.outputs)), rejects=named(done.rejects))
+    return relocated(done, lambda ref: Token(payloads[ref.token.payload], ref.token.slot))

@@ -119,7 +119,10 @@ class Task:
 
 @dataclass(slots=True)
 class TaskMetrics:
-    """Rows and bytes in and out, seconds on the wall and of compute; where it ran."""
+    """Rows and bytes in and out, seconds on the wall and of compute; where it ran.
+
+    `retries`: attempts that the engine made by itself, of this task or of those whose blocks it read.
+    """
 
     rows_in: int = 0
     rows_out: int = 0
@@ -129,6 +132,7 @@ class TaskMetrics:
     seconds: float = 0.0
     worker: str = ""
     reasons: tuple[str, ...] = ()
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

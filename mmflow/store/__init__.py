@@ -1,6 +1,6 @@
 """Where blocks live between tasks."""
 
-from mmflow.store.folder import Found, RunFolder, found, sweep
+from mmflow.store.folder import Found, RunFolder, found, run_folders, sweep
 from mmflow.store.memory import LocalStore
 from mmflow.store.shared import SharedStore, Span, read_span, shared_memory_folder
 
@@ -12,6 +12,7 @@ __all__ = [
     "Span",
     "found",
     "read_span",
+    "run_folders",
     "shared_memory_folder",
     "sweep",
 ]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mmflow.errors import EngineError
 
-__all__ = ["Found", "RunFolder", "found", "sweep"]
+__all__ = ["Found", "RunFolder", "found", "run_folders", "sweep"]
 
 _OWNER = ".owner"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -40,7 +40,7 @@ class RunFolder:
     """
 
     def __init__(self, parent: str | os.PathLike[str], run: str) -> None:
-        base = f"mmflow-{_UNSAFE.sub('_', run)}-{os.getpid()}"
+        base = f"{_prefix(run)}{os.getpid()}"
         try:
             os.makedirs(parent, exist_ok=True)
             self.path, self._lock = _claim(Path(parent), base)
@@ -58,6 +58,15 @@ class RunFolder:
             _remove(self.path)
             os.close(self._lock)
             self._lock = -1
+
+
+def _prefix(run: str) -> str:
+    return f"mmflow-{_UNSAFE.sub('_', run)}-"
+
+
+def run_folders(parent: str | os.PathLike[str], run: str) -> list[str]:
+    """The folders of a run in `parent`, of whichever process."""
+    return [e.path for e in _entries(parent) if e.name.startswith(_prefix(run))]
 
 
 def _claim(parent: Path, base: str) -> tuple[Path, int]:

@@ -1,0 +1,205 @@
+"""Where the data is: which nodes of a cluster see a file, and whose page cache holds it.
+
+    probe(paths)                       on each node: what it sees
+    Placement(probes).choose(shards)   in the driver: where a task may go, and where it better goes
+
+Only nodes that see a file, with the size and time of modification that it had when planned, may read it. A page cache
+is a reason to prefer a node, never to wait for it.
+
+Knows no engine: nodes are names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from mmflow.errors import SourceError
+from mmflow.exec.task import ShardTask
+from mmflow.mapping import FileIdentity, resident_bytes
+from mmflow.shards import FileEntry, Shard
+
+__all__ = ["PROBED", "Choice", "Placement", "Seen", "host_id", "probe", "seen_here"]
+
+#: Files of a source that are looked at on every node; of the others nothing is known, and any node may read them.
+PROBED = 10_000
+#: A file is asked about in so many parts at most, each of this many bytes at least.
+_PARTS = 64
+_PART_BYTES = 16 << 20
+#: A node is preferred from so much of a task's bytes on that it has in its page cache and others have not.
+_WORTH = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A file as a node sees it; `resident`: bytes in its page cache, for equal parts of the file."""
+
+    size: int
+    mtime_ns: int
+    resident: tuple[int, ...] = ()
+
+    def same(self, identity: FileIdentity) -> bool:
+        """Is it the file that was planned? Devices and inodes have other numbers on another host."""
+        return (self.size, self.mtime_ns) == (identity.size, identity.mtime_ns)
+
+    def resident_in(self, begin: int, end: int) -> float:
+        """About how many bytes of a range are in the page cache.
+
+        >>> Seen(100, 0, (50, 0)).resident_in(0, 50), Seen(100, 0, (50, 0)).resident_in(25, 100)
+        (50.0, 25.0)
+        """
+        if not self.resident or not self.size:
+            return 0.0
+        part = -(-self.size // len(self.resident))
+        total = 0.0
+        for number in range(begin // part, min(len(self.resident), -(-end // part))):
+            first, last = number * part, min(self.size, (number + 1) * part)
+            overlap = min(end, last) - max(begin, first)
+            if overlap > 0:
+                total += self.resident[number] * overlap / (last - first)
+        return total
+
+
+def probe(paths: Sequence[str]) -> list[Seen | None]:
+    """Look at files from where this runs; None: not to be seen here. Never raises for a file."""
+    return [_look(path) for path in paths]
+
+
+def _look(path: str) -> Seen | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(fd)
+        size = status.st_size
+        part = max(_PART_BYTES, -(-size // _PARTS))
+        resident: tuple[int, ...] = ()
+        with suppress(OSError):  # not told for this file: no preference then
+            starts = range(0, size, part)
+            # Equal parts, as `Seen.resident_in` takes them to be.
+            each = -(-size // max(1, len(starts)))
+            resident = tuple(
+                resident_bytes(fd, i * each, min(each, size - i * each)) for i in range(len(starts))
+            )
+        return Seen(size, status.st_mtime_ns, resident)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Where a task goes: to one of `nodes` only (None: to any), and if it can to `preferred`."""
+
+    nodes: tuple[str, ...] | None = None
+    preferred: str | None = None
+
+
+class Placement:
+    """What all nodes see of a source's files.
+
+    Args:
+        probes: By node: by path, what it sees. A path that a node was not asked about may be read there.
+        names: Of nodes, for messages; None: they are called as they are.
+    """
+
+    def __init__(
+        self, probes: Mapping[str, Mapping[str, Seen | None]], names: Mapping[str, str] | None = None
+    ) -> None:
+        self._probes = probes
+        self._names = names or {}
+
+    def _named(self, nodes: Iterable[str]) -> str:
+        return ", ".join(sorted({self._names.get(node, node) for node in nodes}))
+
+    def choose(self, task: ShardTask) -> Choice:
+        """Where the shards of a task are to be read.
+
+        Raises:
+            SourceError: No node sees all of its files; names the first that is missing, and the nodes.
+        """
+        able = [n for n, seen in self._probes.items() if all(_readable(seen, f) for f in task.files)]
+        if not able:
+            raise self._nowhere(task)
+        nodes = None if len(able) == len(self._probes) else tuple(sorted(able))
+        return Choice(nodes, self._preferred(able, task))
+
+    def _preferred(self, nodes: Sequence[str], task: ShardTask) -> str | None:
+        held = sorted(((self._resident(n, task), n) for n in nodes), reverse=True)
+        total = sum(shard.end - shard.begin for shard in task.shards)
+        second = held[1][0] if len(held) > 1 else 0.0
+        return held[0][1] if held[0][0] - second > _WORTH * total else None
+
+    def _resident(self, node: str, task: ShardTask) -> float:
+        return sum(self._held(node, task.files[shard.file].path, shard) for shard in task.shards)
+
+    def _held(self, node: str, path: str, shard: Shard) -> float:
+        seen = self._probes[node].get(path)
+        return 0.0 if seen is None else seen.resident_in(shard.begin, shard.end)
+
+    def _nowhere(self, task: ShardTask) -> SourceError:
+        for file in task.files:
+            if not any(_readable(seen, file) for seen in self._probes.values()):
+                return self._error(file)
+        paths = ", ".join(f.path for f in task.files[:3])
+        return SourceError(
+            f"no node sees all of {paths}, ...: each sees some of them; put them on storage that all nodes share"
+        )
+
+    def _error(self, file: FileEntry) -> SourceError:
+        others = [node for node, seen in self._probes.items() if seen.get(file.path) is not None]
+        where = f"none of the nodes that would read it ({self._named(self._probes)}) sees it"
+        if others:
+            where += f" as it is here: size or time of modification differ on {self._named(others)}"
+        return SourceError(
+            f"{file.path}: {where}; put it on storage that they share, at the same path", path=file.path
+        )
+
+
+def _readable(seen: Mapping[str, Seen | None], file: FileEntry) -> bool:
+    if file.path not in seen:
+        return True
+    found = seen[file.path]
+    return found is not None and found.same(file.identity)
+
+
+# ---- in workers -------------------------------------------------------------------------------------------
+
+
+def host_id() -> str:
+    """This machine, since it was started; the same in all of its containers."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def seen_here(task: ShardTask, host: str) -> ShardTask:
+    """A task whose files have the identities that they have here.
+
+    Devices and inodes are numbers of a host. Where the driver's file can't be told from this one by them, since it was
+    seen on another host or through another file system, size and time of modification decide; from then on it is this
+    file that must not change.
+
+    Args:
+        task: As the driver planned it.
+        host: Where that was (`host_id`).
+    """
+    return replace(task, files=tuple(_here(file, host == host_id()) for file in task.files))
+
+
+def _here(file: FileEntry, planned_here: bool) -> FileEntry:
+    try:
+        now = FileIdentity.from_stat(os.stat(file.path))
+    except OSError:
+        return file  # opening it will say why
+    planned = file.identity
+    same = (now.size, now.mtime_ns) == (planned.size, planned.mtime_ns)
+    if same and (now.device != planned.device or not planned_here):
+        return replace(file, identity=now)
+    return file

@@ -1,0 +1,136 @@
+"""Real clusters on this machine: a head without processors, and nodes (raylets) of one each, that tests may kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mmflow as mf
+from tests.cluster.leftovers import adopt_orphans, descendants, end, mmflow_files, sockets_under, wait_until
+
+STORE_BYTES = 80 << 20  # Ray wants 75 MiB at least
+WORKERS = 2
+
+
+class Nodes:
+    """A Ray cluster of raylets on this machine."""
+
+    def __init__(self, temp: Path) -> None:
+        from ray.cluster_utils import Cluster
+
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        # A dead node is noticed within two seconds, not fifteen.
+        noticing = {
+            "health_check_initial_delay_ms": 1000,
+            "health_check_period_ms": 500,
+            "health_check_failure_threshold": 3,
+        }
+        self.temp = temp
+        self._cluster = Cluster()
+        self._cluster.add_node(
+            num_cpus=0, object_store_memory=STORE_BYTES, include_dashboard=False, temp_dir=str(temp),
+            _system_config=noticing,
+        )  # fmt: skip
+        self.by_id: dict[str, Any] = {}
+
+    @property
+    def address(self) -> str:
+        return str(self._cluster.address)
+
+    def add(self, **options: Any) -> str:
+        """Start a node; its id."""
+        node = self._cluster.add_node(**{"num_cpus": 1, "object_store_memory": STORE_BYTES, **options})
+        self.by_id[node.node_id] = node
+        return str(node.node_id)
+
+    def kill(self, node: str) -> None:
+        """End all processes of a node by SIGKILL."""
+        self._cluster.remove_node(self.by_id.pop(node), allow_graceful=False)
+
+    def shutdown(self) -> None:
+        self._cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Nodes]:
+    """The cluster; nothing of it is left when the tests are over."""
+    import ray
+
+    ray.shutdown()  # of tests before these
+    adopt_orphans(adopt=True)
+    before = descendants()
+    temp = Path(tempfile.mkdtemp(prefix="mmf-", dir="/tmp"))  # paths of sockets have to be short
+    try:
+        nodes = Nodes(temp)
+        yield nodes
+        ray.shutdown()
+        nodes.shutdown()
+        left: dict[int, str] = {}
+
+        def gone() -> bool:
+            left.clear()
+            left.update({p: c for p, c in descendants().items() if p not in before})
+            return not left
+
+        try:
+            wait_until(gone, "Ray's processes to end", 20)
+        except AssertionError:
+            end(left)
+            pytest.fail(f"processes are left: {left}")
+        assert not sockets_under(temp)
+    finally:
+        adopt_orphans(adopt=False)
+        shutil.rmtree(temp, ignore_errors=True)
+
+
+@pytest.fixture
+def nodes(ray_cluster: Nodes) -> Nodes:
+    """The cluster with two nodes that work."""
+    while len(ray_cluster.by_id) < WORKERS:
+        ray_cluster.add()
+    return ray_cluster
+
+
+@pytest.fixture
+def spill(tmp_path: Path) -> Iterator[Path]:
+    """Where blocks and operators of this test spill; empty once the run is over."""
+    folder = tmp_path / "spill"
+    folder.mkdir()
+    before = mmflow_files("/dev/shm")
+    yield folder
+    wait_until(lambda: not mmflow_files(folder), f"{folder} to be empty", 5)
+    assert set(mmflow_files("/dev/shm")) <= set(before)
+
+
+OpenSession = Callable[..., mf.Session]
+
+
+@pytest.fixture
+def open_session(nodes: Nodes, spill: Path) -> OpenSession:
+    """A session on the cluster."""
+
+    def opened(**settings: Any) -> mf.Session:
+        base = {"shard_size": "256KiB", "workers": WORKERS, "memory": "256MiB", "spill_dir": str(spill)}
+        return mf.Session(engine="ray", address=nodes.address, **{**base, **settings})
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def rows_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40,000 rows, 5 MB."""
+    path = tmp_path_factory.mktemp("cluster") / "rows.csv"
+    lines = (f"{i},{(i * 7919) % 40_009},{i % 97},{i * 0.5},{'text ' * 20}{i}" for i in range(40_000))
+    path.write_text("id,k,g,v,s\n" + "\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def local() -> mf.Session:
+    return mf.Session(shard_size="256KiB", workers=WORKERS, memory="1GiB")

@@ -1,0 +1,88 @@
+"""What a test may leave behind, and how to see it: processes, files, sockets.
+
+Ray's daemons start sessions of their own, and lose their parents; workers overwrite their environment with their title.
+So processes are told by descent: this process adopts every orphan below it (PR_SET_CHILD_SUBREAPER).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["adopt_orphans", "descendants", "end", "mmflow_files", "sockets_under", "wait_until"]
+
+_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans(*, adopt: bool) -> None:
+    """From now on, descendants whose parents end become children of this process, not of init."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _stat(pid: int) -> tuple[int, str]:
+    """Parent and state of a process."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    state, parent = text[text.rindex(")") + 2 :].split()[:2]
+    return int(parent), state
+
+
+def descendants() -> dict[int, str]:
+    """Living processes below this one, with their command lines."""
+    parents: dict[int, tuple[int, str]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                parents[int(name)] = _stat(int(name))
+    below: dict[int, str] = {}
+    for pid in parents:
+        line = [pid]
+        while line[-1] in parents and line[-1] != os.getpid():
+            line.append(parents[line[-1]][0])
+        if line[-1] != os.getpid() or len(line) == 1:
+            continue
+        if parents[pid][1] != "Z":
+            with contextlib.suppress(OSError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+                below[pid] = command.decode(errors="replace").strip()
+    return below
+
+
+def end(pids: object) -> None:
+    """Kill what is left, so that one failure is not that of all tests after it."""
+    assert isinstance(pids, dict)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def mmflow_files(*folders: str | os.PathLike[str]) -> list[str]:
+    """Folders of runs in these folders, but for those of processes that live and are none of ours."""
+    others = {name for name in os.listdir("/proc") if name.isdigit()}
+    others -= {str(pid) for pid in (os.getpid(), *descendants())}
+    found = (p for folder in folders for p in Path(folder).glob("mmflow-*"))
+    return [os.fspath(p) for p in found if not others & set(p.name.split("-"))]
+
+
+def sockets_under(folder: str | os.PathLike[str]) -> list[str]:
+    """Unix sockets below a folder that a process has open."""
+    lines = Path("/proc/net/unix").read_text().splitlines()[1:]
+    paths = [line.split(maxsplit=7)[7] for line in lines if len(line.split(maxsplit=7)) == 8]
+    return [p for p in paths if p.startswith(os.fspath(folder))]
+
+
+def wait_until(true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    """Wait for something to become so.
+
+    Raises:
+        AssertionError: It does not.
+    """
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.02)

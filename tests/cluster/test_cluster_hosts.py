@@ -1,0 +1,217 @@
+"""Hosts with addresses, processes and object stores of their own, one of which loses its power."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import mmflow as mf
+from tests.cluster.conftest import STORE_BYTES
+from tests.cluster.gates import Gate
+from tests.cluster.leftovers import adopt_orphans, descendants, end, wait_until
+from tests.cluster.namespaces import Host, Network, why_not
+
+REASON = why_not()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = {"id": "int64", "k": "int64", "g": "int64", "v": "double", "s": "string"}
+GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
+COUNTED = "SELECT count(*) AS n FROM t"
+PORT = 6379
+#: Ray takes a token that it finds for a head, but not for the nodes that join it: so all are told.
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+NOTICING = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 3,
+}
+
+
+class RayHosts:
+    """A head without processors, where the driver runs, and two hosts that work."""
+
+    def __init__(self, network: Network, temp: Path) -> None:
+        self._network = network
+        self._temp = temp
+        self.head = self._host("--head", f"--port={PORT}", f"--temp-dir={temp}", "--num-cpus=0",
+                               "--include-dashboard=false", "--system-config=" + json.dumps(NOTICING))  # fmt: skip
+        self.address = f"{self.head.address}:{PORT}"
+        self.workers: dict[str, Host] = {}
+
+    def _host(self, *arguments: str) -> Host:
+        # Ray keeps its sockets and logs at the same path on every host: each has its own there.
+        host = self._network.host(mounts=[str(self._temp)], environment=TOKEN)
+        host.run(
+            str(Path(sys.executable).with_name("ray")), "start", f"--node-ip-address={host.address}", "--disable-usage-stats",
+            f"--object-store-memory={STORE_BYTES}", *arguments,
+        )  # fmt: skip
+        return host
+
+    def fill_up(self) -> None:
+        while len(self.workers) < 2:
+            host = self._host(f"--address={self.address}", "--num-cpus=1")
+            self.workers[host.name] = host
+
+    def kill(self, name: str) -> None:
+        self.workers.pop(name).kill()
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[RayHosts]:
+    adopt_orphans(adopt=True)
+    before = descendants()
+    with tempfile.TemporaryDirectory(prefix="mmf-", dir="/tmp") as temp, Network() as made:
+        yield RayHosts(made, Path(temp))
+    try:
+        wait_until(lambda: descendants().keys() <= before.keys(), "all processes of the hosts to be gone", 20)
+    finally:
+        end({p: c for p, c in descendants().items() if p not in before})
+    assert not Path("/sys/class/net/bridge").exists()
+
+
+@pytest.fixture
+def hosts(network: RayHosts) -> RayHosts:
+    network.fill_up()
+    return network
+
+
+class Query:
+    """A driver at work on the head."""
+
+    def __init__(
+        self, hosts: RayHosts, folder: Path, path: Path, sql: str, row: int = -1, **settings: Any
+    ) -> None:
+        self.out = folder / "rows.arrow"
+        base = {
+            "shard_size": "640KiB",
+            "partitions": 2,
+            "memory": "256MiB",
+            "workers": 2,
+            "spill_dir": str(folder / "spill"),
+        }
+        given = {
+            "sql": sql, "path": str(path), "schema": SCHEMA, "address": hosts.address, "engine": "ray",
+            "settings": {**base, **settings}, "gate": str(folder / "gate"), "row": row, "out": str(self.out),
+        }  # fmt: skip
+        self._process = hosts.head.start(
+            sys.executable, str(Path(__file__).with_name("query_driver.py")), json.dumps(given),
+            stdout=subprocess.PIPE, cwd=ROOT,
+        )  # fmt: skip
+
+    def event(self) -> dict[str, Any]:
+        """The next thing that it says."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, "the driver ended without a word"
+        return dict(json.loads(line))
+
+    def rows(self) -> pa.Table:
+        with pa.ipc.open_file(self.out) as file:
+            return file.read_all()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def test_a_host_lost_in_the_middle_of_an_exchange(
+    hosts: RayHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    query = Query(hosts, tmp_path, rows_csv, GROUPED, row=30_000)
+    try:
+        wait_until(gate.started, "a producer to wait")
+        assert query.event() == {"event": "one is left"}
+        held = gate.started()
+        assert held is not None
+        assert set(gate.seen()) == set(hosts.workers), "both hosts have blocks"
+        (other,) = set(hosts.workers) - {held[0]}
+        hosts.kill(other)
+        gate.open()
+        done = query.event()
+        assert done["event"] == "done", done
+        assert done["retries"] >= 1
+        assert query.rows().equals(
+            local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
+        )
+    finally:
+        query.close()
+    assert not list(tmp_path.glob("spill/mmflow-*"))
+
+
+@pytest.fixture
+def data(rows_csv: Path, tmp_path: Path) -> Path:
+    """The rows in a folder of their own, which a host may hide."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = folder / "rows.csv"
+    path.write_bytes(rows_csv.read_bytes())
+    return path
+
+
+def test_shards_go_where_their_file_is_seen(hosts: RayHosts, data: Path, tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
+    gate.open()
+    blind, seeing = hosts.workers.values()
+    blind.run("mount", "-t", "tmpfs", "tmpfs", str(data.parent))
+    try:
+        query = Query(hosts, tmp_path, data, COUNTED)
+        try:
+            assert query.event() == {"event": "done", "retries": 0}
+            assert query.rows().to_pylist() == [{"n": 40_000}]
+        finally:
+            query.close()
+        assert set(gate.seen()) == {seeing.name}
+
+        seeing.run("mount", "-t", "tmpfs", "tmpfs", str(data.parent))
+        try:
+            query = Query(hosts, tmp_path, data, COUNTED)
+            try:
+                said = query.event()
+            finally:
+                query.close()
+        finally:
+            seeing.run("umount", str(data.parent))
+    finally:
+        blind.run("umount", str(data.parent))
+    assert said["kind"] == "SourceError"
+    names = ", ".join(sorted(h.address for h in hosts.workers.values()))
+    assert f"{data}: none of the nodes that would read it ({names}) sees it" in said["text"]
+
+
+def test_shards_go_first_where_their_pages_are(hosts: RayHosts, data: Path, tmp_path: Path) -> None:
+    """One host has a copy in memory (with another inode, but the same size and time); on the others it is on disk only."""
+    with data.open("rb+") as file:
+        os.fsync(file)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for number, warm in enumerate(hosts.workers.values()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        gate = Gate(folder / "gate")
+        gate.open()
+        warm.run("cp", "-p", str(data), "/dev/shm/rows.csv")
+        warm.run("mount", "-t", "tmpfs", "tmpfs", str(data.parent))
+        try:
+            warm.run("cp", "-p", "/dev/shm/rows.csv", str(data))
+            with data.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            # One task, so that no host has to help the other.
+            query = Query(hosts, folder, data, COUNTED, shard_size="64MiB")
+            try:
+                assert query.event() == {"event": "done", "retries": 0}
+            finally:
+                query.close()
+        finally:
+            warm.run("umount", str(data.parent))
+        assert set(gate.seen()) == {warm.name}
