@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 
 import mmflow as mf
-from tests.cluster.leftovers import adopt_orphans, descendants, end, mmflow_files, sockets_under, wait_until
+from tests.cluster.leftovers import (
+    adopted_orphans,
+    descendants,
+    mmflow_files,
+    nothing_left,
+    sockets_under,
+    wait_until,
+)
 
 STORE_BYTES = 80 << 20  # Ray wants 75 MiB at least
 WORKERS = 2
@@ -57,36 +64,24 @@ class Nodes:
         self._cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[Nodes]:
-    """The cluster; nothing of it is left when the tests are over."""
+    """The cluster; nothing of it is left when the module's tests are over."""
     import ray
 
     ray.shutdown()  # of tests before these
-    adopt_orphans(adopt=True)
-    before = descendants()
     temp = Path(tempfile.mkdtemp(prefix="mmf-", dir="/tmp"))  # paths of sockets have to be short
-    try:
-        nodes = Nodes(temp)
-        yield nodes
-        ray.shutdown()
-        nodes.shutdown()
-        left: dict[int, str] = {}
-
-        def gone() -> bool:
-            left.clear()
-            left.update({p: c for p, c in descendants().items() if p not in before})
-            return not left
-
+    with adopted_orphans():
+        before = descendants()
         try:
-            wait_until(gone, "Ray's processes to end", 20)
-        except AssertionError:
-            end(left)
-            pytest.fail(f"processes are left: {left}")
-        assert not sockets_under(temp)
-    finally:
-        adopt_orphans(adopt=False)
-        shutil.rmtree(temp, ignore_errors=True)
+            nodes = Nodes(temp)
+            yield nodes
+            ray.shutdown()
+            nodes.shutdown()
+            nothing_left(before)
+            assert not sockets_under(temp)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
 
 
 @pytest.fixture

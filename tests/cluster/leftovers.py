@@ -11,18 +11,48 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["adopt_orphans", "descendants", "end", "mmflow_files", "sockets_under", "wait_until"]
+__all__ = [
+    "adopted_orphans",
+    "descendants",
+    "end",
+    "mmflow_files",
+    "nothing_left",
+    "sockets_under",
+    "wait_until",
+]
 
 _SET_CHILD_SUBREAPER = 36
+_GET_CHILD_SUBREAPER = 37
 
 
-def adopt_orphans(*, adopt: bool) -> None:
-    """From now on, descendants whose parents end become children of this process, not of init."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0):
+@contextlib.contextmanager
+def adopted_orphans() -> Iterator[None]:
+    """Descendants whose parents end become children of this process, not of init; the dead are buried in the end."""
+    before = ctypes.c_int()
+    _prctl(_GET_CHILD_SUBREAPER, ctypes.byref(before))
+    _prctl(_SET_CHILD_SUBREAPER, 1)
+    try:
+        yield
+    finally:
+        if not before.value:
+            _prctl(_SET_CHILD_SUBREAPER, 0)
+            _bury()
+
+
+def _prctl(option: int, value: Any) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _bury() -> None:
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError, ValueError):
+            if _stat(int(name)) == (os.getpid(), "Z"):
+                os.waitpid(int(name), os.WNOHANG)
 
 
 def _stat(pid: int) -> tuple[int, str]:
@@ -53,12 +83,31 @@ def descendants() -> dict[int, str]:
     return below
 
 
-def end(pids: object) -> None:
+def end(pids: Iterable[int]) -> None:
     """Kill what is left, so that one failure is not that of all tests after it."""
-    assert isinstance(pids, dict)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def nothing_left(before: dict[int, str], seconds: float = 20) -> None:
+    """Wait for all descendants to end that were not there before; those that don't are killed.
+
+    Raises:
+        AssertionError: Some had to be; says which.
+    """
+    left: dict[int, str] = {}
+
+    def gone() -> bool:
+        left.clear()
+        left.update({p: c for p, c in descendants().items() if p not in before})
+        return not left
+
+    try:
+        wait_until(gone, "processes to end", seconds)
+    except AssertionError:
+        end(left)
+        raise AssertionError(f"processes are left: {left}") from None
 
 
 def mmflow_files(*folders: str | os.PathLike[str]) -> list[str]:

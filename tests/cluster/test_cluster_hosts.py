@@ -18,7 +18,7 @@ import pytest
 import mmflow as mf
 from tests.cluster.conftest import STORE_BYTES
 from tests.cluster.gates import Gate
-from tests.cluster.leftovers import adopt_orphans, descendants, end, wait_until
+from tests.cluster.leftovers import adopted_orphans, descendants, nothing_left, wait_until
 from tests.cluster.namespaces import Host, Network, why_not
 
 REASON = why_not()
@@ -69,14 +69,11 @@ class RayHosts:
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[RayHosts]:
-    adopt_orphans(adopt=True)
-    before = descendants()
-    with tempfile.TemporaryDirectory(prefix="mmf-", dir="/tmp") as temp, Network() as made:
-        yield RayHosts(made, Path(temp))
-    try:
-        wait_until(lambda: descendants().keys() <= before.keys(), "all processes of the hosts to be gone", 20)
-    finally:
-        end({p: c for p, c in descendants().items() if p not in before})
+    with adopted_orphans():
+        before = descendants()
+        with tempfile.TemporaryDirectory(prefix="mmf-", dir="/tmp") as temp, Network() as made:
+            yield RayHosts(made, Path(temp))
+        nothing_left(before)
     assert not Path("/sys/class/net/bridge").exists()
 
 

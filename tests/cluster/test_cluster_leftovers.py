@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster.leftovers import adopt_orphans, descendants, end, wait_until
+from tests.cluster.leftovers import adopted_orphans, descendants, end, wait_until
 
 ROOT = Path(__file__).parents[2]
 #: A process in a session of its own, whose parent has ended: as Ray's daemons are. Says its id.
@@ -39,14 +39,15 @@ def test_what_a_command_leaves_behind_is_ended_and_its_status_kept() -> None:
     assert done.returncode == 3
 
 
-def test_a_daemon_that_lost_its_parents_is_seen() -> None:
-    adopt_orphans(adopt=True)
-    before = descendants()
-    try:
-        done = subprocess.run([sys.executable, "-c", DAEMON], capture_output=True, text=True, check=False)
-        pid = int(done.stdout)
-        wait_until(lambda: descendants().get(pid) == "sleep 1000", "the daemon to be seen", 10)
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: pid not in descendants(), "the daemon to end", 10)
-    finally:
-        end({p: c for p, c in descendants().items() if p not in before})
+def test_a_daemon_that_lost_its_parents_is_seen_and_buried() -> None:
+    with adopted_orphans():
+        before = descendants()
+        try:
+            done = subprocess.run([sys.executable, "-c", DAEMON], capture_output=True, text=True, check=False)
+            pid = int(done.stdout)
+            wait_until(lambda: descendants().get(pid) == "sleep 1000", "the daemon to be seen", 10)
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: pid not in descendants(), "the daemon to end", 10)
+        finally:
+            end({p: c for p, c in descendants().items() if p not in before})
+    assert not Path("/proc", str(pid)).exists()
