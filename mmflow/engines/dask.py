@@ -58,7 +58,7 @@ from mmflow.exec.stage import Functions, Stage
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 from mmflow.store import Span, read_span
 
-__all__ = ["DaskEngine"]
+__all__ = ["DaskEngine", "disconnect"]
 
 _LOOK_SECONDS = 5.0
 _CONNECT_SECONDS = 10
@@ -552,6 +552,14 @@ def _link(settings: Settings) -> _Link:
                 cluster.close()
             raise
         return made
+
+
+def disconnect() -> None:
+    """Leave all clusters; those that were started here end. Runs after that join, or start, them anew."""
+    with _links_lock:
+        for link in _links.values():
+            link.close()
+        _links.clear()
 
 
 def _first_line(error: Any) -> str:

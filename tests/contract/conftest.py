@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 import mmflow as mf
@@ -24,10 +25,17 @@ def local() -> Iterator[mf.Session]:
         yield opened
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Clusters that sessions started end with the tests; nothing of theirs is left."""
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
     yield
     import ray
 
+    from mmflow.engines.dask import disconnect
+
     ray.shutdown()
+    disconnect()
+    left = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
+    _, alive = psutil.wait_procs(left, timeout=20)
+    assert [" ".join(p.cmdline()) for p in alive] == []
