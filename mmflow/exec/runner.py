@@ -106,7 +106,8 @@ class _Run:
                 return self.scan
             case ExchangeInput():
                 refs = self.task.blocks.get(source.name, ())
-                return _coalesced(itertools.chain.from_iterable(self.context.store.get(r) for r in refs))
+                batches = itertools.chain.from_iterable(self.context.store.get(r) for r in refs)
+                return _coalesced(batches, self.context.memory // 8)
             case TableInput():
                 return source.table.to_batches()  # type: ignore[no-any-return]
 
@@ -302,21 +303,27 @@ def _pieces(rows: _Batches, nbytes: int) -> Iterator[list[pa.RecordBatch]]:
         yield piece
 
 
-def _coalesced(batches: _Batches) -> Iterator[pa.RecordBatch]:
-    """The same rows in fewer batches, where these are tiny: an exchange of m by n partitions makes many such."""
+def _coalesced(batches: _Batches, most: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in fewer batches, where these are tiny: an exchange of m by n partitions makes many such.
+
+    Args:
+        batches: Of blocks, which are mapped or shared.
+        most: Bytes that may be copied for it.
+    """
     few: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        if batch.num_rows < _FEW_ROWS and batch.num_columns:
+        tiny = batch.num_rows < _FEW_ROWS and batch.num_columns and most > 0
+        if tiny:
             few.append(batch)
             rows += batch.num_rows
+            most -= batch.get_total_buffer_size()
             if rows < _MANY_ROWS:
                 continue
-            batch = None
         if few:
             yield from _joined(few, few[0].schema)
             few, rows = [], 0
-        if batch is not None:
+        if not tiny:
             yield batch
     if few:
         yield from _joined(few, few[0].schema)
