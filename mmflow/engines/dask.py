@@ -43,6 +43,7 @@ from mmflow.engines.dask_worker import (
     shared_host,
 )
 from mmflow.engines.lineage import Made, inputs
+from mmflow.engines.placement import PROBED, Choice, Placement, Seen, probe
 from mmflow.engines.remote import (
     Reply,
     StageCode,
@@ -53,8 +54,8 @@ from mmflow.engines.remote import (
     task_memory,
     versions,
 )
-from mmflow.errors import BlockLostError, EngineError
-from mmflow.exec.stage import Functions, Stage
+from mmflow.errors import BlockLostError, EngineError, SourceError
+from mmflow.exec.stage import Functions, ScanInput, Stage
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 from mmflow.store import Span, read_span
 
@@ -65,6 +66,9 @@ _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
 _RESTORE_SECONDS = 0.1
 _END_SECONDS = 2
+_PROBE_SECONDS = 20
+#: Workers there see what is seen here.
+_THIS_HOST = {"127.0.0.1", "localhost", "::1"}
 
 
 class DaskEngine:
@@ -89,6 +93,7 @@ class DaskEngine:
         self._threads: dict[str, int] = {}
         self._sent = 0
         self._stages: dict[int, StageCode] = {}
+        self._probed: dict[tuple[str, ...], tuple[set[str], Placement]] = {}
         self._known: set[tuple[str, str]] = set()  # workers, and keys of stages whose code they have
         self._flights: dict[str, _Flight] = {}
         self._waiting: list[_Flight] = []
@@ -175,11 +180,19 @@ class DaskEngine:
         parcel, payloads = parcel_of(task, code, self._settings, task_memory(self._settings))
         flight.payloads = cast("list[Made]", payloads)
         places = [made.place for made in flight.payloads]
-        flight.worker = self._choose(flight)
+        try:
+            choice = self._choice(task)
+        except SourceError as error:
+            self._forget(flight)
+            self._ended(flight, error)
+            return
+        flight.worker = self._choose(flight, choice)
         self._sent += 1
         flight.key = f"{KEY_PREFIX}{self._run}-{task.id.stage}.{task.id.number}-{self._sent}"
         sent = None if (flight.worker, code.key) in self._known else code.code
-        pinned = {"workers": [flight.worker], "allow_other_workers": True} if flight.worker else {}
+        pinned = (
+            {"workers": [flight.worker], "allow_other_workers": choice.nodes is None} if flight.worker else {}
+        )
         flight.future = self._client.submit(
             run_here, pickle.dumps((parcel, places)), sent, key=flight.key, pure=False, **pinned
         )
@@ -187,9 +200,32 @@ class DaskEngine:
         events, key = self._events, flight.key
         flight.future.add_done_callback(lambda _: events.put(key))
 
-    def _choose(self, flight: _Flight) -> str:
+    def _choice(self, task: Task) -> Choice:
+        """Hosts that may read the task's shards, and the one whose page cache has them."""
+        hosts = {get_address_host(worker): worker for worker in sorted(self._threads)}
+        if task.shards is None or not task.shards.shards or hosts.keys() <= _THIS_HOST:
+            return Choice()
+        scan = task.stage.inputs[0]
+        assert isinstance(scan, ScanInput)  # it has shards
+        files = scan.source.files[:PROBED]
+        known = self._probed.get(files)
+        if known is None or known[0] != hosts.keys():
+            found = self._client.run(
+                probe, files, workers=list(hosts.values()), on_error="ignore", callback_timeout=_PROBE_SECONDS
+            )
+            # A host that does not answer sees nothing, as far as is known.
+            nothing: list[Seen | None] = [None] * len(files)
+            seen = {h: dict(zip(files, found.get(w) or nothing, strict=True)) for h, w in hosts.items()}
+            known = self._probed[files] = set(hosts), Placement(seen)
+        return known[1].choose(task.shards)
+
+    def _choose(self, flight: _Flight, choice: Choice) -> str:
         """The worker with the least to do; of the host that has most of the task's input, if one there has time."""
-        load = {w: len(self._link.ghosts.get(w, ())) / threads for w, threads in self._threads.items()}
+        load = {
+            worker: len(self._link.ghosts.get(worker, ())) / threads
+            for worker, threads in self._threads.items()
+            if choice.nodes is None or get_address_host(worker) in choice.nodes
+        }
         rivals = set()
         for other in self._flights.values():
             if other.worker in load:
@@ -203,7 +239,8 @@ class DaskEngine:
                 nbytes[host] = nbytes.get(host, 0) + ref.nbytes
 
         def cost(worker: str) -> tuple[bool, bool, float, float]:
-            near = nbytes.get(get_address_host(worker), 0)
+            host = get_address_host(worker)
+            near = nbytes.get(host, 0) + (host == choice.preferred)
             return worker in rivals, load[worker] >= 2, -near, load[worker]
 
         return min(load, key=cost, default="")
@@ -217,7 +254,8 @@ class DaskEngine:
         idle = [w for w in self._threads if free[w] and not queued[w]]
         for worker, flights in queued.items():
             for flight in flights[free.get(worker, 0) :]:
-                if not idle:
+                choice = Choice() if not idle else self._choice(flight.task)
+                if not idle or (choice.nodes is not None and get_address_host(idle[-1]) not in choice.nodes):
                     return
                 idle.pop()
                 self._cancel(flight)

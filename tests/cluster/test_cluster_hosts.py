@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 import pytest
 
 import mmflow as mf
@@ -20,12 +17,11 @@ from tests.cluster.conftest import STORE_BYTES
 from tests.cluster.gates import Gate
 from tests.cluster.leftovers import adopted_orphans, descendants, nothing_left, wait_until
 from tests.cluster.namespaces import Host, Network, why_not
+from tests.cluster.queries import SCHEMA, Query
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 
-ROOT = Path(__file__).parents[2]
-SCHEMA = {"id": "int64", "k": "int64", "g": "int64", "v": "double", "s": "string"}
 GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
 COUNTED = "SELECT count(*) AS n FROM t"
 PORT = 6379
@@ -83,50 +79,11 @@ def hosts(network: RayHosts) -> RayHosts:
     return network
 
 
-class Query:
-    """A driver at work on the head."""
-
-    def __init__(
-        self, hosts: RayHosts, folder: Path, path: Path, sql: str, row: int = -1, **settings: Any
-    ) -> None:
-        self.out = folder / "rows.arrow"
-        base = {
-            "shard_size": "640KiB",
-            "partitions": 2,
-            "memory": "256MiB",
-            "workers": 2,
-            "spill_dir": str(folder / "spill"),
-        }
-        given = {
-            "sql": sql, "path": str(path), "schema": SCHEMA, "address": hosts.address, "engine": "ray",
-            "settings": {**base, **settings}, "gate": str(folder / "gate"), "row": row, "out": str(self.out),
-        }  # fmt: skip
-        self._process = hosts.head.start(
-            sys.executable, str(Path(__file__).with_name("query_driver.py")), json.dumps(given),
-            stdout=subprocess.PIPE, cwd=ROOT,
-        )  # fmt: skip
-
-    def event(self) -> dict[str, Any]:
-        """The next thing that it says."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the driver ended without a word"
-        return dict(json.loads(line))
-
-    def rows(self) -> pa.Table:
-        with pa.ipc.open_file(self.out) as file:
-            return file.read_all()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
 def test_a_host_lost_in_the_middle_of_an_exchange(
     hosts: RayHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
 ) -> None:
     gate = Gate(tmp_path / "gate")
-    query = Query(hosts, tmp_path, rows_csv, GROUPED, row=30_000)
+    query = Query(hosts.head, "ray", hosts.address, tmp_path, rows_csv, GROUPED, row=30_000)
     try:
         wait_until(gate.started, "a producer to wait")
         assert query.event() == {"event": "one is left"}
@@ -163,7 +120,7 @@ def test_shards_go_where_their_file_is_seen(hosts: RayHosts, data: Path, tmp_pat
     blind, seeing = hosts.workers.values()
     blind.run("mount", "-t", "tmpfs", "tmpfs", str(data.parent))
     try:
-        query = Query(hosts, tmp_path, data, COUNTED)
+        query = Query(hosts.head, "ray", hosts.address, tmp_path, data, COUNTED)
         try:
             assert query.event() == {"event": "done", "retries": 0}
             assert query.rows().to_pylist() == [{"n": 40_000}]
@@ -173,7 +130,7 @@ def test_shards_go_where_their_file_is_seen(hosts: RayHosts, data: Path, tmp_pat
 
         seeing.run("mount", "-t", "tmpfs", "tmpfs", str(data.parent))
         try:
-            query = Query(hosts, tmp_path, data, COUNTED)
+            query = Query(hosts.head, "ray", hosts.address, tmp_path, data, COUNTED)
             try:
                 said = query.event()
             finally:
@@ -204,7 +161,7 @@ def test_shards_go_first_where_their_pages_are(hosts: RayHosts, data: Path, tmp_
             with data.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             # One task, so that no host has to help the other.
-            query = Query(hosts, folder, data, COUNTED, shard_size="64MiB")
+            query = Query(hosts.head, "ray", hosts.address, folder, data, COUNTED, shard_size="64MiB")
             try:
                 assert query.event() == {"event": "done", "retries": 0}
             finally:
