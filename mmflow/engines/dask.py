@@ -14,36 +14,28 @@ Invariant: the file of a task's blocks lives as long as its future is held.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import pickle
 import queue
-import threading
 import time
 import weakref
 from collections.abc import Sequence
 from typing import Any, cast
 
 import pyarrow as pa
-from distributed import Client
-from distributed.comm import get_address_host
 
 from mmflow.config import Settings
 from mmflow.engines.base import Resources
-from mmflow.engines.dask_cluster import LocalCluster
+from mmflow.engines.dask_link import WorkerGone, disconnect, first_line, joined
+from mmflow.engines.dask_load import Load
 from mmflow.engines.dask_worker import (
     KEY_PREFIX,
-    TOPIC,
-    NannyPart,
     Place,
-    WorkerPart,
     end_here,
     run_here,
     send_here,
-    shared_host,
 )
 from mmflow.engines.lineage import Made, inputs
-from mmflow.engines.placement import PROBED, Choice, Placement, Seen, probe
 from mmflow.engines.remote import (
     Reply,
     StageCode,
@@ -52,23 +44,18 @@ from mmflow.engines.remote import (
     parcel_of,
     read_block,
     task_memory,
-    versions,
 )
 from mmflow.errors import BlockLostError, EngineError, SourceError
-from mmflow.exec.stage import Functions, ScanInput, Stage
+from mmflow.exec.stage import Functions, Stage
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 from mmflow.store import Span, read_span
 
 __all__ = ["DaskEngine", "disconnect"]
 
 _LOOK_SECONDS = 5.0
-_CONNECT_SECONDS = 10
-_WORKERS_SECONDS = 60
+_REPLY_SECONDS = 10
 _RESTORE_SECONDS = 0.1
 _END_SECONDS = 2
-_PROBE_SECONDS = 20
-#: Workers there see what is seen here.
-_THIS_HOST = {"127.0.0.1", "localhost", "::1"}
 
 
 class DaskEngine:
@@ -86,14 +73,13 @@ class DaskEngine:
     def __init__(self, settings: Settings, run: str) -> None:
         self._settings = settings
         self._run = run
-        self._link = _link(settings)
+        self._link = joined(settings)
         self._client = self._link.client
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._looked = 0.0
-        self._threads: dict[str, int] = {}
+        self._load = Load(self._link)
         self._sent = 0
         self._stages: dict[int, StageCode] = {}
-        self._probed: dict[tuple[str, ...], tuple[set[str], Placement]] = {}
         self._known: set[tuple[str, str]] = set()  # workers, and keys of stages whose code they have
         self._flights: dict[str, _Flight] = {}
         self._waiting: list[_Flight] = []
@@ -101,15 +87,15 @@ class DaskEngine:
         self._landed: list[TaskResult] = []
         self._store = _DriverStore(self)
         self._closed = False
-        self._link.engines.add(self)
+        self._link.listeners.add(self)
 
     def resources(self) -> Resources:
         """The cluster's, which may grow and shrink."""
         now = time.monotonic()
-        if now - self._looked > _LOOK_SECONDS or not self._threads:
+        if now - self._looked > _LOOK_SECONDS or not self._load.threads:
             self._looked = now
-            self._threads = self._client.nthreads()
-        slots = max(1, sum(self._threads.values()))
+            self._load.threads = self._client.nthreads()
+        slots = max(1, sum(self._load.threads.values()))
         return Resources(slots, slots * task_memory(self._settings))
 
     def store(self) -> _DriverStore:
@@ -120,6 +106,10 @@ class DaskEngine:
         if self._closed:
             raise EngineError("the engine is closed: the run has ended")
         self._start(_Flight(task, functions, None))
+
+    def take(self, event: WorkerGone) -> None:
+        """See `dask_link.Listener`."""
+        self._events.put(event)
 
     def poll(self, timeout: float) -> Sequence[TaskResult]:
         """See `Engine.poll`."""
@@ -139,7 +129,7 @@ class DaskEngine:
         if self._closed:
             return
         self._closed = True
-        self._link.engines.discard(self)
+        self._link.listeners.discard(self)
         for flight in list(self._flights.values()):
             self._drop(flight)
         self._waiting.clear()
@@ -181,12 +171,12 @@ class DaskEngine:
         flight.payloads = cast("list[Made]", payloads)
         places = [made.place for made in flight.payloads]
         try:
-            choice = self._choice(task)
+            choice = self._load.choice(task)
         except SourceError as error:
             self._forget(flight)
             self._ended(flight, error)
             return
-        flight.worker = self._choose(flight, choice)
+        flight.worker = self._load.worker(task, choice, self._flights.values())
         self._sent += 1
         flight.key = f"{KEY_PREFIX}{self._run}-{task.id.stage}.{task.id.number}-{self._sent}"
         sent = None if (flight.worker, code.key) in self._known else code.code
@@ -199,68 +189,6 @@ class DaskEngine:
         self._flights[flight.key] = flight
         events, key = self._events, flight.key
         flight.future.add_done_callback(lambda _: events.put(key))
-
-    def _choice(self, task: Task) -> Choice:
-        """Hosts that may read the task's shards, and the one whose page cache has them."""
-        hosts = {get_address_host(worker): worker for worker in sorted(self._threads)}
-        if task.shards is None or not task.shards.shards or hosts.keys() <= _THIS_HOST:
-            return Choice()
-        scan = task.stage.inputs[0]
-        assert isinstance(scan, ScanInput)  # it has shards
-        files = scan.source.files[:PROBED]
-        known = self._probed.get(files)
-        if known is None or known[0] != hosts.keys():
-            found = self._client.run(
-                probe, files, workers=list(hosts.values()), on_error="ignore", callback_timeout=_PROBE_SECONDS
-            )
-            # A host that does not answer sees nothing, as far as is known.
-            nothing: list[Seen | None] = [None] * len(files)
-            seen = {h: dict(zip(files, found.get(w) or nothing, strict=True)) for h, w in hosts.items()}
-            known = self._probed[files] = set(hosts), Placement(seen)
-        return known[1].choose(task.shards)
-
-    def _choose(self, flight: _Flight, choice: Choice) -> str:
-        """The worker with the least to do; of the host that has most of the task's input, if one there has time."""
-        load = {
-            worker: len(self._link.ghosts.get(worker, ())) / threads
-            for worker, threads in self._threads.items()
-            if choice.nodes is None or get_address_host(worker) in choice.nodes
-        }
-        rivals = set()
-        for other in self._flights.values():
-            if other.worker in load:
-                load[other.worker] += 1 / self._threads[other.worker]
-            if other.task.id == flight.task.id:
-                rivals.add(other.worker)
-        nbytes: dict[str, int] = {}
-        for refs in flight.task.blocks.values():
-            for ref in refs:
-                host = get_address_host(ref.token.payload.place.address)
-                nbytes[host] = nbytes.get(host, 0) + ref.nbytes
-
-        def cost(worker: str) -> tuple[bool, bool, float, float]:
-            host = get_address_host(worker)
-            near = nbytes.get(host, 0) + (host == choice.preferred)
-            return worker in rivals, load[worker] >= 2, -near, load[worker]
-
-        return min(load, key=cost, default="")
-
-    def _rebalance(self) -> None:
-        """Move what waits behind other tasks of a worker (even ones that were given up) to one that is idle."""
-        queued: dict[str, list[_Flight]] = {worker: [] for worker in self._threads}
-        for flight in self._flights.values():
-            queued.setdefault(flight.worker, []).append(flight)
-        free = {w: max(0, n - len(self._link.ghosts.get(w, ()))) for w, n in self._threads.items()}
-        idle = [w for w in self._threads if free[w] and not queued[w]]
-        for worker, flights in queued.items():
-            for flight in flights[free.get(worker, 0) :]:
-                choice = Choice() if not idle else self._choice(flight.task)
-                if not idle or (choice.nodes is not None and get_address_host(idle[-1]) not in choice.nodes):
-                    return
-                idle.pop()
-                self._cancel(flight)
-                self._flights.pop(flight.key)
-                self._send_or_wait(flight)
 
     def _stage(self, stage: Stage, functions: Functions) -> StageCode:
         known = self._stages.get(stage.id)
@@ -282,7 +210,7 @@ class DaskEngine:
         except queue.Empty:
             pass
         for event in events:
-            if isinstance(event, _WorkerGone):
+            if isinstance(event, WorkerGone):
                 self._worker_gone(event)
         flights = [
             self._flights[e] for e in dict.fromkeys(events) if isinstance(e, str) and e in self._flights
@@ -296,7 +224,10 @@ class DaskEngine:
         for flight in flights:
             if flight.key in self._flights:
                 self._failed(flight)
-        self._rebalance()
+        for flight in list(self._load.stuck(list(self._flights.values()))):
+            self._cancel(flight)
+            self._flights.pop(flight.key)
+            self._send_or_wait(flight)
 
     def _failed(self, flight: _Flight) -> None:
         """A future that ended without a reply."""
@@ -304,10 +235,10 @@ class DaskEngine:
         if status == "pending":
             return  # Dask runs it again, since a worker was lost: it will be done another time
         try:
-            reply, place = flight.future.result(timeout=_CONNECT_SECONDS)
+            reply, place = flight.future.result(timeout=_REPLY_SECONDS)
         except Exception as error:  # noqa: BLE001  (whatever Dask or unpickling raised there)
             self._drop(flight)
-            reason = f"{type(error).__name__}: {_first_line(error)}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
             lost = status == "cancelled" or type(error).__name__ in ("KilledWorker", "TimeoutError")
             if lost:
                 self._lost(flight, reason)
@@ -379,7 +310,7 @@ class DaskEngine:
             self._forget(waiting)
             self._ended(waiting, error)
 
-    def _worker_gone(self, event: _WorkerGone) -> None:
+    def _worker_gone(self, event: WorkerGone) -> None:
         for made in list(self._made):
             if made.place is not None and made.place.address == event.address:
                 made.let_go()
@@ -387,7 +318,7 @@ class DaskEngine:
             flight = self._flights[key]
             self._drop(flight)
             self._lost(flight, f"worker {event.address} was lost")
-        self._threads.pop(event.address, None)
+        self._load.threads.pop(event.address, None)
         self._known = {known for known in self._known if known[0] != event.address}
         self._looked = 0.0
 
@@ -444,7 +375,10 @@ class DaskEngine:
             sent = self._client.run(send_here, place.path, span, workers=[place.address])
             return pa.py_buffer(sent[place.address])
         except (OSError, ValueError, KeyError, TimeoutError) as error:
-            raise BlockLostError(f"{place.address} does not answer: {_first_line(error)}") from error
+            raise BlockLostError(f"{place.address} does not answer: {first_line(error)}") from error
+
+
+_Event = str | WorkerGone
 
 
 class _Flight:
@@ -486,120 +420,3 @@ class _DriverStore:
 
     def close(self) -> None:
         """See `BlockStore.close`."""
-
-
-# ---- the cluster ------------------------------------------------------------------------------------------
-
-
-class _WorkerGone:
-    """The scheduler has lost a worker, which was to run the tasks of `keys`."""
-
-    def __init__(self, address: str, keys: set[str]) -> None:
-        self.address = address
-        self.keys = keys
-
-
-_Event = str | _WorkerGone
-
-
-class _Link:
-    """A connection to a cluster, kept for the runs to come."""
-
-    def __init__(self, address: str, cluster: LocalCluster | None) -> None:
-        self.address = address
-        self.cluster = cluster
-        self.host = shared_host()
-        self.engines: weakref.WeakSet[DaskEngine] = weakref.WeakSet()
-        #: By worker, tasks that were cancelled and have not noticed: threads that are not to be had.
-        self.ghosts: dict[str, set[str]] = {}
-        try:
-            self.client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="mmflow")
-            self.client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise EngineError(
-                f"can't use the Dask cluster at {address}: {_first_line(error)}; is the scheduler running, has it "
-                "workers, and is the address right (tcp://host:8786)? without an address one is started here"
-            ) from error
-        self._check_versions()
-        self.client.register_plugin(WorkerPart())
-        self.client.register_plugin(NannyPart())
-        self.client.subscribe_topic("all", self._on_event)
-        self.client.subscribe_topic(TOPIC, self._on_ghost)
-
-    @property
-    def usable(self) -> bool:
-        return self.client.status == "running" and (self.cluster is None or self.cluster.alive)
-
-    def _on_ghost(self, event: tuple[float, Any]) -> None:
-        _, message = event
-        ghosts = self.ghosts.setdefault(message["worker"], set())
-        (ghosts.add if message["busy"] else ghosts.discard)(message["key"])
-
-    def _on_event(self, event: tuple[float, Any]) -> None:
-        _, message = event
-        if isinstance(message, dict) and message.get("action") == "remove-worker":
-            gone = _WorkerGone(message["worker"], set(message["processing-tasks"]))
-            self.ghosts.pop(gone.address, None)
-            for engine in list(self.engines):
-                engine._events.put(gone)
-
-    def _check_versions(self) -> None:
-        here = versions()
-        for address, there in self.client.run(versions, on_error="return").items():
-            if isinstance(there, Exception):
-                raise EngineError(
-                    f"mmflow can't be used on worker {address}: {_first_line(there)}; install the same version there"
-                )
-            for name, version in here.items():
-                if there.get(name) != version:
-                    raise EngineError(
-                        f"{name} is {version} here and {there.get(name)} on worker {address}: install the same "
-                        "version on both"
-                    )
-
-    def close(self) -> None:
-        self.client.close(timeout=1)
-        if self.cluster is not None:
-            self.cluster.close()
-
-
-_links: dict[str | None, _Link] = {}
-_links_lock = threading.Lock()
-
-
-def _link(settings: Settings) -> _Link:
-    """Join the cluster, or start one."""
-    with _links_lock:
-        known = _links.get(settings.address)
-        if known is not None:
-            enough = known.cluster is None or known.cluster.workers == settings.workers
-            if known.usable and enough:
-                return known
-            known.close()
-            del _links[settings.address]
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # errors are raised, once
-        cluster = None
-        if settings.address is None:
-            cluster = LocalCluster(settings.workers, os.fspath(settings.spill_dir))
-        try:
-            made = _links[settings.address] = _Link(
-                settings.address or cast(LocalCluster, cluster).address, cluster
-            )
-        except BaseException:
-            if cluster is not None:
-                cluster.close()
-            raise
-        return made
-
-
-def disconnect() -> None:
-    """Leave all clusters; those that were started here end. Runs after that join, or start, them anew."""
-    with _links_lock:
-        for link in _links.values():
-            link.close()
-        _links.clear()
-
-
-def _first_line(error: Any) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -19,11 +19,13 @@ import os
 import pickle
 import platform
 import sys
+import sysconfig
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 import cloudpickle
@@ -67,6 +69,11 @@ _PAYLOADS = 16
 #: Less than this is not worth an object of its own.
 _PAYLOAD_BYTES = 256 << 10
 _STAGES_KEPT = 64
+#: Where Python and packages are. Not the environment's root: a project may well have it as a folder of its own.
+_INSTALLED = tuple(
+    {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {os.path.dirname(os.__file__) + os.sep}
+)
 
 
 class Token(NamedTuple):
@@ -116,13 +123,13 @@ def payloads_of(stage: Stage) -> int:
 def pack_stage(stage: Stage, functions: Functions, run: str) -> StageCode:
     """Pickle a stage.
 
-    Functions of a job file travel by value: the file is not on the workers' path.
+    Functions travel by value, with the user's modules that they use: these are not on the workers' path.
 
     Raises:
         UserFunctionError: A function can't be pickled.
     """
-    jobs = [m for name, m in list(sys.modules.items()) if name.startswith("mmflow_job_")]
-    for module in jobs:
+    modules = _modules_of_users()
+    for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
         code = bytes(cloudpickle.dumps((stage, functions)))
@@ -132,9 +139,22 @@ def pack_stage(stage: Stage, functions: Functions, run: str) -> StageCode:
             f"{error}; let it not hold open files, locks or connections"
         ) from error
     finally:
-        for module in jobs:
+        for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
     return StageCode(f"{run}-{stage.id}", code)
+
+
+def _modules_of_users() -> list[ModuleType]:
+    """Modules that are neither of Python, nor installed, nor ours: job files, notebooks' helpers, ..."""
+    found = {}
+    for module in list(sys.modules.values()):
+        name, file = getattr(module, "__name__", None), getattr(module, "__file__", None)
+        if not isinstance(name, str) or not isinstance(file, str) or not file.endswith(".py"):
+            continue
+        ours = name.partition(".")[0] == "mmflow" or name == "__main__"
+        if not ours and not file.startswith(_INSTALLED) and sys.modules.get(name) is module:
+            found[name] = module
+    return list(found.values())
 
 
 def versions() -> dict[str, str]:
