@@ -43,7 +43,9 @@ def _join(session: mf.Session, paths: dict[str, str]) -> dict[str, Any]:
 
 
 def _stores() -> tuple[int, int]:
-    """Bytes of all object stores, used and in total."""
+    """Bytes of all object stores of Ray, used and in total."""
+    if not ray.is_initialized():
+        return 0, 0
     total = ray.cluster_resources()["object_store_memory"]  # type: ignore[no-untyped-call]
     return int(total - ray.available_resources().get("object_store_memory", 0)), int(total)  # type: ignore[no-untyped-call]
 
@@ -51,7 +53,7 @@ def _stores() -> tuple[int, int]:
 def main() -> None:
     kind, settings, paths, small = sys.argv[1], *map(json.loads, sys.argv[2:5])
     run = {"sort": _sort, "join": _join}[kind]
-    with mf.Session(engine="ray", **settings) as session:
+    with mf.Session(**settings) as session:
         run(session, small)
         print("ready", flush=True)
         sys.stdin.readline()

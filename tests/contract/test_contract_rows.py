@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_a_broadcast_join_and_one_by_hash(session: mf.Session, orders: Path) -> 
             assert other.sql(query, t=other.read_csv(str(orders))).to_arrow().to_pylist() == wanted
 
 
-def test_functions_of_users(session: mf.Session, orders: Path) -> None:
+@pytest.mark.parametrize("processes", [False, True])
+def test_functions_of_users(session: mf.Session, orders: Path, processes: bool) -> None:
     factor = 3  # of this function's frame: it has to travel too
 
     @mf.udf(["int64"], "int64")
@@ -88,10 +90,28 @@ def test_functions_of_users(session: mf.Session, orders: Path) -> None:
     assert made.to_arrow().to_pylist() == [{"s": 3 * ROWS * (ROWS - 1) // 2}]
     mapped = (
         t.select(col("id"))
-        .map_batches(doubled, schema={"twice": "int64"})
+        .map_batches(doubled, schema={"twice": "int64"}, processes=processes)
         .agg(F.sum(col("twice")).alias("s"))
     )
     assert mapped.to_arrow().to_pylist() == [{"s": ROWS * (ROWS - 1)}]
+
+
+def test_modules_of_users_travel_with_their_functions(
+    session: mf.Session, orders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that were started before don't find them on their path."""
+    name = f"helpers_of_{session.settings.engine}"
+    (tmp_path / f"{name}_more.py").write_text("OFFSET = 5\n")
+    (tmp_path / f"{name}.py").write_text(
+        f"import pyarrow as pa, pyarrow.compute as pc\nimport {name}_more as more\n"
+        "def moved(batch):\n"
+        "    return pa.RecordBatch.from_arrays([pc.add(batch.column('id'), more.OFFSET)], names=['id'])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    helpers = importlib.import_module(name)
+    t = session.read_csv(str(orders)).select(col("id"))
+    made = t.map_batches(helpers.moved, schema={"id": "int64"}).agg(F.min(col("id")).alias("least"))
+    assert made.to_arrow().to_pylist() == [{"least": 5}]
 
 
 def test_a_function_that_raises_is_an_error_of_the_user_and_not_tried_again(
