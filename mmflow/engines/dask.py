@@ -187,6 +187,9 @@ class DaskEngine:
             run_here, pickle.dumps((parcel, places)), sent, key=flight.key, pure=False, **pinned
         )
         self._flights[flight.key] = flight
+        self._watch(flight)
+
+    def _watch(self, flight: _Flight) -> None:
         events, key = self._events, flight.key
         flight.future.add_done_callback(lambda _: events.put(key))
 
@@ -232,8 +235,9 @@ class DaskEngine:
     def _failed(self, flight: _Flight) -> None:
         """A future that ended without a reply."""
         status = flight.future.status
-        if status == "pending":
-            return  # Dask runs it again, since a worker was lost: it will be done another time
+        if status in ("pending", "lost"):
+            self._watch(flight)  # Dask runs it again, since a worker was lost
+            return
         try:
             reply, place = flight.future.result(timeout=_REPLY_SECONDS)
         except Exception as error:  # noqa: BLE001  (whatever Dask or unpickling raised there)
@@ -263,10 +267,12 @@ class DaskEngine:
             if number is not None:
                 flight.payloads[number].let_go()
             self._lost(flight, str(result.error))
-        elif isinstance(result, Failed) and flight.remakes is not None:
+        elif not isinstance(result, Done) and flight.remakes is None:
+            self._landed.append(result)
+        elif isinstance(result, Failed):
             self._ended(flight, result.error)
         elif not isinstance(result, Done):
-            self._landed.append(result)
+            self._lost(flight, "it was cancelled from outside")
         elif flight.remakes is not None:
             made, made.remaking = flight.remakes, False
             made.place, made.held = place, future
@@ -311,6 +317,7 @@ class DaskEngine:
             self._ended(waiting, error)
 
     def _worker_gone(self, event: WorkerGone) -> None:
+        self._load.threads.pop(event.address, None)
         for made in list(self._made):
             if made.place is not None and made.place.address == event.address:
                 made.let_go()
@@ -318,7 +325,6 @@ class DaskEngine:
             flight = self._flights[key]
             self._drop(flight)
             self._lost(flight, f"worker {event.address} was lost")
-        self._load.threads.pop(event.address, None)
         self._known = {known for known in self._known if known[0] != event.address}
         self._looked = 0.0
 

@@ -63,6 +63,7 @@ class DriverOptions:
         ahead: Tasks of a scan (or of one side of a streaming union) that may be in flight or wait for their
             predecessors.
         unread: Result blocks that may wait to be read, those in the making included.
+        unread_bytes: Bytes of result blocks that wait to be read, from which on no more are made.
         retries: Further attempts of a task after failures that may pass.
         pause: Seconds before the first of them; doubled each time, up to `longest_pause`.
         slow: A second attempt starts when the first has taken this many times the mean of its stage's tasks,
@@ -71,6 +72,7 @@ class DriverOptions:
 
     ahead: int = 16
     unread: int = 8
+    unread_bytes: int = 1 << 62
     retries: int = 3
     pause: float = 0.1
     longest_pause: float = 10.0
@@ -117,6 +119,7 @@ class Driver:
         self._running: dict[Attempt, float] = {}  # since when
         self._results: deque[Released] = deque()
         self._unread = 0
+        self._unread_bytes = 0
         self._deletes: list[BlockRef] = []
         self._cancels: list[Attempt] = []
         self.totals = Totals(now, sum(f.identity.size for s in sources.values() for f in s.files))
@@ -200,6 +203,7 @@ class Driver:
         """A result was read: its block is deleted, and another one may be made."""
         self._unread -= 1
         if released.block is not None:
+            self._unread_bytes -= released.block.nbytes
             self._deletes.append(released.block)
 
     def take_deletes(self) -> list[BlockRef]:
@@ -229,7 +233,8 @@ class Driver:
         if run.stopped_by is not None:
             return True
         if run is self._last and isinstance(run.stage.output, Result):
-            return self._unread + len(run.slots) >= self._options.unread
+            many = self._unread + len(run.slots) >= self._options.unread
+            return many or self._unread_bytes >= self._options.unread_bytes
         waiting = len(run.slots) if run.scanning is not None else 0
         if run.scanning is not None and run.scanning.census is not None:
             waiting += len(run.scanning.census.ready)
@@ -415,7 +420,9 @@ class Driver:
             if isinstance(run.stage.output, Write):
                 return
             self._unread += 1
-            self._results.append(Released(run.released - 1, done.outputs[0] if done.outputs else None))
+            block = done.outputs[0] if done.outputs else None
+            self._unread_bytes += 0 if block is None else block.nbytes
+            self._results.append(Released(run.released - 1, block))
         else:
             run.outputs.add(done.outputs)
 

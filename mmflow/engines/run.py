@@ -117,9 +117,13 @@ def execute(
     name = run or uuid.uuid4().hex[:12]
     sources, inputs = _sources(plan, settings)
     opened = engine or open_engine(settings, name)
-    slots = opened.resources().slots
+    resources = opened.resources()
     options = DriverOptions(
-        ahead=4 * slots + 4, unread=2 * slots + 2, retries=settings.retries, slow_seconds=SLOW_SECONDS
+        ahead=4 * resources.slots + 4,
+        unread=2 * resources.slots + 2,
+        unread_bytes=resources.memory // 4,
+        retries=settings.retries,
+        slow_seconds=SLOW_SECONDS,
     )
     try:
         driver = Driver(plan, sources, boundaries=boundaries, options=options, run=name, now=time.monotonic())

@@ -126,6 +126,24 @@ def test_a_union_reads_its_sides_one_after_the_other() -> None:
     assert outcome.most_unread <= 3
 
 
+def test_rows_that_wait_to_be_read_are_bounded_by_bytes() -> None:
+    """A task's block has 8 bytes here: from 16 on that nobody has read, no more are made."""
+    world = World([plain(50)])
+    options = DriverOptions(unread=99, unread_bytes=16)
+    driver = driver_of(plan_of(stage(0, [scan(["f"])], Result())), world, options)
+    (one,) = driver.tasks(1, 0.0)
+    driver.on_result(world.run(one), 0.0)
+    (two,) = driver.tasks(1, 0.0)
+    driver.on_result(world.run(two), 0.0)
+    assert driver.tasks(9, 0.0) == []
+    first, second = driver.take_results()
+    assert first.block is not None
+    assert first.block.nbytes == 8
+    driver.consumed(first)
+    assert len(driver.tasks(1, 0.0)) == 1
+    driver.consumed(second)
+
+
 # ---- failures ---------------------------------------------------------------------------------------
 
 
