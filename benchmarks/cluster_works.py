@@ -93,18 +93,22 @@ _ARROW = {
 _DASK = {"string": "string", "int64": "int64", "int32": "int32", "float64": "float64"}
 
 
-def _tune(tuned: bool) -> None:
+def _tune(tuned: bool, *, ordered: bool = False) -> None:
     from ray.data import DataContext  # noqa: PLC0415  (as everywhere here: only who measures it has it)
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.isolate_read_workers = not tuned
+    # Without it, sorted blocks are written as they come, out of order.
+    context.execution_options.preserve_order = ordered
 
 
-def _ray_csv(path: Path, types: Mapping[str, str], columns: list[str], tuned: bool) -> Any:
+def _ray_csv(
+    path: Path, types: Mapping[str, str], columns: list[str], tuned: bool, *, ordered: bool = False
+) -> Any:
     import ray  # noqa: PLC0415
 
-    _tune(tuned)
+    _tune(tuned, ordered=ordered)
     convert = pacsv.ConvertOptions(
         column_types={n: _ARROW[t] for n, t in types.items()}, include_columns=columns
     )
@@ -264,7 +268,7 @@ def _sort(path: Path, writes: Path) -> Work:
         return out
 
     def ray(tuned: bool, out: Path) -> Path:
-        _ray_csv(path, data.KEYED, columns, tuned).sort("k").write_parquet(str(out))
+        _ray_csv(path, data.KEYED, columns, tuned, ordered=True).sort("k").write_parquet(str(out))
         return out
 
     def dask(out: Path) -> Path:
