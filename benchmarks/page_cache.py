@@ -10,34 +10,16 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import data
 import pyarrow as pa
-from timing import interleaved, table
+from timing import bare_read, drop, interleaved, table
 from works import Q6, THREADS
 
 import mmflow as mf
-
-
-def drop(path: Path) -> None:
-    """Drop a file's pages from the page cache."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def bare_read(path: Path) -> int:
-    """Read a file in order; its bytes."""
-    buffer, total = bytearray(4 << 20), 0
-    with path.open("rb", buffering=0) as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        while count := file.readinto(buffer):
-            total += count
-    return total
 
 
 def query(path: Path, io: str) -> pa.Table:

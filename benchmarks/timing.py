@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import gc
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["interleaved", "same_rows", "table"]
+__all__ = ["bare_read", "drop", "interleaved", "same_rows", "table"]
 
 
 def interleaved(
@@ -69,6 +71,23 @@ def same_rows(a: pa.Table, b: pa.Table) -> bool:
         texts == others and len(x) == len(y) and all(map(functools.partial(math.isclose, rel_tol=1e-9), x, y))
         for (texts, x), (others, y) in zip(rows(a), rows(b), strict=True)
     )
+
+
+def drop(path: Path) -> None:
+    """Drop a file's pages from the page cache."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def bare_read(path: Path) -> int:
+    """Read a file in order; its bytes."""
+    buffer, total = bytearray(4 << 20), 0
+    with path.open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while count := file.readinto(buffer):
+            total += count
+    return total
 
 
 def table(rows: list[dict[str, str]]) -> str:

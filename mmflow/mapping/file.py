@@ -6,7 +6,6 @@ own theirs and outlive it. What was read is only to be trusted after `check_unch
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import threading
@@ -19,6 +18,7 @@ from mmflow.mapping import linux
 from mmflow.mapping.failures import source_failure
 from mmflow.mapping.identity import FileIdentity
 from mmflow.mapping.limits import total_memory
+from mmflow.mapping.loading import Loader
 from mmflow.mapping.strategy import Access, Advice, Decision, Io, decide, read_facts
 from mmflow.mapping.window import Mapping, Window, open_window
 
@@ -26,11 +26,8 @@ __all__ = ["MappedFile", "default_budget"]
 
 #: Page cache is given back in pieces of at least this much: each call walks page tables and locks.
 _DROP_AT_ONCE = 32 << 20
-#: Below this, starting a thread costs more than the readahead it hides.
-_PREFETCH_INLINE = 1 << 20
-#: Readahead that is asked for stops at the device's largest request (Linux: max(io_pages, ra_pages), of
-#: which ra_pages is 128 KiB by default): larger ranges are asked for in steps.
-_READAHEAD_STEP = 128 << 10
+#: Ranges up to this are left to the kernel's own readahead.
+_LOAD_BYTES = 1 << 20
 
 
 def default_budget() -> int:
@@ -64,6 +61,7 @@ class MappedFile:
         self._prune_at = 64
         self._hits: list[bool] = []  # shared with windows, which may outlive this object
         self._prefetched = 0
+        self._loading: Loader | None = None
         self._drop_begin = 0
         self._drop_end = 0
 
@@ -141,6 +139,8 @@ class MappedFile:
         offset = min(offset, self.size)
         length = min(length, self.size - offset)
         hits = self._hits
+        if populate and length > _LOAD_BYTES and Advice.PREFETCH in self.decision.advice:
+            self._loader().load(offset, offset + length)
         window = open_window(
             self.fd,
             self.path,
@@ -167,22 +167,18 @@ class MappedFile:
         if Advice.PREFETCH not in self.decision.advice:
             return
         begin, end = max(offset, self._prefetched), min(offset + length, self.size)
-        if begin >= end:
+        if end - begin <= _LOAD_BYTES:
             return
         self._prefetched = end
-        if end - begin <= _PREFETCH_INLINE:
-            _read_ahead(self.fd, begin, end)
-            return
-        # A thread, since both ways of loading block; its own descriptor, since this file may be closed
-        # meanwhile.
-        mapped = self.decision.kind == "mmap"
-        own = os.dup(self.fd)
         threading.Thread(
-            target=_load_and_close,
-            args=(own, begin, end, self._granularity if mapped else None),
-            name="mmflow-prefetch",
-            daemon=True,
+            target=self._loader().load, args=(begin, end), name="mmflow-prefetch", daemon=True
         ).start()
+
+    def _loader(self) -> Loader:
+        with self._lock:
+            if self._loading is None:
+                self._loading = Loader(self.fd)
+            return self._loading
 
     def drop_behind(self, offset: int, length: int) -> None:
         """Give back the page cache of a range that is done with, where the decision says so.
@@ -230,6 +226,7 @@ class MappedFile:
                 self._drop()
             os.close(self._fd)
             self._fd = None
+            self._loading = None  # a prefetch under way still holds it
 
     def __enter__(self) -> Self:
         return self
@@ -241,36 +238,6 @@ class MappedFile:
 
     def __repr__(self) -> str:
         return f"MappedFile({self.path!r}, size={self.size}, {self.decision.kind}: {self.decision.reason})"
-
-
-def _read_ahead(fd: int, begin: int, end: int) -> None:
-    with contextlib.suppress(OSError):  # prefetching is only a favour; reading will report what is wrong
-        for offset in range(begin, end, _READAHEAD_STEP):
-            os.posix_fadvise(fd, offset, min(_READAHEAD_STEP, end - offset), os.POSIX_FADV_WILLNEED)
-
-
-def _load_and_close(fd: int, begin: int, end: int, granularity: int | None) -> None:
-    try:
-        if granularity is None or not _populate(fd, begin - begin % granularity, end):
-            _read_ahead(fd, begin, end)
-    finally:
-        os.close(fd)
-
-
-def _populate(fd: int, begin: int, end: int) -> bool:
-    """Load a range by faulting it into a mapping of no other use: one call, and no copy."""
-    try:
-        address = linux.map_file(fd, begin, end - begin)
-    except OSError:
-        return False
-    try:
-        linux.madvise(address, end - begin, linux.MADV_SEQUENTIAL)
-        linux.madvise(address, end - begin, linux.MADV_POPULATE_READ)
-    except OSError:  # an older kernel, or the file shrank: an error here, where a touch would be a signal
-        return False
-    finally:
-        linux.unmap(address, end - begin)
-    return True
 
 
 def _require_regular(path: str, mode: int) -> None:
