@@ -58,7 +58,7 @@ from mmflow.engines.remote import (
     task_memory,
     versions,
 )
-from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError
+from mmflow.errors import BlockLostError, EngineError, SourceError
 from mmflow.exec.stage import Functions, ScanInput, Stage, Write
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 
@@ -80,13 +80,13 @@ class RayEngine:
     """An `Engine` on a Ray cluster. Serves one run.
 
     Args:
-        settings: `address` (a host and port, or `auto`; None: a cluster of this machine, which lives as long as this
-            process), `workers` (of such a cluster), `memory` (over `workers`), `io`, `spill_dir`, `retries`.
+        settings: `address` (a host and port, `auto`, or `ray://host:port` through Ray Client; None: a cluster of this
+            machine, which lives as long as this process), `workers` (of such a cluster), `memory` (over `workers`),
+            `io`, `spill_dir`, `retries`.
         run: Name of the run.
 
     Raises:
         EngineError: The cluster can't be reached, or runs other versions of what matters.
-        ConfigError: The address is one of Ray Client.
     """
 
     def __init__(self, settings: Settings, run: str) -> None:
@@ -452,18 +452,10 @@ def _connect(settings: Settings) -> None:
 
     Raises:
         EngineError: There is none, or this process is in another one.
-        ConfigError: The address is one of Ray Client.
     """
     address = settings.address
-    if address is not None and address.startswith("ray://"):
-        # A client holds no references of its own, and has rows sent to it in messages, twice copied, where a driver
-        # maps them: so it is not offered, rather than slow.
-        raise ConfigError(
-            f"{address}: Ray Client is not supported, since rows would not come through shared memory; give the "
-            "head's address as host:port (as `ray start` takes it), on a machine of the cluster's network"
-        )
     if ray.is_initialized():
-        joined = ray.get_runtime_context().gcs_address
+        joined = _clients.get("address") or ray.get_runtime_context().gcs_address
         if address not in (None, "auto", joined):
             raise EngineError(
                 f"this process is connected to Ray at {joined}, not {address}; call ray.shutdown() first"
@@ -481,16 +473,26 @@ def _connect(settings: Settings) -> None:
         options["include_dashboard"] = False
     else:
         options["address"] = address
+    if address is not None and address.startswith("ray://"):
+        # Through Ray Client, rows of the result come in messages, not by shared memory.
+        options = {"address": address, "log_to_driver": False}
     # Ray prints what it notices (workers that died, ...) to stdout, where only rows belong.
     ray._private.worker.print_to_stdstream = _noticed
+    _clients.clear()
     try:
         ray.init(**options)
+        if "configure_logging" not in options:
+            _clients["address"] = cast(str, address)
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
         where = address or "this machine"
         raise EngineError(
             f"can't connect to Ray at {where}: {_first_line(error)}; is it running (ray status), and is the address "
             "right? without an address one is started here"
         ) from error
+
+
+#: The address by which this process is a client, if it is one.
+_clients: dict[str, str] = {}
 
 
 def _noticed(data: dict[str, Any], ignore_prefix: bool) -> None:

@@ -294,11 +294,3 @@ def test_a_process_is_in_one_cluster_at_a_time(open_session: OpenSession, rows_c
         pytest.raises(mf.EngineError, match=r"connected to Ray at .*, not 127\.0\.0\.1:1"),
     ):
         session.read_csv(str(rows_csv)).limit(1).to_arrow()
-
-
-def test_an_address_of_ray_client_is_refused_with_the_reason(rows_csv: Path) -> None:
-    with (
-        mf.Session(engine="ray", address="ray://127.0.0.1:10001") as session,
-        pytest.raises(mf.ConfigError, match=r"Ray Client is not supported, .*shared memory; .* host:port"),
-    ):
-        session.read_csv(str(rows_csv)).limit(1).to_arrow()
