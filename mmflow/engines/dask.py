@@ -85,6 +85,7 @@ class DaskEngine:
         self._waiting: list[_Flight] = []
         self._made: weakref.WeakSet[Made] = weakref.WeakSet()
         self._landed: list[TaskResult] = []
+        self._remade = 0  # tasks run again for their blocks, as far as the driver was not told
         self._store = _DriverStore(self)
         self._closed = False
         self._link.listeners.add(self)
@@ -276,8 +277,10 @@ class DaskEngine:
         elif flight.remakes is not None:
             made, made.remaking = flight.remakes, False
             made.place, made.held = place, future
+            self._remade += 1
             self._resume()
         else:
+            result.metrics.retries, self._remade = self._remade, 0
             live = sum(ref is not None for ref in (*result.outputs, result.rejects))
             made = Made(flight.task, flight.functions, live, place, future)
             made.let_go_if_unused()

@@ -213,7 +213,7 @@ class Driver:
 
     def take_cancels(self) -> list[Attempt]:
         """Attempts to cancel; their results still come, and are ignored."""
-        taken, self._cancels = self._cancels, []
+        taken, self._cancels = list(dict.fromkeys(self._cancels)), []
         return taken
 
     def abort(self) -> None:
@@ -234,7 +234,7 @@ class Driver:
             return True
         if run is self._last and isinstance(run.stage.output, Result):
             many = self._unread + len(run.slots) >= self._options.unread
-            return many or self._unread_bytes >= self._options.unread_bytes
+            return many or (self._unread > 0 and self._unread_bytes >= self._options.unread_bytes)
         waiting = len(run.slots) if run.scanning is not None else 0
         if run.scanning is not None and run.scanning.census is not None:
             waiting += len(run.scanning.census.ready)

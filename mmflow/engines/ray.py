@@ -480,7 +480,7 @@ def _connect(settings: Settings) -> None:
     ray._private.worker.print_to_stdstream = _noticed
     _clients.clear()
     try:
-        ray.init(**options)
+        _init(options)
         if "configure_logging" not in options:
             _clients["address"] = cast(str, address)
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
@@ -489,6 +489,19 @@ def _connect(settings: Settings) -> None:
             f"can't connect to Ray at {where}: {_first_line(error)}; is it running (ray status), and is the address "
             "right? without an address one is started here"
         ) from error
+
+
+def _init(options: dict[str, Any]) -> None:
+    """`ray.init`; a server for clients that has just come up refuses the first ones."""
+    for pause in (1.0, 3.0):
+        try:
+            ray.init(**options)
+            return
+        except (ConnectionError, RuntimeError) as error:
+            if "Initialization failure from server" not in str(error):
+                raise
+            time.sleep(pause)
+    ray.init(**options)
 
 
 #: The address by which this process is a client, if it is one.

@@ -129,3 +129,13 @@ def rows_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def local() -> mf.Session:
     return mf.Session(shard_size="256KiB", workers=WORKERS, memory="1GiB")
+
+
+@pytest.fixture
+def data(rows_csv: Path, tmp_path: Path) -> Path:
+    """The rows in a folder of their own, which a host may hide."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = folder / "rows.csv"
+    path.write_bytes(rows_csv.read_bytes())
+    return path

@@ -13,6 +13,7 @@ import pytest
 
 import mmflow as mf
 from tests.cluster.gates import Gate
+from tests.cluster.host_checks import GROUPED, hide_a_file, lose_a_host
 from tests.cluster.leftovers import adopted_orphans, descendants, mmflow_files, nothing_left, wait_until
 from tests.cluster.namespaces import Host, Network, why_not
 from tests.cluster.queries import SCHEMA, Query
@@ -20,8 +21,6 @@ from tests.cluster.queries import SCHEMA, Query
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 
-GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
-COUNTED = "SELECT count(*) AS n FROM t"
 TOOL = str(Path(sys.executable).with_name("dask"))
 PORT = 8786
 #: A host that answers no more is given up after so long (Dask allows no less than 11 s), not after half a minute.
@@ -109,52 +108,8 @@ def test_blocks_travel_between_hosts(
 def test_a_host_lost_in_the_middle_of_an_exchange(
     hosts: DaskHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
 ) -> None:
-    gate = Gate(tmp_path / "gate")
-    query = Query(hosts.head, "dask", hosts.address, tmp_path, rows_csv, GROUPED, row=30_000)
-    try:
-        wait_until(gate.started, "a producer to wait")
-        assert query.event() == {"event": "one is left"}
-        held = gate.started()
-        assert held is not None
-        assert set(gate.seen()) == set(hosts.workers), "both hosts have blocks"
-        (other,) = set(hosts.workers) - {held[0]}
-        hosts.kill(other)
-        gate.open()
-        done = query.event()
-        assert done["event"] == "done", done
-        wanted = local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
-        assert query.rows().equals(wanted)
-    finally:
-        query.close()
+    lose_a_host(hosts, "dask", local, rows_csv, tmp_path)
 
 
-def test_shards_go_where_their_file_is_seen(hosts: DaskHosts, rows_csv: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    path = folder / "rows.csv"
-    path.write_bytes(rows_csv.read_bytes())
-    gate = Gate(tmp_path / "gate")
-    gate.open()
-    blind, seeing = hosts.workers.values()
-    blind.run("mount", "-t", "tmpfs", "tmpfs", str(folder))
-    try:
-        query = Query(hosts.head, "dask", hosts.address, tmp_path, path, COUNTED)
-        try:
-            assert query.event() == {"event": "done", "retries": 0}
-            assert query.rows().to_pylist() == [{"n": 40_000}]
-        finally:
-            query.close()
-        assert set(gate.seen()) == {seeing.name}
-        seeing.run("mount", "-t", "tmpfs", "tmpfs", str(folder))
-        try:
-            query = Query(hosts.head, "dask", hosts.address, tmp_path, path, COUNTED)
-            try:
-                said = query.event()
-            finally:
-                query.close()
-        finally:
-            seeing.run("umount", str(folder))
-    finally:
-        blind.run("umount", str(folder))
-    assert said["kind"] == "SourceError"
-    assert f"{path}: none of the nodes that would read it" in said["text"]
+def test_shards_go_where_their_file_is_seen(hosts: DaskHosts, data: Path, tmp_path: Path) -> None:
+    hide_a_file(hosts, "dask", data, tmp_path)

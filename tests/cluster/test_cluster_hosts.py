@@ -15,15 +15,14 @@ import pytest
 import mmflow as mf
 from tests.cluster.conftest import STORE_BYTES
 from tests.cluster.gates import Gate
-from tests.cluster.leftovers import adopted_orphans, descendants, nothing_left, wait_until
+from tests.cluster.host_checks import COUNTED, hide_a_file, lose_a_host
+from tests.cluster.leftovers import adopted_orphans, descendants, nothing_left
 from tests.cluster.namespaces import Host, Network, why_not
-from tests.cluster.queries import SCHEMA, Query
+from tests.cluster.queries import Query
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 
-GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
-COUNTED = "SELECT count(*) AS n FROM t"
 PORT = 6379
 #: Ray takes a token that it finds for a head, but not for the nodes that join it: so all are told.
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -82,66 +81,11 @@ def hosts(network: RayHosts) -> RayHosts:
 def test_a_host_lost_in_the_middle_of_an_exchange(
     hosts: RayHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
 ) -> None:
-    gate = Gate(tmp_path / "gate")
-    query = Query(hosts.head, "ray", hosts.address, tmp_path, rows_csv, GROUPED, row=30_000)
-    try:
-        wait_until(gate.started, "a producer to wait")
-        assert query.event() == {"event": "one is left"}
-        held = gate.started()
-        assert held is not None
-        assert set(gate.seen()) == set(hosts.workers), "both hosts have blocks"
-        (other,) = set(hosts.workers) - {held[0]}
-        hosts.kill(other)
-        gate.open()
-        done = query.event()
-        assert done["event"] == "done", done
-        assert done["retries"] >= 1
-        assert query.rows().equals(
-            local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
-        )
-    finally:
-        query.close()
-    assert not list(tmp_path.glob("spill/mmflow-*"))
-
-
-@pytest.fixture
-def data(rows_csv: Path, tmp_path: Path) -> Path:
-    """The rows in a folder of their own, which a host may hide."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    path = folder / "rows.csv"
-    path.write_bytes(rows_csv.read_bytes())
-    return path
+    lose_a_host(hosts, "ray", local, rows_csv, tmp_path)
 
 
 def test_shards_go_where_their_file_is_seen(hosts: RayHosts, data: Path, tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "gate")
-    gate.open()
-    blind, seeing = hosts.workers.values()
-    blind.run("mount", "-t", "tmpfs", "tmpfs", str(data.parent))
-    try:
-        query = Query(hosts.head, "ray", hosts.address, tmp_path, data, COUNTED)
-        try:
-            assert query.event() == {"event": "done", "retries": 0}
-            assert query.rows().to_pylist() == [{"n": 40_000}]
-        finally:
-            query.close()
-        assert set(gate.seen()) == {seeing.name}
-
-        seeing.run("mount", "-t", "tmpfs", "tmpfs", str(data.parent))
-        try:
-            query = Query(hosts.head, "ray", hosts.address, tmp_path, data, COUNTED)
-            try:
-                said = query.event()
-            finally:
-                query.close()
-        finally:
-            seeing.run("umount", str(data.parent))
-    finally:
-        blind.run("umount", str(data.parent))
-    assert said["kind"] == "SourceError"
-    names = ", ".join(sorted(h.address for h in hosts.workers.values()))
-    assert f"{data}: none of the nodes that would read it ({names}) sees it" in said["text"]
+    hide_a_file(hosts, "ray", data, tmp_path)
 
 
 def test_shards_go_first_where_their_pages_are(hosts: RayHosts, data: Path, tmp_path: Path) -> None:

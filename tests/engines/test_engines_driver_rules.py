@@ -227,6 +227,7 @@ def test_an_attempt_that_is_lost_while_another_runs_is_not_made_again() -> None:
     assert driver.next_due() is None
     assert driver.tasks(9, 20.0) == []
     driver.on_result(world.run(again), 21.0)
+    assert len(driver.take_results()) == 2
     assert driver.finished
     assert driver.progress(21.0).retries == 1
 

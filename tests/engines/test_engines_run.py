@@ -213,7 +213,7 @@ def test_blocks_beyond_memory_are_spilled(settings: Settings, numbers: Path, tmp
 
     def work(task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
         done = run_task(task, functions, context)
-        seen.append(len(list(settings.spill_dir.rglob("*.block"))))
+        seen.append(len(list(settings.spill_dir.glob("mmflow-*/*.block"))))
         return done
 
     settings = replace(settings, memory=1)
@@ -349,9 +349,15 @@ def test_any_exception_of_a_task_is_an_error(
         list(execute(Plan((parse(0, Result(), numbers),)), settings, engine=engine))
 
 
-def test_engine_that_is_not_there(settings: Settings, numbers: Path) -> None:
-    with pytest.raises(ConfigError, match="ray"):
-        execute(Plan((parse(0, Result(), numbers),)), replace(settings, engine="ray"))
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("dask", "distributed")])
+def test_engine_that_is_not_installed(
+    engine: str, package: str, settings: Settings, numbers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as if it could not be found
+    for module in [m for m in sys.modules if m.startswith(f"mmflow.engines.{engine}")]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(ConfigError, match=rf"pip install 'mmflow\[{engine}\]'"):
+        execute(Plan((parse(0, Result(), numbers),)), replace(settings, engine=engine))
 
 
 def test_spill_folder_that_cannot_be_made(settings: Settings, numbers: Path) -> None:
