@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from mmflow.config import Settings
 from mmflow.engines.base import Resources
-from mmflow.engines.dask_link import WorkerGone, disconnect, first_line, joined
+from mmflow.engines.dask_link import WorkerGone, disconnect, joined
 from mmflow.engines.dask_load import Load
 from mmflow.engines.dask_worker import (
     KEY_PREFIX,
@@ -39,6 +39,7 @@ from mmflow.engines.lineage import Made, inputs
 from mmflow.engines.remote import (
     Reply,
     StageCode,
+    first_line,
     known_blocks,
     pack_stage,
     parcel_of,

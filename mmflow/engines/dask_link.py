@@ -16,10 +16,10 @@ from distributed import Client
 from mmflow.config import Settings
 from mmflow.engines.dask_cluster import LocalCluster
 from mmflow.engines.dask_worker import TOPIC, NannyPart, WorkerPart, shared_host
-from mmflow.engines.remote import versions
+from mmflow.engines.remote import first_line, versions
 from mmflow.errors import EngineError
 
-__all__ = ["Link", "Listener", "WorkerGone", "disconnect", "first_line", "joined"]
+__all__ = ["Link", "Listener", "WorkerGone", "disconnect", "joined"]
 
 _CONNECT_SECONDS = 10
 _WORKERS_SECONDS = 60
@@ -137,9 +137,3 @@ def disconnect() -> None:
         for link in _links.values():
             link.close()
         _links.clear()
-
-
-def first_line(error: Any) -> str:
-    """The first line of an error's text, or its name."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -29,6 +29,7 @@ from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
 from distributed.protocol import to_serialize
 from distributed.utils import sync
 
+from mmflow.engines.placement import host_id
 from mmflow.engines.remote import Parcel, Payload, Reply, Token, learned, relocated, stream_parcel
 from mmflow.errors import BlockLostError, MmflowError
 from mmflow.exec.task import BlockRef, Done, Failed
@@ -64,10 +65,8 @@ class Place:
 
 def shared_host() -> str:
     """The same for processes that see the same shared memory: this boot of this kernel, and this /dev/shm."""
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        boot = file.read().strip()
     folder = shared_memory_folder()
-    return f"{boot}-{'' if folder is None else os.stat(folder).st_dev}"
+    return f"{host_id()}-{'' if folder is None else os.stat(folder).st_dev}"
 
 
 def run_here(sent: bytes, code: bytes | None) -> tuple[Reply | None, Place]:

@@ -47,6 +47,7 @@ from mmflow.engines.remote import (
     Reply,
     StageCode,
     Token,
+    first_line,
     known_blocks,
     learned,
     pack_stage,
@@ -229,16 +230,16 @@ class RayEngine:
         except TaskCancelledError:
             return Cancelled(task_id, attempt)
         except (RuntimeEnvSetupError, TaskUnschedulableError) as error:
-            return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {_first_line(error)}"))
+            return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {first_line(error)}"))
         except RayTaskError as error:
             return _raised(task_id, attempt, error)
         except (WorkerCrashedError, NodeDiedError) as error:
             self._killed = True
             if retries := self._unseen(flight.stage):
                 return Failed(task_id, attempt, _worn_out(task_id, flight.stage, retries, error))
-            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {_first_line(error)}")
+            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {first_line(error)}")
         except RayError as error:
-            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {_first_line(error)}")
+            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {first_line(error)}")
         result = came.reply.result
         if not isinstance(result, Done):
             return result
@@ -339,7 +340,7 @@ class _DriverStore:
         try:
             _, payload, _ = ray.get(ref.token.payload)
         except RayError as error:
-            raise EngineError(f"a block of the result was lost: {_first_line(error)}") from error
+            raise EngineError(f"a block of the result was lost: {first_line(error)}") from error
         return read_block(_slot(payload, ref.token), ref)
 
     def delete(self, ref: BlockRef) -> None:
@@ -486,7 +487,7 @@ def _connect(settings: Settings) -> None:
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
         where = address or "this machine"
         raise EngineError(
-            f"can't connect to Ray at {where}: {_first_line(error)}; is it running (ray status), and is the address "
+            f"can't connect to Ray at {where}: {first_line(error)}; is it running (ray status), and is the address "
             "right? without an address one is started here"
         ) from error
 
@@ -528,12 +529,12 @@ def _check_versions(address: str | None) -> None:
             there = ray.get(answer, timeout=60)
         except RayTaskError as error:
             raise EngineError(
-                f"mmflow can't be used on {where}: {_first_line(error.cause)}; install the same version there"
+                f"mmflow can't be used on {where}: {first_line(error.cause)}; install the same version there"
             ) from error
         except RayError as error:
             if node["NodeID"] not in {n["NodeID"] for n in _alive()}:
                 continue  # it has left
-            raise EngineError(f"{where} does not answer: {_first_line(error)}") from error
+            raise EngineError(f"{where} does not answer: {first_line(error)}") from error
         for name, version in here.items():
             if there.get(name) != version:
                 raise EngineError(
@@ -552,7 +553,7 @@ def _on(node: str) -> NodeAffinitySchedulingStrategy:
 def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> EngineError:
     return EngineError(
         f"task {task.number} of stage {task.stage} ({stage.title}) lost its worker {retries + 1} times, the last time: "
-        f"{_first_line(error)}; if it was killed for memory, lower shard_size or workers, or give more memory",
+        f"{first_line(error)}; if it was killed for memory, lower shard_size or workers, or give more memory",
         stage=task.stage,
         task=task.number,
     )
@@ -560,9 +561,9 @@ def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> Engi
 
 def _raised(task_id: TaskId, attempt: int, error: RayTaskError) -> TaskResult:
     if isinstance(error.cause, RaySystemError | ObjectLostError):
-        return WorkerLost(task_id, attempt, _first_line(error.cause))
+        return WorkerLost(task_id, attempt, first_line(error.cause))
     message = (
-        f"bug in task {task_id.number} of stage {task_id.stage}: {_first_line(error.cause)}; please report it"
+        f"bug in task {task_id.number} of stage {task_id.stage}: {first_line(error.cause)}; please report it"
     )
     return Failed(task_id, attempt, EngineError(message, traceback=str(error)))
 
@@ -572,8 +573,3 @@ def _cancel(reply: Any, *, force: bool) -> None:
         ray.cancel(reply, force=force)
     except (RayError, ValueError, TypeError):  # it is over, or its cluster is gone
         return
-
-
-def _first_line(error: Any) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -47,6 +47,7 @@ __all__ = [
     "Reply",
     "StageCode",
     "Token",
+    "first_line",
     "known_blocks",
     "learned",
     "pack_stage",
@@ -155,6 +156,12 @@ def _modules_of_users() -> list[ModuleType]:
         if not ours and not file.startswith(_INSTALLED) and sys.modules.get(name) is module:
             found[name] = module
     return list(found.values())
+
+
+def first_line(error: Any) -> str:
+    """The first line of an error's text, or its name."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def versions() -> dict[str, str]:
