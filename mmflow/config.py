@@ -6,6 +6,7 @@ Every command, `Session(...)` and configs/*.toml share these keys; the environme
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import re
@@ -91,6 +92,32 @@ def _one_of(*allowed: str) -> Callable[[Any], str]:
     return parse
 
 
+def _boolean(text: str | bool) -> bool:
+    if isinstance(text, bool):
+        return text
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
+
+
+def _count_or_share(text: str | float) -> int | float:
+    """A number of records, or a share of all: `0.1%`, or a number below 1 with a point."""
+    if isinstance(text, str) and text.endswith("%"):
+        value = float(text[:-1]) / 100
+    else:
+        value = float(text)
+        if value == int(value) and "." not in str(text):
+            value = int(value)
+    if value < 0 or (isinstance(value, float) and value > 1):
+        raise ValueError("must be a count such as 100, or a share such as 0.1%")
+    return value
+
+
+def _place(text: str | Path) -> str:
+    """A folder, or the URL of one."""
+    return str(text) if "://" in str(text) else str(Path(text).expanduser().absolute())
+
+
 def _folder(text: str | Path) -> Path:
     return Path(text).expanduser()
 
@@ -105,10 +132,13 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "partitions": _positive,
     "broadcast": parse_size,
     "spill_dir": _folder,
-    "runs_dir": _folder,
+    "runs_dir": _place,
+    "resumable": _boolean,
+    "metrics": str,
+    "max_bad_records": _count_or_share,
     "retries": _natural,
 }
-_MAY_BE_NONE = {"address", "shard_size", "partitions"}
+_MAY_BE_NONE = {"address", "shard_size", "partitions", "metrics", "max_bad_records"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +156,11 @@ class Settings:
         partitions: Of every exchange; None: chosen from estimated sizes.
         broadcast: Bytes up to which one side of a join is copied to every task.
         spill_dir: Where blocks and operators spill.
-        runs_dir: Where runs are kept.
+        runs_dir: Where runs are kept: a folder, or a URL that fsspec knows.
+        resumable: Keep the outputs of a recorded run's tasks until its end, so that it can be resumed.
+        metrics: For Prometheus: a port, or a path that ends in .prom; None: none.
+        max_bad_records: A run with more bad records than this fails, whatever `on_bad_record` does with them: a count
+            (int) or a share of all records (float); None: any number.
         retries: Further attempts of a task that failed for a reason that may pass.
     """
 
@@ -139,7 +173,10 @@ class Settings:
     partitions: int | None
     broadcast: int
     spill_dir: Path
-    runs_dir: Path
+    runs_dir: str
+    resumable: bool
+    metrics: str | None
+    max_bad_records: int | float | None
     retries: int
 
     @classmethod
@@ -149,18 +186,22 @@ class Settings:
         *,
         env: Mapping[str, str] | None = None,
         file: str | Path | None = None,
+        base: Mapping[str, Any] | None = None,
     ) -> Settings:
-        """Settings from flags, environment, a TOML file and defaults, in this order of precedence.
+        """Settings from flags, environment, a TOML file, a base and defaults, in this order of precedence.
 
         Args:
             flags: By key; None values count as not given.
             env: Environment; None: this process's.
             file: A TOML file of keys.
+            base: Of a run that is resumed: what it had.
 
         Raises:
             ConfigError: An unknown key, or a value that does not fit; names key, value and where it came from.
         """
         values: dict[str, Any] = {}
+        for key, value in (base or {}).items():
+            values[key] = _parsed(key, value, "the run that is resumed")
         for key, value in _from_file(file).items():
             values[key] = _parsed(key, value, f"file {file}")
         for name, value in sorted((os.environ if env is None else env).items()):
@@ -171,6 +212,10 @@ class Settings:
             if value is not None:
                 values[key] = _parsed(key, value, "argument")
         return cls(**{**_defaults(values), **values})
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON can hold it, and `load` takes it back."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
 
 
 def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +229,10 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         "partitions": lambda: None,
         "broadcast": lambda: 32 << 20,
         "spill_dir": lambda: Path(tempfile.gettempdir()),
-        "runs_dir": lambda: _state_home() / "mmflow" / "runs",
+        "runs_dir": lambda: str(_state_home() / "mmflow" / "runs"),
+        "resumable": lambda: True,
+        "metrics": lambda: None,
+        "max_bad_records": lambda: None,
         "retries": lambda: 3,
     }
     return {key: default() for key, default in lazy.items() if key not in given}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 from datafusion import DataFrame, Expr, functions
 
-from mmflow.errors import ConfigError, PlanError, UserFunctionError
+from mmflow.errors import ConfigError, MmflowError, PlanError, UserFunctionError
 from mmflow.exec.runner import returned_batches
 from mmflow.exec.stage import Plan, Result, ScanInput, Write
 from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual
@@ -21,7 +21,7 @@ from mmflow.formats.schema import canonical_schema, parse_schema, public_batch, 
 from mmflow.plan.explain import explain
 from mmflow.plan.frontend import MapLeaf, SpreadLeaf, planning
 from mmflow.plan.planner import make_plan
-from mmflow.sinks import Commit, IfExists, check_sink, sink_spec
+from mmflow.sinks import Commit, Committed, IfExists, check_sink, sink_spec
 from mmflow.summary import WriteResult
 
 if TYPE_CHECKING:
@@ -328,12 +328,14 @@ class Dataset:
 
     def iter_batches(self) -> Iterator[pa.RecordBatch]:
         """Batches as they become final, in order; memory stays bounded if they are not kept."""
-        from mmflow.session import new_run  # noqa: PLC0415  (sessions know datasets)
-
-        name = new_run()
+        name = self.session.new_run()
         with self.session.start(self._plan(), name) as run:
-            for batch in run:
-                yield public_batch(batch)
+            try:
+                for batch in run:
+                    yield public_batch(batch)
+            except MmflowError:
+                self.session.set_aside(name, run.rejects)
+                raise
             self.session.finished(name, run.outcome)
 
     def to_arrow(self) -> pa.Table:
@@ -397,19 +399,35 @@ class Dataset:
             SinkError: The destination exists, is an input, is full, or can't hold a type.
             ConfigError: An unknown format or option.
         """
-        from mmflow.session import new_run  # noqa: PLC0415
-
         spec = sink_spec(path, format, partition_by=partition_by, if_exists=if_exists, **options)
         check_sink(spec, self._table_schema())
         plan = self._plan(Write(spec))
-        name = new_run()
-        with Commit(spec, name) as commit:
-            commit.prepare(_inputs(plan), self._table_schema())
+        name = self.session.new_run()
+        recorder, schema = self.session.recorder, self._table_schema()
+
+        def noted(done: Committed) -> None:
+            if recorder is not None:
+                recorder.note_committed(name, done)
+
+        with Commit(spec, name, resumable=recorder is not None) as commit:
+            known = None if recorder is None else recorder.committed(name)
+            if known is None:
+                commit.prepare(_inputs(plan), schema)
+                known = commit.commit((), schema, noted) if commit.done else None
+            else:
+                commit.sweep()
+            if known is not None:  # by this run, before its driver died
+                summary = self.session.committed_before(name, known.rows)
+                return WriteResult(known.path, known.files, known.rows, known.nbytes, summary)
             with self.session.start(plan, name) as run:
-                outcome = run.finish()
+                try:
+                    outcome = run.finish()
+                except MmflowError:
+                    self.session.set_aside(name, run.rejects)
+                    raise
             for entry in outcome.inputs:
                 entry.identity.check(entry.path)
-            done = commit.commit(outcome.files, self._table_schema())
+            done = commit.commit(outcome.files, schema, noted)
         summary = self.session.finished(name, outcome)
         return WriteResult(done.path, done.files, done.rows, done.nbytes, summary)
 

@@ -4,11 +4,13 @@
     ├── ConfigError            a setting, flag or argument is wrong
     ├── PlanError              the query is wrong, or can't be planned
     ├── SourceError            input missing, unreadable, of the wrong format
-    │   └── SourceChangedError input changed between planning and the end of the task
+    │   ├── SourceChangedError input changed between planning and the end of the task
+    │   └── TooManyBadRecordsError   more of them than `max_bad_records`
     ├── BadRecordError         a record that does not fit its format or schema
     ├── UserFunctionError      a Python function given by the user raised
     ├── SinkError              output can't be written or committed
     └── EngineError            tasks can't be run: memory, cluster, limits
+        ├── CancelledError     somebody asked for the run to be cancelled
         ├── WorkerLostError    a worker died under a task (retried)
         └── BlockLostError     a block of intermediate rows is gone or damaged (made again)
 
@@ -24,6 +26,7 @@ from typing import Any, ClassVar
 __all__ = [
     "BadRecordError",
     "BlockLostError",
+    "CancelledError",
     "ConfigError",
     "EngineError",
     "MmflowError",
@@ -31,6 +34,7 @@ __all__ = [
     "SinkError",
     "SourceChangedError",
     "SourceError",
+    "TooManyBadRecordsError",
     "UserFunctionError",
     "WorkerLostError",
 ]
@@ -80,6 +84,10 @@ class SourceChangedError(SourceError):
     """An input file changed while it was being read; nothing of it was used."""
 
 
+class TooManyBadRecordsError(SourceError):
+    """More records were bad than `max_bad_records` allows; those set aside are in the run's quarantine."""
+
+
 class UserFunctionError(MmflowError):
     """A function passed to mmflow (map_batches, udf, a job) raised."""
 
@@ -90,6 +98,10 @@ class SinkError(MmflowError):
 
 class EngineError(MmflowError):
     """Tasks can't be run: not enough memory, mappings, descriptors, or no cluster."""
+
+
+class CancelledError(EngineError):
+    """The run was cancelled, by `mmflow cancel` or a signal; it can be resumed."""
 
 
 class WorkerLostError(EngineError):

@@ -19,7 +19,6 @@ import pyarrow as pa
 from mmflow.config import Settings
 from mmflow.dataset import Dataset
 from mmflow.engines.progress import Progress
-from mmflow.engines.rejects import SCHEMA as QUARANTINE
 from mmflow.engines.run import Outcome, Run, execute
 from mmflow.errors import ConfigError
 from mmflow.exec.stage import Plan, Source
@@ -27,11 +26,14 @@ from mmflow.expressions import mentions_virtual
 from mmflow.formats import VIRTUAL_COLUMNS, detect, open_format
 from mmflow.formats.schema import canonical_schema
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
+from mmflow.runs.directory import RunDirectory
+from mmflow.runs.quarantine import write_quarantine
+from mmflow.runs.recorder import RunRecorder
 from mmflow.shards import find_files
 from mmflow.summary import BadRecordsWarning, RunSummary
 from mmflow.udfs import CALLED, Udf
 
-__all__ = ["Session", "default_session", "new_run"]
+__all__ = ["Session", "default_session"]
 
 _CSV_ONLY = {"delimiter", "header", "quote", "escape", "null"}
 
@@ -45,7 +47,8 @@ class Session:
         config: A TOML file of settings.
         on_progress: Called about ten times a second during a run.
         settings: Any key of `mmflow.config.Settings`: `engine`, `address`, `shard_size`, `workers`, `memory`, `io`,
-            `partitions`, `broadcast`, `spill_dir`, `runs_dir`, `retries`. Sizes may be text, as `64MiB`.
+            `partitions`, `broadcast`, `spill_dir`, `runs_dir`, `max_bad_records`, `metrics`, `retries`. Sizes may be
+            text, as `64MiB`.
 
     Raises:
         ConfigError: An unknown key, or a value that does not fit.
@@ -63,6 +66,18 @@ class Session:
         self.on_progress = on_progress
         #: What the last run read, gave and set aside.
         self.last_run: RunSummary | None = None
+        #: Keeps what runs here do, where it is kept (`mmflow.runs`).
+        self.recorder: RunRecorder | None = None
+        self._started = 0
+
+    @classmethod
+    def recorded(
+        cls, settings: Settings, recorder: RunRecorder, on_progress: Callable[[Progress], None] | None = None
+    ) -> Self:
+        """A session whose runs are one run that is kept (`mmflow.runs`)."""
+        session = cls(on_progress=on_progress)
+        session.settings, session.recorder = settings, recorder
+        return session
 
     def __enter__(self) -> Self:
         return self
@@ -181,34 +196,50 @@ class Session:
 
     # ---- runs ---------------------------------------------------------------------------------
 
-    def start(self, plan: Plan, run: str | None = None) -> Run:
+    def start(self, plan: Plan, run: str) -> Run:
         """Start a plan; rows come as they are asked for. See `engines.run.execute`."""
-        return execute(plan, self.settings, run=run or new_run(), on_progress=self.on_progress)
+        return execute(plan, self.settings, run=run, on_progress=self.on_progress, record=self.recorder)
+
+    def new_run(self) -> str:
+        """A name for a run; of a recorded one its own, and for further plans of its job with a number."""
+        if self.recorder is None:
+            return uuid.uuid4().hex[:12]
+        number, self._started = self._started, self._started + 1
+        name = self.recorder.directory.name
+        return f"{name}.{number}" if number else name
 
     def finished(self, run: str, outcome: Outcome, **facts: Any) -> RunSummary:
         """Note what a run did, and say so where records were set aside."""
-        path = self._quarantine(run, outcome)
+        path = self.set_aside(run, outcome.rejects)
         summary = RunSummary.of(run, outcome, quarantine=path, **facts)
         self.last_run = summary
         if summary.bad_records:
             warnings.warn(summary.bad_message(), BadRecordsWarning, stacklevel=4)
         return summary
 
-    def _quarantine(self, run: str, outcome: Outcome) -> str | None:
-        if not outcome.rejects:
+    def committed_before(self, run: str, rows: int) -> RunSummary:
+        """Note that there was nothing to do: this run wrote its output before its driver died."""
+        self.last_run = RunSummary(
+            run, rows, records=0, bytes_read=0, bad_records=0, quarantine=None, pruned=0, retries=0, reruns=0,
+            second=0, restored=0, seconds=0.0, reasons=(),
+        )  # fmt: skip
+        return self.last_run
+
+    def set_aside(self, run: str, rejects: Sequence[pa.RecordBatch]) -> str | None:
+        """Write bad records to the run's quarantine.
+
+        Returns:
+            Its path or URL; None: there are none.
+
+        Raises:
+            EngineError: It can't be written.
+        """
+        if not rejects:
             return None
-        folder = Path(self.settings.runs_dir) / run
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / "quarantine.arrow"
-        with pa.ipc.new_file(str(path), QUARANTINE) as writer:
-            for batch in outcome.rejects:
-                writer.write_batch(batch)
-        return str(path)
-
-
-def new_run() -> str:
-    """A name for a run."""
-    return uuid.uuid4().hex[:12]
+        name, _, number = run.partition(".")
+        directory = RunDirectory(self.settings.runs_dir, name)
+        directory.make()
+        return write_quarantine(directory, number, rejects)
 
 
 def _hidden(made: Any) -> tuple[str, ...]:

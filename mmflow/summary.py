@@ -30,6 +30,7 @@ class RunSummary:
         retries: Tasks tried again.
         reruns: Shards read again after a wrong guess of their first record.
         second: Second attempts of tasks that took much longer than their like.
+        restored: Finished tasks that were taken from the journal of a resumed run.
         seconds: It took.
         reasons: How files were read, and why so.
     """
@@ -44,6 +45,7 @@ class RunSummary:
     retries: int
     reruns: int
     second: int
+    restored: int
     seconds: float
     reasons: tuple[str, ...]
 
@@ -52,7 +54,7 @@ class RunSummary:
         p = outcome.progress
         return cls(
             run, p.rows, p.records, p.bytes_done, p.bad, quarantine, p.pruned, p.retries, p.reruns,
-            p.second, p.elapsed,
+            p.second, p.restored, p.elapsed,
             outcome.reasons,
         )  # fmt: skip
 

@@ -31,6 +31,12 @@ def _settings(command: argparse.ArgumentParser) -> None:
         "--broadcast", metavar="SIZE", help="largest side of a join that is copied to every task (32MiB)"
     )
     group.add_argument("--spill-dir", metavar="DIR", help="where blocks spill")
+    group.add_argument("--runs-dir", metavar="DIR", help="where runs are kept: a folder or a URL")
+    group.add_argument(
+        "--max-bad-records",
+        metavar="N",
+        help="more bad records than this fail the run: a count, or a share as 0.1%%",
+    )
     group.add_argument("--config", metavar="FILE", help="TOML file of settings")
 
 
@@ -85,6 +91,16 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("job", nargs="?", help="a .py file with an @mf.job function, or a .toml file")
     run.add_argument("-h", "--help", action="store_true", help="show this, and the job's parameters")
     run.add_argument("--json", action="store_true", help="a summary of the run as JSON on stdout")
+    run.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run that stopped or failed (without a job)",
+    )
+    run.add_argument("--resumable", metavar="BOOL", help="keep what tasks finish until the run's end (true)")
+    run.add_argument(
+        "--metrics", metavar="PORT|FILE", help="for Prometheus: a port, or a file that ends in .prom"
+    )
+    run.add_argument("--run-id", help=argparse.SUPPRESS)
     _output(run)
     _settings(run)
 

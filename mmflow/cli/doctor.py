@@ -14,7 +14,7 @@ from mmflow.engines.run import open_engine
 from mmflow.errors import MmflowError
 from mmflow.mapping import guard
 from mmflow.mapping.limits import process_memory, read_limits, total_memory
-from mmflow.session import Session, new_run
+from mmflow.session import Session
 from mmflow.store import Found, found, shared_memory_folder
 
 __all__ = ["doctor"]
@@ -107,7 +107,7 @@ def _problems(session: Session, facts: dict[str, Any]) -> list[str]:
         found.append(f"can't run: spill_dir {settings.spill_dir} does not exist")
     if settings.engine != "local":
         try:
-            engine = open_engine(settings, new_run())
+            engine = open_engine(settings, "doctor")
             resources = engine.resources()
             engine.close()
             facts["engines"][settings.engine] = (

@@ -62,6 +62,6 @@ def _attach_scan(run: StageRun, scan: ScanInput, source: ScanSource, census_id: 
             title=f"count lines of {scan.source.label}",
         )
         run.census = StageRun(counting, Outputs.of(counting, 0), readers=1)
-        run.census.scanning = Scanning(files, feed, ScanChecker(files, file_format), found)
+        run.census.scanning = Scanning(files, feed, ScanChecker(files, file_format), source.layout, found)
         feed = found
-    run.scanning = Scanning(files, feed, ScanChecker(files, file_format))
+    run.scanning = Scanning(files, feed, ScanChecker(files, file_format), source.layout)

@@ -264,7 +264,8 @@ class DaskEngine:
         self._known.add((place.address, stage.key))
         future, result = flight.future, reply.result
         self._forget(flight)
-        if isinstance(result, Failed) and isinstance(result.error, BlockLostError):
+        lost = isinstance(result, Failed) and isinstance(result.error, BlockLostError)
+        if isinstance(result, Failed) and lost and "kept" not in result.error.context:
             number = result.error.context.get("payload")
             if number is not None:
                 flight.payloads[number].let_go()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
@@ -9,6 +10,7 @@ from distributed.comm import get_address_host
 
 from mmflow.engines.dask_link import Link
 from mmflow.engines.placement import PROBED, Choice, Placement, Seen, probe
+from mmflow.exec.kept import KeptBlock
 from mmflow.exec.stage import ScanInput
 from mmflow.exec.task import Task
 
@@ -74,8 +76,8 @@ class Load:
             if other.task.id == task.id:
                 rivals.add(other.worker)
         nbytes: dict[str, int] = {}
-        for refs in task.blocks.values():
-            for ref in refs:
+        for ref in itertools.chain.from_iterable(task.blocks.values()):
+            if not isinstance(ref.token, KeptBlock):
                 host = get_address_host(ref.token.payload.place.address)
                 nbytes[host] = nbytes.get(host, 0) + ref.nbytes
 

@@ -256,7 +256,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
             raise BlockLostError(f"{place.address} has a block of intermediate rows no more")
         return answer["data"]
 
-    async def send(self, path: str, offset: int, length: int, crc: int | None) -> dict[str, Any]:
+    async def send(self, path: str, offset: int, length: int, crc: int) -> dict[str, Any]:
         """Answer another worker that asks for a block: only for one that was made here."""
         with self._lock:
             known = any(path == kept for _, kept in self._files.values())

@@ -25,17 +25,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 
 from mmflow.engines.build import stage_runs
 from mmflow.engines.exchange import input_blocks, locate
+from mmflow.engines.keys import stage_keys, task_key
 from mmflow.engines.progress import Progress
+from mmflow.engines.recording import Finished, Recorder
 from mmflow.engines.scans import Again, Checked, ScanSource
 from mmflow.engines.stages import Slot, StageRun
 from mmflow.engines.totals import Totals
-from mmflow.errors import BadRecordError, EngineError, MmflowError
+from mmflow.errors import BadRecordError, EngineError, MmflowError, TooManyBadRecordsError
+from mmflow.exec.kept import KeptBlock
 from mmflow.exec.stage import Plan, Range, Result, SortKey, Write
 from mmflow.exec.task import (
     BlockRef,
@@ -68,6 +72,8 @@ class DriverOptions:
         pause: Seconds before the first of them; doubled each time, up to `longest_pause`.
         slow: A second attempt starts when the first has taken this many times the mean of its stage's tasks,
             and at least `slow_seconds`.
+        max_bad_records: The run fails when more records are bad: a count, or (float) a share, of which only the end
+            of all scans can tell.
     """
 
     ahead: int = 16
@@ -78,6 +84,7 @@ class DriverOptions:
     longest_pause: float = 10.0
     slow: float = 4.0
     slow_seconds: float = 10.0
+    max_bad_records: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,7 @@ class Driver:
         options: Limits.
         run: Name of the run, for staging files.
         now: The time, in seconds of whatever clock `on_result` and `tasks` are given.
+        record: Knows tasks that are finished, of runs that are recorded. It is asked here, and told by the loop.
     """
 
     def __init__(
@@ -109,6 +117,7 @@ class Driver:
         options: DriverOptions,
         run: str,
         now: float,
+        record: Recorder | None = None,
     ) -> None:
         self._boundaries = boundaries
         self._options = options
@@ -122,6 +131,11 @@ class Driver:
         self._unread_bytes = 0
         self._deletes: list[BlockRef] = []
         self._cancels: list[Attempt] = []
+        self._record = record
+        self._keys = {} if record is None else stage_keys(self._runs, plan.functions)
+        self._finished: list[Finished] = []
+        self._read: list[str] = []
+        self._events: list[tuple[str, dict[str, Any]]] = []
         self.totals = Totals(now, sum(f.identity.size for s in sources.values() for f in s.files))
         self.error: MmflowError | None = None
         self.files: list[StagedFile] = []
@@ -157,13 +171,16 @@ class Driver:
         """
         made: list[Task] = []
         ended = True
-        while ended:  # what ends a stage may let an earlier one in the list begin
+        while ended:  # what ends a stage, or is known, may let an earlier one in the list begin
             ended = False
             for run in self._order:
                 if run.complete or self.error is not None:
                     continue
                 while len(made) < free and (slot := self._next(run, now)) is not None:
-                    made.append(self._submit(run, slot, now))
+                    if self._restored(run, slot, now):
+                        ended = True
+                    else:
+                        made.append(self._submit(run, slot, now))
                 self._settle(run)
                 ended = ended or run.complete
         return made or self._second_attempts(idle, now)
@@ -181,6 +198,7 @@ class Driver:
             if now - since > max(self._options.slow_seconds, self._options.slow * mean):
                 slot.attempt += 1
                 self.totals.second += 1
+                self._note("second_attempt", stage=task.stage, number=task.number, attempt=slot.attempt)
                 made.append(self._submit(run, slot, now))
         return made
 
@@ -207,8 +225,19 @@ class Driver:
             self._deletes.append(released.block)
 
     def take_deletes(self) -> list[BlockRef]:
-        """Blocks to delete."""
+        """Blocks to delete. Kept ones (`exec.kept`) go when their stage is read."""
         taken, self._deletes = self._deletes, []
+        return taken if self._record is None else [r for r in taken if not isinstance(r.token, KeptBlock)]
+
+    def take_finished(self) -> tuple[list[Finished], list[str]]:
+        """Tasks that count since the last call, and the keys of stages that nobody will read any more."""
+        taken = self._finished, self._read
+        self._finished, self._read = [], []
+        return taken
+
+    def take_events(self) -> list[tuple[str, dict[str, Any]]]:
+        """What happened since the last call (docs/runs.md)."""
+        taken, self._events = self._events, []
         return taken
 
     def take_cancels(self) -> list[Attempt]:
@@ -246,6 +275,8 @@ class Driver:
         slot = run.make(self._runs)
         if slot is None:
             return None
+        if self._record is not None:
+            slot.attempt = self._record.first_attempt
         if isinstance(run.stage.output, Range) and run.boundaries is None:
             run.boundaries = self._cut(run, run.stage.output)
         if run.scanning is not None and slot.group is not None and run.released == slot.number:
@@ -266,6 +297,26 @@ class Driver:
             [pa.array([], f.type) for f in fields], names=[f"k{i}" for i in range(len(fields))]
         )
 
+    def _restored(self, run: StageRun, slot: Slot, now: float) -> bool:
+        """Take a task's outputs from the record, if it has them."""
+        if self._record is None or slot.key:
+            return False
+        stage = self._keys[run.stage.id]
+        files = () if run.scanning is None else run.scanning.files
+        slot.key = task_key(stage, slot.number, slot.group, files, run.boundaries)
+        done = self._record.known(stage, slot.key)
+        if done is None:
+            return False
+        slot.restored = True
+        slot.state, slot.done = (
+            "done",
+            replace(done, id=TaskId(run.stage.id, slot.number), attempt=slot.attempt),
+        )
+        if run.scanning is None:
+            self._inputs_done(run, slot.number)
+        self._release(run, now)
+        return True
+
     def _submit(self, run: StageRun, slot: Slot, now: float) -> Task:
         slot.state = "running"
         slot.live.add(slot.attempt)
@@ -282,6 +333,7 @@ class Driver:
             input_blocks(run.exchanges, slot.number, self._runs),
             run.boundaries,
             self._run,
+            "" if self._record is None else self._record.place(self._keys[run.stage.id], slot.key),
         )
 
     # ---- results ------------------------------------------------------------------------------------
@@ -303,9 +355,10 @@ class Driver:
                 run.seconds += now - since
                 self._forget(result.id, slot)
                 self.totals.retries += result.metrics.retries
+                self._note_done(result)
                 if run.scanning is None:
                     self._inputs_done(run, slot.number)
-            case Failed() if not result.error.retryable:
+            case Failed() if not result.error.retryable or "kept" in result.error.context:
                 self._fail_task(run, slot, result.error)
             case Failed():
                 self._try_again(run, slot, str(result.error), now)
@@ -317,6 +370,7 @@ class Driver:
 
     def _fail_task(self, run: StageRun, slot: Slot, error: MmflowError) -> None:
         slot.state, slot.error = "failed", error
+        self._note_failed(run, slot, str(error), again=False)
         self._forget(TaskId(run.stage.id, slot.number), slot)
         if run.scanning is None:
             self._fail(error)
@@ -329,6 +383,7 @@ class Driver:
     def _try_again(self, run: StageRun, slot: Slot, reason: str, now: float) -> None:
         if slot.live:  # another attempt is under way
             self.totals.retries += 1
+            self._note_failed(run, slot, reason, again=True)
             return
         slot.failures += 1
         slot.attempt += 1
@@ -343,6 +398,7 @@ class Driver:
             self._fail_task(run, slot, error)
             return
         self.totals.retries += 1
+        self._note_failed(run, slot, reason, again=True)
         pause = min(self._options.pause * 2 ** (slot.failures - 1), self._options.longest_pause)
         run.ready(slot.number, now + pause)
 
@@ -354,6 +410,7 @@ class Driver:
         slot.attempt += 1
         slot.live.clear()
         self.totals.reruns += 1
+        self._note("rerun", stage=run.stage.id, number=slot.number, begin=again.group.starts[0])
         run.ready(slot.number, now)
 
     def _release(self, run: StageRun, now: float) -> None:
@@ -378,7 +435,7 @@ class Driver:
             assert slot.done is not None  # a failed one raised or is run again
             del run.slots[slot.number]
             run.released += 1
-            self._hand_on(run, slot.done, checked)
+            self._hand_on(run, slot, slot.done, checked)
             if run.stage.limit is not None and run.rows >= run.stage.limit:
                 self._end(run)
             elif checked is not None and checked.stopped:
@@ -389,7 +446,7 @@ class Driver:
         """Do the rows that a task gave before it met a bad record reach the stage's limit?"""
         if run.stage.limit is None or slot.done is None:
             return False
-        return run.rows + sum(ref.rows for ref in slot.done.outputs if ref is not None) >= run.stage.limit
+        return run.rows + _rows(slot.done) >= run.stage.limit
 
     def _check(self, run: StageRun, slot: Slot) -> Checked | Again | None:
         if run.scanning is None or slot.group is None:
@@ -403,16 +460,21 @@ class Driver:
         assert slot.done is not None  # done or failed
         return checker.check(slot.group, slot.done.reports)
 
-    def _hand_on(self, run: StageRun, done: Done, checked: Checked | None) -> None:
+    def _hand_on(self, run: StageRun, slot: Slot, done: Done, checked: Checked | None) -> None:
+        if slot.restored:
+            self.totals.restored += 1
+            self._note("task_restored", stage=run.stage.id, number=slot.number, rows_out=_rows(done))
+        elif done.kept is not None:
+            self._finished.append(Finished(self._keys[run.stage.id], slot.key, done))
         if run.scanning is not None and run.scanning.census is not None:
             assert checked is not None  # a scan
             run.scanning.census.ready.append(checked.known)
             self._discard(done)
             return
-        rows = sum(ref.rows for ref in done.outputs if ref is not None) + sum(f.rows for f in done.files)
-        run.rows += rows
+        run.rows += _rows(done)
         if run.scanning is not None and checked is not None:
             self.totals.count(run.scanning.files, done, checked)
+            self._judge_bad(share=False)
         if done.sample is not None:
             run.samples.append(done.sample)
         self.files += done.files
@@ -425,6 +487,20 @@ class Driver:
             self._results.append(Released(run.released - 1, block))
         else:
             run.outputs.add(done.outputs)
+
+    def _judge_bad(self, *, share: bool) -> None:
+        most, bad, records = self._options.max_bad_records, self.totals.bad, self.totals.records
+        allowed = most * records if isinstance(most, float) else most
+        if allowed is not None and bad > allowed and share == isinstance(most, float):
+            shown = f"{most:.3%}" if isinstance(most, float) else f"{most:,}"
+            self._fail(
+                TooManyBadRecordsError(
+                    f"{bad:,} of the {records:,} records read so far are bad, more than max_bad_records = {shown} "
+                    "allows; look at them (on_bad_record = quarantine sets them aside), mend the input, or allow more",
+                    bad=bad,
+                    records=records,
+                )
+            )
 
     def _inputs_done(self, run: StageRun, number: int) -> None:
         """A task that will not run again has read its inputs."""
@@ -480,6 +556,11 @@ class Driver:
     def _end(self, run: StageRun) -> None:
         """The stage gives no more: let go of what it holds, and of what only it reads."""
         run.complete = True
+        self._note(
+            "stage_ended", stage=run.stage.id, tasks=run.released, rows=run.rows, bytes=run.outputs.nbytes
+        )
+        if run.scanning is not None and run.scanning.census is None:
+            self._judge_bad(share=True)
         self._cancels += [a for a in self._running if a[0].stage == run.stage.id]
         self._drop(run)
         if run.scanning is not None and run.scanning.census is not None:
@@ -493,6 +574,8 @@ class Driver:
                     if not producer.complete:
                         self._end(producer)
                     self._deletes += producer.outputs.drain()
+                    if self._record is not None:
+                        self._read.append(self._keys[producer.stage.id])
 
     def _drop(self, run: StageRun) -> None:
         for slot in run.slots.values():
@@ -509,9 +592,38 @@ class Driver:
             self.error = error
             self.abort()
 
+    # ---- events ------------------------------------------------------------------------------------------
+
+    def _note(self, event: str, **facts: Any) -> None:
+        if self._record is not None:
+            self._events.append((event, facts))
+
+    def _note_done(self, done: Done) -> None:
+        m = done.metrics
+        self._note(
+            "task_done", stage=done.id.stage, number=done.id.number, attempt=done.attempt, worker=m.worker,
+            started=m.started, seconds=m.seconds, rows_in=m.rows_in, rows_out=m.rows_out, bytes_read=m.bytes_read,
+            bytes_out=m.bytes_out, cached=m.cached, anonymous=m.anonymous,
+        )  # fmt: skip
+
+    def _note_failed(self, run: StageRun, slot: Slot, reason: str, *, again: bool) -> None:
+        self._note(
+            "task_failed",
+            stage=run.stage.id,
+            number=slot.number,
+            attempt=slot.attempt,
+            reason=reason,
+            again=again,
+        )
+
     # ---- progress ---------------------------------------------------------------------------------------
 
     def progress(self, now: float) -> Progress:
         """Where the run stands."""
         running = (task for task, _ in self._running)
         return self.totals.progress(list(self._runs.values()), running, self._last.rows, now)
+
+
+def _rows(done: Done) -> int:
+    """Rows that a task gave or wrote."""
+    return sum(ref.rows for ref in done.outputs if ref is not None) + sum(f.rows for f in done.files)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmflow.exec.kept import KeptBlock
 from mmflow.exec.stage import Functions
 from mmflow.exec.task import Task
 
@@ -59,4 +60,5 @@ class Made:
 
 def inputs(task: Task) -> list[Made]:
     """What made the blocks that a task reads."""
-    return list(dict.fromkeys(ref.token.payload for refs in task.blocks.values() for ref in refs))
+    read = (ref.token for refs in task.blocks.values() for ref in refs)
+    return list(dict.fromkeys(token.payload for token in read if not isinstance(token, KeptBlock)))

@@ -36,6 +36,7 @@ class Progress:
         retries: Further attempts after failures.
         reruns: Shards that were read again since the guess of their first record was wrong.
         second: Second attempts of tasks that took much longer than their like.
+        restored: Finished tasks that were taken from the journal of the run.
         elapsed: Seconds by the run's clock.
     """
 
@@ -50,4 +51,5 @@ class Progress:
     retries: int
     reruns: int
     second: int
+    restored: int
     elapsed: float

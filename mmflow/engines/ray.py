@@ -19,9 +19,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import ray
@@ -319,6 +320,15 @@ class _Attempted:
     remade: dict[int, int]
 
 
+class _Returned(NamedTuple):
+    """A payload, and the number of the attempt that made it; CRC-32 of its blocks; bytes that make it large enough."""
+
+    attempt: int
+    payload: Payload
+    sums: list[int]
+    padding: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class _Cluster:
     """Tasks at once; of the node that has least, memory for a task and bytes of the object store; nodes' addresses."""
@@ -338,10 +348,10 @@ class _DriverStore:
     def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
         """See `BlockStore.get`."""
         try:
-            _, payload, _ = ray.get(ref.token.payload)
+            returned: _Returned = ray.get(ref.token.payload)
         except RayError as error:
             raise EngineError(f"a block of the result was lost: {first_line(error)}") from error
-        return read_block(_slot(payload, ref.token), ref)
+        return read_block(_slot(returned, ref.token), ref)
 
     def delete(self, ref: BlockRef) -> None:
         """See `BlockStore.delete`. Ray frees what nobody refers to any more."""
@@ -360,16 +370,16 @@ class _Stop:
 @ray.remote
 def _run(
     parcel: Parcel, least: int, code: list[Any], payloads: list[Any], *direct: Any
-) -> Iterator[tuple[int, Payload, bytes] | _Attempted]:
+) -> Iterator[_Returned | _Attempted]:
     """A generator: what it yields is in the object store before it makes the next."""
     remade: dict[int, int] = {}
 
     def fetch(token: Token) -> pa.Buffer:
         number = token.payload
-        attempt, payload, _ = direct[number] if direct else ray.get(payloads[number])
-        if attempt:
-            remade[number] = attempt
-        return _slot(payload, token)
+        returned: _Returned = direct[number] if direct else ray.get(payloads[number])
+        if returned.attempt:
+            remade[number] = returned.attempt
+        return _slot(returned, token)
 
     attempt = _attempt()
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
@@ -380,17 +390,24 @@ def _run(
             yield _Attempted(piece, attempt, remade)
         else:
             nbytes = sum(b.size for b in piece)
-            yield attempt, piece, bytes(max(0, least - nbytes) if nbytes else 0)
+            sums = [zlib.crc32(b) for b in piece]
+            yield _Returned(attempt, piece, sums, bytes(max(0, least - nbytes) if nbytes else 0))
         del piece
 
 
-def _slot(payload: Payload, token: Token) -> pa.Buffer:
-    if token.slot >= len(payload):
+def _slot(returned: _Returned, token: Token) -> pa.Buffer:
+    if token.slot >= len(returned.payload):
         raise BlockLostError(
             "a block of intermediate rows was lost, and the task that made it failed when run again",
             payload=token.payload,
         )
-    return payload[token.slot]
+    block = returned.payload[token.slot]
+    if zlib.crc32(block) != returned.sums[token.slot]:
+        raise BlockLostError(
+            "a block of intermediate rows was damaged in Ray's object store, or where it spills: check disk and memory",
+            payload=token.payload,
+        )
+    return block
 
 
 def _attempt() -> int:

@@ -14,6 +14,7 @@ Invariant: a worker holds its outputs once. A block is let go of as it becomes b
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import importlib.metadata
 import os
 import pickle
@@ -35,6 +36,7 @@ from mmflow.config import Settings
 from mmflow.engines.placement import host_id, seen_here
 from mmflow.errors import BlockLostError, UserFunctionError
 from mmflow.exec.context import WorkerContext
+from mmflow.exec.kept import KeptBlock
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, Stage
 from mmflow.exec.task import BlockRef, Done, Task, TaskResult
@@ -142,7 +144,8 @@ def pack_stage(stage: Stage, functions: Functions, run: str) -> StageCode:
     finally:
         for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
-    return StageCode(f"{run}-{stage.id}", code)
+    # By content: a run that is resumed has the same name, and may meet workers that know its earlier stages.
+    return StageCode(f"{run}-{stage.id}-{hashlib.blake2b(code, digest_size=8).hexdigest()}", code)
 
 
 def _modules_of_users() -> list[ModuleType]:
@@ -377,6 +380,8 @@ def _numbered(task: Task) -> tuple[Task, list[Any]]:
     payloads: dict[Any, int] = {}
 
     def number(ref: BlockRef) -> BlockRef:
+        if isinstance(ref.token, KeptBlock):
+            return ref
         known = payloads.setdefault(ref.token.payload, len(payloads))
         return BlockRef(Token(known, ref.token.slot), ref.rows, ref.nbytes)
 

@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -26,12 +26,14 @@ from mmflow.engines.base import Engine
 from mmflow.engines.driver import Driver, DriverOptions, Released
 from mmflow.engines.local import LocalEngine
 from mmflow.engines.progress import Progress
+from mmflow.engines.recording import Recorder
 from mmflow.engines.rejects import located
 from mmflow.engines.scans import ScanSource
-from mmflow.errors import ConfigError, EngineError
+from mmflow.errors import BlockLostError, ConfigError, EngineError, MmflowError
 from mmflow.exec.compact import renamed
+from mmflow.exec.kept import block
 from mmflow.exec.ranges import boundaries
-from mmflow.exec.stage import Plan, ScanInput
+from mmflow.exec.stage import Plan, ScanInput, Source
 from mmflow.shards import FileEntry, default_shard_size, entries, group_shards, plan_shards
 from mmflow.sinks import StagedFile
 
@@ -97,6 +99,7 @@ def execute(
     engine: Engine | None = None,
     run: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    record: Recorder | None = None,
 ) -> Run:
     """Start a plan.
 
@@ -106,16 +109,18 @@ def execute(
         engine: Serves this run only, and is closed with it; None: the one of `settings`.
         run: Its name, as staged files carry it; None: made up.
         on_progress: Called about ten times a second while rows are asked for, and at the end.
+        record: Keeps what is done, and knows what was: tasks that it knows are not run.
 
     Returns:
         An iterator over the batches of the result; nothing runs until the first is asked for.
 
     Raises:
         SourceError: A file is missing.
+        SourceChangedError: A recorded run goes on, and a file is not what it was.
         EngineError: The engine can't be started.
     """
     name = run or uuid.uuid4().hex[:12]
-    sources, inputs = _sources(plan, settings)
+    inputs = _inputs(plan)
     opened = engine or open_engine(settings, name)
     resources = opened.resources()
     options = DriverOptions(
@@ -124,41 +129,64 @@ def execute(
         unread_bytes=resources.memory // 4,
         retries=settings.retries,
         slow_seconds=SLOW_SECONDS,
+        max_bad_records=settings.max_bad_records,
     )
+
+    def drive() -> Driver:
+        return Driver(
+            plan,
+            _sources(plan, settings, inputs),
+            boundaries=boundaries,
+            options=options,
+            run=name,
+            now=time.monotonic(),
+            record=record,
+        )
+
     try:
-        driver = Driver(plan, sources, boundaries=boundaries, options=options, run=name, now=time.monotonic())
+        if record is not None:
+            record.started(plan, name, tuple(inputs.values()), resources.slots)
+        return Run(_Loop(plan, drive, opened, tuple(inputs.values()), on_progress, record))
     except BaseException:
         opened.close()
         raise
-    return Run(_Loop(plan, driver, opened, inputs, on_progress))
 
 
-def _sources(plan: Plan, settings: Settings) -> tuple[dict[int, ScanSource], tuple[FileEntry, ...]]:
-    """Files of all scans; a file that several read has one identity."""
-    known: dict[str, FileEntry] = {}
-    sources: dict[int, ScanSource] = {}
+def _scans(plan: Plan) -> Iterator[tuple[int, Source]]:
+    """Sources by stage."""
     for stage in plan.stages:
         scan = stage.inputs[0] if stage.inputs else None
         if isinstance(scan, ScanInput):
-            new = [p for p in dict.fromkeys(scan.source.files) if p not in known]
-            known |= zip(new, entries(new), strict=True)
-            files = [known[p] for p in scan.source.files]
-            made = scan.source.format
-            nbytes = sum(entry.identity.size for entry in files)
-            size = settings.shard_size or default_shard_size(nbytes, settings.workers)
-            shards = itertools.chain.from_iterable(
-                plan_shards(
-                    entry,
-                    number,
-                    shard_size=size,
-                    splittable=made.splittable,
-                    skips_holes=made.skips_holes,
-                )
-                for number, entry in enumerate(files)
+            yield stage.id, scan.source
+
+
+def _inputs(plan: Plan) -> dict[str, FileEntry]:
+    """The files of all scans by path; a file that several read has one identity."""
+    paths = dict.fromkeys(path for _, source in _scans(plan) for path in source.files)
+    return dict(zip(paths, entries(paths), strict=True))
+
+
+def _sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) -> dict[int, ScanSource]:
+    """The shards of all scans."""
+    sources: dict[int, ScanSource] = {}
+    for stage, source in _scans(plan):
+        files = [inputs[p] for p in source.files]
+        made = source.format
+        nbytes = sum(entry.identity.size for entry in files)
+        size = settings.shard_size or default_shard_size(nbytes, settings.workers)
+        shards = itertools.chain.from_iterable(
+            plan_shards(
+                entry,
+                number,
+                shard_size=size,
+                splittable=made.splittable,
+                skips_holes=made.skips_holes,
             )
-            groups = group_shards(shards, files, target_bytes=size, max_shards=_FILES_PER_TASK)
-            sources[stage.id] = ScanSource(files, groups)
-    return sources, tuple(known.values())
+            for number, entry in enumerate(files)
+        )
+        groups = group_shards(shards, files, target_bytes=size, max_shards=_FILES_PER_TASK)
+        sources[stage] = ScanSource(files, groups, size)
+    return sources
 
 
 class Run:
@@ -208,6 +236,11 @@ class Run:
         """Where it stands."""
         return self._loop.progress()
 
+    @property
+    def rejects(self) -> tuple[pa.RecordBatch, ...]:
+        """Bad records that were set aside, by a run that has ended, also one that failed (`engines.rejects.SCHEMA`)."""
+        return self._loop.rejects
+
     def finish(self) -> Outcome:
         """Run to the end, dropping rows: for plans that write."""
         for _ in self:
@@ -221,47 +254,80 @@ class _Loop:
     def __init__(
         self,
         plan: Plan,
-        driver: Driver,
+        drive: Callable[[], Driver],
         engine: Engine,
         inputs: tuple[FileEntry, ...],
         on_progress: Callable[[Progress], None] | None,
+        record: Recorder | None,
     ) -> None:
         self.plan = plan
         self.engine = engine
         self.inputs = inputs
         self.outcome: Outcome | None = None
-        self._driver = driver
+        self.rejects: tuple[pa.RecordBatch, ...] = ()
+        self._drive = drive
+        self._driver = drive()
         self._on_progress = on_progress
+        self._record = record
         self._told = 0.0
         self._limit = plan.stages[-1].limit
+        self._given = False
 
     def progress(self) -> Progress:
         return self._driver.progress(time.monotonic())
 
     def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Run the plan."""
-        driver = self._driver
         try:
-            while not driver.finished:
-                for released in driver.take_results():
-                    yield from self._rows(released)
-                    driver.consumed(released)
-                    self._step(0.0)
-                if not driver.finished:
-                    self._step(self._pause())
-            self.outcome = self._finished()
+            while self.outcome is None:
+                try:
+                    yield from self._driven()
+                    self.outcome = self._finished()
+                except BlockLostError as error:
+                    if not self._restarted(error):
+                        raise
             self._tell(last=True)
+        except MmflowError:
+            with contextlib.suppress(MmflowError):
+                self.rejects = self._rejects()
+            raise
         finally:
-            driver.abort()
+            self._driver.abort()
             self.engine.close()
+
+    def _driven(self) -> Iterator[pa.RecordBatch]:
+        driver = self._driver
+        while not driver.finished:
+            for released in driver.take_results():
+                yield from self._rows(released)
+                driver.consumed(released)
+                self._step(0.0)
+            if not driver.finished:
+                self._step(self._pause())
+
+    def _restarted(self, error: BlockLostError) -> bool:
+        """Go on from the record, without what was lost; not if rows were given away, that would come again."""
+        lost = error.context.get("kept")
+        if (
+            self._record is None
+            or lost is None
+            or self._given
+            or not self._record.restarting(lost, str(error))
+        ):
+            return False
+        self._driver.abort()
+        self._let_go()
+        self._driver = self._drive()
+        return True
 
     def _rows(self, released: Released) -> Iterator[pa.RecordBatch]:
         if released.block is not None:
-            for batch in self.engine.store().get(released.block):
+            for batch in block(self.engine.store(), released.block):
                 wanted = batch if self._limit is None else batch.slice(0, self._limit)
                 if self._limit is not None:
                     self._limit -= wanted.num_rows
                 if wanted.num_rows:
+                    self._given = True
                     yield renamed(wanted, self.plan.schema)
                     self._tell()
 
@@ -282,12 +348,23 @@ class _Loop:
         self._tell()
 
     def _tidy(self) -> None:
+        self._let_go()
+        if self._record is not None:
+            for event, facts in self._driver.take_events():
+                self._record.event(event, **facts)
+            finished, read = self._driver.take_finished()
+            for task in finished:
+                self._record.finished(task)
+            for stage in read:
+                self._record.read(stage)
+        if self._driver.error is not None:
+            raise self._driver.error
+
+    def _let_go(self) -> None:
         for task, attempt in self._driver.take_cancels():
             self.engine.cancel(task, attempt)
         for ref in self._driver.take_deletes():
             self.engine.store().delete(ref)
-        if self._driver.error is not None:
-            raise self._driver.error
 
     def _pause(self) -> float:
         # Not longer, since a signal that another thread was given doesn't wake a waiting main thread.
@@ -296,17 +373,25 @@ class _Loop:
 
     def _tell(self, *, last: bool = False) -> None:
         now = time.monotonic()
-        if self._on_progress is not None and (last or now - self._told >= _PROGRESS_SECONDS):
+        if last or now - self._told >= _PROGRESS_SECONDS:
             self._told = now
-            self._on_progress(self._driver.progress(now))
+            progress = self._driver.progress(now)
+            if self._on_progress is not None:
+                self._on_progress(progress)
+            if self._record is not None:
+                self._record.tick(progress)
 
     def _finished(self) -> Outcome:
-        totals, store = self._driver.totals, self.engine.store()
-        rejects = [b for q in totals.quarantined for b in located(store.get(q.block), q.before)]
+        self.rejects = self._rejects()
         return Outcome(
             progress=self.progress(),
             files=tuple(self._driver.files),
-            rejects=tuple(rejects),
+            rejects=self.rejects,
             inputs=self.inputs,
-            reasons=tuple(totals.reasons),
+            reasons=tuple(self._driver.totals.reasons),
         )
+
+    def _rejects(self) -> tuple[pa.RecordBatch, ...]:
+        store = self.engine.store()
+        every = self._driver.totals.quarantined
+        return tuple(b for q in every for b in located(block(store, q.block), q.before))

@@ -24,10 +24,14 @@ __all__ = ["Again", "CensusFeed", "Checked", "Feed", "Group", "ScanChecker", "Sc
 
 @dataclass(frozen=True, slots=True)
 class ScanSource:
-    """The files of a scan, identities taken, and its shards as tasks take them (`shards.group_shards`)."""
+    """The files of a scan, identities taken, and its shards as tasks take them (`shards.group_shards`).
+
+    `layout`: by which they are cut, so that equal files and layouts give equal shards.
+    """
 
     files: Sequence[FileEntry]
     groups: Iterable[tuple[Shard, ...]]
+    layout: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,15 +37,21 @@ class Slot:
     state: Literal["ready", "running", "done", "failed"] = "ready"
     done: Done | None = None
     error: MmflowError | None = None
+    key: str = ""  # of its content, in runs that are recorded
+    restored: bool = False
 
 
 @dataclass(slots=True)
 class Scanning:
-    """What a scan stage has beside others. `census`: where a first pass hands its findings."""
+    """What a scan stage has beside others.
+
+    `census`: where a first pass hands its findings. `layout`: see `ScanSource`.
+    """
 
     files: tuple[FileEntry, ...]
     feed: Feed
     checker: ScanChecker
+    layout: int = 0
     census: CensusFeed | None = None
 
 

@@ -41,6 +41,7 @@ class Totals:
     retries: int = 0
     reruns: int = 0
     second: int = 0
+    restored: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     reasons: dict[str, None] = field(default_factory=dict)
 
@@ -91,5 +92,6 @@ class Totals:
             retries=self.retries,
             reruns=self.reruns,
             second=self.second,
+            restored=self.restored,
             elapsed=now - self.started,
         )

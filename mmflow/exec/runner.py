@@ -19,6 +19,7 @@ from mmflow.exec.compact import cast_batch, compact
 from mmflow.exec.context import Cancelled as CancelSignal
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.fragment import Fragment
+from mmflow.exec.kept import block, keep
 from mmflow.exec.partition import partition_batch
 from mmflow.exec.ranges import Sampler, range_batch
 from mmflow.exec.rejects import SCHEMA as REJECTS
@@ -39,6 +40,7 @@ from mmflow.exec.stage import (
     Write,
 )
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
+from mmflow.mapping.limits import process_memory
 from mmflow.sinks import open_sink
 
 __all__ = ["returned_batches", "run_task"]
@@ -86,13 +88,18 @@ class _Run:
     def result(self) -> TaskResult:
         clock = time.perf_counter()
         done = self._output(self._limited(self._rows()))
+        if self.scan is not None:
+            self.metrics.rows_in += self.scan.rows
+            self.metrics.bytes_read += sum(r.bytes_read for r in self.scan.reports)
+            self.metrics.cached = self.scan.cached
+            self.metrics.reasons = tuple(self.scan.reasons)
+            done = replace(done, reports=tuple(self.scan.reports), rejects=self._rejects())
+        if self.task.keep:
+            self.metrics.anonymous = process_memory().anonymous
+            kept = keep(self.task.keep, done, self.stage.schema, self.context.store, self.context.spill)
+            done = replace(done, kept=kept)
         self.metrics.seconds = time.perf_counter() - clock
-        if self.scan is None:
-            return done
-        self.metrics.rows_in = self.scan.rows
-        self.metrics.bytes_read = sum(r.bytes_read for r in self.scan.reports)
-        self.metrics.reasons = tuple(self.scan.reasons)
-        return replace(done, reports=tuple(self.scan.reports), rejects=self._rejects())
+        return done
 
     # ---- rows ---------------------------------------------------------------------------------
 
@@ -106,7 +113,9 @@ class _Run:
                 return self.scan
             case ExchangeInput():
                 refs = self.task.blocks.get(source.name, ())
-                batches = itertools.chain.from_iterable(self.context.store.get(r) for r in refs)
+                self.metrics.rows_in += sum(r.rows for r in refs)
+                self.metrics.bytes_read += sum(r.nbytes for r in refs)
+                batches = itertools.chain.from_iterable(block(self.context.store, r) for r in refs)
                 return _coalesced(batches, self.context.memory // 8)
             case TableInput():
                 return source.table.to_batches()  # type: ignore[no-any-return]
@@ -222,9 +231,9 @@ class _Run:
                 return replace(done, outputs=self._partitioned(rows, by_range, cuts.num_rows + 1))
             case _:
                 sampler = Sampler(output.sample) if isinstance(output, Forward) and output.sample else None
-                block = self._put(compact(b) for b in self._counted(rows, sampler))
+                made = self._put(compact(b) for b in self._counted(rows, sampler))
                 sample = sampler.sample() if sampler is not None else None
-                return replace(done, outputs=(block,), sample=sample)
+                return replace(done, outputs=(made,), sample=sample)
 
     def _counted(self, rows: _Batches, sampler: Sampler | None = None) -> Iterator[pa.RecordBatch]:
         for batch in rows:

@@ -22,7 +22,10 @@ __all__ = ["ShardStream"]
 
 
 class ShardStream:
-    """Batches of all shards of a task, in order; `reports` fill up as shards end."""
+    """Batches of all shards of a task, in order; `reports` fill up as shards end.
+
+    `cached`: bytes of them that were in the page cache before they were read.
+    """
 
     def __init__(self, scan: ScanInput, shards: ShardTask, context: WorkerContext) -> None:
         self._scan = scan
@@ -33,6 +36,7 @@ class ShardStream:
         self.reports: list[ScanReport] = []
         self.reasons: list[str] = []
         self.rows = 0
+        self.cached = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         request = ScanRequest(columns=self._scan.columns, prune=self._scan.prune)
@@ -45,6 +49,7 @@ class ShardStream:
             with MappedFile.open(entry.path, io=self._context.io, expected=entry.identity) as file:
                 if file.decision.reason not in self.reasons:
                     self.reasons.append(file.decision.reason)
+                self.cached += file.resident(shard.begin, shard.end)
                 scan = self._scan.source.format.scan(file, shard, wanted)
                 for batch in scan:
                     self._context.check()

@@ -23,6 +23,7 @@ __all__ = [
     "Cancelled",
     "Done",
     "Failed",
+    "Kept",
     "ShardTask",
     "Task",
     "TaskId",
@@ -106,6 +107,7 @@ class Task:
         blocks: For each ExchangeInput of the stage, by its name: the blocks to read, in order.
         boundaries: For output `Range`: one-row-per-cut batch of key columns; None else.
         run: Identifies the run (staging names).
+        keep: Where to keep outputs for drivers to come (`exec.kept`): a path or URL without its end; "": nowhere.
     """
 
     id: TaskId
@@ -115,13 +117,15 @@ class Task:
     blocks: dict[str, tuple[BlockRef, ...]] = field(default_factory=dict)
     boundaries: pa.RecordBatch | None = None
     run: str = ""
+    keep: str = ""
 
 
 @dataclass(slots=True)
 class TaskMetrics:
-    """Rows and bytes in and out, seconds on the wall and of compute; where it ran.
+    """Rows and bytes in and out, seconds on the wall; where it ran.
 
     `retries`: attempts that the engine made by itself, of this task or of those whose blocks it read.
+    `cached`: bytes of its shards that were in the page cache before. `anonymous`: bytes of its process at its end.
     """
 
     rows_in: int = 0
@@ -133,6 +137,17 @@ class TaskMetrics:
     worker: str = ""
     reasons: tuple[str, ...] = ()
     retries: int = 0
+    cached: int = 0
+    anonymous: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What `exec.kept.keep` wrote: blocks whose tokens are `exec.kept.KeptBlock`; `outputs` as in `Done`."""
+
+    outputs: tuple[BlockRef | None, ...]
+    rejects: BlockRef | None
+    sample: BlockRef | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +158,8 @@ class Done:
     `reports` are those of its shards; a report may hold an error (see `formats.Scan`): outputs are
     then incomplete, and the driver fails the run once it knows that the shard's start was right.
     `rejects` is a block of quarantined records (schema `exec.rejects.SCHEMA`), or None.
-    `sample`: rows of the sort keys for `Forward(sample=...)`. `files`: of a Write.
+    `sample`: rows of the sort keys for `Forward(sample=...)`. `files`: of a Write. `kept`: the outputs once more,
+    where the task was asked to keep them.
     """
 
     id: TaskId
@@ -154,6 +170,7 @@ class Done:
     sample: pa.RecordBatch | None = None
     files: tuple[StagedFile, ...] = ()
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from mmflow.mapping.failures import source_failure
 from mmflow.mapping.identity import FileIdentity
 from mmflow.mapping.limits import total_memory
 from mmflow.mapping.loading import Loader
+from mmflow.mapping.residency import resident_bytes
 from mmflow.mapping.strategy import Access, Advice, Decision, Io, decide, read_facts
 from mmflow.mapping.window import Mapping, Window, open_window
 
@@ -123,6 +124,13 @@ class MappedFile:
         if self._fd is None:
             raise ValueError(f"{self.path} is closed")
         return self._fd
+
+    def resident(self, begin: int, end: int) -> int:
+        """Bytes of `[begin, end)` that are in the page cache, as far as the kernel tells."""
+        try:
+            return resident_bytes(self.fd, begin, end - begin)
+        except OSError:
+            return 0
 
     def window(self, offset: int, length: int, *, populate: bool = True) -> Window:
         """The bytes `[offset, offset + length)`, clipped to the file's size.

@@ -195,6 +195,8 @@ def add_functions(plan: SubstraitPlan, names: Iterable[str]) -> tuple[SubstraitP
             declared = made.extensions.add().extension_function
             declared.name, declared.function_anchor = name, anchors[name]
             declared.extension_urn_reference = urn
+    # DataFusion declares them in the order of a hash map: sorted, equal queries have equal plans in every process.
+    made.extensions.sort(key=lambda e: e.extension_function.function_anchor)
     return made, anchors
 
 

@@ -4,6 +4,7 @@ from mmflow.sinks.base import SUFFIXES, IfExists, Sink, SinkSpec, StagedFile
 from mmflow.sinks.commit import Commit, Committed
 from mmflow.sinks.files import open_sink
 from mmflow.sinks.spec import check_sink, sink_spec
+from mmflow.sinks.staging import staged_there
 
 __all__ = [
     "SUFFIXES",
@@ -16,4 +17,5 @@ __all__ = [
     "check_sink",
     "open_sink",
     "sink_spec",
+    "staged_there",
 ]

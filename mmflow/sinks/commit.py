@@ -28,7 +28,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -70,11 +70,13 @@ class Commit:
     Args:
         spec: Where and how.
         run: Identifies the run; letters, digits, `_`, `-`, `.`. A run that is resumed has the same.
+        resumable: What was staged stays when the run fails, for the run to go on with; the next run sweeps it.
     """
 
-    def __init__(self, spec: SinkSpec, run: str) -> None:
+    def __init__(self, spec: SinkSpec, run: str, *, resumable: bool = False) -> None:
         self.spec = spec
         self.run = run
+        self._resumable = resumable
         self.done = False
         self._path = destination(spec)
         self._staging = staging_folder(spec, run)
@@ -84,7 +86,7 @@ class Commit:
     def prepare(self, sources: Iterable[str] = (), schema: pa.Schema | None = None) -> None:
         """Check everything that can be checked before rows are computed, and make room for them.
 
-        Sets `done` if this run (resumed) committed already before it died: `commit` then only cleans up.
+        Sets `done` if this run (resumed) published already before it died: `commit` then only cleans up.
 
         Args:
             sources: Files and folders that the run reads.
@@ -112,14 +114,29 @@ class Commit:
             self._leave()
             raise
 
-    def commit(self, files: Sequence[StagedFile], schema: pa.Schema) -> Committed:
+    def commit(
+        self,
+        files: Sequence[StagedFile],
+        schema: pa.Schema,
+        published: Callable[[Committed], None] = lambda _: None,
+    ) -> Committed:
         """Publish the staged files of the tasks that count, in their order; others are dropped.
+
+        Args:
+            files: Of the tasks that count.
+            schema: Of the rows.
+            published: Called once all of it can be seen, before what shows that it was this run is cleaned up.
 
         Raises:
             SinkError: A staged file is gone, or the system refuses; the old state is still there.
         """
         assert self._lock is not None, "prepare comes first"
-        if not self.done:
+        if self.done:
+            made = self._published_before()
+        else:
+            made = Committed(
+                self.spec.path, len(files), sum(f.rows for f in files), sum(f.nbytes for f in files)
+            )
             with writing(self.spec.path):
                 if self.spec.is_folder:
                     self._publish_folder(self._build(files, schema))
@@ -127,15 +144,30 @@ class Commit:
                     self._publish_file(files)
                 fsync_folder(self._path.parent)
             self.done = True
+        published(made)
+        checkpoint("noted")
         self._made.clear()
         self._leave()
         checkpoint("cleaned")
-        return Committed(self.spec.path, len(files), sum(f.rows for f in files), sum(f.nbytes for f in files))
+        return made
+
+    def sweep(self) -> None:
+        """Delete what this run staged: it committed before it died.
+
+        Raises:
+            SinkError: Another run writes to the destination now.
+        """
+        with writing(self.spec.path):
+            self._lock = DestinationLock.acquire(
+                lock_file(self.spec), destination=self.spec.path, run=self.run
+            )
+        self.done = True
+        self._leave()
 
     def abort(self) -> None:
-        """Delete what was staged, and unlock. Idempotent; does nothing after `commit`."""
+        """Delete what was staged, unless the run may go on with it, and unlock. Idempotent; nothing after `commit`."""
         if self._lock is not None:
-            self._leave()
+            self._leave(keep=self._resumable)
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +240,7 @@ class Commit:
             raise _gone(staged)
         # A rename keeps the inode: a resumed run can tell that the destination is its own.
         inode = staged.stat()
-        self._mark.write_text(json.dumps([inode.st_dev, inode.st_ino]))
+        self._mark.write_text(json.dumps([inode.st_dev, inode.st_ino, files[0].rows, files[0].nbytes]))
         checkpoint("marked")
         if self.spec.if_exists == "replace":
             os.replace(staged, self._path)
@@ -239,16 +271,27 @@ class Commit:
             found = manifest.read(self._path)
             return found is not None and found["run"] == self.run
         try:
-            device, inode = json.loads(self._mark.read_text())
+            device, inode, *_ = json.loads(self._mark.read_text())
             there = self._path.stat()
         except (FileNotFoundError, ValueError):  # not marked, or only half: then not renamed either
             return False
         return (there.st_dev, there.st_ino) == (device, inode)
 
-    def _leave(self) -> None:
-        """Delete staging and the parents that were made for nothing; unlock."""
+    def _published_before(self) -> Committed:
+        """What this run published before it died."""
+        if not self.spec.is_folder:
+            rows, nbytes = json.loads(self._mark.read_text())[2:]
+            return Committed(self.spec.path, 1, rows, nbytes)
+        found = manifest.read(self._path)
+        assert found is not None  # it says that this run wrote it
+        own = [f for f in found["files"] if f["run"] == self.run]
+        return Committed(self.spec.path, len(own), sum(f["rows"] for f in own), sum(f["bytes"] for f in own))
+
+    def _leave(self, *, keep: bool = False) -> None:
+        """Delete staging (or keep it) and the parents that were made for nothing; unlock."""
         if self._lock is not None:  # without it, staging of this name is not ours
-            shutil.rmtree(self._staging, ignore_errors=True)
+            if not keep:
+                shutil.rmtree(self._staging, ignore_errors=True)
             self._lock.release()
             self._lock = None
         for folder in reversed(self._made):

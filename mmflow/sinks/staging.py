@@ -10,11 +10,12 @@ data/.out.mmflow-lock                   held by the run that may commit
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
-from mmflow.sinks.base import SinkSpec
+from mmflow.sinks.base import SinkSpec, StagedFile
 
 __all__ = [
     "aside",
@@ -23,6 +24,7 @@ __all__ = [
     "destination",
     "leftovers",
     "lock_file",
+    "staged_there",
     "staging_folder",
 ]
 
@@ -48,6 +50,15 @@ def attempts_folder(spec: SinkSpec, run: str) -> Path:
 def attempt_folder(spec: SinkSpec, run: str, *, stage: int, number: int, attempt: int) -> Path:
     """Where one attempt of one task writes."""
     return attempts_folder(spec, run) / f"s{stage}-t{number}-a{attempt}"
+
+
+def staged_there(spec: SinkSpec, run: str, file: StagedFile) -> bool:
+    """Is a file that a task of this run staged still there, whole? A commit may have moved it on already."""
+    for path in (Path(file.staged), staging_folder(spec, run) / "result" / file.path):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == file.nbytes:
+                return True
+    return False
 
 
 def aside(spec: SinkSpec, run: str) -> Path:

@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmflow.errors import EngineError
+from mmflow.errors import BlockLostError, EngineError
 
 __all__ = ["BlockWriter", "Tier", "read_block", "stream_of", "write_block"]
 
@@ -210,7 +210,8 @@ def read_block(path: str, *, check: bool) -> list[pa.RecordBatch]:
         check: Compare the checksum: reads all of it.
 
     Raises:
-        EngineError: It is gone, cut short, or damaged.
+        EngineError: It is gone.
+        BlockLostError: It is cut short, or damaged.
     """
     stream, rows = _mapped(path, check=check)
     try:
@@ -226,7 +227,8 @@ def stream_of(path: str) -> pa.Buffer:
     """The Arrow IPC stream of a block file, mapped and checked.
 
     Raises:
-        EngineError: It is gone, cut short, or damaged.
+        EngineError: It is gone.
+        BlockLostError: It is cut short, or damaged.
     """
     return _mapped(path, check=True)[0]
 
@@ -252,8 +254,8 @@ def _mapped(path: str, *, check: bool) -> tuple[pa.Buffer, int]:
     return stream, int(rows)
 
 
-def _damaged(path: str, why: str) -> EngineError:
-    return EngineError(
+def _damaged(path: str, why: str) -> BlockLostError:
+    return BlockLostError(
         f"a block of intermediate rows was damaged on disk: {path}: {why}; check the disk, and run again",
-        path=path,
+        kept=path,
     )

@@ -42,11 +42,11 @@ _SHORT = 1 << 16
 
 
 class Span(NamedTuple):
-    """A block in a file of several: bytes `[offset, offset + length)`; `crc` where they are on disk."""
+    """A block in a file of several: bytes `[offset, offset + length)`, and their CRC-32."""
 
     offset: int
     length: int
-    crc: int | None
+    crc: int
 
 
 def shared_memory_folder() -> str | None:
@@ -121,7 +121,7 @@ class SharedStore:
         try:
             for stream in streams:
                 writer = writer or self._open()
-                spans.append(Span(writer.tell(), stream.size, None))
+                spans.append(Span(writer.tell(), stream.size, zlib.crc32(stream)))
                 writer.write(stream)
                 writer.write(bytes(-writer.tell() % _ALIGNED))
             if writer is None:
@@ -131,8 +131,6 @@ class SharedStore:
             if writer is not None:
                 writer.discard()
             raise
-        if writer.path.startswith(self._disk):
-            spans = [Span(s.offset, s.length, zlib.crc32(read_span(writer.path, s))) for s in spans]
         return writer.path, spans
 
     def _open(self) -> BlockWriter:
@@ -185,8 +183,10 @@ def read_span(path: str, span: Span) -> pa.Buffer:
         found = source.read_buffer(span.length)
     if found.size != span.length:
         raise BlockLostError(f"a file of intermediate rows is cut short: {path}", path=path)
-    if span.crc is not None and zlib.crc32(found) != span.crc:
-        raise BlockLostError(f"a file of intermediate rows was damaged: {path}: check the disk", path=path)
+    if zlib.crc32(found) != span.crc:
+        raise BlockLostError(
+            f"a file of intermediate rows was damaged: {path}: check disk and memory", path=path
+        )
     return found
 
 

@@ -1,0 +1,61 @@
+"""`mmflow` in a process of its own that kills itself, without any clean-up, at a place in its run.
+
+    python crash_run.py PLACE ARGUMENTS...
+
+PLACE: `journal:N` (after the N-th line of the journal, which is on disk), `torn:N` (in the middle of it),
+`commit:N` (at the N-th checkpoint of the commit), `never`. Prints how many there were of both, at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import mmflow.sinks.commit as commit_module
+from mmflow.cli.main import main
+from mmflow.runs.directory import LogWriter
+
+counts = {"journal": 0, "commit": 0}
+
+
+def _reached(what: str, place: str) -> bool:
+    counts[what] += 1
+    kind, _, number = place.partition(":")
+    return kind == what and int(number) == counts[what]
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash(place: str, *arguments: str) -> int:
+    written = LogWriter.line
+
+    def line(self: Any, text: str) -> None:
+        if self._log != "journal":
+            written(self, text)
+            return
+        kind, _, number = place.partition(":")
+        if kind == "torn" and int(number) == counts["journal"] + 1:
+            os.write(self._fd, text.encode()[: len(text) // 2])
+            _die()
+        written(self, text)
+        if _reached("journal", place):
+            _die()
+
+    def checkpoint(step: str) -> None:
+        if _reached("commit", place):
+            _die()
+
+    vars(LogWriter)  # the class is patched, so that its writers of all runs in here are
+    LogWriter.line = line  # type: ignore[method-assign]
+    vars(commit_module)["checkpoint"] = checkpoint
+    code = main(arguments)
+    print(f"counts {counts['journal']} {counts['commit']}", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(crash(*sys.argv[1:]))

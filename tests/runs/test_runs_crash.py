@@ -1,0 +1,161 @@
+"""Drivers killed at every step of a run, and gone on with: the output is that of an undisturbed run, byte for byte."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.runs.conftest import Workplace, counted, files_of
+
+
+@pytest.fixture
+def undisturbed(workplace: Workplace) -> tuple[dict[str, bytes], int, int]:
+    done = workplace.run(workplace.folder / "whole", run_id="whole")
+    assert done.returncode == 0, done.stderr
+    return files_of(workplace.folder / "whole"), *counted(done.stdout)
+
+
+def test_killed_after_every_line_of_the_journal(
+    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]
+) -> None:
+    expected, lines, _ = undisturbed
+    assert lines > 10
+    for line in range(1, lines + 1):
+        name, output = f"j{line}", workplace.folder / f"out{line}"
+        assert workplace.run(output, place=f"journal:{line}", run_id=name).returncode == -signal.SIGKILL
+        tasks = sum('"kind":"task"' in text for text in workplace.journal(name))
+        went_on = workplace.resume(name)
+        assert went_on.returncode == 0, went_on.stderr
+        assert files_of(output) == expected
+        # What was journalled was not computed again.
+        done = [
+            e
+            for e in workplace.events(name)
+            if e["event"] == "task_done" and e["t"] > _resumed(workplace, name)
+        ]
+        restored = [e for e in workplace.events(name) if e["event"] == "task_restored"]
+        if restored or done:
+            assert len(restored) == tasks
+    assert workplace.leftovers() == []
+
+
+def _resumed(workplace: Workplace, name: str) -> float:
+    return max(float(e["t"]) for e in workplace.events(name) if e["event"] == "run_started")
+
+
+def test_a_torn_line_is_left_out(
+    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]
+) -> None:
+    expected, lines, _ = undisturbed
+    for line in (1, lines // 2, lines):
+        name, output = f"t{line}", workplace.folder / f"out{line}"
+        assert workplace.run(output, place=f"torn:{line}", run_id=name).returncode == -signal.SIGKILL
+        went_on = workplace.resume(name)
+        assert went_on.returncode == 0, went_on.stderr
+        assert files_of(output) == expected
+
+
+def test_killed_at_every_step_of_the_commit(
+    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]
+) -> None:
+    expected, _, steps = undisturbed
+    assert steps >= 6
+    for step in range(1, steps + 1):
+        name, output = f"c{step}", workplace.folder / f"out{step}"
+        assert workplace.run(output, place=f"commit:{step}", run_id=name).returncode == -signal.SIGKILL
+        went_on = workplace.resume(name)
+        assert went_on.returncode == 0, went_on.stderr
+        assert files_of(output) == expected
+        again = workplace.resume(name)  # of a run that is done: nothing happens
+        assert again.returncode == 0, again.stderr
+        assert files_of(output) == expected
+    assert workplace.leftovers() == []
+
+
+def test_killed_again_and_again(workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]) -> None:
+    expected, lines, _ = undisturbed
+    output = workplace.folder / "out"
+    assert workplace.run(output, place="journal:2").returncode == -signal.SIGKILL
+    kills = 1
+    while (done := workplace.resume(place="journal:3")).returncode == -signal.SIGKILL:
+        kills += 1
+        assert kills <= lines
+    assert done.returncode == 0, done.stderr
+    assert kills >= lines // 3
+    assert files_of(output) == expected
+
+
+@contextmanager
+def _cluster(engine: str) -> Iterator[str]:
+    from benchmarks.local_clusters import dask_cluster, ray_cluster
+
+    with {"ray": ray_cluster, "dask": dask_cluster}[engine]() as address:
+        if engine == "ray":
+            import ray
+
+            address = ray.get_runtime_context().gcs_address
+        yield address
+
+
+@pytest.mark.parametrize("engine", ["ray", "dask"])
+def test_killed_on_a_cluster_and_gone_on_with_there_and_elsewhere(workplace: Workplace, engine: str) -> None:
+    whole = workplace.folder / "whole"
+    workplace.settings["shard-size"] = "16KiB"
+    done = workplace.run(whole, run_id="whole", join=False)
+    lines, _ = counted(done.stdout)
+    assert lines >= 6
+    with _cluster(engine) as address:
+        for line in range(1, lines + 1):
+            name, output = f"j{line}", workplace.folder / f"out{line}"
+            cluster = {"engine": engine, "address": address}
+            died = workplace.run(output, place=f"journal:{line}", run_id=name, join=False, **cluster)
+            assert died.returncode == -signal.SIGKILL, died.stderr
+            elsewhere = {"engine": "local", "address": ""}
+            went_on = workplace.resume(name, **(elsewhere if line % 2 else {}))
+            assert went_on.returncode == 0, went_on.stderr
+            assert files_of(output) == files_of(whole)
+            assert any(e["event"] == "task_restored" for e in workplace.events(name)) or line == lines
+
+
+def test_changed_sources_are_named(
+    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]
+) -> None:
+    output = workplace.folder / "out"
+    workplace.run(output, place="journal:3")
+    with workplace.people.open("a") as file:
+        file.write("60,name 60\n")
+    refused = workplace.resume()
+    assert refused.returncode == 1
+    assert str(workplace.people) in refused.stderr
+    assert str(workplace.orders) not in refused.stderr
+    assert not output.exists()
+
+
+def test_damaged_files_are_computed_again(
+    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]
+) -> None:
+    expected, _, _ = undisturbed
+    output = workplace.folder / "out"
+    workplace.run(output, place="journal:6")
+    kept = sorted((workplace.runs / "r1" / "blocks").rglob("*.blocks"))
+    assert len(kept) > 3
+    for path in kept[::2]:
+        _flip(path, path.stat().st_size // 2)
+    journal = workplace.runs / "r1" / "journal" / "000000.jsonl"
+    _flip(journal, journal.stat().st_size // 3)
+    went_on = workplace.resume()
+    assert went_on.returncode == 0, went_on.stderr
+    assert files_of(output) == expected
+    said = {e["event"] for e in workplace.events()}
+    assert "restarted" in said
+    assert any("damaged" in e["message"] for e in workplace.events() if e["event"] == "warning")
+
+
+def _flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x10
+    path.write_bytes(data)
