@@ -1,0 +1,210 @@
+"""A run's progress for Prometheus: on a port, or in a file for node_exporter's textfile collector.
+
+    metrics = open_metrics("9105", {"job": "pricing_summary"})     # or "/var/lib/node_exporter/mmflow.prom"
+    metrics.update(progress)
+    metrics.close()
+
+Each run has a registry of its own: nothing of this process but the run is told, and runs don't meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIServer
+
+from mmflow.engines.progress import Progress
+from mmflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry, Metric
+
+__all__ = ["Metrics", "open_metrics"]
+
+_HOME = "127.0.0.1"
+# A snapshot comes ten times a second; a collector reads the file every 15 seconds or so.
+_WRITE_SECONDS = 1.0
+
+#: Attribute of `Progress`, name, help. Names of counters get `_total`.
+_COUNTERS = (
+    (
+        "bytes_done",
+        "mmflow_input_done_bytes",
+        "Bytes of the inputs that are done, holes and pruned parts included.",
+    ),
+    ("rows", "mmflow_rows", "Rows of the result, or written."),
+    ("records", "mmflow_records", "Records read, bad ones included."),
+    ("bad", "mmflow_bad_records", "Bad records that were dropped, set aside or given nulls."),
+    ("quarantined", "mmflow_quarantined_records", "Bad records that were set aside."),
+    ("pruned", "mmflow_pruned_groups", "Groups that statistics let skip."),
+    ("retries", "mmflow_retries", "Tasks that were tried again after a failure."),
+    ("reruns", "mmflow_reruns", "Shards that were read again after a wrong guess of their first record."),
+    ("second", "mmflow_second_attempts", "Second attempts of tasks that took much longer than their like."),
+)
+
+
+class Metrics:
+    """What `open_metrics` gives. `update` may be called as often as one likes."""
+
+    def __init__(self, snapshot: _Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def update(self, progress: Progress) -> None:
+        """Tell this from now on."""
+        self._snapshot.progress = progress
+
+    def close(self) -> None:
+        """Stop telling. Once is enough, more do no harm."""
+
+
+class _Served(Metrics):
+    def __init__(self, snapshot: _Snapshot, server: WSGIServer, thread: threading.Thread) -> None:
+        super().__init__(snapshot)
+        self._server, self._thread = server, thread
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Written(Metrics):
+    """The file keeps the last values when the run is over."""
+
+    def __init__(self, snapshot: _Snapshot, registry: CollectorRegistry, path: str) -> None:
+        super().__init__(snapshot)
+        self._registry, self._path = registry, path
+        try:
+            self._write()
+        except OSError as error:
+            raise ConfigError(
+                f"metrics {path}: can't write there: {error.strerror or error}", path=path
+            ) from error
+
+    def update(self, progress: Progress) -> None:
+        super().update(progress)
+        if time.monotonic() - self._written >= _WRITE_SECONDS:
+            self._try()
+
+    def close(self) -> None:
+        self._try()
+
+    def _try(self) -> None:
+        # A disk that is full for a while is no reason to end a run of hours.
+        with contextlib.suppress(OSError):
+            self._write()
+
+    def _write(self) -> None:
+        from prometheus_client import write_to_textfile  # noqa: PLC0415  (an extra)
+
+        self._written = time.monotonic()
+        write_to_textfile(self._path, self._registry)
+
+
+def open_metrics(target: str, labels: Mapping[str, str]) -> Metrics:
+    """Begin to tell metrics.
+
+    Args:
+        target: A port (`9105`, of this host only; `0.0.0.0:9105` lets others in), or a path that ends in `.prom`.
+        labels: That all metrics carry.
+
+    Raises:
+        ConfigError: The target is neither, is taken or can't be written, or prometheus-client isn't installed.
+    """
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise ConfigError("metrics need prometheus-client: pip install 'mmflow[metrics]'") from error
+    bad = [
+        n for n in labels if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", n) or n in ("stage", "title", "state")
+    ]
+    if bad:
+        raise ConfigError(
+            f"metrics: {bad[0]!r} can't be a label; letters, digits and _, not stage, title or state"
+        )
+    snapshot = _Snapshot(labels)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(snapshot)
+    if target.endswith(".prom"):
+        return _Written(snapshot, registry, os.path.abspath(target))
+    address, port = _address(target)
+    try:
+        server, thread = start_http_server(port, address, registry)
+    except OSError as error:
+        raise ConfigError(
+            f"metrics {target!r}: can't listen on port {port} of {address}: {error.strerror or error}; "
+            "name another port, or a file that ends in .prom"
+        ) from error
+    return _Served(snapshot, server, thread)
+
+
+def _address(target: str) -> tuple[str, int]:
+    """Address and port.
+
+    >>> _address("9105"), _address("0.0.0.0:9105"), _address("[::1]:9105")
+    (('127.0.0.1', 9105), ('0.0.0.0', 9105), ('::1', 9105))
+    """
+    address, _, port = target.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(
+            f"metrics {target!r}: write a port (9105), address:port, or a path that ends in .prom"
+        )
+    return address.strip("[]") or _HOME, int(port)
+
+
+class _Snapshot:
+    """The last `Progress`, as a collector of prometheus-client: asked at each scrape, from the server's threads."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._names, self._values = list(labels), list(labels.values())
+        self.progress: Progress | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        progress = self.progress  # once: the run's thread puts another there at any time
+        if progress is None:
+            return
+        for attribute, name, text in _COUNTERS:
+            yield self._counter(name, text, getattr(progress, attribute))
+        yield self._gauge("mmflow_input_bytes", "Bytes of all inputs.", [((), progress.bytes_total)])
+        yield self._gauge("mmflow_elapsed_seconds", "Seconds since the run began.", [((), progress.elapsed)])
+        yield from self._stages(progress)
+
+    def _stages(self, progress: Progress) -> Iterator[Metric]:
+        tasks: list[tuple[tuple[str, ...], float]] = []
+        rows: list[tuple[tuple[str, ...], float]] = []
+        complete: list[tuple[tuple[str, ...], float]] = []
+        for s in progress.stages:
+            stage = str(s.id)
+            tasks += [((stage, "done"), s.done), ((stage, "running"), s.running)]
+            if s.total is not None:
+                tasks.append(((stage, "waiting"), max(0, s.total - s.done - s.running)))
+            rows.append(((stage,), s.rows))
+            complete.append(((stage, s.title), float(s.complete)))
+        text = "Tasks; those that wait are missing until it is known how many there are."
+        yield self._gauge("mmflow_tasks", text, tasks, ("stage", "state"))
+        yield self._gauge(
+            "mmflow_stage_rows", "Rows that finished tasks of the stage gave.", rows, ("stage",)
+        )
+        yield self._gauge("mmflow_stage_complete", "1: all its tasks are done.", complete, ("stage", "title"))
+
+    def _counter(self, name: str, text: str, value: float) -> Metric:
+        from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  (an extra)
+
+        family = CounterMetricFamily(name, text, labels=self._names)
+        family.add_metric(self._values, value)
+        return family
+
+    def _gauge(
+        self, name: str, text: str, values: list[tuple[tuple[str, ...], float]], more: tuple[str, ...] = ()
+    ) -> Metric:
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  (an extra)
+
+        family = GaugeMetricFamily(name, text, labels=[*self._names, *more])
+        for labels, value in values:
+            family.add_metric([*self._values, *labels], value)
+        return family
