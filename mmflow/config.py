@@ -213,9 +213,21 @@ class Settings:
                 values[key] = _parsed(key, value, "argument")
         return cls(**{**_defaults(values), **values})
 
+    @classmethod
+    def given(cls, flags: Mapping[str, Any], *, file: str | Path | None = None) -> dict[str, str]:
+        """What of the settings is given by flags, environment or file, as text that flags take. Raises as `load`."""
+        loaded = cls.load(flags, file=file).plain()
+        keys = set(_from_file(file)) | {k for k, v in flags.items() if v is not None}
+        keys |= {k for k in loaded if f"MMFLOW_{k.upper()}" in os.environ}
+        return {k: _text(loaded[k]) for k in loaded if k in keys}
+
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it, and `load` takes it back."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:

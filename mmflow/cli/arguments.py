@@ -1,8 +1,9 @@
-"""The command line's grammar. Imports nothing but argparse."""
+"""The command line's grammar. Imports nothing slow."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 __all__ = ["parser"]
 
@@ -66,6 +67,70 @@ def _output(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _job(command: argparse.ArgumentParser) -> None:
+    command.add_argument("job", nargs="?", help="a .py file with an @mf.job function, or a .toml file")
+    if not command.add_help:
+        command.add_argument("-h", "--help", action="store_true", help="show this, and the job's parameters")
+    command.add_argument("--json", action="store_true", help="a summary of the run as JSON on stdout")
+    command.add_argument(
+        "--resume", metavar="RUN", help="go on with a run that stopped or failed (without a job)"
+    )
+    command.add_argument(
+        "--resumable", metavar="BOOL", help="keep what tasks finish until the run's end (true)"
+    )
+    command.add_argument(
+        "--metrics", metavar="PORT|FILE", help="for Prometheus: a port, or a file that ends in .prom"
+    )
+    command.add_argument("--run-id", help=argparse.SUPPRESS)
+    _output(command)
+    _settings(command)
+
+
+def _runs(commands: Any) -> None:
+    """Commands that look at runs, or stop them."""
+
+    def about_run(name: str, text: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = commands.add_parser(
+            name, help=text, description=text.capitalize() + "."
+        )
+        made.add_argument("run", help="its name, or how it begins")
+        _kept(made)
+        return made
+
+    status = about_run("status", "what a run does, or did")
+    status.add_argument("--watch", action="store_true", help="until it has ended")
+    status.add_argument("--json", action="store_true")
+    logs = about_run("logs", "what a run printed")
+    logs.add_argument("-f", "--follow", action="store_true", help="until it has ended")
+    cancel = about_run("cancel", "stop a run; it can be resumed")
+    cancel.add_argument("--json", action="store_true")
+    listed = commands.add_parser(
+        "list", help="the runs that are kept", description="List the runs that are kept."
+    )
+    listed.add_argument("--json", action="store_true")
+    _kept(listed)
+    aside = commands.add_parser(
+        "quarantine",
+        help="bad records that a run set aside",
+        description="Look at bad records that a run set aside.",
+    )
+    actions = aside.add_subparsers(dest="action", required=True, metavar="ACTION")
+    show = actions.add_parser(
+        "show", help="print them", description="Print the bad records that a run set aside."
+    )
+    show.add_argument("run", help="its name, or how it begins")
+    show.add_argument(
+        "--format", metavar="FORMAT", help="table, json, csv or arrow (table on a terminal, else csv)"
+    )
+    show.add_argument("--limit", type=int, metavar="N", help="at most so many")
+    _kept(show)
+
+
+def _kept(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--runs-dir", metavar="DIR", help="where runs are kept: a folder or a URL")
+    command.add_argument("--config", metavar="FILE", help="TOML file of settings")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     main = argparse.ArgumentParser(
@@ -88,21 +153,15 @@ def parser() -> argparse.ArgumentParser:
         "run", help="run a job", description="Run a job file; its parameters follow as --name value.",
         add_help=False, allow_abbrev=False,
     )  # fmt: skip
-    run.add_argument("job", nargs="?", help="a .py file with an @mf.job function, or a .toml file")
-    run.add_argument("-h", "--help", action="store_true", help="show this, and the job's parameters")
-    run.add_argument("--json", action="store_true", help="a summary of the run as JSON on stdout")
-    run.add_argument(
-        "--resume",
-        metavar="RUN",
-        help="go on with a run that stopped or failed (without a job)",
-    )
-    run.add_argument("--resumable", metavar="BOOL", help="keep what tasks finish until the run's end (true)")
-    run.add_argument(
-        "--metrics", metavar="PORT|FILE", help="for Prometheus: a port, or a file that ends in .prom"
-    )
-    run.add_argument("--run-id", help=argparse.SUPPRESS)
-    _output(run)
-    _settings(run)
+    _job(run)
+
+    submit = commands.add_parser(
+        "submit", help="run a job in the background, or on a cluster", allow_abbrev=False,
+        description="Hand a job to a process, or a cluster, that outlives this shell; prints the run's name.",
+    )  # fmt: skip
+    _job(submit)
+    submit.add_argument("--on", metavar="WHERE", help="local or ray (ray if settings name a Ray cluster)")
+    _runs(commands)
 
     inspect = commands.add_parser(
         "inspect",

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from mmflow.cli import control
 from mmflow.cli.doctor import doctor
 from mmflow.cli.inspection import inspect
 from mmflow.cli.options import flags_of
@@ -79,6 +80,12 @@ def explain(options: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "sql": sql,
     "run": run,
+    "submit": control.submit,
+    "status": control.status,
+    "logs": control.logs,
+    "cancel": control.cancel,
+    "list": control.list_runs,
+    "quarantine": control.quarantine,
     "explain": explain,
     "inspect": lambda options: inspect(session_of(options), options.path, options.opt, as_json=options.json),
     "doctor": lambda options: doctor(session_of(options), as_json=options.json),

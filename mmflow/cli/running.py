@@ -21,9 +21,10 @@ from mmflow.errors import ConfigError
 from mmflow.jobs import Job, Parameter, filled_output, load_job
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.recorded import RecordedRun, base_settings, given_again, load_facts
+from mmflow.runs.states import open_run
 from mmflow.session import Session
 
-__all__ = ["job_parser", "job_values", "run"]
+__all__ = ["asked_for", "job_parser", "job_values", "known_run", "run"]
 
 _OUTPUT = ("output", "format", "if_exists")
 
@@ -35,21 +36,34 @@ def run(options: argparse.Namespace) -> int:
     if options.resume is not None:
         return _resumed(options)
     settings = Settings.load(flags_of(options), file=options.config)
+    job, bound, facts = asked_for(options, settings)
+    _check_output(job, options)
+    with RecordedRun.begin(options.run_id or uuid.uuid4().hex[:12], settings, facts) as recorded:
+        return _ran(job, bound, options, settings, recorded)
+
+
+def asked_for(options: argparse.Namespace, settings: Settings) -> tuple[Job, dict[str, Any], dict[str, Any]]:
+    """The job of a command line, its parameters, and what is recorded of them.
+
+    Raises:
+        ConfigError: There is no such job, or a parameter is wrong.
+    """
     job = load_job(options.job)
     values = job_values(job, job_parser(job, options.job), options.rest)
     bound = job.bound(values)
-    _check_output(job, options)
-    facts = {
-        "job": os.path.abspath(options.job),
-        "name": job.name,
-        "engine": settings.engine,
-        "folder": os.getcwd(),
-        "parameters": {n: _plain(v) for n, v in values.items()},
-        "output": {k: getattr(options, k) for k in _OUTPUT},
-        "destination": options.output or (filled_output(job, bound) or {}).get("path"),
-    }
-    with RecordedRun.begin(options.run_id or uuid.uuid4().hex[:12], settings, facts) as recorded:
-        return _ran(job, bound, options, settings, recorded)
+    return (
+        job,
+        bound,
+        {
+            "job": os.path.abspath(options.job),
+            "name": job.name,
+            "engine": settings.engine,
+            "folder": os.getcwd(),
+            "parameters": {n: _plain(v) for n, v in values.items()},
+            "output": {k: getattr(options, k) for k in _OUTPUT},
+            "destination": options.output or (filled_output(job, bound) or {}).get("path"),
+        },
+    )
 
 
 def _help(options: argparse.Namespace) -> int:
@@ -63,11 +77,9 @@ def _help(options: argparse.Namespace) -> int:
 def _resumed(options: argparse.Namespace) -> int:
     """Go on with a run: its job, parameters and settings are what they were, where they are not given again."""
     flags = flags_of(options)
-    facts = load_facts(RunDirectory(Settings.load(flags, file=options.config).runs_dir, options.resume))
+    facts = known_run(options, Settings.load(flags, file=options.config))
     settings = Settings.load(flags, file=options.config, base=base_settings(facts))
     path = facts["job"]
-    if options.job is not None and os.path.abspath(options.job) != path:
-        raise ConfigError(f"run {options.resume} is one of {path}, not of {options.job}; leave the job out")
     if os.path.isdir(facts["folder"]):
         os.chdir(facts["folder"])  # paths among the parameters may be relative to it
     job = load_job(path)
@@ -83,6 +95,21 @@ def _resumed(options: argparse.Namespace) -> int:
         setattr(options, key, facts["output"][key])
     with RecordedRun.resume(options.resume, settings) as recorded:
         return _ran(job, bound, options, settings, recorded)
+
+
+def known_run(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """What is recorded of the run that `--resume` names; its job file may have moved.
+
+    Raises:
+        ConfigError: There is no such run, or it is one of another job.
+    """
+    options.resume = open_run(settings.runs_dir, options.resume).name
+    facts = load_facts(RunDirectory(settings.runs_dir, options.resume))
+    if options.job is not None:
+        if os.path.basename(options.job) != os.path.basename(facts["job"]):
+            raise ConfigError(f"run {options.resume} is one of {facts['job']}, not of {options.job}")
+        facts["job"] = os.path.abspath(options.job)
+    return facts
 
 
 def _ran(

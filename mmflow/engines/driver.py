@@ -474,6 +474,8 @@ class Driver:
         run.rows += _rows(done)
         if run.scanning is not None and checked is not None:
             self.totals.count(run.scanning.files, done, checked)
+            run.pruned += sum(r.pruned for r in done.reports)
+            run.bad += sum(r.bad for r in done.reports)
             self._judge_bad(share=False)
         if done.sample is not None:
             run.samples.append(done.sample)
@@ -557,8 +559,9 @@ class Driver:
         """The stage gives no more: let go of what it holds, and of what only it reads."""
         run.complete = True
         self._note(
-            "stage_ended", stage=run.stage.id, tasks=run.released, rows=run.rows, bytes=run.outputs.nbytes
-        )
+            "stage_ended", stage=run.stage.id, tasks=run.released, rows=run.rows, bytes=run.outputs.nbytes,
+            pruned=run.pruned, bad=run.bad,
+        )  # fmt: skip
         if run.scanning is not None and run.scanning.census is None:
             self._judge_bad(share=True)
         self._cancels += [a for a in self._running if a[0].stage == run.stage.id]

@@ -65,8 +65,8 @@ class Recorder(Protocol):
         """Note what happened (docs/runs.md)."""
         ...
 
-    def tick(self, progress: Progress) -> None:
-        """Called many times a second.
+    def tick(self, progress: Progress, *, last: bool = False) -> None:
+        """Called many times a second, and at the plan's end.
 
         Raises:
             CancelledError: Somebody asked for the run to be cancelled.

@@ -379,7 +379,7 @@ class _Loop:
             if self._on_progress is not None:
                 self._on_progress(progress)
             if self._record is not None:
-                self._record.tick(progress)
+                self._record.tick(progress, last=last)
 
     def _finished(self) -> Outcome:
         self.rejects = self._rejects()

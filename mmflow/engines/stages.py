@@ -63,6 +63,7 @@ class StageRun:
         released: Tasks whose outputs were handed on; the number of the next one to be.
         total: Number of tasks, once known.
         readers: Stages that have yet to end that read this one.
+        pruned, bad: Of a scan: groups that statistics let skip, bad records met.
         census: The pass that finds out starts and lines for this scan (see `driver`).
         timed, seconds: Attempts that were done, and how long they took together.
         streams: Its readers take its outputs while it goes on.
@@ -78,6 +79,8 @@ class StageRun:
     released: int = 0
     total: int | None = None
     rows: int = 0
+    pruned: int = 0
+    bad: int = 0
     complete: bool = False
     boundaries: pa.RecordBatch | None = None
     census: StageRun | None = None

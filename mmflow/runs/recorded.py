@@ -23,12 +23,14 @@ from mmflow.errors import CancelledError, ConfigError, EngineError, MmflowError
 from mmflow.exec.fingerprint import computing
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import DriverLock
-from mmflow.runs.recorder import BLOCKS, CANCEL, JOURNAL, RunRecorder
+from mmflow.runs.quarantine import read_quarantine
+from mmflow.runs.recorder import BLOCKS, CANCEL, EVENTS, JOURNAL, SOURCES, RunRecorder
 from mmflow.runs.redact import HIDDEN, Redactor
+from mmflow.runs.report import report_html
 
-__all__ = ["FACTS", "SUMMARY", "RecordedRun", "base_settings", "given_again", "load_facts"]
+__all__ = ["FACTS", "SUMMARY", "RecordedRun", "base_settings", "given_again", "load_facts", "write_report"]
 
-FACTS, SUMMARY = "run.json", "summary.json"
+FACTS, SUMMARY, REPORT = "run.json", "summary.json", "report.html"
 _VERSION = 1
 #: What a run that goes on may have different from before: how and where it runs, not what its plan is cut into.
 _FREE = {"runs_dir", "metrics", "resumable"}
@@ -53,7 +55,15 @@ class RecordedRun:
         self._began = time.monotonic()
         self._ended = False
         self.opening = _openings(directory)
+        self._metrics = None
+        if settings.metrics is not None:
+            from mmflow.runs.metrics import open_metrics  # noqa: PLC0415  (a package that is optional)
+
+            labels = {"run": directory.name, "job": str(facts.get("name") or "")}
+            self._metrics = open_metrics(settings.metrics, labels)
         self.recorder = RunRecorder(directory, self.opening, self._redactor, resumable=settings.resumable)
+        if self._metrics is not None:
+            self.recorder.on_progress = self._metrics.update
         self.recorder.event(
             "run_started",
             run=directory.name,
@@ -137,6 +147,8 @@ class RecordedRun:
         finally:
             with contextlib.suppress(EngineError):
                 self.recorder.close()
+            if self._metrics is not None:
+                self._metrics.close()
             self._lock.release()
 
     def _end(self, state: str, summary: Mapping[str, Any], error: BaseException | None) -> None:
@@ -165,6 +177,20 @@ class RecordedRun:
         }
         text = json.dumps(self._redactor.data(made), indent=1, default=str)
         self.directory.write(SUMMARY, text + "\n")
+        write_report(self.directory)
+
+
+def write_report(directory: RunDirectory) -> None:
+    """Write `report.html` from what the run's folder holds.
+
+    Raises:
+        EngineError: No room.
+    """
+    facts = load_facts(directory)
+    facts["sources"] = [json.loads(line) for line in (directory.read(SOURCES) or "").splitlines()]
+    events = (json.loads(line) for _, line in directory.read_lines(EVENTS))
+    rejects = read_quarantine(directory)
+    directory.write(REPORT, report_html(facts, events, directory.read("plan.txt") or "", rejects))
 
 
 def _message(error: BaseException) -> str:

@@ -98,7 +98,14 @@ class RunRecorder:
             self.directory.write(
                 "plan.txt", self._redactor.text(text if before is None else f"{before}\n{text}")
             )
-        self.event("plan", slots=slots, stages=[_told(stage) for stage in plan.stages])
+        nbytes = sum(e.identity.size for e in inputs)
+        self.event(
+            "plan",
+            slots=slots,
+            bytes_total=nbytes,
+            files=len(inputs),
+            stages=[_told(stage) for stage in plan.stages],
+        )
 
     def _note_sources(self, number: int, inputs: tuple[FileEntry, ...]) -> None:
         self._sources[number] = {e.path: _identity(e) for e in inputs}
@@ -180,11 +187,11 @@ class RunRecorder:
             )
             self._events.line(self._redactor.text(text))
 
-    def tick(self, progress: Progress) -> None:
+    def tick(self, progress: Progress, *, last: bool = False) -> None:
         """See `Recorder.tick`."""
         self.progress = progress
         now = time.monotonic()
-        if now - self._ticked < _TICK_SECONDS:
+        if now - self._ticked < _TICK_SECONDS and not last:
             return
         self._ticked = now
         if self.on_progress is not None:

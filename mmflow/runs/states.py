@@ -1,0 +1,189 @@
+"""What can be said about a run from its folder, by anybody who may read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mmflow.errors import ConfigError
+from mmflow.runs.backends import backend_of
+from mmflow.runs.directory import RunDirectory
+from mmflow.runs.lock import driver_lives
+from mmflow.runs.recorded import FACTS, SUMMARY
+from mmflow.runs.recorder import EVENTS
+
+__all__ = ["SUBMITTED", "EventFeed", "RunState", "all_runs", "open_run", "state_of"]
+
+SUBMITTED = "submitted.json"
+#: Without a lock to look at, a run whose last event is older is taken to be dead.
+_SILENT_SECONDS = 60.0
+#: A submitted run may take so long until its driver says its first word.
+_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run, as far as its folder tells.
+
+    Attributes:
+        run: Its name.
+        state: submitted (not begun), running, done, failed, cancelled, died (its driver is gone: it can be resumed).
+        job: Path of its job.
+        name: Of the job.
+        engine: local, ray or dask.
+        backend: Where it was submitted to; None: it was run in the foreground.
+        started: ISO 8601, UTC.
+        seconds: Of the last opening, so far.
+        rows, bytes_done, bytes_total, bad: So far.
+        destination: Where it writes.
+        error: Why it failed: `class` and `message`.
+    """
+
+    run: str
+    state: str
+    job: str | None = None
+    name: str | None = None
+    engine: str | None = None
+    backend: str | None = None
+    started: str | None = None
+    seconds: float | None = None
+    rows: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    bad: int = 0
+    destination: str | None = None
+    error: dict[str, str] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def open_run(runs_dir: str, name: str) -> RunDirectory:
+    """The folder of a run; the beginning of a name will do, if only one run begins so.
+
+    Raises:
+        ConfigError: There is none, or several.
+    """
+    directory = RunDirectory(runs_dir, name)
+    if "/" in name or not name:
+        raise ConfigError(f"{name!r} is not the name of a run; see mmflow list")
+    if any(directory.exists(known) for known in (FACTS, SUBMITTED)):
+        return directory
+    found = [n for n in _names(runs_dir) if n.startswith(name)]
+    if len(found) != 1:
+        what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name}"
+        raise ConfigError(f"{what} in {runs_dir}; see mmflow list")
+    return RunDirectory(runs_dir, found[0])
+
+
+def _names(runs_dir: str) -> list[str]:
+    parent, name = os.path.split(runs_dir.rstrip("/"))
+    return RunDirectory(parent, name).names("")
+
+
+def all_runs(runs_dir: str) -> list[RunState]:
+    """All runs, the latest last."""
+    found = []
+    for name in _names(runs_dir):
+        directory = RunDirectory(runs_dir, name)
+        if any(directory.exists(known) for known in (FACTS, SUBMITTED)):
+            found.append(state_of(directory))
+    return sorted(found, key=lambda s: (s.started or "", s.run))
+
+
+def _plain(directory: RunDirectory, name: str) -> dict[str, Any]:
+    """A JSON file of the folder; empty if it is missing or damaged."""
+    try:
+        made = json.loads(directory.read(name) or "{}")
+    except ValueError:
+        return {}
+    return made if isinstance(made, dict) else {}
+
+
+def state_of(directory: RunDirectory) -> RunState:
+    """What a run does, or did."""
+    facts, summary = _plain(directory, FACTS), _plain(directory, SUMMARY)
+    submitted = _plain(directory, SUBMITTED)
+    feed = EventFeed(directory)
+    progress = feed.last("progress") or {}
+    known: dict[str, Any] = {
+        "run": directory.name,
+        "job": facts.get("job") or submitted.get("job"),
+        "name": facts.get("name"),
+        "engine": facts.get("engine") or submitted.get("engine"),
+        "backend": submitted.get("backend"),
+        "started": facts.get("started") or submitted.get("at"),
+        "destination": facts.get("destination"),
+        "bytes_done": progress.get("bytes_done", 0),
+        "bytes_total": progress.get("bytes_total", 0),
+    }
+    lives = driver_lives(directory)
+    if summary and not lives:
+        counts: dict[str, Any] = {k: summary.get(k) or 0 for k in ("rows", "bad")}
+        error = summary.get("error")
+        return RunState(
+            state=summary["state"], seconds=summary.get("seconds"), error=error, **counts, **known
+        )
+    counts = {k: progress.get(k, 0) for k in ("rows", "bad")}
+    started = feed.last("run_started")
+    seconds = None if started is None else round(time.time() - started["t"], 3)
+    if lives is None:
+        lives = bool(feed.latest) and time.time() - feed.latest["t"] < _SILENT_SECONDS
+    if lives:
+        return RunState(state="running", seconds=seconds, **counts, **known)
+    if submitted and _waits(submitted, started):
+        return RunState(state="submitted", **counts, **known)
+    told = None
+    if submitted and started is None:
+        told = {"class": "EngineError", "message": f"it never began; see mmflow logs {directory.name}"}
+    return RunState(state="died", error=told, **counts, **known)
+
+
+def _waits(submitted: dict[str, Any], started: dict[str, Any] | None) -> bool:
+    """Has a run that was submitted not begun yet?"""
+    if started is not None and started["t"] >= submitted.get("t", 0.0):
+        return False
+    try:
+        alive = backend_of(submitted["backend"]).alive(submitted["handle"])
+    except ConfigError:
+        alive = None
+    return bool(time.time() - submitted["t"] < _START_SECONDS if alive is None else alive)
+
+
+class EventFeed:
+    """The events of a run, and what was added since one last looked."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self._seen = 0
+        self.events: list[dict[str, Any]] = []
+        self.more()
+
+    def more(self) -> list[dict[str, Any]]:
+        """All events so far, the new ones taken in."""
+        for _, line in self._directory.read_lines(EVENTS, skip=self._seen):
+            self._seen += 1
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and "event" in event:
+                self.events.append(event)
+        return self.events
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The last event; empty: there is none."""
+        return self.events[-1] if self.events else {}
+
+    def last(self, kind: str) -> dict[str, Any] | None:
+        """The last event of this kind."""
+        return next((e for e in reversed(self.events) if e["event"] == kind), None)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.events)
