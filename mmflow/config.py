@@ -115,7 +115,8 @@ def _count_or_share(text: str | float) -> int | float:
 
 def _place(text: str | Path) -> str:
     """A folder, or the URL of one."""
-    return str(text) if "://" in str(text) else str(Path(text).expanduser().absolute())
+    path = str(text).removeprefix("file://")
+    return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
 def _folder(text: str | Path) -> Path:
