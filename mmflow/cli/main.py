@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MmflowError as error:
         if options.traceback:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        from mmflow.runs.redact import Redactor  # noqa: PLC0415  (only who fails needs it)
+
+        print(f"error: {Redactor().text(str(error))}", file=sys.stderr)
         code = 2 if isinstance(error, ConfigError | PlanError) else 1
     return code
 

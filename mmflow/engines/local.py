@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from mmflow.config import Settings
@@ -23,7 +24,7 @@ from mmflow.errors import EngineError, MmflowError
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, MapStep
-from mmflow.exec.task import Cancelled, Failed, Task, TaskId, TaskResult
+from mmflow.exec.task import Cancelled, Done, Failed, Task, TaskId, TaskResult
 from mmflow.mapping import Io
 from mmflow.store import LocalStore, RunFolder, sweep
 
@@ -140,13 +141,25 @@ class LocalEngine:
 
     def _attempt(self, task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
         try:
-            return self._work(task, functions, context)
+            result = self._work(task, functions, context)
+            return self._once(result) if isinstance(result, Done) and result.kept is not None else result
         except MmflowError as error:
             return Failed(task.id, task.attempt, error)
         except MemoryError as error:
             return Failed(task.id, task.attempt, _out_of_memory(error))
         except BaseException as error:  # noqa: BLE001  (a thread's end; panics of Rust are BaseExceptions)
             return Failed(task.id, task.attempt, _bug(task, error))
+
+    def _once(self, done: Done) -> Done:
+        """A result whose blocks are on disk once: what was kept and spilled, too, is read from where it is kept."""
+        assert done.kept is not None  # the caller looked
+        outputs = []
+        for ref, kept in zip(done.outputs, done.kept.outputs, strict=True):
+            if ref is not None and kept is not None and self._store.on_disk(ref):
+                self._store.delete(ref)
+                ref = kept
+            outputs.append(ref)
+        return replace(done, outputs=tuple(outputs))
 
 
 def _out_of_memory(error: MemoryError) -> EngineError:

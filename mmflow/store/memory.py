@@ -145,6 +145,12 @@ class LocalStore:
         block.checked = True
         return batches
 
+    def on_disk(self, ref: BlockRef) -> bool:
+        """Was there no room in memory for this block?"""
+        with self._lock:
+            block = self._blocks.get(ref.token)
+        return block is not None and block.batches is None
+
     def exported(self, ref: BlockRef) -> pa.Buffer:
         """A block as the bytes of an Arrow IPC stream; mapped where it lies on disk.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -166,11 +167,9 @@ def test_a_run_through_rays_jobs(gated: Workplace, monkeypatch: pytest.MonkeyPat
     ray.shutdown()
     # Ray's jobs run the `python` of the cluster's PATH.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    started = ray.init(
-        "local", num_cpus=2, include_dashboard=True, log_to_driver=False, logging_level="ERROR"
-    )
+    ray.init("local", num_cpus=2, include_dashboard=True, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        address = started.address_info["gcs_address"]
+        address = ray.get_runtime_context().gcs_address
         gated.settings |= {"engine": "ray", "address": address}
         run = _submitted(gated)
         _until(lambda: _status(gated, run)["state"] == "running", "its start", 90)
