@@ -81,7 +81,24 @@ class RunDirectory:
         """Is there such a file or folder?"""
         if not self.remote:
             return os.path.exists(self.path(name) if name else self.url)
+        self._fs.invalidate_cache()  # listings are kept, and others write here
         return bool(self._fs.exists(self._at(name)))
+
+    def claim(self, name: str) -> None:
+        """Make an empty file that nobody else has made, where that is how drivers exclude each other.
+
+        Raises:
+            EngineError: Somebody else has.
+        """
+        if not self.remote:
+            return
+        with self._failing("write"):
+            try:
+                self._fs.pipe_file(self._at(name), b"", mode="create")
+            except FileExistsError:
+                raise EngineError(
+                    f"another driver of run {self.name} has just started; see mmflow status {self.name}"
+                ) from None
 
     def write(self, name: str, text: str) -> None:
         """Write a small file whole.

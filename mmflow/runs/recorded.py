@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import logging
 import os
 import socket
 import time
@@ -29,6 +30,8 @@ from mmflow.runs.redact import HIDDEN, Redactor
 from mmflow.runs.report import report_html
 
 __all__ = ["FACTS", "SUMMARY", "RecordedRun", "base_settings", "given_again", "load_facts", "write_report"]
+
+_log = logging.getLogger(__name__)
 
 FACTS, SUMMARY, REPORT = "run.json", "summary.json", "report.html"
 _VERSION = 1
@@ -55,6 +58,7 @@ class RecordedRun:
         self._began = time.monotonic()
         self._ended = False
         self.opening = _openings(directory)
+        directory.claim(f"openings/{self.opening:06}")
         self._metrics = None
         if settings.metrics is not None:
             from mmflow.runs.metrics import open_metrics  # noqa: PLC0415  (a package that is optional)
@@ -177,7 +181,10 @@ class RecordedRun:
         }
         text = json.dumps(self._redactor.data(made), indent=1, default=str)
         self.directory.write(SUMMARY, text + "\n")
-        write_report(self.directory)
+        try:
+            write_report(self.directory)
+        except Exception as error:  # noqa: BLE001  (how a run ended does not depend on its report)
+            _log.warning("no report.html: %s", _message(error))
 
 
 def write_report(directory: RunDirectory) -> None:
