@@ -21,7 +21,7 @@ from mmflow.formats.schema import canonical_schema, parse_schema, public_batch, 
 from mmflow.plan.explain import explain
 from mmflow.plan.frontend import MapLeaf, SpreadLeaf, planning
 from mmflow.plan.planner import make_plan
-from mmflow.sinks import Commit, Committed, IfExists, check_sink, sink_spec
+from mmflow.sinks import Committed, IfExists, check_sink, open_commit, sink_spec
 from mmflow.summary import WriteResult
 
 if TYPE_CHECKING:
@@ -389,7 +389,8 @@ class Dataset:
         """Write all rows, all or nothing.
 
         Args:
-            path: One file if it ends in a suffix of the format, else a folder of files.
+            path: A local path or a URL (`s3://bucket/out`): one file if it ends in a suffix of the format, else a
+                folder of files.
             format: parquet, arrow, csv, ndjson, npy; None: by suffix, Parquet for folders.
             partition_by: Columns that become folders `k=v`.
             if_exists: error, replace or append.
@@ -409,7 +410,7 @@ class Dataset:
             if recorder is not None:
                 recorder.note_committed(name, done)
 
-        with Commit(spec, name, resumable=recorder is not None) as commit:
+        with open_commit(spec, name, resumable=recorder is not None) as commit:
             known = None if recorder is None else recorder.committed(name)
             if known is None:
                 commit.prepare(_inputs(plan), schema)

@@ -210,7 +210,7 @@ class _Run:
         done = Done(self.task.id, self.task.attempt, metrics=self.metrics)
         match output:
             case Write():
-                sink = open_sink(output.sink)
+                sink = open_sink(output.sink, self.context.spill)
                 files = sink.write(
                     self._counted(rows),
                     self.stage.schema,

@@ -27,7 +27,7 @@ from mmflow.runs.directory import LogWriter, RunDirectory
 from mmflow.runs.journal import Replay, encoded, task_line
 from mmflow.runs.redact import Redactor
 from mmflow.shards import FileEntry
-from mmflow.sinks import Committed, SinkSpec, staged_there
+from mmflow.sinks import Committed, StagedFile, staged_files
 
 __all__ = ["BLOCKS", "CANCEL", "EVENTS", "EVENT_VERSION", "JOURNAL", "SOURCES", "RunRecorder"]
 
@@ -63,8 +63,7 @@ class RunRecorder:
         self._opening = opening
         self._restarts = 0
         self._plans = 0
-        self._sink: SinkSpec | None = None
-        self._run = ""
+        self._staged: Callable[[StagedFile], bool] | None = None
         self._replay = self._replayed()
         self._sources = _recorded_sources(directory)
         self._journal = LogWriter(directory, JOURNAL, opening)
@@ -86,7 +85,7 @@ class RunRecorder:
         """See `Recorder.started`."""
         number, self._plans = self._plans, self._plans + 1
         output = plan.stages[-1].output
-        self._sink, self._run = (output.sink, run) if isinstance(output, Write) else (None, run)
+        self._staged = staged_files(output.sink, run) if isinstance(output, Write) else None
         known = self._sources.get(number)
         if known is None:
             self._note_sources(number, inputs)
@@ -128,7 +127,7 @@ class RunRecorder:
         needed += () if stage in self._replay.read else done.outputs
         if not self._there(ref.token for ref in needed if ref is not None):
             return None
-        if self._sink is not None and not all(staged_there(self._sink, self._run, f) for f in done.files):
+        if self._staged is not None and not all(map(self._staged, done.files)):
             return None
         if done.kept.sample is not None:
             try:

@@ -1,10 +1,8 @@
 """Record batches to files: Parquet, Arrow IPC, CSV, NDJSON, npy; committed all or nothing."""
 
-from mmflow.sinks.base import SUFFIXES, IfExists, Sink, SinkSpec, StagedFile
-from mmflow.sinks.commit import Commit, Committed
-from mmflow.sinks.files import open_sink
+from mmflow.sinks.base import SUFFIXES, Commit, Committed, IfExists, Sink, SinkSpec, StagedFile
+from mmflow.sinks.opening import open_commit, open_sink, staged_files
 from mmflow.sinks.spec import check_sink, sink_spec
-from mmflow.sinks.staging import staged_there
 
 __all__ = [
     "SUFFIXES",
@@ -15,7 +13,8 @@ __all__ = [
     "SinkSpec",
     "StagedFile",
     "check_sink",
+    "open_commit",
     "open_sink",
     "sink_spec",
-    "staged_there",
+    "staged_files",
 ]

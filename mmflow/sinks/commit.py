@@ -1,4 +1,4 @@
-"""The commit protocol: all of a result, or none of it.
+"""The commit protocol of local file systems: all of a result, or none of it. (Of URLs: `sinks/object_commit.py`.)
 
     prepare   lock the destination; mend and sweep what dead runs left; check; make the staging folder
     (tasks    write and fsync files into staging/attempts/...)
@@ -29,7 +29,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -39,7 +38,7 @@ import pyarrow as pa
 from mmflow.errors import SinkError
 from mmflow.sinks import manifest
 from mmflow.sinks.atomic import fsync_folder, fsync_tree, link_tree, rename_new, swap
-from mmflow.sinks.base import SinkSpec, StagedFile
+from mmflow.sinks.base import Committed, SinkSpec, StagedFile
 from mmflow.sinks.checkpoints import checkpoint
 from mmflow.sinks.destination import check_destination, check_sources, holds_something, mend, remove_tree
 from mmflow.sinks.failures import writing
@@ -47,31 +46,13 @@ from mmflow.sinks.lock import DestinationLock
 from mmflow.sinks.spec import check_sink
 from mmflow.sinks.staging import aside, attempts_folder, destination, lock_file, staging_folder
 
-__all__ = ["Commit", "Committed"]
+__all__ = ["LocalCommit"]
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS}
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a run added: number of files, rows, bytes on disk."""
-
-    path: str
-    files: int
-    rows: int
-    nbytes: int
-
-
-class Commit:
-    """The driver's side of one write. `prepare` first; then `commit` or `abort`.
-
-    As a context manager it aborts unless it was committed.
-
-    Args:
-        spec: Where and how.
-        run: Identifies the run; letters, digits, `_`, `-`, `.`. A run that is resumed has the same.
-        resumable: What was staged stays when the run fails, for the run to go on with; the next run sweeps it.
-    """
+class LocalCommit:
+    """The driver's side of one write to a local path; see `sinks.base.Commit`."""
 
     def __init__(self, spec: SinkSpec, run: str, *, resumable: bool = False) -> None:
         self.spec = spec
@@ -84,17 +65,10 @@ class Commit:
         self._made: list[Path] = []
 
     def prepare(self, sources: Iterable[str] = (), schema: pa.Schema | None = None) -> None:
-        """Check everything that can be checked before rows are computed, and make room for them.
-
-        Sets `done` if this run (resumed) published already before it died: `commit` then only cleans up.
-
-        Args:
-            sources: Files and folders that the run reads.
-            schema: Of the rows, if it is known: checked against the format.
+        """See `sinks.base.Commit.prepare`.
 
         Raises:
-            SinkError: The destination exists, is being written, is an input, can't be written,
-                or can't hold the schema.
+            SinkError: As there.
         """
         if schema is not None:
             check_sink(self.spec, schema)
@@ -120,15 +94,10 @@ class Commit:
         schema: pa.Schema,
         published: Callable[[Committed], None] = lambda _: None,
     ) -> Committed:
-        """Publish the staged files of the tasks that count, in their order; others are dropped.
-
-        Args:
-            files: Of the tasks that count.
-            schema: Of the rows.
-            published: Called once all of it can be seen, before what shows that it was this run is cleaned up.
+        """See `sinks.base.Commit.commit`.
 
         Raises:
-            SinkError: A staged file is gone, or the system refuses; the old state is still there.
+            SinkError: As there.
         """
         assert self._lock is not None, "prepare comes first"
         if self.done:
@@ -152,10 +121,10 @@ class Commit:
         return made
 
     def sweep(self) -> None:
-        """Delete what this run staged: it committed before it died.
+        """See `sinks.base.Commit.sweep`.
 
         Raises:
-            SinkError: Another run writes to the destination now.
+            SinkError: As there.
         """
         with writing(self.spec.path):
             self._lock = DestinationLock.acquire(
@@ -165,7 +134,7 @@ class Commit:
         self._leave()
 
     def abort(self) -> None:
-        """Delete what was staged, unless the run may go on with it, and unlock. Idempotent; nothing after `commit`."""
+        """See `sinks.base.Commit.abort`."""
         if self._lock is not None:
             self._leave(keep=self._resumable)
 
@@ -197,7 +166,7 @@ class Commit:
             self._link_old(result)
             checkpoint("linked")
         for file in files:
-            _place(Path(file.staged), result / file.path)
+            self._place(Path(file.staged), result, file.path)
             checkpoint("placed")
         manifest.write(result, manifest.make(self.spec, self.run, files, schema, before))
         checkpoint("manifest")
@@ -205,6 +174,16 @@ class Commit:
         fsync_folder(self._staging)
         checkpoint("synced")
         return result
+
+    def _place(self, staged: Path, result: Path, path: str) -> None:
+        """Move a staged file to its place; done already if a resumed run got that far."""
+        target = result / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.rename(staged, target)
+        except FileNotFoundError:
+            if not target.exists():
+                raise _gone(staged) from None
 
     def _link_old(self, result: Path) -> None:
         try:
@@ -298,16 +277,6 @@ class Commit:
             with contextlib.suppress(OSError):  # not empty: somebody else uses it
                 folder.rmdir()
         self._made.clear()
-
-
-def _place(staged: Path, target: Path) -> None:
-    """Move a staged file to its place; done already if a resumed run got that far."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.rename(staged, target)
-    except FileNotFoundError:
-        if not target.exists():
-            raise _gone(staged) from None
 
 
 def _gone(staged: Path) -> SinkError:

@@ -1,4 +1,4 @@
-"""The sink of all formats: one task's rows into staging files.
+"""The sink of all formats to local paths: one task's rows into staging files.
 
 Invariant: after `write` returned, the files are complete and on the disk; after it raised, its attempt has
 left nothing.
@@ -18,14 +18,15 @@ import pyarrow as pa
 
 from mmflow.errors import SinkError
 from mmflow.sinks import columnar, npy, rows
-from mmflow.sinks.base import SUFFIXES, Sink, SinkSpec, StagedFile
+from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
 from mmflow.sinks.failures import sink_failure, writing
 from mmflow.sinks.partition import split
 from mmflow.sinks.spec import check_sink
 from mmflow.sinks.staging import attempt_folder, destination
+from mmflow.sinks.url import is_url
 from mmflow.sinks.writer import Writer
 
-__all__ = ["FileSink", "open_sink"]
+__all__ = ["FileSink", "write_files"]
 
 _OPEN: Mapping[str, Callable[[str, pa.Schema, Mapping[str, Any]], Writer]] = {
     "parquet": columnar.open_parquet,
@@ -37,11 +38,6 @@ _OPEN: Mapping[str, Callable[[str, pa.Schema, Mapping[str, Any]], Writer]] = {
 #: Rows that wait until their partition has enough of them for a write of its own.
 _WAITING_BYTES = 64 << 20
 _MOST_OPEN = 64
-
-
-def open_sink(spec: SinkSpec) -> Sink:
-    """The sink that writes as `spec` says; `sinks.Commit` prepares and commits it."""
-    return FileSink(spec)
 
 
 class FileSink:
@@ -70,23 +66,11 @@ class FileSink:
         folder = attempt_folder(spec, run, stage=stage, number=number, attempt=attempt)
         self._make(folder)
         stem = f"part-{run}-{number:05d}" if spec.if_exists == "append" else f"part-{number:05d}"
-        files = _Files(spec, schema, folder, stem)
-        target: _Target
-        if spec.partition_by:
-            target = _Partitioned(files, spec.partition_by)
-        else:
-            target = _Whole(files, create=not spec.is_folder or number == 0)
         try:
-            for batch in batches:  # errors of the input are not ours
-                with files.failing():
-                    target.write(batch)
-            with files.failing():
-                target.finish()
+            return write_files(spec, batches, schema, folder=folder, stem=stem, number=number, keep=_synced)
         except BaseException:  # whatever it was, also Ctrl-C: no half-written file may stay
-            files.discard()
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        return tuple(files.staged)
 
     def _make(self, folder: Path) -> None:
         with writing(self.spec.path):
@@ -99,6 +83,54 @@ class FileSink:
                     "either the run was stopped, or this worker doesn't share the destination's file system",
                     path=self.spec.path,
                 ) from None
+
+
+def _synced(file: Path, path: str) -> str:
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return str(file)
+
+
+def write_files(
+    spec: SinkSpec,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    *,
+    folder: Path,
+    stem: str,
+    number: int,
+    keep: Callable[[Path, str], str],
+) -> tuple[StagedFile, ...]:
+    """Write one task's rows to files of a folder.
+
+    Args:
+        folder: Exists; what is in it after an error is the caller's to delete.
+        stem: Of part files' names.
+        number: Of the task; without rows, only number 0 writes a file.
+        keep: Is given each file when it is complete, and its path in the destination; says where it is staged.
+
+    Raises:
+        SinkError: See `Sink.write`.
+    """
+    files = _Files(spec, schema, folder, stem, keep)
+    target: _Target
+    if spec.partition_by:
+        target = _Partitioned(files, spec.partition_by)
+    else:
+        target = _Whole(files, create=not spec.is_folder or number == 0)
+    try:
+        for batch in batches:  # errors of the input are not ours
+            with files.failing():
+                target.write(batch)
+        with files.failing():
+            target.finish()
+    except BaseException:  # whatever it was, also Ctrl-C
+        files.discard()
+        raise
+    return tuple(files.staged)
 
 
 class _Target(Protocol):
@@ -118,12 +150,15 @@ class _Opened:
 class _Files:
     """Opens and completes the files of one attempt."""
 
-    def __init__(self, spec: SinkSpec, schema: pa.Schema, folder: Path, stem: str) -> None:
+    def __init__(
+        self, spec: SinkSpec, schema: pa.Schema, folder: Path, stem: str, keep: Callable[[Path, str], str]
+    ) -> None:
         self.staged: list[StagedFile] = []
         self._spec = spec
         self._schema = pa.schema([f for f in schema if f.name not in spec.partition_by])
         self._folder = folder
         self._stem = stem
+        self._keep = keep
         self._open: OrderedDict[str, _Opened] = OrderedDict()
         self._count: dict[str, int] = {}
 
@@ -156,14 +191,10 @@ class _Files:
     def _complete(self, folder: str) -> None:
         opened = self._open[folder]
         opened.writer.close()
-        descriptor = os.open(opened.staged, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-            nbytes = os.fstat(descriptor).st_size
-        finally:
-            os.close(descriptor)
+        nbytes = opened.staged.stat().st_size
         del self._open[folder]
-        self.staged.append(StagedFile(str(opened.staged), opened.path, opened.rows, nbytes))
+        staged = self._keep(opened.staged, opened.path)
+        self.staged.append(StagedFile(staged, opened.path, opened.rows, nbytes))
 
     def complete(self) -> None:
         for folder in list(self._open):
@@ -180,7 +211,8 @@ class _Files:
 
     @property
     def path(self) -> str:
-        return self._spec.path
+        """What a full disk or the like is said of."""
+        return str(self._folder) if is_url(self._spec.path) else self._spec.path
 
 
 class _Failing:

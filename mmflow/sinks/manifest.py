@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,22 @@ from mmflow.errors import SinkError
 from mmflow.formats.schema import public_schema
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
 
-__all__ = ["NAME", "data_files", "foreign_file", "make", "read", "write"]
+__all__ = [
+    "NAME",
+    "data_files",
+    "encode",
+    "entries",
+    "foreign_file",
+    "foreign_name",
+    "make",
+    "parse",
+    "read",
+    "write",
+]
 
 NAME = "_mmflow_manifest.json"
 _VERSION = 1
+_DATA = tuple(s for every in SUFFIXES.values() for s in every)
 
 
 def make(
@@ -46,6 +58,11 @@ def make(
     }
 
 
+def encode(manifest: dict[str, Any]) -> bytes:
+    """The manifest as the bytes of its file."""
+    return json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
 def write(folder: Path, manifest: dict[str, Any]) -> None:
     """Write it durably and in one step.
 
@@ -53,9 +70,10 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
         OSError: As the system says.
     """
     temporary = folder / f"{NAME}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1, ensure_ascii=False)
-        file.write("\n")
+    # Of a run that died, or a link to somewhere: it is not written through.
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "xb") as file:
+        file.write(encode(manifest))
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, folder / NAME)
@@ -69,9 +87,20 @@ def read(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / NAME
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return parse(text, str(path))
+
+
+def parse(text: bytes, path: str) -> dict[str, Any]:
+    """A manifest from the bytes of its file.
+
+    Raises:
+        SinkError: As `read`.
+    """
+    try:
+        found = json.loads(text)
     except ValueError as error:
         raise SinkError(f"{path} is damaged ({error}); delete it if the folder's files are right") from error
     if not isinstance(found, dict) or found.get("mmflow_manifest") != _VERSION:
@@ -92,15 +121,31 @@ def data_files(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def entries(sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Entries for objects that no manifest names; hidden ones, and those in hidden folders, are no data."""
+    shown = [name for name in sorted(sizes) if not any(map(_is_hidden, name.split("/")))]
+    return [{"path": name, "rows": None, "bytes": sizes[name], "run": None} for name in shown]
+
+
+def foreign_name(names: Iterable[str]) -> str | None:
+    """As `foreign_file`, of names of objects."""
+    for name in sorted(names):
+        *folders, last = name.split("/")
+        if any(f.startswith(".") and not f.startswith("._") for f in folders):
+            return name
+        if not _is_hidden(last) and not last.lower().endswith(_DATA):
+            return name
+    return None
+
+
 def foreign_file(folder: Path) -> str | None:
     """A file that no writer of data sets would have made, if the folder holds one.
 
     Replacing a folder deletes all that is in it: it must look like an output, not like somebody's home.
     """
-    suffixes = tuple(s for every in SUFFIXES.values() for s in every)
     for here, folders, names in os.walk(folder):
         for name in sorted(names):
-            if not _is_hidden(name) and not name.lower().endswith(suffixes):
+            if not _is_hidden(name) and not name.lower().endswith(_DATA):
                 return os.path.join(here, name)
         hidden = [f for f in folders if f.startswith(".") and not f.startswith("._")]
         if hidden:

@@ -1,14 +1,13 @@
 """Sink specs from what people write, and the checks that need no file.
 
 Invariant: a spec that `sink_spec` made has a known format, options of that format with their right types,
-and an absolute path without symbolic links.
+and an absolute path without symbolic links, or the URL of an object store without secrets.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from mmflow.errors import ConfigError, SinkError
 from mmflow.sinks import columnar, npy, rows
 from mmflow.sinks.base import SUFFIXES, IfExists, SinkSpec
 from mmflow.sinks.partition import partition_problem
+from mmflow.sinks.url import checked_url, is_url, local_path
 
 __all__ = ["check_sink", "sink_spec"]
 
@@ -50,7 +50,8 @@ def sink_spec(
     """A checked spec.
 
     Args:
-        path: Where to write: one file where it ends in a suffix of the format, else a folder.
+        path: Where to write, a local path or a URL (`s3://bucket/out`): one file where it ends in a suffix of the
+            format, else a folder.
         format: parquet, arrow, csv, ndjson, npy; None: by the path's suffix, Parquet for a folder.
         partition_by: Columns that become folders `k=v`; a string is one column.
         if_exists: error, replace or append.
@@ -67,8 +68,13 @@ def sink_spec(
     given = os.fspath(path)
     if not given:
         raise ConfigError("no output: the path is empty; name a file or a folder")
-    if re.match(r"^[A-Za-z][A-Za-z0-9+.-]+://", given):
-        raise ConfigError(f"can't write to {given}: outputs go to mounted file systems; give a local path")
+    if is_url(given):
+        absolute = checked_url(given)
+    else:
+        given = local_path(given)
+        absolute = os.path.realpath(os.path.expanduser(given))
+        # A slash at the end says folder, whatever the name.
+        absolute += "/" if given.endswith("/") and absolute != "/" else ""
     name = _format_name(format, given)
     known = _OPTIONS[name]
     values = {key: _option(name, known, key, value) for key, value in options.items() if value is not None}
@@ -81,9 +87,6 @@ def sink_spec(
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
     if len(set(columns)) < len(columns):
         raise ConfigError(f"partition_by names a column twice: {', '.join(columns)}")
-    absolute = os.path.realpath(os.path.expanduser(given))
-    # A slash at the end says folder, whatever the name.
-    absolute += "/" if given.endswith("/") and absolute != "/" else ""
     return SinkSpec(absolute, name, columns, if_exists, values)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmflow.sinks import Commit, Committed, SinkSpec, StagedFile, open_sink, sink_spec
+from mmflow.sinks import Committed, SinkSpec, StagedFile, open_commit, open_sink, sink_spec
 
 ZONE = pa.timestamp("us", "Europe/Paris")
 
@@ -64,7 +64,7 @@ def write_all(
     """Prepare, write one task per list of batches, commit."""
     spec = sink_spec(path, **keys)
     schema = tasks[0][0].schema
-    with Commit(spec, run) as commit:
+    with open_commit(spec, run) as commit:
         commit.prepare(schema=schema)
         files = [f for n, task in enumerate(tasks) for f in write(spec, task, schema, run=run, number=n)]
         return commit.commit(files, schema)

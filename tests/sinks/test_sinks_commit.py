@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ import pyarrow as pa
 import pytest
 
 from mmflow.errors import SinkError
-from mmflow.sinks import Commit, sink_spec
+from mmflow.sinks import open_commit, sink_spec
+from tests.sinks.conftest import Crash
 from tests.sinks.sink_rows import names, write, write_all
 
-CRASHER = Path(__file__).with_name("crash_commit.py")
-ROOT = Path(__file__).parents[2]
 MANIFEST = "_mmflow_manifest.json"
 
 
@@ -36,21 +34,6 @@ def state(destination: Path) -> Any:
     assert {f["path"] for f in manifest["files"]} == names(destination) - {MANIFEST}
     assert manifest["rows"] == len(manifest["files"])
     return sorted((destination / f["path"]).read_text().splitlines()[1] for f in manifest["files"])
-
-
-def crash(
-    destination: Path, run: str, if_exists: str, value: str, die_at: int, *more: str
-) -> tuple[bool, list[str]]:
-    """Did the run die, and the checkpoints it reached."""
-    made = subprocess.run(
-        [sys.executable, str(CRASHER), str(destination), run, if_exists, value, str(die_at), *more],
-        check=False,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert made.returncode in (0, -9), made.stderr
-    return made.returncode != 0, made.stdout.split()
 
 
 CASES = {
@@ -109,7 +92,9 @@ def _points() -> Iterator[tuple[str, int, bool]]:
 
 
 @pytest.mark.parametrize(("name", "die_at", "no_swap"), list(_points()))
-def test_a_crash_leaves_old_or_new(tmp_path: Path, name: str, die_at: int, no_swap: bool) -> None:
+def test_a_crash_leaves_old_or_new(
+    tmp_path: Path, crash: Crash, name: str, die_at: int, no_swap: bool
+) -> None:
     target, mode, old, new = CASES[name]
     destination = tmp_path / target
     if old is not None:
@@ -130,7 +115,7 @@ def test_a_crash_leaves_old_or_new(tmp_path: Path, name: str, die_at: int, no_sw
 
     # The next run mends, refuses or goes on, and nothing of the dead one stays.
     spec = sink_spec(destination, "csv", if_exists="replace")
-    with Commit(spec, "r-next") as commit:
+    with open_commit(spec, "r-next") as commit:
         commit.prepare()
         assert state(destination) == (new if last in ("renamed", "published", "noted", "cleaned") else old)
         commit.commit(write(spec, [rows("next")], rows("next").schema, run="r-next"), rows("next").schema)
@@ -139,7 +124,7 @@ def test_a_crash_leaves_old_or_new(tmp_path: Path, name: str, die_at: int, no_sw
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_a_run_that_died_can_be_resumed_at_every_step(tmp_path: Path, name: str) -> None:
+def test_a_run_that_died_can_be_resumed_at_every_step(tmp_path: Path, crash: Crash, name: str) -> None:
     target, mode, old, new = CASES[name]
     for die_at, step in enumerate(STEPS[name], start=1):
         folder = tmp_path / str(die_at)
@@ -152,7 +137,7 @@ def test_a_run_that_died_can_be_resumed_at_every_step(tmp_path: Path, name: str)
         spec = sink_spec(destination, "csv", if_exists=mode)  # type: ignore[arg-type]
         if step == "cleaned" and target == "out.csv":  # nothing is left that could tell that it was this run
             continue
-        with Commit(spec, "r-dead") as commit:
+        with open_commit(spec, "r-dead") as commit:
             commit.prepare()
             assert commit.done is (step in ("published", "noted", "cleaned"))
             if not commit.done:
@@ -166,12 +151,12 @@ def test_a_run_that_died_can_be_resumed_at_every_step(tmp_path: Path, name: str)
         assert {p.name for p in folder.iterdir()} == {target}
 
 
-def test_a_resumed_commit_needs_staged_files_only_once(tmp_path: Path) -> None:
+def test_a_resumed_commit_needs_staged_files_only_once(tmp_path: Path, crash: Crash) -> None:
     died, reached = crash(tmp_path / "out", "r1", "error", "new", 4)
     assert died
     assert reached[-2:] == ["placed", "placed"]
     spec = sink_spec(tmp_path / "out", "csv")
-    with Commit(spec, "r1") as commit:
+    with open_commit(spec, "r1") as commit:
         commit.prepare()
         staging = tmp_path / ".out.mmflow-r1" / "attempts" / "s0-t0-a0" / "part-00000.csv"
         assert not staging.exists()
@@ -186,10 +171,10 @@ def test_a_resumed_commit_needs_staged_files_only_once(tmp_path: Path) -> None:
 
 def test_two_runs_exclude_each_other(tmp_path: Path) -> None:
     spec = sink_spec(tmp_path / "out", "csv")
-    with Commit(spec, "first") as first:
+    with open_commit(spec, "first") as first:
         first.prepare()
         with pytest.raises(SinkError, match=rf"is being written by run first \(process {os.getpid()} on "):
-            Commit(spec, "second").prepare()
+            open_commit(spec, "second").prepare()
         assert (tmp_path / ".out.mmflow-first" / "attempts").is_dir()
     assert not list(tmp_path.iterdir())
 
@@ -197,7 +182,7 @@ def test_two_runs_exclude_each_other(tmp_path: Path) -> None:
 def test_only_attempts_that_count_are_committed(tmp_path: Path) -> None:
     spec = sink_spec(tmp_path / "out", "csv")
     schema = rows("a").schema
-    with Commit(spec, "r1") as commit:
+    with open_commit(spec, "r1") as commit:
         commit.prepare()
         write(spec, [rows("lost")], schema, attempt=0)
         good = write(spec, [rows("good")], schema, attempt=1)
@@ -240,7 +225,7 @@ def test_an_empty_folder_is_taken_as_new(tmp_path: Path, mode: str) -> None:
 def test_abort_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
     write_all(tmp_path / "out", [[rows("old")]], format="csv")
     spec = sink_spec(tmp_path / "out", "csv", if_exists="replace")
-    commit = Commit(spec, "r2")
+    commit = open_commit(spec, "r2")
     commit.prepare()
     write(spec, [rows("new")], rows("new").schema, run="r2")
     commit.abort()
@@ -249,7 +234,7 @@ def test_abort_leaves_nothing_and_keeps_the_old(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"out"}
     with pytest.raises(SinkError, match=r"staging folder .* is not there"):
         write(spec, [rows("late")], rows("late").schema, run="r2", number=1)
-    deep = Commit(sink_spec(tmp_path / "a" / "b" / "c.csv"), "r1")
+    deep = open_commit(sink_spec(tmp_path / "a" / "b" / "c.csv"), "r1")
     deep.prepare()
     assert (tmp_path / "a" / "b").is_dir()
     deep.abort()
@@ -277,7 +262,7 @@ def test_destinations_that_are_refused(tmp_path: Path) -> None:
         ("n" * 300, {}, "name is too long"),
     ):
         with pytest.raises(SinkError, match=message):
-            Commit(sink_spec(f"{tmp_path}/{path}", **keys), "r1").prepare()  # type: ignore[arg-type]
+            open_commit(sink_spec(f"{tmp_path}/{path}", **keys), "r1").prepare()  # type: ignore[arg-type]
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -299,8 +284,8 @@ def test_a_source_is_never_a_destination(tmp_path: Path) -> None:
         (data / "out", [str(tmp_path / "soft")]),
     ):
         with pytest.raises(SinkError, match=r"is an input"):
-            Commit(sink_spec(path, "csv", if_exists="replace"), "r1").prepare(sources)
-    with Commit(sink_spec(data / "b.csv"), "r1") as commit:
+            open_commit(sink_spec(path, "csv", if_exists="replace"), "r1").prepare(sources)
+    with open_commit(sink_spec(data / "b.csv"), "r1") as commit:
         commit.prepare([source])  # a file beside its source is fine
     assert names(tmp_path) == {"data/a.csv", "hard.csv"}
 
@@ -308,7 +293,7 @@ def test_a_source_is_never_a_destination(tmp_path: Path) -> None:
 def test_a_destination_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     for name in ("out", "out.csv"):
         spec = sink_spec(tmp_path / name, "csv")
-        with Commit(spec, "r1") as commit:
+        with open_commit(spec, "r1") as commit:
             commit.prepare()
             files = write(spec, [rows("ours")], rows("").schema)
             theirs = tmp_path / name if name.endswith("csv") else tmp_path / name / "theirs.csv"
@@ -327,7 +312,7 @@ def test_a_failing_input_leaves_no_attempt(tmp_path: Path) -> None:
         yield rows("a")
         raise OSError(5, "the input broke")
 
-    with Commit(spec, "r1") as commit:
+    with open_commit(spec, "r1") as commit:
         commit.prepare()
         with pytest.raises(OSError, match="the input broke"):  # not taken for an error of the output
             write(spec, failing(), rows("a").schema)
@@ -365,4 +350,4 @@ def test_a_full_disk_is_one_clear_error(small_disk: Path, name: str, one_file: b
 
 def test_a_mount_point_is_refused(small_disk: Path) -> None:
     with pytest.raises(SinkError, match=r"is a mount point.*/out"):
-        Commit(sink_spec(small_disk, "csv", if_exists="append"), "r1").prepare()
+        open_commit(sink_spec(small_disk, "csv", if_exists="append"), "r1").prepare()

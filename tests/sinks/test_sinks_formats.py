@@ -263,7 +263,7 @@ def test_more_partitions_than_open_files(tmp_path: Path, monkeypatch: pytest.Mon
         ("o.csv", {"if_exists": "replce"}, "did you mean 'replace'"),
         ("o.parquet", {"compression": "zip"}, "must be one of snappy"),
         ("o.parquet", {"row_group_rows": 0}, "at least 1"),
-        ("s3://bucket/o.csv", {}, "local path"),
+        ("s3://bucket", {}, "whole bucket"),
         ("", {}, "path is empty"),
         ("o", {"partition_by": ["a", "a"]}, "twice"),
     ],

@@ -1,0 +1,226 @@
+"""Two runs to one URL exclude each other; a dead one's lock is passed over, a living one's is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import fsspec
+import pytest
+
+from mmflow.errors import SinkError
+from mmflow.sinks import object_lock, open_commit, sink_spec
+from mmflow.sinks.object_lock import ObjectLock
+from mmflow.sinks.object_store import ObjectStore
+from tests.sinks.conftest import CRASHER, ROOT
+from tests.sinks.object_rows import objects, rows, state, tidy
+from tests.sinks.sink_rows import write, write_all
+
+LOCK = "_mmflow_lock.json"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_lock, "SETTLE_SECONDS", 0.05)
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    memory = fsspec.filesystem("memory")
+    yield "memory://bucket/out"
+    memory.store.clear()
+    memory.pseudo_dirs[:] = [""]
+
+
+def elsewhere(url: str, run: str, *, age: float) -> dict[str, Any]:
+    """A lock of a run on another machine, which gave its last sign of life `age` seconds ago."""
+    then = time.time() - age
+    lock = {"mmflow_lock": 1, "run": run, "host": "far", "pid": 7, "machine": "another", "nonce": "n"}
+    lock |= {"since": then, "refreshed": then}
+    with fsspec.open(f"{url}/{LOCK}", "w") as file:
+        json.dump(lock, file)
+    return lock
+
+
+def test_two_processes_exclude_each_other(s3: Callable[[], str]) -> None:
+    url = f"{s3()}/out"
+    child = subprocess.Popen(
+        [sys.executable, str(CRASHER), url, "first", "error", "new", "99", "hold"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert child.stdout is not None
+    with child.stdout:
+        assert [child.stdout.readline().strip() for _ in range(4)][-1] == "staged"
+        # Also another life of the same run: the first one is not dead.
+        for run in ("second", "first"):
+            with pytest.raises(
+                SinkError,
+                match=rf"is being written by run first \(process {child.pid} on .*if you delete {url}/{LOCK}",
+            ):
+                open_commit(sink_spec(url, "csv"), run).prepare()
+        staged = objects(url)
+        assert len(staged) == 4  # lock, open.json, two files
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    write_all(url, [[rows("second")]], format="csv", run="second")
+    assert state(url) == ["second"]
+    assert tidy(url)
+
+
+@pytest.mark.parametrize("kind", ["s3", "memory"])
+def test_of_many_at_once_one_gets_the_lock(kind: str, request: pytest.FixtureRequest, url: str) -> None:
+    where = f"{request.getfixturevalue('s3')()}/out" if kind == "s3" else url
+    store = ObjectStore(where)
+    got: list[ObjectLock] = []
+    refused: list[SinkError] = []
+    start = threading.Barrier(8)
+
+    def take(number: int) -> None:
+        start.wait()
+        try:
+            got.append(ObjectLock.acquire(store, LOCK, destination=where, run=f"r{number}"))
+        except SinkError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=take, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 7)
+    got[0].release()
+    got[0].release()
+    assert not objects(where)
+
+
+def test_a_lock_from_elsewhere_is_kept_while_its_holder_may_live(url: str) -> None:
+    elsewhere(url, "theirs", age=200)
+    with pytest.raises(SinkError, match=r"run theirs \(process 7 on far\) since .*sign of life 20\d s ago"):
+        open_commit(sink_spec(url, "csv"), "ours").prepare()
+    assert objects(url) == {LOCK}
+
+
+def test_a_stale_lock_is_broken_and_said(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_lock, "REFRESH_SECONDS", 0.1)
+    elsewhere(url, "theirs", age=1000)
+    with pytest.warns(UserWarning, match=r"held by run theirs \(process 7 on far\).*taken for dead"):
+        write_all(url, [[rows("ours")]], format="csv", run="ours")
+    assert state(url) == ["ours"]
+    assert tidy(url)
+
+
+def test_a_lock_that_looks_stale_by_our_clock_is_kept_if_it_is_refreshed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_lock, "REFRESH_SECONDS", 0.5)
+    elsewhere(url, "theirs", age=1000)
+    refresher = threading.Timer(0.2, lambda: elsewhere(url, "theirs", age=999))
+    refresher.start()
+    with pytest.raises(SinkError, match="is being written by run theirs"):
+        open_commit(sink_spec(url, "csv"), "ours").prepare()
+    refresher.join()
+
+
+def test_the_same_run_resumed_elsewhere_takes_its_lock(url: str) -> None:
+    elsewhere(url, "ours", age=1)
+    write_all(url, [[rows("ours")]], format="csv", run="ours")
+    assert state(url) == ["ours"]
+    assert tidy(url)
+
+
+def test_a_lock_is_refreshed_and_a_lost_one_is_not(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_lock, "REFRESH_SECONDS", 0.05)
+    store = ObjectStore(url)
+    lock = ObjectLock.acquire(store, LOCK, destination=url, run="ours")
+    first = json.loads(store.read(LOCK) or b"")
+    deadline = time.monotonic() + 10
+    while json.loads(store.read(LOCK) or b"")["refreshed"] == first["refreshed"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    theirs = elsewhere(url, "theirs", age=0)
+    time.sleep(0.3)
+    assert json.loads(store.read(LOCK) or b"") == theirs
+    with pytest.raises(SinkError, match="was taken by run theirs"):
+        lock.check()
+    lock.release()
+    assert json.loads(store.read(LOCK) or b"") == theirs
+
+
+@pytest.mark.parametrize("name", ["out", "out.csv"])
+def test_who_lost_its_lock_publishes_nothing(url: str, name: str) -> None:
+    url = url.replace("out", name)
+    spec = sink_spec(url, "csv")
+    lock = LOCK if name == "out" else "_mmflow_lock-out.csv.json"
+    base = url if name == "out" else url.removesuffix("/out.csv")
+    with open_commit(spec, "slow") as commit:
+        commit.prepare()
+        files = write(spec, [rows("slow")], rows("").schema, run="slow")
+        fs, root = fsspec.core.url_to_fs(base)
+        fs.rm_file(f"{root}/{lock}")  # as the message tells people to
+        write_all(url, [[rows("fast")]], format="csv", run="fast")
+        with pytest.raises(SinkError, match=r"is gone|made by someone else|was deleted while this run"):
+            commit.commit(files, rows("").schema)
+    assert state(url) == ["fast"]
+    assert tidy(url)
+
+
+def test_who_lost_its_lock_keeps_its_hands_off_while_the_other_computes(url: str) -> None:
+    spec = sink_spec(url, "csv", if_exists="replace")
+    slow, fast = open_commit(spec, "slow"), open_commit(spec, "fast")
+    slow.prepare()
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.rm_file(f"{root}/{LOCK}")
+    fast.prepare()
+    files = write(spec, [rows("fast")], rows("").schema, run="fast")
+    with pytest.raises(SinkError, match="the run was stopped"):
+        write(spec, [rows("slow")], rows("").schema, run="slow")
+    slow.abort()
+    fast.commit(files, rows("").schema)
+    assert state(url) == ["fast"]
+    assert tidy(url)
+
+
+def test_a_copy_that_ends_after_the_lock_was_broken_leaves_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmflow.sinks.object_commit._COPIES", 1)
+    spec = sink_spec(url, "csv", if_exists="replace")
+    fast = open_commit(spec, "fast")
+    real = ObjectStore.copy
+
+    def late(store: ObjectStore, pairs: list[tuple[str, str]]) -> None:
+        """The lock is broken, and what the dead run said it would do is undone, while this copy is under way."""
+        data = store.read(pairs[0][0])
+        assert data is not None
+        monkeypatch.setattr(ObjectStore, "copy", real)
+        store.delete([LOCK])
+        fast.prepare()
+        store.put(pairs[0][1], data)
+
+    with open_commit(spec, "slow") as slow:
+        slow.prepare()
+        files = [write(spec, [rows("slow")], rows("").schema, run="slow", number=n)[0] for n in range(2)]
+        monkeypatch.setattr(ObjectStore, "copy", late)
+        with pytest.raises(SinkError, match="is gone"):
+            slow.commit(files, rows("").schema)
+    fast.commit(write(spec, [rows("fast")], rows("").schema, run="fast"), rows("").schema)
+    assert state(url) == ["fast"]
+    assert tidy(url)
+
+
+def test_a_lock_that_is_none_is_left_alone(url: str) -> None:
+    for text in ("hello", "[1]"):
+        with fsspec.open(f"{url}/{LOCK}", "w") as file:
+            file.write(text)
+        with pytest.raises(SinkError, match=f"{LOCK} is no lock of mmflow; delete it"):
+            open_commit(sink_spec(url, "csv"), "ours").prepare()
+    assert objects(url) == {LOCK}
