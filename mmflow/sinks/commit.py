@@ -40,7 +40,14 @@ from mmflow.sinks import manifest
 from mmflow.sinks.atomic import fsync_folder, fsync_tree, link_tree, rename_new, swap
 from mmflow.sinks.base import Committed, SinkSpec, StagedFile
 from mmflow.sinks.checkpoints import checkpoint
-from mmflow.sinks.destination import check_destination, check_sources, holds_something, mend, remove_tree
+from mmflow.sinks.destination import (
+    check_destination,
+    check_sources,
+    holds_something,
+    mend,
+    refuse_link,
+    remove_tree,
+)
 from mmflow.sinks.failures import writing
 from mmflow.sinks.lock import DestinationLock
 from mmflow.sinks.spec import check_sink
@@ -79,6 +86,7 @@ class LocalCommit:
                     lock_file(self.spec), destination=self.spec.path, run=self.run
                 )
                 mend(self.spec, self.run)
+                refuse_link(self._path.parent, f"{self._staging.name}/attempts/x", self.spec.path)
                 self.done = self._was_committed()
                 if not self.done:
                     check_destination(self.spec)
@@ -178,6 +186,7 @@ class LocalCommit:
     def _place(self, staged: Path, result: Path, path: str) -> None:
         """Move a staged file to its place; done already if a resumed run got that far."""
         target = result / path
+        refuse_link(result, path, self.spec.path, known_as=self._path)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.rename(staged, target)

@@ -13,9 +13,10 @@ from pathlib import Path
 from mmflow.errors import SinkError
 from mmflow.sinks import manifest
 from mmflow.sinks.base import SinkSpec
+from mmflow.sinks.partition import quoted
 from mmflow.sinks.staging import aside, destination, leftovers, staging_folder
 
-__all__ = ["check_destination", "check_sources", "holds_something", "mend", "remove_tree"]
+__all__ = ["check_destination", "check_sources", "holds_something", "mend", "refuse_link", "remove_tree"]
 
 
 def mend(spec: SinkSpec, run: str) -> None:
@@ -101,6 +102,8 @@ def check_destination(spec: SinkSpec) -> None:
         return
     if not os.access(path, os.W_OK | os.X_OK):
         raise SinkError(f"can't write {path}: permission denied", path=str(path))
+    if spec.if_exists == "append":
+        _check_partitions(spec)
     foreign = manifest.foreign_file(path) if spec.if_exists == "replace" else None
     if foreign is not None:
         raise SinkError(
@@ -108,6 +111,52 @@ def check_destination(spec: SinkSpec) -> None:
             "move it away, or choose another output",
             path=str(path),
         )
+
+
+def _check_partitions(spec: SinkSpec) -> None:
+    """No folder that partitions may be written into is a symbolic link; links elsewhere are kept as they are."""
+    folders = [destination(spec)]
+    for column in spec.partition_by:
+        entries = [
+            e for folder in folders for e in os.scandir(folder) if e.name.startswith(f"{quoted(column)}=")
+        ]
+        for entry in entries:
+            if entry.is_symlink():
+                raise _leads_out(spec.path, entry.path, _target(entry.path))
+        folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+
+
+def refuse_link(root: Path, path: str, shown: str, *, known_as: Path | None = None) -> None:
+    """Check that nothing between `root` and the file `path` below it is a symbolic link.
+
+    Args:
+        shown: The destination that the user named.
+        known_as: What `root` is a copy of.
+
+    Raises:
+        SinkError: The file would be written somewhere else.
+    """
+    here = root
+    for part in Path(path).parts[:-1]:
+        here /= part
+        if here.is_symlink():
+            raise _leads_out(shown, os.fspath((known_as or root) / here.relative_to(root)), _target(here))
+
+
+def _leads_out(path: str, link: str, target: str) -> SinkError:
+    return SinkError(
+        f"won't write into {link}: it is a symbolic link (to {target}), so files would be written outside of "
+        f"{path}; put a folder in its place, or write to another output",
+        path=path,
+        link=link,
+    )
+
+
+def _target(link: str | Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # it was one a moment ago
+        return "somewhere"
 
 
 def check_sources(spec: SinkSpec, sources: Iterable[str]) -> None:

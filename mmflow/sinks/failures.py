@@ -19,6 +19,7 @@ _HINTS = {
     errno.EROFS: "its file system is read-only; choose another folder",
     errno.ENAMETOOLONG: "its name is too long for the file system (partition values become folder names)",
     errno.EMFILE: "too many open files; raise `ulimit -n`, or write fewer partitions at once",
+    errno.ELOOP: "a symbolic link stands where a file of mmflow should; delete it",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EFBIG: "the file is larger than its file system or `ulimit -f` allows",
     errno.EIO: "I/O error of the device; see dmesg",

@@ -30,10 +30,10 @@ class DestinationLock:
 
         Raises:
             SinkError: Another run, which lives, holds it.
-            OSError: The lock file can't be made.
+            OSError: The lock file can't be made, or is a symbolic link.
         """
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from mmflow.formats.schema import public_type
 
-__all__ = ["NULL", "partition_problem", "split"]
+__all__ = ["NULL", "partition_problem", "quoted", "split"]
 
 #: How Hive, Spark, DuckDB and pyarrow write null.
 NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -72,4 +72,9 @@ def _name(column: str, value: str | None) -> str:
     text = NULL if value is None else quote(value, safe=" ")
     if value == NULL:  # the text, not null: must not become the same folder
         text = "%5F" + value[1:]
-    return f"{quote(column, safe=' ')}={text}"
+    return f"{quoted(column)}={text}"
+
+
+def quoted(column: str) -> str:
+    """A column's name as a part of a folder's."""
+    return quote(column, safe=" ")
