@@ -1,11 +1,14 @@
-"""What all tests share: Hypothesis profiles, and TPC-H tables made once."""
+"""What all tests share: Hypothesis profiles, TPC-H tables made once, an S3 server on this machine."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -41,3 +44,32 @@ def tpch_csv() -> Path:
 @pytest.fixture(scope="session")
 def tpch_parquet() -> Path:
     return _tpch("parquet")
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Callable[[], str]]:
+    """Makes a new bucket, and says its URL. The environment is that of the server, for child processes too."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    numbers = count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+        def make() -> str:
+            import fsspec
+
+            bucket = f"bucket-{next(numbers)}"
+            fsspec.filesystem("s3").mkdir(bucket)
+            return f"s3://{bucket}"
+
+        yield make
+    server.stop()

@@ -1,14 +1,12 @@
-"""An S3 server on this machine, and processes that die while they write to it."""
+"""Processes that die while they write."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -17,35 +15,6 @@ CRASHER = Path(__file__).with_name("crash_commit.py")
 ROOT = Path(__file__).parents[2]
 
 Crash = Callable[..., tuple[bool, list[str]]]
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[Callable[[], str]]:
-    """Makes a new bucket, and says its URL. The environment is that of the server, for child processes too."""
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    numbers = count()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_CONFIG_FILE", os.devnull)
-        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-
-        def make() -> str:
-            import fsspec
-
-            bucket = f"bucket-{next(numbers)}"
-            fsspec.filesystem("s3").mkdir(bucket)
-            return f"s3://{bucket}"
-
-        yield make
-    server.stop()
 
 
 @pytest.fixture(scope="module")
