@@ -30,6 +30,7 @@ from mmflow.errors import (
 
 if TYPE_CHECKING:
     from mmflow import functions
+    from mmflow.arrays import MappedArray, create_array, open_array
     from mmflow.dataset import Dataset
     from mmflow.expressions import col, lit
     from mmflow.jobs import job
@@ -56,12 +57,15 @@ _READ = ("from_arrow", "read", "read_arrow", "read_csv", "read_ndjson", "read_np
 _LAZY = {
     "BadRecordsWarning": "summary",
     "Dataset": "dataset",
+    "MappedArray": "arrays",
     "RunSummary": "summary",
     "Session": "session",
     "WriteResult": "summary",
     "col": "expressions",
+    "create_array": "arrays",
     "job": "jobs",
     "lit": "expressions",
+    "open_array": "arrays",
     "udaf": "udfs",
     "udf": "udfs",
     **dict.fromkeys(_READ, "reading"),
@@ -73,6 +77,7 @@ __all__ = [
     "ConfigError",
     "Dataset",
     "EngineError",
+    "MappedArray",
     "MmflowError",
     "PlanError",
     "RunSummary",
@@ -84,10 +89,12 @@ __all__ = [
     "WorkerLostError",
     "WriteResult",
     "col",
+    "create_array",
     "from_arrow",
     "functions",
     "job",
     "lit",
+    "open_array",
     "read",
     "read_arrow",
     "read_csv",

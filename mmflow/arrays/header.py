@@ -1,0 +1,76 @@
+"""Headers of npy files for arrays: any number of dimensions, and data that begins at a page.
+
+Written as version 2 of the format, whose header may be as long as a page; numpy reads it as any other.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from mmflow.errors import SourceError
+from mmflow.mapping.failures import source_failure
+
+__all__ = ["ArrayHeader", "header_bytes", "read_array_header"]
+
+_MOST = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayHeader:
+    """An array in a file: dtype, shape, and the bytes `[begin, end)` of its elements, rows after each other."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=object))
+
+
+def header_bytes(dtype: np.dtype[Any], shape: tuple[int, ...], page: int) -> bytes:
+    """A header whose length is a multiple of `page` bytes."""
+    fields = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    text = repr(fields).encode("latin1")
+    head = npy.magic(2, 0)
+    used = len(head) + 4 + len(text) + 1
+    text += b" " * (-used % page) + b"\n"
+    return head + struct.pack("<I", len(text)) + text
+
+
+def read_array_header(path: str) -> ArrayHeader:
+    """The header of an npy file, which has all the bytes that it promises.
+
+    Raises:
+        SourceError: Missing, not npy, damaged, cut short, of Python objects, of no dimension, or in Fortran order.
+    """
+    try:
+        with open(path, "rb") as file:
+            version = npy.read_magic(file)
+            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, fortran, dtype = reader(file, max_header_size=_MOST)
+            begin, size = file.tell(), os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise source_failure(path, error) from error
+    except (ValueError, SyntaxError) as error:
+        raise SourceError(f"{path} is no npy file that can be mapped: {error}", path=path) from error
+    if dtype.hasobject:
+        raise SourceError(f"{path} holds Python objects, which are never unpickled here", path=path)
+    if not shape:
+        raise SourceError(f"{path} holds a single value; arrays have at least one dimension", path=path)
+    if fortran and len(shape) > 1:
+        raise SourceError(f"{path} is in Fortran order; save it with numpy.ascontiguousarray", path=path)
+    end = begin + dtype.itemsize * int(np.prod(shape, dtype=object))
+    if size < end:
+        raise SourceError(
+            f"{path} is cut short: it has {size:,} bytes, and its header promises {end:,}", path=path
+        )
+    return ArrayHeader(dtype, shape, begin, end)

@@ -1,0 +1,194 @@
+"""Mapped arrays and what can go wrong with their files: crashes, full disks, limits, other writers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import mmflow as mf
+
+CRASH = Path(__file__).parent / "crash_array.py"
+
+
+def _crash(path: Path, mode: str, die_at: int) -> bool:
+    code = subprocess.run([sys.executable, str(CRASH), str(path), mode, str(die_at)]).returncode
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
+
+
+@pytest.mark.parametrize("mode", ["r+", "c"])
+def test_a_crash_leaves_old_or_new(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.npy"
+    old = np.ones(50_000, "<i4")
+    new = old.copy()
+    new[100:5000] = 2
+    new[20_000::7] = 2
+    seen = []
+    for die_at in range(1, 40):
+        np.save(path, old)
+        died = _crash(path, mode, die_at)
+        if die_at % 3 == 0 and died:  # the roll-back dies, too, at its first and second step
+            _crash(path, "r", 1)
+            _crash(path, "r", 2)
+        found = mf.open_array(path)[...]
+        assert any((found == whole).all() for whole in (old, new))
+        seen.append(bool((found == new).all()))
+        assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+        if not died:
+            break
+    assert not died
+    assert seen == sorted(seen)  # old up to a step, new from there on
+    assert not seen[0]
+
+
+def test_an_error_in_a_block_rolls_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    with mf.create_array(path, "f8", 10_000) as array:
+        array[:] = 1
+    with contextlib.suppress(ZeroDivisionError), mf.open_array(path, "r+") as array:
+        array[5:] = 2
+        raise ZeroDivisionError
+    assert (np.load(path) == 1).all()
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True
+    ).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with pytest.raises(mf.SinkError, match="no space left"):
+            mf.create_array(disk / "a.npy", "u1", 4 << 20)
+        assert list(disk.iterdir()) == []
+        with mf.create_array(disk / "a.npy", "u1", 8 << 20, sparse=True, undo=False) as array:
+            array[7 << 20] = 9
+            with pytest.raises(mf.SinkError, match="no space left"):
+                array[: 4 << 20] = 1
+            assert array[7 << 20] == 9
+            assert not array[: 4 << 20].any()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_sparse_arrays_take_only_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    with mf.create_array(path, "u1", 8 << 40, sparse=True) as array:
+        for place in (0, 5 << 40, (8 << 40) - 1):
+            array[place] = 7
+        assert array[(5 << 40) - 2 : (5 << 40) + 2].tolist() == [0, 0, 7, 0]
+    assert path.stat().st_blocks * 512 <= 64 << 10
+    with mf.open_array(path) as array:
+        assert array[-1] == 7
+
+
+def test_descriptors_and_mappings_stay_flat(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(10_000))
+
+    def held() -> tuple[int, int]:
+        with open("/proc/self/maps") as maps:
+            return len(os.listdir("/proc/self/fd")), sum(1 for _ in maps)
+
+    def once() -> None:
+        for mode in ("r", "r+", "c"):
+            with mf.open_array(path, mode) as array:
+                assert array[17] == 17
+
+    once()
+    before = held()
+    for _ in range(3_400):
+        once()
+    after = held()
+    assert after[0] == before[0]
+    assert after[1] <= before[1] + 20
+
+
+def test_little_address_space_is_an_error_only_for_private_mappings(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    mf.create_array(path, "u1", 1 << 40, sparse=True).close()
+    code = f"""
+import resource, mmflow as mf
+mf.open_array({str(path)!r}).close()
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))
+with mf.open_array({str(path)!r}, "r+") as array:
+    array[1 << 39] = 3
+    assert array[1 << 39] == 3
+try:
+    mf.open_array({str(path)!r}, "c")
+except mf.SinkError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "RLIMIT_AS" in said
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY
+
+
+def test_writers_of_different_pages_and_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    rows, page = 64, 4096
+    mf.create_array(path, "u1", (rows, page)).close()
+    code = """
+import sys, mmflow as mf
+array = mf.open_array(sys.argv[1], "r+")
+for value in range(1, 100):
+    for row in range(int(sys.argv[2]), 64, 2):
+        array[row] = value
+    if value % 10 == 0:
+        array.flush()
+array.close()
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), str(n)]) for n in range(2)]
+    with mf.open_array(path, "r+", undo=False) as reader:
+        while any(w.poll() is None for w in writers):
+            reader[:].max()
+        assert all(w.returncode == 0 for w in writers)
+        assert (reader[:] == 99).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_arrow_views(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(12, dtype="<f8").reshape(3, 2, 2))
+    array = mf.open_array(path)
+    made = array.to_arrow()
+    assert made.type == pa.list_(pa.list_(pa.float64(), 2), 2)
+    assert made.to_pylist() == np.load(path).tolist()
+    assert "3, 2, 2" in repr(array)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: mf.open_array(p / "none.npy"), "no such file"),
+        (lambda p: mf.open_array(p / "text.npy"), "no npy file"),
+        (lambda p: mf.open_array(p / "objects.npy"), "Python objects"),
+        (lambda p: mf.open_array(p / "short.npy"), "cut short"),
+        (lambda p: mf.open_array(p / "fortran.npy"), "Fortran"),
+        (lambda p: mf.open_array(p / "ok.npy", "w"), "mode 'w'"),  # type: ignore[arg-type]
+        (lambda p: mf.create_array(p / "ok.npy", "i4", 3), "exists"),
+        (lambda p: mf.create_array(p / "new.npy", "O", 3), "plain dtype"),
+        (lambda p: mf.create_array(p / "new.npy", "i4", -3), "none below 0"),
+        (lambda p: mf.create_array(p / "nowhere" / "new.npy", "i4", 3), "No such file"),
+        (lambda p: mf.open_array(p / "ok.npy").__setitem__(0, 1), "open for reading"),
+        (lambda p: mf.open_array(p / "ok.npy").commit(), "mode c"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(tmp_path: Path, make: object, message: str) -> None:
+    (tmp_path / "text.npy").write_text("hello")
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    np.save(tmp_path / "ok.npy", np.arange(3))
+    (tmp_path / "short.npy").write_bytes((tmp_path / "ok.npy").read_bytes()[:-1])
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(np.ones((3, 2))))
+    with pytest.raises(mf.MmflowError, match=message):
+        make(tmp_path)  # type: ignore[operator]
