@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,20 @@ def files_of(output: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path) -> Workplace:
-    return Workplace(tmp_path / "work")
+def workplace(tmp_path: Path) -> Iterator[Workplace]:
+    made = Workplace(tmp_path / "work")
+    yield made
+    for submitted in made.runs.glob("*/submitted.json"):  # of a test that failed
+        pid = json.loads(submitted.read_text())["handle"].get("pid")
+        if pid is not None and str(made.folder) in _command(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
 
 
 Counted = Callable[[str], tuple[int, int]]
