@@ -336,7 +336,8 @@ class Dataset:
             except MmflowError:
                 self.session.set_aside(name, run.rejects)
                 raise
-            self.session.finished(name, run.outcome)
+            outcome = run.outcome
+            self.session.finished(name, outcome, self.session.set_aside(name, outcome.rejects))
 
     def to_arrow(self) -> pa.Table:
         """All rows as a pyarrow table."""
@@ -428,8 +429,10 @@ class Dataset:
                     raise
             for entry in outcome.inputs:
                 entry.identity.check(entry.path)
+            # First: a driver that dies after the commit has nothing left to do.
+            quarantine = self.session.set_aside(name, outcome.rejects)
             done = commit.commit(outcome.files, schema, noted)
-        summary = self.session.finished(name, outcome)
+        summary = self.session.finished(name, outcome, quarantine)
         return WriteResult(done.path, done.files, done.rows, done.nbytes, summary)
 
     def write_parquet(self, path: str, **options: Any) -> WriteResult:

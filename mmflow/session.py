@@ -208,10 +208,9 @@ class Session:
         name = self.recorder.directory.name
         return f"{name}.{number}" if number else name
 
-    def finished(self, run: str, outcome: Outcome, **facts: Any) -> RunSummary:
-        """Note what a run did, and say so where records were set aside."""
-        path = self.set_aside(run, outcome.rejects)
-        summary = RunSummary.of(run, outcome, quarantine=path, **facts)
+    def finished(self, run: str, outcome: Outcome, quarantine: str | None) -> RunSummary:
+        """Note what a run did, and say so where records were set aside (`set_aside`)."""
+        summary = RunSummary.of(run, outcome, quarantine=quarantine)
         self.last_run = summary
         if summary.bad_records:
             warnings.warn(summary.bad_message(), BadRecordsWarning, stacklevel=4)
