@@ -3,6 +3,7 @@
     read, write      small files, whole
     LogWriter        lines that are appended; object stores can't append, so there a log is many small objects
     read_lines       what was appended, by whichever driver
+    read_facts       the same, of logs whose lines are JSON
 
 Invariant: a file that was written whole is old or new to whoever reads it, never half.
 """
@@ -10,6 +11,7 @@ Invariant: a file that was written whole is old or new to whoever reads it, neve
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import posixpath
 import shutil
@@ -56,7 +58,23 @@ class RunDirectory:
             os.makedirs(os.path.dirname(self.url), mode=0o700, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.url, mode=0o700)
-            status = os.lstat(self.url)
+        self.check()
+
+    def check(self) -> None:
+        """Check that it is this user's own, if it is there: a run says which code is run, and is written to.
+
+        Raises:
+            EngineError: It is somebody else's, or a link to who knows where.
+        """
+        if self.remote:
+            return
+        try:
+            with self._failing("look at"):
+                status = os.lstat(self.url)
+        except EngineError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return
+            raise
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
             raise EngineError(
                 f"{self.url} is not a folder of yours; set runs_dir to one that is", path=self.url
@@ -74,7 +92,11 @@ class RunDirectory:
         """
         if not self.remote:
             with self._failing("make"):
-                os.makedirs(self.path(name), mode=0o700, exist_ok=True)
+                path = self.url
+                for part in name.split("/"):  # makedirs gives its mode to the last one only
+                    path = posixpath.join(path, part)
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(path, mode=0o700)
         return self.path(name)
 
     def exists(self, name: str = "") -> bool:
@@ -212,16 +234,29 @@ class RunDirectory:
                     continue
                 yield name, line.decode(errors="replace")
 
+    def read_facts(self, log: str) -> Iterator[dict[str, Any]]:
+        """The JSON objects of a log; damaged lines are left out.
+
+        Raises:
+            EngineError: It can't be read.
+        """
+        for _, line in self.read_lines(log):
+            with contextlib.suppress(ValueError):
+                fact = json.loads(line)
+                if isinstance(fact, dict):
+                    yield fact
+
     def _at(self, name: str) -> str:
         return posixpath.join(self._root, name) if name else self._root
 
     @contextlib.contextmanager
-    def _failing(self, what: str) -> Iterator[None]:
+    def _failing(self, what: str, path: str = "") -> Iterator[None]:
         try:
             yield
         except OSError as error:
+            where = error.filename or path or self.url
             raise EngineError(
-                f"can't {what} {error.filename or self.url}: {error.strerror or error}; make room or give permission, "
+                f"can't {what} {where}: {error.strerror or error}; make room or give permission, "
                 "or set runs_dir (MMFLOW_RUNS_DIR) to another folder",
                 path=self.url,
             ) from error
@@ -240,6 +275,7 @@ class LogWriter:
         self._directory = directory
         self._log = log
         self._opening = opening
+        self._path = directory.path(f"{log}/{opening:06}.jsonl")
         self._fd = -1
         self._held: list[bytes] = []
         self._bytes = 0
@@ -248,9 +284,8 @@ class LogWriter:
         if not directory.remote:
             directory.folder(log)
             with directory._failing("write"):
-                path = directory.path(f"{log}/{opening:06}.jsonl")
                 self._fd = os.open(
-                    path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600
+                    self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600
                 )
 
     def line(self, text: str) -> None:
@@ -261,15 +296,23 @@ class LogWriter:
         """
         data = text.encode() + b"\n"
         if self._fd >= 0:
-            with self._directory._failing(f"write {self._log} of"):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._fd, view) :]
+            with self._directory._failing("write", self._path):
+                self._append(data)
             return
         self._held.append(data)
         self._bytes += len(data)
         if self._bytes >= _FLUSH_BYTES or time.monotonic() - self._flushed >= _FLUSH_SECONDS:
             self.flush()
+
+    def _append(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            with contextlib.suppress(OSError):  # else the next line would go on where this one broke off
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - (len(data) - len(view)))
+            raise
 
     def flush(self) -> None:
         """Write what is held back.

@@ -40,11 +40,14 @@ def encoded(fact: dict[str, Any]) -> str:
 
 
 def decoded(line: str) -> dict[str, Any] | None:
-    """The fact of a line; None: the line is damaged, or of another version."""
+    """The fact of a line; None: the line is damaged, of another version, or not ours."""
     crc, space, text = line.partition(" ")
     if not space or f"{zlib.crc32(text.encode()):08x}" != crc:
         return None
-    fact = json.loads(text)
+    try:
+        fact = json.loads(text)
+    except ValueError:
+        return None
     return fact if isinstance(fact, dict) and fact.get("v") == VERSION else None
 
 
@@ -153,7 +156,7 @@ class Replay:
         if fact is None:
             self.damaged += 1
             return
-        match fact["kind"]:
+        match fact.get("kind"):
             case "task":
                 self.tasks[fact["key"]] = line
             case "read":

@@ -261,8 +261,14 @@ def _recorded_sources(directory: RunDirectory) -> dict[int, dict[str, tuple[int,
     """Files by plan, with size, time of modification and inode."""
     plans: dict[int, dict[str, tuple[int, int, int]]] = {}
     for line in (directory.read(SOURCES) or "").splitlines():
-        fact = json.loads(line)
-        plans.setdefault(fact["plan"], {})[fact["path"]] = (fact["size"], fact["mtime_ns"], fact["inode"])
+        try:
+            fact = json.loads(line)
+            identity = fact["size"], fact["mtime_ns"], fact["inode"]
+            plans.setdefault(fact["plan"], {})[fact["path"]] = identity
+        except (ValueError, KeyError, TypeError):
+            raise SourceChangedError(
+                f"{directory.path(SOURCES)}, which says what the inputs were, is damaged: start a new run"
+            ) from None
     return plans
 
 
@@ -272,14 +278,16 @@ def _check_sources(known: dict[str, tuple[int, int, int]], inputs: tuple[FileEnt
     changes += [f"{path} is new" for path in now.keys() - known.keys()]
     for path in sorted(known.keys() & now.keys()):
         if known[path] != now[path]:
-            before, after = known[path], now[path]
-            what = (
-                "was written to" if before[0] == after[0] else f"had {before[0]:,} bytes and has {after[0]:,}"
-            )
-            changes.append(f"{path} {what}")
+            changes.append(f"{path} {_change(known[path], now[path])}")
     if changes:
         more = f"; and {len(changes) - 5:,} more" if len(changes) > 5 else ""
         raise SourceChangedError(
             f"inputs changed since the run began: {'; '.join(sorted(changes)[:5])}{more}; what was computed of them "
             "before can't be used: start a new run"
         )
+
+
+def _change(before: tuple[int, int, int], after: tuple[int, int, int]) -> str:
+    if before[0] != after[0]:
+        return f"had {before[0]:,} bytes and has {after[0]:,}"
+    return "was written to" if before[1] != after[1] else "was replaced by another file of its size and time"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,16 @@ def counted(stdout: str) -> tuple[int, int]:
     (line,) = [text for text in stdout.splitlines() if text.startswith("counts ")]
     _, journal, commit = line.split()
     return int(journal), int(commit)
+
+
+@contextmanager
+def clusters(engine: str) -> Iterator[str]:
+    """A cluster of this machine: its address."""
+    from benchmarks.local_clusters import dask_cluster, ray_cluster
+
+    with {"ray": ray_cluster, "dask": dask_cluster}[engine]() as address:
+        if engine == "ray":
+            import ray
+
+            address = ray.get_runtime_context().gcs_address
+        yield address

@@ -53,6 +53,7 @@ def crash(place: str, *arguments: str) -> int:
     LogWriter.line = line  # type: ignore[method-assign]
     vars(commit_module)["checkpoint"] = checkpoint
     code = main(arguments)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late for it
     print(f"counts {counts['journal']} {counts['commit']}", flush=True)
     return code
 

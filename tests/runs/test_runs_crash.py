@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.runs.conftest import Workplace, counted, files_of
+from mmflow.runs.directory import RunDirectory
+from mmflow.runs.quarantine import read_quarantine
+from tests.runs.conftest import JOB, Workplace, clusters, counted, files_of
 
 
 @pytest.fixture
@@ -89,18 +90,6 @@ def test_killed_again_and_again(workplace: Workplace, undisturbed: tuple[dict[st
     assert files_of(output) == expected
 
 
-@contextmanager
-def _cluster(engine: str) -> Iterator[str]:
-    from benchmarks.local_clusters import dask_cluster, ray_cluster
-
-    with {"ray": ray_cluster, "dask": dask_cluster}[engine]() as address:
-        if engine == "ray":
-            import ray
-
-            address = ray.get_runtime_context().gcs_address
-        yield address
-
-
 @pytest.mark.parametrize("engine", ["ray", "dask"])
 def test_killed_on_a_cluster_and_gone_on_with_there_and_elsewhere(workplace: Workplace, engine: str) -> None:
     whole = workplace.folder / "whole"
@@ -108,7 +97,7 @@ def test_killed_on_a_cluster_and_gone_on_with_there_and_elsewhere(workplace: Wor
     done = workplace.run(whole, run_id="whole", join=False)
     lines, _ = counted(done.stdout)
     assert lines >= 6
-    with _cluster(engine) as address:
+    with clusters(engine) as address:
         for line in range(1, lines + 1):
             name, output = f"j{line}", workplace.folder / f"out{line}"
             cluster = {"engine": engine, "address": address}
@@ -133,6 +122,64 @@ def test_changed_sources_are_named(
     assert str(workplace.people) in refused.stderr
     assert str(workplace.orders) not in refused.stderr
     assert not output.exists()
+
+
+def test_a_replaced_source_is_named(workplace: Workplace) -> None:
+    """By its inode: size and time of modification are those of the old one."""
+    output = workplace.folder / "out"
+    workplace.run(output, place="journal:3")
+    status = workplace.people.stat()
+    other = workplace.folder / "other.csv"
+    other.write_bytes(workplace.people.read_bytes().replace(b"name 7", b"eman 7"))
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(workplace.people)
+    assert workplace.people.stat().st_mtime_ns == status.st_mtime_ns
+    assert workplace.people.stat().st_size == status.st_size
+    refused = workplace.resume()
+    assert refused.returncode == 1
+    assert f"{workplace.people} was replaced by another file" in refused.stderr
+    assert str(workplace.orders) not in refused.stderr
+    assert not output.exists()
+
+
+def test_what_the_inputs_were_is_damaged(workplace: Workplace) -> None:
+    workplace.run(workplace.folder / "out", place="journal:3")
+    sources = workplace.runs / "r1" / "sources.jsonl"
+    _flip(sources, 0)
+    refused = workplace.resume()
+    assert refused.returncode == 1
+    assert f"{sources}, which says what the inputs were, is damaged" in refused.stderr
+
+
+def test_events_that_are_damaged_do_no_harm(
+    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]
+) -> None:
+    expected, _, _ = undisturbed
+    output = workplace.folder / "out"
+    workplace.run(output, place="journal:6")
+    events = workplace.runs / "r1" / "events" / "000000.jsonl"
+    _flip(events, 0)
+    events.write_bytes(b"[1]\n" + events.read_bytes())
+    went_on = workplace.resume()
+    assert went_on.returncode == 0, went_on.stderr
+    assert files_of(output) == expected
+    assert (workplace.runs / "r1" / "report.html").exists()
+
+
+def test_bad_records_are_set_aside_before_the_commit(workplace: Workplace) -> None:
+    """Whatever step of it the driver dies at: a run whose rows can be seen has a quarantine."""
+    with workplace.orders.open("a") as file:
+        file.write("no,number\n")
+    for step in (5, 6, 7):  # published, noted, cleaned
+        name, output = f"c{step}", workplace.folder / f"out{step}"
+        died = workplace.mmflow(
+            "run", str(JOB), "--orders", str(workplace.orders), "--policy", "quarantine", "--output", str(output),
+            "--format", "csv", "--run-id", name, *workplace.flags(), place=f"commit:{step}",
+        )  # fmt: skip
+        assert died.returncode == -signal.SIGKILL, died.stderr
+        assert workplace.resume(name).returncode == 0
+        rows = read_quarantine(RunDirectory(workplace.runs, name))
+        assert [r.rstrip(b"\n") for r in rows.column("raw").to_pylist()] == [b"no,number"]
 
 
 def test_damaged_files_are_computed_again(
