@@ -78,7 +78,7 @@ def _resumed(options: argparse.Namespace) -> int:
     """Go on with a run: its job, parameters and settings are what they were, where they are not given again."""
     flags = flags_of(options)
     facts = known_run(options, Settings.load(flags, file=options.config))
-    settings = Settings.load(flags, file=options.config, base=base_settings(facts))
+    settings = Settings.load(flags, file=options.config, base=base_settings(facts, flags))
     path = facts["job"]
     if os.path.isdir(facts["folder"]):
         os.chdir(facts["folder"])  # paths among the parameters may be relative to it
@@ -93,7 +93,7 @@ def _resumed(options: argparse.Namespace) -> int:
                 f"run {options.resume} goes on to where it began: leave out --{key.replace('_', '-')}"
             )
         setattr(options, key, facts["output"][key])
-    with RecordedRun.resume(options.resume, settings) as recorded:
+    with RecordedRun.resume(options.resume, settings, texts) as recorded:
         return _ran(job, bound, options, settings, recorded)
 
 
@@ -103,6 +103,7 @@ def known_run(options: argparse.Namespace, settings: Settings) -> dict[str, Any]
     Raises:
         ConfigError: There is no such run, or it is one of another job.
     """
+    _give_back(options)
     options.resume = open_run(settings.runs_dir, options.resume).name
     facts = load_facts(RunDirectory(settings.runs_dir, options.resume))
     if options.job is not None:
@@ -110,6 +111,15 @@ def known_run(options: argparse.Namespace, settings: Settings) -> dict[str, Any]
             raise ConfigError(f"run {options.resume} is one of {facts['job']}, not of {options.job}")
         facts["job"] = os.path.abspath(options.job)
     return facts
+
+
+def _give_back(options: argparse.Namespace) -> None:
+    """`--resume RUN --name value`: without a job before it, the value was taken for the job."""
+    flags = [n for n, text in enumerate(options.rest) if text.startswith("--") and "=" not in text]
+    bare = [n for n in flags if options.rest[n + 1 : n + 2] == [] or options.rest[n + 1].startswith("--")]
+    if options.job is not None and bare:
+        options.rest = [*options.rest[: bare[0] + 1], options.job, *options.rest[bare[0] + 1 :]]
+        options.job = None
 
 
 def _ran(
@@ -137,6 +147,7 @@ def _ran(
 
 def _terminated(number: int, frame: Any) -> None:
     """Kubernetes and service managers stop a process so: it ends as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break off the ending
     raise KeyboardInterrupt
 
 

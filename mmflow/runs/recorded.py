@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -49,12 +49,17 @@ class RecordedRun:
     """
 
     def __init__(
-        self, directory: RunDirectory, lock: DriverLock, facts: dict[str, Any], settings: Settings
+        self,
+        directory: RunDirectory,
+        lock: DriverLock,
+        facts: dict[str, Any],
+        settings: Settings,
+        redactor: Redactor,
     ) -> None:
         self.directory = directory
         self.facts = facts
         self._lock = lock
-        self._redactor = Redactor()
+        self._redactor = redactor
         self._began = time.monotonic()
         self._ended = False
         self.opening = _openings(directory)
@@ -103,17 +108,23 @@ class RecordedRun:
                     f"run {name} is there already; go on with it: mmflow run --resume {name}", run=name
                 )
             now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-            plain = Redactor().data({"settings": settings.plain(), **facts})
+            redactor = Redactor(parameters=facts.get("parameters"))
+            plain = redactor.data({"settings": settings.plain(), **facts})
             made = {"v": _VERSION, "run": name, "versions": list(computing()), "started": now, **plain}
             directory.write(FACTS, json.dumps(made, indent=1, default=str) + "\n")
-            return cls(directory, lock, made, settings)
+            return cls(directory, lock, made, settings, redactor)
         except BaseException:
             lock.release()
             raise
 
     @classmethod
-    def resume(cls, name: str, settings: Settings) -> Self:
+    def resume(cls, name: str, settings: Settings, parameters: Mapping[str, Any] | None = None) -> Self:
         """Go on with a run, whose driver is dead.
+
+        Args:
+            name: The run's.
+            settings: Its settings.
+            parameters: The job's: secrets among them are given again.
 
         Raises:
             ConfigError: There is no such run.
@@ -125,7 +136,7 @@ class RecordedRun:
         try:
             directory.remove(SUMMARY)
             directory.remove(CANCEL)
-            return cls(directory, lock, facts, settings)
+            return cls(directory, lock, facts, settings, Redactor(parameters=parameters))
         except BaseException:
             lock.release()
             raise
@@ -144,6 +155,8 @@ class RecordedRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if error is not None:
+                self._redactor.error(error)  # before anybody prints it
             if not self._ended:
                 cancelled = isinstance(error, CancelledError | KeyboardInterrupt | SystemExit)
                 with contextlib.suppress(EngineError):  # a full disk is what `error` says, better
@@ -195,8 +208,8 @@ def write_report(directory: RunDirectory) -> None:
     """
     facts = load_facts(directory)
     facts["sources"] = [json.loads(line) for line in (directory.read(SOURCES) or "").splitlines()]
-    events = (json.loads(line) for _, line in directory.read_lines(EVENTS))
     rejects = read_quarantine(directory)
+    events = directory.read_facts(EVENTS)
     directory.write(REPORT, report_html(facts, events, directory.read("plan.txt") or "", rejects))
 
 
@@ -219,7 +232,9 @@ def load_facts(directory: RunDirectory) -> dict[str, Any]:
 
     Raises:
         ConfigError: There is no such run, or its file is damaged, or another version's.
+        EngineError: It is another user's.
     """
+    directory.check()
     text = directory.read(FACTS)
     if text is None:
         raise ConfigError(
@@ -234,9 +249,16 @@ def load_facts(directory: RunDirectory) -> dict[str, Any]:
     return facts
 
 
-def base_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run as the base for going on with it (`Settings.load`)."""
-    return {k: v for k, v in facts.get("settings", {}).items() if k not in _FREE and v is not None}
+def base_settings(facts: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run as the base for going on with it (`Settings.load`).
+
+    Raises:
+        ConfigError: One had a secret, which is not kept, and no flag gives it again.
+    """
+    base = {k: v for k, v in facts.get("settings", {}).items() if k not in _FREE and v is not None}
+    hidden = [k for k, v in base.items() if HIDDEN in str(v)]
+    _ask_for(k for k in hidden if flags.get(k) is None)
+    return {k: v for k, v in base.items() if k not in hidden}
 
 
 def given_again(facts: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,8 +268,11 @@ def given_again(facts: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
         ConfigError: One was a secret, which is not kept: it must be given again.
     """
     recorded = facts.get("parameters", {})
-    hidden = [n for n, v in recorded.items() if n not in values and isinstance(v, str) and HIDDEN in v]
-    if hidden:
-        flags = ", ".join(f"--{n.replace('_', '-')}" for n in hidden)
-        raise ConfigError(f"secrets are not kept with a run: give {flags} again")
+    _ask_for(n for n, v in recorded.items() if n not in values and HIDDEN in str(v))
     return {**recorded, **values}
+
+
+def _ask_for(secrets: Iterable[str]) -> None:
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in secrets)
+    if flags:
+        raise ConfigError(f"secrets are not kept with a run: give {flags} again")
