@@ -1,0 +1,20 @@
+"""Random jobs, killed at random: `soak.py`, a short one with a new seed each time."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.runs.soak import soak
+
+
+@pytest.mark.timeout(300)
+def test_random_jobs_survive_random_kills(tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"again: python tests/runs/soak.py --runs 15 --dask 0 --seed {seed}")
+    made = soak(15, seed, tmp_path, seconds=40.0, dask=0.0)
+    print(made)
+    assert made.failures == []
+    assert made.runs >= 3
