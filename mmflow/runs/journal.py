@@ -33,7 +33,7 @@ def encoded(fact: dict[str, Any]) -> str:
     """A fact as a line.
 
     >>> encoded({"kind": "read", "stage": "s"})
-    '68b90db1 {"v":1,"kind":"read","stage":"s"}'
+    '47a6a18c {"v":1,"kind":"read","stage":"s"}'
     """
     text = json.dumps({"v": VERSION, **fact}, separators=(",", ":"), ensure_ascii=False)
     return f"{zlib.crc32(text.encode()):08x} {text}"
