@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         # A second Ctrl-C while things are taken down must not print a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         # Whoever read our output has seen enough. Python would complain once more at exit.

@@ -136,6 +136,8 @@ def _ran(
             summary = emit(made, options, filled_output(job, bound))
             recorded.done({} if summary is None else summary.as_dict())
     except BaseException:
+        if recorded.recorder.wrote:
+            print(f"{', '.join(recorded.recorder.wrote)} was written before that", file=sys.stderr)
         if settings.resumable:
             where = "" if options.runs_dir is None else f" --runs-dir {options.runs_dir}"
             print(f"go on with it: mmflow run --resume {name}{where}", file=sys.stderr)

@@ -73,6 +73,8 @@ class RunRecorder:
         self._ticked = 0.0
         self._unseen = False
         self.progress: Progress | None = None
+        #: Destinations whose new content can be seen.
+        self.wrote: list[str] = []
         self.on_progress: Callable[[Progress], None] | None = None
 
     # ---- what the loop asks ---------------------------------------------------------------------------
@@ -229,6 +231,7 @@ class RunRecorder:
 
     def note_committed(self, run: str, made: Committed) -> None:
         """Note that the output of a plan can be seen."""
+        self.wrote.append(made.path)
         facts = {"path": made.path, "files": made.files, "rows": made.rows, "bytes": made.nbytes}
         self._journal.line(encoded({"kind": "committed", "run": run, **facts}))
         self._journal.flush()
