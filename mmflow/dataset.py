@@ -411,7 +411,8 @@ class Dataset:
             if recorder is not None:
                 recorder.note_committed(name, done)
 
-        with open_commit(spec, name, resumable=recorder is not None) as commit:
+        resumable = recorder is not None and self.session.settings.resumable
+        with open_commit(spec, name, resumable=resumable) as commit:
             known = None if recorder is None else recorder.committed(name)
             if known is None:
                 commit.prepare(_inputs(plan), schema)

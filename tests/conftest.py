@@ -26,6 +26,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _runs_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Runs of tests are not kept among those of whoever runs the tests."""
+    os.environ["MMFLOW_RUNS_DIR"] = str(tmp_path_factory.mktemp("runs"))
+
+
 def _tpch(form: str) -> Path:
     """All eight tables at scale 0.1, cached between runs."""
     folder = ROOT / ".cache" / "tpch-0.1" / form

@@ -305,11 +305,15 @@ def test_a_source_is_never_a_destination(people: Path) -> None:
 # ---- stopping ----------------------------------------------------------------------------------
 
 
-def test_ctrl_c_stops_within_a_second_and_leaves_nothing(big: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("resumable", ["true", "false"])
+def test_ctrl_c_stops_within_a_second_and_leaves_nothing(big: Path, tmp_path: Path, resumable: str) -> None:
     out = tmp_path / "result"
     spill = tmp_path / "spill"
     spill.mkdir()
-    process, go = _start_gated(big, "--output", str(out), env={**os.environ, "MMFLOW_SPILL_DIR": str(spill)})
+    process, go = _start_gated(
+        big, "--output", str(out), "--resumable", resumable,
+        env={**os.environ, "MMFLOW_SPILL_DIR": str(spill)},
+    )  # fmt: skip
     go.touch()
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
@@ -319,7 +323,12 @@ def test_ctrl_c_stops_within_a_second_and_leaves_nothing(big: Path, tmp_path: Pa
     assert "Traceback" not in err
     assert not out.exists()
     assert list(spill.iterdir()) == []
-    assert [p for p in tmp_path.iterdir() if p.name not in ("big.csv", "spill", "gate")] == []
+    left = [p.name for p in tmp_path.iterdir() if p.name not in ("big.csv", "spill", "gate")]
+    if resumable == "true":  # what it staged, to go on with
+        assert all(name.startswith(".result.mmflow-") for name in left)
+        assert "go on with it: mmflow run --resume" in err
+    else:
+        assert left == []
 
 
 def test_a_closed_pipe_is_no_error(big: Path) -> None:
