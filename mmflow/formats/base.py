@@ -100,6 +100,8 @@ class Reject:
 class ScanReport:
     """What a scan of one shard found; complete once its batches are exhausted.
 
+    Of record formats it is true at each batch, too: of the shard up to `next`, behind the batch's last record.
+
     For record formats `first` is the byte offset of the first record that the shard owns and `next`
     that of the first record after its last one (end of file: the file's size), so that
     `next` of a shard equals `first` of the following one if both were read right: the chain check.

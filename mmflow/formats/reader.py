@@ -130,13 +130,14 @@ class RecordScan:
             if window.end < min(shard.end, self._file.size):
                 self._file.prefetch(window.end, window_bytes)
             consumed = 0
-            for batch, consumed in self._pieces(window.buffer, position):
+            for batch, done in self._pieces(window.buffer, position):
+                report.next = position + done
+                report.bytes_read += done - consumed
+                consumed = done
                 if batch is not None:
                     yield batch
                 if report.error is not None:
-                    report.next = position + consumed
                     return
-            report.bytes_read += consumed
             if consumed:
                 self._file.drop_behind(position, consumed)
                 position += consumed

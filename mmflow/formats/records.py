@@ -118,12 +118,15 @@ class _FixedScan:
             count = min(rows, min(last, whole) - number)
             base = form.header + number * form.size
             window = file.window(base, count * form.size)
-            yield self._decoded(window.buffer, base, count)
+            batch = self._decoded(window.buffer, base, count)
             if report.error is not None:
                 report.next = base
+                yield batch
                 return
+            report.next = base + window.length
             report.records += count
             report.bytes_read += window.length
+            yield batch
             file.drop_behind(base, window.length)
         report.next = min(form.header + last * form.size, file.size)
         if first <= whole < last and form.header + whole * form.size < file.size:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmflow.errors import BadRecordError, ConfigError, SourceError
-from mmflow.formats import detect, open_format
+from mmflow.formats import ScanReport, detect, open_format
 from mmflow.formats.csv_structure import Dialect, parse_record, scan_structure
 
 from .record_files import Io, read, ways
@@ -352,6 +352,44 @@ def test_binary_records(tmp_path: Path, count: int, header: int, pad: int, way: 
     assert [(r["a"], r["b"], r["c"], r["d"]) for r in found] == rows
     assert [r["_offset"] for r in found] == [header + i * size for i in range(count)]
     assert [r["a"] for r in read(path, form, ("a",), shard_size=shard)[0]] == [r[0] for r in rows]
+
+
+@pytest.mark.parametrize("name", ["csv", "ndjson", "text", "records"])
+@given(
+    lines=st.lists(st.integers(0, 3000), max_size=40),
+    blanks=st.integers(0, 3),
+    hand_in=st.integers(1, 3),
+    way=ways,
+)
+@few
+def test_a_scan_that_ends_at_a_batch_and_one_of_the_rest_are_one(
+    tmp_path: Path, name: str, lines: list[int], blanks: int, hand_in: int, way: Way
+) -> None:
+    """Rows, their places, and what was counted."""
+    made = {
+        "csv": ['"' + "x" * n + '\n"' for n in lines],
+        "ndjson": [json.dumps({"a": "x" * n}) for n in lines],
+        "text": ["x" * n for n in lines],
+        "records": [f"{n:07d}" for n in lines],
+    }[name]
+    gap = b"\n" * (1 if name in ("text", "records") else 1 + blanks)
+    path = write(tmp_path, "f", (b"a\n" if name == "csv" else b"") + b"".join(m.encode() + gap for m in made))
+    layout = [{"name": "a", "type": "char[7]", "offset": 0}]
+    by_name: dict[str, dict[str, Any]] = {
+        "csv": {"schema": {"a": "string"}},
+        "ndjson": {"schema": {"a": "string"}},
+        "text": {},
+        "records": {"layout": layout, "record_size": 8},
+    }
+    form = open_format(name, [str(path)], **by_name[name])
+    columns = ("line" if name == "text" else "a", "_offset", *(("_line",) if name != "records" else ()))
+    whole, (report,) = read(path, form, columns) if lines else ([], [ScanReport()])
+    size, window, io = way
+    rows, reports = read(path, form, columns, shard_size=size, window=window, io=io, hand_in=hand_in)
+    assert rows == whole
+    if lines:
+        assert sum(r.records for r in reports) == report.records
+        assert sum(r.bytes_read for r in reports) == report.bytes_read
 
 
 def test_a_partial_record_at_the_end_is_an_error(tmp_path: Path) -> None:
