@@ -40,6 +40,8 @@ class WorkerContext:
         cancelled: Set when the task should stop; looked at between batches.
         processes: For functions that want processes; None: run them here.
         worker: Name for metrics.
+        hand_in: Set when the task should end after the batch that it is at, and give what it has (`Done.rest`); only of
+            tasks over one shard of a record format. None: never.
     """
 
     store: BlockStore
@@ -49,6 +51,11 @@ class WorkerContext:
     cancelled: _Flag
     processes: ProcessApply | None = None
     worker: str = ""
+    hand_in: _Flag | None = None
+
+    def handing_in(self) -> bool:
+        """Should the task end here, and give what it has?"""
+        return self.hand_in is not None and self.hand_in.is_set()
 
     def check(self) -> None:
         """Stop here if the task was cancelled.

@@ -93,7 +93,8 @@ class _Run:
             self.metrics.bytes_read += sum(r.bytes_read for r in self.scan.reports)
             self.metrics.cached = self.scan.cached
             self.metrics.reasons = tuple(self.scan.reasons)
-            done = replace(done, reports=tuple(self.scan.reports), rejects=self._rejects())
+            reports = tuple(self.scan.reports)
+            done = replace(done, reports=reports, rejects=self._rejects(), rest=self.scan.rest)
         if self.task.keep:
             self.metrics.anonymous = process_memory().anonymous
             kept = keep(self.task.keep, done, self.stage.schema, self.context.store, self.context.spill)
@@ -217,6 +218,7 @@ class _Run:
                     run=self.task.run,
                     stage=self.task.id.stage,
                     number=self.task.id.number,
+                    part=self.task.id.part,
                     attempt=self.task.attempt,
                 )
                 return replace(done, files=files)

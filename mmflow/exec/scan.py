@@ -25,6 +25,7 @@ class ShardStream:
     """Batches of all shards of a task, in order; `reports` fill up as shards end.
 
     `cached`: bytes of them that were in the page cache before they were read.
+    `rest`: it was asked to hand in, and stopped before the record that begins here; None: it read all.
     """
 
     def __init__(self, scan: ScanInput, shards: ShardTask, context: WorkerContext) -> None:
@@ -37,6 +38,7 @@ class ShardStream:
         self.reasons: list[str] = []
         self.rows = 0
         self.cached = 0
+        self.rest: int | None = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         request = ScanRequest(columns=self._scan.columns, prune=self._scan.prune)
@@ -55,6 +57,10 @@ class ShardStream:
                     self._context.check()
                     self.rows += batch.num_rows
                     yield cast_batch(batch, self._schema)
+                    report = scan.report
+                    if self._context.handing_in() and report.error is None and report.next < shard.end:
+                        self.rest = report.next
+                        break
                 file.check_unchanged()
             self.reports.append(scan.report)
             if scan.report.error is not None:

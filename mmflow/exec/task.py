@@ -6,7 +6,7 @@ A task is pure, deterministic and safe to repeat: running it twice gives equal o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -30,15 +30,30 @@ __all__ = [
     "TaskMetrics",
     "TaskResult",
     "WorkerLost",
+    "cut_at",
 ]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class TaskId:
-    """Stage and number of a task; `number` gives the order of outputs."""
+    """Stage and number of a task. The order of ids is the order of outputs.
+
+    `part`: where a task handed in before its shard's end, the rest of that is the tasks (1,), (2,), ..., in order
+    behind it; the rest of (2,) is (2, 1), ...
+    """
 
     stage: int
     number: int
+    part: tuple[int, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Its number among the tasks of its stage, for people and names.
+
+        >>> TaskId(0, 7).label, TaskId(0, 7, (2, 1)).label
+        ('7', '7.2.1')
+        """
+        return ".".join(map(str, (self.number, *self.part)))
 
 
 class BlockRef(NamedTuple):
@@ -120,6 +135,13 @@ class Task:
     keep: str = ""
 
 
+def cut_at(task: Task, end: int) -> Task:
+    """The task over its one shard up to `end`: gives again what a task gave that handed in there (`Done.rest`)."""
+    assert task.shards is not None  # a scan
+    (shard,) = task.shards.shards
+    return replace(task, shards=replace(task.shards, shards=(replace(shard, end=end),)))
+
+
 @dataclass(slots=True)
 class TaskMetrics:
     """Rows and bytes in and out, seconds on the wall; where it ran.
@@ -160,6 +182,7 @@ class Done:
     `rejects` is a block of quarantined records (schema `exec.rejects.SCHEMA`), or None.
     `sample`: rows of the sort keys for `Forward(sample=...)`. `files`: of a Write. `kept`: the outputs once more,
     where the task was asked to keep them.
+    `rest`: the task was asked to hand in what it had: where the record begins that comes next in its one shard.
     """
 
     id: TaskId
@@ -171,6 +194,7 @@ class Done:
     files: tuple[StagedFile, ...] = ()
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
     kept: Kept | None = None
+    rest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from mmflow.shards.chain import FileChain, Right, Span, Verdict, WrongStart
 from mmflow.shards.discover import Paths, find_files, is_glob
 from mmflow.shards.model import FileEntry, Shard
-from mmflow.shards.plan import default_shard_size, entries, group_shards, plan_shards
+from mmflow.shards.plan import cut_rest, default_shard_size, entries, group_shards, plan_shards
 
 __all__ = [
     "FileChain",
@@ -14,6 +14,7 @@ __all__ = [
     "Span",
     "Verdict",
     "WrongStart",
+    "cut_rest",
     "default_shard_size",
     "entries",
     "find_files",

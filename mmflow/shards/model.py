@@ -19,7 +19,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Byte range `[begin, end)` of file number `file`; `begin` is page aligned.
+    """Byte range `[begin, end)` of file number `file`; `begin` is page aligned, or where a record is known to begin.
 
     `fresh`: what lies before `begin` is the file's start or a hole, so a record may begin right there.
     """

@@ -12,6 +12,7 @@ nothing but holes. Costs O(shards) time (plus the holes) and O(1) memory.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -22,7 +23,7 @@ from mmflow.mapping.linux import GRANULARITY
 from mmflow.mapping.strategy import PSEUDO_FILE_SYSTEMS, file_system_name
 from mmflow.shards.model import FileEntry, Shard
 
-__all__ = ["default_shard_size", "entries", "group_shards", "plan_shards"]
+__all__ = ["cut_rest", "default_shard_size", "entries", "group_shards", "plan_shards"]
 
 _SHARDS_PER_WORKER = 4
 #: Holes shorter than this are read over: as zeros from memory they cost less than a shard of their own.
@@ -114,6 +115,30 @@ def plan_shards(
     for extent_begin, extent_end in extents:
         for begin in range(extent_begin, extent_end, step):
             yield Shard(number, begin, min(begin + step, extent_end), fresh=begin == extent_begin)
+
+
+def cut_rest(
+    shard: Shard, begin: int, parts: int, *, least: int, page_size: int = GRANULARITY
+) -> tuple[Shard, ...]:
+    """What is left of a shard that was read up to a record, in parts of about the same size.
+
+    Args:
+        shard: The shard.
+        begin: Where that record begins, and the first part.
+        parts: Parts, at most.
+        least: Bytes of each at least, but of one that is all.
+        page_size: Where they are cut: at multiples of it, or of `least` if that is less.
+
+    >>> [(s.begin, s.end) for s in cut_rest(Shard(0, 0, 90), 13, 3, least=10, page_size=8)]
+    [(13, 48), (48, 80), (80, 90)]
+    >>> [(s.begin, s.end) for s in cut_rest(Shard(0, 0, 90), 13, 9, least=30, page_size=8)]
+    [(13, 48), (48, 90)]
+    """
+    align = min(page_size, least)
+    step = -(-max(least, -(-(shard.end - begin) // parts)) // align) * align
+    first = -(-begin // align) * align + step
+    ends = [*range(first, shard.end - least + 1, step), shard.end]
+    return tuple(Shard(shard.file, b, e) for b, e in itertools.pairwise((begin, *ends)))
 
 
 def _data_extents(entry: FileEntry, page_size: int, short: int) -> Iterator[tuple[int, int]]:

@@ -77,8 +77,11 @@ class Sink(Protocol):
         stage: int,
         number: int,
         attempt: int,
+        part: tuple[int, ...] = (),
     ) -> tuple[StagedFile, ...]:
         """Write and fsync staging files of one attempt of one task.
+
+        `stage`, `number`, `part` are those of the task's id; by name, files are in order of task.
 
         Raises:
             SinkError: No space, no permission, a type that the format can't hold.

@@ -55,6 +55,7 @@ class FileSink:
         stage: int,
         number: int,
         attempt: int,
+        part: tuple[int, ...] = (),
     ) -> tuple[StagedFile, ...]:
         """Write one attempt's rows; a task without rows writes a file only if it is number 0.
 
@@ -63,11 +64,11 @@ class FileSink:
         """
         spec = self.spec
         check_sink(spec, schema)
-        folder = attempt_folder(spec, run, stage=stage, number=number, attempt=attempt)
+        folder = attempt_folder(spec, run, stage=stage, number=number, attempt=attempt, part=part)
         self._make(folder)
         stem = f"part-{run}-{number:05d}" if spec.if_exists == "append" else f"part-{number:05d}"
         try:
-            return write_files(spec, batches, schema, folder=folder, stem=stem, number=number, keep=_synced)
+            return write_files(spec, batches, schema, folder=folder, stem=stem, number=number, part=part, keep=_synced)
         except BaseException:  # whatever it was, also Ctrl-C: no half-written file may stay
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -102,6 +103,7 @@ def write_files(
     folder: Path,
     stem: str,
     number: int,
+    part: tuple[int, ...],
     keep: Callable[[Path, str], str],
 ) -> tuple[StagedFile, ...]:
     """Write one task's rows to files of a folder.
@@ -109,18 +111,19 @@ def write_files(
     Args:
         folder: Exists; what is in it after an error is the caller's to delete.
         stem: Of part files' names.
-        number: Of the task; without rows, only number 0 writes a file.
+        number, part: Of the task; without rows, only number 0 writes a file.
         keep: Is given each file when it is complete, and its path in the destination; says where it is staged.
 
     Raises:
         SinkError: See `Sink.write`.
     """
+    stem += "".join(f"_{p:03d}" for p in part)  # "_" sorts behind the "." of a suffix
     files = _Files(spec, schema, folder, stem, keep)
     target: _Target
     if spec.partition_by:
         target = _Partitioned(files, spec.partition_by)
     else:
-        target = _Whole(files, create=not spec.is_folder or number == 0)
+        target = _Whole(files, create=not spec.is_folder or (number == 0 and not part))
     try:
         for batch in batches:  # errors of the input are not ours
             with files.failing():

@@ -73,9 +73,10 @@ class Places:
     def intent(self, run: str) -> str:
         return f"{self.staging(run)}/intent.json"
 
-    def attempt(self, run: str, *, stage: int, number: int, attempt: int) -> str:
+    def attempt(self, run: str, *, stage: int, number: int, attempt: int, part: tuple[int, ...] = ()) -> str:
         """A new folder for one attempt: also one that a dead driver left running can't write into it."""
-        return f"{self.staging(run)}/s{stage}-t{number}-a{attempt}-{uuid4().hex[:8]}"
+        task = ".".join(map(str, (number, *part)))
+        return f"{self.staging(run)}/s{stage}-t{task}-a{attempt}-{uuid4().hex[:8]}"
 
     def is_ours(self, name: str) -> bool:
         """True for lock and staging, of any run."""

@@ -45,6 +45,7 @@ class ObjectSink:
         stage: int,
         number: int,
         attempt: int,
+        part: tuple[int, ...] = (),
     ) -> tuple[StagedFile, ...]:
         """Write one attempt's rows; a task without rows writes a file only if it is number 0.
 
@@ -56,7 +57,7 @@ class ObjectSink:
         check_sink(spec, schema)
         store = ObjectStore(places.base)
         self._require_open(store, places, run)
-        staging = places.attempt(run, stage=stage, number=number, attempt=attempt)
+        staging = places.attempt(run, stage=stage, number=number, attempt=attempt, part=part)
 
         def keep(file: Path, path: str) -> str:
             name = f"{staging}/{path}.staged"
@@ -75,6 +76,7 @@ class ObjectSink:
                     folder=Path(folder),
                     stem=f"part-{run}-{number:05d}",
                     number=number,
+                    part=part,
                     keep=keep,
                 )
                 self._require_open(store, places, run)

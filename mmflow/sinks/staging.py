@@ -3,6 +3,7 @@
 data/out                                the destination
 data/.out.mmflow-RUN/                   staging of one run, beside it: on the same file system
     attempts/s2-t7-a0/part-00007.csv    what attempt 0 of task 7 wrote; attempts never mix
+    attempts/s2-t7.1-a0/part-00007_001.csv    the rest of its shard, by a task of its own (`exec.task.TaskId`)
     result/                             built by the commit: what will be the destination
 data/.out.mmflow-old-RUN                the old destination, aside for a moment (no atomic swap here)
 data/.out.mmflow-lock                   held by the run that may commit
@@ -47,9 +48,12 @@ def attempts_folder(spec: SinkSpec, run: str) -> Path:
     return staging_folder(spec, run) / "attempts"
 
 
-def attempt_folder(spec: SinkSpec, run: str, *, stage: int, number: int, attempt: int) -> Path:
+def attempt_folder(
+    spec: SinkSpec, run: str, *, stage: int, number: int, attempt: int, part: tuple[int, ...] = ()
+) -> Path:
     """Where one attempt of one task writes."""
-    return attempts_folder(spec, run) / f"s{stage}-t{number}-a{attempt}"
+    task = ".".join(map(str, (number, *part)))
+    return attempts_folder(spec, run) / f"s{stage}-t{task}-a{attempt}"
 
 
 def staged_there(spec: SinkSpec, run: str, file: StagedFile) -> bool:

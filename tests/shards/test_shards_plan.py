@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mmflow.errors import SourceChangedError, SourceError
 from mmflow.mapping import FileIdentity
-from mmflow.shards import FileEntry, Shard, entries, group_shards, plan_shards
+from mmflow.shards import FileEntry, Shard, cut_rest, entries, group_shards, plan_shards
 
 PAGE = 4096
 TIB = 1 << 40
@@ -47,6 +47,24 @@ def test_shards_tile_the_file_at_pages(size: int, shard_size: int, page: int) ->
         assert shard.begin < shard.end
         assert shard.end - shard.begin < shard_size + page
         assert shard.fresh == (number == 0)
+
+
+@given(
+    begin=st.integers(0, 1 << 22),
+    size=st.integers(1, 1 << 22),
+    parts=st.integers(1, 40),
+    least=st.sampled_from([1, 7, PAGE, 1 << 20]),
+)
+def test_parts_tile_the_rest_of_a_shard(begin: int, size: int, parts: int, least: int) -> None:
+    end = begin + size
+    cut = cut_rest(Shard(2, begin - begin % PAGE, end, fresh=True), begin, parts, least=least)
+    assert len(cut) <= parts
+    assert (cut[0].begin, cut[-1].end) == (begin, end)
+    assert [s.begin for s in cut[1:]] == [s.end for s in cut[:-1]]
+    assert {(s.file, s.fresh) for s in cut} == {(2, False)}
+    if len(cut) > 1:
+        assert all(s.end - s.begin >= least for s in cut)
+        assert all(s.begin % min(least, PAGE) == 0 for s in cut[1:])
 
 
 def test_what_cannot_be_split_is_one_shard() -> None:
