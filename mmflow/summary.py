@@ -29,7 +29,8 @@ class RunSummary:
         pruned: Groups that statistics let skip.
         retries: Tasks tried again.
         reruns: Shards read again after a wrong guess of their first record.
-        second: Second attempts of tasks that took much longer than their like.
+        second: Tasks that took much longer than their like, and got a second attempt or had the rest of their shard
+            given to others.
         restored: Finished tasks that were taken from the journal of a resumed run.
         seconds: It took.
         reasons: How files were read, and why so.

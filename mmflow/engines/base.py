@@ -21,7 +21,7 @@ class Resources:
 
 
 class Engine(Protocol):
-    """Runs tasks. Six methods; all calls come from one driver thread."""
+    """Runs tasks. Seven methods; all calls come from one driver thread."""
 
     def resources(self) -> Resources: ...
 
@@ -35,6 +35,13 @@ class Engine(Protocol):
 
     def cancel(self, task: TaskId, attempt: int) -> None:
         """Stop an attempt if it runs; a `Cancelled` (or its result) follows."""
+        ...
+
+    def hand_in(self, task: TaskId, attempt: int) -> None:
+        """Ask an attempt to end at its next batch: a `Done` of what it has read until then follows (`Done.rest`).
+
+        Returns at once. It may come too late or not be heard, and the attempt goes on as if it had not been asked.
+        """
         ...
 
     def store(self) -> BlockStore: ...

@@ -32,6 +32,7 @@ from mmflow.engines.dask_worker import (
     KEY_PREFIX,
     Place,
     end_here,
+    hand_in_here,
     run_here,
     send_here,
 )
@@ -48,7 +49,7 @@ from mmflow.engines.remote import (
 )
 from mmflow.errors import BlockLostError, EngineError, SourceError
 from mmflow.exec.stage import Functions, Stage
-from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
+from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost, cut_at
 from mmflow.store import Span, read_span
 
 __all__ = ["DaskEngine", "disconnect"]
@@ -57,6 +58,7 @@ _LOOK_SECONDS = 5.0
 _REPLY_SECONDS = 10
 _RESTORE_SECONDS = 0.1
 _END_SECONDS = 2
+_ASK_SECONDS = 1
 
 
 class DaskEngine:
@@ -126,6 +128,20 @@ class DaskEngine:
                 self._drop(flight)
                 self._landed.append(Cancelled(task, attempt))
 
+    def hand_in(self, task: TaskId, attempt: int) -> None:
+        """See `Engine.hand_in`. A worker that Dask chose instead of ours is not asked."""
+        for flight in self._flights.values():
+            if flight.remakes is None and (flight.task.id, flight.task.attempt) == (task, attempt):
+                ours = [flight.worker] if flight.worker else None
+                with contextlib.suppress(OSError, TimeoutError):
+                    self._client.run(
+                        hand_in_here,
+                        flight.key,
+                        workers=ours,
+                        on_error="ignore",
+                        callback_timeout=_ASK_SECONDS,
+                    )
+
     def close(self) -> None:
         """See `Engine.close`. Workers notice between batches."""
         if self._closed:
@@ -180,7 +196,7 @@ class DaskEngine:
             return
         flight.worker = self._load.worker(task, choice, self._flights.values())
         self._sent += 1
-        flight.key = f"{KEY_PREFIX}{self._run}-{task.id.stage}.{task.id.number}-{self._sent}"
+        flight.key = f"{KEY_PREFIX}{self._run}-{task.id.stage}.{task.id.label}-{self._sent}"
         sent = None if (flight.worker, code.key) in self._known else code.code
         pinned = (
             {"workers": [flight.worker], "allow_other_workers": choice.nodes is None} if flight.worker else {}
@@ -249,7 +265,7 @@ class DaskEngine:
             if lost:
                 self._lost(flight, reason)
             else:
-                text = f"bug in task {flight.task.id.number} of stage {flight.task.id.stage}: {reason}"
+                text = f"bug in task {flight.task.id.label} of stage {flight.task.id.stage}: {reason}"
                 self._ended(flight, EngineError(f"{text}; please report it"))
         else:
             self._land(flight, reply, place)
@@ -284,7 +300,9 @@ class DaskEngine:
         else:
             result.metrics.retries, self._remade = self._remade, 0
             live = sum(ref is not None for ref in (*result.outputs, result.rejects))
-            made = Made(flight.task, flight.functions, live, place, future)
+            # What was handed in is made again as far as it went.
+            task = flight.task if result.rest is None else cut_at(flight.task, result.rest)
+            made = Made(task, flight.functions, live, place, future)
             made.let_go_if_unused()
             self._made.add(made)
             self._landed.append(known_blocks(result, [made]))

@@ -43,6 +43,7 @@ __all__ = [
     "Place",
     "WorkerPart",
     "end_here",
+    "hand_in_here",
     "run_here",
     "send_here",
     "shared_host",
@@ -100,6 +101,11 @@ def end_here(run: str, spill_dir: str, dask_worker: Any) -> None:
     _sweep(spill_dir)
 
 
+def hand_in_here(key: str, dask_worker: Any) -> None:
+    """Ask a task of this worker to hand in what it has."""
+    dask_worker.plugins[_NAME].hand_in(key)
+
+
 def _sweep(spill_dir: str | None) -> None:
     for folder in (shared_memory_folder(), spill_dir):
         if folder is not None:
@@ -120,6 +126,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
         self._stores: dict[tuple[str, int], SharedStore] = {}
         self._files: dict[str, tuple[SharedStore, str]] = {}
         self._flags: dict[str, threading.Event] = {}
+        self._asked: dict[str, threading.Event] = {}
         worker.handlers["mmflow_block"] = self.send
         # What Dask pauses and spills by.
         worker.monitor.get_process_memory = _anonymous
@@ -149,6 +156,12 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
     def _tell(self, key: str, *, busy: bool) -> None:
         """Tell engines that a task that was cancelled still has a thread, or has it no more."""
         self._worker.log_event(TOPIC, {"worker": self._worker.address, "key": key, "busy": busy})
+
+    def hand_in(self, key: str) -> None:
+        """Have a task hand in what it has, if it runs here."""
+        asked = self._asked.get(key)
+        if asked is not None:
+            asked.set()
 
     def end(self, prefix: str) -> None:
         """Stop the tasks whose keys begin so, and drop their blocks."""
@@ -181,9 +194,9 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
         known = learned(parcel.key, code)
         if known is None:
             return None, Place(self._host, self._worker.address, "")
-        flag = threading.Event()
+        flag, asked = threading.Event(), threading.Event()
         with self._lock:
-            self._flags[key] = flag
+            self._flags[key], self._asked[key] = flag, asked
 
         def fetch(token: Token) -> pa.Buffer:
             try:
@@ -193,7 +206,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
 
         path = ""
         try:
-            with closing(stream_parcel(parcel, known, fetch, flag, self._worker.address)) as pieces:
+            with closing(stream_parcel(parcel, known, fetch, flag, self._worker.address, asked)) as pieces:
                 reply = cast(Reply, next(pieces))
                 if isinstance(reply.result, Done):
                     path, tokens = self._keep(parcel, key, cast("Iterator[Payload]", pieces))
@@ -202,7 +215,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
             reply = Reply(Failed(parcel.task.id, parcel.task.attempt, error), self._worker.address)
         finally:
             with self._lock:
-                del self._flags[key]
+                del self._flags[key], self._asked[key]
             if flag.is_set():
                 self._worker.loop.add_callback(self._tell, key, busy=False)
         return reply, Place(self._host, self._worker.address, path)

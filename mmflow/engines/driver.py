@@ -1,7 +1,7 @@
 """The scheduler of one run: a state machine that knows no engine and no clock.
 
     events in      on_result(result, now)  consumed(released)
-    decisions out  tasks(free, now)  take_results()  take_deletes()  take_cancels()  next_due()
+    decisions out  tasks(free, now)  take_results()  take_deletes()  take_cancels()  take_hand_ins()  next_due()
     the end        finished | error
 
 What it guarantees, whatever the order in which tasks end, fail and get lost:
@@ -10,8 +10,8 @@ What it guarantees, whatever the order in which tasks end, fail and get lost:
   reached its shards. Nothing of a wrongly guessed shard is ever released, neither rows nor errors.
 - The first error in order is the error of the run (among scans: of the file's order).
 - A task that fails for a reason that may pass is tried again, with growing pauses, a bounded number of times.
-- A task that takes much longer than its like gets a second attempt once there is nothing else to do; what ends
-  first counts.
+- Once there is nothing else to do, a task that takes much longer than its like hands in what it has, and the rest of
+  its shard goes to idle workers; or it gets a second attempt, and what ends first counts (`stragglers`).
 - Every block is handed out for deletion once: when its readers are done, or when the run ends.
 
 `_line` needs the lines before each shard, which only reading what lies before tells: such a scan has a
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +37,7 @@ from mmflow.engines.progress import Progress
 from mmflow.engines.recording import Finished, Recorder
 from mmflow.engines.scans import Again, Checked, ScanSource
 from mmflow.engines.stages import Slot, StageRun
+from mmflow.engines.stragglers import Attempt, Patience, Stragglers
 from mmflow.engines.totals import Totals
 from mmflow.errors import BadRecordError, EngineError, MmflowError, TooManyBadRecordsError
 from mmflow.exec.kept import KeptBlock
@@ -55,7 +56,6 @@ from mmflow.sinks import StagedFile
 
 __all__ = ["Driver", "DriverOptions", "Released"]
 
-Attempt = tuple[TaskId, int]
 Boundaries = Callable[[Sequence[pa.RecordBatch], Sequence[SortKey], int], pa.RecordBatch]
 
 
@@ -70,8 +70,7 @@ class DriverOptions:
         unread_bytes: Bytes of result blocks that wait to be read, from which on no more are made.
         retries: Further attempts of a task after failures that may pass.
         pause: Seconds before the first of them; doubled each time, up to `longest_pause`.
-        slow: A second attempt starts when the first has taken this many times the mean of its stage's tasks,
-            and at least `slow_seconds`.
+        patience: With tasks that take longer than their like. Without `retries`, there is no end to it.
         max_bad_records: The run fails when more records are bad: a count, or (float) a share, of which only the end
             of all scans can tell.
     """
@@ -82,8 +81,7 @@ class DriverOptions:
     retries: int = 3
     pause: float = 0.1
     longest_pause: float = 10.0
-    slow: float = 4.0
-    slow_seconds: float = 10.0
+    patience: Patience = field(default_factory=Patience)
     max_bad_records: int | float | None = None
 
 
@@ -126,6 +124,7 @@ class Driver:
         self._last = self._runs[plan.stages[-1].id]
         self._order = list(reversed(self._runs.values()))
         self._running: dict[Attempt, float] = {}  # since when
+        self._stragglers = Stragglers(self._runs, options.patience, recorded=record is not None)
         self._results: deque[Released] = deque()
         self._unread = 0
         self._unread_bytes = 0
@@ -167,7 +166,7 @@ class Driver:
         Args:
             free: How many may be in flight beside those that are.
             now: The time.
-            idle: Workers that have nothing to do: for second attempts of tasks that are slow.
+            idle: Workers that have nothing to do: for tasks that are slow.
         """
         made: list[Task] = []
         ended = True
@@ -183,23 +182,14 @@ class Driver:
                         made.append(self._submit(run, slot, now))
                 self._settle(run)
                 ended = ended or run.complete
-        return made or self._second_attempts(idle, now)
-
-    def _second_attempts(self, idle: int, now: float) -> list[Task]:
-        made: list[Task] = []
-        if not self._options.retries:
-            return made
-        for (task, attempt), since in list(self._running.items()):
-            run = self._runs[task.stage]
-            slot = run.slots.get(task.number)
-            if len(made) == idle or slot is None or slot.live != {attempt} or not run.timed:
-                continue
-            mean = run.seconds / run.timed
-            if now - since > max(self._options.slow_seconds, self._options.slow * mean):
+        self._stragglers.idle = max(0, idle - len(made))
+        if not made and self._options.retries:
+            for run, slot in self._stragglers.look(self._running, now):
                 slot.attempt += 1
                 self.totals.second += 1
-                self._note("second_attempt", stage=task.stage, number=task.number, attempt=slot.attempt)
+                self._note("second_attempt", **_named(slot.id), attempt=slot.attempt)
                 made.append(self._submit(run, slot, now))
+            self._stragglers.idle -= len(made)
         return made
 
     def _next(self, run: StageRun, now: float) -> Slot | None:
@@ -245,6 +235,10 @@ class Driver:
         taken, self._cancels = list(dict.fromkeys(self._cancels)), []
         return taken
 
+    def take_hand_ins(self) -> list[Attempt]:
+        """Attempts to be asked to end at their next batch, and give what they have (`Engine.hand_in`)."""
+        return self._stragglers.take_hand_ins()
+
     def abort(self) -> None:
         """End the run now: cancel what runs, and let go of every block. Idempotent."""
         self._cancels.extend(self._running)
@@ -279,7 +273,7 @@ class Driver:
             slot.attempt = self._record.first_attempt
         if isinstance(run.stage.output, Range) and run.boundaries is None:
             run.boundaries = self._cut(run, run.stage.output)
-        if run.scanning is not None and slot.group is not None and run.released == slot.number:
+        if run.scanning is not None and slot.group is not None and run.head == slot.id:
             slot.group = run.scanning.checker.known(slot.group)
         return slot
 
@@ -299,41 +293,39 @@ class Driver:
 
     def _restored(self, run: StageRun, slot: Slot, now: float) -> bool:
         """Take a task's outputs from the record, if it has them."""
-        if self._record is None or slot.key:
-            return False
+        if self._record is None or slot.key or slot.handed_in or slot.id.part:
+            return False  # looked for already; or cut as only this driver cut it
         stage = self._keys[run.stage.id]
         files = () if run.scanning is None else run.scanning.files
-        slot.key = task_key(stage, slot.number, slot.group, files, run.boundaries)
+        slot.key = task_key(stage, slot.id.number, slot.group, files, run.boundaries)
         done = self._record.known(stage, slot.key)
         if done is None:
             return False
         slot.restored = True
-        slot.state, slot.done = (
-            "done",
-            replace(done, id=TaskId(run.stage.id, slot.number), attempt=slot.attempt),
-        )
+        slot.state, slot.done = "done", replace(done, id=slot.id, attempt=slot.attempt)
         if run.scanning is None:
-            self._inputs_done(run, slot.number)
+            self._inputs_done(run, slot.id.number)
         self._release(run, now)
         return True
 
     def _submit(self, run: StageRun, slot: Slot, now: float) -> Task:
         slot.state = "running"
         slot.live.add(slot.attempt)
-        task_id = TaskId(run.stage.id, slot.number)
-        self._running[task_id, slot.attempt] = now
+        self._running[slot.id, slot.attempt] = now
         shards = None
         if run.scanning is not None and slot.group is not None:
             shards = slot.group.task(run.scanning.files)
         return Task(
-            task_id,
+            slot.id,
             run.stage,
             slot.attempt,
             shards,
-            input_blocks(run.exchanges, slot.number, self._runs),
+            input_blocks(run.exchanges, slot.id.number, self._runs),
             run.boundaries,
             self._run,
-            "" if self._record is None else self._record.place(self._keys[run.stage.id], slot.key),
+            ""
+            if self._record is None or not slot.key
+            else self._record.place(self._keys[run.stage.id], slot.key),
         )
 
     # ---- results ------------------------------------------------------------------------------------
@@ -341,8 +333,9 @@ class Driver:
     def on_result(self, result: TaskResult, now: float) -> None:
         """Take in what an engine reports. Results of attempts that don't count any more are dropped."""
         run = self._runs[result.id.stage]
-        slot = run.slots.get(result.id.number)
+        slot = run.slots.get(result.id)
         since = self._running.pop((result.id, result.attempt), None)
+        self._stragglers.ended((result.id, result.attempt))
         if since is None or slot is None or run.complete or result.attempt not in slot.live:
             if isinstance(result, Done):
                 self._discard(result)
@@ -351,13 +344,18 @@ class Driver:
         match result:
             case Done():
                 slot.state, slot.done = "done", result
-                run.timed += 1
-                run.seconds += now - since
-                self._forget(result.id, slot)
+                if result.rest is None:
+                    run.timed += 1
+                    run.seconds += now - since
+                else:
+                    self.totals.second += 1
+                    parts = self._stragglers.give_out(run, slot, result.rest, now)
+                    self._note("handed_in", **_named(slot.id), begin=result.rest, parts=parts)
+                self._forget(slot)
                 self.totals.retries += result.metrics.retries
                 self._note_done(result)
                 if run.scanning is None:
-                    self._inputs_done(run, slot.number)
+                    self._inputs_done(run, slot.id.number)
             case Failed() if not result.error.retryable or "kept" in result.error.context:
                 self._fail_task(run, slot, result.error)
             case Failed():
@@ -371,13 +369,13 @@ class Driver:
     def _fail_task(self, run: StageRun, slot: Slot, error: MmflowError) -> None:
         slot.state, slot.error = "failed", error
         self._note_failed(run, slot, str(error), again=False)
-        self._forget(TaskId(run.stage.id, slot.number), slot)
+        self._forget(slot)
         if run.scanning is None:
             self._fail(error)
 
-    def _forget(self, task: TaskId, slot: Slot) -> None:
+    def _forget(self, slot: Slot) -> None:
         """Cancel the attempts of a task that don't count any more."""
-        self._cancels += [(task, attempt) for attempt in slot.live]
+        self._cancels += [(slot.id, attempt) for attempt in slot.live]
         slot.live.clear()
 
     def _try_again(self, run: StageRun, slot: Slot, reason: str, now: float) -> None:
@@ -388,19 +386,19 @@ class Driver:
         slot.failures += 1
         slot.attempt += 1
         if slot.failures > self._options.retries:
-            what = f"task {slot.number} of stage {run.stage.id} ({run.stage.title})"
+            what = f"task {slot.id.label} of stage {run.stage.id} ({run.stage.title})"
             error = EngineError(
                 f"{what} failed {slot.failures} times, the last time: {reason}; if its worker was killed "
                 "for memory, lower shard_size or workers, or give more memory",
                 stage=run.stage.id,
-                task=slot.number,
+                task=slot.id.number,
             )
             self._fail_task(run, slot, error)
             return
         self.totals.retries += 1
         self._note_failed(run, slot, reason, again=True)
         pause = min(self._options.pause * 2 ** (slot.failures - 1), self._options.longest_pause)
-        run.ready(slot.number, now + pause)
+        run.ready(slot, now + pause)
 
     def _rerun(self, run: StageRun, slot: Slot, again: Again, now: float) -> None:
         """Run a shard again from where its first record begins."""
@@ -410,13 +408,13 @@ class Driver:
         slot.attempt += 1
         slot.live.clear()
         self.totals.reruns += 1
-        self._note("rerun", stage=run.stage.id, number=slot.number, begin=again.group.starts[0])
-        run.ready(slot.number, now)
+        self._note("rerun", **_named(slot.id), begin=again.group.starts[0])
+        run.ready(slot, now)
 
     def _release(self, run: StageRun, now: float) -> None:
         """Hand on, in order, what is done and right."""
-        while self.error is None and not run.complete and run.released in run.slots:
-            slot = run.slots[run.released]
+        while self.error is None and not run.complete and run.head in run.slots:
+            slot = run.slots[run.head]
             if slot.state not in ("done", "failed"):
                 break
             try:
@@ -433,8 +431,7 @@ class Driver:
                 self._rerun(run, slot, checked, now)
                 break
             assert slot.done is not None  # a failed one raised or is run again
-            del run.slots[slot.number]
-            run.released += 1
+            run.release()
             self._hand_on(run, slot, slot.done, checked)
             if run.stage.limit is not None and run.rows >= run.stage.limit:
                 self._end(run)
@@ -463,8 +460,8 @@ class Driver:
     def _hand_on(self, run: StageRun, slot: Slot, done: Done, checked: Checked | None) -> None:
         if slot.restored:
             self.totals.restored += 1
-            self._note("task_restored", stage=run.stage.id, number=slot.number, rows_out=_rows(done))
-        elif done.kept is not None:
+            self._note("task_restored", **_named(slot.id), rows_out=_rows(done))
+        elif done.kept is not None and slot.key:
             self._finished.append(Finished(self._keys[run.stage.id], slot.key, done))
         if run.scanning is not None and run.scanning.census is not None:
             assert checked is not None  # a scan
@@ -604,7 +601,7 @@ class Driver:
     def _note_done(self, done: Done) -> None:
         m = done.metrics
         self._note(
-            "task_done", stage=done.id.stage, number=done.id.number, attempt=done.attempt, worker=m.worker,
+            "task_done", **_named(done.id), attempt=done.attempt, worker=m.worker,
             started=m.started, seconds=m.seconds, rows_in=m.rows_in, rows_out=m.rows_out, bytes_read=m.bytes_read,
             bytes_out=m.bytes_out, cached=m.cached, anonymous=m.anonymous,
         )  # fmt: skip
@@ -612,8 +609,7 @@ class Driver:
     def _note_failed(self, run: StageRun, slot: Slot, reason: str, *, again: bool) -> None:
         self._note(
             "task_failed",
-            stage=run.stage.id,
-            number=slot.number,
+            **_named(slot.id),
             attempt=slot.attempt,
             reason=reason,
             again=again,
@@ -625,6 +621,11 @@ class Driver:
         """Where the run stands."""
         running = (task for task, _ in self._running)
         return self.totals.progress(list(self._runs.values()), running, self._last.rows, now)
+
+
+def _named(task: TaskId) -> dict[str, Any]:
+    """A task, as events name it."""
+    return {"stage": task.stage, "number": task.number, "part": list(task.part)}
 
 
 def _rows(done: Done) -> int:

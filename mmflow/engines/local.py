@@ -56,10 +56,10 @@ class LocalEngine:
         sweep(settings.spill_dir)
         self._folder = RunFolder(settings.spill_dir, run)
         self._store = LocalStore(settings.memory // 2, self._folder)
-        self._tasks: queue.SimpleQueue[tuple[Task, Functions, threading.Event] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Task, Functions, _Flags] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[TaskResult] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._flags: dict[tuple[TaskId, int], threading.Event] = {}
+        self._flags: dict[tuple[TaskId, int], _Flags] = {}
         self._processes: ProcessPool | None = None
         self._closed = False
 
@@ -77,8 +77,8 @@ class LocalEngine:
             self._processes = ProcessPool(
                 self._settings.workers, self._run, self._settings.memory // 4, self._settings.spill_dir
             )
-        flag = self._flags[task.id, task.attempt] = threading.Event()
-        self._tasks.put((task, functions, flag))
+        flags = self._flags[task.id, task.attempt] = _Flags()
+        self._tasks.put((task, functions, flags))
         if len(self._threads) < min(self._settings.workers, len(self._flags)):
             name = f"mmflow-{len(self._threads)}"
             thread = threading.Thread(target=self._serve, args=(name,), name=name, daemon=True)
@@ -100,9 +100,15 @@ class LocalEngine:
 
     def cancel(self, task: TaskId, attempt: int) -> None:
         """See `Engine.cancel`. A task looks at its flag between batches."""
-        flag = self._flags.get((task, attempt))
-        if flag is not None:
-            flag.set()
+        flags = self._flags.get((task, attempt))
+        if flags is not None:
+            flags.cancelled.set()
+
+    def hand_in(self, task: TaskId, attempt: int) -> None:
+        """See `Engine.hand_in`."""
+        flags = self._flags.get((task, attempt))
+        if flags is not None:
+            flags.hand_in.set()
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -110,8 +116,8 @@ class LocalEngine:
             return
         self._closed = True
         deadline = time.monotonic() + _PATIENCE
-        for flag in list(self._flags.values()):
-            flag.set()
+        for flags in list(self._flags.values()):
+            flags.cancelled.set()
         if self._processes is not None:
             self._processes.close()
         for _ in self._threads:
@@ -124,8 +130,8 @@ class LocalEngine:
 
     def _serve(self, worker: str) -> None:
         while (item := self._tasks.get()) is not None:
-            task, functions, flag = item
-            if flag.is_set():
+            task, functions, flags = item
+            if flags.cancelled.is_set():
                 self._results.put(Cancelled(task.id, task.attempt))
                 continue
             context = WorkerContext(
@@ -133,7 +139,8 @@ class LocalEngine:
                 memory=max(1 << 20, self._settings.memory // 2 // self._settings.workers),
                 io=cast(Io, self._settings.io),
                 spill=self._folder.path,
-                cancelled=flag,
+                cancelled=flags.cancelled,
+                hand_in=flags.hand_in,
                 processes=self._processes,
                 worker=worker,
             )
@@ -160,6 +167,16 @@ class LocalEngine:
                 ref = kept
             outputs.append(ref)
         return replace(done, outputs=tuple(outputs))
+
+
+class _Flags:
+    """What an attempt is told while it runs."""
+
+    __slots__ = ("cancelled", "hand_in")
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        self.hand_in = threading.Event()
 
 
 def _out_of_memory(error: MemoryError) -> EngineError:

@@ -35,7 +35,8 @@ class Progress:
         pruned: Groups that statistics let skip.
         retries: Further attempts after failures.
         reruns: Shards that were read again since the guess of their first record was wrong.
-        second: Second attempts of tasks that took much longer than their like.
+        second: Tasks that took much longer than their like, and got a second attempt or had the rest of their shard
+            given to others.
         restored: Finished tasks that were taken from the journal of the run.
         elapsed: Seconds by the run's clock.
     """

@@ -42,6 +42,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mmflow.config import Settings
 from mmflow.engines.base import Resources
 from mmflow.engines.placement import PROBED, Choice, Placement, Seen, probe
+from mmflow.engines.ray_notes import Asked, Notes
 from mmflow.engines.remote import (
     Parcel,
     Payload,
@@ -106,6 +107,7 @@ class RayEngine:
         self._by_reply: dict[Any, tuple[TaskId, int]] = {}
         self._attempts: dict[Any, int] = {}
         self._store = _DriverStore()
+        self._notes = Notes()
         self._killed = False
         self._closed = False
 
@@ -156,14 +158,19 @@ class RayEngine:
             "num_returns": 1 + payloads_of(task.stage),
             "num_cpus": 1,
             "memory": self._task_memory,
-            "name": f"mmflow {task.id.stage}.{task.id.number}",
+            "name": f"mmflow {task.id.stage}.{task.id.label}",
             "max_retries": self._unseen(task.stage),
             **_options(choice),
         }
         least = 0 if small_bytes() < max(1 << 20, self._settings.memory // 16) else _SMALL + 1
         # Nested references are not waited for, nor moved.
         returned = _run.options(**options).remote(
-            parcel, least, [shared], [] if direct else payloads, *direct
+            parcel,
+            least,
+            [shared],
+            self._notes.name(task.id, task.attempt),
+            [] if direct else payloads,
+            *direct,
         )
         self._flights[task.id, task.attempt] = _Flight(
             task.stage, returned[0], returned[1:], payloads, choice.nodes
@@ -265,6 +272,11 @@ class RayEngine:
         if flight is not None:
             _cancel(flight.reply, force=False)
 
+    def hand_in(self, task: TaskId, attempt: int) -> None:
+        """See `Engine.hand_in`."""
+        if (task, attempt) in self._flights:
+            self._notes.ask(task, attempt)
+
     def close(self) -> None:
         """See `Engine.close`. A worker that does not notice is killed."""
         if self._closed:
@@ -283,8 +295,10 @@ class RayEngine:
         self._by_reply.clear()
         self._flights.clear()
         self._stages.clear()
-        if self._killed and ray.is_initialized():
-            self._sweep()
+        if ray.is_initialized():
+            self._notes.close()
+            if self._killed:
+                self._sweep()
 
     def _sweep(self) -> None:
         """Remove what killed workers left on disk. The next run would too, but there may be none."""
@@ -369,7 +383,7 @@ class _Stop:
 
 @ray.remote
 def _run(
-    parcel: Parcel, least: int, code: list[Any], payloads: list[Any], *direct: Any
+    parcel: Parcel, least: int, code: list[Any], name: str, payloads: list[Any], *direct: Any
 ) -> Iterator[_Returned | _Attempted]:
     """A generator: what it yields is in the object store before it makes the next."""
     remade: dict[int, int] = {}
@@ -385,9 +399,17 @@ def _run(
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     known = learned(parcel.key, None) or learned(parcel.key, ray.get(code[0]))
     assert known is not None  # it has its code
-    for piece in stream_parcel(parcel, known, fetch, _Stop(), node):
+    asked = Asked(name, again=attempt > 0 and parcel.task.shards is not None)
+    # Who can't count executions can't end a later one where the first did.
+    hand_in = asked if _counts_attempts() else None
+    failed = False
+    for piece in stream_parcel(asked.cut(parcel), known, fetch, _Stop(), node, hand_in):
         if isinstance(piece, Reply):
-            yield _Attempted(piece, attempt, remade)
+            reply = asked.agreed(piece)
+            failed = not isinstance(reply.result, Done)
+            yield _Attempted(reply, attempt, remade)
+        elif failed:
+            yield _Returned(attempt, [], [], b"")
         else:
             nbytes = sum(b.size for b in piece)
             sums = [zlib.crc32(b) for b in piece]
@@ -414,6 +436,11 @@ def _attempt() -> int:
     """Which attempt of its task runs here, by Ray's own count. Not part of Ray's API: 0 where it is not there."""
     core = getattr(ray._private.worker.global_worker, "core_worker", None)
     return int(getattr(core, "get_current_task_attempt_number", int)())
+
+
+def _counts_attempts() -> bool:
+    core = getattr(ray._private.worker.global_worker, "core_worker", None)
+    return hasattr(core, "get_current_task_attempt_number")
 
 
 def small_bytes() -> int:

@@ -259,6 +259,7 @@ def stream_parcel(
     fetch: Callable[[Token], pa.Buffer],
     cancelled: Any,
     node: str,
+    hand_in: Any = None,
 ) -> Generator[Reply | Payload, None, None]:
     """Run a task, and hand over what it made piece by piece.
 
@@ -268,6 +269,7 @@ def stream_parcel(
         fetch: Gives the bytes of a block that the task was sent; raises `BlockLostError`.
         cancelled: Its `is_set` says whether to stop.
         node: This machine, for messages and metrics.
+        hand_in: Its `is_set` says whether to hand in (`WorkerContext.hand_in`); None: never.
 
     Yields:
         The result, then the payloads that its tokens number, as many as `payloads_of` says.
@@ -287,6 +289,7 @@ def stream_parcel(
             spill=folder.path,
             cancelled=cancelled,
             worker=f"{node}:{os.getpid()}",
+            hand_in=hand_in,
         )
         result = run_task(task, functions, context)
         groups: list[list[BlockRef]] = [[] for _ in range(payloads_of(stage))]

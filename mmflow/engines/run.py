@@ -29,6 +29,7 @@ from mmflow.engines.progress import Progress
 from mmflow.engines.recording import Recorder
 from mmflow.engines.rejects import located
 from mmflow.engines.scans import ScanSource
+from mmflow.engines.stragglers import Patience
 from mmflow.errors import BlockLostError, ConfigError, EngineError, MmflowError
 from mmflow.exec.compact import renamed
 from mmflow.exec.kept import block
@@ -43,8 +44,10 @@ __all__ = ["Outcome", "Run", "execute", "open_engine"]
 _FILES_PER_TASK = 256
 _PROGRESS_SECONDS = 0.1
 _WAIT_SECONDS = 0.1
-#: A task must take at least this long before it gets a second attempt.
+#: A task must take at least this long before it is helped (`engines.stragglers`).
 SLOW_SECONDS = 10.0
+#: The rest of a shard is cut into parts of at least so many bytes.
+PART_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def execute(
         unread=2 * resources.slots + 2,
         unread_bytes=resources.memory // 4,
         retries=settings.retries,
-        slow_seconds=SLOW_SECONDS,
+        patience=Patience(slow_seconds=SLOW_SECONDS, part_bytes=PART_BYTES),
         max_bad_records=settings.max_bad_records,
     )
 
@@ -363,6 +366,8 @@ class _Loop:
     def _let_go(self) -> None:
         for task, attempt in self._driver.take_cancels():
             self.engine.cancel(task, attempt)
+        for task, attempt in self._driver.take_hand_ins():
+            self.engine.hand_in(task, attempt)
         for ref in self._driver.take_deletes():
             self.engine.store().delete(ref)
 

@@ -44,7 +44,7 @@ _COUNTERS = (
     ("pruned", "mmflow_pruned_groups", "Groups that statistics let skip."),
     ("retries", "mmflow_retries", "Tasks that were tried again after a failure."),
     ("reruns", "mmflow_reruns", "Shards that were read again after a wrong guess of their first record."),
-    ("second", "mmflow_second_attempts", "Second attempts of tasks that took much longer than their like."),
+    ("second", "mmflow_second_attempts", "Tasks that took much longer than their like, and were helped."),
     ("restored", "mmflow_restored_tasks", "Finished tasks that were taken from the journal of the run."),
 )
 

@@ -172,7 +172,7 @@ def _tiles(facts: Mapping[str, Any], story: Story, bad: int, rejects: pa.Table |
     tries = [
         plural(story.retries, "retry", "retries") if story.retries else "",
         plural(story.reruns, "shard") + " read again" if story.reruns else "",
-        plural(story.second, "second attempt") if story.second else "",
+        plural(story.second, "slow task") + " helped" if story.second else "",
         plural(story.restarts, "restart") if story.restarts else "",
     ]
     pruned = max(sum(s.pruned for s in story.stages.values()), story.total("pruned"))

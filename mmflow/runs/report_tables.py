@@ -27,7 +27,7 @@ from mmflow.runs.markup import (
     table,
 )
 from mmflow.runs.report_charts import colour
-from mmflow.runs.story import Stage, Story, Task
+from mmflow.runs.story import Stage, Story, Task, label
 from mmflow.runs.wording import clipped, clock, count, plural, size, visible
 
 __all__ = ["bad_records", "failures", "pairs", "slowest", "sources", "stages", "warnings"]
@@ -117,7 +117,7 @@ def slowest(story: Story) -> Html:
     rows = [
         (
             _stage(story, t.stage),
-            Cell(safe(f"{t.number:,}" + (f" (attempt {t.attempt})" if t.attempt else "")), t.number),
+            Cell(safe(label(t.number, t.part) + (f" (attempt {t.attempt})" if t.attempt else "")), t.number),
             cell(t.worker, 80),
             Cell(safe(_at(t.at)), t.at), seconds(t.seconds, t.seconds / (tasks[0].seconds or 1.0)),
             _times(t.seconds, usual[t.stage]), counted(t.rows_in), counted(t.rows_out), sized(t.bytes_read),

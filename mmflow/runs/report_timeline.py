@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from mmflow.runs.markup import NOTHING, Html, joined, safe
 from mmflow.runs.report_charts import WIDE, axis, colour, cut, spread
-from mmflow.runs.story import Mark, Story, Task
+from mmflow.runs.story import Mark, Story, Task, label
 from mmflow.runs.wording import clipped, clock, duration, plural, size
 
 __all__ = ["MOST_RECTS", "legend", "timeline"]
@@ -127,7 +127,7 @@ def _exact(lanes: Sequence[_Lane], total: float, row: int, titles: dict[int, str
     for y, lane in enumerate(lanes):
         for t in lane.tasks:
             text = (
-                f"task {t.number:,} of stage {titles[t.stage]}\n{duration(t.seconds)} on {t.worker}, "
+                f"task {label(t.number, t.part)} of stage {titles[t.stage]}\n{duration(t.seconds)} on {t.worker}, "
                 f"{plural(t.rows_in, 'row')} in, {t.rows_out:,} out"
                 + (f", {size(t.bytes_read)} read" if t.bytes_read else "")
                 + (f", attempt {t.attempt}" if t.attempt else "")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Failure", "Mark", "Opening", "Sample", "Stage", "Story", "Task"]
+__all__ = ["Failure", "Mark", "Opening", "Sample", "Stage", "Story", "Task", "label"]
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Opening:
 
 @dataclass(slots=True)
 class Task:
-    """An attempt that ended well. `attempt` counts from 0 in each driver."""
+    """An attempt that ended well. `attempt` counts from 0 in each driver; `part` as in `exec.task.TaskId`."""
 
     stage: int
     number: int
@@ -48,6 +48,16 @@ class Task:
     bytes_out: int
     cached: int
     anonymous: int
+    part: tuple[int, ...] = ()
+
+
+def label(number: int, part: tuple[int, ...]) -> str:
+    """A task's number, with that of its part.
+
+    >>> label(1234, ()), label(7, (2, 1))
+    ('1,234', '7.2.1')
+    """
+    return ".".join((f"{number:,}", *map(str, part)))
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmflow.runs.story import Failure, Mark, Opening, Sample, Stage, Story, Task
+from mmflow.runs.story import Failure, Mark, Opening, Sample, Stage, Story, Task, label
 from mmflow.runs.wording import duration
 
 __all__ = ["tell"]
@@ -23,13 +23,17 @@ def tell(events: Iterable[Mapping[str, Any]]) -> Story:
     return teller.story
 
 
+#: A task: stage, number, part.
+_Key = tuple[int, int, tuple[int, ...]]
+
+
 class _Teller:
     def __init__(self) -> None:
         self.story = Story()
         # The last that is known of each task: an attempt, or how many rows the journal had.
-        self._latest: dict[tuple[int, int], Task | int] = {}
+        self._latest: dict[_Key, Task | int] = {}
         self._stages: dict[tuple[int, int], Stage] = {}
-        self._restored: set[tuple[int, int]] = set()
+        self._restored: set[_Key] = set()
         self._plan = -1
         self._part = 0
         # Another plan goes on from nothing; the same one, of a new driver, from its journal.
@@ -46,7 +50,7 @@ class _Teller:
             case "task_done":
                 self._done(e, here)
             case "task_restored":
-                key = self._stage(_int(e, "stage")).id, _int(e, "number")
+                key = self._key(e)
                 self._restored.add(key)
                 self._latest.setdefault(key, _int(e, "rows_out"))
             case "plan":
@@ -60,6 +64,13 @@ class _Teller:
             case "second_attempt":
                 self.story.second += 1
                 self._mark(at, "second", f"{self._what(e)}: another attempt, since it was slow")
+            case "handed_in":
+                self.story.second += 1
+                self._mark(
+                    at,
+                    "second",
+                    f"{self._what(e)}: the rest of its shard was given to others, since it was slow",
+                )
             case "rerun":
                 self.story.reruns += 1
                 self._mark(
@@ -96,6 +107,10 @@ class _Teller:
                 story.before.append(story.progress)
                 story.progress = {}
             self._plan += 1
+        # What an earlier driver of this plan cut, this one reads whole.
+        self._latest = {
+            k: v for k, v in self._latest.items() if not k[2] or story.stages[k[0]].plan != self._plan
+        }
         self._part += 1
         if self._anew:
             story.samples.append(Sample(at, self._part, 0, 0))
@@ -109,13 +124,13 @@ class _Teller:
             stage.planned, stage.ended = True, False
 
     def _done(self, e: Mapping[str, Any], here: Opening) -> None:
-        key = self._stage(_int(e, "stage")).id, _int(e, "number")
+        key = self._key(e)
         seconds = float(e.get("seconds") or 0.0)
         started = float(e.get("started") or float(e.get("t") or 0.0) - seconds)
         task = Task(
-            *key, _int(e, "attempt") % _ATTEMPTS, str(e.get("worker") or "?"), here.at(started), seconds,
+            *key[:2], _int(e, "attempt") % _ATTEMPTS, str(e.get("worker") or "?"), here.at(started), seconds,
             _int(e, "rows_in"), _int(e, "rows_out"), _int(e, "bytes_read"), _int(e, "bytes_out"), _int(e, "cached"),
-            _int(e, "anonymous"),
+            _int(e, "anonymous"), key[2],
         )  # fmt: skip
         self.story.tasks.append(task)
         self._latest[key] = task
@@ -148,7 +163,10 @@ class _Teller:
         self.story.marks.append(Mark(at, kind, text))
 
     def _what(self, e: Mapping[str, Any]) -> str:
-        return f"stage {_int(e, 'stage')}, task {_int(e, 'number')}"
+        return f"stage {_int(e, 'stage')}, task {label(_int(e, 'number'), tuple(e.get('part') or ()))}"
+
+    def _key(self, e: Mapping[str, Any]) -> _Key:
+        return self._stage(_int(e, "stage")).id, _int(e, "number"), tuple(map(int, e.get("part") or ()))
 
     def _stage(self, number: int) -> Stage:
         """A stage of the plan that runs now."""
@@ -165,7 +183,7 @@ class _Teller:
         for task in self.story.tasks:
             stages[task.stage].busy += task.seconds
             stages[task.stage].read += task.bytes_read
-        for (number, _), last in self._latest.items():
+        for (number, _, _), last in self._latest.items():
             stage = stages[number]
             if isinstance(last, int):  # of no attempt that these events tell of
                 rows_out, bytes_out = last, 0

@@ -68,7 +68,9 @@ class FileSink:
         self._make(folder)
         stem = f"part-{run}-{number:05d}" if spec.if_exists == "append" else f"part-{number:05d}"
         try:
-            return write_files(spec, batches, schema, folder=folder, stem=stem, number=number, part=part, keep=_synced)
+            return write_files(
+                spec, batches, schema, folder=folder, stem=stem, number=number, part=part, keep=_synced
+            )
         except BaseException:  # whatever it was, also Ctrl-C: no half-written file may stay
             shutil.rmtree(folder, ignore_errors=True)
             raise

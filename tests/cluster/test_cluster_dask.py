@@ -19,6 +19,8 @@ from mmflow import col
 from mmflow import functions as F  # noqa: N812  (as users write it)
 
 from .dask_workers import DaskWorkers, dask_workers
+from .slow_scans import ROWS as ROWS_OF_CRAWL
+from .slow_scans import SETTINGS, Crawl, counted, write_rows
 
 ROWS = 40_000
 KEYS = 101
@@ -180,6 +182,32 @@ def test_a_slow_task_gets_a_second_attempt(
         (tmp_path / "over").touch()
         assert session.last_run is not None
         assert session.last_run.second == 1
+
+
+def test_a_slow_scan_hands_in_and_others_read_the_rest(
+    cluster: DaskWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was handed in is made again as far as it went, when its blocks vanish under those who read them."""
+    monkeypatch.setattr("mmflow.engines.run.SLOW_SECONDS", 1.0)
+    path, crawl, gate = tmp_path / "rows.csv", Crawl(tmp_path / "notes"), Gate(tmp_path)
+    write_rows(path)
+    given: list[int] = []
+
+    def act(pids: list[int]) -> None:
+        del pids
+        given.append(crawl.rows())
+        for file in Path("/dev/shm").glob("mmflow-dask-*/*.block"):
+            file.unlink()
+
+    done = gate.when_reached(act)
+    with session_on(cluster, **SETTINGS) as session:
+        assert counted(session, path, crawl, gate) == [1]
+        done.join()
+        assert given == [ROWS_OF_CRAWL], "each row once, up to then"
+        assert len(crawl.processes()) == 2
+        assert session.last_run is not None
+        assert session.last_run.second >= 1
+        assert session.last_run.retries >= 1
 
 
 def test_scanning_more_than_a_worker_may_have_neither_pauses_nor_kills_it(tmp_path: Path) -> None:

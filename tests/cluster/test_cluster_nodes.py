@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from ray.experimental import internal_kv
 
 import mmflow as mf
 from mmflow import col
@@ -22,6 +23,7 @@ from mmflow.engines.ray import small_bytes
 from tests.cluster.conftest import Nodes, OpenSession
 from tests.cluster.gates import Gate
 from tests.cluster.leftovers import wait_until
+from tests.cluster.slow_scans import ROWS, SETTINGS, Crawl, counted, write_rows
 
 SCHEMA = {"id": "int64", "k": "int64", "g": "int64", "v": "double", "s": "string"}
 GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
@@ -137,6 +139,30 @@ def test_a_node_lost_under_a_task_that_reads_an_exchange(
     assert run.result().sort_by("id").equals(wanted.sort_by("id"))
     assert session.last_run is not None
     assert session.last_run.retries >= 1
+
+
+def test_a_slow_scan_hands_in_and_others_read_the_rest(
+    open_session: OpenSession, nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was handed in is made again as far as it went, when all nodes that have its blocks are lost."""
+    monkeypatch.setattr("mmflow.engines.run.SLOW_SECONDS", 1.0)
+    path, crawl, gate = tmp_path / "rows.csv", Crawl(tmp_path / "notes"), Gate(tmp_path / "gate")
+    write_rows(path)
+    session = open_session(**SETTINGS)
+    query = Thread(lambda: counted(session, path, crawl, gate.waiting_at(ROWS // 5)))
+    _wait(query, gate.started, "a reader to wait")
+    assert crawl.rows() == ROWS, "each row once, up to then"
+    assert len(crawl.processes()) == 2
+    for node in list(nodes.by_id):
+        nodes.kill(node)
+    nodes.add()
+    gate.open()
+    assert query.result() == [1]
+    assert crawl.rows() > ROWS, "some were read again"
+    assert session.last_run is not None
+    assert session.last_run.second >= 1
+    assert session.last_run.retries >= 1
+    assert not internal_kv._internal_kv_list("", namespace="mmflow")
 
 
 @pytest.mark.parametrize("reader", ["the next stage", "the caller"])

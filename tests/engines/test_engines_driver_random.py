@@ -44,11 +44,26 @@ def run(files: list[ToyFile], plan: Plan, how: tuple[int, int, Faults], reading:
     world = World(files)
     paths = [f.path for f in files]
     engine = FakeEngine(world, how[0], how[1], how[2])
-    sources = {s.id: world.source(paths) for s in plan.stages if s.inputs and s.inputs[0].name == "t"}
+    size = (8, 16, 64)[how[0] % 3]
+    sources = {s.id: world.source(paths, size) for s in plan.stages if s.inputs and s.inputs[0].name == "t"}
     try:
         return engine.drive(plan, sources, reading=reading).rows
     finally:
         assert world.blocks == {}, "every block is deleted, once"
+
+
+def test_shards_are_handed_in() -> None:
+    """What the tests below rely on: it happens, and to parts, too."""
+    handed_in, deepest = 0, 0
+    for seed in range(150):
+        world = World([ToyFile("f", tuple(ToyRecord(i, 3, (1,)) for i in range(30)))])
+        engine = FakeEngine(world, seed, 4, Faults(lost=0.1, failed=0.1))
+        rows = engine.drive(plan_of(stage(0, [scan(["f"])], Result())), {0: world.source(["f"], 45)}).rows
+        assert rows == list(range(30))
+        handed_in += engine.handed_in
+        deepest = max(deepest, *(len(task.part) for task in world.runs))
+    assert handed_in > 10
+    assert deepest > 1
 
 
 @given(toy_files(), engines, st.integers(1, 9))

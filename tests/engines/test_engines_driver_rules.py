@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from mmflow.engines.driver import Driver, DriverOptions
+from mmflow.engines.recording import Recorder
 from mmflow.engines.scans import ScanSource
+from mmflow.engines.stragglers import Patience
 from mmflow.errors import EngineError, PlanError, UserFunctionError, WorkerLostError
-from mmflow.exec.stage import Broadcast, Forward, Hash, Plan, Result
+from mmflow.exec.stage import Broadcast, Forward, FragmentStep, Hash, Output, Plan, Result, ScanInput, Write
 from mmflow.exec.task import Done, Failed, Task, TaskId, WorkerLost
+from mmflow.exec.task import Kept as KeptBlocks
 from mmflow.formats import ScanReport
 from mmflow.mapping import FileIdentity
 from mmflow.shards import FileEntry, Shard
+from mmflow.sinks import SinkSpec
 
 from .toy import (
+    ROWS,
     FakeEngine,
     Faults,
     ToyFile,
@@ -219,6 +226,240 @@ def test_a_slow_task_gets_a_second_attempt_and_one_of_them_counts(first: bool) -
     assert [r.block for r in driver.take_results()][1] == good.outputs[0]
     assert driver.progress(14.0).second == 1
     assert driver.finished
+
+
+# ---- shards that are handed in ----------------------------------------------------------------------
+
+PATIENCE = Patience(slow_seconds=10, grace=5, part_bytes=4)
+
+
+def asked_one(
+    file: ToyFile | None = None, output: Output | None = None, asked: bool = True
+) -> tuple[World, Driver, Task]:
+    """One task over ten records of four bytes, which takes long while three workers are idle."""
+    world = World([file or plain(10)])
+    plan = plan_of(stage(0, [scan(["f"])], output or Result()))
+    options = DriverOptions(patience=PATIENCE)
+    driver = Driver(
+        plan, {0: world.source(["f"], 40)}, boundaries=boundaries, options=options, run="r", now=0.0
+    )
+    (slow,) = driver.tasks(9, 0.0, idle=4)
+    assert driver.tasks(9, 9.9, idle=3) == []
+    assert driver.take_hand_ins() == []
+    assert driver.tasks(9, 10.1, idle=3) == []
+    assert driver.take_hand_ins() == ([(slow.id, 0)] if asked else [])
+    assert driver.tasks(9, 12.0, idle=3) == []
+    assert driver.take_hand_ins() == [], "once"
+    return world, driver, slow
+
+
+def read_by(tasks: list[Task]) -> list[tuple[tuple[int, ...], int, int, int | None]]:
+    """Part, begin, end and start of each task's shard."""
+    found = [(t.id.part, t.shards.shards[0], t.shards.starts[0]) for t in tasks if t.shards]
+    return [(part, shard.begin, shard.end, start) for part, shard, start in found]
+
+
+def test_what_a_slow_task_did_not_read_goes_to_idle_workers() -> None:
+    world, driver, slow = asked_one()
+    driver.on_result(world.run(slow, most=2), 13.0)
+    (first,) = driver.take_results()
+    assert world.blocks[first.block.token] == [0, 1] if first.block else False
+    parts = driver.tasks(9, 13.0, idle=4)
+    assert read_by(parts) == [
+        ((1,), 8, 16, 8),
+        ((2,), 16, 24, None),
+        ((3,), 24, 32, None),
+        ((4,), 32, 40, None),
+    ]
+    for task in reversed(parts):
+        assert driver.take_results() == []
+        driver.on_result(world.run(task), 14.0)
+    rows = [world.blocks[r.block.token] for r in driver.take_results() if r.block]
+    assert rows == [[2, 3], [4, 5], [6, 7], [8, 9]]
+    progress = driver.progress(14.0)
+    assert (progress.second, progress.retries, progress.reruns, progress.records) == (1, 0, 0, 10)
+    assert progress.bytes_done == progress.bytes_total
+    assert (progress.stages[0].done, progress.stages[0].total) == (5, 5)
+    assert driver.tasks(9, 14.0, idle=4) == []
+    assert progress.stages[0].complete
+
+
+def test_a_part_hands_in_too_and_its_rest_keeps_its_place() -> None:
+    world, driver, slow = asked_one()
+    driver.on_result(world.run(slow, most=2), 13.0)
+    _, second, *others = driver.tasks(9, 13.0, idle=4)
+    for task in others:
+        driver.on_result(world.run(task), 13.0)
+    assert driver.tasks(9, 24.0, idle=2) == []
+    assert len(driver.take_hand_ins()) == 2
+    driver.on_result(world.run(second, most=1), 25.0)
+    (rest,) = driver.tasks(9, 25.0, idle=3)
+    assert read_by([rest]) == [((2, 1), 20, 24, 20)], "less than twice part_bytes is not cut"
+    assert second.id < rest.id < others[0].id
+
+
+def test_a_task_that_does_not_hand_in_gets_a_second_attempt() -> None:
+    world = World([plain(20)])
+    options = DriverOptions(patience=PATIENCE)
+    plan = plan_of(stage(0, [scan(["f"])], Result()))
+    driver = Driver(
+        plan, {0: world.source(["f"], 40)}, boundaries=boundaries, options=options, run="r", now=0.0
+    )
+    hung, other = driver.tasks(9, 0.0)
+    driver.on_result(world.run(other), 1.0)
+    assert driver.tasks(9, 11.0, idle=1) == []
+    assert driver.take_hand_ins() == [(hung.id, 0)]
+    assert driver.tasks(9, 15.9, idle=1) == []
+    (again,) = driver.tasks(9, 16.1, idle=1)
+    assert (again.id, again.attempt, again.shards) == (hung.id, 1, hung.shards)
+    late = world.run(again)
+    driver.on_result(world.run(hung, most=9), 17.0)
+    assert driver.take_cancels() == [(hung.id, 1)], "what is handed in late counts: it is work done"
+    driver.on_result(late, 17.0)
+    assert isinstance(late, Done)
+    assert driver.take_deletes() == [late.outputs[0]]
+    (rest,) = driver.tasks(9, 17.0, idle=1)
+    assert read_by([rest]) == [((1,), 36, 40, 36)]
+    driver.on_result(world.run(rest), 17.0)
+    rows = [row for r in driver.take_results() if r.block for row in world.blocks[r.block.token]]
+    assert rows == list(range(20))
+    assert driver.progress(17.0).second == 2
+
+
+def test_what_is_handed_in_after_a_second_attempt_has_ended_is_dropped() -> None:
+    world, driver, hung, again = slow_one()
+    driver.on_result(world.run(again), 13.0)
+    late = world.run(hung)
+    assert isinstance(late, Done)
+    driver.on_result(replace(late, rest=6), 14.0)
+    assert driver.take_deletes() == [late.outputs[0]]
+    assert len(driver.take_results()) == 2
+    assert driver.finished
+
+
+def test_the_rest_behind_a_wrong_guess_is_read_again() -> None:
+    """The second shard begins inside a record, and hands in before anybody knows."""
+    world = World([ToyFile("f", (ToyRecord(1, 22, (20,)), *(ToyRecord(i, 4) for i in range(2, 8))))])
+    plan = plan_of(stage(0, [scan(["f"])], Result()))
+    options = DriverOptions(patience=PATIENCE)
+    driver = Driver(
+        plan, {0: world.source(["f"], 20)}, boundaries=boundaries, options=options, run="r", now=0.0
+    )
+    first, wrong, last = driver.tasks(9, 0.0)
+    driver.on_result(world.run(last), 1.0)
+    assert driver.tasks(9, 11.0, idle=2) == []
+    assert driver.take_hand_ins() == [(first.id, 0), (wrong.id, 0)]
+    driver.on_result(world.run(wrong, most=1), 12.0)
+    parts = driver.tasks(9, 12.0, idle=3)
+    assert parts[0].shards is not None
+    assert parts[0].shards.starts == (21,)
+    driver.on_result(world.run(first), 13.0)
+    tasks = parts
+    while tasks:
+        for task in tasks:
+            driver.on_result(world.run(task), 13.0)
+        tasks = driver.tasks(9, 13.0)
+    rows = [row for r in driver.take_results() if r.block for row in world.blocks[r.block.token]]
+    assert rows == list(range(1, 8))
+    assert driver.progress(13.0).reruns >= 2
+
+
+class Unknown:
+    """Of a `Recorder`, what the driver asks; no task is known yet."""
+
+    first_attempt = 0
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def known(self, stage: str, key: str) -> None:
+        self.asked.append(key)
+
+    def place(self, stage: str, key: str) -> str:
+        return key
+
+
+def recorded(world: World, plan: Plan) -> tuple[Driver, Unknown]:
+    record = Unknown()
+    driver = Driver(
+        plan, {0: world.source(["f"], 40)}, boundaries=boundaries, options=DriverOptions(patience=PATIENCE), run="r",
+        now=0.0, record=cast(Recorder, record),
+    )  # fmt: skip
+    return driver, record
+
+
+def test_what_was_handed_in_and_its_rest_are_not_in_the_journal() -> None:
+    """A resumed run, which knows shards as they were planned, would take a part for all of it."""
+    world = World([plain(20)])
+    driver, record = recorded(world, plan_of(stage(0, [scan(["f"])], Result())))
+    slow, other = driver.tasks(9, 0.0)
+    assert slow.keep
+    kept = KeptBlocks((), None, None)
+    driver.on_result(replace(cast(Done, world.run(other)), kept=kept), 1.0)
+    assert driver.tasks(9, 11.0, idle=2) == []
+    assert driver.take_hand_ins() == [(slow.id, 0)]
+    driver.on_result(replace(cast(Done, world.run(slow, most=4)), kept=kept), 12.0)
+    for part in driver.tasks(9, 12.0, idle=2):
+        assert part.keep == ""
+        driver.on_result(world.run(part), 13.0)
+    assert len(driver.take_results()) == 5
+    assert driver.finished is True
+    (finished,), _ = driver.take_finished()
+    assert finished.done.id == other.id
+    assert len(record.asked) == 2, "nobody knows parts"
+    noted = [
+        (event, facts["number"], facts["part"]) for event, facts in driver.take_events() if "part" in facts
+    ]
+    assert ("handed_in", 0, []) in noted
+    assert ("task_done", 0, [3]) in noted
+
+
+@pytest.mark.parametrize(
+    ("output", "mode", "asked"),
+    [
+        (Hash((0,), 2), "partition", True),
+        (Broadcast(), "all", True),
+        (Hash((), 2), "partition", False),
+        (Forward(), "forward", False),
+    ],
+)
+def test_readers_that_a_journal_knows_by_number_read_whole_shards(
+    output: Output, mode: str, asked: bool
+) -> None:
+    """Else reader 1 would be of a part in one driver, and of another shard in the next."""
+    world = World([plain(20)])
+    plan = plan_of(stage(0, [scan(["f"])], output), stage(1, [read_exchange(mode, 0)], Result()))
+    driver, _ = recorded(world, plan)
+    slow, _ = driver.tasks(9, 0.0)
+    assert driver.tasks(0, 11.0, idle=1) == []
+    assert driver.take_hand_ins() == ([(slow.id, 0)] if asked else [])
+
+
+def test_what_may_not_be_cut_is_not_asked() -> None:
+    sink = SinkSpec("out.csv", "csv")
+    asked_one(output=Write(sink), asked=False)
+    asked_one(output=Write(replace(sink, path="out")))
+    asked_one(plain(1), asked=False)
+    world = World([plain(2, "a"), plain(2, "b")])
+    whole = FragmentStep("", (), ROWS, streaming=False)
+    for given in (
+        stage(0, [scan(["a", "b"])], Forward()),  # one task for both files
+        stage(0, [scan(["a"])], Forward(), limit=9),
+        stage(0, [scan(["a"], ("_line",))], Forward()),
+        replace(stage(0, [scan(["a"])], Forward()), steps=(whole,)),
+    ):
+        plan = plan_of(given, stage(1, [read_exchange("forward", 0)], Result()))
+        options = DriverOptions(patience=replace(PATIENCE, part_bytes=1))
+        files = given.inputs[0].source.files if isinstance(given.inputs[0], ScanInput) else ()
+        driver = Driver(
+            plan, {0: world.source(files, 40)}, boundaries=boundaries, options=options, run="r", now=0.0
+        )
+        tasks = driver.tasks(9, 0.0)
+        while tasks[0].id.stage != 0:  # the census of `_line`
+            driver.on_result(world.run(tasks[0]), 0.0)
+            tasks = driver.tasks(9, 0.0)
+        assert driver.tasks(9, 99.0, idle=9) == []
+        assert driver.take_hand_ins() == []
 
 
 def test_an_attempt_that_is_lost_while_another_runs_is_not_made_again() -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mmflow.engines.driver import Driver, DriverOptions
 from mmflow.engines.scans import ScanSource
+from mmflow.engines.stragglers import Patience
 from mmflow.errors import BadRecordError, PlanError, WorkerLostError
 from mmflow.exec.stage import (
     ExchangeInput,
@@ -108,10 +109,11 @@ class World:
     def delete(self, ref: BlockRef) -> None:
         del self.blocks[ref.token]  # KeyError: deleted twice
 
-    def run(self, task: Task) -> TaskResult:
-        """Run a task; deterministic but for its attempt."""
+    def run(self, task: Task, most: int | None = None) -> TaskResult:
+        """Run a task; deterministic but for its attempt. `most`: hand in after so many records."""
         self.runs.append(task.id)
         rows: list[int] = []
+        rest: int | None = None
         reports: list[ScanReport] = []
         first = task.stage.inputs[0]
         limit = task.stage.limit
@@ -121,7 +123,7 @@ class World:
             for number, shard in enumerate(task.shards.shards):
                 file = self.files[task.shards.files[shard.file].path]
                 start, before = task.shards.starts[number], task.shards.lines_before[number]
-                found, report = read(file, shard, start, before if lines else None)
+                found, report = read(file, shard, start, before if lines else None, most)
                 if report is None:
                     return Failed(task.id, task.attempt, PlanError("garbage does not fit its type"))
                 rows += found
@@ -130,6 +132,8 @@ class World:
                 reports.append(report)
                 if report.error is not None:
                     break
+                if most is not None and report.records == most and report.next < shard.end:
+                    rest = report.next
         else:
             assert isinstance(first, ExchangeInput)
             rows = [r for ref in task.blocks[first.name] for r in self.blocks[ref.token]]
@@ -144,13 +148,14 @@ class World:
             tuple(self.put(part) for part in split(rows, task)),
             tuple(reports),
             sample=sample(rows) if isinstance(task.stage.output, Forward) and rows else None,
+            rest=rest,
         )
 
 
 def read(
-    file: ToyFile, shard: Shard, start: int | None, lines_before: int | None
+    file: ToyFile, shard: Shard, start: int | None, lines_before: int | None, most: int | None = None
 ) -> tuple[list[int], ScanReport | None]:
-    """Read the records of a shard; `lines_before`: rows are line numbers instead of values."""
+    """Read the records of a shard, or the first `most`; `lines_before`: rows are line numbers instead of values."""
     true_first = next((at for at, _ in file.starts() if at >= shard.begin), file.size)
     if start is None:
         guesses = [n for n in [0, *file.newlines()] if n >= shard.begin]
@@ -164,13 +169,15 @@ def read(
             error = BadRecordError.at(path=file.path, byte_offset=start, reason="garbage", record=0, line=1)
         if start >= shard.end:
             return [], ScanReport(first=start, next=start)
+        if most == 1 and error is None:
+            return [GARBAGE], ScanReport(first=start, next=start + 1, records=1, lines=1)
         return [GARBAGE] * 2, ScanReport(first=start, next=shard.end + 1, records=2, lines=2, error=error)
     del true_first
     report = ScanReport(first=start, next=start)
     rows: list[int] = []
     line = lines_before or 0
     for at, record in file.starts():
-        if at < start or at >= shard.end:
+        if at < start or at >= shard.end or report.records == most:
             continue
         if record.bad:
             report.error = BadRecordError.at(
@@ -237,6 +244,8 @@ class Faults:
     failed: float = 0.0
     late: float = 0.0
     """Of the lost ones, how many still report their result, after they were given up."""
+    deaf: float = 0.5
+    """Of those that are asked to hand in, how many go on."""
 
 
 @dataclass
@@ -258,6 +267,8 @@ class FakeEngine:
         self.faults = faults or Faults()
         self.now = 0.0
         self.driver: Driver | None = None
+        self.asked: set[tuple[TaskId, int]] = set()
+        self.handed_in = 0
 
     def drive(
         self,
@@ -275,7 +286,7 @@ class FakeEngine:
             plan,
             sources,
             boundaries=boundaries,
-            options=options or DriverOptions(retries=10**6),
+            options=options or self._options(),
             run="r",
             now=self.now,
         )
@@ -306,6 +317,7 @@ class FakeEngine:
             idle = self.slots - len(running)
             new = driver.tasks(idle, self.now, idle)
             assert len(new) <= idle
+            self.asked.update(driver.take_hand_ins())
             running += new
             attempts = {(t.id, t.attempt) for t in running}
             assert len(attempts) == len(running), "an attempt is submitted once"
@@ -337,6 +349,13 @@ class FakeEngine:
             raise driver.error
         return outcome
 
+    def _options(self) -> DriverOptions:
+        """Impatient, in a third of all runs: then whatever runs while workers idle is asked to hand in."""
+        if self.random.random() < 0.67:
+            return DriverOptions(retries=10**6)
+        patience = Patience(0.0, 0.0, self.random.choice([0.0, 0.02, 1.0]), self.random.randint(1, 8))
+        return DriverOptions(retries=10**6, patience=patience)
+
     def _end_one(self, driver: Driver, running: list[Task], late: list[TaskResult]) -> None:
         if late and self.random.random() < 0.3:
             driver.on_result(late.pop(), self.now)
@@ -350,7 +369,9 @@ class FakeEngine:
         elif luck < self.faults.lost + self.faults.failed:
             driver.on_result(Failed(task.id, task.attempt, WorkerLostError("lost")), self.now)
         else:
-            result = self.world.run(task)
+            hears = (task.id, task.attempt) in self.asked and self.random.random() >= self.faults.deaf
+            result = self.world.run(task, self.random.choice([1, 1, 2, 3]) if hears else None)
+            self.handed_in += isinstance(result, Done) and result.rest is not None
             driver.on_result(result, self.now)
             if self.random.random() < self.faults.late and isinstance(result, Failed):
                 driver.on_result(result, self.now)

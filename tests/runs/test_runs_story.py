@@ -93,6 +93,27 @@ def test_a_driver_that_goes_on_in_place_is_the_same_plan() -> None:
     assert any(f.attempt == 1 and f.number == 1 for f in story.failures)
 
 
+def test_parts_of_a_shard_count_until_another_driver_reads_it_whole() -> None:
+    events = list(simulated.run((4,)))
+    t, whole = simulated.START + 1, {"stage": 0, "number": 0, "rows_in": 5, "t": simulated.START + 1}
+    handed_in = [
+        {**whole, "event": "task_done"},
+        {"event": "handed_in", "t": t, "stage": 0, "number": 0, "part": [], "begin": 9, "parts": 2},
+        {**whole, "event": "task_done", "part": [1]},
+        {**whole, "event": "task_done", "part": [2]},
+    ]
+    before = tell(events[:2]).stages[0].rows_in
+    story = tell([*events[:2], *handed_in])
+    assert story.stages[0].rows_in - before == 15
+    assert (story.second, [m.kind for m in story.marks]) == (1, ["second"])
+    again = [
+        {"t": t, "event": "restarted", "reason": ""},
+        {**events[1], "t": t},
+        {**whole, "event": "task_done"},
+    ]
+    assert tell([*events[:2], *handed_in, *again]).stages[0].rows_in - before == 5
+
+
 def test_a_pass_that_no_plan_has() -> None:
     story = tell(
         [*simulated.run((4,)), {"t": simulated.START, "event": "task_done", "stage": 5, "number": 0}]

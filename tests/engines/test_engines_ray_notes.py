@@ -1,0 +1,102 @@
+"""What executions of one Ray task agree on, by notes in a store that stands in for Ray's."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from mmflow.engines import ray_notes
+from mmflow.engines.ray_notes import Asked, Notes
+from mmflow.engines.remote import Parcel, Reply
+from mmflow.errors import WorkerLostError
+from mmflow.exec.stage import Stage
+from mmflow.exec.task import Done, Failed, ShardTask, Task, TaskId
+from mmflow.mapping import FileIdentity
+from mmflow.shards import FileEntry, Shard
+
+TASK = TaskId(0, 7, (1,))
+
+
+class Store:
+    """The four functions of `ray.experimental.internal_kv`."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    def _internal_kv_get(self, key: str, *, namespace: bytes) -> bytes | None:
+        return self.values.get(key)
+
+    def _internal_kv_put(self, key: str, value: bytes, *, overwrite: bool, namespace: bytes) -> bool:
+        known = key in self.values
+        self.values.setdefault(key, value)
+        return known
+
+    def _internal_kv_del(self, key: str, *, del_by_prefix: bool, namespace: bytes) -> None:
+        self.values = {k: v for k, v in self.values.items() if not k.startswith(key)}
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    made = Store()
+    monkeypatch.setattr(ray_notes, "internal_kv", made)
+    monkeypatch.setattr(ray_notes, "_LOOK_SECONDS", 0.0)
+    return made
+
+
+def parcel() -> Parcel:
+    shards = ShardTask((FileEntry("f", FileIdentity(0, 1, 99, 0)),), (Shard(0, 0, 90, True),), (None,), (0,))
+    return Parcel(Task(TASK, cast(Stage, None), shards=shards), "k", 1, "auto", "/tmp", "h")
+
+
+def reply(rest: int | None) -> Reply:
+    return Reply(Done(TASK, 0, rest=rest), "node")
+
+
+def end_of(asked: Asked) -> int:
+    shards: Any = asked.cut(parcel()).task.shards
+    return int(shards.shards[0].end)
+
+
+def test_a_task_that_was_asked_hands_in_and_is_run_again_up_to_there(store: Store) -> None:
+    notes = Notes()
+    name = notes.name(TASK, 0)
+    first = Asked(name, again=False)
+    assert not first.is_set()
+    notes.ask(TaskId(0, 7), 0)
+    assert not first.is_set(), "another one was"
+    notes.ask(TASK, 0)
+    assert first.is_set()
+    assert first.agreed(reply(40)) == reply(40)
+    later = Asked(name, again=True)
+    assert end_of(later) == 40
+    assert not later.is_set()
+    assert later.agreed(reply(None)) == reply(40), "the driver may not have heard of it from the first one"
+    notes.close()
+    assert store.values == {}
+
+
+def test_a_task_that_read_all_reads_all_again_though_it_was_asked_in_the_end(store: Store) -> None:
+    notes = Notes()
+    name = notes.name(TASK, 0)
+    first = Asked(name, again=False)
+    notes.ask(TASK, 0)
+    assert first.agreed(reply(None)) == reply(None)
+    later = Asked(name, again=True)
+    assert not later.is_set()
+    assert end_of(later) == 90
+    assert later.agreed(reply(None)) == reply(None)
+
+
+def test_an_execution_that_was_taken_for_dead_can_not_hand_in(store: Store) -> None:
+    notes = Notes()
+    name = notes.name(TASK, 0)
+    zombie = Asked(name, again=False)
+    notes.ask(TASK, 0)
+    assert zombie.is_set()
+    later = Asked(name, again=True)
+    result = zombie.agreed(reply(40)).result
+    assert isinstance(result, Failed)
+    assert isinstance(result.error, WorkerLostError)
+    assert end_of(later) == 90
+    assert end_of(Asked(name, again=True)) == 90
