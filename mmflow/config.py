@@ -12,14 +12,14 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from mmflow.errors import ConfigError
 
-__all__ = ["Settings", "parse_size"]
+__all__ = ["Settings", "parse_size", "settings_table"]
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
@@ -139,6 +139,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_bad_records": _count_or_share,
     "retries": _natural,
 }
+#: Tables of a settings file, and which commands they are for.
+_TABLES = {"kubernetes": "mmflow submit, status, logs, cancel, list and k8s"}
 _MAY_BE_NONE = {"address", "shard_size", "partitions", "metrics", "max_bad_records"}
 
 
@@ -188,6 +190,7 @@ class Settings:
         env: Mapping[str, str] | None = None,
         file: str | Path | None = None,
         base: Mapping[str, Any] | None = None,
+        tables: Collection[str] = (),
     ) -> Settings:
         """Settings from flags, environment, a TOML file, a base and defaults, in this order of precedence.
 
@@ -196,6 +199,7 @@ class Settings:
             env: Environment; None: this process's.
             file: A TOML file of keys.
             base: Of a run that is resumed: what it had.
+            tables: Of the file, that somebody else reads (`settings_table`).
 
         Raises:
             ConfigError: An unknown key, or a value that does not fit; names key, value and where it came from.
@@ -203,7 +207,7 @@ class Settings:
         values: dict[str, Any] = {}
         for key, value in (base or {}).items():
             values[key] = _parsed(key, value, "the run that is resumed")
-        for key, value in _from_file(file).items():
+        for key, value in _from_file(file, tables).items():
             values[key] = _parsed(key, value, f"file {file}")
         for name, value in sorted((os.environ if env is None else env).items()):
             key = name.removeprefix("MMFLOW_").lower()
@@ -215,10 +219,12 @@ class Settings:
         return cls(**{**_defaults(values), **values})
 
     @classmethod
-    def given(cls, flags: Mapping[str, Any], *, file: str | Path | None = None) -> dict[str, str]:
+    def given(
+        cls, flags: Mapping[str, Any], *, file: str | Path | None = None, tables: Collection[str] = ()
+    ) -> dict[str, str]:
         """What of the settings is given by flags, environment or file, as text that flags take. Raises as `load`."""
-        loaded = cls.load(flags, file=file).plain()
-        keys = set(_from_file(file)) | {k for k, v in flags.items() if v is not None}
+        loaded = cls.load(flags, file=file, tables=tables).plain()
+        keys = set(_from_file(file, tables)) | {k for k, v in flags.items() if v is not None}
         keys |= {k for k in loaded if f"MMFLOW_{k.upper()}" in os.environ}
         return {k: _text(loaded[k]) for k in loaded if k in keys}
 
@@ -251,7 +257,31 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: default() for key, default in lazy.items() if key not in given}
 
 
-def _from_file(file: str | Path | None) -> dict[str, Any]:
+def settings_table(file: str | Path | None, name: str) -> dict[str, Any] | None:
+    """A table of a settings file; None: it has none of that name.
+
+    Raises:
+        ConfigError: The file can't be read, or this is no table.
+    """
+    table = _read_file(file).get(name)
+    if table is not None and not isinstance(table, dict):
+        raise ConfigError(f"{file}: {name} must be a table: [{name}]")
+    return table
+
+
+def _from_file(file: str | Path | None, tables: Collection[str] = ()) -> dict[str, Any]:
+    read = _read_file(file)
+    for name in [n for n, value in read.items() if isinstance(value, dict)]:
+        if name in tables:
+            del read[name]
+        elif name in _TABLES:
+            raise ConfigError(
+                f"{file}: [{name}] is for {_TABLES[name]}; leave --config out, or take another file"
+            )
+    return read
+
+
+def _read_file(file: str | Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:

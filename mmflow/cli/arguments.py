@@ -126,6 +126,16 @@ def _runs(commands: Any) -> None:
     _kept(show)
 
 
+def _kubernetes(commands: Any) -> None:
+    k8s = commands.add_parser("k8s", help="Kubernetes manifests", description="Kubernetes manifests.")
+    actions = k8s.add_subparsers(dest="action", required=True, metavar="ACTION")
+    render = actions.add_parser(
+        "render", help="print the manifests of a job", allow_abbrev=False,
+        description="Print what `mmflow submit` would create, as YAML: for kubectl apply, and for GitOps.",
+    )  # fmt: skip
+    _job(render)
+
+
 def _kept(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs-dir", metavar="DIR", help="where runs are kept: a folder or a URL")
     command.add_argument("--config", metavar="FILE", help="TOML file of settings")
@@ -160,8 +170,13 @@ def parser() -> argparse.ArgumentParser:
         description="Hand a job to a process, or a cluster, that outlives this shell; prints the run's name.",
     )  # fmt: skip
     _job(submit)
-    submit.add_argument("--on", metavar="WHERE", help="local or ray (ray if settings name a Ray cluster)")
+    submit.add_argument(
+        "--on",
+        metavar="WHERE",
+        help="local, ray (if settings name a Ray cluster) or kubernetes (if they have a [kubernetes] table)",
+    )
     _runs(commands)
+    _kubernetes(commands)
 
     inspect = commands.add_parser(
         "inspect",

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from mmflow.cli import control
+from mmflow.cli import control, kubernetes
 from mmflow.cli.doctor import doctor
 from mmflow.cli.inspection import inspect
 from mmflow.cli.options import flags_of
@@ -86,6 +86,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "cancel": control.cancel,
     "list": control.list_runs,
     "quarantine": control.quarantine,
+    "k8s": kubernetes.render,
     "explain": explain,
     "inspect": lambda options: inspect(session_of(options), options.path, options.opt, as_json=options.json),
     "doctor": lambda options: doctor(session_of(options), as_json=options.json),

@@ -9,24 +9,26 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmflow.cli.options import flags_of
 from mmflow.cli.running import asked_for, known_run
 from mmflow.cli.watch import watch
-from mmflow.config import Settings
+from mmflow.config import Settings, settings_table
 from mmflow.errors import ConfigError
-from mmflow.runs.backends import Submission, backend_of
+from mmflow.k8s.settings import TABLE
+from mmflow.runs.backends import BACKENDS, Backend, Submission, backend_of
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.quarantine import read_quarantine
+from mmflow.runs.recorded import FACTS
 from mmflow.runs.recorder import CANCEL
 from mmflow.runs.redact import Redactor
 from mmflow.runs.states import SUBMITTED, EventFeed, RunState, all_runs, open_run, state_of
 from mmflow.runs.wording import duration, size
 from mmflow.sinks.stdout import write_table
 
-__all__ = ["cancel", "list_runs", "logs", "quarantine", "status", "submit"]
+__all__ = ["cancel", "list_runs", "logs", "quarantine", "status", "submission_of", "submit"]
 
 _ENDED = ("done", "failed", "cancelled", "died")
 _CANCEL_SECONDS = 20.0
@@ -34,8 +36,17 @@ _POLL_SECONDS = 0.2
 _ROWS = 1000
 
 
+def _kubernetes() -> Backend:
+    from mmflow.k8s.backend import Kubernetes  # noqa: PLC0415  (a package that is optional)
+
+    return Kubernetes()
+
+
+BACKENDS["kubernetes"] = _kubernetes
+
+
 def _settings(options: argparse.Namespace) -> Settings:
-    return Settings.load(flags_of(options), file=options.config)
+    return Settings.load(flags_of(options), file=options.config, tables=[TABLE])
 
 
 # ---- submit ---------------------------------------------------------------------------------------------
@@ -44,24 +55,28 @@ def _settings(options: argparse.Namespace) -> Settings:
 def submit(options: argparse.Namespace) -> int:
     """Hand a run to a process, or a cluster, that outlives this shell; print its name."""
     settings = _settings(options)
-    given = Settings.given(flags_of(options), file=options.config)
-    given["runs_dir"] = settings.runs_dir
+    pods = settings_table(options.config, TABLE)
     if options.resume is None:
         if options.job is None:
             raise ConfigError("submit needs a job file, or --resume RUN")
         facts = asked_for(options, settings)[2]  # what is wrong with it is said here, not in a log
         name = options.run_id or uuid.uuid4().hex[:12]
     else:
-        name = open_run(settings.runs_dir, options.resume).name
-        facts = known_run(options, settings)
-    backend = backend_of(options.on or ("ray" if settings.engine == "ray" and settings.address else "local"))
-    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
-    into = {key: getattr(options, key) for key in ("output", "format", "if_exists")}
-    arguments += [f"--{key.replace('_', '-')}={value}" for key, value in into.items() if value is not None]
-    arguments.append(f"--run-id={name}" if options.resume is None else f"--resume={name}")
+        opened = open_run(settings.runs_dir, options.resume)
+        name = options.resume = opened.name
+        if pods is not None and options.job is None:
+            options.job = json.loads(opened.read(SUBMITTED) or "{}").get("job")
+        if options.job is not None and not opened.exists(FACTS):  # its folder is elsewhere
+            facts = {"job": os.path.abspath(options.job)}
+        else:
+            facts = known_run(options, settings)
+    chosen = "kubernetes" if pods is not None else "local"
+    if pods is None and settings.engine == "ray" and settings.address:
+        chosen = "ray"
+    backend = backend_of(options.on or chosen)
     directory = RunDirectory(settings.runs_dir, name)
     directory.make()
-    what = Submission(name, options.job, (*arguments, *options.rest), settings)
+    what = submission_of(options, settings, name, pods)
     handle = backend.submit(what, directory)
     made = {
         "v": 1, "backend": backend.name, "handle": handle, "t": time.time(), "engine": settings.engine,
@@ -71,6 +86,19 @@ def submit(options: argparse.Namespace) -> int:
     print(json.dumps({"run": name, "backend": backend.name}) if options.json else name)
     print(f"watch it: mmflow status {name} --watch", file=sys.stderr)
     return 0
+
+
+def submission_of(
+    options: argparse.Namespace, settings: Settings, name: str, pods: Mapping[str, Any] | None
+) -> Submission:
+    """What a command line asks to be run, as the run `name`."""
+    given = Settings.given(flags_of(options), file=options.config, tables=[TABLE])
+    given["runs_dir"] = settings.runs_dir
+    arguments = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+    into = {key: getattr(options, key) for key in ("output", "format", "if_exists")}
+    arguments += [f"--{key.replace('_', '-')}={value}" for key, value in into.items() if value is not None]
+    arguments.append(f"--run-id={name}" if options.resume is None else f"--resume={name}")
+    return Submission(name, options.job, (*arguments, *options.rest), settings, pods)
 
 
 # ---- status, list -----------------------------------------------------------------------------------------
@@ -109,6 +137,8 @@ def _told(state: RunState, directory: RunDirectory) -> list[str]:
         share = state.bytes_done / state.bytes_total
         lines.append(f"read       {size(state.bytes_done)} of {size(state.bytes_total)} ({share:.0%})")
     lines.append(f"rows       {state.rows:,}")
+    if state.waits is not None:
+        lines.append(f"waits      {state.waits}")
     if state.bad:
         lines.append(f"bad        {state.bad:,} records: mmflow quarantine show {state.run}")
     if state.error is not None:

@@ -21,7 +21,7 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options, rest = arguments.parser().parse_known_args(argv)
-    if rest and options.command not in ("run", "submit", "explain"):
+    if rest and options.command not in ("run", "submit", "explain", "k8s"):
         arguments.parser().error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     try:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from mmflow.config import Settings
 from mmflow.errors import ConfigError, EngineError
 from mmflow.runs.directory import RunDirectory
 
-__all__ = ["BACKENDS", "OUTPUT", "Backend", "LocalProcess", "Submission", "backend_of"]
+__all__ = ["BACKENDS", "OUTPUT", "Backend", "LocalProcess", "Submission", "Told", "backend_of"]
 
 OUTPUT = "output.txt"
 _POLL_SECONDS = 0.2
@@ -34,12 +34,29 @@ class Submission:
         job: Path of the job file; None: the run goes on, and its folder says which it is.
         arguments: Of `mmflow run`, without the job.
         settings: Those of the run.
+        pods: The `[kubernetes]` table of the settings file.
     """
 
     name: str
     job: str | None
     arguments: tuple[str, ...]
     settings: Settings
+    pods: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a backend says of a run whose folder does not tell.
+
+    Attributes:
+        state: As in `RunState`.
+        message: Why it waits, or ended so.
+        summary: As in summary.json, if the run told it.
+    """
+
+    state: str
+    message: str | None = None
+    summary: Mapping[str, Any] | None = None
 
 
 class Backend(Protocol):
@@ -58,6 +75,14 @@ class Backend(Protocol):
 
     def alive(self, handle: Mapping[str, Any]) -> bool | None:
         """Does it wait or run there? None: that can't be told."""
+        ...
+
+    def told(self, handle: Mapping[str, Any], directory: RunDirectory) -> Told | None:
+        """What is known there; None: no more than the folder says. May bring files of the run into its folder.
+
+        Raises:
+            EngineError: It can't be reached.
+        """
         ...
 
     def logs(self, handle: Mapping[str, Any], directory: RunDirectory, *, follow: bool) -> Iterator[str]:
@@ -106,6 +131,11 @@ class LocalProcess:
         began = _began(handle["pid"])
         return began is not None and began == handle["began"]
 
+    def told(self, handle: Mapping[str, Any], directory: RunDirectory) -> Told | None:
+        """See `Backend.told`."""
+        del handle, directory
+        return None
+
     def logs(self, handle: Mapping[str, Any], directory: RunDirectory, *, follow: bool) -> Iterator[str]:
         """See `Backend.logs`."""
         try:
@@ -148,8 +178,8 @@ def _ray() -> Backend:
     return RayJobs()
 
 
-#: How to open each backend, by its name.
-BACKENDS = {"local": LocalProcess, "ray": _ray}
+#: How to open each backend, by its name. Layers above add theirs.
+BACKENDS: dict[str, Callable[[], Backend]] = {"local": LocalProcess, "ray": _ray}
 
 
 def backend_of(name: str) -> Backend:

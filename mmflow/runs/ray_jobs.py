@@ -16,7 +16,7 @@ from typing import Any
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from mmflow.errors import ConfigError, EngineError
-from mmflow.runs.backends import Submission
+from mmflow.runs.backends import Submission, Told
 from mmflow.runs.directory import RunDirectory
 
 __all__ = ["RayJobs"]
@@ -68,6 +68,11 @@ class RayJobs:
         except (EngineError, *_UNREACHABLE):
             return None
         return status in (JobStatus.PENDING, JobStatus.RUNNING)
+
+    def told(self, handle: Mapping[str, Any], directory: RunDirectory) -> Told | None:
+        """See `Backend.told`."""
+        del handle, directory
+        return None
 
     def logs(self, handle: Mapping[str, Any], directory: RunDirectory, *, follow: bool) -> Iterator[str]:
         """See `Backend.logs`."""

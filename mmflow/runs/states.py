@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mmflow.errors import ConfigError
-from mmflow.runs.backends import backend_of
+from mmflow.errors import ConfigError, EngineError
+from mmflow.runs.backends import Told, backend_of
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import driver_lives
 from mmflow.runs.recorded import FACTS, SUMMARY
@@ -31,7 +31,8 @@ class RunState:
 
     Attributes:
         run: Its name.
-        state: submitted (not begun), running, done, failed, cancelled, died (its driver is gone: it can be resumed).
+        state: submitted (not begun), running, done, failed, cancelled, died (its driver is gone: it can be resumed),
+            unknown (where it was submitted to can't be reached).
         job: Path of its job.
         name: Of the job.
         engine: local, ray or dask.
@@ -41,6 +42,7 @@ class RunState:
         rows, bytes_done, bytes_total, bad: So far.
         destination: Where it writes.
         error: Why it failed: `class` and `message`.
+        waits: Why it has not begun, if that is known.
     """
 
     run: str
@@ -57,6 +59,7 @@ class RunState:
     bad: int = 0
     destination: str | None = None
     error: dict[str, str] | None = None
+    waits: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -92,7 +95,13 @@ def all_runs(runs_dir: str) -> list[RunState]:
     for name in _names(runs_dir):
         directory = RunDirectory(runs_dir, name)
         if any(directory.exists(known) for known in (FACTS, SUBMITTED)):
-            found.append(state_of(directory))
+            try:
+                found.append(state_of(directory))
+            except (
+                EngineError
+            ) as error:  # one cluster that can't be reached is no reason to hide all other runs
+                told = {"class": type(error).__name__, "message": str(error)}
+                found.append(RunState(name, "unknown", error=told))
     return sorted(found, key=lambda s: (s.started or "", s.run))
 
 
@@ -132,6 +141,9 @@ def state_of(directory: RunDirectory) -> RunState:
     counts = {k: progress.get(k, 0) for k in ("rows", "bad")}
     started = feed.last("run_started")
     seconds = None if started is None else round(time.time() - started["t"], 3)
+    there = _there(submitted, directory) if submitted else None
+    if there is not None:
+        return _as_told(there, seconds, counts, known)
     if lives is None:
         lives = bool(feed.latest) and time.time() - feed.latest["t"] < _SILENT_SECONDS
     if lives:
@@ -142,6 +154,22 @@ def state_of(directory: RunDirectory) -> RunState:
     if submitted and started is None:
         told = {"class": "EngineError", "message": f"it never began; see mmflow logs {directory.name}"}
     return RunState(state="died", error=told, **counts, **known)
+
+
+def _there(submitted: dict[str, Any], directory: RunDirectory) -> Told | None:
+    """What the place that it was submitted to says, if that is more than its folder does."""
+    return backend_of(submitted["backend"]).told(submitted["handle"], directory)
+
+
+def _as_told(there: Told, seconds: float | None, counts: dict[str, Any], known: dict[str, Any]) -> RunState:
+    if there.summary is not None:
+        counts = {k: there.summary.get(k) or 0 for k in ("rows", "bad")}
+        seconds = there.summary.get("seconds", seconds)
+    waits = there.message if there.state in ("submitted", "running") else None
+    error = None if there.summary is None else there.summary.get("error")
+    if error is None and there.state in ("failed", "died") and there.message is not None:
+        error = {"class": "EngineError", "message": there.message}
+    return RunState(state=there.state, seconds=seconds, error=error, waits=waits, **counts, **known)
 
 
 def _waits(submitted: dict[str, Any], started: dict[str, Any] | None) -> bool:
