@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -343,14 +344,14 @@ def _failed(response: Any) -> official.ApiException:
 
 
 def _configured(context: str | None) -> Any:
+    configuration = official.Configuration()
+    # Read here: the client reads it once, when it is imported.
+    file = os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
     try:
-        configuration = official.Configuration()
-        try:
-            official_config.load_kube_config(context=context, client_configuration=configuration)
-        except official_config.ConfigException:
-            if context is not None:
-                raise
+        if context is None and not os.path.exists(file) and "KUBERNETES_SERVICE_HOST" in os.environ:
             official_config.load_incluster_config(client_configuration=configuration)
+        else:
+            official_config.load_kube_config(file, context=context, client_configuration=configuration)
     except (official_config.ConfigException, OSError) as error:
         raise ConfigError(
             f"can't find a Kubernetes cluster: {_reason(error)}; set KUBECONFIG, or context in [kubernetes] to one of "

@@ -64,7 +64,8 @@ def _run(directory: RunDirectory, words: Sequence[str], *, again: bool) -> int:
     which = "resume" if again or directory.exists("run.json") else "run-id"
     own = [f"--{which}={directory.name}", f"--runs-dir={os.path.dirname(directory.url)}"]
     command = [sys.executable, "-m", "mmflow.cli.main", "run", *words, *own]
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    # In the job's folder, for the modules beside it.
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=os.path.dirname(words[0]) or None)
 
     def passed_on(number: int, frame: FrameType | None) -> None:
         del frame

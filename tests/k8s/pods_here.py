@@ -119,11 +119,15 @@ class Kubelet:
         (here / "start.sh").write_text(f"set -e\n{script}\n{inside}cd / && exec chroot {root} {run}\n")
         log = here / "log"
         with log.open("w") as out:
-            process = host.start("sh", str(here / "start.sh"), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            process = host.start(
+                "sh", str(here / "start.sh"), stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
         self.pods.append(Pod(host, process, log))
         return self.pods[-1]
 
-    def _script(self, here: Path, host: Host, spec: Mapping[str, Any], container: Mapping[str, Any], user: int) -> str:
+    def _script(
+        self, here: Path, host: Host, spec: Mapping[str, Any], container: Mapping[str, Any], user: int
+    ) -> str:
         root = here / "root"
         root.mkdir()
         python = Path(sys.executable).resolve().parents[1]
@@ -171,11 +175,15 @@ class Kubelet:
         return "\n".join(lines)
 
     def _write(self, folder: Path, files: Mapping[str, str]) -> None:
+        """As the kubelet does, so that all files change at once: links to a folder that is itself behind a link."""
         for name, text in files.items():
-            path = folder / name
+            path = folder / "..2026_01_01" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             path.chmod(0o644)
+        (folder / "..data").symlink_to("..2026_01_01")
+        for first in {name.partition("/")[0] for name in files}:
+            (folder / first).symlink_to(f"..data/{first}")
 
     def _group(self, name: str, limit: str) -> Path | None:
         """A memory control group of version 1 with the limit; None: none can be made here."""
@@ -196,7 +204,9 @@ class Kubelet:
         try:
             wait_until(true, what, seconds)
         except AssertionError as error:
-            raise AssertionError(f"{error}\n" + "\n".join(f"== {p.log}\n{p.text()}" for p in self.pods)) from None
+            raise AssertionError(
+                f"{error}\n" + "\n".join(f"== {p.log}\n{p.text()}" for p in self.pods)
+            ) from None
 
     def bury(self) -> None:
         """What is left when the hosts are gone."""

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from mmflow.k8s.ending import parse_lines
 from mmflow.k8s.pods import USER
-from mmflow.k8s.render import render
+from mmflow.k8s.render import cluster_manifests, render
 from mmflow.k8s.settings import PodSettings
 from mmflow.k8s.work import Work
 from tests.cluster.leftovers import adopted_orphans
@@ -29,19 +31,22 @@ pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
 ROWS = 300_000
 JOB = '''
 import mmflow as mf
+from parts.schema import SCHEMA
 
 @mf.job
 def totals(session: mf.Session, *, source: str, title: str = "") -> mf.Dataset:
     """Totals of each key."""
-    t = session.read_csv(source, schema={"k": "int64", "v": "int64"})
+    t = session.read_csv(source, schema=SCHEMA)
     return session.sql("SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k ORDER BY k", t=t)
 '''
+
+CODE = {"totals.py": JOB, "parts/schema.py": "SCHEMA = {'k': 'int64', 'v': 'int64'}\n"}
 
 
 class Place:
     """Claims, secrets, and a kubelet."""
 
-    def __init__(self, network: Network, folder: Path, code: dict[str, str]) -> None:
+    def __init__(self, network: Network, folder: Path) -> None:
         self.folder = folder
         claims = {"mmflow-data": folder / "data", "mmflow-runs": folder / "runs"}
         for path in claims.values():
@@ -53,11 +58,13 @@ class Place:
             "mmflow-ray-token": {"auth_token": secrets.token_hex(32)},
             "mmflow-dask-tls": _certificates(folder),
         }
-        self.kubelet = Kubelet(network, folder, claims=claims, secrets=self.secrets, config_maps={"mmflow-totals": code})
+        code = {name.replace("/", ".."): text for name, text in CODE.items()}
+        self.kubelet = Kubelet(
+            network, folder, claims=claims, secrets=self.secrets, config_maps={"mmflow-totals": code}
+        )
 
     def expected(self) -> list[dict[str, int]]:
-        rows = [{"k": k, "n": len(range(k, ROWS, 7)), "v": sum(range(k, ROWS, 7))} for k in range(7)]
-        return rows
+        return [{"k": k, "n": len(range(k, ROWS, 7)), "v": sum(range(k, ROWS, 7))} for k in range(7)]
 
     def result(self) -> list[dict[str, int]]:
         rows: list[dict[str, int]] = pq.read_table(self.folder / "runs" / "results" / "out").to_pylist()
@@ -82,7 +89,7 @@ def place(tmp_path: Path) -> Iterator[tuple[Place, Network]]:
     del tmp_path  # pytest's is its user's alone, and sockets below it have names that are too long
     with tempfile.TemporaryDirectory(prefix="mk", dir="/var/tmp") as folder, adopted_orphans():
         with Network() as network:
-            made = Place(network, Path(folder), {"totals.py": JOB})
+            made = Place(network, Path(folder))
             yield made, network
         made.kubelet.bury()
 
@@ -99,9 +106,14 @@ def _work(settings: PodSettings) -> Work:
         run="totals",
         name="mmflow-totals",
         job="totals.py",
-        arguments=("--source=/data/t.csv", "--output=/runs/results/out", "--shard-size=64KiB", "--title=$HOME \"x\" 'y'"),
+        arguments=(
+            "--source=/data/t.csv",
+            "--output=/runs/results/out",
+            "--shard-size=64KiB",
+            "--title=$HOME \"x\" 'y'",
+        ),
         runs_dir=settings.runs_dir,
-        code={"totals.py": JOB.encode()},
+        code={name: text.encode() for name, text in CODE.items()},
     )
 
 
@@ -166,42 +178,68 @@ def test_a_dask_job_runs_to_its_result(place: tuple[Place, Network]) -> None:
     assert here.result() == here.expected()
     assert _ended(driver)["state"] == "done"
     # Who has no certificate is not heard.
-    plain = "import distributed; distributed.Client('tcp://%s:8786', timeout=3)" % host.address
+    plain = f"import distributed; distributed.Client('tcp://{host.address}:8786', timeout=3)"
     with pytest.raises(AssertionError):
         workers[0].run(sys.executable, "-c", plain)
+
+
+class RayPods:
+    """Head and workers of a RayCluster, and what KubeRay does around them."""
+
+    def __init__(self, here: Place, cluster: dict[str, Any], name: str) -> None:
+        self.kubelet = here.kubelet
+        group, hands = cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]
+        spec, hand = group["template"]["spec"], hands["template"]["spec"]
+        self.head = self.kubelet.host(spec)
+        self.service = f"{name}-head-svc.mmflow.svc.cluster.local"
+        self.kubelet.names[self.service] = self.head.address
+        self.kubelet.run("head", spec, self.head, ray_start(spec, group, None))
+        self._healthy(self.head, 8265, "/api/gcs_healthz")
+        self.workers = [self.kubelet.host(hand) for _ in range(hands["replicas"])]
+        for number, worker in enumerate(self.workers):
+            self.kubelet.run(f"worker{number}", hand, worker, ray_start(hand, hands, self.service))
+        for worker in self.workers:
+            self._healthy(worker, 52365, "/api/local_raylet_healthz")
+
+    def _healthy(self, host: Host, port: int, path: str) -> None:
+        self.kubelet.until(lambda: _healthy(host, port, path), f"{path} of {host.name}", 90)
+
+    def submit(self, job: dict[str, Any]) -> Pod:
+        """As KubeRay's submitter (controllers/ray/common/job.go)."""
+        address = f"http://{self.service}:8265"
+        env = job.get("runtimeEnvYAML")
+        more = "" if env is None else "--runtime-env-json " + json.dumps(json.dumps(yaml.safe_load(env)))
+        line = (
+            f"ray job submit --address {address} --no-wait {more} --submission-id totals-1 -- {job['entrypoint']} ; "
+            f"ray job logs --address {address} --follow totals-1"
+        )
+        spec = job["submitterPodTemplate"]["spec"]
+        pod = self.kubelet.run("submitter", spec, self.kubelet.host(spec), ["/bin/bash", "-c", "--", line])
+        assert pod.wait(240) == 0, pod.text()
+        return pod
+
+
+def _checked(here: Place, pod: Pod) -> None:
+    assert _ended(pod)["state"] == "done", pod.text()
+    assert here.result() == here.expected()
+    facts = json.loads((here.folder / "runs/state/totals/run.json").read_text())
+    assert facts["parameters"]["title"] == "$HOME \"x\" 'y'"
 
 
 def test_a_ray_job_runs_to_its_result(place: tuple[Place, Network]) -> None:
     here, _ = place
     settings = _settings("ray")
     main = render(settings, _work(settings))[-1]["spec"]
-    kubelet, cluster = here.kubelet, main["rayClusterSpec"]
-    group, hands = cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]
-    spec, hand = group["template"]["spec"], hands["template"]["spec"]
-    host = kubelet.host(spec)
-    service = "mmflow-totals-head-svc.mmflow.svc.cluster.local"
-    kubelet.names[service] = host.address
-    head = kubelet.run("head", spec, host, ray_start(spec, group, None))
-    kubelet.until(lambda: _healthy(host, 8265, "/api/gcs_healthz"), "the head to be healthy", 90)
-    workers = [kubelet.host(hand) for _ in range(hands["replicas"])]
-    for number, worker in enumerate(workers):
-        kubelet.run(f"worker{number}", hand, worker, ray_start(hand, hands, service))
-    for worker in workers:
-        kubelet.until(lambda w=worker: _healthy(w, 52365, "/api/local_raylet_healthz"), "a worker to be healthy", 90)  # type: ignore[misc]
-    # As KubeRay's submitter (controllers/ray/common/job.go).
-    address = f"http://{service}:8265"
-    line = (
-        f"ray job submit --address {address} --no-wait --submission-id totals-1 -- {main['entrypoint']} ; "
-        f"ray job logs --address {address} --follow totals-1"
-    )
-    submitter = main["submitterPodTemplate"]["spec"]
-    pod = kubelet.run("submitter", submitter, kubelet.host(submitter), ["/bin/bash", "-c", "--", line])
-    assert pod.wait(240) == 0, pod.text() + head.text()
-    assert here.result() == here.expected(), pod.text()
-    assert _ended(pod)["state"] == "done"
-    facts = json.loads((here.folder / "runs/state/totals/run.json").read_text())
-    assert facts["parameters"]["title"] == "$HOME \"x\" 'y'"
+    pods = RayPods(here, main["rayClusterSpec"], "mmflow-totals")
+    _checked(here, pods.submit(main))
     # Without the token, nobody hands in jobs.
-    script = f"import urllib.request as u; u.urlopen('http://{host.address}:8265/api/jobs/', timeout=5)"
+    script = f"import urllib.request as u; u.urlopen('http://{pods.head.address}:8265/api/jobs/', timeout=5)"
     with pytest.raises(AssertionError, match="401"):
-        workers[0].run(sys.executable, "-c", script)
+        pods.workers[0].run(sys.executable, "-c", script)
+
+
+def test_a_ray_job_goes_to_a_cluster_that_is_there(place: tuple[Place, Network]) -> None:
+    here, _ = place
+    settings = replace(_settings("ray"), cluster="standing")
+    pods = RayPods(here, cluster_manifests(settings, "standing")[-1]["spec"], "standing")
+    _checked(here, pods.submit(render(settings, _work(settings))[-1]["spec"]))
