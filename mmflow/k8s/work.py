@@ -30,7 +30,7 @@ def object_name(run: str, suffix: str = "") -> str:
     """A name for Kubernetes from a run's: lower case, short, and unlike that of any other run.
 
     >>> object_name("3f2a"), object_name("Nightly_1")
-    ('mmflow-3f2a', 'mmflow-nightly-1-25bd2dd5')
+    ('mmflow-3f2a', 'mmflow-nightly-1-df34943d')
     """
     plain = re.sub(r"[^a-z0-9]+", "-", run.lower()).strip("-")
     room = _LONGEST - len("mmflow-") - len(suffix)

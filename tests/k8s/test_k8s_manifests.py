@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from mmflow.k8s.work import Work, object_name, shell_line
 
 ROOT = Path(__file__).parents[2]
 CRDS = ROOT.parent / "shared" / "k8s-crds"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 OVERLAYS = ("job", "ray", "dask", "minikube")
 #: Kubernetes versions, the oldest that docs/kubernetes.md names and a new one.
 VERSIONS = ("1.31", "1.35")
@@ -76,10 +78,11 @@ def _closed(schema: Any) -> Any:
     return made
 
 
+@functools.cache
 def _crds() -> dict[tuple[str, str], Any]:
     found = {}
     for path in CRDS.glob("*.yaml"):
-        spec = yaml.safe_load(path.read_text())["spec"]
+        spec = yaml.load(path.read_text(), _LOADER)["spec"]
         for version in spec["versions"]:
             schema = _closed(version["schema"]["openAPIV3Schema"])
             schema["properties"] |= {"metadata": {"type": "object"}, "apiVersion": {}, "kind": {}}
