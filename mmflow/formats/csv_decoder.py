@@ -93,7 +93,7 @@ class CsvDecoder:
         arrays: dict[str, pa.Array] = {}
         rows = np.flatnonzero(kept)
         if self._converted and len(rows):
-            text, spans = _joined(raw, found, rows)
+            text, spans = _ended(*_joined(raw, found, rows), self._dialect)
             try:
                 arrays = self._read(self._converted, text, self._types.nulls)
             except pa.ArrowInvalid:
@@ -276,6 +276,20 @@ def _joined(raw: npt.NDArray[np.uint8], found: Structure, rows: I64) -> tuple[pa
     lengths = nexts - starts
     ends = np.cumsum(lengths)
     return pa.py_buffer(np.concatenate(parts)), np.stack([ends - lengths, ends], axis=1)
+
+
+def _ended(text: pa.Buffer, spans: I64, dialect: Dialect) -> tuple[pa.Buffer, I64]:
+    """The same with a line break at its end, where an empty field stands there.
+
+    pyarrow 26 reads an empty last field as quoted, and so never as null, if the field before it was quoted and nothing
+    follows.
+    """
+    tail = memoryview(text)[-2:].tobytes()
+    if not tail.removesuffix(b"\r").endswith(dialect.delimiter):
+        return text, spans
+    spans = spans.copy()
+    spans[-1, 1] += 1
+    return pa.py_buffer(b"".join((memoryview(text), b"\n"))), spans
 
 
 def _chosen(array: pa.Array, keep: npt.NDArray[np.bool_], padded: I64 | None) -> pa.Array:

@@ -145,6 +145,16 @@ def test_any_bytes_are_read_alike_however_they_are_cut(
     assert sum(r.bad for r in uncounted) == sum(r.bad for r in reports)  # whatever columns are read
 
 
+@pytest.mark.parametrize("end", [b"", b"\r", b"\n", b"\r\n"])
+def test_an_empty_last_field_is_null_behind_a_quoted_one(tmp_path: Path, end: bytes) -> None:
+    """Also where a broken record before it leaves the piece to the reference decoder (pyarrow says '' there)."""
+    for before in (b"", b'"x"y,1\n', b'7,"8\n9"\n'):
+        path = write(tmp_path, "f.csv", b"h,i\n" + before + b'"q",' + end)
+        form = open_format("csv", [str(path)], schema="h:string,i:string", on_bad_record="null")
+        rows, _ = read(path, form, ("h", "i"))
+        assert rows[-1] == {"h": "q", "i": None}
+
+
 @pytest.mark.parametrize("shard_size", [4096, 1 << 20])
 @pytest.mark.parametrize(
     ("bad", "column", "value", "reason"),
