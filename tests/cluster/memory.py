@@ -24,9 +24,8 @@ BUDGET = "48MiB"
 WORKERS = 2
 INPUT_BYTES = 5 * parse_size(BUDGET)
 #: What a process may have beyond its share: the heap of its interpreter between collections, the cluster's own buffers,
-#: and what allocators hold back: a worker has 26 MiB beyond idle, or, for a moment, 90; mostly one of them at a time, now and
-#: then both.
-EXTRA = 64 << 20
+#: and what allocators hold back.
+EXTRA = 48 << 20
 ROW_BYTES = 8 + 112 + 4
 DRIVER = Path(__file__).with_name("memory_driver.py")
 
@@ -149,7 +148,10 @@ def _watch(
     reader = _reading(process, told)
     wait_until(over, "the query to end", 200)
     reader.join()
-    # A worker that was not there before is taken to have begun as the smallest of the others.
-    least = min(n for pid, n in idle.items() if pid != process.pid)
-    beyond = {pid: n - idle.get(pid, least) for pid, n in most.items()}
+    # A worker that was not there before, or had not imported anything yet (40 MiB instead of 100), is taken to have begun
+    # as the smallest of those that had run a task.
+    workers = [n for pid, n in idle.items() if pid != process.pid]
+    least = min(n for n in workers if n > max(workers) // 2)
+    began = {pid: max(n, least) for pid, n in idle.items()} | {process.pid: idle[process.pid]}
+    beyond = {pid: n - began.get(pid, least) for pid, n in most.items()}
     return Watched({**json.loads(told[0]), "expected": rows}, beyond)
