@@ -6,14 +6,13 @@ A task writes into staging files beside the destination; the driver commits. See
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-__all__ = ["SUFFIXES", "Commit", "Committed", "IfExists", "Sink", "SinkSpec", "StagedFile"]
+__all__ = ["SUFFIXES", "Committed", "IfExists", "Sink", "SinkSpec", "StagedFile"]
 
 IfExists = Literal["error", "replace", "append"]
 
@@ -97,68 +96,3 @@ class Committed:
     files: int
     rows: int
     nbytes: int
-
-
-class Commit(Protocol):
-    """The driver's side of one write. `prepare` first; then `commit` or `abort`. Made by `sinks.open_commit`.
-
-    As a context manager it aborts unless it was committed.
-
-    Attributes:
-        done: The run had committed already, before it died and was resumed.
-    """
-
-    spec: SinkSpec
-    run: str
-    done: bool
-
-    def prepare(self, sources: Iterable[str] = (), schema: pa.Schema | None = None) -> None:
-        """Check everything that can be checked before rows are computed, and make room for them.
-
-        Sets `done` if this run (resumed) published already before it died: `commit` then only cleans up.
-
-        Args:
-            sources: Files and folders that the run reads.
-            schema: Of the rows, if it is known: checked against the format.
-
-        Raises:
-            SinkError: The destination exists, is being written, is an input, can't be written,
-                or can't hold the schema.
-        """
-        ...
-
-    def commit(
-        self,
-        files: Sequence[StagedFile],
-        schema: pa.Schema,
-        published: Callable[[Committed], None] = lambda _: None,
-    ) -> Committed:
-        """Publish the staged files of the tasks that count, in their order; others are dropped.
-
-        Args:
-            files: Of the tasks that count.
-            schema: Of the rows.
-            published: Called once all of it can be seen, before what shows that it was this run is cleaned up.
-
-        Raises:
-            SinkError: A staged file is gone, or the system refuses; the old state is still there.
-        """
-        ...
-
-    def sweep(self) -> None:
-        """Delete what this run staged: it committed before it died.
-
-        Raises:
-            SinkError: Another run writes to the destination now.
-        """
-        ...
-
-    def abort(self) -> None:
-        """Delete what was staged, unless the run may go on with it, and unlock. Idempotent; nothing after `commit`."""
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...

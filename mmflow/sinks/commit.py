@@ -28,18 +28,18 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import SinkError
 from mmflow.sinks import manifest
 from mmflow.sinks.atomic import fsync_folder, fsync_tree, link_tree, rename_new, swap
-from mmflow.sinks.base import Committed, SinkSpec, StagedFile
+from mmflow.sinks.base import SinkSpec, StagedFile
 from mmflow.sinks.checkpoints import checkpoint
+from mmflow.sinks.committing import Commit, appeared
 from mmflow.sinks.destination import (
     check_destination,
     check_sources,
@@ -50,7 +50,6 @@ from mmflow.sinks.destination import (
 )
 from mmflow.sinks.failures import writing
 from mmflow.sinks.lock import DestinationLock
-from mmflow.sinks.spec import check_sink
 from mmflow.sinks.staging import aside, attempts_folder, destination, lock_file, staging_folder
 
 __all__ = ["LocalCommit"]
@@ -58,103 +57,19 @@ __all__ = ["LocalCommit"]
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS}
 
 
-class LocalCommit:
-    """The driver's side of one write to a local path; see `sinks.base.Commit`."""
+class LocalCommit(Commit):
+    """The commit to a local path."""
 
     def __init__(self, spec: SinkSpec, run: str, *, resumable: bool = False) -> None:
-        self.spec = spec
-        self.run = run
-        self._resumable = resumable
-        self.done = False
+        super().__init__(spec, run, resumable=resumable)
         self._path = destination(spec)
         self._staging = staging_folder(spec, run)
-        self._lock: DestinationLock | None = None
         self._made: list[Path] = []
 
-    def prepare(self, sources: Iterable[str] = (), schema: pa.Schema | None = None) -> None:
-        """See `sinks.base.Commit.prepare`.
+    # ---- before ---------------------------------------------------------------------------------
 
-        Raises:
-            SinkError: As there.
-        """
-        if schema is not None:
-            check_sink(self.spec, schema)
-        try:
-            with writing(self.spec.path):
-                self._make_parents()
-                self._lock = DestinationLock.acquire(
-                    lock_file(self.spec), destination=self.spec.path, run=self.run
-                )
-                mend(self.spec, self.run)
-                refuse_link(self._path.parent, f"{self._staging.name}/attempts/x", self.spec.path)
-                self.done = self._was_committed()
-                if not self.done:
-                    check_destination(self.spec)
-                    check_sources(self.spec, sources)
-                    attempts_folder(self.spec, self.run).mkdir(parents=True, exist_ok=True)
-        except BaseException:  # also Ctrl-C: nothing may stay behind
-            self._leave()
-            raise
-
-    def commit(
-        self,
-        files: Sequence[StagedFile],
-        schema: pa.Schema,
-        published: Callable[[Committed], None] = lambda _: None,
-    ) -> Committed:
-        """See `sinks.base.Commit.commit`.
-
-        Raises:
-            SinkError: As there.
-        """
-        assert self._lock is not None, "prepare comes first"
-        if self.done:
-            made = self._published_before()
-        else:
-            made = Committed(
-                self.spec.path, len(files), sum(f.rows for f in files), sum(f.nbytes for f in files)
-            )
-            with writing(self.spec.path):
-                if self.spec.is_folder:
-                    self._publish_folder(self._build(files, schema))
-                else:
-                    self._publish_file(files)
-                fsync_folder(self._path.parent)
-            self.done = True
-        published(made)
-        checkpoint("noted")
-        self._made.clear()
-        self._leave()
-        checkpoint("cleaned")
-        return made
-
-    def sweep(self) -> None:
-        """See `sinks.base.Commit.sweep`.
-
-        Raises:
-            SinkError: As there.
-        """
-        with writing(self.spec.path):
-            self._lock = DestinationLock.acquire(
-                lock_file(self.spec), destination=self.spec.path, run=self.run
-            )
-        self.done = True
-        self._leave()
-
-    def abort(self) -> None:
-        """See `sinks.base.Commit.abort`."""
-        if self._lock is not None:
-            self._leave(keep=self._resumable)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
-
-    # ---- steps ----------------------------------------------------------------------------------
+    def _failing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(self.spec.path)
 
     def _make_parents(self) -> None:
         missing = [p for p in (self._path.parent, *self._path.parent.parents) if not p.exists()]
@@ -163,13 +78,27 @@ class LocalCommit:
                 folder.mkdir()
                 self._made.append(folder)
 
+    def _take_lock(self) -> None:
+        self._lock = DestinationLock.acquire(lock_file(self.spec), destination=self.spec.path, run=self.run)
+
+    def _settle_others(self) -> None:
+        mend(self.spec, self.run)
+        refuse_link(self._path.parent, f"{self._staging.name}/attempts/x", self.spec.path)
+
+    def _make_room(self, sources: Iterable[str]) -> None:
+        check_destination(self.spec)
+        check_sources(self.spec, sources)
+        attempts_folder(self.spec, self.run).mkdir(parents=True, exist_ok=True)
+
+    # ---- steps ----------------------------------------------------------------------------------
+
     def _build(self, files: Sequence[StagedFile], schema: pa.Schema) -> Path:
         """The new folder, complete and durable, in staging."""
         result = self._staging / "result"
         result.mkdir(exist_ok=True)
         before: list[dict[str, Any]] = []
         if self.spec.if_exists == "append" and holds_something(self._path):
-            found = manifest.read(self._path)
+            found = self._manifest()
             before = manifest.data_files(self._path) if found is None else found["files"]
             self._link_old(result)
             checkpoint("linked")
@@ -206,11 +135,12 @@ class LocalCommit:
                 path=self.spec.path,
             ) from error
 
-    def _publish_folder(self, result: Path) -> None:
+    def _publish_folder(self, files: Sequence[StagedFile], schema: pa.Schema) -> None:
+        result = self._build(files, schema)
         if not holds_something(self._path):
             self._rename_new(result)
         elif self.spec.if_exists == "error":
-            raise self._appeared()
+            raise appeared(str(self._path), self.spec.path)
         elif not swap(result, self._path):
             old = aside(self.spec, self.run)
             os.rename(self._path, old)
@@ -220,44 +150,39 @@ class LocalCommit:
             fsync_folder(self._path.parent)  # before the old one goes
             remove_tree(old)
         checkpoint("published")
+        fsync_folder(self._path.parent)
 
-    def _publish_file(self, files: Sequence[StagedFile]) -> None:
-        assert len(files) == 1, "one file is written by one task"
-        staged = Path(files[0].staged)
+    def _publish_file(self, file: StagedFile) -> None:
+        staged = Path(file.staged)
         if not staged.exists():
             raise _gone(staged)
         # A rename keeps the inode: a resumed run can tell that the destination is its own.
         inode = staged.stat()
-        self._mark.write_text(json.dumps([inode.st_dev, inode.st_ino, files[0].rows, files[0].nbytes]))
+        self._mark.write_text(json.dumps([inode.st_dev, inode.st_ino, file.rows, file.nbytes]))
         checkpoint("marked")
         if self.spec.if_exists == "replace":
             os.replace(staged, self._path)
         else:
             self._rename_new(staged)
         checkpoint("published")
+        fsync_folder(self._path.parent)
 
     def _rename_new(self, result: Path) -> None:
         try:
             rename_new(result, self._path)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR):
-                raise self._appeared() from error
+                raise appeared(str(self._path), self.spec.path) from error
             raise
-
-    def _appeared(self) -> SinkError:
-        return SinkError(
-            f"{self._path} was made by someone else while this run computed; choose another output",
-            path=self.spec.path,
-        )
 
     @property
     def _mark(self) -> Path:
         return self._staging / "publishing.json"
 
-    def _was_committed(self) -> bool:
-        if self.spec.is_folder:
-            found = manifest.read(self._path)
-            return found is not None and found["run"] == self.run
+    def _manifest(self) -> dict[str, Any] | None:
+        return manifest.read(self._path)
+
+    def _file_was_committed(self) -> bool:
         try:
             device, inode, *_ = json.loads(self._mark.read_text())
             there = self._path.stat()
@@ -265,15 +190,9 @@ class LocalCommit:
             return False
         return (there.st_dev, there.st_ino) == (device, inode)
 
-    def _published_before(self) -> Committed:
-        """What this run published before it died."""
-        if not self.spec.is_folder:
-            rows, nbytes = json.loads(self._mark.read_text())[2:]
-            return Committed(self.spec.path, 1, rows, nbytes)
-        found = manifest.read(self._path)
-        assert found is not None  # it says that this run wrote it
-        own = [f for f in found["files"] if f["run"] == self.run]
-        return Committed(self.spec.path, len(own), sum(f["rows"] for f in own), sum(f["bytes"] for f in own))
+    def _file_before(self) -> tuple[int, int]:
+        rows, nbytes = json.loads(self._mark.read_text())[2:]
+        return rows, nbytes
 
     def _leave(self, *, keep: bool = False) -> None:
         """Delete staging (or keep it) and the parents that were made for nothing; unlock."""
@@ -283,7 +202,7 @@ class LocalCommit:
             self._lock.release()
             self._lock = None
         for folder in reversed(self._made):
-            with contextlib.suppress(OSError):  # not empty: somebody else uses it
+            with contextlib.suppress(OSError):  # not empty: the output is in it, or somebody else's
                 folder.rmdir()
         self._made.clear()
 

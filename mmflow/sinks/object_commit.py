@@ -35,16 +35,16 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import SinkError
 from mmflow.sinks import manifest
-from mmflow.sinks.base import Committed, SinkSpec, StagedFile
+from mmflow.sinks.base import SinkSpec, StagedFile
 from mmflow.sinks.checkpoints import checkpoint
+from mmflow.sinks.committing import Commit, appeared
 from mmflow.sinks.object_checks import (
     check_kind,
     check_objects,
@@ -56,7 +56,6 @@ from mmflow.sinks.object_checks import (
 from mmflow.sinks.object_lock import ObjectLock
 from mmflow.sinks.object_places import Places
 from mmflow.sinks.object_store import ObjectStore
-from mmflow.sinks.spec import check_sink
 
 __all__ = ["ObjectCommit", "staged_sizes"]
 
@@ -64,115 +63,56 @@ __all__ = ["ObjectCommit", "staged_sizes"]
 _COPIES = 64
 
 
-class ObjectCommit:
-    """The driver's side of one write to an object store; see `sinks.base.Commit`."""
+class ObjectCommit(Commit):
+    """The commit to an object store."""
+
+    _lock: ObjectLock | None
 
     def __init__(self, spec: SinkSpec, run: str, *, resumable: bool = False) -> None:
-        self.spec = spec
-        self.run = run
-        self._resumable = resumable
-        self.done = False
+        super().__init__(spec, run, resumable=resumable)
         self._places = Places.of(spec)
         self._opened: ObjectStore | None = None
-        self._lock: ObjectLock | None = None
         self._intended: list[str] = []
 
-    def prepare(self, sources: Iterable[str] = (), schema: pa.Schema | None = None) -> None:
-        """See `sinks.base.Commit.prepare`.
+    # ---- before ---------------------------------------------------------------------------------
 
-        Raises:
-            SinkError: As there.
-            ConfigError: No package for this kind of URL.
-        """
-        if schema is not None:
-            check_sink(self.spec, schema)
-        try:
-            self._open()
-            checkpoint("locked")
-            self._settle_others()
-            self.done = self._was_committed()
-            if not self.done:
-                check_objects(self._store, self._places, self.spec, self._intent(self.run))
-                check_url_sources(self._store, self._places, self.spec, sources)
-                started = json.dumps({"run": self.run, "since": time.time()})
-                self._store.put(self._places.open(self.run), started.encode())
-                checkpoint("opened")
-        except BaseException:  # also Ctrl-C: nothing may stay behind
-            self._leave()
-            raise
+    def _make_parents(self) -> None:
+        """There are no folders."""
 
-    def commit(
-        self,
-        files: Sequence[StagedFile],
-        schema: pa.Schema,
-        published: Callable[[Committed], None] = lambda _: None,
-    ) -> Committed:
-        """See `sinks.base.Commit.commit`.
-
-        Raises:
-            SinkError: As there; also if somebody broke our lock.
-        """
-        assert self._lock is not None, "prepare comes first"
-        if self.done:
-            made = self._published_before()
-        else:
-            if self.spec.is_folder:
-                self._publish_folder(files, schema, self._lock)
-            else:
-                self._publish_file(files, self._lock)
-            self.done = True
-            rows, nbytes = sum(f.rows for f in files), sum(f.nbytes for f in files)
-            made = Committed(self.spec.path, len(files), rows, nbytes)
-        published(made)
-        checkpoint("noted")
-        self._leave()
-        checkpoint("cleaned")
-        return made
-
-    def sweep(self) -> None:
-        """See `sinks.base.Commit.sweep`.
-
-        Raises:
-            SinkError: As there.
-            ConfigError: No package for this kind of URL.
-        """
-        self._open()
-        self.done = True
-        self._leave()
-
-    def abort(self) -> None:
-        """See `sinks.base.Commit.abort`."""
-        if self._lock is not None:
-            self._leave(keep=self._resumable)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.abort()
-
-    # ---- publishing -----------------------------------------------------------------------------
-
-    def _open(self) -> None:
+    def _take_lock(self) -> None:
         self._opened = ObjectStore(self._places.base)
         check_kind(self._store, self.spec)
         self._lock = ObjectLock.acquire(
             self._store, self._places.lock, destination=self.spec.path, run=self.run
         )
 
+    def _settle_others(self) -> None:
+        checkpoint("locked")
+        names = self._store.sizes(self._places.runs)
+        runs = {name.removeprefix(self._places.runs + "/").split("/")[0] for name in names}
+        for run in sorted(runs - {self.run}):
+            self._settle(run)
+
+    def _make_room(self, sources: Iterable[str]) -> None:
+        check_objects(self._store, self._places, self.spec, self._intent(self.run))
+        check_url_sources(self._store, self._places, self.spec, sources)
+        started = json.dumps({"run": self.run, "since": time.time()})
+        self._store.put(self._places.open(self.run), started.encode())
+        checkpoint("opened")
+
+    # ---- publishing -----------------------------------------------------------------------------
+
     @property
     def _store(self) -> ObjectStore:
         assert self._opened is not None, "prepare comes first"
         return self._opened
 
-    def _publish_folder(self, files: Sequence[StagedFile], schema: pa.Schema, lock: ObjectLock) -> None:
+    def _publish_folder(self, files: Sequence[StagedFile], schema: pa.Schema) -> None:
         there = objects_of(self._store, self._places)
         begun = self._intent(self.run)["new"]  # by this run, before it died
         old = there.keys() - set(begun)
         if old and self.spec.if_exists == "error":
-            raise self._appeared()
+            raise appeared(self.spec.path, self.spec.path)
         before: list[dict[str, Any]] = []
         if self.spec.if_exists == "append":
             found = self._manifest()
@@ -186,8 +126,7 @@ class ObjectCommit:
             self._copy(files[start : start + _COPIES])
             checkpoint("copied")
         self._check_copies(files, self._store.sizes())
-        lock.check()
-        checkpoint("checked")
+        self._check_lock()
         made = manifest.make(self.spec, self.run, files, schema, before)
         try:
             self._store.put(self._places.manifest, manifest.encode(made))
@@ -196,21 +135,24 @@ class ObjectCommit:
                 raise
         checkpoint("published")
 
-    def _publish_file(self, files: Sequence[StagedFile], lock: ObjectLock) -> None:
-        assert len(files) == 1, "one file is written by one task"
+    def _publish_file(self, file: StagedFile) -> None:
         intent = self._intent(self.run)
         there = bool(objects_of(self._store, self._places))
         if self.spec.if_exists == "error" and there and not is_published(self._store, self._places, intent):
-            raise self._appeared()
-        staged = self._store.info(files[0].staged)
+            raise appeared(self.spec.path, self.spec.path)
+        staged = self._store.info(file.staged)
         if staged is None:
-            raise self._gone(files[0].staged)
-        self._intend(rows=files[0].rows, bytes=files[0].nbytes, etag=content(staged))
-        lock.check()
-        checkpoint("checked")
-        self._copy(files)
-        self._check_copies(files, objects_of(self._store, self._places))
+            raise self._gone(file.staged)
+        self._intend(rows=file.rows, bytes=file.nbytes, etag=content(staged))
+        self._check_lock()
+        self._copy([file])
+        self._check_copies([file], objects_of(self._store, self._places))
         checkpoint("published")
+
+    def _check_lock(self) -> None:
+        assert self._lock is not None, "prepare comes first"
+        self._lock.check()
+        checkpoint("checked")
 
     def _copy(self, files: Sequence[StagedFile]) -> None:
         try:
@@ -237,12 +179,6 @@ class ObjectCommit:
             path=self.spec.path,
         )
 
-    def _appeared(self) -> SinkError:
-        return SinkError(
-            f"{self.spec.path} was made by someone else while this run computed; choose another output",
-            path=self.spec.path,
-        )
-
     # ---- what runs said they would do -----------------------------------------------------------
 
     def _manifest(self) -> dict[str, Any] | None:
@@ -261,30 +197,15 @@ class ObjectCommit:
         text = self._store.read(self._places.intent(run))
         return {"new": [], "old": []} if text is None else json.loads(text)
 
-    def _was_committed(self) -> bool:
-        if self.spec.is_folder:
-            found = self._manifest()
-            return found is not None and found["run"] == self.run
+    def _file_was_committed(self) -> bool:
         # Only where the store says of equal objects that they are; else the file is published once more, which
         # changes nothing.
         intent = self._intent(self.run)
         return intent.get("etag") is not None and is_published(self._store, self._places, intent)
 
-    def _published_before(self) -> Committed:
-        """What this run published before it died."""
-        if not self.spec.is_folder:
-            intent = self._intent(self.run)
-            return Committed(self.spec.path, 1, intent["rows"], intent["bytes"])
-        found = self._manifest()
-        assert found is not None  # it says that this run wrote it
-        own = [f for f in found["files"] if f["run"] == self.run]
-        return Committed(self.spec.path, len(own), sum(f["rows"] for f in own), sum(f["bytes"] for f in own))
-
-    def _settle_others(self) -> None:
-        names = self._store.sizes(self._places.runs)
-        runs = {name.removeprefix(self._places.runs + "/").split("/")[0] for name in names}
-        for run in sorted(runs - {self.run}):
-            self._settle(run)
+    def _file_before(self) -> tuple[int, int]:
+        intent = self._intent(self.run)
+        return intent["rows"], intent["bytes"]
 
     def _settle(self, run: str, *, keep: bool = False) -> None:
         if self.spec.is_folder:

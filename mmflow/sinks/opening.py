@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from functools import cache, partial
 
-from mmflow.sinks.base import Commit, Sink, SinkSpec, StagedFile
+from mmflow.sinks.base import Sink, SinkSpec, StagedFile
 from mmflow.sinks.commit import LocalCommit
+from mmflow.sinks.committing import Commit
 from mmflow.sinks.files import FileSink
 from mmflow.sinks.staging import staged_there
 from mmflow.sinks.url import is_url

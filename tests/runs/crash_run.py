@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 import mmflow.sinks.commit as commit_module
+import mmflow.sinks.committing as common_module
 from mmflow.cli.main import main
 from mmflow.runs.directory import LogWriter
 
@@ -49,9 +50,9 @@ def crash(place: str, *arguments: str) -> int:
         if _reached("commit", place):
             _die()
 
-    vars(LogWriter)  # the class is patched, so that its writers of all runs in here are
     LogWriter.line = line  # type: ignore[method-assign]
-    vars(commit_module)["checkpoint"] = checkpoint
+    for module in (common_module, commit_module):
+        vars(module)["checkpoint"] = checkpoint
     code = main(arguments)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late for it
     print(f"counts {counts['journal']} {counts['commit']}", flush=True)

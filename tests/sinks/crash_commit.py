@@ -20,6 +20,7 @@ import traceback
 import pyarrow as pa
 
 import mmflow.sinks.commit as local_module
+import mmflow.sinks.committing as common_module
 from mmflow.sinks import open_commit, open_sink, sink_spec
 
 
@@ -33,7 +34,8 @@ def main(destination: str, run: str, if_exists: str, value: str, die_at: str, *m
         if reached == int(die_at):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    vars(local_module)["checkpoint"] = checkpoint
+    for module in (common_module, local_module):
+        vars(module)["checkpoint"] = checkpoint
     if "://" in destination:
         import mmflow.sinks.object_commit as object_module
         import mmflow.sinks.object_lock as lock_module
