@@ -29,10 +29,10 @@ from distributed.diagnostics.plugin import NannyPlugin, WorkerPlugin
 from distributed.protocol import to_serialize
 from distributed.utils import sync
 
-from mmflow.engines.placement import host_id
 from mmflow.engines.remote import Parcel, Payload, Reply, Token, learned, relocated, stream_parcel
 from mmflow.errors import BlockLostError, MmflowError
 from mmflow.exec.task import BlockRef, Done, Failed
+from mmflow.mapping.host import boot_id
 from mmflow.mapping.limits import process_memory
 from mmflow.store import SharedStore, Span, read_span, shared_memory_folder, sweep
 
@@ -67,7 +67,7 @@ class Place:
 def shared_host() -> str:
     """The same for processes that see the same shared memory: this boot of this kernel, and this /dev/shm."""
     folder = shared_memory_folder()
-    return f"{host_id()}-{'' if folder is None else os.stat(folder).st_dev}"
+    return f"{boot_id()}-{'' if folder is None else os.stat(folder).st_dev}"
 
 
 def run_here(sent: bytes, code: bytes | None) -> tuple[Reply | None, Place]:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from mmflow.errors import SourceError
 from mmflow.exec.task import ShardTask
 from mmflow.mapping import FileIdentity, resident_bytes
+from mmflow.mapping.host import boot_id
 from mmflow.shards import FileEntry, Shard
 
-__all__ = ["PROBED", "Choice", "Placement", "Seen", "host_id", "probe", "seen_here"]
+__all__ = ["PROBED", "Choice", "Placement", "Seen", "probe", "seen_here"]
 
 #: Files of a source that are looked at on every node; of the others nothing is known, and any node may read them.
 PROBED = 10_000
@@ -170,15 +171,6 @@ def _readable(seen: Mapping[str, Seen | None], file: FileEntry) -> bool:
 # ---- in workers -------------------------------------------------------------------------------------------
 
 
-def host_id() -> str:
-    """This machine, since it was started; the same in all of its containers."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
 def seen_here(task: ShardTask, host: str) -> ShardTask:
     """A task whose files have the identities that they have here.
 
@@ -188,9 +180,9 @@ def seen_here(task: ShardTask, host: str) -> ShardTask:
 
     Args:
         task: As the driver planned it.
-        host: Where that was (`host_id`).
+        host: Where that was (`boot_id`).
     """
-    return replace(task, files=tuple(_here(file, host == host_id()) for file in task.files))
+    return replace(task, files=tuple(_here(file, host == boot_id()) for file in task.files))
 
 
 def _here(file: FileEntry, planned_here: bool) -> FileEntry:

@@ -33,7 +33,7 @@ import cloudpickle
 import pyarrow as pa
 
 from mmflow.config import Settings
-from mmflow.engines.placement import host_id, seen_here
+from mmflow.engines.placement import seen_here
 from mmflow.errors import BlockLostError, UserFunctionError
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.kept import KeptBlock
@@ -41,6 +41,7 @@ from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, Stage
 from mmflow.exec.task import BlockRef, Done, Task, TaskResult
 from mmflow.mapping import Io
+from mmflow.mapping.host import boot_id
 from mmflow.store import LocalStore, RunFolder, run_folders, sweep
 
 __all__ = [
@@ -98,7 +99,7 @@ class StageCode:
 class Parcel:
     """A task as it is sent: its stage apart, its blocks by number among the objects that are sent with it.
 
-    `host`: where it was planned (`placement.host_id`).
+    `host`: where it was planned (`mapping.host.boot_id`).
     """
 
     task: Task
@@ -369,7 +370,7 @@ def parcel_of(task: Task, code: StageCode, settings: Settings, memory: int) -> t
         memory,
         settings.io,
         os.fspath(settings.spill_dir),
-        host_id(),
+        boot_id(),
     )
     return parcel, payloads
 

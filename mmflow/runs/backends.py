@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from mmflow.config import Settings
 from mmflow.errors import ConfigError, EngineError
+from mmflow.mapping.host import process_began
 from mmflow.runs.directory import RunDirectory
 
 __all__ = ["BACKENDS", "OUTPUT", "Backend", "LocalProcess", "Submission", "Told", "backend_of"]
@@ -124,11 +125,11 @@ class LocalProcess:
             raise EngineError(f"can't start {sys.executable}: {error.strerror}") from error
         finally:
             os.close(log)
-        return {"pid": process.pid, "began": _began(process.pid)}
+        return {"pid": process.pid, "began": process_began(process.pid)}
 
     def alive(self, handle: Mapping[str, Any]) -> bool | None:
         """See `Backend.alive`."""
-        began = _began(handle["pid"])
+        began = process_began(handle["pid"])
         return began is not None and began == handle["began"]
 
     def told(self, handle: Mapping[str, Any], directory: RunDirectory) -> Told | None:
@@ -160,16 +161,6 @@ class LocalProcess:
                 return
             except PermissionError as error:
                 raise EngineError(f"process {handle['pid']} is another user's") from error
-
-
-def _began(pid: int) -> int | None:
-    """When a process began, in the kernel's ticks: process ids are used again. None: it has ended."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
 def _ray() -> Backend:

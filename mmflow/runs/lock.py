@@ -14,6 +14,7 @@ import os
 import socket
 
 from mmflow.errors import EngineError
+from mmflow.mapping.host import is_locked
 from mmflow.runs.directory import RunDirectory
 
 __all__ = ["DriverLock", "driver_lives"]
@@ -59,15 +60,8 @@ def driver_lives(directory: RunDirectory) -> bool | None:
     if directory.remote:
         return None
     try:
-        fd = os.open(directory.path(_NAME), os.O_RDWR | os.O_CLOEXEC)
+        return is_locked(directory.path(_NAME))
     except FileNotFoundError:
         return False
     except OSError:
         return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)

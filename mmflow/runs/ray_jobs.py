@@ -15,6 +15,7 @@ from typing import Any
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from mmflow.engines.remote import first_line
 from mmflow.errors import ConfigError, EngineError
 from mmflow.runs.backends import Submission, Told
 from mmflow.runs.directory import RunDirectory
@@ -58,7 +59,7 @@ class RayJobs:
                 metadata={"mmflow_run": what.name},
             )
         except _UNREACHABLE as error:
-            raise EngineError(f"Ray at {address} refuses the job: {_first_line(error)}") from error
+            raise EngineError(f"Ray at {address} refuses the job: {first_line(error)}") from error
         return {"address": address, "job": submitted}
 
     def alive(self, handle: Mapping[str, Any]) -> bool | None:
@@ -87,7 +88,7 @@ class RayJobs:
                     yield piece
         except _UNREACHABLE as error:
             raise EngineError(
-                f"Ray at {handle['address']} has no logs of {handle['job']}: {_first_line(error)}"
+                f"Ray at {handle['address']} has no logs of {handle['job']}: {first_line(error)}"
             ) from error
 
     def stop(self, handle: Mapping[str, Any]) -> None:
@@ -100,7 +101,7 @@ class RayJobs:
                 time.sleep(_POLL_SECONDS)
         except _UNREACHABLE as error:
             raise EngineError(
-                f"Ray at {handle['address']} can't stop {handle['job']}: {_first_line(error)}"
+                f"Ray at {handle['address']} can't stop {handle['job']}: {first_line(error)}"
             ) from error
 
 
@@ -109,7 +110,7 @@ def _client(address: str | None) -> JobSubmissionClient:
         return JobSubmissionClient(address or "auto")
     except _UNREACHABLE as error:
         raise EngineError(
-            f"can't reach Ray's Jobs API at {address or 'auto'}: {_first_line(error)}; is the cluster up, with its "
+            f"can't reach Ray's Jobs API at {address or 'auto'}: {first_line(error)}; is the cluster up, with its "
             "dashboard (ray start --head --include-dashboard=true), and ray[default] installed there?"
         ) from error
 
@@ -121,7 +122,3 @@ def _size(folder: str) -> int:
         if total > _LIMIT:
             break
     return total
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -27,6 +27,7 @@ from typing import Any
 from uuid import uuid4
 
 from mmflow.errors import SinkError
+from mmflow.mapping.host import boot_id, process_began
 from mmflow.sinks.object_store import ObjectStore, storing
 
 __all__ = ["ObjectLock"]
@@ -52,7 +53,7 @@ class ObjectLock:
             "run": run,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process": _process(os.getpid()),
+            "process": process_began(os.getpid()),
             "machine": _machine(),
             "since": time.time(),
             "nonce": uuid4().hex,
@@ -192,22 +193,13 @@ def _alive(held: dict[str, Any]) -> bool | None:
     """Does the holder's process live; None if it can't be told from here."""
     if not held.get("machine") or held["machine"] != _machine():
         return None
-    found = _process(int(held.get("pid") or 0))
-    return found != "" and found == held.get("process")
+    began = process_began(int(held.get("pid") or 0))
+    return began is not None and began == held.get("process")
 
 
 def _machine() -> str:
     """This kernel, since it was started, and this namespace of process ids: where a pid means the same."""
-    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-        return f"{file.read().strip()} {os.stat('/proc/self/ns/pid').st_ino}"
+    boot = boot_id()
+    with contextlib.suppress(OSError):
+        return f"{boot} {os.stat('/proc/self/ns/pid').st_ino}" if boot else ""
     return ""
-
-
-def _process(pid: int) -> str:
-    """When a process was started, in ticks since boot, so that a pid that is used again is told apart."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]

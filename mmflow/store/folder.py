@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmflow.errors import EngineError
+from mmflow.mapping.host import is_locked
 
 __all__ = ["Found", "RunFolder", "found", "run_folders", "sweep"]
 
@@ -130,16 +131,9 @@ def _entries(parent: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
 
 def _owned(path: str) -> bool:
     try:
-        lock = os.open(os.path.join(path, _OWNER), os.O_RDWR | os.O_CLOEXEC)
+        return is_locked(os.path.join(path, _OWNER))
     except FileNotFoundError:
         return time.time() - os.stat(path).st_mtime < _GRACE_SECONDS
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
 
 
 def sweep(parent: str | os.PathLike[str]) -> list[str]:

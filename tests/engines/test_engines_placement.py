@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mmflow.engines.placement import Choice, Placement, Seen, host_id, probe, seen_here
+from mmflow.engines.placement import Choice, Placement, Seen, probe, seen_here
 from mmflow.errors import SourceError
 from mmflow.exec.task import ShardTask
 from mmflow.mapping import FileIdentity
+from mmflow.mapping.host import boot_id
 from mmflow.shards import FileEntry, Shard
 
 A, B = FileEntry("/a", FileIdentity(1, 1, 100, 7)), FileEntry("/b", FileIdentity(1, 2, 100, 8))
@@ -108,11 +109,11 @@ def test_another_hosts_numbers_of_a_file_are_no_change(tmp_path: Path) -> None:
 
     elsewhere = replace(here, device=here.device + 1, inode=here.inode + 1)
     assert identity(elsewhere, "another host") == here
-    assert identity(elsewhere, host_id()) == here  # another file system of this host
+    assert identity(elsewhere, boot_id()) == here  # another file system of this host
     assert identity(replace(here, inode=here.inode + 1), "another host") == here
     # On the same file system another inode is another file; and so is one of another size or time anywhere.
     replaced = replace(here, inode=here.inode + 1)
-    assert identity(replaced, host_id()) == replaced
+    assert identity(replaced, boot_id()) == replaced
     grown = replace(elsewhere, size=here.size + 1)
     assert identity(grown, "another host") == grown
     os.utime(path, ns=(1, 1))

@@ -1,0 +1,43 @@
+"""This host and its processes: whether who said something a while ago is still there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+__all__ = ["boot_id", "is_locked", "process_began"]
+
+
+def boot_id() -> str:
+    """This machine, since it was started; the same in all of its containers. "": it can't be told."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def process_began(pid: int) -> int | None:
+    """When a process began, in ticks since boot: process ids are used again. None: it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def is_locked(path: str) -> bool:
+    """Does a process hold the lock (flock) of a file? The kernel takes it back when its holder dies.
+
+    Raises:
+        OSError: The file is missing, or can't be opened.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
