@@ -39,6 +39,7 @@ from mmflow.exec.context import WorkerContext
 from mmflow.exec.kept import KeptBlock
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, Stage
+from mmflow.exec.streams import DamagedError, stream_batches
 from mmflow.exec.task import BlockRef, Done, Task, TaskResult
 from mmflow.mapping import Io
 from mmflow.mapping.host import boot_id
@@ -241,17 +242,11 @@ def read_block(buffer: pa.Buffer, ref: BlockRef) -> list[pa.RecordBatch]:
         BlockLostError: They are not what was put there.
     """
     try:
-        batches = list(pa.ipc.open_stream(buffer))
-    except (pa.ArrowInvalid, OSError) as error:
+        return stream_batches(buffer, ref.rows)
+    except DamagedError as error:
         raise BlockLostError(
             f"a block of intermediate rows is damaged: {error}", payload=ref.token.payload
         ) from error
-    if sum(b.num_rows for b in batches) != ref.rows:
-        raise BlockLostError(
-            f"a block of intermediate rows doesn't hold the {ref.rows:,} rows that were put there",
-            payload=ref.token.payload,
-        )
-    return batches
 
 
 def stream_parcel(

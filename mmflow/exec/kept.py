@@ -24,14 +24,12 @@ import pyarrow as pa
 
 from mmflow.errors import BlockLostError, EngineError
 from mmflow.exec.rejects import SCHEMA as REJECTS
+from mmflow.exec.streams import DamagedError, StreamFile, read_range, stream_batches
 from mmflow.exec.task import BlockRef, BlockStore, Done, Kept
 
 __all__ = ["KeptBlock", "block", "keep", "read_kept"]
 
 _ALIGNED = 64
-_GATHER = 1 << 16
-#: Shorter blocks are read: mapping one takes longer, and mappings are limited in number.
-_SHORT = 1 << 16
 
 
 class KeptBlock(NamedTuple):
@@ -43,48 +41,22 @@ class KeptBlock(NamedTuple):
     crc: int
 
 
-@dataclass(slots=True)
-class _File:
-    """What pyarrow writes streams to: counts, and adds up a checksum."""
+class _File(StreamFile):
+    """A file of several streams: each with a checksum of its own, which `crc` adds up."""
 
-    fd: int
-    length: int = 0
-    crc: int = 0
-    closed: bool = False
-    held: bytearray | None = None
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.length
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self.crc = 0
 
     def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        self.length += len(view)
-        self.crc = zlib.crc32(view, self.crc)
-        self.held = self.held or bytearray()
-        if len(view) < _GATHER:
-            self.held += view
-            if len(self.held) >= _GATHER:
-                self.flush()
-        else:
-            self.flush()
-            _write_all(self.fd, view)
-        return len(view)
+        self.crc = zlib.crc32(data, self.crc)
+        return super().write(data)
 
-    def flush(self) -> None:
-        held, self.held = self.held, None
-        if held:
-            _write_all(self.fd, memoryview(held))
-
-    def close(self) -> None:
-        """Part of the file protocol; several streams go to one file."""
-
-
-def _write_all(fd: int, view: memoryview) -> None:
-    while len(view):
-        view = view[os.write(fd, view) :]
+    def _put(self, view: memoryview) -> None:
+        self._length += len(view)
+        while view:
+            view = view[os.write(self._fd, view) :]
 
 
 def keep(
@@ -159,14 +131,14 @@ def _written(local: str, path: str, sources: Sequence[_Source | None]) -> list[B
             if source is None:
                 made.append(None)
                 continue
-            file.write(bytes(-file.length % _ALIGNED))
-            begin, file.crc = file.length, 0
+            file.write(bytes(-file.tell() % _ALIGNED))
+            begin, file.crc = file.tell(), 0
             with pa.ipc.new_stream(pa.PythonFile(file, mode="w"), source.schema) as stream:
                 for batch in source.batches:
                     stream.write_batch(batch)
-            token = KeptBlock(path, begin, file.length - begin, file.crc)
+            token = KeptBlock(path, begin, file.tell() - begin, file.crc)
             made.append(BlockRef(token, source.rows, source.nbytes))
-        file.flush()
+        file.write_out()
     except BaseException:
         os.unlink(local)
         raise
@@ -189,12 +161,9 @@ def read_kept(ref: BlockRef) -> Sequence[pa.RecordBatch]:
     if stream.size != where.length or zlib.crc32(stream) != where.crc:
         raise _lost(where, "it was damaged")
     try:
-        batches = list(pa.ipc.open_stream(stream))
-    except (pa.ArrowInvalid, OSError) as error:
+        return stream_batches(stream, ref.rows)
+    except DamagedError as error:
         raise _lost(where, str(error)) from error
-    if sum(b.num_rows for b in batches) != ref.rows:
-        raise _lost(where, "it has another number of rows")
-    return batches
 
 
 def block(store: BlockStore, ref: BlockRef) -> Sequence[pa.RecordBatch]:
@@ -208,9 +177,7 @@ def _bytes_of(where: KeptBlock) -> pa.Buffer:
 
         fs, path = fsspec.core.url_to_fs(where.path)
         return pa.py_buffer(fs.cat_file(path, start=where.offset, end=where.offset + where.length))
-    with pa.memory_map(where.path) if where.length > _SHORT else pa.OSFile(where.path) as source:
-        source.seek(where.offset)
-        return source.read_buffer(where.length)
+    return read_range(where.path, where.offset, where.length)
 
 
 def _lost(where: KeptBlock, why: str) -> BlockLostError:

@@ -18,17 +18,16 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import BlockLostError, EngineError
+from mmflow.exec.streams import DamagedError, StreamFile, stream_batches
 
 __all__ = ["BlockWriter", "Tier", "read_block", "stream_of", "write_block"]
 
 _MAGIC = b"mmflowB1"
 _TRAILER = struct.Struct("<8sQQI")
-_GATHER = 1 << 16
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -48,7 +47,7 @@ class Tier:
     setting: str
 
 
-class BlockWriter:
+class BlockWriter(StreamFile):
     """A file-like sink that moves to the next tier when one is full.
 
     Args:
@@ -57,13 +56,11 @@ class BlockWriter:
     """
 
     def __init__(self, name: str, tiers: Sequence[Tier]) -> None:
+        super().__init__()
         self._name = name
         self._tiers = tiers
         self._level = 0
-        self._held = bytearray()
-        self._length = 0
         self._crc = 0
-        self.closed = False
         self._fd = self._open()
 
     @property
@@ -81,39 +78,6 @@ class BlockWriter:
             raise EngineError(f"{self._tier.folder} is gone: the run has ended or was swept") from None
         except OSError as error:
             raise EngineError(f"can't make {self.path}: {error.strerror}", path=self.path) from error
-
-    # ---- what pyarrow calls ------------------------------------------------------------------
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._length + len(self._held)
-
-    def flush(self) -> None:
-        """Part of the file protocol; `finish` is what writes out."""
-
-    def close(self) -> None:
-        """Part of the file protocol; see `finish` and `discard`."""
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        size = len(view)
-        if size < _GATHER:
-            self._held += view
-            if len(self._held) >= _GATHER:
-                self._write_out()
-        else:
-            self._write_out()
-            self._put(view)
-        return size
-
-    # ---- ours ----------------------------------------------------------------------------------
-
-    def _write_out(self) -> None:
-        if self._held:
-            held, self._held = self._held, bytearray()
-            self._put(memoryview(held))
 
     def _put(self, view: memoryview) -> None:
         while len(view):
@@ -165,7 +129,7 @@ class BlockWriter:
         Returns:
             Size of the file in bytes.
         """
-        self._write_out()
+        self.write_out()
         length, crc = self._length, self._crc if self._tier.checked else 0
         self._put(memoryview(_TRAILER.pack(_MAGIC, rows, length, crc)))
         os.close(self._fd)
@@ -215,12 +179,9 @@ def read_block(path: str, *, check: bool) -> list[pa.RecordBatch]:
     """
     stream, rows = _mapped(path, check=check)
     try:
-        batches = list(pa.ipc.open_stream(stream))
-    except (pa.ArrowInvalid, OSError) as error:
+        return stream_batches(stream, rows)
+    except DamagedError as error:
         raise _damaged(path, str(error)) from error
-    if sum(b.num_rows for b in batches) != rows:
-        raise _damaged(path, f"it doesn't hold the {rows:,} rows that were put there")
-    return batches
 
 
 def stream_of(path: str) -> pa.Buffer:

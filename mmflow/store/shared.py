@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from mmflow.errors import BlockLostError
+from mmflow.exec.streams import read_range
 from mmflow.exec.task import BlockRef
 from mmflow.store.files import BlockWriter, Tier, read_block, write_block
 from mmflow.store.folder import RunFolder, sweep
@@ -37,8 +38,6 @@ _DISK_SETTING = "set spill_dir (MMFLOW_SPILL_DIR) to a folder on a larger disk, 
 
 #: Arrow wants its buffers aligned to this, and they are within a stream.
 _ALIGNED = 64
-#: Shorter spans are read: mapping one takes longer, and mappings are limited in number.
-_SHORT = 1 << 16
 
 
 class Span(NamedTuple):
@@ -178,9 +177,7 @@ def read_span(path: str, span: Span) -> pa.Buffer:
         FileNotFoundError: The file is gone, or is another host's.
         BlockLostError: It is cut short, or damaged.
     """
-    with pa.memory_map(path) if span.length > _SHORT else pa.OSFile(path) as source:
-        source.seek(span.offset)
-        found = source.read_buffer(span.length)
+    found = read_range(path, span.offset, span.length)
     if found.size != span.length:
         raise BlockLostError(f"a file of intermediate rows is cut short: {path}", path=path)
     if zlib.crc32(found) != span.crc:
