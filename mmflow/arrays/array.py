@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmflow.arrays.checkpoints import checkpoint
 from mmflow.arrays.failures import writing
 from mmflow.arrays.header import ArrayHeader, header_bytes, read_array_header
 from mmflow.arrays.pages import changed
 from mmflow.arrays.undo import UndoLog, roll_back_dead
 from mmflow.errors import ConfigError, SinkError
 from mmflow.mapping import MappedFile
+from mmflow.sinks.checkpoints import checkpoint
 
 __all__ = ["MappedArray", "create_array", "open_array"]
 
@@ -214,7 +214,8 @@ class MappedArray:
         length = shape[0] * self._header.row_bytes
         if length == 0:
             return np.empty(shape, self.dtype)
-        self._reading.check_unchanged() if self.mode == "r" else None
+        if self.mode == "r":
+            self._reading.check_unchanged()
         window = self._reading.window(offset, length, populate=False)
         return np.frombuffer(window.buffer, self.dtype).reshape(shape, order="C")
 

@@ -19,13 +19,15 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mmflow.arrays.checkpoints import checkpoint
 from mmflow.arrays.failures import writing
 from mmflow.errors import SinkError
+from mmflow.sinks.atomic import fsync_folder
+from mmflow.sinks.checkpoints import checkpoint
 
 __all__ = ["UndoLog", "roll_back_dead"]
 
@@ -40,8 +42,8 @@ def _prefix(path: str) -> str:
     return f".{os.path.basename(path)}.mmflow-undo-"
 
 
-def _folder(path: str) -> str:
-    return os.path.dirname(os.path.abspath(path))
+def _folder(path: str) -> Path:
+    return Path(path).absolute().parent
 
 
 class UndoLog:
@@ -106,14 +108,14 @@ class UndoLog:
     def _open(self) -> None:
         number = 0
         while True:
-            self._name = os.path.join(_folder(self._path), f"{_prefix(self._path)}{os.getpid()}-{number}")
+            self._name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{number}")
             number += 1
             with contextlib.suppress(FileExistsError):
                 self._log = os.open(self._name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
                 break
         fcntl.flock(self._log, fcntl.LOCK_EX)
         _write(self._log, _HEAD.pack(_MAGIC, os.fstat(self._fd).st_size))
-        _sync_folder(self._path)
+        fsync_folder(_folder(self._path))
         checkpoint("opened")
 
     def clear(self) -> None:
@@ -126,7 +128,7 @@ class UndoLog:
             with writing(self._path, "finish the change of"):
                 os.unlink(self._name)
                 checkpoint("unlinked")
-                _sync_folder(self._path)
+                fsync_folder(_folder(self._path))
             os.close(self._log)
             self._log = -1
             self._saved.clear()
@@ -169,7 +171,7 @@ def roll_back_dead(path: str) -> int:
                 ):  # else its writer lives, or somebody else was here first
                     _play_back(log, path)
                     os.unlink(os.path.join(folder, name))
-                    _sync_folder(path)
+                    fsync_folder(_folder(path))
                     count += 1
             finally:
                 os.close(log)
@@ -224,11 +226,3 @@ def _write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     while view:
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
-
-
-def _sync_folder(path: str) -> None:
-    fd = os.open(_folder(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

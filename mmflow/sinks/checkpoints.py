@@ -1,4 +1,4 @@
-"""Named points of the commit, at which tests let the process die."""
+"""Named points of what must be all or nothing, at which tests let the process die."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ __all__ = ["checkpoint"]
 
 
 def checkpoint(step: str) -> None:
-    """Does nothing: called after each step of the commit with the step's name."""
+    """Does nothing: called after each step of a commit, or of a change, with the step's name."""
