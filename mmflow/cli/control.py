@@ -9,7 +9,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmflow.cli.options import flags_of
@@ -109,17 +109,13 @@ def status(options: argparse.Namespace) -> int:
     directory = open_run(_settings(options).runs_dir, options.run)
     if options.watch:
         feed = EventFeed(directory)
-        watch(lambda: (_watched(directory), feed.more()))
+        watch(lambda: (state_of(directory, feed).as_dict(), feed.events))
     state = state_of(directory)
     if options.json:
         print(json.dumps(state.as_dict()))
     elif not options.watch:
         print("\n".join(_told(state, directory)))
     return 1 if state.state in ("failed", "cancelled", "died") else 0
-
-
-def _watched(directory: RunDirectory) -> dict[str, Any]:
-    return state_of(directory).as_dict()
 
 
 def _told(state: RunState, directory: RunDirectory) -> list[str]:
@@ -182,12 +178,11 @@ def logs(options: argparse.Namespace) -> int:
         return 0
     feed, shown = EventFeed(directory), 0
     while True:
-        ended = state_of(directory).state in _ENDED
-        events = feed.more()
-        for event in events[shown:]:
+        ended = state_of(directory, feed).state in _ENDED
+        for event in feed.more()[shown:]:
             if event["event"] not in ("progress", "task_done", "task_restored"):
                 print(_line(event), flush=True)
-        shown = len(events)
+        shown = len(feed.events)
         if ended or not options.follow:
             return 0
         time.sleep(_POLL_SECONDS)
@@ -206,19 +201,19 @@ def _short(value: Any) -> str:
 def cancel(options: argparse.Namespace) -> int:
     """Ask a run to stop, and wait until it has; it can be resumed."""
     directory = open_run(_settings(options).runs_dir, options.run)
-    state = state_of(directory)
+    feed = EventFeed(directory)
+    state = state_of(directory, feed)
     if state.state in _ENDED:
         print(f"run {state.run} is not running: it is {state.state}", file=sys.stderr)
         return 1
     directory.write(CANCEL, json.dumps({"t": time.time(), "pid": os.getpid()}))
     submitted = json.loads(directory.read(SUBMITTED) or "null")
-    stop: Callable[[], None] = lambda: None  # noqa: E731
-    if submitted is not None:
-        stop = lambda: backend_of(submitted["backend"]).stop(submitted["handle"])  # noqa: E731
     deadline, asked = time.monotonic() + _CANCEL_SECONDS, time.monotonic() + _CANCEL_SECONDS / 4
-    while (state := state_of(directory)).state not in _ENDED and time.monotonic() < deadline:
-        if time.monotonic() > asked:  # it does not look at its folder: it waits, or hangs
-            stop()
+    while (state := state_of(directory, feed)).state not in _ENDED and time.monotonic() < deadline:
+        if (
+            submitted is not None and time.monotonic() > asked
+        ):  # it waits, or hangs: its folder is not looked at
+            backend_of(submitted["backend"]).stop(submitted["handle"])
             asked = deadline
         time.sleep(_POLL_SECONDS)
     if options.json:

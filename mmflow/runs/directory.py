@@ -172,10 +172,11 @@ class RunDirectory:
             except FileNotFoundError:
                 return None
 
-    def _bytes(self, name: str) -> bytes:
+    def _bytes(self, name: str, begin: int = 0) -> bytes:
         if self.remote:
             return bytes(self._fs.cat_file(self._at(name)))
         with open(self.path(name), "rb") as file:
+            file.seek(begin)
             return file.read()
 
     def size(self, path: str) -> int | None:
@@ -215,32 +216,31 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def read_lines(self, log: str, skip: int = 0) -> Iterator[tuple[str, str]]:
-        """The lines of a log, and the file that each is in; a last line without its end is left out.
+    def read_lines(self, log: str, read: dict[str, int] | None = None) -> Iterator[str]:
+        """The lines of a log; a last line without its end is left out.
 
         Args:
             log: Its folder.
-            skip: Lines that are known already.
+            read: Bytes of each of its files that are known already, which is brought up to date.
 
         Raises:
             EngineError: It can't be read.
         """
+        read = {} if read is None else read
         for name in self.names(log):
+            known = read.get(name, 0)
+            if known and self.remote:
+                continue  # objects are written once
             with self._failing("read"):
-                data = self._bytes(f"{log}/{name}")
-            for line in data.split(b"\n")[:-1]:
-                if skip:
-                    skip -= 1
-                    continue
-                yield name, line.decode(errors="replace")
+                data = self._bytes(f"{log}/{name}", known)
+            *lines, rest = data.split(b"\n")
+            read[name] = known + len(data) - len(rest)
+            for line in lines:
+                yield line.decode(errors="replace")
 
-    def read_facts(self, log: str) -> Iterator[dict[str, Any]]:
-        """The JSON objects of a log; damaged lines are left out.
-
-        Raises:
-            EngineError: It can't be read.
-        """
-        for _, line in self.read_lines(log):
+    def read_facts(self, log: str, read: dict[str, int] | None = None) -> Iterator[dict[str, Any]]:
+        """The JSON objects of a log; damaged lines are left out. Takes and raises what `read_lines` does."""
+        for line in self.read_lines(log, read):
             with contextlib.suppress(ValueError):
                 fact = json.loads(line)
                 if isinstance(fact, dict):

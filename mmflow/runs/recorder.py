@@ -221,7 +221,7 @@ class RunRecorder:
         return True
 
     def _replayed(self) -> Replay:
-        return Replay.of(line for _, line in self.directory.read_lines(JOURNAL))
+        return Replay.of(self.directory.read_lines(JOURNAL))
 
     # ---- commits --------------------------------------------------------------------------------------
 

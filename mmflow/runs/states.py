@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -114,11 +113,19 @@ def _plain(directory: RunDirectory, name: str) -> dict[str, Any]:
     return made if isinstance(made, dict) else {}
 
 
-def state_of(directory: RunDirectory) -> RunState:
-    """What a run does, or did."""
+def state_of(directory: RunDirectory, feed: EventFeed | None = None) -> RunState:
+    """What a run does, or did.
+
+    Args:
+        directory: Its folder.
+        feed: Its events, for who looks again and again; new ones are taken in.
+    """
     facts, summary = _plain(directory, FACTS), _plain(directory, SUMMARY)
     submitted = _plain(directory, SUBMITTED)
-    feed = EventFeed(directory)
+    if feed is None:
+        feed = EventFeed(directory)
+    else:
+        feed.more()
     progress = feed.last("progress") or {}
     known: dict[str, Any] = {
         "run": directory.name,
@@ -188,20 +195,13 @@ class EventFeed:
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
-        self._seen = 0
+        self._read: dict[str, int] = {}
         self.events: list[dict[str, Any]] = []
         self.more()
 
     def more(self) -> list[dict[str, Any]]:
         """All events so far, the new ones taken in."""
-        for _, line in self._directory.read_lines(EVENTS, skip=self._seen):
-            self._seen += 1
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and "event" in event:
-                self.events.append(event)
+        self.events += (e for e in self._directory.read_facts(EVENTS, self._read) if "event" in e)
         return self.events
 
     @property
@@ -212,6 +212,3 @@ class EventFeed:
     def last(self, kind: str) -> dict[str, Any] | None:
         """The last event of this kind."""
         return next((e for e in reversed(self.events) if e["event"] == kind), None)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self.events)
