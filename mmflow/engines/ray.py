@@ -16,7 +16,6 @@ the task, not the rows.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 import zlib
@@ -42,6 +41,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mmflow.config import Settings
 from mmflow.engines.base import Resources
 from mmflow.engines.placement import PROBED, Choice, Placement, Seen, probe
+from mmflow.engines.ray_link import Cluster, alive, check_versions, connect, look, on_node
 from mmflow.engines.ray_notes import Asked, Notes
 from mmflow.engines.remote import (
     Parcel,
@@ -59,15 +59,12 @@ from mmflow.engines.remote import (
     stream_parcel,
     swept,
     task_memory,
-    versions,
 )
 from mmflow.errors import BlockLostError, EngineError, SourceError
 from mmflow.exec.stage import Functions, ScanInput, Stage, Write
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 
 __all__ = ["RayEngine", "small_bytes"]
-
-_log = logging.getLogger(__name__)
 
 #: Inputs up to this, and up to a quarter of a node's object store, are arguments, which Ray brings to the worker, or
 #: the task to them; larger ones are fetched block by block, so that a task never needs room for all of them at once.
@@ -95,10 +92,10 @@ class RayEngine:
     def __init__(self, settings: Settings, run: str) -> None:
         self._settings = settings
         self._run = run
-        _connect(settings)
-        _check_versions(settings.address)
+        connect(settings)
+        check_versions(settings.address)
         self._looked = 0.0
-        self._cluster = _Cluster(1, 0, 0, {})
+        self._cluster = Cluster(1, 0, 0, {})
         self._placements: dict[int, Placement | None] = {}
         self._probed: dict[tuple[str, ...], Placement | None] = {}
         self._failed: list[TaskResult] = []
@@ -116,10 +113,10 @@ class RayEngine:
         now = time.monotonic()
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
-            self._take_in(_look())
+            self._take_in(look())
         return Resources(self._cluster.slots, self._cluster.slots * self._task_memory)
 
-    def _take_in(self, cluster: _Cluster) -> None:
+    def _take_in(self, cluster: Cluster) -> None:
         if cluster.nodes != self._cluster.nodes:
             self._placements.clear()
             self._probed.clear()
@@ -193,7 +190,7 @@ class RayEngine:
             return None
         files = scan.source.files[:PROBED]
         if files not in self._probed:
-            asked = {node: _probe.options(scheduling_strategy=_on(node)).remote(files) for node in nodes}
+            asked = {node: _probe.options(scheduling_strategy=on_node(node)).remote(files) for node in nodes}
             ray.wait(list(asked.values()), num_returns=len(asked), timeout=_PROBE_SECONDS)
             seen = {
                 n: dict(zip(files, found, strict=True)) for n, a in asked.items() if (found := _answer(a))
@@ -304,9 +301,9 @@ class RayEngine:
         """Remove what killed workers left on disk. The next run would too, but there may be none."""
         spill_dir = os.fspath(self._settings.spill_dir)
         here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        others = {n["NodeManagerAddress"]: n for n in _alive() if n["NodeManagerAddress"] != here}
+        others = {n["NodeManagerAddress"]: n for n in alive() if n["NodeManagerAddress"] != here}
         asked = [
-            _sweep.options(scheduling_strategy=_on(n["NodeID"])).remote(spill_dir, self._run)
+            _sweep.options(scheduling_strategy=on_node(n["NodeID"])).remote(spill_dir, self._run)
             for n in others.values()
         ]
         swept(spill_dir, self._run, _STOP_SECONDS)
@@ -341,16 +338,6 @@ class _Returned(NamedTuple):
     payload: Payload
     sums: list[int]
     padding: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Cluster:
-    """Tasks at once; of the node that has least, memory for a task and bytes of the object store; nodes' addresses."""
-
-    slots: int
-    memory: int
-    store: int
-    nodes: dict[str, str]
 
 
 class _DriverStore:
@@ -449,17 +436,6 @@ def small_bytes() -> int:
     return int(getattr(core, "get_local_memory_store_bytes_used", lambda: 1 << 62)())
 
 
-def _look() -> _Cluster:
-    nodes = [n for n in _alive() if n["Resources"].get("CPU", 0) >= 1]
-    able = [n["Resources"] for n in nodes]
-    return _Cluster(
-        max(1, sum(int(n["CPU"]) for n in able)),
-        min((int(n.get("memory", 0) // int(n["CPU"])) for n in able), default=0),
-        int(min((n.get("object_store_memory", 0) for n in able), default=0)),
-        {n["NodeID"]: n["NodeManagerAddress"] for n in nodes},
-    )
-
-
 def _options(choice: Choice) -> dict[str, Any]:
     if choice.nodes is not None:
         return {"label_selector": {"ray.io/node-id": f"in({', '.join(choice.nodes)})"}}
@@ -485,113 +461,6 @@ def _probe(paths: tuple[str, ...]) -> list[Seen | None]:
 @ray.remote(num_cpus=0, max_retries=0)
 def _sweep(spill_dir: str, run: str) -> None:
     swept(spill_dir, run, _STOP_SECONDS)
-
-
-@ray.remote(num_cpus=0)
-def _versions() -> dict[str, str]:
-    return versions()
-
-
-def _connect(settings: Settings) -> None:
-    """Join the cluster, or start one; a process is in one cluster at a time.
-
-    Raises:
-        EngineError: There is none, or this process is in another one.
-    """
-    address = settings.address
-    if ray.is_initialized():
-        joined = _clients.get("address") or ray.get_runtime_context().gcs_address
-        if address not in (None, "auto", joined):
-            raise EngineError(
-                f"this process is connected to Ray at {joined}, not {address}; call ray.shutdown() first"
-            )
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Of a task that failed, the driver reads the reply; Ray would tell of each payload, too.
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
-    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    if address is None:
-        # Half for blocks, half for tasks, as everywhere; Ray wants 75 MiB at least.
-        store = max(80 << 20, settings.memory // 2)
-        # "local": else Ray joins whatever cluster was started on this machine last.
-        options |= {"address": "local", "num_cpus": settings.workers, "object_store_memory": store}
-        options["include_dashboard"] = False
-    else:
-        options["address"] = address
-    if address is not None and address.startswith("ray://"):
-        # Through Ray Client, rows of the result come in messages, not by shared memory.
-        options = {"address": address, "log_to_driver": False}
-    # Ray prints what it notices (workers that died, ...) to stdout, where only rows belong.
-    ray._private.worker.print_to_stdstream = _noticed
-    _clients.clear()
-    try:
-        _init(options)
-        if "configure_logging" not in options:
-            _clients["address"] = cast(str, address)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError, RayError) as error:
-        where = address or "this machine"
-        raise EngineError(
-            f"can't connect to Ray at {where}: {first_line(error)}; is it running (ray status), and is the address "
-            "right? without an address one is started here"
-        ) from error
-
-
-def _init(options: dict[str, Any]) -> None:
-    """`ray.init`; a server for clients that has just come up refuses the first ones."""
-    for pause in (1.0, 3.0):
-        try:
-            ray.init(**options)
-            return
-        except (ConnectionError, RuntimeError) as error:
-            if "Initialization failure from server" not in str(error):
-                raise
-            time.sleep(pause)
-    ray.init(**options)
-
-
-#: The address by which this process is a client, if it is one.
-_clients: dict[str, str] = {}
-
-
-def _noticed(data: dict[str, Any], ignore_prefix: bool) -> None:
-    _log.info("%s", "\n".join(data["lines"]))
-
-
-def _check_versions(address: str | None) -> None:
-    """Compare what runs on each node with what runs here.
-
-    Raises:
-        EngineError: They differ; names what and where.
-    """
-    if address is None:
-        return
-    here = versions()
-    asked = [(node, _versions.options(scheduling_strategy=_on(node["NodeID"])).remote()) for node in _alive()]
-    for node, answer in asked:
-        where = f"node {node['NodeManagerAddress']}"
-        try:
-            there = ray.get(answer, timeout=60)
-        except RayTaskError as error:
-            raise EngineError(
-                f"mmflow can't be used on {where}: {first_line(error.cause)}; install the same version there"
-            ) from error
-        except RayError as error:
-            if node["NodeID"] not in {n["NodeID"] for n in _alive()}:
-                continue  # it has left
-            raise EngineError(f"{where} does not answer: {first_line(error)}") from error
-        for name, version in here.items():
-            if there.get(name) != version:
-                raise EngineError(
-                    f"{name} is {version} here and {there.get(name)} on {where}: install the same version on both"
-                )
-
-
-def _alive() -> list[dict[str, Any]]:
-    return [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _on(node: str) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> EngineError:
