@@ -19,6 +19,7 @@ from mmflow.mapping.failures import source_failure
 from mmflow.mapping.identity import FileIdentity
 from mmflow.mapping.limits import total_memory
 from mmflow.mapping.loading import Loader
+from mmflow.mapping.pressure import near_limit
 from mmflow.mapping.residency import resident_bytes
 from mmflow.mapping.strategy import Access, Advice, Decision, Io, decide, read_facts
 from mmflow.mapping.window import Mapping, Window, open_window
@@ -27,6 +28,8 @@ __all__ = ["MappedFile", "default_budget"]
 
 #: Page cache is given back in pieces of at least this much: each call walks page tables and locks.
 _DROP_AT_ONCE = 32 << 20
+#: How often, in bytes that are done with, to look whether the container's memory nears its limit.
+_LOOK_EVERY = 8 << 20
 #: Ranges up to this are left to the kernel's own readahead.
 _LOAD_BYTES = 1 << 20
 
@@ -65,6 +68,7 @@ class MappedFile:
         self._loading: Loader | None = None
         self._drop_begin = 0
         self._drop_end = 0
+        self._drop_seen = 0  # how far `_drop_end` was when it was last asked whether to drop
 
     @classmethod
     def open(
@@ -189,27 +193,32 @@ class MappedFile:
             return self._loading
 
     def drop_behind(self, offset: int, length: int) -> None:
-        """Give back the page cache of a range that is done with, where the decision says so.
+        """Give back the page cache of a range that is done with, where the decision says so, or where the container's
+        memory nears its limit (then all that was read in order up to here).
 
-        Calls are coalesced. Pages that a live window still maps stay until that window is gone and a
-        later call covers their range; the last piece is dropped on `close`.
+        Calls are coalesced; the last piece is dropped on `close`. Views of the range that are left stay valid: their
+        pages come back from the file when they are touched.
         """
-        if Advice.DROP_BEHIND not in self.decision.advice or length <= 0:
+        if length <= 0:
             return
         if offset != self._drop_end:
             self._drop()
-            self._drop_begin = offset
+            self._drop_begin = self._drop_seen = offset
         self._drop_end = offset + length
-        if self._drop_end - self._drop_begin >= _DROP_AT_ONCE:
+        always = Advice.DROP_BEHIND in self.decision.advice
+        if self._drop_end - self._drop_seen >= (_DROP_AT_ONCE if always else _LOOK_EVERY):
             self._drop()
 
     def _drop(self) -> None:
         begin, end = self._drop_begin, self._drop_end
-        if begin < end:
-            # Reaches back one piece: its last windows may still have been mapped the last time.
-            begin = max(0, begin - _DROP_AT_ONCE)
+        self._drop_seen = end
+        if begin < end and (Advice.DROP_BEHIND in self.decision.advice or near_limit()):
+            with self._lock:
+                live = [mapping for ref in self._mappings if (mapping := ref()) is not None]
+            for mapping in live:
+                mapping.let_go(begin, end)
             os.posix_fadvise(self.fd, begin, end - begin, os.POSIX_FADV_DONTNEED)
-        self._drop_begin = end
+            self._drop_begin = end
 
     def check_unchanged(self) -> None:
         """Check that the file still is what it was when opened, and that no window lost its pages.
@@ -230,8 +239,7 @@ class MappedFile:
     def close(self) -> None:
         """Close the descriptor; windows stay valid. Idempotent."""
         if self._fd is not None:
-            if Advice.DROP_BEHIND in self.decision.advice:
-                self._drop()
+            self._drop()
             os.close(self._fd)
             self._fd = None
             self._loading = None  # a prefetch under way still holds it

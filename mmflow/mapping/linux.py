@@ -15,6 +15,7 @@ import sys
 
 __all__ = [
     "GRANULARITY",
+    "MADV_DONTNEED",
     "MADV_POPULATE_READ",
     "MADV_RANDOM",
     "MADV_SEQUENTIAL",
@@ -36,6 +37,8 @@ PAGE_SIZE = _mmap.PAGESIZE
 MADV_RANDOM = 1
 MADV_SEQUENTIAL = 2
 MADV_WILLNEED = 3
+#: Pages of a shared mapping of a file are only let go: a touch maps them again, with what the file says.
+MADV_DONTNEED = 4
 #: Linux 5.14: fault a range in now, and say EFAULT instead of sending SIGBUS where that can't be done.
 MADV_POPULATE_READ = 22
 

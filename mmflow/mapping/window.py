@@ -30,22 +30,32 @@ _READ_AT_ONCE = 1 << 30  # the kernel reads at most 2 GiB - 4 KiB in one call
 
 
 class Mapping:
-    """Owns one mapped range; unmaps it when collected.
+    """Owns one mapped range, which begins at `offset` of its file; unmaps it when collected.
 
     `hit` says whether a fault in it was papered over by the guard (the file shrank).
     """
 
-    __slots__ = ("__weakref__", "_on_hit", "address", "length", "token")
+    __slots__ = ("__weakref__", "_on_hit", "address", "length", "offset", "token")
 
-    def __init__(self, address: int, length: int, on_hit: Callable[[], None]) -> None:
+    def __init__(self, address: int, length: int, offset: int, on_hit: Callable[[], None]) -> None:
         self.address = address
         self.length = length
+        self.offset = offset
         self._on_hit = on_hit
         self.token = guard.register(address, length)
 
     @property
     def hit(self) -> bool:
         return guard.was_hit(self.token)
+
+    def let_go(self, begin: int, end: int) -> None:
+        """Stop holding the pages of the file's range `[begin, end)`: the kernel can't drop what is mapped. A touch
+        maps them again."""
+        first = max(0, begin - self.offset)
+        last = min(self.length, end - self.offset)
+        first -= first % linux.GRANULARITY
+        if first < last:
+            _try_advice(self.address + first, last - first, linux.MADV_DONTNEED)
 
     # Names are bound as defaults: at interpreter exit module globals may be gone before the last view is.
     def __del__(
@@ -129,7 +139,7 @@ def open_window(
             name = errno.errorcode.get(error.errno or 0, str(error.errno))
             decision = decision.fallback(f"mapping failed ({name}: {os.strerror(error.errno or 0)})")
         else:
-            mapping = Mapping(address, span, on_hit)
+            mapping = Mapping(address, span, begin, on_hit)
             advice = decision.advice if populate else decision.advice & ~Advice.POPULATE
             _advise(fd, path, mapping, advice, offset + length)
             buffer = pa.foreign_buffer(address + offset - begin, length, base=mapping)
@@ -140,9 +150,9 @@ def open_window(
 
 def _advise(fd: int, path: str, mapping: Mapping, advice: Advice, end: int) -> None:
     if Advice.RANDOM in advice:
-        _try_advice(mapping, linux.MADV_RANDOM)
+        _try_advice(mapping.address, mapping.length, linux.MADV_RANDOM)
     elif Advice.SEQUENTIAL in advice:
-        _try_advice(mapping, linux.MADV_SEQUENTIAL)
+        _try_advice(mapping.address, mapping.length, linux.MADV_SEQUENTIAL)
     if Advice.POPULATE not in advice:
         return
     try:
@@ -163,9 +173,9 @@ def _advise(fd: int, path: str, mapping: Mapping, advice: Advice, end: int) -> N
         # Not offered (before Linux 5.14), or short of memory for page tables: faults will do it, one by one.
 
 
-def _try_advice(mapping: Mapping, advice: int) -> None:
+def _try_advice(address: int, length: int, advice: int) -> None:
     with contextlib.suppress(OSError):  # advice is only advice: a kernel without it loses speed, no more
-        linux.madvise(mapping.address, mapping.length, advice)
+        linux.madvise(address, length, advice)
 
 
 def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:

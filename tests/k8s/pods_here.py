@@ -7,7 +7,6 @@ group with the manifest's limit where this machine lets one be made.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
@@ -18,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mmflow.config import parse_size
-from mmflow.mapping.cgroup import cgroup_memory
 from tests.cluster.leftovers import wait_until
 from tests.cluster.namespaces import Host, Network
+from tests.memory_groups import MemoryGroup
 
 __all__ = ["Kubelet", "Pod", "ray_start"]
 
@@ -77,7 +76,7 @@ class Kubelet:
         self._claims = claims
         self._secrets = secrets
         self._config_maps = config_maps
-        self._groups: list[Path] = []
+        self._groups: list[MemoryGroup] = []
         self.pods: list[Pod] = []
         self.names: dict[str, str] = {}
         folder.chmod(0o755)
@@ -111,7 +110,7 @@ class Kubelet:
         words = [*(container.get("command") or command or []), *container.get("args", [])]
         root = shlex.quote(str(here / "root"))
         group = self._group(name, container["resources"]["limits"]["memory"])
-        inside = "" if group is None else f"echo $$ > {group}/cgroup.procs && "
+        inside = "" if group is None else f"{group.joins} && "
         run = shlex.join([
             "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", "--bounding-set=-all",
             "--inh-caps=-all", "env", "-i", *(f"{k}={v}" for k, v in env.items()), *words,
@@ -185,18 +184,10 @@ class Kubelet:
         for first in {name.partition("/")[0] for name in files}:
             (folder / first).symlink_to(f"..data/{first}")
 
-    def _group(self, name: str, limit: str) -> Path | None:
-        """A memory control group of version 1 with the limit; None: none can be made here."""
-        found = cgroup_memory()
-        if found is None or found.version != 1:
-            return None
-        group = Path(found.path, f"mmflow-test-{os.getpid()}-{name}")
-        try:
-            group.mkdir()
-            (group / "memory.limit_in_bytes").write_text(str(_bytes(limit)))
-        except OSError:
-            return None
-        self._groups.append(group)
+    def _group(self, name: str, limit: str) -> MemoryGroup | None:
+        group = MemoryGroup.make(name, _bytes(limit))
+        if group is not None:
+            self._groups.append(group)
         return group
 
     def until(self, true: Callable[[], bool], what: str, seconds: float) -> None:
@@ -213,8 +204,7 @@ class Kubelet:
         for pod in self.pods:
             pod.process.wait(20)
         for group in self._groups:
-            with contextlib.suppress(OSError):
-                group.rmdir()
+            group.remove()
 
 
 def ray_start(spec: Mapping[str, Any], group: Mapping[str, Any], head: str | None) -> list[str]:
