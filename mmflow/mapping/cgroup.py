@@ -141,7 +141,7 @@ def cgroup_memory() -> CgroupMemory | None:
 
 
 def cgroup_usage(group: CgroupMemory) -> int:
-    """Bytes that are charged now to the group whose limit counts; some 10 µs, where all of `cgroup_memory` takes 500."""
+    """Bytes that are charged now to the group whose limit counts; 10 µs, where all of `cgroup_memory` takes 500."""
     return parse_limit(_read(f"{group.holder}/{_USAGE[group.version]}")) or 0
 
 

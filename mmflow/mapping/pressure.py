@@ -1,8 +1,8 @@
 """Whether the container's memory nears its limit.
 
-Page cache is charged to the container. At the limit the kernel takes pages back itself, in the midst of whatever asks for
-memory next; above `memory.high` it throttles; and what it counts as active (mapped pages that were touched) a kubelet
-counts towards eviction. So files are dropped behind the cursor a little before that.
+Page cache is charged to the container. At the limit the kernel takes pages back itself, in the midst of whatever asks
+for memory next; above `memory.high` it throttles; and what it counts as active (mapped pages that were touched) a
+kubelet counts towards eviction. So files are dropped behind the cursor a little before that.
 """
 
 from __future__ import annotations
