@@ -32,7 +32,7 @@ __all__ = ["cancel", "list_runs", "logs", "quarantine", "status", "submission_of
 
 _ENDED = ("done", "failed", "cancelled", "died")
 _CANCEL_SECONDS = 20.0
-_POLL_SECONDS = 0.2
+_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.2, 2.0
 _ROWS = 1000
 
 
@@ -208,6 +208,7 @@ def cancel(options: argparse.Namespace) -> int:
         return 1
     directory.write(CANCEL, json.dumps({"t": time.time(), "pid": os.getpid()}))
     submitted = json.loads(directory.read(SUBMITTED) or "null")
+    pause = _POLL_SECONDS
     deadline, asked = time.monotonic() + _CANCEL_SECONDS, time.monotonic() + _CANCEL_SECONDS / 4
     while (state := state_of(directory, feed)).state not in _ENDED and time.monotonic() < deadline:
         if (
@@ -215,7 +216,8 @@ def cancel(options: argparse.Namespace) -> int:
         ):  # it waits, or hangs: its folder is not looked at
             backend_of(submitted["backend"]).stop(submitted["handle"])
             asked = deadline
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(1.5 * pause, _LONGEST_POLL_SECONDS)  # where it runs may be asked over a network
     if options.json:
         print(json.dumps(state.as_dict()))
     if state.state not in _ENDED:

@@ -14,7 +14,7 @@ from typing import Any
 
 from mmflow.errors import ConfigError, EngineError
 from mmflow.k8s.client import Api, ConflictError, MissingError, Resource
-from mmflow.k8s.ending import MARK, Ending, parse_lines
+from mmflow.k8s.ending import MARK, Ending, parse_events, parse_lines
 from mmflow.k8s.pods import LABEL
 from mmflow.k8s.render import render
 from mmflow.k8s.settings import PodSettings
@@ -22,7 +22,7 @@ from mmflow.k8s.watching import ended, state_of_object, why_waiting
 from mmflow.k8s.work import work_of
 from mmflow.runs.backends import Submission, Told
 from mmflow.runs.directory import RunDirectory
-from mmflow.runs.recorder import CANCEL
+from mmflow.runs.recorder import CANCEL, EVENTS
 
 __all__ = ["Kubernetes"]
 
@@ -31,6 +31,8 @@ _POLL_SECONDS = 1.0
 _STOP_SECONDS = 15.0
 #: Logs are asked for again from so long before the last line.
 _AGAIN_SECONDS = 10
+#: So much may the clocks of a node and of this machine differ.
+_CLOCKS_SECONDS = 120
 _RESOURCES: dict[str, Resource] = {
     "ConfigMap": ("", "v1", "configmaps"),
     "Job": ("batch", "v1", "jobs"),
@@ -121,7 +123,7 @@ class Kubernetes:
             return None
 
     def told(self, handle: Mapping[str, Any], directory: RunDirectory) -> Told | None:
-        """See `Backend.told`: the API's word; at the end, summary and report come into the folder."""
+        """See `Backend.told`: the API's word. Events, and at the end summary and report, come into the folder."""
         api, resource = self._at(handle)
         try:
             told = state_of_object(api.get(resource, handle["name"]))
@@ -134,6 +136,7 @@ class Kubernetes:
             )
         if told.state in ("submitted", "running"):
             if told.state == "running":
+                self._bring_events(api, handle, directory)
                 return told
             why = why_waiting(api.pods(f"{LABEL}/run={handle['name']}"), api.events(handle["name"]))
             return Told("submitted", why or told.message)
@@ -146,6 +149,20 @@ class Kubernetes:
                 directory.write_bytes(name, data)
         state = str(ending.summary.get("state") or told.state)
         return Told(state, told.message, ending.summary)
+
+    def _bring_events(self, api: Api, handle: Mapping[str, Any], directory: RunDirectory) -> None:
+        """What the run has told of itself since somebody last looked. A log that can't be read brings none."""
+        if directory.remote:
+            return
+        known = max((float(e.get("t", 0.0)) for e in directory.read_facts(EVENTS)), default=0.0)
+        seconds = int(time.time() - known) + _CLOCKS_SECONDS if known else None
+        container, _ = _PRINTS[handle["kind"]]
+        for pod in api.pods(self._selector(handle))[-1:]:
+            with contextlib.suppress(EngineError):
+                if seconds is None or seconds > 0:
+                    lines = api.logs(pod["metadata"]["name"], container, seconds=seconds)
+                    if new := list(parse_events(lines, known)):
+                        directory.append(EVENTS, new)
 
     def _ending(self, api: Api, handle: Mapping[str, Any]) -> Ending | None:
         """What the run said at its end: its last lines, or, where the logs are gone, what its pod's status keeps."""

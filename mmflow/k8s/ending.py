@@ -1,5 +1,6 @@
-"""How a run in a pod tells its end to whoever can't see its folder: in the last lines that it prints.
+"""How a run in a pod tells how it goes, and its end, to whoever can't see its folder: in lines that it prints.
 
+    #mmflow-event {"event": "progress", ...}     what is new of its events, every few seconds
     #mmflow-file report.html 1/3 H4sIAAAA...     a small file of the run's folder, packed
     #mmflow-end {"v": 1, "run": "3f2a", "code": 0, ...}
 
@@ -14,13 +15,13 @@ import binascii
 import contextlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mmflow.runs.directory import RunDirectory
 
-__all__ = ["FILES", "MARK", "Ending", "last_lines", "parse_lines"]
+__all__ = ["FILES", "MARK", "Ending", "event_lines", "last_lines", "parse_events", "parse_lines"]
 
 MARK = "#mmflow-"
 FILES = ("report.html", "run.json", "summary.json")
@@ -29,6 +30,30 @@ _PIECE = 12_000
 #: Beyond that a report stays in its folder: nodes keep 10 MiB of logs by default.
 _MOST = 2 << 20
 _VERSION = 1
+
+
+#: There is one of each task, and their counts are in the progress.
+_UNTOLD = ("task_done", "task_restored")
+
+
+def event_lines(events: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Events as lines: of several of progress the last one; none that is too long for a line."""
+    told = [e for e in events if e["event"] not in _UNTOLD]
+    latest = next((e for e in reversed(told) if e["event"] == "progress"), None)
+    for event in told:
+        text = json.dumps(event, separators=(",", ":"))
+        if (event["event"] != "progress" or event is latest) and len(text) <= _PIECE:
+            yield f"{MARK}event {text}"
+
+
+def parse_events(lines: Iterable[str], after: float) -> Iterator[str]:
+    """The events, each as JSON, that came after a time (seconds since 1970) among what a run printed."""
+    for line in lines:
+        kind, _, rest = line.partition(MARK)[2].partition(" ")
+        if kind == "event":
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                if json.loads(rest)["t"] > after:
+                    yield rest
 
 
 @dataclass(frozen=True, slots=True)

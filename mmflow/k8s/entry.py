@@ -19,13 +19,14 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from mmflow.k8s.ending import end_line, last_lines
+from mmflow.k8s.ending import end_line, event_lines, last_lines
 from mmflow.runs.directory import RunDirectory
+from mmflow.runs.recorder import EVENTS
 
 __all__ = ["main"]
 
 _ALIVE, _END = "/tmp/mmflow-alive", "/tmp/mmflow-end"
-_BEAT_SECONDS = 15.0
+_BEAT_SECONDS = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,6 +75,7 @@ def _run(directory: RunDirectory, words: Sequence[str], *, again: bool) -> int:
 
     signal.signal(signal.SIGTERM, passed_on)
     signal.signal(signal.SIGINT, passed_on)
+    read: dict[str, int] = {}
     while True:
         with contextlib.suppress(OSError), open(_ALIVE, "w"):
             os.utime(_ALIVE)
@@ -81,7 +83,10 @@ def _run(directory: RunDirectory, words: Sequence[str], *, again: bool) -> int:
             code = child.wait(_BEAT_SECONDS)
             break
         except subprocess.TimeoutExpired:
-            continue
+            if not directory.remote:  # a folder on an object store is seen by whoever submitted the run
+                new = (e for e in directory.read_facts(EVENTS, read) if "event" in e)
+                sys.stdout.writelines(f"{line}\n" for line in event_lines(new))
+                sys.stdout.flush()
     if code == -signal.SIGKILL:
         sys.stderr.write("mmflow run was killed, most likely since its container had no memory left\n")
     return code if code >= 0 else 128 - code

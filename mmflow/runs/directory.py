@@ -188,6 +188,16 @@ class RunDirectory:
         except FileNotFoundError:
             return None
 
+    def append(self, log: str, lines: list[str]) -> None:
+        """Append lines to a log of a local folder, of a run whose driver writes elsewhere (it has a `LogWriter`).
+
+        Raises:
+            EngineError: No room, no permission.
+        """
+        self.folder(log)
+        with self._failing("write"), open(self.path(f"{log}/000000.jsonl"), "ab") as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+
     def remove(self, name: str) -> None:
         """Remove a file or folder, if it is there and can be."""
         with contextlib.suppress(OSError):

@@ -122,6 +122,9 @@ def state_of(directory: RunDirectory, feed: EventFeed | None = None) -> RunState
     """
     facts, summary = _plain(directory, FACTS), _plain(directory, SUMMARY)
     submitted = _plain(directory, SUBMITTED)
+    lives = driver_lives(directory)
+    ended = bool(summary) and not lives
+    there = _there(submitted, directory) if submitted and not ended else None  # which may bring events
     if feed is None:
         feed = EventFeed(directory)
     else:
@@ -138,8 +141,7 @@ def state_of(directory: RunDirectory, feed: EventFeed | None = None) -> RunState
         "bytes_done": progress.get("bytes_done", 0),
         "bytes_total": progress.get("bytes_total", 0),
     }
-    lives = driver_lives(directory)
-    if summary and not lives:
+    if ended:
         counts: dict[str, Any] = {k: summary.get(k) or 0 for k in ("rows", "bad")}
         error = summary.get("error")
         return RunState(
@@ -148,7 +150,6 @@ def state_of(directory: RunDirectory, feed: EventFeed | None = None) -> RunState
     counts = {k: progress.get(k, 0) for k in ("rows", "bad")}
     started = feed.last("run_started")
     seconds = None if started is None else round(time.time() - started["t"], 3)
-    there = _there(submitted, directory) if submitted else None
     if there is not None:
         return _as_told(there, seconds, counts, known)
     if lives is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from mmflow.cli.main import main
 from mmflow.k8s import backend as module
 from mmflow.k8s import client
-from mmflow.k8s.ending import last_lines
+from mmflow.k8s.ending import event_lines, last_lines
 from mmflow.runs.directory import RunDirectory
 from tests.k8s.api_server import ApiServer, pod
 
@@ -119,6 +120,21 @@ def test_a_run_from_its_submission_to_its_report(shell: Shell) -> None:
     pod_name = shell.driver(name)
     job["status"] = {"active": 1, "ready": 1}
     assert shell.state(name)["state"] == "running"
+    shell.server.logs[pod_name] = told = []
+    for second in (1, 2):
+        events = [
+            {"t": time.time(), "event": "task_done", "task": 1},
+            *(
+                {"t": time.time(), "event": "progress", "rows": n, "bytes_total": 9}
+                for n in (second, 5 * second)
+            ),
+        ]
+        told += [f"2026-01-01T00:00:0{second}Z {line}" for line in event_lines(events)]
+        for _ in range(2):
+            state = shell.state(name)
+            assert (state["rows"], state["bytes_total"]) == (5 * second, 9)
+    kept = (shell.runs / name / "events/000000.jsonl").read_text()
+    assert (kept.count("progress"), kept.count("task_done")) == (2, 0), "each is brought once"
     shell.server.logs[pod_name] = ["2026-01-01T00:00:00Z reading", *shell.ended(name, "done")]
     job["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
     state = shell.state(name)

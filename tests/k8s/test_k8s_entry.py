@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mmflow.k8s.ending import FILES, MARK, last_lines, parse_lines
+from mmflow.k8s.ending import FILES, MARK, event_lines, last_lines, parse_events, parse_lines
 from mmflow.runs.directory import RunDirectory
 
 JOB = """
@@ -89,6 +89,22 @@ def test_sigterm_ends_it_as_ctrl_c_does_and_the_next_pod_goes_on(tmp_path: Path)
     assert events.count('"task_restored"') >= min(kept, 2)
 
 
+def test_it_tells_how_it_goes(tmp_path: Path) -> None:
+    lines = []
+    with Driver(tmp_path, seconds=0.5).start() as process:  # some twelve tasks, in turn
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if list(parse_events([line], 0)):
+                process.send_signal(signal.SIGTERM)
+    events = [json.loads(e) for e in parse_events(lines, 0)]
+    kinds = [e["event"] for e in events]
+    assert kinds.count("progress") == 1
+    assert "plan" in kinds
+    assert "task_done" not in kinds
+    assert not list(parse_events(lines, events[-1]["t"]))
+
+
 def test_a_job_that_failed_is_not_run_again_unless_asked(tmp_path: Path) -> None:
     mended = tmp_path / "mended"
     driver = Driver(tmp_path, more=f"open({str(mended)!r})")
@@ -133,6 +149,14 @@ def test_lines_that_are_cut_or_strange_are_left_out(tmp_path: Path) -> None:
     doubled = parse_lines([*lines, *strange, *lines])
     assert doubled is not None
     assert set(doubled.files) == {"report.html", "summary.json"}
+
+
+def test_events_that_are_strange_or_long_are_left_out() -> None:
+    events = [{"t": 1, "event": "plan", "x": "y" * 20_000}, {"t": 2, "event": "warning", "message": "π\n"}]
+    lines = list(event_lines(events))
+    assert [json.loads(e) for e in parse_events(lines, 0)] == events[1:]
+    strange = [f"{MARK}event {text}" for text in ("", "{", "[1]", "{}", '{"t": "x"}', '{"t": null}')]
+    assert list(parse_events([*strange, "#mmflow-", *lines], 1.5)) == list(parse_events(lines, 0))
 
 
 def test_a_message_fits_into_a_pods_status(tmp_path: Path) -> None:
