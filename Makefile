@@ -23,6 +23,8 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --cache-dir .mypy_cache/darwin --platform darwin -m mmflow.mapping
+	$(BIN)/mypy --cache-dir .mypy_cache/win32 --platform win32 -m mmflow.mapping
 	$(BIN)/lint-imports
 
 # The kernels' tests with every address and every overflow checked.

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Self
 
 from mmflow.errors import SourceChangedError, SourceError
-from mmflow.mapping import linux
 from mmflow.mapping.failures import source_failure
 from mmflow.mapping.identity import FileIdentity
 from mmflow.mapping.limits import total_memory
@@ -22,6 +21,7 @@ from mmflow.mapping.loading import Loader
 from mmflow.mapping.pressure import near_limit
 from mmflow.mapping.residency import resident_bytes
 from mmflow.mapping.strategy import Access, Advice, Decision, Io, decide, read_facts
+from mmflow.mapping.system import system
 from mmflow.mapping.window import Mapping, Window, open_window
 
 __all__ = ["MappedFile", "default_budget"]
@@ -51,15 +51,12 @@ class MappedFile:
         decision: How windows are filled, and why.
     """
 
-    def __init__(
-        self, path: str, fd: int, identity: FileIdentity, decision: Decision, granularity: int
-    ) -> None:
+    def __init__(self, path: str, fd: int, identity: FileIdentity, decision: Decision) -> None:
         self.path = path
         self.identity = identity
         self.size = identity.size
         self.decision = decision
         self._fd: int | None = fd
-        self._granularity = granularity
         self._lock = threading.Lock()
         self._mappings: list[weakref.ref[Mapping]] = []
         self._prune_at = 64
@@ -79,7 +76,6 @@ class MappedFile:
         budget: int | None = None,
         access: Access = "sequential",
         expected: FileIdentity | None = None,
-        granularity: int = linux.GRANULARITY,
     ) -> Self:
         """Open a file for reading.
 
@@ -90,7 +86,6 @@ class MappedFile:
                 None: half of the container's memory.
             access: How it will be read.
             expected: Identity when planned.
-            granularity: Of mapping offsets, in bytes; a multiple of the system's.
 
         Raises:
             SourceError: Missing, not readable, a directory, a pipe or a device.
@@ -99,8 +94,7 @@ class MappedFile:
         """
         name = os.fspath(path)
         try:
-            # O_NONBLOCK: opening a pipe must not wait for its writer; no effect on regular files.
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = system.open_file(name)
         except FileNotFoundError as error:
             if expected is not None:
                 expected.check(name)
@@ -115,12 +109,11 @@ class MappedFile:
                 expected.check_same(identity, name)
             limit = default_budget() if budget is None else budget
             decision = decide(read_facts(fd), io=io, budget=limit, access=access)
-            advice = os.POSIX_FADV_RANDOM if Advice.RANDOM in decision.advice else os.POSIX_FADV_SEQUENTIAL
-            os.posix_fadvise(fd, 0, 0, advice)
+            system.advise_file(fd, 0, 0, "random" if Advice.RANDOM in decision.advice else "sequential")
         except BaseException:  # whatever it is, the descriptor must not leak
             os.close(fd)
             raise
-        return cls(name, fd, identity, decision, granularity)
+        return cls(name, fd, identity, decision)
 
     @property
     def fd(self) -> int:
@@ -160,7 +153,6 @@ class MappedFile:
             length,
             self.decision,
             populate=populate,
-            granularity=self._granularity,
             on_hit=lambda: hits.append(True),
         )
         if window.mapping is not None:
@@ -217,7 +209,7 @@ class MappedFile:
                 live = [mapping for ref in self._mappings if (mapping := ref()) is not None]
             for mapping in live:
                 mapping.let_go(begin, end)
-            os.posix_fadvise(self.fd, begin, end - begin, os.POSIX_FADV_DONTNEED)
+            system.advise_file(self.fd, begin, end - begin, "drop")
             self._drop_begin = end
 
     def check_unchanged(self) -> None:

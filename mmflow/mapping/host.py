@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+
+from mmflow.mapping.system import system
 
 __all__ = ["boot_id", "is_locked", "process_began"]
 
@@ -33,9 +34,9 @@ def is_locked(path: str) -> bool:
     Raises:
         OSError: The file is missing, or can't be opened.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDWR)  # no child process gets it: that is Python's default
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        system.lock(fd, shared=True, wait=False)
         return False
     except BlockingIOError:
         return True

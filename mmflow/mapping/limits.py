@@ -7,11 +7,11 @@ decides anything, and a limit that can't be read counts as none (None).
 from __future__ import annotations
 
 import functools
-import resource
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmflow.mapping.cgroup import CgroupMemory, cgroup_memory
+from mmflow.mapping.system import system
 
 __all__ = [
     "Limits",
@@ -111,17 +111,12 @@ def read_limits() -> Limits:
     return Limits(
         max_mappings=int(count) if count.isdigit() else None,
         mappings=maps.count("\n") or None,
-        address_space=_soft_limit(resource.RLIMIT_AS),
-        open_files=_soft_limit(resource.RLIMIT_NOFILE),
+        address_space=system.soft_limit("address space"),
+        open_files=system.soft_limit("open files"),
         cgroup=cgroup_memory(),
         total_memory=total_memory(),
         available_memory=available_memory(),
     )
-
-
-def _soft_limit(which: int) -> int | None:
-    soft, _ = resource.getrlimit(which)
-    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _read(path: str) -> str:

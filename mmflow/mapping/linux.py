@@ -1,46 +1,60 @@
-"""The kernel calls that Python's standard library doesn't offer, for Linux.
+"""What mapping asks of Linux; see `system.System`.
 
-Owns every platform fact of mapping: another system gets another module with these names.
-Invariant: functions take and return plain integers, raise OSError with errno, and release the GIL
-while the kernel works. Python's own `mmap` module isn't used for windows since its objects keep a
-duplicate of the file descriptor for as long as they live.
+Functions release the GIL while the kernel works. Python's own `mmap` module isn't used for windows, since its objects
+keep a duplicate of the file descriptor for as long as they live, and give no address of what is read-only.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap as _mmap
 import os
+import resource
 import sys
+from typing import TYPE_CHECKING
+
+from mmflow.mapping.mounts import FILE_SYSTEMS, file_system_of
+
+if TYPE_CHECKING:
+    from mmflow.mapping.system import FileAdvice, PageAdvice
 
 __all__ = [
     "GRANULARITY",
-    "MADV_DONTNEED",
-    "MADV_POPULATE_READ",
-    "MADV_RANDOM",
-    "MADV_SEQUENTIAL",
-    "MADV_WILLNEED",
     "PAGE_SIZE",
+    "advise",
+    "advise_file",
     "cachestat",
-    "file_system_magic",
-    "madvise",
+    "file_system_name",
+    "lock",
     "map_file",
     "mincore",
+    "open_file",
+    "read_at",
+    "reopen",
+    "soft_limit",
     "unmap",
 ]
 
-#: Offsets of mappings are multiples of this many bytes.
 GRANULARITY = _mmap.ALLOCATIONGRANULARITY
-#: Bytes that the page cache counts in.
 PAGE_SIZE = _mmap.PAGESIZE
 
-MADV_RANDOM = 1
-MADV_SEQUENTIAL = 2
-MADV_WILLNEED = 3
-#: Pages of a shared mapping of a file are only let go: a touch maps them again, with what the file says.
-MADV_DONTNEED = 4
-#: Linux 5.14: fault a range in now, and say EFAULT instead of sending SIGBUS where that can't be done.
-MADV_POPULATE_READ = 22
+_PAGES: dict[PageAdvice, int] = {
+    "random": 1,
+    "sequential": 2,
+    # Pages of a shared mapping of a file are only let go: a touch maps them again, with what the file says.
+    "let go": 4,
+    # MADV_POPULATE_READ, Linux 5.14: says EFAULT instead of sending SIGBUS.
+    "load": 22,
+}
+_FILES: dict[FileAdvice, int] = {
+    "random": os.POSIX_FADV_RANDOM,
+    "sequential": os.POSIX_FADV_SEQUENTIAL,
+    "drop": os.POSIX_FADV_DONTNEED,
+}
+_LIMITS = {"address space": resource.RLIMIT_AS, "open files": resource.RLIMIT_NOFILE}
+# O_NONBLOCK: opening a pipe must not wait for its writer; no effect on regular files.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 _PROT_READ = 1
 _MAP_SHARED = 1
@@ -69,11 +83,23 @@ def _failed(call: str) -> OSError:
     return OSError(number, f"{call}: {os.strerror(number)}")
 
 
-def map_file(fd: int, offset: int, length: int) -> int:
-    """Map a range read-only and shared; returns its address.
+def open_file(path: str) -> int:
+    """See `System.open_file`."""
+    return os.open(path, _READ)
 
-    `offset` is a multiple of the granularity, `length` is positive; both in bytes.
-    """
+
+def reopen(fd: int) -> int:
+    """See `System.reopen`."""
+    return os.open(f"/proc/self/fd/{fd}", _READ)
+
+
+def read_at(fd: int, into: memoryview, offset: int) -> int:
+    """See `System.read_at`."""
+    return os.preadv(fd, [into], offset)
+
+
+def map_file(fd: int, offset: int, length: int) -> int:
+    """See `System.map_file`."""
     address: int | None = _libc.mmap(None, length, _PROT_READ, _MAP_SHARED, fd, offset)
     if address is None or address == _MAP_FAILED:
         raise _failed("mmap")
@@ -81,19 +107,35 @@ def map_file(fd: int, offset: int, length: int) -> int:
 
 
 def unmap(address: int, length: int) -> None:
-    """Undo `map_file`."""
+    """See `System.unmap`."""
     if _libc.munmap(address, length) != 0:
         raise _failed("munmap")
 
 
-def madvise(address: int, length: int, advice: int) -> None:
-    """Advise the kernel on a mapped range; `address` is page aligned."""
-    if _libc.madvise(address, length, advice) != 0:
+def advise(address: int, length: int, advice: PageAdvice) -> None:
+    """See `System.advise`."""
+    if _libc.madvise(address, length, _PAGES[advice]) != 0:
         raise _failed("madvise")
 
 
+def advise_file(fd: int, offset: int, length: int, advice: FileAdvice) -> None:
+    """See `System.advise_file`."""
+    os.posix_fadvise(fd, offset, length, _FILES[advice])
+
+
+def lock(fd: int, *, shared: bool, wait: bool) -> None:
+    """See `System.lock`."""
+    fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+
+
+def soft_limit(which: str) -> int | None:
+    """See `System.soft_limit`."""
+    soft, _ = resource.getrlimit(_LIMITS[which])
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def mincore(address: int, length: int) -> bytes:
-    """One byte per page of a mapped range; its lowest bit: resident."""
+    """See `System.mincore`."""
     pages = -(-length // PAGE_SIZE)
     vector = ctypes.create_string_buffer(pages)
     if _libc.mincore(address, length, vector) != 0:
@@ -102,7 +144,7 @@ def mincore(address: int, length: int) -> bytes:
 
 
 def cachestat(fd: int, offset: int, length: int) -> int:
-    """Pages of a file range that are in the page cache (ENOSYS before Linux 6.5)."""
+    """See `System.cachestat`; ENOSYS before Linux 6.5."""
     where = (ctypes.c_uint64 * 2)(offset, length)
     counts = (ctypes.c_uint64 * 5)()
     result = _libc.syscall(
@@ -117,11 +159,14 @@ def cachestat(fd: int, offset: int, length: int) -> int:
     return int(counts[0])
 
 
-def file_system_magic(fd: int) -> int:
-    """`f_type` of the file system that an open file lives on (see statfs(2))."""
+def file_system_name(fd: int) -> str:
+    """See `System.file_system_name`."""
+    named = file_system_of(os.fstat(fd).st_dev)
+    if named is not None:
+        return named
     buffer = ctypes.create_string_buffer(256)
     if _libc.fstatfs(fd, buffer) != 0:
-        raise _failed("fstatfs")
+        return ""
     # f_type is the first word; 32 bits are meaningful (CIFS' value has its top bit set).
     word = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
-    return word & 0xFFFFFFFF
+    return FILE_SYSTEMS.get(word & 0xFFFFFFFF, "")

@@ -12,6 +12,7 @@ import os
 import threading
 
 from mmflow.mapping.residency import resident_bytes
+from mmflow.mapping.system import system
 
 __all__ = ["Loader"]
 
@@ -26,8 +27,8 @@ class Loader:
     def __init__(self, fd: int) -> None:
         self._lock = threading.Lock()
         try:
-            self._fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            self._fd = system.reopen(fd)
+            system.advise_file(self._fd, 0, 0, "sequential")
         except OSError:  # loading is only a favour; reading will report what is wrong
             self._fd = -1
 
@@ -42,5 +43,5 @@ class Loader:
                 return
             piece = memoryview(bytearray(min(_PIECE, end - begin)))
             for offset in range(begin, end, _PIECE):
-                if not os.preadv(self._fd, [piece[: end - offset]], offset):
+                if not system.read_at(self._fd, piece[: end - offset], offset):
                     return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mmflow.mapping import linux
+from mmflow.mapping.system import system
 
 __all__ = ["resident_bytes"]
 
 # mincore's vector has a byte per page; ask for this much of the file at a time (64 KiB of answers).
-_SLICE = 65536 * linux.PAGE_SIZE
+_SLICE = 65536 * system.PAGE_SIZE
 
 
 def resident_bytes(fd: int, offset: int, length: int) -> int:
@@ -22,22 +22,22 @@ def resident_bytes(fd: int, offset: int, length: int) -> int:
     if length <= 0:
         return 0
     try:
-        pages = linux.cachestat(fd, offset, length)
+        pages = system.cachestat(fd, offset, length)
     except OSError:  # no such call (before Linux 6.5), forbidden by seccomp, or not for this file system
         return _by_mincore(fd, offset, length)
-    return min(pages * linux.PAGE_SIZE, length)
+    return min(pages * system.PAGE_SIZE, length)
 
 
 def _by_mincore(fd: int, offset: int, length: int) -> int:
     total = 0
-    begin = offset - offset % linux.GRANULARITY
+    begin = offset - offset % system.GRANULARITY
     while begin < offset + length:
         span = min(_SLICE, offset + length - begin)
-        address = linux.map_file(fd, begin, span)
+        address = system.map_file(fd, begin, span)
         try:
-            vector = linux.mincore(address, span)
+            vector = system.mincore(address, span)
         finally:
-            linux.unmap(address, span)
+            system.unmap(address, span)
         total += sum(byte & 1 for byte in vector)
         begin += span
-    return min(total * linux.PAGE_SIZE, length)
+    return min(total * system.PAGE_SIZE, length)

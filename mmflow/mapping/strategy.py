@@ -7,15 +7,12 @@ overruled (`--io`). Invariant: a Decision always carries the reason that people 
 from __future__ import annotations
 
 import enum
-import functools
 import os
-import re
 import stat
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-from mmflow.mapping import linux
+from mmflow.mapping.system import system
 
 __all__ = [
     "PSEUDO_FILE_SYSTEMS",
@@ -26,8 +23,6 @@ __all__ = [
     "Io",
     "Kind",
     "decide",
-    "file_system_name",
-    "parse_mountinfo",
     "read_facts",
 ]
 
@@ -105,36 +100,6 @@ _REMOTE = {
 #: Files of these have contents but no size.
 PSEUDO_FILE_SYSTEMS = frozenset({"proc", "sysfs", "debugfs", "tracefs", "cgroup", "cgroup2"})
 
-#: f_type of statfs(2), for files whose mount isn't found in mountinfo (btrfs subvolumes, overlays).
-_MAGIC = {
-    0x00006969: "nfs",
-    0x00009FA0: "proc",
-    0x0000517B: "smb",
-    0x00C36400: "ceph",
-    0x01021994: "tmpfs",
-    0x01021997: "9p",
-    0x01161970: "gfs2",
-    0x0027E0EB: "cgroup",
-    0x0BD00BD0: "lustre",
-    0x47504653: "gpfs",
-    0x5346414F: "afs",
-    0x53464846: "wslfs",
-    0x58465342: "xfs",
-    0x62656572: "sysfs",
-    0x63677270: "cgroup2",
-    0x64626720: "debugfs",
-    0x65735546: "fuse",
-    0x6E667364: "nfsd",
-    0x73757245: "coda",
-    0x74726163: "tracefs",
-    0x786F4256: "vboxsf",
-    0x794C7630: "overlay",
-    0x9123683E: "btrfs",
-    0xEF53: "ext4",
-    0xFE534D42: "smb2",
-    0xFF534D42: "cifs",
-}
-
 
 def _remote_name(file_system: str) -> str | None:
     # fuse.sshfs and the like are remote, or at least another process; fuseblk (ntfs, exfat) is a local disk.
@@ -178,50 +143,7 @@ def decide(facts: FileFacts, *, io: Io, budget: int, access: Access) -> Decision
     return Decision("mmap", advice, f"local file system {facts.file_system or '(unknown)'}; {how}")
 
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
-
-
-def parse_mountinfo(text: str) -> dict[tuple[int, int], str]:
-    """File system type by (major, minor) of the device, from /proc/self/mountinfo.
-
-    >>> parse_mountinfo("36 35 98:0 / /mnt rw,noatime - ext4 /dev/root rw\\n")
-    {(98, 0): 'ext4'}
-    """
-    types: dict[tuple[int, int], str] = {}
-    for line in text.splitlines():
-        left, _, right = line.partition(" - ")
-        head, tail = left.split(), right.split()
-        if len(head) < 3 or not tail:
-            continue
-        major, _, minor = head[2].partition(":")
-        if major.isdigit() and minor.isdigit():
-            types[int(major), int(minor)] = tail[0]
-    return types
-
-
-@functools.lru_cache(maxsize=256)
-def _type_of_device(device: int) -> str | None:
-    # Cached, since parsing this per file costs more than opening it; a device that is unmounted and
-    # mounted anew as another type within the life of one process is not seen.
-    try:
-        text = Path("/proc/self/mountinfo").read_text(errors="replace")
-    except OSError:
-        return None
-    return parse_mountinfo(text).get((os.major(device), os.minor(device)))
-
-
-def file_system_name(fd: int) -> str:
-    """Type of the file system of an open file, as mountinfo spells it; "" if unknown."""
-    named = _type_of_device(os.fstat(fd).st_dev)
-    if named is not None:
-        return named
-    try:
-        return _MAGIC.get(linux.file_system_magic(fd), "")
-    except OSError:
-        return ""
-
-
 def read_facts(fd: int) -> FileFacts:
     """Look at an open file."""
     status = os.fstat(fd)
-    return FileFacts(status.st_size, file_system_name(fd), stat.S_ISREG(status.st_mode))
+    return FileFacts(status.st_size, system.file_system_name(fd), stat.S_ISREG(status.st_mode))

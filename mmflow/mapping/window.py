@@ -18,9 +18,10 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import EngineError, SourceChangedError, SourceError
-from mmflow.mapping import guard, linux
+from mmflow.mapping import guard
 from mmflow.mapping.failures import source_failure
 from mmflow.mapping.strategy import Advice, Decision, Kind
+from mmflow.mapping.system import PageAdvice, system
 
 __all__ = ["Mapping", "Window", "open_window"]
 
@@ -35,13 +36,14 @@ class Mapping:
     `hit` says whether a fault in it was papered over by the guard (the file shrank).
     """
 
-    __slots__ = ("__weakref__", "_on_hit", "address", "length", "offset", "token")
+    __slots__ = ("__weakref__", "_on_hit", "_unmap", "address", "length", "offset", "token")
 
     def __init__(self, address: int, length: int, offset: int, on_hit: Callable[[], None]) -> None:
         self.address = address
         self.length = length
         self.offset = offset
         self._on_hit = on_hit
+        self._unmap = system.unmap  # at interpreter exit module globals may be gone before the last view is
         self.token = guard.register(address, length)
 
     @property
@@ -53,23 +55,18 @@ class Mapping:
         maps them again."""
         first = max(0, begin - self.offset)
         last = min(self.length, end - self.offset)
-        first -= first % linux.GRANULARITY
+        first -= first % system.PAGE_SIZE
         if first < last:
-            _try_advice(self.address + first, last - first, linux.MADV_DONTNEED)
+            _try_advice(self.address + first, last - first, "let go")
 
-    # Names are bound as defaults: at interpreter exit module globals may be gone before the last view is.
-    def __del__(
-        self,
-        _release: Callable[[int], None] = guard.release,
-        _unmap: Callable[[int, int], None] = linux.unmap,
-    ) -> None:
+    def __del__(self, _release: Callable[[int], None] = guard.release) -> None:  # bound, as `_unmap` is
         if not hasattr(self, "token"):  # guard.register raised
-            _unmap(self.address, self.length)
+            self._unmap(self.address, self.length)
             return
         if self.hit:
             self._on_hit()
         _release(self.token)
-        _unmap(self.address, self.length)
+        self._unmap(self.address, self.length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,6 @@ def open_window(
     decision: Decision,
     *,
     populate: bool = True,
-    granularity: int = linux.GRANULARITY,
     on_hit: Callable[[], None] = lambda: None,
 ) -> Window:
     """Map or read `[offset, offset + length)` of an open file.
@@ -115,7 +111,6 @@ def open_window(
         path: For messages.
         decision: Its advice is followed; where mapping fails, pread takes over and says why.
         populate: False where most pages will not be touched: they come in one by one, whatever the decision.
-        granularity: Of mapping offsets, in bytes.
         on_hit: Called when the guard had to step in for this window, at the latest as it is unmapped.
 
     Raises:
@@ -129,10 +124,10 @@ def open_window(
     if offset + length > size:
         raise _shrunk(path, offset + length, size)
     if decision.kind == "mmap":
-        begin = offset - offset % granularity
+        begin = offset - offset % system.GRANULARITY
         span = offset - begin + length
         try:
-            address = linux.map_file(fd, begin, span)
+            address = system.map_file(fd, begin, span)
         except OSError as error:
             # Whatever the reason (ENODEV: the file system can't; ENOMEM: no mappings or address space left;
             # EACCES, EINVAL), pread gives the same bytes, or the error that matters.
@@ -150,13 +145,13 @@ def open_window(
 
 def _advise(fd: int, path: str, mapping: Mapping, advice: Advice, end: int) -> None:
     if Advice.RANDOM in advice:
-        _try_advice(mapping.address, mapping.length, linux.MADV_RANDOM)
+        _try_advice(mapping.address, mapping.length, "random")
     elif Advice.SEQUENTIAL in advice:
-        _try_advice(mapping.address, mapping.length, linux.MADV_SEQUENTIAL)
+        _try_advice(mapping.address, mapping.length, "sequential")
     if Advice.POPULATE not in advice:
         return
     try:
-        linux.madvise(mapping.address, mapping.length, linux.MADV_POPULATE_READ)
+        system.advise(mapping.address, mapping.length, "load")
     except OSError as error:
         if error.errno == errno.EFAULT:
             # A page is beyond the end of the file now, or the device could not read it.
@@ -173,9 +168,9 @@ def _advise(fd: int, path: str, mapping: Mapping, advice: Advice, end: int) -> N
         # Not offered (before Linux 5.14), or short of memory for page tables: faults will do it, one by one.
 
 
-def _try_advice(address: int, length: int, advice: int) -> None:
+def _try_advice(address: int, length: int, advice: PageAdvice) -> None:
     with contextlib.suppress(OSError):  # advice is only advice: a kernel without it loses speed, no more
-        linux.madvise(address, length, advice)
+        system.advise(address, length, advice)
 
 
 def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
@@ -192,7 +187,7 @@ def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
     done = 0
     while done < length:
         try:
-            got = os.preadv(fd, [view[done : min(length, done + _READ_AT_ONCE)]], offset + done)
+            got = system.read_at(fd, view[done : min(length, done + _READ_AT_ONCE)], offset + done)
         except OSError as error:
             raise source_failure(path, error, "read") from error
         if got == 0:

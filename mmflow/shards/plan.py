@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from mmflow.errors import SourceError
 from mmflow.mapping import FileIdentity
 from mmflow.mapping.failures import source_failure
-from mmflow.mapping.linux import GRANULARITY
-from mmflow.mapping.strategy import PSEUDO_FILE_SYSTEMS, file_system_name
+from mmflow.mapping.strategy import PSEUDO_FILE_SYSTEMS
+from mmflow.mapping.system import system
 from mmflow.shards.model import FileEntry, Shard
 
 __all__ = ["cut_rest", "default_shard_size", "entries", "group_shards", "plan_shards"]
@@ -53,7 +53,7 @@ def _refuse_sizeless(path: str) -> None:
     except OSError as error:
         raise source_failure(path, error) from error
     try:
-        name = file_system_name(fd)
+        name = system.file_system_name(fd)
     finally:
         os.close(fd)
     if name in PSEUDO_FILE_SYSTEMS:
@@ -84,7 +84,7 @@ def plan_shards(
     shard_size: int,
     splittable: bool,
     skips_holes: bool,
-    page_size: int = GRANULARITY,
+    page_size: int = system.GRANULARITY,
 ) -> Iterator[Shard]:
     """The shards of one file, in order; none for an empty file.
 
@@ -118,7 +118,7 @@ def plan_shards(
 
 
 def cut_rest(
-    shard: Shard, begin: int, parts: int, *, least: int, page_size: int = GRANULARITY
+    shard: Shard, begin: int, parts: int, *, least: int, page_size: int = system.GRANULARITY
 ) -> tuple[Shard, ...]:
     """What is left of a shard that was read up to a record, in parts of about the same size.
 

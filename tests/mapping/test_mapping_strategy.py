@@ -14,7 +14,7 @@ from mmflow.errors import EngineError, SourceChangedError
 from mmflow.mapping import Access, Advice, Decision, FileFacts, Io, MappedFile, decide, limits, read_facts
 from mmflow.mapping.cgroup import cgroup_memory, find_memory_group, parse_limit, read_memory_group
 from mmflow.mapping.failures import source_failure
-from mmflow.mapping.strategy import parse_mountinfo
+from mmflow.mapping.mounts import parse_mountinfo
 
 GIB = 1 << 30
 

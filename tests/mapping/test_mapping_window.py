@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mmflow.errors import SourceChangedError, SourceError
 from mmflow.mapping import Access, Advice, Decision, FileIdentity, Io, MappedFile, guard, linux
 from mmflow.mapping.window import open_window
+from tests.mapping.systems import on, with_facts
 
 SIZE = 300_001
 DATA = np.random.default_rng(7).bytes(SIZE)
@@ -38,16 +39,15 @@ def mappings_of(path: str) -> int:
 @given(
     offset=st.integers(0, SIZE + 10_000),
     length=st.integers(0, SIZE + 10_000),
-    granularity=st.sampled_from([linux.GRANULARITY, 16 << 10, 64 << 10]),
     access=st.sampled_from(["sequential", "random"]),
 )
 def test_any_range_reads_the_same_by_mmap_and_pread(
-    path: str, offset: int, length: int, granularity: int, access: Access
+    path: str, offset: int, length: int, access: Access
 ) -> None:
     expected = DATA[offset : offset + length]
     kinds: tuple[Io, ...] = ("mmap", "pread")
     for io in kinds:
-        with MappedFile.open(path, io=io, granularity=granularity, access=access) as file:
+        with MappedFile.open(path, io=io, access=access) as file:
             window = file.window(offset, length)
             assert window.kind == io
             assert window.buffer.to_pybytes() == expected
@@ -57,7 +57,9 @@ def test_any_range_reads_the_same_by_mmap_and_pread(
                 assert window.offset == offset
                 assert window.buffer.address % 64 == offset % 64
             if window.mapping is not None:
-                assert (window.offset - (window.buffer.address - window.mapping.address)) % granularity == 0
+                assert (
+                    window.offset - (window.buffer.address - window.mapping.address)
+                ) % linux.GRANULARITY == 0
 
 
 @pytest.mark.parametrize("io", ["mmap", "pread"])
@@ -142,8 +144,8 @@ def test_mapping_that_is_impossible_falls_back_to_pread_with_the_reason(path: st
         os.close(fd)
     fd = os.open(path, os.O_RDONLY)
     try:
-        # A granularity finer than the system's makes mmap fail with EINVAL.
-        window = open_window(fd, path, 100, 50, Decision("mmap", Advice.NONE, "test"), granularity=1)
+        with on(with_facts(linux, GRANULARITY=1)):  # finer than the kernel's: EINVAL
+            window = open_window(fd, path, 100, 50, Decision("mmap", Advice.NONE, "test"))
     finally:
         os.close(fd)
     assert window.kind == "pread"
@@ -213,7 +215,7 @@ def test_populating_past_the_end_reports_efault(tmp_path: Path) -> None:
         address = linux.map_file(f.fileno(), 0, 4 * linux.PAGE_SIZE)
     try:
         with pytest.raises(OSError, match="Bad address"):
-            linux.madvise(address, 4 * linux.PAGE_SIZE, linux.MADV_POPULATE_READ)
+            linux.advise(address, 4 * linux.PAGE_SIZE, "load")
     finally:
         linux.unmap(address, 4 * linux.PAGE_SIZE)
 
