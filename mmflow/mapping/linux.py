@@ -46,6 +46,9 @@ _PAGES: dict[PageAdvice, int] = {
     "let go": 4,
     # MADV_POPULATE_READ, Linux 5.14: says EFAULT instead of sending SIGBUS.
     "load": 22,
+    "huge": 14,
+    "small": 15,
+    "collapse": 25,  # MADV_COLLAPSE, Linux 6.1: whatever /sys/kernel/mm/transparent_hugepage says
 }
 _FILES: dict[FileAdvice, int] = {
     "random": os.POSIX_FADV_RANDOM,
