@@ -8,11 +8,12 @@ Three patterns over a file of 64-bit numbers, by one thread, and all ways must g
     random     one number at each of `reads` random places (cold: a tenth of them)
     strided    one number of every 64 KiB
 
-Ways: `read` reads into a buffer of its own (in order: 4 MiB at a time; else a pread of 8 bytes each, which is a call from
-Python for each number); `map` maps, and touches; with an advice, or with all pages loaded first. `--size` should be a good
-deal below the machine's memory. Cold: the file's pages are dropped before (fsync, POSIX_FADV_DONTNEED).
+Ways: `read` reads into a buffer of its own (in order: 4 MiB at a time; else a pread of 8 bytes each, which is a call
+from Python for each number); `map` maps, and touches; with an advice, or with all pages loaded first. `--size` should
+be a good deal below the machine's memory. Cold: the file's pages are dropped before (fsync, POSIX_FADV_DONTNEED).
 
-Huge pages: the same, warm, in shared memory (/dev/shm), with small pages and with huge ones, and what making them huge costs.
+Huge pages: the same, warm, in shared memory (/dev/shm), with small pages and with huge ones, and what making them huge
+costs.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ def numbers(address: int, length: int) -> Numbers:
 class Mapped:
     """A file, mapped whole, while the block lasts."""
 
-    def __init__(self, path: Path, advice: tuple[PageAdvice, ...] = (), begin: int = 0, length: int = 0) -> None:
+    def __init__(
+        self, path: Path, advice: tuple[PageAdvice, ...] = (), begin: int = 0, length: int = 0
+    ) -> None:
         fd = os.open(path, os.O_RDONLY)
         self.length = length or os.fstat(fd).st_size
         self.address = system.map_file(fd, begin, self.length)
@@ -117,7 +120,9 @@ def patterns(path: Path, reads: int) -> dict[str, dict[str, Callable[[], Any]]]:
     count = path.stat().st_size // 8
     random = np.random.default_rng(1).integers(0, count, reads)
     strided = np.arange(0, count, (64 << 10) // 8)
-    made: dict[str, dict[str, Callable[[], Any]]] = {"in order": {"read": functools.partial(read_in_order, path)}}
+    made: dict[str, dict[str, Callable[[], Any]]] = {
+        "in order": {"read": functools.partial(read_in_order, path)}
+    }
     made["in order"] |= {n: functools.partial(in_order, path, a) for n, a in _ADVICE.items()}
     for name, places in (("random", random), ("strided", strided)):
         made[name] = {"read": functools.partial(read_places, path, places)}
@@ -131,7 +136,7 @@ def timed(path: Path, repeats: int, reads: int, before: Callable[[], None]) -> l
     for pattern, ways in patterns(path, reads).items():
         seconds = interleaved(ways, repeats=repeats, same=lambda a, b: bool(a == b), before=before)
         base = seconds["read"]
-        rows.append({"pattern": pattern} | {n: f"{s:.3f} s ({base / s:.1f} ×)" for n, s in seconds.items()})
+        rows.append({"pattern": pattern} | {n: f"{s:.3f} s ({base / s:.1f} x)" for n, s in seconds.items()})
     return rows
 
 

@@ -26,21 +26,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pyarrow as pa
 
 from mmflow.engines.build import stage_runs
 from mmflow.engines.exchange import input_blocks, locate
-from mmflow.engines.keys import stage_keys, task_key
+from mmflow.engines.notes import Notes
 from mmflow.engines.progress import Progress
-from mmflow.engines.recording import Finished, Recorder
+from mmflow.engines.recording import Recorder
 from mmflow.engines.scans import Again, Checked, ScanSource
 from mmflow.engines.stages import Slot, StageRun
 from mmflow.engines.stragglers import Attempt, Patience, Stragglers
 from mmflow.engines.totals import Totals
 from mmflow.errors import BadRecordError, EngineError, MmflowError, TooManyBadRecordsError
-from mmflow.exec.kept import KeptBlock
 from mmflow.exec.stage import Plan, Range, Result, SortKey, Write
 from mmflow.exec.task import (
     BlockRef,
@@ -48,7 +46,6 @@ from mmflow.exec.task import (
     Done,
     Failed,
     Task,
-    TaskId,
     TaskResult,
     WorkerLost,
 )
@@ -104,6 +101,12 @@ class Driver:
         run: Name of the run, for staging files.
         now: The time, in seconds of whatever clock `on_result` and `tasks` are given.
         record: Knows tasks that are finished, of runs that are recorded. It is asked here, and told by the loop.
+
+    Attributes:
+        notes: What the loop is to tell the record.
+        totals: Counts so far.
+        error: That of the run.
+        files: Staged so far.
     """
 
     def __init__(
@@ -130,11 +133,7 @@ class Driver:
         self._unread_bytes = 0
         self._deletes: list[BlockRef] = []
         self._cancels: list[Attempt] = []
-        self._record = record
-        self._keys = {} if record is None else stage_keys(self._runs, plan.functions)
-        self._finished: list[Finished] = []
-        self._read: list[str] = []
-        self._events: list[tuple[str, dict[str, Any]]] = []
+        self.notes = Notes(record, self._runs, plan.functions)
         self.totals = Totals(now, sum(f.identity.size for s in sources.values() for f in s.files))
         self.error: MmflowError | None = None
         self.files: list[StagedFile] = []
@@ -187,7 +186,7 @@ class Driver:
             for run, slot in self._stragglers.look(self._running, now):
                 slot.attempt += 1
                 self.totals.second += 1
-                self._note("second_attempt", **_named(slot.id), attempt=slot.attempt)
+                self.notes.event("second_attempt", slot.id, attempt=slot.attempt)
                 made.append(self._submit(run, slot, now))
             self._stragglers.idle -= len(made)
         return made
@@ -217,18 +216,7 @@ class Driver:
     def take_deletes(self) -> list[BlockRef]:
         """Blocks to delete. Kept ones (`exec.kept`) go when their stage is read."""
         taken, self._deletes = self._deletes, []
-        return taken if self._record is None else [r for r in taken if not isinstance(r.token, KeptBlock)]
-
-    def take_finished(self) -> tuple[list[Finished], list[str]]:
-        """Tasks that count since the last call, and the keys of stages that nobody will read any more."""
-        taken = self._finished, self._read
-        self._finished, self._read = [], []
-        return taken
-
-    def take_events(self) -> list[tuple[str, dict[str, Any]]]:
-        """What happened since the last call (docs/runs.md)."""
-        taken, self._events = self._events, []
-        return taken
+        return [ref for ref in taken if not self.notes.keeps(ref)]
 
     def take_cancels(self) -> list[Attempt]:
         """Attempts to cancel; their results still come, and are ignored."""
@@ -269,8 +257,7 @@ class Driver:
         slot = run.make(self._runs)
         if slot is None:
             return None
-        if self._record is not None:
-            slot.attempt = self._record.first_attempt
+        slot.attempt = self.notes.first_attempt
         if isinstance(run.stage.output, Range) and run.boundaries is None:
             run.boundaries = self._cut(run, run.stage.output)
         if run.scanning is not None and slot.group is not None and run.head == slot.id:
@@ -293,12 +280,7 @@ class Driver:
 
     def _restored(self, run: StageRun, slot: Slot, now: float) -> bool:
         """Take a task's outputs from the record, if it has them."""
-        if self._record is None or slot.key or slot.handed_in or slot.id.part:
-            return False  # looked for already; or cut as only this driver cut it
-        stage = self._keys[run.stage.id]
-        files = () if run.scanning is None else run.scanning.files
-        slot.key = task_key(stage, slot.id.number, slot.group, files, run.boundaries)
-        done = self._record.known(stage, slot.key)
+        done = self.notes.known(run, slot)
         if done is None:
             return False
         slot.restored = True
@@ -323,9 +305,7 @@ class Driver:
             input_blocks(run.exchanges, slot.id.number, self._runs),
             run.boundaries,
             self._run,
-            ""
-            if self._record is None or not slot.key
-            else self._record.place(self._keys[run.stage.id], slot.key),
+            self.notes.place(run, slot),
         )
 
     # ---- results ------------------------------------------------------------------------------------
@@ -350,10 +330,10 @@ class Driver:
                 else:
                     self.totals.second += 1
                     parts = self._stragglers.give_out(run, slot, result.rest, now)
-                    self._note("handed_in", **_named(slot.id), begin=result.rest, parts=parts)
+                    self.notes.event("handed_in", slot.id, begin=result.rest, parts=parts)
                 self._forget(slot)
                 self.totals.retries += result.metrics.retries
-                self._note_done(result)
+                self.notes.done(result)
                 if run.scanning is None:
                     self._inputs_done(run, slot.id.number)
             case Failed() if not result.error.retryable or "kept" in result.error.context:
@@ -368,7 +348,7 @@ class Driver:
 
     def _fail_task(self, run: StageRun, slot: Slot, error: MmflowError) -> None:
         slot.state, slot.error = "failed", error
-        self._note_failed(run, slot, str(error), again=False)
+        self.notes.failed(slot, str(error), again=False)
         self._forget(slot)
         if run.scanning is None:
             self._fail(error)
@@ -381,7 +361,7 @@ class Driver:
     def _try_again(self, run: StageRun, slot: Slot, reason: str, now: float) -> None:
         if slot.live:  # another attempt is under way
             self.totals.retries += 1
-            self._note_failed(run, slot, reason, again=True)
+            self.notes.failed(slot, reason, again=True)
             return
         slot.failures += 1
         slot.attempt += 1
@@ -396,7 +376,7 @@ class Driver:
             self._fail_task(run, slot, error)
             return
         self.totals.retries += 1
-        self._note_failed(run, slot, reason, again=True)
+        self.notes.failed(slot, reason, again=True)
         pause = min(self._options.pause * 2 ** (slot.failures - 1), self._options.longest_pause)
         run.ready(slot, now + pause)
 
@@ -408,7 +388,7 @@ class Driver:
         slot.attempt += 1
         slot.live.clear()
         self.totals.reruns += 1
-        self._note("rerun", **_named(slot.id), begin=again.group.starts[0])
+        self.notes.event("rerun", slot.id, begin=again.group.starts[0])
         run.ready(slot, now)
 
     def _release(self, run: StageRun, now: float) -> None:
@@ -460,9 +440,9 @@ class Driver:
     def _hand_on(self, run: StageRun, slot: Slot, done: Done, checked: Checked | None) -> None:
         if slot.restored:
             self.totals.restored += 1
-            self._note("task_restored", **_named(slot.id), rows_out=_rows(done))
-        elif done.kept is not None and slot.key:
-            self._finished.append(Finished(self._keys[run.stage.id], slot.key, done))
+            self.notes.event("task_restored", slot.id, rows_out=_rows(done))
+        else:
+            self.notes.finished(run, slot, done)
         if run.scanning is not None and run.scanning.census is not None:
             assert checked is not None  # a scan
             run.scanning.census.ready.append(checked.known)
@@ -555,7 +535,7 @@ class Driver:
     def _end(self, run: StageRun) -> None:
         """The stage gives no more: let go of what it holds, and of what only it reads."""
         run.complete = True
-        self._note(
+        self.notes.event(
             "stage_ended", stage=run.stage.id, tasks=run.released, rows=run.rows, bytes=run.outputs.nbytes,
             pruned=run.pruned, bad=run.bad,
         )  # fmt: skip
@@ -574,8 +554,7 @@ class Driver:
                     if not producer.complete:
                         self._end(producer)
                     self._deletes += producer.outputs.drain()
-                    if self._record is not None:
-                        self._read.append(self._keys[producer.stage.id])
+                    self.notes.read(producer)
 
     def _drop(self, run: StageRun) -> None:
         for slot in run.slots.values():
@@ -592,40 +571,12 @@ class Driver:
             self.error = error
             self.abort()
 
-    # ---- events ------------------------------------------------------------------------------------------
-
-    def _note(self, event: str, **facts: Any) -> None:
-        if self._record is not None:
-            self._events.append((event, facts))
-
-    def _note_done(self, done: Done) -> None:
-        m = done.metrics
-        self._note(
-            "task_done", **_named(done.id), attempt=done.attempt, worker=m.worker,
-            started=m.started, seconds=m.seconds, rows_in=m.rows_in, rows_out=m.rows_out, bytes_read=m.bytes_read,
-            bytes_out=m.bytes_out, cached=m.cached, anonymous=m.anonymous,
-        )  # fmt: skip
-
-    def _note_failed(self, run: StageRun, slot: Slot, reason: str, *, again: bool) -> None:
-        self._note(
-            "task_failed",
-            **_named(slot.id),
-            attempt=slot.attempt,
-            reason=reason,
-            again=again,
-        )
-
     # ---- progress ---------------------------------------------------------------------------------------
 
     def progress(self, now: float) -> Progress:
         """Where the run stands."""
         running = (task for task, _ in self._running)
         return self.totals.progress(list(self._runs.values()), running, self._last.rows, now)
-
-
-def _named(task: TaskId) -> dict[str, Any]:
-    """A task, as events name it."""
-    return {"stage": task.stage, "number": task.number, "part": list(task.part)}
 
 
 def _rows(done: Done) -> int:

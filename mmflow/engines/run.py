@@ -353,9 +353,9 @@ class _Loop:
     def _tidy(self) -> None:
         self._let_go()
         if self._record is not None:
-            for event, facts in self._driver.take_events():
+            for event, facts in self._driver.notes.take_events():
                 self._record.event(event, **facts)
-            finished, read = self._driver.take_finished()
+            finished, read = self._driver.notes.take_finished()
             for task in finished:
                 self._record.finished(task)
             for stage in read:

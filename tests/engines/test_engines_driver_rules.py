@@ -404,11 +404,13 @@ def test_what_was_handed_in_and_its_rest_are_not_in_the_journal() -> None:
         driver.on_result(world.run(part), 13.0)
     assert len(driver.take_results()) == 5
     assert driver.finished is True
-    (finished,), _ = driver.take_finished()
+    (finished,), _ = driver.notes.take_finished()
     assert finished.done.id == other.id
     assert len(record.asked) == 2, "nobody knows parts"
     noted = [
-        (event, facts["number"], facts["part"]) for event, facts in driver.take_events() if "part" in facts
+        (event, facts["number"], facts["part"])
+        for event, facts in driver.notes.take_events()
+        if "part" in facts
     ]
     assert ("handed_in", 0, []) in noted
     assert ("task_done", 0, [3]) in noted
