@@ -9,12 +9,17 @@ import fcntl
 import mmap as _mmap
 import os
 import resource
-from typing import TYPE_CHECKING
 
-from mmflow.mapping.python_mmap import map_file, not_offered, unmap
-
-if TYPE_CHECKING:
-    from mmflow.mapping.system import FileAdvice, PageAdvice
+from mmflow.mapping.portable import (
+    advise,
+    advise_file,
+    cachestat,
+    file_system_name,
+    map_file,
+    mincore,
+    reopen,
+    unmap,
+)
 
 __all__ = [
     "GRANULARITY",
@@ -44,12 +49,6 @@ def open_file(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def reopen(fd: int) -> int:
-    """See `System.reopen`: /dev/fd gives a duplicate here, which shares its place, and is of no use."""
-    del fd
-    raise not_offered("reopening")
-
-
 def read_at(fd: int, into: memoryview, offset: int) -> int:
     """See `System.read_at`."""
     data = os.pread(fd, len(into), offset)
@@ -66,32 +65,3 @@ def soft_limit(which: str) -> int | None:
     """See `System.soft_limit`."""
     soft, _ = resource.getrlimit(_LIMITS[which])
     return None if soft == resource.RLIM_INFINITY else soft
-
-
-def advise(address: int, length: int, advice: PageAdvice) -> None:
-    """See `System.advise`; none is given."""
-    del address, length
-    raise not_offered(f"advice ({advice})")
-
-
-def advise_file(fd: int, offset: int, length: int, advice: FileAdvice) -> None:
-    """See `System.advise_file`; there is none."""
-    del fd, offset, length, advice
-
-
-def mincore(address: int, length: int) -> bytes:
-    """See `System.mincore`; it can't be told."""
-    del address, length
-    raise not_offered("mincore")
-
-
-def cachestat(fd: int, offset: int, length: int) -> int:
-    """See `System.cachestat`; it can't be told."""
-    del fd, offset, length
-    raise not_offered("cachestat")
-
-
-def file_system_name(fd: int) -> str:
-    """See `System.file_system_name`; it is not looked for."""
-    del fd
-    return ""
