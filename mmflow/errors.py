@@ -12,6 +12,7 @@
     └── EngineError            tasks can't be run: memory, cluster, limits
         ├── CancelledError     somebody asked for the run to be cancelled
         ├── WorkerLostError    a worker died under a task (retried)
+        ├── PeerLostError      the process at the other end of a channel died, or closed its end
         └── BlockLostError     a block of intermediate rows is gone or damaged (made again)
 
 Messages say what is wrong, where, and what to do. `retryable` tells the scheduler
@@ -30,6 +31,7 @@ __all__ = [
     "ConfigError",
     "EngineError",
     "MmflowError",
+    "PeerLostError",
     "PlanError",
     "SinkError",
     "SourceChangedError",
@@ -108,6 +110,10 @@ class WorkerLostError(EngineError):
     """A worker died under its task."""
 
     retryable = True
+
+
+class PeerLostError(EngineError):
+    """The process at the other end of a channel died, or closed its end before all was said."""
 
 
 class BlockLostError(EngineError):

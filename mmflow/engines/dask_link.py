@@ -15,9 +15,10 @@ from distributed import Client
 
 from mmflow.config import Settings
 from mmflow.engines.dask_cluster import LocalCluster
-from mmflow.engines.dask_worker import TOPIC, NannyPart, WorkerPart, shared_host
+from mmflow.engines.dask_worker import TOPIC, NannyPart, WorkerPart
 from mmflow.engines.remote import first_line, versions
 from mmflow.errors import EngineError
+from mmflow.store import shared_host
 
 __all__ = ["Link", "Listener", "WorkerGone", "disconnect", "joined"]
 

@@ -14,7 +14,6 @@ folders go when no key is left, with the worker, or, where it was killed, with i
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import threading
 from collections.abc import Iterator
@@ -31,10 +30,9 @@ from distributed.utils import sync
 
 from mmflow.engines.remote import Parcel, Payload, Reply, Token, learned, relocated, stream_parcel
 from mmflow.errors import BlockLostError, MmflowError
-from mmflow.exec.task import BlockRef, Done, Failed
-from mmflow.mapping.host import boot_id
+from mmflow.exec.task import Done, Failed
 from mmflow.mapping.limits import process_memory
-from mmflow.store import SharedStore, Span, read_span, shared_memory_folder, sweep
+from mmflow.store import SharedStore, Span, read_span, shared_host, shared_memory_folder, sweep
 
 __all__ = [
     "KEY_PREFIX",
@@ -46,7 +44,6 @@ __all__ = [
     "hand_in_here",
     "run_here",
     "send_here",
-    "shared_host",
 ]
 
 KEY_PREFIX = "mmflow-"
@@ -62,12 +59,6 @@ class Place:
     host: str
     address: str
     path: str
-
-
-def shared_host() -> str:
-    """The same for processes that see the same shared memory: this boot of this kernel, and this /dev/shm."""
-    folder = shared_memory_folder()
-    return f"{boot_id()}-{'' if folder is None else os.stat(folder).st_dev}"
 
 
 def run_here(sent: bytes, code: bytes | None) -> tuple[Reply | None, Place]:
@@ -176,7 +167,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
             known = self._files.pop(key, None)
             if known is not None:
                 store, path = known
-                store.delete(BlockRef(path, 0, 0))
+                store.delete(path)
             if not self._files and not self._flags:
                 self._close_stores()
 
@@ -230,7 +221,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]
                 yield from payload
 
         store = self._store(parcel)
-        path, spans = store.put_streams(blocks())
+        path, spans = store.put(blocks())
         if path:
             self._drop(key)  # of an attempt whose result Dask has lost
             with self._lock:

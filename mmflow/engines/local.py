@@ -51,7 +51,6 @@ class LocalEngine:
 
     def __init__(self, settings: Settings, run: str, *, work: Work = run_task) -> None:
         self._settings = settings
-        self._run = run
         self._work = work
         sweep(settings.spill_dir)
         self._folder = RunFolder(settings.spill_dir, run)
@@ -75,7 +74,7 @@ class LocalEngine:
             raise EngineError("the engine is closed: the run has ended")
         if self._processes is None and any(isinstance(s, MapStep) and s.processes for s in task.stage.steps):
             self._processes = ProcessPool(
-                self._settings.workers, self._run, self._settings.memory // 4, self._settings.spill_dir
+                self._settings.workers, self._settings.memory // 4, self._settings.spill_dir
             )
         flags = self._flags[task.id, task.attempt] = _Flags()
         self._tasks.put((task, functions, flags))

@@ -1,58 +1,86 @@
-"""A worker process: calls functions on batches that lie in the shared store. See `engines.processes`.
+"""A worker process: calls functions on batches that come in shared memory. See `engines.processes`.
 
-Exits when its parent closes the socket, or dies.
+Exits when its parent closes the link, or dies.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
+import os
 import pickle
+import socket
 import sys
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
 from typing import Any
 
+import pyarrow as pa
+
+from mmflow.errors import PeerLostError
 from mmflow.exec.returned import returned_batches
-from mmflow.exec.task import BlockRef
-from mmflow.store import SharedStore
+from mmflow.store.link import Link
+from mmflow.store.nameless import make_block, take_block
 
 __all__ = ["serve"]
 
 
-def serve(link: Connection[Any, Any]) -> None:
-    """Answer calls until the parent is gone."""
-    store, path = pickle.loads(link.recv_bytes())
+def serve(link: Link) -> None:
+    """Answer calls until the parent is gone.
+
+    Raises:
+        PeerLostError: It is.
+    """
+    first, _ = link.receive()
+    budget, spill_dir, path = pickle.loads(first)
     sys.path[:] = path
     functions: dict[int, Callable[..., Any]] = {}
     while True:
-        number, code, given = pickle.loads(link.recv_bytes())
-        link.send_bytes(pickle.dumps(_answer(store, functions, number, code, given)))
+        call, (block,) = link.receive()
+        number, code = pickle.loads(call)
+        try:
+            made = _call(functions, number, code, block)
+            _give(link, made, budget, spill_dir)
+            error: dict[str, str] | None = None
+        except PeerLostError:
+            raise
+        except BaseException as raised:  # noqa: BLE001  (whatever the function raised goes to the parent)
+            error = _told(raised)
+        made = []  # held by the parent from now on
+        link.send(pickle.dumps(error))
 
 
-def _answer(
-    store: SharedStore,
-    functions: dict[int, Callable[..., Any]],
-    number: int,
-    code: bytes | None,
-    given: BlockRef,
-) -> tuple[str, Any]:
-    try:
-        if code is not None:
-            functions[number] = pickle.loads(code)
-        (batch,) = store.get(given)
-        made = returned_batches(functions[number](batch))
-        # Batches of one call may differ in schema; the caller says what is wrong with that.
-        return "blocks", [store.put([b], b.schema) for b in made]
-    except BaseException as error:  # noqa: BLE001  (whatever the function raised goes to the parent)
-        return "error", {
-            "type": type(error).__name__,
-            "message": str(error),
-            "traceback": traceback.format_exc(),
-        }
+def _call(
+    functions: dict[int, Callable[..., Any]], number: int, code: bytes | None, block: int
+) -> list[pa.RecordBatch]:
+    (batch,) = take_block(block)
+    if code is not None:
+        functions[number] = pickle.loads(code)
+    return returned_batches(functions[number](batch))
+
+
+def _give(link: Link, made: list[pa.RecordBatch], budget: int, spill_dir: str) -> None:
+    """Send what a function made, a block for each batch: schemas may differ; the caller says what is wrong then."""
+    left = budget
+    for batch in made:
+        room = functools.partial(operator.ge, left)
+        fd, nbytes = make_block([batch], batch.schema, room=room, spill_dir=spill_dir)
+        try:
+            link.send(b"", [fd])
+        finally:
+            os.close(fd)
+        if nbytes <= left:
+            left -= nbytes
+
+
+def _told(error: BaseException) -> dict[str, str]:
+    return {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
 
 
 if __name__ == "__main__":
+    _end = socket.socket(fileno=int(sys.argv[1]))
+    _end.set_inheritable(False)
     try:
-        serve(Connection(int(sys.argv[1])))
-    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        serve(Link(_end, "parent process"))
+    except (PeerLostError, KeyboardInterrupt):
         sys.exit(0)

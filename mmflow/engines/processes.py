@@ -1,15 +1,15 @@
 """Worker processes for Python functions that hold the GIL.
 
     parent                                        worker: python -m mmflow.engines.process_worker
-    batch -> shared store  --- function, block -->  map, call, put
-    map   <--------------- blocks or an error ---
+    batch -> shared memory  --- function, block -->  map, call
+    map   <---------------- block by block, or an error ---
 
 Workers are fresh interpreters, not forks (a fork of a threaded process may deadlock) and not
 `multiprocessing` children (those run the user's script again). Functions travel by cloudpickle, batches
-through shared memory.
+as blocks without a name (`store.nameless`) over a `store.link`, so nothing is left behind by whoever dies.
 
-Invariant: a worker's death is noticed at once and reported as `WorkerLostError`; its files lie in the pool's
-folders and go with them; every worker is waited for.
+Invariant: a worker's death is noticed at once and reported as `WorkerLostError`, also where a process that it started
+lives on; every worker is waited for.
 """
 
 from __future__ import annotations
@@ -19,20 +19,18 @@ import os
 import pickle
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.connection import Connection
 from typing import Any
 
 import cloudpickle
 import pyarrow as pa
 
-from mmflow.errors import EngineError, UserFunctionError, WorkerLostError
-from mmflow.exec.task import BlockRef
-from mmflow.store import SharedStore, shared_memory_folder
+from mmflow.errors import EngineError, PeerLostError, UserFunctionError, WorkerLostError
+from mmflow.store.link import Link, pair
+from mmflow.store.nameless import make_block, take_block
 
 __all__ = ["ProcessPool"]
 
@@ -44,13 +42,14 @@ class ProcessPool:
 
     Args:
         workers: Most processes.
-        run: Name of the run, for the folders of the blocks.
-        budget: Bytes of shared memory that each process may fill; beyond it, batches go by disk.
+        budget: Bytes of shared memory that each call may fill with what it gets, and with what it gives; beyond it,
+            batches go by disk.
         spill_dir: Where.
     """
 
-    def __init__(self, workers: int, run: str, budget: int, spill_dir: str | os.PathLike[str]) -> None:
-        self._store = SharedStore(f"{run}-processes", budget, spill_dir, shared_memory_folder())
+    def __init__(self, workers: int, budget: int, spill_dir: str | os.PathLike[str]) -> None:
+        self._budget = budget
+        self._spill_dir = os.path.abspath(spill_dir)
         self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
         for _ in range(workers):
             self._idle.put(None)
@@ -72,7 +71,9 @@ class ProcessPool:
         try:
             worker = slot if slot is not None else self._start()
             return self._exchange(worker, function, code, batch)
-        except WorkerLostError:
+        except UserFunctionError:
+            raise
+        except BaseException:  # what it still sends belongs to no call
             if worker is not None:
                 self._bury(worker)
                 worker = None
@@ -96,36 +97,40 @@ class ProcessPool:
             worker.stop()
         for worker in alive:
             worker.wait()
-        self._store.close()
+        # The link of a worker that is in use is closed by who uses it.
+        for _ in range(self._idle.qsize()):
+            with contextlib.suppress(queue.Empty):
+                slot = self._idle.get_nowait()
+                if slot is not None:
+                    slot.disconnect()
+                self._idle.put(None)
 
     # ---- one call -----------------------------------------------------------------------------------
 
     def _exchange(
         self, worker: _Worker, function: Callable[..., Any], code: bytes, batch: pa.RecordBatch
     ) -> list[pa.RecordBatch]:
-        given = self._store.put([batch], batch.schema)
+        given, _ = make_block(
+            [batch], batch.schema, room=lambda nbytes: nbytes <= self._budget, spill_dir=self._spill_dir
+        )
         try:
-            kind, answer = worker.call(code, given)
+            batches, answer = worker.call(code, given)
         finally:
-            self._store.delete(given)
-        if kind == "error":
+            os.close(given)
+        if answer is not None:
             name = getattr(function, "__name__", "function")
             raise UserFunctionError(
                 f"map_batches function {name!r} raised {answer['type']}: {answer['message']}",
                 function=name,
                 traceback=answer["traceback"],
             )
-        batches: list[pa.RecordBatch] = []
-        for ref in answer:
-            batches.extend(self._store.get(ref))
-            self._store.delete(ref)
         return batches
 
     def _start(self) -> _Worker:
         with self._lock:
             if self._closed:
                 raise EngineError("the process pool is closed: the run has ended")
-            worker = _Worker(self._store)
+            worker = _Worker(self._budget, self._spill_dir)
             self._alive.add(worker)
             return worker
 
@@ -134,13 +139,14 @@ class ProcessPool:
             self._alive.discard(worker)
         worker.stop()
         worker.wait()
+        worker.disconnect()
 
 
 class _Worker:
-    """A child process and the socket to it; used by one thread at a time."""
+    """A child process and the link to it; used by one thread at a time."""
 
-    def __init__(self, store: SharedStore) -> None:
-        ours, theirs = socket.socketpair()
+    def __init__(self, budget: int, spill_dir: str) -> None:
+        ours, theirs = pair()
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-m", "mmflow.engines.process_worker", str(number)]
@@ -158,31 +164,44 @@ class _Worker:
             except OSError as error:
                 ours.close()
                 raise EngineError(f"can't start a worker process: {error.strerror}") from error
-        self._link: Connection[Any, Any] = Connection(ours.detach())
+        self._link = Link(ours, "worker process")
         self._sent: dict[bytes, int] = {}
         self._calls = 0
-        self._first: Any = (store, list(sys.path))
+        self._first: Any = (budget, spill_dir, list(sys.path))
 
-    def call(self, code: bytes, given: BlockRef) -> tuple[str, Any]:
+    def call(self, code: bytes, given: int) -> tuple[list[pa.RecordBatch], dict[str, str] | None]:
         """Send a call and wait for its answer.
+
+        Args:
+            code: The function, pickled.
+            given: Descriptor of the block that it is called with.
+
+        Returns:
+            What it gave, and what it raised, if it did.
 
         Raises:
             WorkerLostError: The process died.
         """
         try:
             if self._first is not None:
-                self._link.send_bytes(pickle.dumps(self._first))
+                self._link.send(pickle.dumps(self._first))
                 self._first = None
             number = self._sent.get(code)
             new = number is None
             self._calls += 1
-            call = (self._calls if new else number, code if new else None, given)
-            self._link.send_bytes(pickle.dumps(call))
-            answer: tuple[str, Any] = pickle.loads(self._link.recv_bytes())
-            if new and answer[0] != "error":  # else it may not even have been unpickled
+            call = (self._calls if new else number, code if new else None)
+            self._link.send(pickle.dumps(call), [given])
+            batches: list[pa.RecordBatch] = []
+            while True:
+                text, blocks = self._link.receive()
+                if not blocks:
+                    break
+                batches += take_block(*blocks)
+            error: dict[str, str] | None = pickle.loads(text)
+            if new and error is None:  # else it may not even have been unpickled
                 self._sent[code] = self._calls
-            return answer
-        except (EOFError, OSError):  # the socket broke: the process is gone
+            return batches, error
+        except PeerLostError:
             raise WorkerLostError(f"a worker process died: {self._death()}") from None
 
     def _death(self) -> str:
@@ -202,8 +221,9 @@ class _Worker:
 
     def wait(self) -> None:
         self._process.wait()
-        with contextlib.suppress(OSError):
-            self._link.close()
+
+    def disconnect(self) -> None:
+        self._link.close()
 
 
 def _pickled(function: Callable[..., Any]) -> bytes:

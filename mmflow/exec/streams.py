@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-__all__ = ["DamagedError", "StreamFile", "read_range", "stream_batches"]
+__all__ = ["DamagedError", "StreamFile", "mapped", "read_range", "stream_batches"]
 
 _GATHER = 1 << 16
 #: Shorter ranges are read: mapping one takes longer, and mappings are limited in number.
@@ -60,13 +60,27 @@ class StreamFile:
         raise NotImplementedError
 
 
+def mapped(path: str | int) -> pa.Buffer:
+    """All bytes of a local file, given by path or by descriptor; no descriptor is kept.
+
+    Raises:
+        OSError: As the system says.
+    """
+    with pa.memory_map(path if isinstance(path, str) else f"/proc/self/fd/{path}") as source:
+        return source.read_buffer()
+
+
 def read_range(path: str, offset: int, length: int) -> pa.Buffer:
     """Bytes of a local file: mapped, or read where they are few; fewer, where the file ends.
 
     Raises:
         OSError: As the system says.
     """
-    with pa.memory_map(path) if length > _SHORT else pa.OSFile(path) as source:
+    if length > _SHORT:
+        whole = mapped(path)
+        begin = min(offset, whole.size)
+        return whole.slice(begin, min(length, whole.size - begin))
+    with pa.OSFile(path) as source:
         source.seek(offset)
         return source.read_buffer(length)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from mmflow.mapping.system import system
 
-__all__ = ["boot_id", "is_locked", "process_began"]
+__all__ = ["boot_id", "is_locked", "own_process", "process_began"]
 
 
 def boot_id() -> str:
@@ -28,15 +29,28 @@ def process_began(pid: int) -> int | None:
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
+def own_process() -> int | None:
+    """A descriptor of this process, which polls as readable once it has ended, in whichever process has it.
+
+    None: there is no such thing (Linux before 5.3, a filter of system calls, another system).
+    """
+    if sys.platform == "linux":
+        try:
+            return os.pidfd_open(os.getpid())
+        except OSError:
+            pass
+    return None
+
+
 def is_locked(path: str) -> bool:
-    """Does a process hold the lock (flock) of a file? The kernel takes it back when its holder dies.
+    """Does a process hold the lock (flock) of a file, or a part in it? The kernel takes it back when its holder dies.
 
     Raises:
         OSError: The file is missing, or can't be opened.
     """
     fd = os.open(path, os.O_RDWR)  # no child process gets it: that is Python's default
     try:
-        system.lock(fd, shared=True, wait=False)
+        system.lock(fd, shared=False, wait=False)
         return False
     except BlockingIOError:
         return True

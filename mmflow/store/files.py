@@ -6,6 +6,8 @@
 The stream format, not the file format: dictionaries may change between batches. The trailer tells
 a whole block from one that was cut short, which an IPC stream can't.
 
+Files are filled by write(2), which makes room as it goes: no room is an error here, and never a SIGBUS later.
+
 Invariant: a block file is never changed after `BlockWriter.finish`.
 """
 
@@ -22,13 +24,20 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mmflow.errors import BlockLostError, EngineError
-from mmflow.exec.streams import DamagedError, StreamFile, stream_batches
+from mmflow.exec.streams import DamagedError, StreamFile, mapped, stream_batches
 
-__all__ = ["BlockWriter", "Tier", "read_block", "stream_of", "write_block"]
+__all__ = [
+    "BlockWriter",
+    "Tier",
+    "block_in",
+    "read_block",
+    "stream_of",
+    "write_block",
+]
 
 _MAGIC = b"mmflowB1"
 _TRAILER = struct.Struct("<8sQQI")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,19 @@ class Tier:
     checked: bool
     setting: str
 
+    def create(self, name: str) -> int:
+        """A new file, open for writing.
+
+        Raises:
+            OSError: As the system says.
+        """
+        return os.open(
+            os.path.join(self.folder, name), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600
+        )
+
+    def seal(self, fd: int) -> None:
+        """The file is whole: have nobody change it, where the kernel can see to that."""
+
 
 class BlockWriter(StreamFile):
     """A file-like sink that moves to the next tier when one is full.
@@ -53,6 +75,10 @@ class BlockWriter(StreamFile):
     Args:
         name: File name in whichever folder.
         tiers: First choice first.
+
+    Attributes:
+        fd: Of the file, until `finish` or `discard` closes it.
+        moved: Why the file is not in the first tier; "": it is.
     """
 
     def __init__(self, name: str, tiers: Sequence[Tier]) -> None:
@@ -61,7 +87,8 @@ class BlockWriter(StreamFile):
         self._tiers = tiers
         self._level = 0
         self._crc = 0
-        self._fd = self._open()
+        self.moved = ""
+        self.fd = self._open()
 
     @property
     def path(self) -> str:
@@ -73,9 +100,12 @@ class BlockWriter(StreamFile):
 
     def _open(self) -> int:
         try:
-            return os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            return self._tier.create(self._name)
         except FileNotFoundError:
-            raise EngineError(f"{self._tier.folder} is gone: the run has ended or was swept") from None
+            raise EngineError(
+                f"no folder {self._tier.folder}: the run has ended or was swept, or spill_dir (MMFLOW_SPILL_DIR) names "
+                "a folder that is not there"
+            ) from None
         except OSError as error:
             raise EngineError(f"can't make {self.path}: {error.strerror}", path=self.path) from error
 
@@ -84,13 +114,13 @@ class BlockWriter(StreamFile):
             more_tiers = self._level + 1 < len(self._tiers)
             room = self._tier.room
             if more_tiers and room is not None and not room(self._length + len(view)):
-                self._move_on()
+                self._move_on("memory is short, or its budget is used up")
                 continue
             try:
-                written = os.write(self._fd, view)
+                written = os.write(self.fd, view)
             except OSError as error:
                 if error.errno in _FULL and more_tiers:
-                    self._move_on()
+                    self._move_on(f"{self._tier.folder or 'memory'} is full")
                     continue
                 raise self._failure(error, len(view)) from error
             if self._tier.checked:
@@ -98,33 +128,35 @@ class BlockWriter(StreamFile):
             self._length += written
             view = view[written:]
 
-    def _move_on(self) -> None:
+    def _move_on(self, why: str) -> None:
         """Go on in the next tier, with what was written so far."""
-        old_fd, old_path, length = self._fd, self.path, self._length
-        self._fd = -1
+        old_fd, old_path, length = self.fd, self.path, self._length
+        self.moved = why
+        self.fd = -1
         self._level += 1
         self._length = 0
         self._crc = 0
         try:
-            self._fd = self._open()
-            os.unlink(old_path)
+            self.fd = self._open()
             for begin in range(0, length, 1 << 22):
                 self._put(memoryview(os.pread(old_fd, min(1 << 22, length - begin), begin)))
         finally:
             os.close(old_fd)
+            with contextlib.suppress(FileNotFoundError):  # it may have no name
+                os.unlink(old_path)
 
     def _failure(self, error: OSError, wanted: int) -> EngineError:
         if error.errno in _FULL:
             text = (
-                f"no room left in {self._tier.folder} for a block of intermediate rows: "
+                f"no room left in {self._tier.folder or 'memory'} for a block of rows: "
                 f"{self._length:,} bytes of it were written, {wanted:,} more don't fit; {self._tier.setting}"
             )
         else:
             text = f"can't write {self.path}: {error.strerror}"
         return EngineError(text, path=self.path)
 
-    def finish(self, rows: int) -> int:
-        """Write the trailer and close.
+    def finish(self, rows: int, *, close: bool = True) -> int:
+        """Write the trailer, and close; or leave `fd` to the caller.
 
         Returns:
             Size of the file in bytes.
@@ -132,21 +164,25 @@ class BlockWriter(StreamFile):
         self.write_out()
         length, crc = self._length, self._crc if self._tier.checked else 0
         self._put(memoryview(_TRAILER.pack(_MAGIC, rows, length, crc)))
-        os.close(self._fd)
+        self._tier.seal(self.fd)
+        if close:
+            os.close(self.fd)
         self.closed = True
         return self._length
 
     def discard(self) -> None:
         """Close and remove an unfinished file."""
-        if not self.closed and self._fd >= 0:
-            os.close(self._fd)
+        if not self.closed and self.fd >= 0:
+            os.close(self.fd)
         self.closed = True
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
 
-def write_block(writer: BlockWriter, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> tuple[int, int]:
-    """Write batches as they come.
+def write_block(
+    writer: BlockWriter, batches: Iterable[pa.RecordBatch], schema: pa.Schema, *, close: bool = True
+) -> tuple[int, int]:
+    """Write batches as they come, and `BlockWriter.finish`.
 
     Returns:
         Rows, and size of the file in bytes.
@@ -160,7 +196,7 @@ def write_block(writer: BlockWriter, batches: Iterable[pa.RecordBatch], schema: 
             for batch in batches:
                 stream.write_batch(batch)
                 rows += batch.num_rows
-        return rows, writer.finish(rows)
+        return rows, writer.finish(rows, close=close)
     except BaseException:
         writer.discard()
         raise
@@ -197,21 +233,34 @@ def stream_of(path: str) -> pa.Buffer:
 def _mapped(path: str, *, check: bool) -> tuple[pa.Buffer, int]:
     """The stream of a block file, and how many rows it was given."""
     try:
-        source = pa.memory_map(path)
+        return block_in(mapped(path), check=check)
     except FileNotFoundError:
         raise EngineError(f"a block of intermediate rows is gone: {path}", path=path) from None
     except OSError as error:
         raise EngineError(f"can't map {path}: {error}", path=path) from error
-    size = source.size()
-    if size < _TRAILER.size:
-        raise _damaged(path, f"it has {size:,} bytes")
-    magic, rows, length, crc = _TRAILER.unpack(source.read_at(_TRAILER.size, size - _TRAILER.size))
-    if magic != _MAGIC or length != size - _TRAILER.size:
-        raise _damaged(path, "it is cut short")
-    source.seek(0)
-    stream = source.read_buffer(length)
-    if check and zlib.crc32(memoryview(stream)) != crc:
-        raise _damaged(path, "its checksum differs")
+    except DamagedError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def block_in(whole: pa.Buffer, *, check: bool) -> tuple[pa.Buffer, int]:
+    """The stream in the bytes of a block file, and how many rows it was given.
+
+    Args:
+        whole: The bytes.
+        check: Compare the checksum: reads all of them.
+
+    Raises:
+        DamagedError: They are not, or not all of, a block.
+    """
+    length = whole.size - _TRAILER.size
+    if length < 0:
+        raise DamagedError(f"it has {whole.size:,} bytes")
+    magic, rows, noted, crc = _TRAILER.unpack(whole.slice(length))
+    if magic != _MAGIC or noted != length:
+        raise DamagedError("it is cut short")
+    stream = whole.slice(0, length)
+    if check and zlib.crc32(stream) != crc:
+        raise DamagedError("its checksum differs")
     return stream, int(rows)
 
 

@@ -2,10 +2,11 @@
 
     <parent>/mmflow-<run>-<pid>/     blocks, operator spills
     <parent>/mmflow-<run>-<pid>/.owner   locked (flock) for as long as the owner lives
+    <parent>/mmflow-<pid>-<random>.table   a table that was shared: locked, in part, by all its users (`store.sharing`)
 
-Invariant: a folder whose `.owner` can be locked has no owner any more. The kernel drops the lock when the
-process dies, however it dies, and, unlike a process id, a lock means the same in every container that
-shares the folder.
+Invariant: a folder whose `.owner` can be locked, and a table that can be locked, has no owner any more. The kernel
+drops the lock when the process dies, however it dies, and, unlike a process id, a lock means the same in every
+container that shares the folder.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from pathlib import Path
 from mmflow.errors import EngineError
 from mmflow.mapping.host import is_locked
 
-__all__ = ["Found", "RunFolder", "found", "run_folders", "sweep"]
+__all__ = ["Found", "RunFolder", "drop_unowned", "found", "run_folders", "segment_name", "sweep"]
 
 _OWNER = ".owner"
+_TABLE = ".table"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 #: A folder without an owner file is one that is being made right now, or the rest of one that died so.
 _GRACE_SECONDS = 60.0
@@ -100,9 +102,14 @@ def _remove(path: Path) -> None:
             return
 
 
+def segment_name() -> str:
+    """A name that no other file has, of a file that goes with the last one who has it locked."""
+    return f"mmflow-{os.getpid()}-{os.urandom(8).hex()}{_TABLE}"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run's folder: its path, the bytes of its files, and whether its owner lives."""
+    """A run's folder, or a shared table: its path, the bytes of its files, and whether its owner lives."""
 
     path: str
     nbytes: int
@@ -110,13 +117,15 @@ class Found:
 
 
 def found(parent: str | os.PathLike[str]) -> list[Found]:
-    """The folders of runs, living and dead, of all users; `parent` may be missing."""
+    """The folders of runs and the shared tables, living and dead, of all users; `parent` may be missing."""
     folders = []
     for entry in _entries(parent):
         try:
             if entry.is_dir(follow_symlinks=False):
                 sizes = [f.stat(follow_symlinks=False).st_size for f in os.scandir(entry.path)]
                 folders.append(Found(entry.path, sum(sizes), _owned(entry.path)))
+            elif _is_table(entry):
+                folders.append(Found(entry.path, entry.stat().st_size, is_locked(entry.path)))
         except OSError:  # its owner removed it just now, or it is another user's
             continue
     return folders
@@ -129,6 +138,10 @@ def _entries(parent: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
         return []
 
 
+def _is_table(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(_TABLE) and entry.is_file(follow_symlinks=False)
+
+
 def _owned(path: str) -> bool:
     try:
         return is_locked(os.path.join(path, _OWNER))
@@ -137,23 +150,44 @@ def _owned(path: str) -> bool:
 
 
 def sweep(parent: str | os.PathLike[str]) -> list[str]:
-    """Remove the folders of dead runs.
+    """Remove the folders of dead runs, and shared tables that nobody uses any more.
 
     Args:
-        parent: Where `RunFolder`s are made; may be missing.
+        parent: Where `RunFolder`s and tables are made; may be missing.
 
     Returns:
-        The folders that were removed. Those of other users are left alone.
+        What was removed. What other users have is left alone.
     """
     swept = []
     for entry in _entries(parent):
         try:
-            ours = entry.is_dir(follow_symlinks=False) and entry.stat().st_uid == os.getuid()
-            if ours and _dead(entry.path):
+            if entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                gone = _dead(entry.path)
+            else:
+                gone = _is_table(entry) and drop_unowned(entry.path)
+            if gone:
                 swept.append(entry.path)
         except OSError:  # its owner removed it just now
             continue
     return swept
+
+
+def drop_unowned(path: str) -> bool:
+    """Remove a file if nobody has it locked; whether that was so."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # another one removed it; or out of descriptors: the next sweep will
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+        return True
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    finally:
+        os.close(fd)
 
 
 def _dead(path: str) -> bool:

@@ -27,7 +27,7 @@ from mmflow.exec.task import BlockRef
 from mmflow.store.files import BlockWriter, Tier, read_block, stream_of, write_block
 from mmflow.store.folder import RunFolder
 
-__all__ = ["LocalStore", "compacted", "retained_bytes"]
+__all__ = ["LocalStore", "compacted", "compacted_views", "retained_bytes"]
 
 _SETTING = (
     "set spill_dir (MMFLOW_SPILL_DIR) to a folder on a larger disk, "
@@ -223,6 +223,11 @@ def compacted(batch: pa.RecordBatch) -> pa.RecordBatch:
         # IPC cuts slices to size, but writes the data buffers of views whole.
         writer.write_batch(compact(batch))
     return pa.ipc.open_stream(sink.getvalue()).read_next_batch()
+
+
+def compacted_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """`compacted` for a batch that goes into an IPC stream, which cuts all but the data of views to size."""
+    return compacted(batch) if any(has_views(t) for t in batch.schema.types) else batch
 
 
 def retained_bytes(batch: pa.RecordBatch) -> int:

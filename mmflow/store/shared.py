@@ -1,14 +1,12 @@
-"""Blocks that processes of one host share: files in memory (/dev/shm), beyond the budget on disk.
+"""Blocks that the processes of one host find by path: files in memory (/dev/shm), beyond the budget on disk.
 
-    /dev/shm/mmflow-<run>-<pid>/<writer>-<n>.block     up to the budget of each writer
-    <spill>/mmflow-<run>-<pid>/<writer>-<n>.block      the rest
+    /dev/shm/mmflow-<run>-<pid>/<n>.block     up to the budget of the store
+    <spill>/mmflow-<run>-<pid>/<n>.block      the rest
 
-A file holds one block, or (`put_streams`) all blocks of a task, one behind the other, each a `Span` of it.
-A token is the path of a file, so it means the same in every process of the host. The process that makes the
-store owns it; a pickled copy attaches to it: puts, gets and deletes, but leaves folders alone.
+A file holds blocks, one behind the other, each a `Span` of it: what a Dask worker keeps of a task, for tasks that come
+later, in whichever process. (Blocks that go to one process, now, need no name: `store.nameless`.)
 
-Invariant: all files lie in the owner's two folders, which go with the owner (see `store.folder`); so
-nothing that a writer left when it died outlives the run.
+Invariant: all files lie in the owner's two folders, which go with the owner (see `store.folder`).
 """
 
 from __future__ import annotations
@@ -18,18 +16,18 @@ import itertools
 import os
 import threading
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from mmflow.errors import BlockLostError
 from mmflow.exec.streams import read_range
-from mmflow.exec.task import BlockRef
-from mmflow.store.files import BlockWriter, Tier, read_block, write_block
+from mmflow.mapping.host import boot_id
+from mmflow.store.files import BlockWriter, Tier
 from mmflow.store.folder import RunFolder, sweep
 
-__all__ = ["SharedStore", "Span", "read_span", "shared_memory_folder"]
+__all__ = ["SharedStore", "Span", "read_span", "shared_host", "shared_memory_folder"]
 
 _SHM = "/dev/shm"  # its files are memory; the run's folder in it is private
 _MEMORY_SETTING = "give more memory (--memory, MMFLOW_MEMORY)"
@@ -53,12 +51,18 @@ def shared_memory_folder() -> str | None:
     return _SHM if os.path.isdir(_SHM) and os.access(_SHM, os.W_OK | os.X_OK) else None
 
 
+def shared_host() -> str:
+    """The same for processes that see the same shared memory: this boot of this kernel, and this /dev/shm."""
+    folder = shared_memory_folder()
+    return f"{boot_id()}-{'' if folder is None else os.stat(folder).st_dev}"
+
+
 class SharedStore:
-    """A `BlockStore` for the processes of one host. Thread-safe.
+    """Keeps the blocks of this process where others find them. Thread-safe.
 
     Args:
         run: Name of the run.
-        budget: Bytes that this process, and each one that attaches, may keep in memory.
+        budget: Bytes that it may keep in memory.
         spill_dir: Where the run's folder on disk is made.
         memory_dir: Where its folder in memory is made; None: everything goes to disk.
 
@@ -80,33 +84,14 @@ class SharedStore:
             self.close()
             raise
         paths = [os.fspath(f.path) for f in self._owned]
-        self._attach(budget, None if memory_dir is None else paths[0], paths[-1])
-
-    def _attach(self, budget: int, memory: str | None, disk: str) -> None:
+        self._memory = None if memory_dir is None else paths[0]
+        self._disk = paths[-1]
         self._budget = budget
-        self._memory = memory
-        self._disk = disk
         self._used = 0
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._writer = f"{os.getpid()}-{os.urandom(3).hex()}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _attached, (self._budget, self._memory, self._disk)
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        """The run's folders, memory first."""
-        return (self._disk,) if self._memory is None else (self._memory, self._disk)
-
-    def put(self, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> BlockRef:
-        """See `BlockStore.put`."""
-        writer = self._open()
-        rows, nbytes = write_block(writer, batches, schema)
-        self._count(writer.path, nbytes)
-        return BlockRef(writer.path, rows, nbytes)
-
-    def put_streams(self, streams: Iterable[pa.Buffer]) -> tuple[str, list[Span]]:
+    def put(self, streams: Iterable[pa.Buffer]) -> tuple[str, list[Span]]:
         """Keep blocks, given as the bytes of IPC streams, in one file.
 
         Returns:
@@ -136,7 +121,7 @@ class SharedStore:
         tiers = [Tier(self._disk, None, checked=True, setting=_DISK_SETTING)]
         if self._memory is not None:
             tiers.insert(0, Tier(self._memory, self._room, checked=False, setting=_MEMORY_SETTING))
-        return BlockWriter(f"{self._writer}-{next(self._numbers)}.block", tiers)
+        return BlockWriter(f"{next(self._numbers)}.block", tiers)
 
     def _count(self, path: str, nbytes: int) -> None:
         if self._memory is not None and path.startswith(self._memory):
@@ -145,33 +130,26 @@ class SharedStore:
 
     def _room(self, nbytes: int) -> bool:
         with self._lock:
-            if self._used and self._used + nbytes > self._budget and self._memory is not None:
-                # Others may have deleted blocks of ours: look before giving memory up.
-                self._used = _folder_bytes(self._memory, self._writer)
             return self._used + nbytes <= self._budget
 
-    def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
-        """See `BlockStore.get`. Every process checks what it reads from disk."""
-        return read_block(ref.token, check=ref.token.startswith(self._disk))
-
-    def delete(self, ref: BlockRef) -> None:
-        """See `BlockStore.delete`."""
+    def delete(self, path: str) -> None:
+        """Remove a file of this store; those who mapped it keep what they have."""
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(ref.token)
-            own = os.path.basename(ref.token).startswith(self._writer)
-            if own and self._memory is not None and ref.token.startswith(self._memory):
+            nbytes = os.stat(path).st_size
+            os.unlink(path)
+            if self._memory is not None and path.startswith(self._memory):
                 with self._lock:
-                    self._used = max(0, self._used - ref.nbytes)
+                    self._used = max(0, self._used - nbytes)
 
     def close(self) -> None:
-        """See `BlockStore.close`. Does nothing in a process that only attached."""
+        """Remove the folders, and all in them. Idempotent."""
         for folder in self._owned:
             folder.close()
         self._owned = []
 
 
 def read_span(path: str, span: Span) -> pa.Buffer:
-    """The bytes of a block that `put_streams` kept: mapped, or read where they are few.
+    """The bytes of a block that `put` kept: mapped, or read where they are few.
 
     Raises:
         FileNotFoundError: The file is gone, or is another host's.
@@ -185,20 +163,3 @@ def read_span(path: str, span: Span) -> pa.Buffer:
             f"a file of intermediate rows was damaged: {path}: check disk and memory", path=path
         )
     return found
-
-
-def _attached(budget: int, memory: str | None, disk: str) -> SharedStore:
-    store = SharedStore.__new__(SharedStore)
-    store._owned = []
-    store._attach(budget, memory, disk)
-    return store
-
-
-def _folder_bytes(folder: str, prefix: str) -> int:
-    total = 0
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(folder):
-            if entry.name.startswith(prefix):
-                with contextlib.suppress(FileNotFoundError):
-                    total += entry.stat().st_size
-    return total

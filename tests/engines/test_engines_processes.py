@@ -34,14 +34,18 @@ def _zombie(pid: str) -> bool:
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[ProcessPool]:
-    run = tmp_path.name
-    made = ProcessPool(2, run, 64 << 20, tmp_path)
+    made = ProcessPool(2, 64 << 20, tmp_path)
     yield made
     made.close()
     assert children() == []
     assert list(tmp_path.iterdir()) == []
+    assert shared_by(os.getpid()) == []
+
+
+def shared_by(pid: int) -> list[str]:
+    """Files in shared memory with a process in their name."""
     shm = shared_memory_folder()
-    assert shm is None or [n for n in os.listdir(shm) if run in n] == []
+    return [] if shm is None else [n for n in os.listdir(shm) if f"-{pid}" in n]
 
 
 def test_answers(pool: ProcessPool) -> None:
@@ -185,7 +189,7 @@ PARENT = """
 import sys, time, threading
 import pyarrow as pa
 from mmflow.engines.processes import ProcessPool
-pool = ProcessPool(1, sys.argv[1], 1 << 20, sys.argv[2])
+pool = ProcessPool(1, 1 << 20, sys.argv[1])
 batch = pa.RecordBatch.from_pydict({"n": [1]})
 def slow(batch):
     time.sleep(1)
@@ -199,11 +203,8 @@ time.sleep(60)
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    """A parent that is killed leaves no worker behind; its folders go with the next run's sweep."""
-    spill = tmp_path / "spill"
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, tmp_path.name, str(spill)], stdout=subprocess.PIPE
-    )
+    """A parent that is killed leaves no worker behind, and nothing in memory or on disk."""
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
     workers = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
@@ -214,7 +215,53 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     while any(Path(f"/proc/{p}/cmdline").exists() and not _zombie(p) for p in workers):
         assert time.monotonic() < deadline, "a worker outlived its parent"
         time.sleep(0.1)
-    ProcessPool(1, "next", 1 << 20, spill).close()
-    shm = shared_memory_folder()
-    assert list(spill.iterdir()) == []
-    assert shm is None or [n for n in os.listdir(shm) if tmp_path.name in n] == []
+    assert list(tmp_path.iterdir()) == []
+    assert shared_by(parent.pid) == []
+
+
+def test_beyond_the_budget_batches_go_by_disk_and_leave_nothing(tmp_path: Path) -> None:
+    pool = ProcessPool(1, 50_000, tmp_path)
+    big = pa.RecordBatch.from_pydict({"n": list(range(100_000))})
+
+    def several(batch: pa.RecordBatch) -> Any:
+        return [batch.slice(0, 1000), batch, batch.slice(5, 2000), batch.slice(0, 4000)]
+
+    got = pool.apply(several, big)
+    assert got == [big.slice(0, 1000), big, big.slice(5, 2000), big.slice(0, 4000)]
+    mappings = Path("/proc/self/maps").read_text().splitlines()
+    assert sum(str(tmp_path) in line and "(deleted)" in line for line in mappings) == 2, (
+        "big, and what came last"
+    )
+    assert list(tmp_path.iterdir()) == []
+    pool.close()
+
+
+def test_death_is_noticed_though_a_child_of_the_worker_lives_on(pool: ProcessPool) -> None:
+    def forks(batch: pa.RecordBatch) -> pa.RecordBatch:
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)  # with the worker's end of the link open
+            os._exit(0)
+        pids.write_text(str(child))
+        os.kill(os.getpid(), signal.SIGKILL)
+        return batch
+
+    pids = Path(pool._spill_dir) / "pid"
+    with pytest.raises(WorkerLostError, match="SIGKILL"):
+        pool.apply(forks, BATCH)
+    os.kill(int(pids.read_text()), signal.SIGKILL)
+    pids.unlink()
+
+
+def test_descriptors_and_mappings_stay_flat(pool: ProcessPool) -> None:
+    def count() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), Path("/proc/self/maps").read_text().count("\n")
+
+    for _ in range(2):  # one for each worker
+        pool.apply(lambda b: b, BATCH)
+    before = count()
+    for _ in range(300):
+        pool.apply(lambda b: b, BATCH)
+    after = count()
+    assert after[0] == before[0]
+    assert after[1] < before[1] + 20

@@ -1,10 +1,9 @@
-"""What every block store promises, on both of them, in memory and on disk."""
+"""What block stores promise, in memory and on disk; blocks that others find by path."""
 
 from __future__ import annotations
 
 import gc
 import os
-import pickle
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mmflow.errors import EngineError
-from mmflow.exec.task import BlockRef, BlockStore
-from mmflow.store import LocalStore, RunFolder, SharedStore
+from mmflow.errors import BlockLostError, EngineError
+from mmflow.exec.task import BlockStore
+from mmflow.store import LocalStore, RunFolder, SharedStore, Span, read_span
 from mmflow.store.memory import compacted, retained_bytes
 
 Make = Callable[[], BlockStore]
@@ -34,18 +33,10 @@ def sample(rows: int = 1000, base: int = 0) -> pa.RecordBatch:
     )
 
 
-@pytest.fixture(params=["memory", "spilled", "shared", "shared on disk"])
+@pytest.fixture(params=["memory", "spilled"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    spill, shm = tmp_path / "spill", tmp_path / "shm"
-    match request.param:
-        case "memory":
-            return lambda: LocalStore(1 << 30, RunFolder(spill, "run"))
-        case "spilled":
-            return lambda: LocalStore(0, RunFolder(spill, "run"))
-        case "shared":
-            return lambda: SharedStore("run", 1 << 30, spill, str(shm))
-        case _:
-            return lambda: SharedStore("run", 0, spill, str(shm))
+    budget = 1 << 30 if request.param == "memory" else 0
+    return lambda: LocalStore(budget, RunFolder(tmp_path / "spill", "run"))
 
 
 @pytest.fixture
@@ -225,9 +216,10 @@ def test_damage_is_noticed(tmp_path: Path, where: int) -> None:
 
 @pytest.mark.parametrize("keep", [0, 10, 1000])
 def test_cut_short_is_noticed(tmp_path: Path, keep: int) -> None:
-    store = SharedStore("run", 1 << 30, tmp_path / "a", str(tmp_path / "b"))
+    store = LocalStore(0, RunFolder(tmp_path, "run"))
     ref = store.put([sample()], sample().schema)
-    os.truncate(ref.token, keep)
+    (path,) = tmp_path.rglob("*.block")
+    os.truncate(path, keep)
     with pytest.raises(EngineError, match="damaged"):
         store.get(ref)
     store.close()
@@ -236,38 +228,81 @@ def test_cut_short_is_noticed(tmp_path: Path, keep: int) -> None:
 # ---- shared -----------------------------------------------------------------------------------
 
 
-def test_attached_copy_reads_and_puts_but_does_not_own(tmp_path: Path) -> None:
-    owner = SharedStore("run", 1 << 20, tmp_path / "a", str(tmp_path / "b"))
-    copy = pickle.loads(pickle.dumps(owner))
-    ref = owner.put([sample()], sample().schema)
-    other = copy.put([sample(5)], sample().schema)
-    assert copy.get(ref)[0] == sample()
-    copy.close()
-    assert owner.get(other)[0] == sample(5)
-    owner.delete(other)
-    with pytest.raises(EngineError, match="gone"):
-        copy.get(other)
-    owner.close()
+def stream(batch: pa.RecordBatch) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def found(path: str, spans: list[Span]) -> list[pa.RecordBatch]:
+    return [b for span in spans for b in pa.ipc.open_stream(read_span(path, span))]
+
+
+def test_shared_blocks_are_found_by_path(tmp_path: Path) -> None:
+    store = SharedStore("run", 1 << 20, tmp_path / "a", str(tmp_path / "b"))
+    batches = [sample(), sample(0), sample(5000, 7), sample(3)]
+    path, spans = store.put(stream(b) for b in batches)
+    assert path.startswith(str(tmp_path / "b"))
+    assert store.put([]) == ("", [])
+    got = found(path, spans)
+    assert got == batches
+    store.delete(path)
+    store.delete(path)
+    with pytest.raises(FileNotFoundError):
+        read_span(path, spans[0])
+    store.close()
+    store.close()
+    gc.collect()
+    assert got == batches, "views outlive file and store"
     assert leftovers(tmp_path) == []
 
 
-def test_goes_to_disk_in_mid_block_beyond_the_budget(tmp_path: Path) -> None:
-    store = SharedStore("run", 100_000, tmp_path / "disk", str(tmp_path / "memory"))
-    batches = [sample(1000, i) for i in range(10)]
-    first = store.put(batches[:1], batches[0].schema)
-    second = store.put(batches, batches[0].schema)
-    assert "memory" in first.token.split(os.sep)
-    assert "disk" in second.token.split(os.sep)
-    assert not list((tmp_path / "memory").rglob(os.path.basename(second.token)))
-    assert pa.Table.from_batches(store.get(second)) == pa.Table.from_batches(batches)
+@pytest.mark.parametrize("rows", [5, 5000])
+def test_damage_of_a_shared_block_is_noticed(tmp_path: Path, rows: int) -> None:
+    store = SharedStore("run", 1 << 30, tmp_path / "a", str(tmp_path / "b"))
+    path, (span,) = store.put([stream(sample(rows))])
+    data = bytearray(Path(path).read_bytes())
+    data[span.length // 2] ^= 1
+    Path(path).write_bytes(data)
+    with pytest.raises(BlockLostError, match="damaged"):
+        read_span(path, span)
+    for keep in (0, 10, span.length - 1):
+        os.truncate(path, keep)
+        with pytest.raises(BlockLostError, match="cut short"):
+            read_span(path, span)
     store.close()
 
 
-def test_room_comes_back_when_another_process_deletes(tmp_path: Path) -> None:
+def test_failing_input_leaves_no_shared_file(tmp_path: Path) -> None:
+    store = SharedStore("run", 1 << 30, tmp_path / "a", str(tmp_path / "b"))
+
+    def broken() -> Iterator[pa.Buffer]:
+        yield stream(sample())
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        store.put(broken())
+    assert not [f for f in leftovers(tmp_path) if f.endswith(".block")]
+    store.close()
+
+
+def test_goes_to_disk_in_mid_file_beyond_the_budget(tmp_path: Path) -> None:
+    store = SharedStore("run", 100_000, tmp_path / "disk", str(tmp_path / "memory"))
+    batches = [sample(1000, i) for i in range(10)]
+    first, _ = store.put([stream(batches[0])])
+    second, spans = store.put(stream(b) for b in batches)
+    assert "memory" in first.split(os.sep)
+    assert "disk" in second.split(os.sep)
+    assert len(list((tmp_path / "memory").rglob("*.block"))) == 1
+    assert found(second, spans) == batches
+    store.close()
+
+
+def test_room_comes_back_when_a_file_is_deleted(tmp_path: Path) -> None:
     store = SharedStore("run", 150_000, tmp_path / "disk", str(tmp_path / "memory"))
-    other = pickle.loads(pickle.dumps(store))
     for _ in range(20):
-        ref: BlockRef = store.put([sample()], sample().schema)
-        assert "memory" in ref.token.split(os.sep)
-        other.delete(ref)
+        path, _ = store.put([stream(sample())])
+        assert "memory" in path.split(os.sep)
+        store.delete(path)
     store.close()
