@@ -20,6 +20,7 @@ from mmflow.errors import (
     ConfigError,
     EngineError,
     MmflowError,
+    PeerLostError,
     PlanError,
     SinkError,
     SourceChangedError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         sql,
     )
     from mmflow.session import Session
+    from mmflow.store.sharing import SharedTable, attach, share
     from mmflow.summary import BadRecordsWarning, RunSummary, WriteResult
     from mmflow.udfs import udaf, udf
 
@@ -60,12 +62,15 @@ _LAZY = {
     "MappedArray": "arrays",
     "RunSummary": "summary",
     "Session": "session",
+    "SharedTable": "store.sharing",
     "WriteResult": "summary",
+    "attach": "store.sharing",
     "col": "expressions",
     "create_array": "arrays",
     "job": "jobs",
     "lit": "expressions",
     "open_array": "arrays",
+    "share": "store.sharing",
     "udaf": "udfs",
     "udf": "udfs",
     **dict.fromkeys(_READ, "reading"),
@@ -79,15 +84,18 @@ __all__ = [
     "EngineError",
     "MappedArray",
     "MmflowError",
+    "PeerLostError",
     "PlanError",
     "RunSummary",
     "Session",
+    "SharedTable",
     "SinkError",
     "SourceChangedError",
     "SourceError",
     "UserFunctionError",
     "WorkerLostError",
     "WriteResult",
+    "attach",
     "col",
     "create_array",
     "from_arrow",
@@ -103,6 +111,7 @@ __all__ = [
     "read_parquet",
     "read_records",
     "read_text",
+    "share",
     "sql",
     "udaf",
     "udf",

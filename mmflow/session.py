@@ -30,6 +30,7 @@ from mmflow.runs.directory import RunDirectory
 from mmflow.runs.quarantine import write_quarantine
 from mmflow.runs.recorder import RunRecorder
 from mmflow.shards import find_files
+from mmflow.store.sharing import SharedTable, share, unshare
 from mmflow.summary import BadRecordsWarning, RunSummary
 from mmflow.udfs import CALLED, Udf
 
@@ -69,6 +70,7 @@ class Session:
         #: Keeps what runs here do, where it is kept (`mmflow.runs`).
         self.recorder: RunRecorder | None = None
         self._started = 0
+        self._shared: list[str] = []
 
     @classmethod
     def recorded(
@@ -88,7 +90,10 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Nothing is held between runs; datasets stay usable. Here for symmetry with clusters."""
+        """Let go of the tables that were shared here. Nothing else is held between runs; datasets stay usable."""
+        shared, self._shared = self._shared, []
+        for handle in shared:
+            unshare(handle)
 
     def __repr__(self) -> str:
         s = self.settings
@@ -159,6 +164,19 @@ class Session:
             data = pa.Table.from_pydict(data)
         table = data if isinstance(data, pa.Table) else pa.table(data)
         return Dataset(self, self.catalog.add(TableLeaf(table.cast(canonical_schema(table.schema)))))
+
+    def share(self, data: Any) -> SharedTable:
+        """`mf.share`, for no longer than this session: its end (of a job's session, the run's) drops the table.
+
+        Tables that are attached by then stay readable, where they are.
+
+        Raises:
+            ConfigError: `data` is no table.
+            EngineError: There is no room.
+        """
+        handle = share(data, spill_dir=self.settings.spill_dir)
+        self._shared.append(str(handle))
+        return handle
 
     def sql(self, query: str, **tables: Any) -> Dataset:
         """A SELECT. Tables are given by name; `FROM 'path'` reads a file by its name and first bytes.
