@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         sql,
     )
     from mmflow.session import Session
+    from mmflow.store.channel import Receiver, Sender, channel
     from mmflow.store.sharing import SharedTable, attach, share
     from mmflow.summary import BadRecordsWarning, RunSummary, WriteResult
     from mmflow.udfs import udaf, udf
@@ -60,11 +61,14 @@ _LAZY = {
     "BadRecordsWarning": "summary",
     "Dataset": "dataset",
     "MappedArray": "arrays",
+    "Receiver": "store.channel",
     "RunSummary": "summary",
+    "Sender": "store.channel",
     "Session": "session",
     "SharedTable": "store.sharing",
     "WriteResult": "summary",
     "attach": "store.sharing",
+    "channel": "store.channel",
     "col": "expressions",
     "create_array": "arrays",
     "job": "jobs",
@@ -86,7 +90,9 @@ __all__ = [
     "MmflowError",
     "PeerLostError",
     "PlanError",
+    "Receiver",
     "RunSummary",
+    "Sender",
     "Session",
     "SharedTable",
     "SinkError",
@@ -96,6 +102,7 @@ __all__ = [
     "WorkerLostError",
     "WriteResult",
     "attach",
+    "channel",
     "col",
     "create_array",
     "from_arrow",
