@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["DaskWorkers", "dask_workers"]
+from distributed import Client
+
+__all__ = ["DaskWorkers", "blocks_of", "dask_workers"]
 
 _TOOL = Path(sys.executable).with_name("dask")
 
@@ -46,6 +48,13 @@ class DaskWorkers:
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
+
+
+def blocks_of(address: str) -> list[Path]:
+    """Files of blocks in shared memory that the workers of this cluster hold, and of no other."""
+    with Client(address, set_as_default=False) as client:
+        ports = [worker.rpartition(":")[2] for worker in client.scheduler_info()["workers"]]
+    return sorted(p for port in ports for p in Path("/dev/shm").glob(f"mmflow-dask-{port}-*/*.block"))
 
 
 def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:

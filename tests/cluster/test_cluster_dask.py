@@ -18,7 +18,7 @@ import mmflow as mf
 from mmflow import col
 from mmflow import functions as F  # noqa: N812  (as users write it)
 
-from .dask_workers import DaskWorkers, dask_workers
+from .dask_workers import DaskWorkers, blocks_of, dask_workers
 from .slow_scans import ROWS as ROWS_OF_CRAWL
 from .slow_scans import SETTINGS, Crawl, counted, write_rows
 
@@ -132,7 +132,7 @@ def test_blocks_that_vanish_are_made_again(cluster: DaskWorkers, orders: Path, t
 
     def act(pids: list[int]) -> None:
         del pids
-        files = sorted(Path("/dev/shm").glob("mmflow-dask-*/*.block"))
+        files = blocks_of(cluster.address)
         assert files
         for file in files[::2]:
             file.unlink()
@@ -196,7 +196,7 @@ def test_a_slow_scan_hands_in_and_others_read_the_rest(
     def act(pids: list[int]) -> None:
         del pids
         given.append(crawl.rows())
-        for file in Path("/dev/shm").glob("mmflow-dask-*/*.block"):
+        for file in blocks_of(cluster.address):
             file.unlink()
 
     done = gate.when_reached(act)

@@ -14,6 +14,7 @@ import pytest
 import mmflow as mf
 from mmflow import col, functions
 from mmflow.errors import BlockLostError
+from tests.cluster.dask_workers import blocks_of
 from tests.runs.conftest import Workplace, clusters, files_of
 from tests.runs.held_job import gate
 from tests.runs.test_runs_drivers import LAST, held, last_row, summary
@@ -115,15 +116,6 @@ def dask() -> Iterator[str]:
         yield address
 
 
-def shuffled(address: str) -> list[Path]:
-    """Files of blocks that the workers of this cluster hold, and of no other."""
-    from distributed import Client
-
-    with Client(address, set_as_default=False) as client:
-        ports = [worker.rpartition(":")[2] for worker in client.scheduler_info()["workers"]]
-    return [p for port in ports for p in Path("/dev/shm").glob(f"mmflow-dask-{port}-*/*.block")]
-
-
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="no shared memory here")
 @pytest.mark.parametrize("recorded", [False, True])
 def test_shuffled_blocks_that_were_damaged_are_made_again(
@@ -136,7 +128,7 @@ def test_shuffled_blocks_that_were_damaged_are_made_again(
         with held(workplace, output, row=LAST, **cluster) as run:
             run.wait_for(f"started-{LAST}")
             run.wait_for_tasks(2)
-            for path in waited(lambda: shuffled(dask), 2):
+            for path in waited(lambda: blocks_of(dask), 2):
                 flip(path)
             run.open(ROW)
             code, said = run.ended()
@@ -158,7 +150,7 @@ def test_shuffled_blocks_that_were_damaged_are_made_again(
 
     def flip_once(progress: object) -> None:
         if not flipped and (workplace.folder / f"started-{ROW}").exists():
-            flipped.extend(waited(lambda: shuffled(dask), 2))
+            flipped.extend(waited(lambda: blocks_of(dask), 2))
             for path in flipped:
                 flip(path)
             (workplace.folder / f"go-{ROW}").touch()
