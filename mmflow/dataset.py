@@ -5,18 +5,22 @@ Invariant: nothing is read before rows are asked for, but for the bounded sample
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsIndex, overload
 
 import pyarrow as pa
 from datafusion import DataFrame, Expr, functions
 
+from mmflow.access.numbers import integer
+from mmflow.access.source import Selection
+from mmflow.access.take import slice_rows, take_rows
 from mmflow.errors import ConfigError, MmflowError, PlanError, UserFunctionError
 from mmflow.exec.runner import returned_batches
 from mmflow.exec.stage import Plan, Result, ScanInput, Write
-from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual
+from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual, plain_name
 from mmflow.formats.schema import canonical_schema, parse_schema, public_batch, public_schema
 from mmflow.plan.explain import explain
 from mmflow.plan.frontend import MapLeaf, SpreadLeaf, planning
@@ -40,8 +44,20 @@ class Dataset:
     types that do not fit; methods that give rows raise what the run raises.
     """
 
-    def __init__(self, session: Session, frame: DataFrame, hidden: tuple[str, ...] = ()) -> None:
+    # Not a sequence: `for row in ds` would read the file once for each row.
+    __iter__: ClassVar[None] = None
+    __contains__: ClassVar[None] = None
+
+    def __init__(
+        self,
+        session: Session,
+        frame: DataFrame,
+        hidden: tuple[str, ...] = (),
+        selection: Selection | None = None,
+    ) -> None:
         self.session = session
+        # Rows have numbers as long as they are those of a source.
+        self._selection = selection
         # `wide` also has the virtual columns, which are there only when they are named.
         self._wide = frame if hidden else None
         self._hidden = hidden
@@ -78,8 +94,11 @@ class Dataset:
 
     # ---- shaping ---------------------------------------------------------------------------------
 
-    def _new(self, frame: DataFrame) -> Dataset:
-        return Dataset(self.session, frame)
+    def _new(self, frame: DataFrame, columns: Sequence[tuple[str, str]] | None = None) -> Dataset:
+        """Another frame; `columns`: its rows are still those of this one (name there, name here)."""
+        kept = self._selection is not None and columns is not None
+        selection = self._selection.renamed(tuple(columns)) if kept else None  # type: ignore[union-attr,arg-type]
+        return Dataset(self.session, frame, (), selection)
 
     def _source(self, items: Sequence[object]) -> tuple[DataFrame, tuple[str, ...]]:
         """The frame to work on, and the virtual columns among the items."""
@@ -109,7 +128,10 @@ class Dataset:
         self._check([c for c in columns if isinstance(c, str)])
         frame, _ = self._source(columns)
         with planning("select"):
-            return self._new(frame.select(*[expr_of(c) for c in columns]))
+            names = [plain_name(c) for c in columns]
+            plain = [(n, n) for n in names if n is not None]
+            made = frame.select(*[expr_of(c) for c in columns])
+            return self._new(made, plain if len(plain) == len(columns) else None)
 
     def filter(self, *predicates: Expr) -> Dataset:
         """Rows for which all predicates are true."""
@@ -132,13 +154,15 @@ class Dataset:
         changed = {**(names or {}), **more}
         self._check(list(changed))
         with planning("rename"):
-            return self._new(self.frame.select(*[col(n).alias(changed.get(n, n)) for n in self.columns]))
+            made = self.frame.select(*[col(n).alias(changed.get(n, n)) for n in self.columns])
+            return self._new(made, [(changed.get(n, n), n) for n in self.columns])
 
     def drop(self, *columns: str) -> Dataset:
         """All columns but these."""
         self._check(columns)
         with planning("drop"):
-            return self._new(self.frame.select(*[col(n) for n in self.columns if n not in columns]))
+            kept = [n for n in self.columns if n not in columns]
+            return self._new(self.frame.select(*[col(n) for n in kept]), [(n, n) for n in kept])
 
     def group_by(self, *keys: IntoExpr) -> GroupedDataset:
         """Groups of equal keys, to be aggregated with `agg`."""
@@ -365,6 +389,63 @@ class Dataset:
         """Number of rows."""
         table = self.agg(functions.count(lit(1)).alias("n")).to_arrow()
         return int(table.column(0)[0].as_py())
+
+    # ---- rows by number -----------------------------------------------------------------------------
+
+    def take(self, indices: Any) -> pa.Table:
+        """Rows by their number in `to_arrow()`, without reading what lies before them (docs/random-access.md).
+
+        The dataset must be as it was read; columns may be selected, dropped and renamed.
+
+        Args:
+            indices: Integers, in any order and also several times; negative ones count from the end.
+
+        Returns:
+            These rows in this order, shape (len(indices), columns).
+
+        Raises:
+            OutOfRangeError: There is no such row (also an IndexError).
+            ConfigError: They are no integers.
+            PlanError: The rows have no numbers any more, or the files no random access.
+            BadRecordError: A row that was asked for is bad, and the policy is `error`.
+            SourceError: A file can't be read, or changed meanwhile.
+        """
+        return take_rows(self._numbered("take()"), indices, self.session.settings)
+
+    def slice(self, offset: int, length: int | None = None) -> pa.Table:
+        """`length` rows from row `offset` on (from the end, if it is negative), as far as there are any.
+
+        Raises as `take`, but for OutOfRangeError.
+        """
+        start, stop = integer(offset, "slice"), None
+        if length is not None:
+            count = integer(length, "slice")
+            if count < 0:
+                raise ConfigError(f"slice({offset}, {length}): the length may not be negative")
+            stop = None if start < 0 <= start + count else start + count
+        return slice_rows(self._numbered("slice()"), start, stop, self.session.settings)
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: builtins.slice) -> pa.Table: ...
+    def __getitem__(self, index: SupportsIndex | builtins.slice) -> dict[str, Any] | pa.Table:
+        """Row `index` as a dict of Python values; of a slice its rows, as a table. Raises as `take`."""
+        selection = self._numbered("ds[...]")
+        if not isinstance(index, builtins.slice):
+            table = take_rows(selection, [integer(index, "ds[...]")], self.session.settings)
+            return dict(table.to_pylist()[0])
+        ends = [None if e is None else integer(e, "ds[...]") for e in (index.start, index.stop, index.step)]
+        step = 1 if ends[2] is None else ends[2]
+        return slice_rows(selection, ends[0], ends[1], self.session.settings, step)
+
+    def _numbered(self, what: str) -> Selection:
+        if self._selection is None:
+            raise PlanError(
+                f"{what} needs a dataset as it was read (columns may be selected, dropped and renamed), since other "
+                "rows have no numbers to find them by; take limit(count, offset) of it, or write it out and read that"
+            )
+        return self._selection
 
     def show(self, count: int = _SHOWN) -> None:
         """Print the first rows."""

@@ -7,6 +7,7 @@
     │   ├── SourceChangedError input changed between planning and the end of the task
     │   └── TooManyBadRecordsError   more of them than `max_bad_records`
     ├── BadRecordError         a record that does not fit its format or schema
+    ├── OutOfRangeError        a row that was asked for by number does not exist (also an IndexError)
     ├── UserFunctionError      a Python function given by the user raised
     ├── SinkError              output can't be written or committed
     └── EngineError            tasks can't be run: memory, cluster, limits
@@ -31,6 +32,7 @@ __all__ = [
     "ConfigError",
     "EngineError",
     "MmflowError",
+    "OutOfRangeError",
     "PeerLostError",
     "PlanError",
     "SinkError",
@@ -88,6 +90,10 @@ class SourceChangedError(SourceError):
 
 class TooManyBadRecordsError(SourceError):
     """More records were bad than `max_bad_records` allows; those set aside are in the run's quarantine."""
+
+
+class OutOfRangeError(MmflowError, IndexError):
+    """A row that was asked for by its number does not exist."""
 
 
 class UserFunctionError(MmflowError):

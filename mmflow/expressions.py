@@ -11,7 +11,7 @@ from datafusion import Expr
 
 from mmflow.formats import VIRTUAL_COLUMNS
 
-__all__ = ["IntoExpr", "col", "expr_of", "lit", "mentions_virtual"]
+__all__ = ["IntoExpr", "col", "expr_of", "lit", "mentions_virtual", "plain_name"]
 
 IntoExpr = Expr | str
 
@@ -29,6 +29,13 @@ def lit(value: Any) -> Expr:
 def expr_of(value: IntoExpr) -> Expr:
     """An expression, or the column of that name."""
     return col(value) if isinstance(value, str) else value
+
+
+def plain_name(value: IntoExpr) -> str | None:
+    """The name of the column that an item is; None if it computes something."""
+    if isinstance(value, str):
+        return value
+    return str(value.to_variant().name()) if value.variant_name() == "Column" else None
 
 
 _LITERAL = re.compile(r"'(?:[^']|'')*'")

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from mmflow.access.source import Selection
 from mmflow.config import Settings
 from mmflow.dataset import Dataset
 from mmflow.engines.progress import Progress
@@ -124,7 +125,8 @@ class Session:
         schema = options.pop("schema", None)
         made = open_format(format, files, schema, **options)
         label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
-        return Dataset(self, self.catalog.add(SourceLeaf(Source(files, made, label))), _hidden(made))
+        source = Source(files, made, label)
+        return Dataset(self, self.catalog.add(SourceLeaf(source)), _hidden(made), Selection.all(source))
 
     def read_csv(self, path: Paths, **options: Any) -> Dataset:
         """CSV. Options: delimiter header quote escape null schema on_bad_record validate. Raises as `read`."""

@@ -29,7 +29,7 @@ from mmflow.formats.views_native import text_views
 from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.shards import Shard
 
-__all__ = ["ArrowIpcFormat", "from_spec", "open_arrow_ipc"]
+__all__ = ["ArrowIpcFormat", "from_spec", "open_arrow_ipc", "open_ipc", "wanted_numbers"]
 
 _KIND = "Arrow IPC"
 _FILE_MAGIC = b"ARROW1"
@@ -84,7 +84,7 @@ def open_arrow_ipc(
     # One shard per file is right for both kinds, so any stream among the files makes them all that.
     splittable = all(_begins(path) == _FILE_MAGIC for path in paths)
     with MappedFile.open(paths[0]) as file:
-        found = group_schema(_open(file, None).schema, paths[0])
+        found = group_schema(open_ipc(file, None).schema, paths[0])
     return ArrowIpcFormat(found if schema is None else declared_schema(schema), splittable)
 
 
@@ -120,7 +120,7 @@ def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([c if v is None else v for c, v in pairs], names=batch.schema.names)
 
 
-def _open(file: MappedFile, fields: list[int] | None, *, populate: bool = True) -> Any:
+def open_ipc(file: MappedFile, fields: list[int] | None, *, populate: bool = True) -> Any:
     """A reader of a file or a stream; `fields` are the columns that it decodes, None: all.
 
     Raises:
@@ -153,10 +153,9 @@ class _IpcScan:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         report, path = self.report, self._file.path
-        schema = _open(self._file, None).schema
-        self._check(schema)
+        schema = open_ipc(self._file, None).schema
         # Without columns the first is decoded: for its number of rows.
-        numbers = [schema.names.index(name) for name in self._request.columns] or [0][: len(schema)]
+        numbers = wanted_numbers(schema, path, self._request.columns) or [0][: len(schema)]
         with reading(path, _KIND):
             some = sorted(set(numbers)) if 0 < len(set(numbers)) < len(schema) else None
             names = [schema.names[n] for n in some or range(len(schema))]
@@ -170,7 +169,7 @@ class _IpcScan:
     def _batches(self, some: list[int] | None) -> Iterator[pa.RecordBatch]:
         """The shard's batches, with the columns numbered `some` at least."""
         report = self.report
-        reader = _open(self._file, None, populate=some is None)
+        reader = open_ipc(self._file, None, populate=some is None)
         if isinstance(reader, pa.RecordBatchFileReader):
             count = reader.num_record_batches
             report.first, report.next = owned_evenly(count, self._shard, self._file.size)
@@ -179,11 +178,11 @@ class _IpcScan:
                 if number == report.first and some is not None and not _aliases(batch):
                     # Compressed, or read instead of mapped: just the wanted columns then. Where batches alias the
                     # mapping the others cost nothing, while pyarrow 26, told which columns, copies them.
-                    reader = _open(self._file, some)
+                    reader = open_ipc(self._file, some)
                     batch = reader.get_batch(number)
                 yield batch
             return
-        for batch in reader if some is None else _open(self._file, some):
+        for batch in reader if some is None else open_ipc(self._file, some):
             report.next += 1
             yield batch
 
@@ -192,13 +191,20 @@ class _IpcScan:
         types = {name: self._form.schema.field(name).type for name in names}
         return batch_of([fit(batch.column(n), types[n], path, n) for n in names], names, batch.num_rows)
 
-    def _check(self, schema: pa.Schema) -> None:
-        group_schema(schema, self._file.path)
-        for name in self._request.columns:
-            if name not in schema.names:
-                raise SourceError(
-                    f"{self._file.path}: has no column {name!r}, which the source's schema names; "
-                    f"its columns are {', '.join(schema.names)}",
-                    path=self._file.path,
-                    column=name,
-                )
+
+def wanted_numbers(schema: pa.Schema, path: str, columns: Sequence[str]) -> list[int]:
+    """Numbers of columns in a file's schema.
+
+    Raises:
+        SourceError: One is missing, or the file has types that can't be computed with.
+    """
+    group_schema(schema, path)
+    for name in columns:
+        if name not in schema.names:
+            raise SourceError(
+                f"{path}: has no column {name!r}, which the source's schema names; "
+                f"its columns are {', '.join(schema.names)}",
+                path=path,
+                column=name,
+            )
+    return [schema.names.index(name) for name in columns]

@@ -70,6 +70,7 @@ class ScanRequest:
         lines_before: Physical lines of the file before `start`, for `_line`.
         window_bytes: Most bytes of the file to hold mapped at once (a longer record may exceed it).
         batch_rows: Most rows of a batch.
+        piece_bytes: Record formats: a batch is of records that fit in so many bytes, or of one that does not.
     """
 
     columns: tuple[str, ...]
@@ -78,6 +79,7 @@ class ScanRequest:
     lines_before: int = 0
     window_bytes: int = 64 << 20
     batch_rows: int = 64 << 10
+    piece_bytes: int = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
-from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Scan, ScanRequest
+from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Comparison, Scan, ScanRequest
 from mmflow.formats.compressed import CompressedScan, compression_of, decompressed
 from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv_native import csv_decoder
 from mmflow.formats.csv_structure import Dialect, parse_record
+from mmflow.formats.decoder import RecordDecoder
 from mmflow.formats.reader import RecordScan
 from mmflow.formats.sampling import Sample, sample_file
 from mmflow.formats.schema import canonical_schema
@@ -55,15 +56,34 @@ class CsvFormat:
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. See `Format.scan`."""
-        names, begins = self.layout(file)
         wanted = tuple(c for c in request.columns if c in self.schema.names or c not in VIRTUAL_COLUMNS)
-        types = CsvTypes(names, {f.name: f.type for f in self.schema}, self.nulls)
-        decoder = csv_decoder(
-            wanted, types, self.dialect, self.on_bad_record, check_all=self.check_all, prune=request.prune
-        )
+        decoder = self.decoder(file, wanted, request.prune)
+        begins = self.begins(file)
         if compression_of(file.path):
             return CompressedScan(file, shard, request, decoder, self.on_bad_record, begins)
         return RecordScan(file, shard, request, decoder, self.on_bad_record, begins)
+
+    def decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        """See `ScannedFormat.decoder`."""
+        types = CsvTypes(self.layout(file)[0], {f.name: f.type for f in self.schema}, self.nulls)
+        return csv_decoder(
+            columns, types, self.dialect, self.on_bad_record, check_all=self.check_all, prune=prune
+        )
+
+    def begins(self, file: MappedFile) -> int:
+        """See `ScannedFormat.begins`."""
+        return self.layout(file)[1]
+
+    @property
+    def line_is_record(self) -> bool:
+        """See `ScannedFormat.line_is_record`."""
+        return self.dialect.quote is None and self.dialect.escape is None
+
+    def boundaries(self) -> tuple[object, ...]:
+        """See `ScannedFormat.boundaries`."""
+        return (self.name, self.dialect.delimiter, self.dialect.quote, self.dialect.escape, self.header)
 
     def layout(self, file: MappedFile) -> tuple[tuple[str, ...], int]:
         """Names of a file's columns in order, and where its first record begins.

@@ -6,14 +6,18 @@ are numpy and pyarrow; the C++ kernels take the same call.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["BadValue", "Decoded", "RecordDecoder"]
+from mmflow.formats.base import BadRecordPolicy, Comparison, Format
+from mmflow.mapping import MappedFile
+
+__all__ = ["BadValue", "Decoded", "RecordDecoder", "ScannedFormat"]
 
 I64 = npt.NDArray[np.int64]
 
@@ -86,4 +90,34 @@ class RecordDecoder(Protocol):
             final: The file ends where `data` does, so an unterminated last record is complete.
             located: Also give `offsets` and `line_numbers`.
         """
+        ...
+
+
+@runtime_checkable
+class ScannedFormat(Format, Protocol):
+    """A format whose records are found by decoding what lies before them: csv, ndjson, text."""
+
+    on_bad_record: BadRecordPolicy
+
+    def decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        """A decoder for columns of a file, no virtual ones among them; for one thread.
+
+        Raises:
+            SourceError: The file can't be read, or lacks a column.
+        """
+        ...
+
+    def begins(self, file: MappedFile) -> int:
+        """Offset of the first byte behind the file's header."""
+        ...
+
+    @property
+    def line_is_record(self) -> bool:
+        """Every line break ends a record, so one can be found from anywhere in the file."""
+        ...
+
+    def boundaries(self) -> tuple[object, ...]:
+        """What decides where records begin, but for what is done with bad ones."""
         ...

@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import SourceError
-from mmflow.formats.base import BadRecordPolicy, Scan, ScanRequest
+from mmflow.formats.base import BadRecordPolicy, Comparison, Scan, ScanRequest
 from mmflow.formats.compressed import CompressedScan, compression_of
+from mmflow.formats.decoder import RecordDecoder
 from mmflow.formats.ndjson_native import ndjson_decoder
 from mmflow.formats.ndjson_values import infer, parse
 from mmflow.formats.reader import RecordScan
@@ -47,18 +48,34 @@ class NdjsonFormat:
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. See `Format.scan`."""
-        decoder = ndjson_decoder(
-            tuple(c for c in request.columns if c in self.schema.names),
-            self.schema,
-            self.on_bad_record,
-            closed=self.closed,
-            check_all=self.check_all,
-            prune=request.prune,
-        )
+        columns = tuple(c for c in request.columns if c in self.schema.names)
+        decoder = self.decoder(file, columns, request.prune)
         if compression_of(file.path):
             return CompressedScan(file, shard, request, decoder, self.on_bad_record, 0)
-        bom = file.window(0, len(_BOM)).buffer.to_pybytes() == _BOM
-        return RecordScan(file, shard, request, decoder, self.on_bad_record, len(_BOM) if bom else 0)
+        return RecordScan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
+
+    def decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        """See `ScannedFormat.decoder`."""
+        del file
+        return ndjson_decoder(
+            columns, self.schema, self.on_bad_record,
+            closed=self.closed, check_all=self.check_all, prune=prune,
+        )  # fmt: skip
+
+    def begins(self, file: MappedFile) -> int:
+        """See `ScannedFormat.begins`."""
+        return len(_BOM) if file.window(0, len(_BOM)).buffer.to_pybytes() == _BOM else 0
+
+    @property
+    def line_is_record(self) -> bool:
+        """See `ScannedFormat.line_is_record`."""
+        return True
+
+    def boundaries(self) -> tuple[object, ...]:
+        """See `ScannedFormat.boundaries`."""
+        return (self.name,)
 
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""

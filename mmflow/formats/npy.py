@@ -31,7 +31,7 @@ from mmflow.formats.views import views_over
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
-__all__ = ["NpyFormat", "from_spec", "open_npy"]
+__all__ = ["Column", "NpyFormat", "column_of", "from_spec", "open_npy", "wanted_columns"]
 
 _MOST_COLUMNS = 1000
 _ARROW_UNITS = ("s", "ms", "us", "ns")
@@ -84,7 +84,7 @@ def open_npy(
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class Column:
     """A column of an array: `dtype` may have a subshape (a list), `pick` gets it out of a block of rows."""
 
     name: str
@@ -92,16 +92,16 @@ class _Column:
     pick: Callable[[_Array], _Array]
 
 
-def _columns(header: NpyHeader) -> list[_Column]:
+def _columns(header: NpyHeader) -> list[Column]:
     dtype = header.dtype
     if dtype.names is not None:
-        return [_Column(name, dtype[name], itemgetter(name)) for name in dtype.names]
+        return [Column(name, dtype[name], itemgetter(name)) for name in dtype.names]
     if len(header.shape) == 1:
-        return [_Column("value", dtype, lambda rows: rows)]
+        return [Column("value", dtype, lambda rows: rows)]
     width = header.shape[1]
     if width <= _MOST_COLUMNS:
-        return [_Column(f"c{i}", dtype, itemgetter((slice(None), i))) for i in range(width)]
-    return [_Column("value", np.dtype((dtype, (width,))), lambda rows: rows)]
+        return [Column(f"c{i}", dtype, itemgetter((slice(None), i))) for i in range(width)]
+    return [Column("value", np.dtype((dtype, (width,))), lambda rows: rows)]
 
 
 def _arrow_type(dtype: np.dtype[Any], path: str) -> pa.DataType:
@@ -147,7 +147,7 @@ class _NpyScan:
         file, report = self._file, self.report
         header = read_header(file)
         report.first, report.next = _rows_of(header, self._shard, file.size)
-        columns = self._wanted(header)
+        columns = wanted_columns(file, header, self._request.columns)
         step = max(1, self._request.window_bytes // header.row_bytes)
         for first in range(report.first, report.next, step):
             count = min(step, report.next - first)
@@ -164,17 +164,29 @@ class _NpyScan:
             if not header.fortran:
                 file.drop_behind(header.begin + first * header.row_bytes, count * header.row_bytes)
 
-    def _wanted(self, header: NpyHeader) -> list[_Column]:
-        there = {c.name: c for c in _columns(header)}
-        for name in self._request.columns:
-            if name not in there:
-                raise SourceError(
-                    f"{self._file.path}: has no column {name!r}, which the source's first file has; "
-                    f"its columns are {', '.join(there)}",
-                    path=self._file.path,
-                    column=name,
-                )
-        return [there[name] for name in self._request.columns]
+
+def wanted_columns(file: MappedFile, header: NpyHeader, names: Sequence[str]) -> list[Column]:
+    """The columns of these names.
+
+    Raises:
+        SourceError: There is no such column, or they lie too far apart.
+    """
+    there = {c.name: c for c in _columns(header)}
+    for name in names:
+        if name not in there:
+            raise SourceError(
+                f"{file.path}: has no column {name!r}, which the source's first file has; "
+                f"its columns are {', '.join(there)}",
+                path=file.path,
+                column=name,
+            )
+    if names and header.fortran and header.shape[1] > _MOST_COLUMNS:
+        raise SourceError(
+            f"can't read {file.path}: {header.shape[1]:,} columns in Fortran order; write it in C order "
+            "(numpy.ascontiguousarray)",
+            path=file.path,
+        )
+    return [there[name] for name in names]
 
 
 def _rows_of(header: NpyHeader, shard: Shard, size: int) -> tuple[int, int]:
@@ -190,40 +202,34 @@ def _rows_of(header: NpyHeader, shard: Shard, size: int) -> tuple[int, int]:
 
 
 def _block(
-    file: MappedFile, header: NpyHeader, columns: list[_Column], first: int, count: int
+    file: MappedFile, header: NpyHeader, columns: list[Column], first: int, count: int
 ) -> list[pa.Array]:
     """Columns of rows that lie one behind the other."""
     window = file.window(header.begin + first * header.row_bytes, count * header.row_bytes)
     rows = np.frombuffer(window.buffer, header.dtype).reshape(count, *header.shape[1:])
-    return [_array(c.pick(rows), c.dtype, window.buffer, file.path, c.name) for c in columns]
+    return [column_of(c.pick(rows), c.dtype, window.buffer, file.path, c.name) for c in columns]
 
 
 def _fortran_block(
-    file: MappedFile, header: NpyHeader, columns: list[_Column], first: int, count: int
+    file: MappedFile, header: NpyHeader, columns: list[Column], first: int, count: int
 ) -> list[pa.Array]:
     """Columns that each lie in one piece."""
     arrays = []
     size = header.dtype.itemsize
-    if header.shape[1] > _MOST_COLUMNS:
-        raise SourceError(
-            f"can't read {file.path}: {header.shape[1]:,} columns in Fortran order; write it in C order "
-            "(numpy.ascontiguousarray)",
-            path=file.path,
-        )
     for column in columns:
         number = int(column.name[1:])
         window = file.window(header.begin + (number * header.shape[0] + first) * size, count * size)
         values = np.frombuffer(window.buffer, header.dtype)
-        arrays.append(_array(values, header.dtype, window.buffer, file.path, column.name))
+        arrays.append(column_of(values, header.dtype, window.buffer, file.path, column.name))
     return arrays
 
 
-def _array(values: _Array, dtype: np.dtype[Any], data: pa.Buffer, path: str, column: str) -> pa.Array:
+def column_of(values: _Array, dtype: np.dtype[Any], data: pa.Buffer, path: str, column: str) -> pa.Array:
     """A column from a strided view into `data`."""
     if values.ndim == 2:
         assert dtype.subdtype is not None, "only lists have a second dimension"
         flat = np.ascontiguousarray(values).reshape(-1)
-        inner = _array(flat, dtype.subdtype[0], data, path, column)
+        inner = column_of(flat, dtype.subdtype[0], data, path, column)
         return pa.FixedSizeListArray.from_arrays(inner, values.shape[1])
     kind = values.dtype.kind
     if kind == "S":

@@ -35,7 +35,16 @@ from mmflow.formats.prune import Bounds, bounds_of, may_match
 from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
 from mmflow.shards import Shard
 
-__all__ = ["ParquetFormat", "from_spec", "open_parquet"]
+__all__ = [
+    "Footer",
+    "ParquetFormat",
+    "column_number",
+    "footer_of",
+    "from_spec",
+    "open_parquet",
+    "open_parquet_file",
+    "with_folders",
+]
 
 _KIND = "Parquet"
 _FOOTERS = 16
@@ -94,11 +103,11 @@ def open_parquet(
     if schema is not None:
         declared = declared_schema(schema)
         with MappedFile.open(path) as file:
-            inside = set(_footer(file).schema.names)
+            inside = set(footer_of(file).schema.names)
         named = {f.name for f in folders} - inside
         return ParquetFormat(declared, tuple(n for n in declared.names if n in named))
     with MappedFile.open(path) as file:
-        found = _footer(file).schema
+        found = footer_of(file).schema
     folders = [f for f in folders if f.name not in found.names]
     return ParquetFormat(pa.schema([*group_schema(found, path), *folders]), tuple(f.name for f in folders))
 
@@ -107,7 +116,7 @@ def open_parquet(
 
 
 @dataclass(frozen=True, slots=True)
-class _Footer:
+class Footer:
     """Metadata of a file: `starts` of its row groups, `leaves[i]` the Parquet columns of Arrow column i."""
 
     metadata: Any
@@ -117,11 +126,12 @@ class _Footer:
 
 
 # Every shard of a file needs its footer, which may have megabytes: the last few are kept.
-_cache: OrderedDict[tuple[str, FileIdentity], _Footer] = OrderedDict()
+_cache: OrderedDict[tuple[str, FileIdentity], Footer] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _footer(file: MappedFile) -> _Footer:
+def footer_of(file: MappedFile) -> Footer:
+    """The footer of an open file; the last few are kept."""
     key = (file.path, file.identity)
     with _lock:
         found = _cache.get(key)
@@ -137,8 +147,8 @@ def _footer(file: MappedFile) -> _Footer:
     return made
 
 
-def _read_footer(file: MappedFile) -> _Footer:
-    reader = _open(file, None)
+def _read_footer(file: MappedFile) -> Footer:
+    reader = open_parquet_file(file, None)
     metadata, schema = reader.metadata, reader.schema_arrow
     begins = (_group_start(metadata.row_group(i)) for i in range(metadata.num_row_groups))
     # Ascending, and inside the file, whatever a writer claims: ownership depends on it.
@@ -152,10 +162,11 @@ def _read_footer(file: MappedFile) -> _Footer:
             path=file.path,
         )
     leaves = tuple(range(end - count, end) for end, count in zip(ends, counts, strict=True))
-    return _Footer(metadata, schema, starts, leaves)
+    return Footer(metadata, schema, starts, leaves)
 
 
-def _open(file: MappedFile, metadata: Any) -> Any:
+def open_parquet_file(file: MappedFile, metadata: Any) -> Any:
+    """pyarrow's reader of a file, by what its footer says."""
     return pq.ParquetFile(
         as_arrow_file(file),
         metadata=metadata,
@@ -195,10 +206,10 @@ class _ParquetScan:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         file, report = self._file, self.report
-        footer = _footer(file)
+        footer = footer_of(file)
         report.first, report.next = owned(footer.starts, self._shard, file.size)
         inside = [c for c in self._request.columns if c not in self._form.hive]
-        numbers = [self._number(footer, name) for name in inside]
+        numbers = [column_number(file.path, footer, name) for name in inside]
         leaves = [leaf for n in sorted(numbers) for leaf in footer.leaves[n]]
         groups = []
         for number in range(report.first, report.next):
@@ -208,11 +219,14 @@ class _ParquetScan:
                 groups.append(number)
             else:
                 report.pruned += 1
-        reader = _open(file, footer.metadata).reader if groups and leaves else None
+        reader = open_parquet_file(file, footer.metadata).reader if groups and leaves else None
         for place, number in enumerate(groups):
             rows = footer.metadata.row_group(number).num_rows
             if reader is None:
-                yield from sliced(self._with_folders({}, rows), self._request.batch_rows)
+                yield from sliced(
+                    with_folders(self._form, self._file.path, self._request.columns, {}, rows),
+                    self._request.batch_rows,
+                )
                 continue
             begin, length = self._extent(footer, number, leaves)
             group = footer.metadata.row_group(number)
@@ -235,7 +249,7 @@ class _ParquetScan:
                     for name in batch.schema.names
                 }
                 seen += batch.num_rows
-                yield self._with_folders(columns, batch.num_rows)
+                yield with_folders(self._form, path, self._request.columns, columns, batch.num_rows)
         if seen != rows:
             raise SourceError(
                 f"can't read {path}: row group {number:,} should have {rows:,} rows, and has {seen:,}; "
@@ -243,28 +257,7 @@ class _ParquetScan:
                 path=path,
             )
 
-    def _with_folders(self, columns: dict[str, pa.Array], rows: int) -> pa.RecordBatch:
-        for name in self._request.columns:
-            if name in self._form.hive:
-                field = self._form.schema.field(name)
-                value = pa.scalar(hive_value(self._file.path, field), _written(field.type))
-                columns[name] = pa.repeat(value, rows).cast(field.type)
-        names = self._request.columns
-        return batch_of([columns[name] for name in names], names, rows)
-
-    def _number(self, footer: _Footer, name: str) -> int:
-        count = footer.schema.names.count(name)
-        if count == 1:
-            return int(footer.schema.names.index(name))
-        has = "several columns" if count else "no column"
-        raise SourceError(
-            f"{self._file.path}: has {has} {name!r}, which the source's schema names; "
-            f"its columns are {', '.join(footer.schema.names)}",
-            path=self._file.path,
-            column=name,
-        )
-
-    def _extent(self, footer: _Footer, number: int, leaves: list[int]) -> tuple[int, int]:
+    def _extent(self, footer: Footer, number: int, leaves: list[int]) -> tuple[int, int]:
         """The bytes of the file between which the wanted columns of a row group lie: offset, length."""
         group = footer.metadata.row_group(number)
         chunks = [group.column(leaf) for leaf in leaves]
@@ -272,7 +265,7 @@ class _ParquetScan:
         ends = [b + c.total_compressed_size for b, c in zip(begins, chunks, strict=True)]
         return min(begins), max(ends) - min(begins)
 
-    def _wanted(self, footer: _Footer, group: Any) -> bool:
+    def _wanted(self, footer: Footer, group: Any) -> bool:
         """May the row group hold a row that satisfies all conjuncts?"""
         for comparison in self._request.prune:
             name = comparison.column
@@ -292,6 +285,36 @@ class _ParquetScan:
             if not may_match(comparison, bounds):
                 return False
         return True
+
+
+def column_number(path: str, footer: Footer, name: str) -> int:
+    """The Arrow column of a name.
+
+    Raises:
+        SourceError: The file has none, or several.
+    """
+    count = footer.schema.names.count(name)
+    if count == 1:
+        return int(footer.schema.names.index(name))
+    has = "several columns" if count else "no column"
+    raise SourceError(
+        f"{path}: has {has} {name!r}, which the source's schema names; "
+        f"its columns are {', '.join(footer.schema.names)}",
+        path=path,
+        column=name,
+    )
+
+
+def with_folders(
+    form: ParquetFormat, path: str, names: Sequence[str], columns: dict[str, pa.Array], rows: int
+) -> pa.RecordBatch:
+    """The columns `names`, those of hive folders among them."""
+    for name in names:
+        if name in form.hive:
+            field = form.schema.field(name)
+            value = pa.scalar(hive_value(path, field), _written(field.type))
+            columns[name] = pa.repeat(value, rows).cast(field.type)
+    return batch_of([columns[name] for name in names], names, rows)
 
 
 def _written(kind: pa.DataType) -> pa.DataType:

@@ -26,7 +26,6 @@ __all__ = ["MAX_RECORD", "RecordScan", "RowMaker", "assemble", "bad_record", "no
 
 #: Bytes of the longest record; a longer one is mostly a quote that was never closed.
 MAX_RECORD = 64 << 20
-_PIECE = 4 << 20
 _FIRST_REJECTS = 100  # that a report keeps; quarantine keeps all
 _EXCERPT = 120
 _LOOK = 1 << 16
@@ -176,7 +175,7 @@ class RecordScan:
 
     def _pieces(self, data: pa.Buffer, base: int) -> Iterator[tuple[pa.RecordBatch | None, int]]:
         """Decode a window in pieces that stay in cache; gives batches and bytes consumed so far."""
-        done, size = 0, _PIECE
+        done, size = 0, self._request.piece_bytes
         stop = self._shard.end - base
         at_end = base + data.size == self._file.size
         while done < min(stop, data.size):
@@ -191,7 +190,7 @@ class RecordScan:
                 size *= 2  # a record longer than the piece
                 continue
             done += consumed
-            size = _PIECE
+            size = self._request.piece_bytes
             yield batch, done
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmflow.formats.base import BadRecordPolicy, Scan, ScanRequest
+from mmflow.formats.base import BadRecordPolicy, Comparison, Scan, ScanRequest
 from mmflow.formats.compressed import CompressedScan, compression_of
-from mmflow.formats.decoder import BadValue, Decoded
+from mmflow.formats.decoder import BadValue, Decoded, RecordDecoder
 from mmflow.formats.reader import RecordScan
 from mmflow.formats.text_native import text_decoder
 from mmflow.formats.views import nulled, views_over
@@ -133,11 +133,31 @@ class TextFormat:
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the lines that `shard` owns. See `Format.scan`."""
-        reference = TextDecoder(tuple(c for c in request.columns if c == "line"), self.on_bad_record)
-        decoder = text_decoder(reference, request.prune)
+        decoder = self.decoder(file, tuple(c for c in request.columns if c == "line"), request.prune)
         if compression_of(file.path):
             return CompressedScan(file, shard, request, decoder, self.on_bad_record, 0)
         return RecordScan(file, shard, request, decoder, self.on_bad_record, 0)
+
+    def decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        """See `ScannedFormat.decoder`."""
+        del file
+        return text_decoder(TextDecoder(columns, self.on_bad_record), prune)
+
+    def begins(self, file: MappedFile) -> int:
+        """See `ScannedFormat.begins`."""
+        del file
+        return 0
+
+    @property
+    def line_is_record(self) -> bool:
+        """See `ScannedFormat.line_is_record`."""
+        return True
+
+    def boundaries(self) -> tuple[object, ...]:
+        """See `ScannedFormat.boundaries`."""
+        return (self.name,)
 
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""

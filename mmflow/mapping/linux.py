@@ -53,6 +53,7 @@ _PAGES: dict[PageAdvice, int] = {
 _FILES: dict[FileAdvice, int] = {
     "random": os.POSIX_FADV_RANDOM,
     "sequential": os.POSIX_FADV_SEQUENTIAL,
+    "load": os.POSIX_FADV_WILLNEED,
     "drop": os.POSIX_FADV_DONTNEED,
 }
 _LIMITS = {"address space": resource.RLIMIT_AS, "open files": resource.RLIMIT_NOFILE}

@@ -24,8 +24,8 @@ __all__ = ["FileAdvice", "PageAdvice", "System", "system"]
 #: Of a mapped range: `let go` of its pages, so that the kernel may drop them; `load` all of them now; may its pages be
 #: huge (2 MiB on most machines) as they come, or never; or `collapse` what is there into huge ones, now.
 PageAdvice = Literal["random", "sequential", "let go", "load", "huge", "small", "collapse"]
-#: Of a file's range in the page cache.
-FileAdvice = Literal["random", "sequential", "drop"]
+#: Of a file's range in the page cache; `load`: start to read it.
+FileAdvice = Literal["random", "sequential", "load", "drop"]
 
 
 class System(Protocol):

@@ -23,7 +23,7 @@ from mmflow.mapping.failures import source_failure
 from mmflow.mapping.strategy import Advice, Decision, Kind
 from mmflow.mapping.system import PageAdvice, system
 
-__all__ = ["Mapping", "Window", "open_window"]
+__all__ = ["Mapping", "Window", "open_window", "read_into"]
 
 _ALIGNMENT = 64  # of Arrow's allocator
 _HWPOISON = 133  # EHWPOISON: memory with a hardware error
@@ -183,8 +183,18 @@ def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
             f"no memory for a window of {length:,} bytes of {path}; lower --shard-size or --workers",
             path=path,
         ) from error
-    view = memoryview(memory).cast("B")[lead:]
-    done = 0
+    read_into(fd, path, offset, memoryview(memory).cast("B")[lead:])
+    return memory.slice(lead, length)
+
+
+def read_into(fd: int, path: str, offset: int, view: memoryview) -> None:
+    """Fill writable bytes from a file.
+
+    Raises:
+        SourceChangedError: The file ends before they are full.
+        SourceError: The bytes can't be read.
+    """
+    length, done = len(view), 0
     while done < length:
         try:
             got = system.read_at(fd, view[done : min(length, done + _READ_AT_ONCE)], offset + done)
@@ -193,7 +203,6 @@ def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
         if got == 0:
             raise _shrunk(path, offset + length, offset + done)
         done += got
-    return memory.slice(lead, length)
 
 
 def _shrunk(path: str, wanted: int, size: int) -> SourceChangedError:

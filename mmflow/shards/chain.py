@@ -26,7 +26,7 @@ from typing import Protocol
 from mmflow.errors import SourceError
 from mmflow.shards.model import Shard
 
-__all__ = ["FileChain", "Right", "Span", "Verdict", "WrongStart"]
+__all__ = ["Chained", "FileChain", "Right", "Span", "Verdict", "WrongStart"]
 
 
 class Span(Protocol):
@@ -45,6 +45,23 @@ class Span(Protocol):
     def records(self) -> int: ...
     @property
     def lines(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chained:
+    """How far the shards of a file were judged right.
+
+    Attributes:
+        next: Where the first record begins that none of them owns (group formats: its number).
+        covered: Where the last of them ends.
+        records: That they own.
+        lines: Physical lines before `next`.
+    """
+
+    next: int = 0
+    covered: int = 0
+    records: int = 0
+    lines: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,7 @@ class FileChain:
         path: For messages.
         grouped: The format counts groups (Parquet, IPC), not bytes: `first` and `next` are group
             numbers, nothing is ever guessed, and there is no known end.
+        chained: Goes on from here.
 
     >>> from types import SimpleNamespace as Report
     >>> chain = FileChain("a.csv")
@@ -85,13 +103,18 @@ class FileChain:
     Right(records_before=3, lines_before=3)
     """
 
-    def __init__(self, path: str, *, grouped: bool = False) -> None:
+    def __init__(self, path: str, *, grouped: bool = False, chained: Chained = Chained()) -> None:
         self.path = path
-        self.records_before = 0
-        self.lines_before = 0
+        self.records_before = chained.records
+        self.lines_before = chained.lines
         self._grouped = grouped
-        self._next = 0
-        self._covered = 0
+        self._next = chained.next
+        self._covered = chained.covered
+
+    @property
+    def chained(self) -> Chained:
+        """How far it has come."""
+        return Chained(self._next, self._covered, self.records_before, self.lines_before)
 
     @property
     def next(self) -> int:

@@ -1,0 +1,138 @@
+"""Rows at computable places: binary records and npy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmflow.access.rows import Job, chosen, with_virtual
+from mmflow.errors import BadRecordError, PlanError
+from mmflow.formats.groups import batch_of, fit
+from mmflow.formats.native import imported
+from mmflow.formats.npy import NpyFormat, column_of, wanted_columns
+from mmflow.formats.npy_header import read_header
+from mmflow.formats.records import Field, RecordsFormat, gather, kernel_field
+from mmflow.kernels import kernels
+from mmflow.mapping import MappedFile
+from mmflow.mapping.ranges import row_parts, rows_in_memory
+
+__all__ = ["NpyRows", "RecordRows"]
+
+I64 = npt.NDArray[np.int64]
+
+_EXCERPT = 120
+
+
+class RecordRows:
+    """Rows of a file of binary records. See `FileRows`.
+
+    Raises:
+        PlanError: Records that don't fit are dropped, so that no number can be computed.
+    """
+
+    def __init__(self, file: MappedFile, form: RecordsFormat, columns: tuple[str, ...]) -> None:
+        self._file, self._form, self._columns = file, form, columns
+        fields = {f.name: f for f in form.fields}
+        self._wanted = [fields[c] for c in columns if c in fields]
+        if form.on_bad_record in ("skip", "quarantine") and any(map(_is_text, self._wanted)):
+            raise PlanError(
+                f"rows of {file.path} have no computable place, since records whose text is not UTF-8 are dropped "
+                f"(on_bad_record={form.on_bad_record}); read it with on_bad_record=null or error"
+            )
+
+    def count(self, upto: int) -> int:
+        """See `FileRows.count`."""
+        del upto
+        return max(0, self._file.size - self._form.header) // self._form.size
+
+    def jobs(self, numbers: I64) -> Iterator[Job]:
+        """See `FileRows.jobs`."""
+        for part in row_parts(numbers, self._form.size):
+            yield partial(self._read, part)
+
+    def _read(self, numbers: I64) -> list[pa.RecordBatch]:
+        size = self._form.size
+        data, places = rows_in_memory(self._file, self._form.header, size, numbers)
+        if len(places) * size != data.size:
+            rows = np.frombuffer(data, np.uint8).reshape(-1, size)
+            data = pa.py_buffer(np.take(rows, places, axis=0))
+        schema = pa.schema([pa.field(f.name, f.type) for f in self._wanted])
+        reader = kernels().RecordsReader([kernel_field(f) for f in self._wanted], size)
+        status, _, _, rows, _, capsule, _ = reader.decode(data.address, len(numbers), data)
+        batch = self._judged(data, numbers) if status else imported(schema, capsule, rows)
+        every = np.arange(len(numbers))
+        read = batch_of([chosen(c, every) for c in batch.columns], schema.names, len(numbers))
+        if len(self._wanted) == len(self._columns):
+            return [read]
+        offsets = self._form.header + numbers * size
+        return [with_virtual(self._columns, read, self._file.path, offsets, np.ones(len(numbers), np.int64))]
+
+    def _judged(self, data: pa.Buffer, numbers: I64) -> pa.RecordBatch:
+        """Rows some text of which is not UTF-8: null.
+
+        Raises:
+            BadRecordError: The policy is `error`.
+        """
+        size = self._form.size
+        gathered = [gather(data, f, size, len(numbers)) for f in self._wanted]
+        if self._form.on_bad_record == "error":
+            found = [(row, f) for f, (_, wrong) in zip(self._wanted, gathered, strict=True) for row in wrong]
+            row, field = min(found, key=lambda each: each[0])
+            text = data.slice(row * size + field.offset, field.width).to_pybytes()
+            raise BadRecordError.at(
+                path=self._file.path,
+                byte_offset=self._form.header + int(numbers[row]) * size,
+                reason="not valid UTF-8",
+                record=int(numbers[row]),
+                column=field.name,
+                value=text.decode(errors="replace"),
+                excerpt=data.slice(row * size, min(size, _EXCERPT)).to_pybytes(),
+            )
+        return batch_of([array for array, _ in gathered], [f.name for f in self._wanted], len(numbers))
+
+
+def _is_text(field: Field) -> bool:
+    return bool(pa.types.is_string_view(field.type))
+
+
+class NpyRows:
+    """Rows of an npy file. See `FileRows`."""
+
+    def __init__(self, file: MappedFile, form: NpyFormat, columns: tuple[str, ...]) -> None:
+        self._file, self._form, self._columns = file, form, columns
+        self._header = read_header(file)
+        self._wanted = wanted_columns(file, self._header, columns)
+
+    def count(self, upto: int) -> int:
+        """See `FileRows.count`."""
+        del upto
+        return self._header.shape[0]
+
+    def jobs(self, numbers: I64) -> Iterator[Job]:
+        """See `FileRows.jobs`."""
+        header = self._header
+        for part in row_parts(numbers, header.dtype.itemsize if header.fortran else header.row_bytes):
+            yield partial(self._read, part)
+
+    def _read(self, numbers: I64) -> list[pa.RecordBatch]:
+        header, path = self._header, self._file.path
+        arrays = []
+        if not header.fortran and self._wanted:
+            data, places = rows_in_memory(self._file, header.begin, header.row_bytes, numbers)
+            rows = np.frombuffer(data, header.dtype).reshape(-1, *header.shape[1:])
+        for column in self._wanted:
+            if header.fortran:
+                begin = header.begin + int(column.name[1:]) * header.shape[0] * header.dtype.itemsize
+                data, places = rows_in_memory(self._file, begin, header.dtype.itemsize, numbers)
+                values = np.frombuffer(data, header.dtype)[places]
+            else:
+                values = column.pick(rows)[places]
+            values = np.ascontiguousarray(values)
+            array = column_of(values, column.dtype, pa.py_buffer(values.view(np.uint8)), path, column.name)
+            fitted = fit(array, self._form.schema.field(column.name).type, path, column.name)
+            arrays.append(chosen(fitted, np.arange(len(numbers))))
+        return [batch_of(arrays, self._columns, len(numbers))]

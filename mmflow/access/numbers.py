@@ -1,0 +1,109 @@
+"""Row numbers as users give them, and tables in the order that they asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmflow.errors import ConfigError, OutOfRangeError
+
+__all__ = ["Numbers", "integer", "reordered", "sorted_numbers"]
+
+I64 = npt.NDArray[np.int64]
+
+#: Text and binary of so many bytes have no room for their offsets once they are put together.
+_LARGE = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Row numbers.
+
+    Attributes:
+        asked: As they were asked for, shape (n,).
+        every: Each once, ascending.
+        order: Where each of `asked` stands in `every`; None: they are the same.
+    """
+
+    asked: I64
+    every: I64
+    order: I64 | None
+
+
+def integer(value: Any, what: str) -> int:
+    """A row number.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if isinstance(value, bool | np.bool_) or not hasattr(value, "__index__"):
+        raise ConfigError(f"{what}: {value!r} is not the number of a row; numbers are integers")
+    return int(value.__index__())
+
+
+def sorted_numbers(indices: Any) -> Numbers:
+    """Row numbers to be looked up.
+
+    Raises:
+        ConfigError: They are no integers.
+        OutOfRangeError: No file has so many rows.
+
+    >>> sorted_numbers([7, 5, 7]).every.tolist(), sorted_numbers([7, 5, 7]).order.tolist()
+    ([5, 7], [1, 0, 1])
+    """
+    if isinstance(indices, pa.Array | pa.ChunkedArray):
+        if indices.null_count:
+            raise ConfigError("take: a row number is null")
+        indices = indices.to_numpy() if len(indices) else []
+    if isinstance(indices, str | bytes | dict | int):
+        raise ConfigError(f"take: {indices!r} is no list of row numbers; write [5, 17]")
+    if isinstance(indices, range):
+        given = np.arange(indices.start, indices.stop, indices.step)
+    else:
+        given = np.asarray(indices if hasattr(indices, "__array__") else list(indices))
+    if given.ndim != 1:
+        raise ConfigError(f"take: row numbers have one dimension, not the shape {given.shape}")
+    if not len(given):
+        none = np.empty(0, np.int64)
+        return Numbers(none, none, None)
+    if given.dtype.kind not in "iu":
+        wrong = [v for v in given.tolist() if isinstance(v, bool) or not isinstance(v, int)]
+        if wrong:
+            raise ConfigError(f"take: {wrong[0]!r} is not the number of a row; numbers are integers")
+        largest = max(given.tolist(), key=abs)  # Python's integers, too large for any array
+        raise OutOfRangeError(f"there is no row {largest:,}: no file has so many")
+    if given.dtype.kind == "u" and int(given.max()) > np.iinfo(np.int64).max:
+        raise OutOfRangeError(f"there is no row {int(given.max()):,}: no file has so many")
+    asked = given.astype(np.int64)
+    if (asked[1:] > asked[:-1]).all():
+        return Numbers(asked, asked, None)
+    every, order = np.unique(asked, return_inverse=True)
+    return Numbers(asked, every, order)
+
+
+def reordered(table: pa.Table, order: I64) -> pa.Table:
+    """Rows of a table in an order, repeated where it says so.
+
+    Raises:
+        pa.ArrowInvalid: A nested column is too large to be put together.
+    """
+    large = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+    wide = [
+        pa.field(f.name, large.get(f.type, f.type) if column.nbytes > _LARGE else f.type)
+        for f, column in zip(table.schema, table.columns, strict=True)
+    ]
+    indices = pa.array(order)
+    if all(f.type == g.type for f, g in zip(wide, table.schema, strict=True)):
+        return _taken(table, indices)
+    rows = max(1, len(table) * _LARGE // max(table.nbytes, 1))
+    widened = table.cast(pa.schema(wide)).combine_chunks()
+    parts = [_taken(widened, indices.slice(i, rows)).cast(table.schema) for i in range(0, len(order), rows)]
+    return pa.concat_tables(parts)
+
+
+def _taken(table: pa.Table, indices: pa.Array) -> pa.Table:
+    return table.combine_chunks().take(indices)

@@ -1,0 +1,47 @@
+"""Small jobs on a few threads, their results in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from typing import TypeVar
+
+__all__ = ["in_order"]
+
+T = TypeVar("T")
+_WAIT_SECONDS = 0.1
+
+
+def in_order(jobs: Iterator[Callable[[], T]], workers: int) -> Generator[T, None, None]:
+    """Results of jobs, in their order. At most `2 * workers` are ahead of what is asked for, and at first one only, so
+    that who stops early did little in vain. Raises what a job raises; the others are then dropped.
+    """
+    first = next(jobs, None)
+    if first is None:
+        return
+    yield first()
+    ahead = 2
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(workers, "mmflow-access")
+    try:
+        while True:
+            while len(waiting) < ahead and (job := next(jobs, None)) is not None:
+                waiting.append(pool.submit(job))
+            if not waiting:
+                return
+            yield _result(waiting.popleft())
+            ahead = min(2 * ahead, 2 * workers)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[T]) -> T:
+    """Its result; looked for now and then, since a signal that another thread was given doesn't wake a waiting one."""
+    while True:
+        try:
+            return future.result(_WAIT_SECONDS)
+        except NotYet:
+            if future.done():
+                return future.result()  # or it is the job's own
