@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.access.rows import Job, chosen, with_virtual
-from mmflow.errors import BadRecordError, PlanError
+from mmflow.errors import BadRecordError
 from mmflow.formats.groups import batch_of, fit
 from mmflow.formats.native import imported
 from mmflow.formats.npy import NpyFormat, column_of, wanted_columns
 from mmflow.formats.npy_header import read_header
-from mmflow.formats.records import Field, RecordsFormat, gather, kernel_field
+from mmflow.formats.records import RecordsFormat, gather, kernel_field
 from mmflow.kernels import kernels
 from mmflow.mapping import MappedFile
 from mmflow.mapping.ranges import row_parts, rows_in_memory
@@ -28,21 +28,12 @@ _EXCERPT = 120
 
 
 class RecordRows:
-    """Rows of a file of binary records. See `FileRows`.
-
-    Raises:
-        PlanError: Records that don't fit are dropped, so that no number can be computed.
-    """
+    """Rows of a file of binary records. See `FileRows`."""
 
     def __init__(self, file: MappedFile, form: RecordsFormat, columns: tuple[str, ...]) -> None:
         self._file, self._form, self._columns = file, form, columns
         fields = {f.name: f for f in form.fields}
         self._wanted = [fields[c] for c in columns if c in fields]
-        if form.on_bad_record in ("skip", "quarantine") and any(map(_is_text, self._wanted)):
-            raise PlanError(
-                f"rows of {file.path} have no computable place, since records whose text is not UTF-8 are dropped "
-                f"(on_bad_record={form.on_bad_record}); read it with on_bad_record=null or error"
-            )
 
     def count(self, upto: int) -> int:
         """See `FileRows.count`."""
@@ -93,10 +84,6 @@ class RecordRows:
                 excerpt=data.slice(row * size, min(size, _EXCERPT)).to_pybytes(),
             )
         return batch_of([array for array, _ in gathered], [f.name for f in self._wanted], len(numbers))
-
-
-def _is_text(field: Field) -> bool:
-    return bool(pa.types.is_string_view(field.type))
 
 
 class NpyRows:

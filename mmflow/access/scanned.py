@@ -147,7 +147,24 @@ class IndexedRows:
             yield partial(self._read, index, every[begin:end], part)
 
     def _read(self, index: RecordIndex, intervals: I64, numbers: I64) -> list[pa.RecordBatch]:
-        """Rows, all of them in these intervals."""
+        """Rows, all of them in these intervals.
+
+        Raises:
+            StaleIndexError: They aren't.
+        """
+        try:
+            return self._together(index, intervals, numbers)
+        except StaleIndexError:
+            if len(intervals) == 1:
+                raise
+        # NULs, which are blank, at the end of one interval may go together with an empty line at the start of another.
+        found = []
+        of = index.interval(numbers)
+        for interval in intervals.tolist():
+            found += self._together(index, np.array([interval]), numbers[of == interval])
+        return found
+
+    def _together(self, index: RecordIndex, intervals: I64, numbers: I64) -> list[pa.RecordBatch]:
         copy = _Copy(self._file, index, intervals)
         places = copy.places(numbers)
         count = copy.rows
@@ -164,7 +181,7 @@ class IndexedRows:
         stale = (lambda _: StaleIndexError()) if self._strict else None
         found = self._checked(copy, decode_all(decoder, copy.data, final=copy.final, refused=stale))
         begins = found.offsets[places]
-        ends = np.append(found.offsets, copy.data.size)[places + 1]
+        ends = _trimmed(copy.data, begins, np.append(found.offsets, copy.data.size)[places + 1], copy.final)
         data = _gathered(copy.data, begins, ends)
         starts = np.cumsum(ends - begins) - (ends - begins)
 
@@ -259,6 +276,19 @@ class _Copy:
             value=bad.value,
             excerpt=self.data.slice(offset, min(bad.length, _EXCERPT)).to_pybytes(),
         )
+
+
+def _trimmed(data: pa.Buffer, begins: I64, ends: I64, final: bool) -> I64:
+    """Ends of records without NULs that are blank before the next one; behind another record they might make it so."""
+    if final and ends[-1] == data.size:
+        return np.append(_trimmed(data, begins[:-1], ends[:-1], False), ends[-1])
+    padded = np.flatnonzero(np.frombuffer(data, np.uint8)[ends - 1] == 0)
+    ends = ends.copy()
+    for place in padded.tolist():
+        record = data.slice(int(begins[place]), int(ends[place] - begins[place])).to_pybytes().rstrip(b"\0")
+        if record.endswith(b"\n"):
+            ends[place] = begins[place] + len(record)
+    return ends
 
 
 def _gathered(data: pa.Buffer, begins: I64, ends: I64) -> pa.Buffer:

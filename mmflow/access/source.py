@@ -35,7 +35,7 @@ from mmflow.formats.schema import public_type
 from mmflow.mapping import Io, MappedFile
 from mmflow.shards import FileEntry, entries
 
-__all__ = ["Selection", "SourceRows", "has_random_access", "read_source", "require_random_access"]
+__all__ = ["Selection", "SourceRows", "read_source", "require_random_access", "why_not"]
 
 I64 = npt.NDArray[np.int64]
 
@@ -83,9 +83,9 @@ class Selection:
         return pa.Table.from_batches(made, schema=schema)
 
 
-def has_random_access(source: Source) -> str | None:
-    """Why rows of a source can't be found by number; None: they can."""
-    form = source.format
+def why_not(selection: Selection) -> str | None:
+    """Why rows can't be found by number; None: they can."""
+    source, form = selection.source, selection.source.format
     packed = next((p for p in source.files if form.record_oriented and compression_of(p)), None)
     if packed is not None and not isinstance(form, RecordsFormat):
         return f"{packed} is compressed, and can only be read from its start; decompress it, and read that"
@@ -94,14 +94,23 @@ def has_random_access(source: Source) -> str | None:
             f"{source.files[0]}: Arrow IPC streams can only be read from their start; write it as a file "
             "(ds.write_arrow('x.arrow')), and read that"
         )
+    if isinstance(form, RecordsFormat) and form.on_bad_record in ("skip", "quarantine"):
+        text = next((f.name for f in form.fields if f.name in selection.names and f.is_text), None)
+        if text is not None:
+            return (
+                f"{source.label}: records whose {text!r} is not UTF-8 are dropped (on_bad_record = "
+                f"{form.on_bad_record}), so rows have no computable place; set it to null or error"
+            )
     return None
 
 
 def require_random_access(selection: Selection) -> None:
-    """Raises:
-    PlanError: Rows of the source can't be found by number.
+    """Check that rows can be found by number.
+
+    Raises:
+        PlanError: They can't.
     """
-    why = has_random_access(selection.source)
+    why = why_not(selection)
     if why is not None:
         raise PlanError(f"no random access: {why}")
 

@@ -46,6 +46,10 @@ class Field:
     width: int
     big_endian: bool = False
 
+    @property
+    def is_text(self) -> bool:
+        return bool(pa.types.is_string_view(self.type))
+
 
 @dataclass(frozen=True, slots=True)
 class RecordsFormat:

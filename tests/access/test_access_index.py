@@ -270,6 +270,18 @@ def test_holes_are_skipped(tmp_path: Path) -> None:
         assert _index(ds).nbytes < 10_000
 
 
+def test_blanks_of_one_interval_do_not_swallow_lines_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_bytes((b"a\n" + b"\0" * 100 + b"d\n" + b"\n" * 60) * 8)
+    with tiny(40, kept=False):
+        ds = mf.read_text(str(path))
+        wanted = ds.to_arrow()["line"].to_pylist()
+        assert ds[:]["line"].to_pylist() == wanted
+        for first in range(0, len(wanted), 5):
+            rows = [first, *range(first + 1, len(wanted), 37)]
+            assert ds.take(rows)["line"].to_pylist() == [wanted[i] for i in rows]
+
+
 def test_a_folder_that_cant_be_written_to_leaves_the_cache(csv: Path) -> None:
     blocked, cached = sidecar_paths(str(csv))
     Path(f"{blocked}.part").mkdir()  # root may write anywhere, but not over a folder

@@ -25,7 +25,7 @@ _good = {
     "csv": [b"a,1\n", b'"x\ny",2\r\n', b'"""q""",3\n', b"\n", b"\r\n", b",\n", b'"\n\n\n",4\n', b"y" * 300 + b",5\n"],
     "ndjson": [b'{"h": "a", "i": "b"}\n', b'{"h": "\\n", "i": null}\r\n', b"\n", b" \n", b"{}\n",
                b'{"h": "' + b"y" * 300 + b'"}\n'],
-    "text": [b"a\n", b"\n", b"\r\n", b"b" * 300 + b"\n", b"c\r\n", b"\0\0d\n", b"\0", b"e"],
+    "text": [b"a\n", b"\n", b"\r\n", b"b" * 300 + b"\n", b"c\r\n", b"\0\0d\n", b"e"],
 }  # fmt: skip
 _bad = {
     "csv": [b"z,z,z\n", b'"a"b,6\n', b"q\n", b"\0\0", b"7,\xff\n"],
