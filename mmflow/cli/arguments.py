@@ -12,6 +12,7 @@ examples:
   mmflow sql "SELECT host, count(*) AS n FROM 'access.csv' GROUP BY host ORDER BY n DESC LIMIT 10"
   mmflow run jobs/pricing_summary.py --source lineitem.csv --output out/
   mmflow inspect lineitem.csv
+  mmflow take lineitem.csv 5 17 1000000
 """
 
 
@@ -136,6 +137,47 @@ def _kubernetes(commands: Any) -> None:
     _job(render)
 
 
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is negative")
+    return number
+
+
+def _numbered(commands: Any) -> None:
+    """Commands that show some rows of files."""
+    for name, text in (
+        ("head", "the first rows of a file"),
+        ("tail", "the last rows of a file"),
+        ("take", "rows of a file by their number"),
+    ):
+        made = commands.add_parser(
+            name, help=text, description=f"Show {text}, without reading what is not needed for it.",
+            epilog="The index by which rows of text are found is kept beside the file: see docs/random-access.md.",
+        )  # fmt: skip
+        made.add_argument("path", help="a file, glob or folder")
+        if name == "take":
+            made.add_argument(
+                "rows", nargs="+", metavar="ROW",
+                help="a number from 0, or from the end from -1; a range as 10:20, or behind -- as -5:; "
+                "@FILE holds some, - reads them from stdin",
+            )  # fmt: skip
+        else:
+            made.add_argument(
+                "-n", type=_natural, default=10, metavar="N", dest="count", help="how many (10)"
+            )
+        made.add_argument(
+            "--columns", action="append", metavar="NAME,NAME", help="only these, _file, _offset and _line too"
+        )
+        made.add_argument(
+            "--opt", action="append", default=[], metavar="key=value", help="an option of the format"
+        )
+        made.add_argument(
+            "--format", metavar="FORMAT", help="table, json, csv or arrow (table on a terminal, else csv)"
+        )
+        _settings(made)
+
+
 def _kept(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs-dir", metavar="DIR", help="where runs are kept: a folder or a URL")
     command.add_argument("--config", metavar="FILE", help="TOML file of settings")
@@ -189,6 +231,8 @@ def parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("--json", action="store_true")
     _settings(inspect)
+
+    _numbered(commands)
 
     explain = commands.add_parser(
         "explain",

@@ -9,7 +9,8 @@ from typing import Any
 from mmflow.cli import control, kubernetes
 from mmflow.cli.doctor import doctor
 from mmflow.cli.inspection import inspect
-from mmflow.cli.options import flags_of
+from mmflow.cli.numbered import head, tail, take
+from mmflow.cli.options import flags_of, pair
 from mmflow.cli.output import emit
 from mmflow.cli.progress import progress_bar
 from mmflow.cli.running import job_parser, job_values, run
@@ -49,16 +50,9 @@ def _tables(session: Session, options: argparse.Namespace) -> dict[str, Dataset]
         if not dot or name not in paths:
             known = ", ".join(paths) or "none; name it with --table NAME=PATH"
             raise ConfigError(f"--opt {text!r}: write NAME.key=value, with the name of a table ({known})")
-        key, value = _pair(rest, "--opt")
+        key, value = pair(rest, "--opt")
         given[name][key] = value
     return {n: session.read(path, given[n].pop("format", None), **given[n]) for n, path in paths.items()}
-
-
-def _pair(text: str, flag: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{flag} {text!r}: write key=value")
-    return key, value
 
 
 # ---- explain ----------------------------------------------------------------------------------------
@@ -89,5 +83,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "k8s": kubernetes.render,
     "explain": explain,
     "inspect": lambda options: inspect(session_of(options), options.path, options.opt, as_json=options.json),
+    "head": lambda options: head(session_of(options), options),
+    "tail": lambda options: tail(session_of(options), options),
+    "take": lambda options: take(session_of(options), options),
     "doctor": lambda options: doctor(session_of(options), as_json=options.json),
 }

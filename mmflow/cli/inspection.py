@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from mmflow.errors import ConfigError
+from mmflow.cli.options import opened
 from mmflow.exec.stage import ScanInput
 from mmflow.formats.schema import public_schema
 from mmflow.mapping import MappedFile, resident_bytes
@@ -21,13 +21,7 @@ _MOST_SHARDS = 100_000
 
 def inspect(session: Session, path: str, options: Sequence[str], *, as_json: bool) -> int:
     """Format, schema, shards, page-cache residency, and how the file would be mapped."""
-    given = {}
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--opt {text!r}: write key=value")
-        given[key] = value
-    dataset = session.read(path, given.pop("format", None), **given)
+    dataset = opened(session, path, options)
     scan = dataset._plan().stages[0].inputs[0]
     assert isinstance(scan, ScanInput)
     form, files = scan.source.format, entries(scan.source.files)

@@ -6,7 +6,7 @@ import argparse
 import itertools
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from mmflow.errors import ConfigError
 from mmflow.sinks.stdout import write_table
 from mmflow.summary import BadRecordsWarning, RunSummary, WriteResult
 
-__all__ = ["emit"]
+__all__ = ["emit", "print_rows"]
 
 _HELD_BYTES = 64 << 20
 _STDOUT = ("table", "json", "csv", "arrow")
@@ -54,18 +54,35 @@ def _write(dataset: Dataset, target: dict[str, Any], options: argparse.Namespace
 
 
 def _print(dataset: Dataset, options: argparse.Namespace) -> None:
-    form = options.format or ("table" if sys.stdout.isatty() else "csv")
-    if form not in _STDOUT:
-        raise ConfigError(
-            f"--format {form!r}: rows on stdout are {', '.join(_STDOUT)}; name a file with --output"
-        )
+    form = _form(options.format, "; name a file with --output")
     if options.if_exists is not None:
         raise ConfigError("--if-exists goes with --output")
-    sys.stdout.flush()
     batches = _held_back(dataset.iter_batches())
     first = next(batches, None)  # not even a header before the run has ended well
-    rows = itertools.chain(() if first is None else (first,), batches)
-    write_table(rows, dataset.schema, form, sys.stdout.buffer)
+    _to_stdout(itertools.chain(() if first is None else (first,), batches), dataset.schema, form)
+
+
+def print_rows(read: Callable[[], pa.Table], form: str | None) -> None:
+    """Print a table, that is read once it is known how it is printed: by default as a table on a terminal, else CSV.
+
+    Raises:
+        ConfigError: There is no such format.
+    """
+    known = _form(form)
+    table = read()
+    _to_stdout(table.to_batches(), table.schema, known)
+
+
+def _form(form: str | None, else_do: str = "") -> str:
+    form = form or ("table" if sys.stdout.isatty() else "csv")
+    if form not in _STDOUT:
+        raise ConfigError(f"--format {form!r}: rows on stdout are {', '.join(_STDOUT)}{else_do}")
+    return form
+
+
+def _to_stdout(rows: Iterable[pa.RecordBatch], schema: pa.Schema, form: str) -> None:
+    sys.stdout.flush()
+    write_table(rows, schema, form, sys.stdout.buffer)
     sys.stdout.buffer.flush()
 
 
