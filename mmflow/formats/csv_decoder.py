@@ -223,7 +223,7 @@ class CsvDecoder:
         decoded = Decoded(batch, found.consumed, count, len(newlines), bad=ordered)
         if located:
             decoded.offsets = found.starts[numbers]
-            decoded.line_numbers = np.searchsorted(newlines, decoded.offsets)
+            decoded.located_lines = np.searchsorted(newlines, decoded.offsets)
         return decoded
 
 

@@ -6,7 +6,7 @@ are numpy and pyarrow; the C++ kernels take the same call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 from mmflow.formats.base import BadRecordPolicy, Comparison, Format
 from mmflow.mapping import MappedFile
 
-__all__ = ["BadValue", "Decoded", "RecordDecoder", "ScannedFormat"]
+__all__ = ["I64", "BadValue", "Decoded", "RecordDecoder", "ScannedFormat"]
 
 I64 = npt.NDArray[np.int64]
 
@@ -57,7 +57,7 @@ class Decoded:
         records: Records decoded, bad ones included.
         lines: Newlines within `consumed`.
         offsets: Offset of each row's record in the decoded bytes, shape (rows,); None unless asked for.
-        line_numbers: Physical lines before each row's record in the decoded bytes, likewise.
+        located_lines: Physical lines before each row's record in the decoded bytes, likewise; or what counts them.
         bad: Bad records in order. Under `error` the first only, and the batch ends before it.
     """
 
@@ -66,8 +66,13 @@ class Decoded:
     records: int
     lines: int
     offsets: I64 | None = None
-    line_numbers: I64 | None = None
+    located_lines: I64 | Callable[[], I64] | None = None
     bad: list[BadValue] = field(default_factory=list)
+
+    @property
+    def line_numbers(self) -> I64 | None:
+        """Physical lines before each row's record in the decoded bytes, shape (rows,); None unless asked for."""
+        return self.located_lines() if callable(self.located_lines) else self.located_lines
 
 
 class RecordDecoder(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.base import Comparison
-from mmflow.formats.decoder import Decoded, RecordDecoder
+from mmflow.formats.decoder import I64, Decoded, RecordDecoder
 
 __all__ = [
     "KernelFilter",
@@ -248,7 +248,11 @@ class NativeDecoder:
 
 
 def _locate(decoded: Decoded, data: pa.Buffer, offsets: bytes) -> None:
-    """Fill in where rows begin: offsets as the kernels give them, and lines counted from them."""
-    decoded.offsets = np.frombuffer(offsets, np.int64)
-    newlines = np.flatnonzero(np.frombuffer(data, np.uint8)[: decoded.consumed] == _NEWLINE)
-    decoded.line_numbers = np.searchsorted(newlines, decoded.offsets)
+    """Fill in where rows begin: offsets as the kernels give them, and lines counted from them once they are wanted."""
+    begins, consumed = np.frombuffer(offsets, np.int64), decoded.consumed
+
+    def lines() -> I64:
+        newlines = np.flatnonzero(np.frombuffer(data, np.uint8)[:consumed] == _NEWLINE)
+        return np.searchsorted(newlines, begins)
+
+    decoded.offsets, decoded.located_lines = begins, lines

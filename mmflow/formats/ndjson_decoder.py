@@ -68,7 +68,7 @@ class NdjsonDecoder:
             batch = pa.RecordBatch.from_arrays([pa.nulls(len(kept))], names=["rows"]).select([])
         decoded = Decoded(batch, lines.consumed, len(numbers), lines.lines, bad=bad)
         if located:
-            decoded.offsets, decoded.line_numbers = offsets[kept], line_numbers[kept]
+            decoded.offsets, decoded.located_lines = offsets[kept], line_numbers[kept]
         return decoded
 
     def _one_by_one(

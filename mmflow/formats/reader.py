@@ -254,7 +254,8 @@ def assemble(decoded: Decoded, request: ScanRequest, path: str, base: int, lines
             assert decoded.offsets is not None
             arrays.append(pa.array(decoded.offsets + base))
         else:
-            assert decoded.line_numbers is not None
-            arrays.append(pa.array(decoded.line_numbers + lines + 1))
+            before = decoded.line_numbers
+            assert before is not None
+            arrays.append(pa.array(before + lines + 1))
         fields.append(pa.field(name, arrays[-1].type))
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))

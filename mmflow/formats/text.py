@@ -71,7 +71,7 @@ class TextDecoder:
         decoded = Decoded(batch, consumed, records, lines, bad=bad)
         if located:
             decoded.offsets = starts
-            decoded.line_numbers = np.searchsorted(newlines, starts)
+            decoded.located_lines = np.searchsorted(newlines, starts)
         return decoded
 
     def _invalid(

@@ -178,6 +178,10 @@ class MappedFile:
             target=self._loader().load, args=(begin, end), name="mmflow-prefetch", daemon=True
         ).start()
 
+    def load(self, begin: int, end: int) -> None:
+        """Bring a range into the page cache by reading it in order; blocks while it does, and never fails."""
+        self._loader().load(begin, min(end, self.size))
+
     def _loader(self) -> Loader:
         with self._lock:
             if self._loading is None:

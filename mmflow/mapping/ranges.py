@@ -27,6 +27,8 @@ I64 = npt.NDArray[np.int64]
 #: Rows of one part lie within so many bytes of the file: were they read instead of mapped, it would be no more.
 _SPAN = 64 << 20
 _PART_ROWS = 64 << 10
+#: One page of so many: from there on all are read, in order.
+_DENSE = 4
 _PART_BYTES = 16 << 20
 
 
@@ -110,6 +112,9 @@ def _ask_for(file: MappedFile, begins: I64, ends: I64) -> None:
     if span <= _SPAN and file.resident(int(begins[0]), int(ends[-1])) >= span:
         return
     edges = np.flatnonzero(first[1:] > last[:-1] + 1) + 1
+    if span <= _SPAN and int((last - first + 1).sum()) * system.PAGE_SIZE * _DENSE >= span:
+        file.load(int(begins[0]), int(ends[-1]))
+        return
     starts = first[np.concatenate([[0], edges])] * system.PAGE_SIZE
     stops = (last[np.concatenate([edges - 1, [len(last) - 1]])] + 1) * system.PAGE_SIZE
     with contextlib.suppress(OSError):  # only a favour
