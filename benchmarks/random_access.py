@@ -1,6 +1,6 @@
 """A million random rows of a file: `ds.take`, and what one would do without it.
 
-    python benchmarks/random_access.py [--folder .cache/bench] [--scale 10] [--rows 100000000] [--taken 1000000]
+    python benchmarks/random_access.py [--folder .cache/bench] [--scale 2] [--rows 20000000] [--taken 1000000]
 
 lineitem.csv and lineitem.parquet (TPC-H) and fixed-width records of 64 bytes, two threads each. Row numbers are drawn
 evenly, ascending (which is what the others need least work for); of the Parquet file four of sixteen columns are read.
@@ -115,8 +115,8 @@ def index_seconds(dataset: mf.Dataset, path: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--folder", type=Path, default=Path(".cache/bench"))
-    parser.add_argument("--scale", type=float, default=10, help="of TPC-H; 10 makes 7.7 GB of CSV")
-    parser.add_argument("--rows", type=int, default=100_000_000, help="of the file of records; 64 bytes each")
+    parser.add_argument("--scale", type=float, default=2, help="of TPC-H; 13 makes 10 GB of CSV")
+    parser.add_argument("--rows", type=int, default=20_000_000, help="of the file of records; 64 bytes each")
     parser.add_argument("--taken", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()

@@ -22,7 +22,7 @@ from mmflow.access.rows import FileRows, StaleIndexError
 from mmflow.access.scanned import IndexedRows
 from mmflow.access.threads import in_order
 from mmflow.config import Settings
-from mmflow.errors import PlanError, SourceError
+from mmflow.errors import MmflowError, PlanError, SourceError
 from mmflow.exec.stage import Source
 from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.formats.arrow_ipc import ArrowIpcFormat
@@ -191,6 +191,9 @@ class SourceRows:
             with closing(in_order(rows.jobs(numbers), self._settings.workers)) as results:
                 for made in results:
                     batches += made
+        except MmflowError:
+            file.check_unchanged()  # else that is what is wrong
+            raise
         except StaleIndexError:
             # Options of the format that find more to be wrong; or the file's time of modification was set back.
             file.check_unchanged()

@@ -30,10 +30,12 @@ _PART_ROWS = 64 << 10
 #: One page of so many: from there on all are read, in order.
 _DENSE = 4
 _PART_BYTES = 16 << 20
+#: One range of so many bytes is mapped rather than copied.
+_WHOLE = 1 << 20
 
 
 def read_ranges(file: MappedFile, begins: I64, ends: I64) -> pa.Buffer:
-    """The bytes of ranges `[begin, end)`, one behind the other.
+    """The bytes of ranges `[begin, end)`, one behind the other: a copy, or a window where they are one range.
 
     Args:
         file: Open.
@@ -51,6 +53,9 @@ def read_ranges(file: MappedFile, begins: I64, ends: I64) -> pa.Buffer:
     cut = np.flatnonzero(begins[1:] != ends[:-1]) + 1
     begins, ends = begins[np.concatenate([[0], cut])], ends[np.concatenate([cut - 1, [len(ends) - 1]])]
     total = int((ends - begins).sum())
+    if len(begins) == 1 and total >= _WHOLE and file.decision.kind == "mmap":
+        file.load(int(begins[0]), int(ends[0]))
+        return file.window(int(begins[0]), total).buffer
     try:
         memory: Any = pa.allocate_buffer(total)
     except MemoryError as error:  # pa.ArrowMemoryError is one
