@@ -120,8 +120,8 @@ class Dataset:
         for name in names:
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean {close[0]!r}?" if close else ""
-                raise PlanError(f"no column {name!r}; {hint} the columns are {', '.join(self.columns)}")
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise PlanError(f"no column {name!r}; {hint}the columns are {', '.join(self.columns)}")
 
     def select(self, *columns: IntoExpr) -> Dataset:
         """These columns and expressions only, in this order."""
