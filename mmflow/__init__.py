@@ -32,7 +32,7 @@ from mmflow.errors import (
 
 if TYPE_CHECKING:
     from mmflow import functions
-    from mmflow.arrays import MappedArray, create_array, open_array
+    from mmflow.arrays import MappedArray, create_array, open_array, open_image
     from mmflow.dataset import Dataset
     from mmflow.expressions import col, lit
     from mmflow.jobs import job
@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_READ = ("from_arrow", "read", "read_arrow", "read_csv", "read_ndjson", "read_npy", "read_parquet", "read_records",
-         "read_text", "sql")  # fmt: skip
+_READ = ("from_arrow", "read", "read_arrow", "read_csv", "read_ndjson", "read_npy", "read_parquet",
+         "read_records", "read_text", "sql")  # fmt: skip
 _LAZY = {
     "BadRecordsWarning": "summary",
     "Dataset": "dataset",
@@ -75,6 +75,7 @@ _LAZY = {
     "job": "jobs",
     "lit": "expressions",
     "open_array": "arrays",
+    "open_image": "arrays",
     "share": "store.sharing",
     "udaf": "udfs",
     "udf": "udfs",
@@ -112,6 +113,7 @@ __all__ = [
     "job",
     "lit",
     "open_array",
+    "open_image",
     "read",
     "read_arrow",
     "read_csv",

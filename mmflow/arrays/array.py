@@ -1,4 +1,4 @@
-"""One npy file as an array.
+"""One file as an array: npy, or an image (`arrays.images`).
 
     a = create_array("a.npy", "float64", (10**9, 3))      preallocated: a full disk is an error now, not later
     a = open_array("a.npy", "r+")
@@ -15,9 +15,11 @@ Invariant: with the undo log, whoever opens the file after a crash finds it as o
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -25,15 +27,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmflow.arrays.failures import writing
-from mmflow.arrays.header import ArrayHeader, header_bytes, read_array_header
+from mmflow.arrays.change import Change, being_changed, settle
+from mmflow.arrays.failures import MAPPING, writing
+from mmflow.arrays.header import header_bytes, read_npy_layout
+from mmflow.arrays.holes import data_extents, write_at
+from mmflow.arrays.images import raw_layout, read_bmp_layout
+from mmflow.arrays.layout import ArrayLayout
+from mmflow.arrays.locks import locked
 from mmflow.arrays.pages import changed
-from mmflow.arrays.undo import UndoLog, roll_back_dead
+from mmflow.arrays.undo import UndoLog
 from mmflow.errors import ConfigError, SinkError
 from mmflow.mapping import MappedFile
 from mmflow.sinks.checkpoints import checkpoint
 
-__all__ = ["MappedArray", "create_array", "open_array"]
+__all__ = ["MappedArray", "create_array", "open_array", "open_image"]
 
 Mode = Literal["r", "r+", "c"]
 _Array = npt.NDArray[Any]
@@ -98,7 +105,7 @@ def create_array(
             raise
         finally:
             os.close(fd)
-    return MappedArray(name, "r+", undo=undo)
+    return open_array(name, "r+", undo=undo)
 
 
 def open_array(path: str | os.PathLike[str], mode: Mode = "r", *, undo: bool = True) -> MappedArray:
@@ -115,39 +122,88 @@ def open_array(path: str | os.PathLike[str], mode: Mode = "r", *, undo: bool = T
         SinkError: A writer died in the middle of a change, and its pages can't be put back.
         ConfigError: Another mode.
     """
-    return MappedArray(os.fspath(path), mode, undo=undo)
+    return MappedArray(os.fspath(path), mode, read_npy_layout, undo=undo)
+
+
+def open_image(
+    path: str | os.PathLike[str],
+    mode: Mode = "r",
+    *,
+    undo: bool = True,
+    shape: Sequence[int] | None = None,
+    dtype: npt.DTypeLike = "u1",
+    offset: int = 0,
+    row_bytes: int | None = None,
+    bottom_up: bool = False,
+) -> MappedArray:
+    """Open an image as an array of pixels, the top row first.
+
+    Args:
+        path: An uncompressed BMP file of 24 or 32 bits a pixel: an array of (height, width, channels) bytes, of which
+            `channels` says what they are. With `shape`, any file.
+        mode: As of `open_array`.
+        undo: As of `open_array`.
+        shape: Of a raster without a header: rows first.
+        dtype: Of its elements.
+        offset: Byte offset of the row that lies first.
+        row_bytes: From one row to the next; None: rows have no padding.
+        bottom_up: The bottom row lies first.
+
+    Raises:
+        SourceError: Missing, no such BMP (compressed, of a palette), damaged, cut short, or not accessible.
+        SinkError: A writer died in the middle of a change, and its pages can't be put back.
+        ConfigError: Another mode, or a raster that can't be.
+    """
+
+    def layout(name: str) -> ArrayLayout:
+        if shape is None:
+            return read_bmp_layout(name)
+        return raw_layout(name, shape, dtype, offset=offset, row_bytes=row_bytes, bottom_up=bottom_up)
+
+    return MappedArray(os.fspath(path), mode, layout, undo=undo)
 
 
 class MappedArray:
-    """An array over the mapped pages of an npy file; see `open_array`. A context manager: an error in the block rolls
-    back what was not flushed.
+    """An array over the mapped pages of a file; see `open_array` and `open_image`. A context manager: an error in
+    the block rolls back what was not flushed.
 
     Attributes:
         path: The file.
         mode: `r`, `r+` or `c`.
         dtype, shape: Of the array; rows are its first dimension.
+        layout: Where its rows lie in the file.
+        fallback: Why changes are written instead of mapped; "": they are mapped.
     """
 
-    def __init__(self, path: str, mode: Mode, *, undo: bool) -> None:
+    def __init__(self, path: str, mode: Mode, layout: Callable[[str], ArrayLayout], *, undo: bool) -> None:
         if mode not in ("r", "r+", "c"):
             raise ConfigError(f"open_array: mode {mode!r} must be r, r+ or c")
         self.path = path
         self.mode = mode
-        roll_back_dead(path)
-        self._header: ArrayHeader = read_array_header(path)
-        self.dtype, self.shape = self._header.dtype, self._header.shape
+        self.fallback = ""
+        self._keeps_old = undo
         self._fd = -1
+        settle(path)
+        if mode == "r+" and being_changed(path):
+            raise SinkError(
+                f"{path} is being changed by a run; wait for it, or open it for reading", path=path
+            )
+        self.layout = layout(path)
+        self.dtype, self.shape = self.layout.dtype, self.layout.shape
+        self._open()
+
+    def _open(self) -> None:
         self._undo: UndoLog | None = None
         self._private: mmap.mmap | None = None
-        self._reading = MappedFile.open(path)
-        if mode != "r":
-            with writing(path, "open for writing"):
-                self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            self._undo = UndoLog(path, self._fd, _PAGE) if undo else None
-        if mode == "c" and self._header.end:
-            with writing(path, "map"):
+        self._reading = MappedFile.open(self.path)
+        if self.mode != "r":
+            with writing(self.path, "open for writing"):
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            self._undo = UndoLog(self.path, self._fd, _PAGE) if self._keeps_old else None
+        if self.mode == "c" and self.layout.end:
+            with writing(self.path, "map"):
                 flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
-                self._private = mmap.mmap(self._fd, self._header.end, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+                self._private = mmap.mmap(self._fd, self.layout.end, flags, mmap.PROT_READ | mmap.PROT_WRITE)
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -158,7 +214,12 @@ class MappedArray:
     @property
     def nbytes(self) -> int:
         """Bytes of the elements."""
-        return self._header.end - self._header.begin
+        return self.layout.rows * self.layout.used_bytes
+
+    @property
+    def channels(self) -> str:
+        """What the bytes of a BMP's pixel are, as `BGR` or `BGRX` (X: nothing); "" of other arrays."""
+        return self.layout.channels
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -190,8 +251,8 @@ class MappedArray:
         return np.asarray(self[...], dtype=dtype)
 
     def to_arrow(self) -> pa.Array:
-        """The array as Arrow, without a copy (booleans, and byte orders of other machines, are copied); of two and more
-        dimensions as fixed-size lists.
+        """The array as Arrow, without a copy (booleans, byte orders of other machines, and images whose rows are padded
+        or bottom-up, are copied); of two and more dimensions as fixed-size lists.
 
         Raises:
             ConfigError: Arrow has no such type.
@@ -201,27 +262,60 @@ class MappedArray:
             array = array.astype(array.dtype.newbyteorder("="))
         try:
             made = pa.array(array.reshape(-1))
+            for count in reversed(self.shape[1:]):
+                made = pa.FixedSizeListArray.from_arrays(made, count)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ConfigError(f"{self.path}: Arrow has no type for {self.dtype}: {error}") from error
-        for count in reversed(self.shape[1:]):
-            made = pa.FixedSizeListArray.from_arrays(made, count)
+            raise ConfigError(
+                f"{self.path}: Arrow has no type for rows of {self.shape[1:]} of {self.dtype}: {error}"
+            ) from error
         return made
 
     def _window(self, begin: int, stop: int) -> _Array:
         """Rows `[begin, stop)`, mapped for reading."""
-        shape = (max(0, stop - begin), *self.shape[1:])
-        offset = self._header.begin + begin * self._header.row_bytes
-        length = shape[0] * self._header.row_bytes
-        if length == 0:
-            return np.empty(shape, self.dtype)
+        offset, end = self.layout.span(begin, max(begin, stop))
+        if offset == end:
+            return self.layout.view(b"", max(0, stop - begin))
         if self.mode == "r":
             self._reading.check_unchanged()
-        window = self._reading.window(offset, length, populate=False)
-        return np.frombuffer(window.buffer, self.dtype).reshape(shape, order="C")
+        window = self._reading.window(offset, end - offset, populate=False)
+        return self.layout.view(window.buffer, stop - begin)
 
     def _all(self, mapping: mmap.mmap) -> _Array:
-        flat = np.frombuffer(mapping, self.dtype, offset=self._header.begin)
-        return flat.reshape(self.shape)
+        return self.layout.view(mapping, self.layout.rows, self.layout.begin)
+
+    def snapshot(self, key: Any = ...) -> _Array:
+        """A copy of `self[key]`, while others write: each page is as it was before a change of it, or after.
+
+        (A view may show a page that is just being written.)
+
+        Raises:
+            SinkError: The file system has no locks.
+            IndexError: Out of range.
+        """
+        begin, stop, _ = self._touched(key)
+        offset, end = self.layout.span(begin, max(begin, stop))
+        if offset == end:
+            return np.array(self[key])
+        # A descriptor of its own: threads that shared one would give back each other's locks.
+        fd = os.open(f"/proc/self/fd/{self._reading.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with locked(fd, self.path, *_pages(offset, end), shared=True):
+                return np.array(self[key])
+        finally:
+            os.close(fd)
+
+    def rows_with_data(self) -> Iterator[tuple[int, int]]:
+        """Ranges `[begin, stop)` of rows that are not all in holes of a sparse file; the others are zeros. In order of
+        the file."""
+        layout, size = self.layout, self.layout.row_bytes
+        if not size or not layout.rows:
+            return
+        done = 0
+        for first, last in list(data_extents(self._reading.fd, layout.begin, layout.end)):
+            begin, stop = max(done, (first - layout.begin) // size), -(-(last - layout.begin) // size)
+            if begin < stop:
+                yield layout.in_file(begin, stop)
+                done = stop
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -241,23 +335,56 @@ class MappedArray:
         if stop <= begin or self.nbytes == 0:
             np.empty((max(0, stop - begin), *self.shape[1:]), self.dtype)[inner] = value  # numpy's errors
             return
-        offset = self._header.begin + begin * self._header.row_bytes
-        end = self._header.begin + stop * self._header.row_bytes
-        # Before anything is touched: does the value fit, is there room in a hole, is the old content safe?
+        offset, end = self.layout.span(begin, stop)
+        # Before anything is touched: does the value fit, is the old content safe, is there room in a hole?
         probe = np.broadcast_to(np.empty((), self.dtype), (stop - begin, *self.shape[1:]))[inner]
         np.broadcast_to(np.asarray(value), np.shape(probe))
-        with writing(self.path):
-            os.posix_fallocate(self._fd, offset, end - offset)
         if self._undo is not None:
             self._undo.save(offset, end)
+        with writing(self.path):
+            os.posix_fallocate(self._fd, offset, end - offset)
+        with (
+            locked(self._fd, self.path, *_pages(offset, end), needed=False),
+            self._writable(offset, end) as rows,
+        ):
+            self.layout.view(rows, stop - begin)[inner] = value
+        checkpoint("changed")
+
+    @contextlib.contextmanager
+    def _writable(self, offset: int, end: int) -> Iterator[_Array]:
+        """The bytes `[offset, end)` of the file, to be changed: mapped, or where that is impossible a copy that is
+        written back."""
         aligned = offset - offset % _PAGE
-        with writing(self.path, "map"):
+        try:
             mapping = mmap.mmap(
                 self._fd, end - aligned, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=aligned
             )
-        flat = np.frombuffer(mapping, np.uint8, offset=offset - aligned, count=end - offset)
-        flat.view(self.dtype).reshape(stop - begin, *self.shape[1:])[inner] = value
-        checkpoint("changed")
+        except OSError as error:
+            if error.errno not in MAPPING:
+                with writing(self.path, "map"):
+                    raise
+            self.fallback = f"mapping failed: {MAPPING[error.errno]}"
+        else:
+            yield np.frombuffer(mapping, np.uint8, offset=offset - aligned, count=end - offset)
+            return
+        try:
+            copy = np.empty(end - offset, np.uint8)
+        except MemoryError as error:
+            raise SinkError(
+                f"can't write {self.path}: {self.fallback}; and there is no memory for {end - offset:,} bytes: change "
+                "fewer rows at once",
+                path=self.path,
+            ) from error
+        view: Any = copy.data
+        with writing(self.path):
+            done = 0
+            while done < len(copy):
+                got = os.preadv(self._fd, [view[done:]], offset + done)
+                if not got:
+                    raise OSError(errno.EIO, "it was cut short by somebody else")
+                done += got
+            yield copy
+            write_at(self._fd, view, offset)
 
     def flush(self) -> None:
         """Make all changes durable: from here on they count. Does nothing in `r`; `c` has `commit`.
@@ -293,14 +420,19 @@ class MappedArray:
             return np.empty(0, np.int64)
         return changed(self._private, self._fd, _PAGE)
 
-    def commit(self) -> int:
+    def commit(self, *, in_place: bool = True) -> int:
         """Write the changed pages of mode `c` to the file: all or, after a crash, none.
+
+        Args:
+            in_place: Change the file itself, through the undo log. Else a copy of it is changed (which shares what is
+                equal, where the file system has reflinks) and takes its place in one step: who has the file open goes
+                on reading the old one, and other names of it (hard links) stay with that, too.
 
         Returns:
             How many they were.
 
         Raises:
-            SinkError: Another mode, or no room; the file is as it was.
+            SinkError: Another mode, or no room, or somebody else is changing the file; it is as it was.
         """
         if self._private is None:
             raise SinkError(
@@ -310,23 +442,48 @@ class MappedArray:
         if not len(pages):
             return 0
         runs = np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1)
-        spans = [(int(r[0]) * _PAGE, min((int(r[-1]) + 1) * _PAGE, self._header.end)) for r in runs]
+        spans = [(int(r[0]) * _PAGE, min((int(r[-1]) + 1) * _PAGE, self.layout.end)) for r in runs]
+        if in_place:
+            try:
+                self._commit_in_place(spans)
+            except BaseException:
+                if self._undo is not None:
+                    self._undo.roll_back()
+                raise
+            self._private.madvise(mmap.MADV_DONTNEED)
+        else:
+            self._commit_copy(spans)
+        return len(pages)
+
+    def _commit_in_place(self, spans: Sequence[tuple[int, int]]) -> None:
+        assert self._private is not None
+        if being_changed(self.path):
+            raise SinkError(f"{self.path} is being changed by a run; wait for it", path=self.path)
         for begin, end in spans:
-            with writing(self.path):
-                os.posix_fallocate(self._fd, begin, end - begin)
             if self._undo is not None:
                 self._undo.save(begin, end)
+            with writing(self.path):
+                os.posix_fallocate(self._fd, begin, end - begin)
         with memoryview(self._private) as view, writing(self.path):
             for begin, end in spans:
-                while begin < end:
-                    begin += os.pwrite(self._fd, view[begin:end], begin)
+                with locked(self._fd, self.path, *_pages(begin, end), needed=False):
+                    write_at(self._fd, view[begin:end], begin)
                 checkpoint("changed")
             os.fsync(self._fd)
         checkpoint("synced")
         if self._undo is not None:
             self._undo.clear()
-        self._private.madvise(mmap.MADV_DONTNEED)
-        return len(pages)
+
+    def _commit_copy(self, spans: Sequence[tuple[int, int]]) -> None:
+        assert self._private is not None
+        self._reading.check_unchanged()
+        with Change(self.path, in_place=False) as change, memoryview(self._private) as view:
+            size = os.fstat(self._fd).st_size
+            change.begin(size, overwrite=True, preallocate=False, like=self.path)
+            change.put({begin: view[begin:end] for begin, end in spans})
+            change.commit()
+        self._let_go()
+        self._open()
 
     # ---- ends ------------------------------------------------------------------------------------------
 
@@ -354,8 +511,14 @@ class MappedArray:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
+        if getattr(self, "_fd", -1) >= 0 and hasattr(self, "_reading"):
             self.close()
+
+
+def _pages(begin: int, end: int) -> tuple[int, int]:
+    """The first byte of the pages of `[begin, end)`, and how many bytes they have."""
+    first = begin - begin % _PAGE
+    return first, -(-end // _PAGE) * _PAGE - first
 
 
 def _split(key: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
@@ -365,6 +528,7 @@ def _split(key: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:
     if simple and Ellipsis in parts:
         at = parts.index(Ellipsis)
         parts = (*parts[:at], *[slice(None)] * (ndim - len(parts) + 1), *parts[at + 1 :])
+        parts = (*parts, ...)  # numpy gives an array then, not a scalar
     if simple or (len(parts) == 1 and parts[0] is not None):
         return (parts[0], parts[1:]) if parts else (slice(None), ())
     return None, parts  # numpy's business, over all rows

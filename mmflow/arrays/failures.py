@@ -8,8 +8,18 @@ from collections.abc import Iterator
 
 from mmflow.errors import SinkError
 
-__all__ = ["writing"]
+__all__ = ["MAPPING", "writing"]
 
+#: Why a file that can be written can't be mapped for it; it is written with pwrite then.
+MAPPING = {
+    errno.ENOMEM: "not enough address space or mappings left (RLIMIT_AS, vm.max_map_count)",
+    errno.ENODEV: "its file system can't be mapped for writing",
+    errno.EINVAL: "its file system doesn't allow this kind of mapping",
+    errno.EACCES: "mapping it for writing is not permitted",
+    errno.EPERM: "mapping it for writing is not permitted",
+    errno.ENOTSUP: "its file system can't be mapped for writing",
+    errno.EAGAIN: "too much memory is locked (RLIMIT_MEMLOCK)",
+}
 _WHY = {
     errno.ENOSPC: "no space left on its disk: make room",
     errno.EDQUOT: "its disk quota is used up: make room",

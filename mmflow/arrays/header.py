@@ -7,33 +7,18 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
+from mmflow.arrays.layout import ArrayLayout, packed_row
 from mmflow.errors import SourceError
 from mmflow.mapping.failures import source_failure
 
-__all__ = ["ArrayHeader", "header_bytes", "read_array_header"]
+__all__ = ["header_bytes", "read_npy_layout"]
 
 _MOST = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayHeader:
-    """An array in a file: dtype, shape, and the bytes `[begin, end)` of its elements, rows after each other."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=object))
 
 
 def header_bytes(dtype: np.dtype[Any], shape: tuple[int, ...], page: int) -> bytes:
@@ -46,8 +31,8 @@ def header_bytes(dtype: np.dtype[Any], shape: tuple[int, ...], page: int) -> byt
     return head + struct.pack("<I", len(text)) + text
 
 
-def read_array_header(path: str) -> ArrayHeader:
-    """The header of an npy file, which has all the bytes that it promises.
+def read_npy_layout(path: str) -> ArrayLayout:
+    """The array of an npy file, which has all the bytes that its header promises.
 
     Raises:
         SourceError: Missing, not npy, damaged, cut short, of Python objects, of no dimension, or in Fortran order.
@@ -68,9 +53,9 @@ def read_array_header(path: str) -> ArrayHeader:
         raise SourceError(f"{path} holds a single value; arrays have at least one dimension", path=path)
     if fortran and len(shape) > 1:
         raise SourceError(f"{path} is in Fortran order; save it with numpy.ascontiguousarray", path=path)
-    end = begin + dtype.itemsize * int(np.prod(shape, dtype=object))
-    if size < end:
+    layout = ArrayLayout("npy", dtype, shape, begin, packed_row(dtype, shape))
+    if size < layout.end:
         raise SourceError(
-            f"{path} is cut short: it has {size:,} bytes, and its header promises {end:,}", path=path
+            f"{path} is cut short: it has {size:,} bytes, and its header promises {layout.end:,}", path=path
         )
-    return ArrayHeader(dtype, shape, begin, end)
+    return layout

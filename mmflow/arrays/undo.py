@@ -2,7 +2,8 @@
 
     .NAME.mmflow-undo-PID-N beside the file, locked (flock) by the process that writes
 
-    | magic | size of the file |  offset  length  crc32 | bytes |  offset  length  crc32 | bytes | ...
+    | magic | size, inode |  offset  length  crc32 | bytes |  offset  length  crc32 | bytes | ...
+                                                   ("bytes" of a hole: none, and its length has the top bit set)
 
 Write-ahead: a page's old content is durable in the log before the page is changed, so a record that is cut short
 belongs to a change that was never made. The changes count once the log is gone; a log that nobody has locked is of a
@@ -20,20 +21,32 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from mmflow.arrays.failures import writing
+from mmflow.arrays.holes import data_extents, punch, write_at
 from mmflow.errors import SinkError
 from mmflow.sinks.atomic import fsync_folder
 from mmflow.sinks.checkpoints import checkpoint
 
-__all__ = ["UndoLog", "roll_back_dead"]
+__all__ = [
+    "Record",
+    "UndoLog",
+    "live_writers",
+    "log_range",
+    "play_back",
+    "records",
+    "roll_back_dead",
+    "start_log",
+]
 
-_MAGIC = b"mmfundo1"
-_HEAD = struct.Struct("<8sQ")
+_MAGIC = b"mmfundo2"
+_HEAD = struct.Struct("<8sQQ")
 _RECORD = struct.Struct("<QQI")
+_HOLE = 1 << 63
 _CHUNK = 1 << 16  # pages whose bits are kept together
 _AT_ONCE = 8 << 20
 
@@ -77,11 +90,7 @@ class UndoLog:
                 self._open()
             size = os.fstat(self._fd).st_size
             for first, stop in pages:
-                for offset in range(first * self._page, min(stop * self._page, size), _AT_ONCE):
-                    length = min(_AT_ONCE, min(stop * self._page, size) - offset)
-                    old = os.pread(self._fd, length, offset)
-                    _write(self._log, _RECORD.pack(offset, len(old), zlib.crc32(old)) + old)
-                    checkpoint("logged")
+                log_range(self._log, self._fd, first * self._page, min(stop * self._page, size))
             os.fdatasync(self._log)
         for first, stop in pages:
             self._mark(first, stop)
@@ -110,11 +119,16 @@ class UndoLog:
         while True:
             self._name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{number}")
             number += 1
-            with contextlib.suppress(FileExistsError):
-                self._log = os.open(self._name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                log = os.open(self._name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except FileExistsError:
+                continue
+            fcntl.flock(log, fcntl.LOCK_EX)
+            if os.fstat(log).st_nlink:
                 break
-        fcntl.flock(self._log, fcntl.LOCK_EX)
-        _write(self._log, _HEAD.pack(_MAGIC, os.fstat(self._fd).st_size))
+            os.close(log)  # before it was locked, somebody took it for that of a dead writer
+        self._log = log
+        start_log(log, self._fd)
         fsync_folder(_folder(self._path))
         checkpoint("opened")
 
@@ -141,7 +155,7 @@ class UndoLog:
         """
         if self._log >= 0:
             with writing(self._path, "put back the old content of"):
-                _play_back(self._log, self._path)
+                play_back(self._log, self._path)
             self.clear()
 
 
@@ -169,7 +183,7 @@ def roll_back_dead(path: str) -> int:
                 if (
                     _locked(log) and os.fstat(log).st_nlink
                 ):  # else its writer lives, or somebody else was here first
-                    _play_back(log, path)
+                    play_back(log, path)
                     os.unlink(os.path.join(folder, name))
                     fsync_folder(_folder(path))
                     count += 1
@@ -178,29 +192,104 @@ def roll_back_dead(path: str) -> int:
     return count
 
 
-def _play_back(log: int, path: str) -> None:
-    """Write all whole records of a log back to the file, and make that durable."""
+def live_writers(path: str) -> bool:
+    """Is there a log whose writer lives? Its changes are neither final nor given up."""
+    folder = _folder(path)
+    for name in os.listdir(folder):
+        if name.startswith(_prefix(path)):
+            with contextlib.suppress(FileNotFoundError):
+                log = os.open(folder / name, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    if not _locked(log):
+                        return True
+                finally:
+                    os.close(log)
+    return False
+
+
+# ---- the format of a log ------------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """The old content of `length` bytes from `offset` on: in the log at `position`; None: a hole."""
+
+    offset: int
+    length: int
+    position: int | None
+    crc: int
+
+
+def start_log(log: int, fd: int) -> None:
+    """Write the head of the log of an open file."""
+    status = os.fstat(fd)
+    _write(log, _HEAD.pack(_MAGIC, status.st_size, status.st_ino))
+
+
+def log_range(log: int, fd: int, begin: int, end: int) -> None:
+    """Write what `[begin, end)` of a file holds to its log, holes as such.
+
+    Raises:
+        OSError: No room, for one.
+    """
+    at = begin
+    for first, last in [*data_extents(fd, begin, end), (end, end)]:
+        if at < first:
+            hole = first - at | _HOLE
+            _write(log, _RECORD.pack(at, hole, zlib.crc32(struct.pack("<QQ", at, hole))))
+        for offset in range(first, last, _AT_ONCE):
+            old = os.pread(fd, min(_AT_ONCE, last - offset), offset)
+            _write(log, _RECORD.pack(offset, len(old), zlib.crc32(old)) + old)
+            checkpoint("logged")
+        at = last
+
+
+def records(log: int) -> Iterator[Record]:
+    """The records of a log, up to one that is cut short: its pages were not changed yet."""
+    position = _HEAD.size
+    size = os.fstat(log).st_size
+    while len(found := os.pread(log, _RECORD.size, position)) == _RECORD.size:
+        offset, length, crc = _RECORD.unpack(found)
+        position += _RECORD.size
+        if length & _HOLE:
+            if crc != zlib.crc32(struct.pack("<QQ", offset, length)):
+                return
+            yield Record(offset, length ^ _HOLE, None, crc)
+            continue
+        if length > _AT_ONCE or position + length > size:
+            return
+        yield Record(offset, length, position, crc)
+        position += length
+
+
+def play_back(log: int, path: str) -> None:
+    """Write all whole records of a log back to the file, and make that durable.
+
+    Raises:
+        SinkError: The file is not what it was.
+        OSError: It can't be written.
+    """
     head = os.pread(log, _HEAD.size, 0)
     if len(head) < _HEAD.size:
         return  # not even begun: nothing was changed
-    magic, size = _HEAD.unpack(head)
-    if magic != _MAGIC or os.stat(path).st_size < size:
+    magic, size, inode = _HEAD.unpack(head)
+    now = os.stat(path)
+    if magic != _MAGIC or now.st_size < size or now.st_ino != inode:
         raise SinkError(
-            f"{path} was cut short or replaced after a writer of it died; its old pages are in the hidden "
-            f"{_prefix(path)}… files beside it: restore the file from a copy, then delete them",
+            f"{path} was cut short or replaced after a writer of it died; its old pages are in the hidden files "
+            f".{os.path.basename(path)}.mmflow-… beside it: restore the file from a copy, then delete them",
             path=path,
         )
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        position = _HEAD.size
-        while len(record := os.pread(log, _RECORD.size, position)) == _RECORD.size:
-            offset, length, crc = _RECORD.unpack(record)
-            old = os.pread(log, length, position + _RECORD.size) if length <= _AT_ONCE else b""
-            if len(old) != length or zlib.crc32(old) != crc:
-                break  # cut short: its page was not changed yet
-            _write_at(fd, old, offset)
+        for record in records(log):
+            if record.position is None:
+                punch(fd, record.offset, record.offset + record.length)
+            else:
+                old = os.pread(log, record.length, record.position)
+                if zlib.crc32(old) != record.crc:
+                    break
+                write_at(fd, old, record.offset)
             checkpoint("restored")
-            position += _RECORD.size + length
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -219,10 +308,3 @@ def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written

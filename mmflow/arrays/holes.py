@@ -1,0 +1,133 @@
+"""Holes of sparse files: found, kept, made again; and copies of files that share what they can.
+
+Invariant: a hole reads as zeros, so whatever is done about holes changes room, never content.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+__all__ = ["clone", "data_extents", "has_holes", "punch", "write_at", "write_sparsely"]
+
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_FICLONE = 0x40049409
+_UNSUPPORTED = {errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.ENOTTY, errno.EBADF}
+_AT_ONCE = 8 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def data_extents(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Parts of `[begin, end)` that are no holes, in order. Moves the descriptor's position."""
+    while begin < end:
+        try:
+            start = os.lseek(fd, begin, os.SEEK_DATA)
+            stop = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a file system that doesn't know holes: all is data
+                yield begin, end
+            return
+        if start >= end:
+            return
+        yield start, min(stop, end)
+        begin = stop
+
+
+def has_holes(fd: int, begin: int, end: int) -> bool:
+    """Is there a hole in `[begin, end)`?"""
+    return next(data_extents(fd, begin, end), None) != (begin, end) if begin < end else False
+
+
+def punch(fd: int, begin: int, end: int) -> None:
+    """Make a hole of a range, which holds zeros from then on.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    if _libc.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, begin, end - begin) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in _UNSUPPORTED:
+        raise OSError(number, os.strerror(number))
+    zeros = bytes(min(_AT_ONCE, end - begin))
+    for offset in range(begin, end, _AT_ONCE):
+        write_at(fd, memoryview(zeros)[: end - offset], offset)
+
+
+def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all of `data`.
+
+    Raises:
+        OSError: No room, for one.
+    """
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def write_sparsely(fd: int, data: bytes | bytearray | memoryview, offset: int, page: int) -> None:
+    """Write `data`, but no zeros into holes.
+
+    Raises:
+        OSError: No room, for one.
+    """
+    view = memoryview(data).cast("B")
+    end = offset + len(view)
+    if not has_holes(fd, offset, end):
+        write_at(fd, view, offset)
+        return
+    # Cut as the file's pages are, so that a page that stays a hole is a whole one.
+    edges = [offset, *range(offset - offset % page + page, end, page), end]
+    full = np.add.reduceat(np.frombuffer(view, np.uint8) != 0, np.array(edges[:-1]) - offset) > 0
+    for begin, stop in data_extents(fd, offset, end):
+        full[np.searchsorted(edges, begin, "right") - 1 : np.searchsorted(edges, stop, "left")] = True
+    steps = np.flatnonzero(np.diff(np.concatenate(([False], full, [False])).astype(np.int8)))
+    for first, last in steps.reshape(-1, 2).tolist():
+        write_at(fd, view[edges[first] - offset : edges[last] - offset], edges[first])
+
+
+def clone(source: int, target: int) -> str:
+    """Make an empty file a copy of another, holes and all.
+
+    Returns:
+        How: `reflink` (they share their blocks until one is changed) or `copy`.
+
+    Raises:
+        OSError: No room, for one.
+    """
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+        return "reflink"
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    size = os.fstat(source).st_size
+    os.ftruncate(target, size)
+    for begin, end in list(data_extents(source, 0, size)):
+        while begin < end:
+            begin += _copied(source, target, begin, min(end - begin, _AT_ONCE))
+    return "copy"
+
+
+def _copied(source: int, target: int, offset: int, length: int) -> int:
+    try:
+        copied = os.copy_file_range(source, target, length, offset, offset)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        copied = 0
+    if not copied:
+        data = os.pread(source, length, offset)
+        if not data:
+            raise OSError(errno.EIO, "the file was cut short while it was copied")
+        write_at(target, data, offset)
+        copied = len(data)
+    return copied
