@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mmflow.jobs import job
     from mmflow.reading import (
         from_arrow,
+        map_array,
         read,
         read_arrow,
         read_csv,
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_READ = ("from_arrow", "read", "read_arrow", "read_csv", "read_ndjson", "read_npy", "read_parquet",
+_READ = ("from_arrow", "map_array", "read", "read_arrow", "read_csv", "read_ndjson", "read_npy", "read_parquet",
          "read_records", "read_text", "sql")  # fmt: skip
 _LAZY = {
     "BadRecordsWarning": "summary",
@@ -112,6 +113,7 @@ __all__ = [
     "functions",
     "job",
     "lit",
+    "map_array",
     "open_array",
     "open_image",
     "read",

@@ -343,6 +343,22 @@ class Dataset:
         leaf = MapLeaf(self.frame, function, canonical_schema(made), batch_rows, processes)
         return self._new(self.session.catalog.add(leaf))
 
+    def map_array(self, function: Callable[..., Any], **options: Any) -> WriteResult:
+        """A function over the rows of the npy file that was just read, as an array. Args and raises as
+        `Session.map_array`.
+
+        Raises:
+            PlanError: It is no dataset of one npy file, right after `read_npy`.
+        """
+        chosen = self._selection
+        source = None if chosen is None or chosen != Selection.all(chosen.source) else chosen.source
+        if source is None or source.format.name != "npy" or len(source.files) != 1:
+            raise PlanError(
+                "map_array() needs the rows of one npy file: call it right after read_npy; for images "
+                "mf.map_array(mf.open_image(path), ...)"
+            )
+        return self.session.map_array(source.files[0], function, **options)
+
     # ---- rows ------------------------------------------------------------------------------------
 
     def _plan(self, output: Result | Write | None = None) -> Plan:
@@ -485,6 +501,7 @@ class Dataset:
         spec = sink_spec(path, format, partition_by=partition_by, if_exists=if_exists, **options)
         check_sink(spec, self._table_schema())
         plan = self._plan(Write(spec))
+        self.session.explained(plan)
         name = self.session.new_run()
         recorder, schema = self.session.recorder, self._table_schema()
 

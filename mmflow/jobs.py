@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mmflow.errors import ConfigError
+from mmflow.summary import WriteResult
 
 __all__ = ["Job", "Parameter", "filled_output", "job", "load_job"]
 
@@ -49,10 +50,11 @@ class Job:
 
     Attributes:
         name: Of the function or the file.
-        build: Called with a session and parameters; gives a Dataset.
+        build: Called with a session and parameters; gives a Dataset, or what its own write gave (WriteResult).
         parameters: In order.
         doc: What it does.
         output: Where its rows go if the caller doesn't say: keyword arguments of `Dataset.write`; None: printed.
+        writes: It writes by itself, and gives a WriteResult, as its annotation says.
     """
 
     name: str
@@ -60,9 +62,10 @@ class Job:
     parameters: tuple[Parameter, ...]
     doc: str = ""
     output: Mapping[str, Any] | None = None
+    writes: bool = False
 
     def __call__(self, session: Any, **parameters: Any) -> Any:
-        """Build the dataset."""
+        """Build the dataset, or write."""
         return self.build(session, **parameters)
 
     def bound(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -112,7 +115,8 @@ def job(function: Callable[..., Any]) -> Job:
             _parameter(function.__name__, p.name, hints.get(p.name, str), default, helps.get(p.name, ""))
         )
     doc = (inspect.getdoc(function) or "").split("\n\n")[0]
-    return Job(function.__name__, function, tuple(parameters), doc)
+    writes = hints.get("return") is WriteResult
+    return Job(function.__name__, function, tuple(parameters), doc, writes=writes)
 
 
 def _helps(doc: str) -> dict[str, str]:

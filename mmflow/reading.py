@@ -1,14 +1,18 @@
-"""Datasets without a session: those of the default one."""
+"""What sessions do, without one: by the default one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from mmflow.array_maps import ArraySource
 from mmflow.dataset import Dataset
 from mmflow.session import Paths, default_session
+from mmflow.summary import WriteResult
 
 __all__ = [
     "from_arrow",
+    "map_array",
     "read",
     "read_arrow",
     "read_csv",
@@ -64,6 +68,11 @@ def read_parquet(path: Paths, **options: Any) -> Dataset:
 def from_arrow(data: Any) -> Dataset:
     """See `Session.from_arrow`, also for what is raised."""
     return default_session().from_arrow(data)
+
+
+def map_array(source: ArraySource, function: Callable[..., Any], **options: Any) -> WriteResult:
+    """See `Session.map_array`, also for what is raised."""
+    return default_session().map_array(source, function, **options)
 
 
 def sql(query: str, **tables: Any) -> Dataset:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from mmflow.access.source import Selection
+from mmflow.array_maps import ArraySource, map_array
 from mmflow.config import Settings
 from mmflow.dataset import Dataset
 from mmflow.engines.progress import Progress
@@ -32,14 +33,22 @@ from mmflow.runs.quarantine import write_quarantine
 from mmflow.runs.recorder import RunRecorder
 from mmflow.shards import find_files
 from mmflow.store.sharing import SharedTable, share, unshare
-from mmflow.summary import BadRecordsWarning, RunSummary
+from mmflow.summary import BadRecordsWarning, RunSummary, WriteResult
 from mmflow.udfs import CALLED, Udf
 
-__all__ = ["Session", "default_session"]
+__all__ = ["ExplainedSignal", "Session", "default_session"]
 
 _CSV_ONLY = {"delimiter", "header", "quote", "escape", "null"}
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+class ExplainedSignal(Exception):  # noqa: N818  (a signal, not an error)
+    """A session that only explains came to a plan that would write."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
 
 
 class Session:
@@ -70,6 +79,8 @@ class Session:
         self.last_run: RunSummary | None = None
         #: Keeps what runs here do, where it is kept (`mmflow.runs`).
         self.recorder: RunRecorder | None = None
+        #: Plans that write are not run, but given in an `ExplainedSignal`.
+        self.explaining = False
         self._started = 0
         self._shared: list[str] = []
 
@@ -205,6 +216,29 @@ class Session:
 
         return Dataset(self, self.catalog.sql(query, frames, resolve))
 
+    # ---- arrays -------------------------------------------------------------------------------
+
+    def map_array(self, source: ArraySource, function: Callable[..., Any], **options: Any) -> WriteResult:
+        """A function over the rows of an array, by all workers, into one file: all or nothing.
+
+        Args:
+            source: An npy or BMP file, or an array (`mf.open_array`, `mf.open_image`), whose file is meant.
+            function: Takes rows, an array of (n, ...) that is not to be written to, gives as many; and takes the number
+                of the first of them if it has a second argument. Deterministic: it may be called again.
+            options: `out`: the file to write, npy if it ends in .npy or the source is, else an image as the source;
+                it may be the source. `in_place=True`: change the source itself, through undo logs of all that is
+                changed. `dtype`, `row_shape`: of what the function gives; else found by calling it with no rows.
+                `overwrite`: `out` may be there. `skip_holes`: rows in holes of a sparse file stay zeros, uncomputed.
+                `processes`: run the function in other processes: for functions that hold the GIL.
+
+        Raises:
+            SourceError: The source is missing, no such file, or changed meanwhile.
+            SinkError: `out` exists, somebody else is changing it, no room, no permission; it is as it was.
+            UserFunctionError: The function raises, or gives what does not fit.
+            ConfigError: Options that don't go together.
+        """
+        return map_array(self, source, function, **options)
+
     def register_udf(self, function: Udf) -> None:
         """Make a function that `mf.udf` or `mf.udaf` decorated known to SQL by its name."""
         self.catalog.register_function(function)
@@ -219,6 +253,15 @@ class Session:
     def start(self, plan: Plan, run: str) -> Run:
         """Start a plan; rows come as they are asked for. See `engines.run.execute`."""
         return execute(plan, self.settings, run=run, on_progress=self.on_progress, record=self.recorder)
+
+    def explained(self, plan: Plan) -> None:
+        """To be called before a plan is run that writes.
+
+        Raises:
+            ExplainedSignal: It is not to be.
+        """
+        if self.explaining:
+            raise ExplainedSignal(plan)
 
     def new_run(self) -> str:
         """A name for a run; of a recorded one its own, and for further plans of its job with a number."""

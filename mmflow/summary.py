@@ -78,3 +78,7 @@ class WriteResult:
     rows: int
     nbytes: int
     run: RunSummary
+
+    def told(self) -> str:
+        """One sentence about it."""
+        return f"wrote {self.rows:,} rows in {self.files:,} files ({self.nbytes:,} bytes) to {self.path}"

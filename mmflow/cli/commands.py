@@ -17,7 +17,8 @@ from mmflow.cli.running import job_parser, job_values, run
 from mmflow.dataset import Dataset
 from mmflow.errors import ConfigError
 from mmflow.jobs import load_job
-from mmflow.session import Session
+from mmflow.plan.explain import explain as explain_plan
+from mmflow.session import ExplainedSignal, Session
 
 __all__ = ["COMMANDS", "session_of"]
 
@@ -64,7 +65,12 @@ def explain(options: argparse.Namespace) -> int:
         if options.query.endswith((".py", ".toml")):
             job = load_job(options.query)
             values = job_values(job, job_parser(job, options.query), options.rest)
-            dataset = job(session, **job.bound(values))
+            session.explaining = True
+            try:
+                dataset = job(session, **job.bound(values))
+            except ExplainedSignal as told:
+                print(explain_plan(told.plan))
+                return 0
         else:
             dataset = session.sql(options.query, **_tables(session, options))
         print(dataset.explain())

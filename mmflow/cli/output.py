@@ -33,10 +33,7 @@ def emit(
             target["path"] = options.output
         if target.get("path") is not None:
             result = _write(dataset, target, options)
-            print(
-                f"wrote {result.rows:,} rows in {result.files:,} files ({result.nbytes:,} bytes) to {result.path}",
-                file=sys.stderr,
-            )
+            print(result.told(), file=sys.stderr)
         else:
             _print(dataset, options)
     summary = dataset.session.last_run

@@ -23,6 +23,7 @@ from mmflow.runs.directory import RunDirectory
 from mmflow.runs.recorded import RecordedRun, base_settings, given_again, load_facts
 from mmflow.runs.states import open_run
 from mmflow.session import Session
+from mmflow.summary import RunSummary, WriteResult
 
 __all__ = ["asked_for", "job_parser", "job_values", "known_run", "run"]
 
@@ -131,9 +132,15 @@ def _ran(
     try:
         with progress_bar() as bar, Session.recorded(settings, recorded.recorder, bar) as session:
             made = job(session, **bound)
-            if not isinstance(made, Dataset):
-                raise ConfigError(f"job {job.name} returned {type(made).__name__}, expected a Dataset")
-            summary = emit(made, options, filled_output(job, bound))
+            if isinstance(made, WriteResult):
+                summary: RunSummary | None = made.run
+                print(made.told(), file=sys.stderr)
+            elif isinstance(made, Dataset):
+                summary = emit(made, options, filled_output(job, bound))
+            else:
+                raise ConfigError(
+                    f"job {job.name} returned {type(made).__name__}, expected a Dataset, or what a write gives"
+                )
             recorded.done({} if summary is None else summary.as_dict())
     except BaseException:
         if recorded.recorder.wrote:
@@ -154,7 +161,13 @@ def _terminated(number: int, frame: Any) -> None:
 
 
 def _check_output(job: Job, options: argparse.Namespace) -> None:
-    if options.json and options.output is None and job.output is None:
+    if job.writes:
+        given = next((k for k in _OUTPUT if getattr(options, k) is not None), None)
+        if given is not None:
+            raise ConfigError(
+                f"job {job.name} writes by itself: leave out --{given.replace('_', '-')}; its parameters say where"
+            )
+    elif options.json and options.output is None and job.output is None:
         raise ConfigError("--json prints the summary on stdout: say with --output where the rows go")
 
 

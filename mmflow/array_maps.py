@@ -1,0 +1,255 @@
+"""`map_array`: a function over the rows of an array, by all workers of an engine, into one file.
+
+    rows of the change (`arrays.change`)  --scan-->  regions  --`RegionWriter`-->  seams  -->  the driver writes them
+
+A task is a shard of a file that is as large as the array's and has nothing in it. So regions are cut, placed, tried
+again, told of and resumed as all shards are. That file lives as long as the change: what was finished of a change that
+was undone can't be taken for a part of a later one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import mmap
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from mmflow.arrays import MappedArray, open_array, open_image
+from mmflow.arrays.change import Change
+from mmflow.arrays.header import header_bytes
+from mmflow.arrays.holes import has_holes
+from mmflow.arrays.images import is_bmp
+from mmflow.arrays.layout import ArrayLayout, packed_row
+from mmflow.arrays.regions import REGION, SEAMS, RegionFormat, RegionWriter, pieces_of
+from mmflow.errors import ConfigError, UserFunctionError
+from mmflow.exec.stage import MapStep, Plan, Result, ScanInput, Source, Stage
+from mmflow.formats import Format
+from mmflow.sinks import Committed
+from mmflow.summary import WriteResult
+
+if TYPE_CHECKING:
+    from mmflow.session import Session
+
+__all__ = ["map_array"]
+
+ArraySource = str | os.PathLike[str] | MappedArray
+_PAGE = mmap.ALLOCATIONGRANULARITY
+_PIECES = 64 << 20
+
+
+def map_array(
+    session: Session,
+    source: ArraySource,
+    function: Callable[..., Any],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    in_place: bool = False,
+    dtype: npt.DTypeLike | None = None,
+    row_shape: Sequence[int] | None = None,
+    overwrite: bool = False,
+    skip_holes: bool = False,
+    processes: bool = False,
+) -> WriteResult:
+    """See `Session.map_array`."""
+    array = _opened(source)
+    with array:
+        plan = _planned(
+            array, function, out=out, in_place=in_place, dtype=dtype, row_shape=row_shape, skip_holes=skip_holes,
+            overwrite=overwrite,
+        )  # fmt: skip
+        return _run(session, plan, processes=processes)
+
+
+def _opened(source: ArraySource) -> MappedArray:
+    """The source, opened for reading: of an array its own file, as that lies there."""
+    if isinstance(source, MappedArray):
+        layout = source.layout
+        return MappedArray(source.path, "r", lambda _: layout, undo=False)
+    path = os.fspath(source)
+    return open_image(path) if is_bmp(path) else open_array(path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """What is to be done. `pieces`, `like`: what a new file holds before (`Change.begin`)."""
+
+    source: str
+    target: str
+    given: ArrayLayout
+    made: ArrayLayout
+    function: Callable[..., Any]
+    in_place: bool
+    skip_holes: bool
+    overwrite: bool
+    size: int
+    identity: tuple[int, int]
+    pieces: Mapping[int, bytes]
+    like: str | None
+    preallocate: bool
+
+
+def _planned(
+    array: MappedArray,
+    function: Callable[..., Any],
+    *,
+    out: str | os.PathLike[str] | None,
+    in_place: bool,
+    dtype: npt.DTypeLike | None,
+    row_shape: Sequence[int] | None,
+    skip_holes: bool,
+    overwrite: bool,
+) -> _Map:
+    # The file itself, not a link to it, which a new file would take the place of.
+    source = os.path.realpath(array.path)
+    if out is None and not in_place:
+        raise ConfigError(
+            "map_array: say out= with the file to write, or in_place=True to change the array's own"
+        )
+    target = source if out is None else os.path.realpath(os.fspath(out))
+    given, identity = array.layout, os.stat(source)
+    if in_place and target != source:
+        raise ConfigError(
+            f"map_array: in_place=True changes {source}, and out= is another file; leave out one"
+        )
+    made, pieces, like, size = given, {}, None, identity.st_size
+    if not in_place:
+        kind, inner = _made(given, function, dtype, row_shape)
+        if given.kind == "npy" or target.endswith(".npy"):
+            shape = (given.rows, *inner)
+            head = header_bytes(kind, shape, _PAGE)
+            made = ArrayLayout("npy", kind, shape, len(head), packed_row(kind, shape))
+            pieces, size = {0: head}, made.end
+        elif (kind, inner) != (given.dtype, given.shape[1:]):
+            raise ConfigError(
+                f"map_array: an image of {given.dtype} and rows of {given.shape[1:]} can't hold {kind} and rows of "
+                f"{inner}; write to a file that ends in .npy, or give what fits"
+            )
+        elif given.begin + size - given.end <= _PIECES:
+            pieces = _around(source, given, size)
+        else:
+            like = source
+    with open(source, "rb") as file:
+        sparse = has_holes(file.fileno(), given.begin, given.end)
+    return _Map(
+        source, target, given, made, function, in_place, skip_holes, overwrite or target == source, size,
+        (0, 0) if in_place else (identity.st_size, identity.st_mtime_ns), pieces, like, preallocate=not sparse,
+    )  # fmt: skip
+
+
+def _made(
+    given: ArrayLayout,
+    function: Callable[..., Any],
+    dtype: npt.DTypeLike | None,
+    row_shape: Sequence[int] | None,
+) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Type and shape of the rows that a function gives."""
+    if dtype is None or row_shape is None:
+        name = getattr(function, "__name__", "function")
+        rows = given.view(b"", 0)
+        try:
+            found = np.asarray(function(rows, 0) if _numbered(function) else function(rows))
+        except Exception as error:  # whatever the user's function raised
+            raise UserFunctionError(
+                f"map_array: to find what it gives, {name!r} was called with no rows, and raised "
+                f"{type(error).__name__}: {error}; say dtype= and row_shape="
+            ) from error
+        if found.ndim == 0 or len(found):
+            raise UserFunctionError(
+                f"map_array: {name!r} gives {found.shape} for no rows; it must give a row for each that it is given"
+            )
+        dtype = found.dtype if dtype is None else dtype
+        row_shape = found.shape[1:] if row_shape is None else row_shape
+    try:
+        kind, inner = np.dtype(dtype), tuple(int(n) for n in row_shape)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"map_array: {error}") from error
+    if kind.hasobject or any(n < 0 for n in inner):
+        raise ConfigError(
+            f"map_array: rows of {inner} of {kind} can't be written; give a plain dtype, and sizes"
+        )
+    return kind, inner
+
+
+def _numbered(function: Callable[..., Any]) -> bool:
+    """Does a function ask for the number of the first row, too?"""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return True
+    except ValueError:  # of C, without a signature
+        return False
+    return False
+
+
+def _around(path: str, layout: ArrayLayout, size: int) -> dict[int, bytes]:
+    """What lies before and after the rows."""
+    with open(path, "rb") as file:
+        fd = file.fileno()
+        found = {0: os.pread(fd, layout.begin, 0), layout.end: os.pread(fd, size - layout.end, layout.end)}
+    return {offset: data for offset, data in found.items() if data}
+
+
+def _run(session: Session, work: _Map, *, processes: bool) -> WriteResult:
+    name = session.new_run()
+    recorder = session.recorder
+    recorded = recorder is not None and session.settings.resumable
+    change = Change(work.target, name, in_place=work.in_place, recorded=recorded)
+    session.explained(plan := _plan(work, change, processes=processes))
+    result = Committed(work.target, 1, work.made.rows, work.made.rows * work.made.row_bytes)
+
+    def noted() -> None:
+        if recorder is not None:
+            recorder.note_committed(name, result)
+
+    with change:
+        known = None if recorder is None else recorder.committed(name)
+        if known is not None:
+            change.sweep()
+        else:
+            change.begin(
+                work.size,
+                overwrite=work.overwrite,
+                pieces=work.pieces,
+                preallocate=work.preallocate,
+                like=work.like,
+            )
+        if change.done:  # by this run, before its driver died
+            if known is None:
+                change.commit(noted)
+            summary = session.committed_before(name, result.rows)
+            return WriteResult(result.path, result.files, result.rows, result.nbytes, summary)
+        with session.start(plan, name) as run:
+            for batch in run:
+                change.put(pieces_of(batch))
+            outcome = run.outcome
+        change.commit(noted)
+    summary = dataclasses.replace(session.finished(name, outcome, None), rows=result.rows)
+    session.last_run = summary
+    return WriteResult(result.path, result.files, result.rows, result.nbytes, summary)
+
+
+def _plan(work: _Map, change: Change, *, processes: bool) -> Plan:
+    size, mtime_ns = work.identity
+    writer = RegionWriter(
+        work.function, _numbered(work.function), work.source, work.given, size, mtime_ns, change.target, work.made,
+        str(change.folder), work.in_place, work.skip_holes,
+    )  # fmt: skip
+    name = getattr(work.function, "__name__", "function")
+    regions = cast("Format", RegionFormat(work.made))  # frozen, as all formats are
+    scan = ScanInput("rows", Source((change.rows,), regions, work.source), tuple(REGION.names))
+    where = "in place" if work.in_place else f"into {work.target}"
+    stage = Stage(
+        id=0,
+        inputs=(scan,),
+        steps=(MapStep(writer, REGION, SEAMS, processes=processes),),
+        output=Result(),
+        schema=SEAMS,
+        title=f"map {name} over the rows of {work.source}, {where}",
+    )
+    return Plan((stage,))
