@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from mmflow.arrays import MappedArray, open_array, open_image
+from mmflow.arrays import MappedArray
 from mmflow.arrays.change import Change
-from mmflow.arrays.header import header_bytes
+from mmflow.arrays.header import header_bytes, read_npy_layout
 from mmflow.arrays.holes import has_holes
-from mmflow.arrays.images import is_bmp
+from mmflow.arrays.images import is_bmp, read_bmp_layout
 from mmflow.arrays.layout import ArrayLayout, packed_row
 from mmflow.arrays.regions import REGION, SEAMS, RegionFormat, RegionWriter, pieces_of
 from mmflow.errors import ConfigError, UserFunctionError
@@ -57,22 +57,25 @@ def map_array(
     processes: bool = False,
 ) -> WriteResult:
     """See `Session.map_array`."""
-    array = _opened(source)
-    with array:
+    name = session.new_run()
+    with _opened(source, name) as array:
         plan = _planned(
             array, function, out=out, in_place=in_place, dtype=dtype, row_shape=row_shape, skip_holes=skip_holes,
             overwrite=overwrite,
         )  # fmt: skip
-        return _run(session, plan, processes=processes)
+        return _run(session, name, plan, processes=processes)
 
 
-def _opened(source: ArraySource) -> MappedArray:
-    """The source, opened for reading: of an array its own file, as that lies there."""
+def _opened(source: ArraySource, run: str) -> MappedArray:
+    """The source, opened for reading: of an array its own file, as that lies there.
+
+    What this run was in the middle of, before its driver died, is not undone: it goes on.
+    """
     if isinstance(source, MappedArray):
         layout = source.layout
-        return MappedArray(source.path, "r", lambda _: layout, undo=False)
+        return MappedArray(source.path, "r", lambda _: layout, undo=False, own=run)
     path = os.fspath(source)
-    return open_image(path) if is_bmp(path) else open_array(path)
+    return MappedArray(path, "r", read_bmp_layout if is_bmp(path) else read_npy_layout, undo=False, own=run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +198,7 @@ def _around(path: str, layout: ArrayLayout, size: int) -> dict[int, bytes]:
     return {offset: data for offset, data in found.items() if data}
 
 
-def _run(session: Session, work: _Map, *, processes: bool) -> WriteResult:
-    name = session.new_run()
+def _run(session: Session, name: str, work: _Map, *, processes: bool) -> WriteResult:
     recorder = session.recorder
     recorded = recorder is not None and session.settings.resumable
     change = Change(work.target, name, in_place=work.in_place, recorded=recorded)
@@ -242,7 +244,9 @@ def _plan(work: _Map, change: Change, *, processes: bool) -> Plan:
     )  # fmt: skip
     name = getattr(work.function, "__name__", "function")
     regions = cast("Format", RegionFormat(work.made))  # frozen, as all formats are
-    scan = ScanInput("rows", Source((change.rows,), regions, work.source), tuple(REGION.names))
+    # Changed in place, a source is not what it was when the run goes on.
+    inputs = () if work.in_place else (work.source,)
+    scan = ScanInput("rows", Source((change.rows,), regions, work.source, inputs), tuple(REGION.names))
     where = "in place" if work.in_place else f"into {work.target}"
     stage = Stage(
         id=0,

@@ -175,7 +175,9 @@ class MappedArray:
         fallback: Why changes are written instead of mapped; "": they are mapped.
     """
 
-    def __init__(self, path: str, mode: Mode, layout: Callable[[str], ArrayLayout], *, undo: bool) -> None:
+    def __init__(
+        self, path: str, mode: Mode, layout: Callable[[str], ArrayLayout], *, undo: bool, own: str = ""
+    ) -> None:
         if mode not in ("r", "r+", "c"):
             raise ConfigError(f"open_array: mode {mode!r} must be r, r+ or c")
         self.path = path
@@ -183,7 +185,7 @@ class MappedArray:
         self.fallback = ""
         self._keeps_old = undo
         self._fd = -1
-        settle(path)
+        settle(path, own)
         if mode == "r+" and being_changed(path):
             raise SinkError(
                 f"{path} is being changed by a run; wait for it, or open it for reading", path=path

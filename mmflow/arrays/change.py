@@ -63,10 +63,10 @@ def _folders(path: str, *kinds: str) -> list[Path]:
         return []
 
 
-def settle(path: str) -> None:
+def settle(path: str, own: str = "") -> None:
     """Put back what dead writers and dead runs left half changed in a file, and delete what they left beside it.
 
-    What a run that can be resumed wrote beside the file stays.
+    What a run that can be resumed wrote beside the file stays, and so does all of the run `own`, which goes on.
 
     Raises:
         SinkError: The old content can't be written.
@@ -80,7 +80,7 @@ def settle(path: str) -> None:
         lock = _free_lock(path)
         if lock is not None:
             try:
-                _settle(path)
+                _settle(path, own)
             finally:
                 lock.release()
 
@@ -120,9 +120,17 @@ def _settle(path: str, own: str = "", *, readers: bool = True) -> None:
         keep = readers and (folder / NEW).exists() and (folder / RECORDED).exists()
         if folder.name != _beside(path, f"change-{own}").name and not keep:
             _undo(path, folder)
-    for folder in _folders(path, "changed", "undone"):
-        if not (readers and (folder / RECORDED).exists()) and folder != _beside(path, f"changed-{own}"):
-            shutil.rmtree(folder, ignore_errors=True)
+    for folder in _folders(path, "undone"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in _folders(path, "changed"):
+        if folder != _beside(path, f"changed-{own}"):
+            # A run that goes on must find that it changed the file already.
+            keep = (folder / RECORDED).exists()
+            for name in _names(folder) if keep else ():
+                if name != RECORDED:
+                    os.unlink(folder / name)
+            if not keep:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _undo(path: str, folder: Path) -> None:

@@ -148,7 +148,7 @@ def execute(
 
     try:
         if record is not None:
-            record.started(plan, name, tuple(inputs.values()), resources.slots)
+            record.started(plan, name, _recorded(plan, inputs), resources.slots)
         return Run(_Loop(plan, drive, opened, tuple(inputs.values()), on_progress, record))
     except BaseException:
         opened.close()
@@ -167,6 +167,17 @@ def _inputs(plan: Plan) -> dict[str, FileEntry]:
     """The files of all scans by path; a file that several read has one identity."""
     paths = dict.fromkeys(path for _, source in _scans(plan) for path in source.files)
     return dict(zip(paths, entries(paths), strict=True))
+
+
+def _recorded(plan: Plan, inputs: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
+    """The files that must be what they were when the run goes on."""
+    found: dict[str, FileEntry] = {}
+    for _, source in _scans(plan):
+        if source.stands_for is None:
+            found |= {path: inputs[path] for path in source.files}
+        else:
+            found |= zip(source.stands_for, entries(source.stands_for), strict=True)
+    return tuple(found.values())
 
 
 def _sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) -> dict[int, ScanSource]:

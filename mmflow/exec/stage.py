@@ -56,11 +56,13 @@ class Source:
     """A dataset that can be read.
 
     `files` are paths in reading order, found but not opened yet; `format` has the full schema.
+    `stands_for`: the files were made for this run, and are none of its inputs; these are. None: the files are.
     """
 
     files: tuple[str, ...]
     format: Format
     label: str
+    stands_for: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
     python crash_run.py PLACE ARGUMENTS...
 
 PLACE: `journal:N` (after the N-th line of the journal, which is on disk), `torn:N` (in the middle of it),
-`commit:N` (at the N-th checkpoint of the commit), `never`. Prints how many there were of both, at the end.
+`commit:N` (at the N-th checkpoint of the commit, or of a change of an array), `never`. Prints how many there were of both, at the end.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import Any
 
+import mmflow.arrays.change as change_module
 import mmflow.sinks.commit as commit_module
 import mmflow.sinks.committing as common_module
 from mmflow.cli.main import main
@@ -51,7 +52,7 @@ def crash(place: str, *arguments: str) -> int:
             _die()
 
     LogWriter.line = line  # type: ignore[method-assign]
-    for module in (common_module, commit_module):
+    for module in (common_module, commit_module, change_module):
         vars(module)["checkpoint"] = checkpoint
     code = main(arguments)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late for it
