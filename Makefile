@@ -54,6 +54,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/clusters.py
 	$(BIN)/python benchmarks/driver_overhead.py
 	$(BIN)/python benchmarks/runs.py
+	$(BIN)/python benchmarks/arrays.py
 
 # A stamp says what was installed last, so that nothing is installed twice.
 $(VENV)/bin/python:
