@@ -185,8 +185,9 @@ class MappedArray:
         self.fallback = ""
         self._keeps_old = undo
         self._fd = -1
-        settle(path, own)
-        if mode == "r+" and being_changed(path):
+        self._real = os.path.realpath(path)  # logs lie beside the file, whatever name it is opened by
+        settle(self._real, own)
+        if mode == "r+" and being_changed(self._real):
             raise SinkError(
                 f"{path} is being changed by a run; wait for it, or open it for reading", path=path
             )
@@ -201,7 +202,7 @@ class MappedArray:
         if self.mode != "r":
             with writing(self.path, "open for writing"):
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-            self._undo = UndoLog(self.path, self._fd, _PAGE) if self._keeps_old else None
+            self._undo = UndoLog(self._real, self._fd, _PAGE) if self._keeps_old else None
         if self.mode == "c" and self.layout.end:
             with writing(self.path, "map"):
                 flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
@@ -277,8 +278,6 @@ class MappedArray:
         offset, end = self.layout.span(begin, max(begin, stop))
         if offset == end:
             return self.layout.view(b"", max(0, stop - begin))
-        if self.mode == "r":
-            self._reading.check_unchanged()
         window = self._reading.window(offset, end - offset, populate=False)
         return self.layout.view(window.buffer, stop - begin)
 
@@ -443,6 +442,13 @@ class MappedArray:
         pages = self.changed_pages()
         if not len(pages):
             return 0
+        with writing(self.path, "commit to"):
+            mine, there = os.fstat(self._fd), os.stat(self.path)
+        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
+            raise SinkError(
+                f"can't commit to {self.path}: another file has taken its place since it was opened; open that one",
+                path=self.path,
+            )
         runs = np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1)
         spans = [(int(r[0]) * _PAGE, min((int(r[-1]) + 1) * _PAGE, self.layout.end)) for r in runs]
         if in_place:
@@ -459,7 +465,7 @@ class MappedArray:
 
     def _commit_in_place(self, spans: Sequence[tuple[int, int]]) -> None:
         assert self._private is not None
-        if being_changed(self.path):
+        if being_changed(self._real):
             raise SinkError(f"{self.path} is being changed by a run; wait for it", path=self.path)
         for begin, end in spans:
             if self._undo is not None:
@@ -478,10 +484,9 @@ class MappedArray:
 
     def _commit_copy(self, spans: Sequence[tuple[int, int]]) -> None:
         assert self._private is not None
-        self._reading.check_unchanged()
-        with Change(self.path, in_place=False) as change, memoryview(self._private) as view:
+        with Change(self._real, in_place=False) as change, memoryview(self._private) as view:
             size = os.fstat(self._fd).st_size
-            change.begin(size, overwrite=True, preallocate=False, like=self.path)
+            change.begin(size, overwrite=True, preallocate=False, like=self._real)
             change.put({begin: view[begin:end] for begin, end in spans})
             change.commit()
         self._let_go()

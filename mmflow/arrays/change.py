@@ -2,14 +2,14 @@
 
     data/a.npy                         the file
     data/.a.npy.mmflow-lock            held by whoever changes it (`sinks.lock`); free: what is below is of the dead
-    data/.a.npy.mmflow-change-RUN/     one change
+    data/.a.npy.mmflow~change-RUN/     one change
         rows                           as large as the file, all hole: what its tasks are cut of; there while the change
                                        is under way, so a worker that does not find it any more writes nothing
         undo-BEGIN                     in place: the old content of the region that begins there, durable, whole
         new                            else: the file to be
         recorded                       the run can be resumed
-    data/.a.npy.mmflow-changed-RUN/    the change counts; to be deleted
-    data/.a.npy.mmflow-undone-RUN/     it was undone; to be deleted
+    data/.a.npy.mmflow~changed-RUN/    the change counts; to be deleted
+    data/.a.npy.mmflow~undone-RUN/     it was undone; to be deleted
 
     in place   log regions, change them; fsync; rename change-RUN to changed-RUN
     else       write `new`; fsync; rename it to the file
@@ -36,10 +36,11 @@ from types import TracebackType
 from typing import Self
 
 from mmflow.arrays.failures import writing
-from mmflow.arrays.holes import clone, write_at
+from mmflow.arrays.holes import clone, write_at, write_sparsely
 from mmflow.arrays.locks import locked
 from mmflow.arrays.undo import live_writers, play_back, roll_back_dead
 from mmflow.errors import SinkError
+from mmflow.mapping.linux import GRANULARITY
 from mmflow.sinks.atomic import fsync_folder, rename_new
 from mmflow.sinks.checkpoints import checkpoint
 from mmflow.sinks.lock import DestinationLock
@@ -51,11 +52,11 @@ ROWS, NEW, UNDO, RECORDED = "rows", "new", "undo-", "recorded"
 
 def _beside(path: str, what: str) -> Path:
     absolute = Path(path).absolute()
-    return absolute.parent / f".{absolute.name}.mmflow-{what}"
+    return absolute.parent / f".{absolute.name}.mmflow{what}"
 
 
 def _folders(path: str, *kinds: str) -> list[Path]:
-    prefixes = tuple(_beside(path, f"{kind}-").name for kind in kinds)
+    prefixes = tuple(_beside(path, f"~{kind}-").name for kind in kinds)
     folder = Path(path).absolute().parent
     try:
         return [folder / name for name in sorted(os.listdir(folder)) if name.startswith(prefixes)]
@@ -72,10 +73,10 @@ def settle(path: str, own: str = "") -> None:
         SinkError: The old content can't be written.
     """
     roll_back_dead(path)
-    changes = _folders(path, "change")
-    if not changes and not _folders(path, "changed", "undone"):
+    found = _folders(path, "change", "changed", "undone")
+    if not found:
         return
-    needed = any(name.startswith(UNDO) for folder in changes for name in _names(folder))
+    needed = any(name.startswith(UNDO) for folder in found for name in _names(folder))
     with writing(path, "put back the old content of") if needed else contextlib.suppress(OSError):
         lock = _free_lock(path)
         if lock is not None:
@@ -104,26 +105,26 @@ def _names(folder: Path) -> list[str]:
 
 def _free_lock(path: str) -> DestinationLock | None:
     try:
-        return DestinationLock.acquire(_beside(path, "lock"), destination=path, run="that opens it")
+        return DestinationLock.acquire(_beside(path, "-lock"), destination=path, run="that opens it")
     except SinkError:  # whoever changes the file lives
         return None
 
 
 def _lock(path: str, run: str) -> DestinationLock:
     with writing(path, "lock"):
-        return DestinationLock.acquire(_beside(path, "lock"), destination=path, run=run)
+        return DestinationLock.acquire(_beside(path, "-lock"), destination=path, run=run)
 
 
 def _settle(path: str, own: str = "", *, readers: bool = True) -> None:
     """With the lock: end what the dead left, but for the run `own`."""
     for folder in _folders(path, "change"):
         keep = readers and (folder / NEW).exists() and (folder / RECORDED).exists()
-        if folder.name != _beside(path, f"change-{own}").name and not keep:
+        if folder.name != _beside(path, f"~change-{own}").name and not keep:
             _undo(path, folder)
     for folder in _folders(path, "undone"):
         shutil.rmtree(folder, ignore_errors=True)
     for folder in _folders(path, "changed"):
-        if folder != _beside(path, f"changed-{own}"):
+        if folder != _beside(path, f"~changed-{own}"):
             # A run that goes on must find that it changed the file already.
             keep = (folder / RECORDED).exists()
             for name in _names(folder) if keep else ():
@@ -144,7 +145,7 @@ def _undo(path: str, folder: Path) -> None:
             finally:
                 os.close(log)
             checkpoint("played back")
-        undone = _beside(path, folder.name.replace(_beside(path, "change-").name, "undone-"))
+        undone = _beside(path, folder.name.replace(_beside(path, "~change-").name, "~undone-"))
         os.rename(folder, undone)
         checkpoint("undone")
         fsync_folder(folder.parent)
@@ -184,10 +185,10 @@ class Change:
         self.path = path
         self.run = run or f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.in_place = in_place
-        self.folder = _beside(path, f"change-{self.run}")
+        self.folder = _beside(path, f"~change-{self.run}")
         self.done = False
         self._recorded = recorded
-        self._changed = _beside(path, f"changed-{self.run}")
+        self._changed = _beside(path, f"~changed-{self.run}")
         self._lock: DestinationLock | None = None
         self._overwrite = False
 
@@ -300,7 +301,7 @@ class Change:
             with writing(self.path), open(self.target, "r+b", buffering=0) as file:
                 for offset, data in pieces.items():
                     with locked(file.fileno(), self.path, offset, len(data)):
-                        write_at(file.fileno(), data, offset)
+                        write_sparsely(file.fileno(), data, offset, GRANULARITY)
                     checkpoint("put")
 
     # ---- ends ------------------------------------------------------------------------------------------------

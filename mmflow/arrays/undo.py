@@ -1,6 +1,6 @@
 """The undo log: what pages held before they were changed, so that a crash leaves the old content or the new.
 
-    .NAME.mmflow-undo-PID-N beside the file, locked (flock) by the process that writes
+    .NAME.mmflow~undo-PID-N beside the file, locked (flock) by the process that writes
 
     | magic | size, inode |  offset  length  crc32 | bytes |  offset  length  crc32 | bytes | ...
                                                    ("bytes" of a hole: none, and its length has the top bit set)
@@ -8,6 +8,8 @@
 Write-ahead: a page's old content is durable in the log before the page is changed, so a record that is cut short
 belongs to a change that was never made. The changes count once the log is gone; a log that nobody has locked is of a
 dead writer, and is played back by whoever opens the file next.
+
+(The `~` is in no name of a run, so no commit of a sink takes the log for what a run has left.)
 
 Several writers of one file each have a log, and must not change the same page.
 """
@@ -52,7 +54,7 @@ _AT_ONCE = 8 << 20
 
 
 def _prefix(path: str) -> str:
-    return f".{os.path.basename(path)}.mmflow-undo-"
+    return f".{os.path.basename(path)}.mmflow~undo-"
 
 
 def _folder(path: str) -> Path:
@@ -276,7 +278,8 @@ def play_back(log: int, path: str) -> None:
     if magic != _MAGIC or now.st_size < size or now.st_ino != inode:
         raise SinkError(
             f"{path} was cut short or replaced after a writer of it died; its old pages are in the hidden files "
-            f".{os.path.basename(path)}.mmflow-… beside it: restore the file from a copy, then delete them",
+            f".{os.path.basename(path)}.mmflow~… beside it: restore the file from a copy, unless it is whole as it is, "
+            "then delete them",
             path=path,
         )
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

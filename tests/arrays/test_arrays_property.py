@@ -62,16 +62,17 @@ class Arrays(RuleBasedStateMachine):
     def read(self, data: st.DataObject) -> None:
         key = self._key(data)
         assert np.asarray(self.array[key]).tobytes() == np.asarray(self.now[key]).tobytes()
+        assert self.array.snapshot(key).tobytes() == np.asarray(self.now[key]).tobytes()
 
-    @rule()
-    def keep(self) -> None:
+    @rule(in_place=st.booleans())
+    def keep(self, in_place: bool) -> None:
         if self.array.mode == "r+":
             self.array.flush()
             self.safe = self.now.copy()
         elif self.array.mode == "c":
             differ = len(self.array.changed_pages())
             assert (differ > 0) == (self.now.tobytes() != self.safe.tobytes())
-            assert self.array.commit() == differ
+            assert self.array.commit(in_place=in_place) == differ
             assert not len(self.array.changed_pages())
             self.safe = self.now.copy()
 
