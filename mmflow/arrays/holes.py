@@ -86,7 +86,7 @@ def write_sparsely(fd: int, data: bytes | bytearray | memoryview, offset: int, p
         return
     # Cut as the file's pages are, so that a page that stays a hole is a whole one.
     edges = [offset, *range(offset - offset % page + page, end, page), end]
-    full = np.add.reduceat(np.frombuffer(view, np.uint8) != 0, np.array(edges[:-1]) - offset) > 0
+    full = np.bitwise_or.reduceat(np.frombuffer(view, np.uint8), np.array(edges[:-1]) - offset) != 0
     for begin, stop in data_extents(fd, offset, end):
         full[np.searchsorted(edges, begin, "right") - 1 : np.searchsorted(edges, stop, "left")] = True
     steps = np.flatnonzero(np.diff(np.concatenate(([False], full, [False])).astype(np.int8)))
