@@ -26,6 +26,7 @@ returns, and the driver writes them: two hosts that write to one page would each
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import shutil
 import stat
@@ -40,7 +41,6 @@ from mmflow.arrays.holes import clone, write_at, write_sparsely
 from mmflow.arrays.locks import locked
 from mmflow.arrays.undo import live_writers, play_back, roll_back_dead
 from mmflow.errors import SinkError
-from mmflow.mapping.linux import GRANULARITY
 from mmflow.sinks.atomic import fsync_folder, rename_new
 from mmflow.sinks.checkpoints import checkpoint
 from mmflow.sinks.lock import DestinationLock
@@ -301,7 +301,7 @@ class Change:
             with writing(self.path), open(self.target, "r+b", buffering=0) as file:
                 for offset, data in pieces.items():
                     with locked(file.fileno(), self.path, offset, len(data)):
-                        write_sparsely(file.fileno(), data, offset, GRANULARITY)
+                        write_sparsely(file.fileno(), data, offset, mmap.ALLOCATIONGRANULARITY)
                     checkpoint("put")
 
     # ---- ends ------------------------------------------------------------------------------------------------

@@ -182,3 +182,29 @@ def test_who_changes_at_the_same_time_is_told(tmp_path: Path) -> None:
         assert private.commit() == 1
     assert np.load(path)[[0, 1, 2, -1]].tolist() == [0, 2, 4, 7]
     assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fallback", "private"),
+    [
+        ("ENODEV", "its file system can't be mapped for writing", "copy it to a disk"),
+        ("EINVAL", "doesn't allow this kind of mapping", "doesn't allow this kind of mapping"),
+        ("EACCES", "mapping it for writing is not permitted", "permission denied"),
+        ("ENOMEM", "vm.max_map_count", "raise RLIMIT_AS or vm.max_map_count"),
+    ],
+)
+def test_where_files_can_not_be_mapped_changes_are_written(
+    tmp_path: Path, name: str, fallback: str, private: str
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros(5000, "u1"))
+    script = Path(__file__).parent / "refused_maps.py"
+    done = subprocess.run([sys.executable, str(script), str(path), name], capture_output=True, text=True)
+    if "prctl" in done.stderr:
+        pytest.skip("no seccomp here")
+    assert done.returncode == 0, done.stderr
+    said_of_changes, said_of_private = done.stdout.splitlines()
+    assert said_of_changes.startswith("mapping failed: ")
+    assert fallback in said_of_changes
+    assert private in said_of_private
+    assert np.load(path)[[0, 4, 5, -1]].tolist() == [2, 1, 8, 8]

@@ -60,7 +60,7 @@ def test_killed_and_gone_on_with(workplace: Workplace, kind: str) -> None:
     assert lines > 4
     # In the middle; and when it is durable, can be seen, is noted.
     places = ["journal:3", *(f"commit:{steps - n}" for n in (3, 2, 1))]
-    for number, place in enumerate(places):
+    for number, place in enumerate(places[::2] if kind == "image" else places):
         name = f"r{number}"
         assert change.start(name, place).returncode == -signal.SIGKILL
         went_on = workplace.resume(name)
