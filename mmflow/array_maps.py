@@ -28,8 +28,10 @@ from mmflow.arrays.images import is_bmp, read_bmp_layout
 from mmflow.arrays.layout import ArrayLayout, packed_row
 from mmflow.arrays.regions import REGION, SEAMS, RegionFormat, RegionWriter, pieces_of
 from mmflow.errors import ConfigError, UserFunctionError
+from mmflow.exec.fingerprint import digest
 from mmflow.exec.stage import MapStep, Plan, Result, ScanInput, Source, Stage
 from mmflow.formats import Format
+from mmflow.shards import default_shard_size
 from mmflow.sinks import Committed
 from mmflow.summary import WriteResult
 
@@ -200,7 +202,9 @@ def _around(path: str, layout: ArrayLayout, size: int) -> dict[int, bytes]:
 
 def _run(session: Session, name: str, work: _Map, *, processes: bool) -> WriteResult:
     recorder = session.recorder
-    recorded = recorder is not None and session.settings.resumable
+    recorded = ""
+    if recorder is not None and session.settings.resumable:
+        recorded = _recorded(session, work)
     change = Change(work.target, name, in_place=work.in_place, recorded=recorded)
     session.explained(plan := _plan(work, change, processes=processes))
     result = Committed(work.target, 1, work.made.rows, work.made.rows * work.made.row_bytes)
@@ -234,6 +238,13 @@ def _run(session: Session, name: str, work: _Map, *, processes: bool) -> WriteRe
     summary = dataclasses.replace(session.finished(name, outcome, None), rows=result.rows)
     session.last_run = summary
     return WriteResult(result.path, result.files, result.rows, result.nbytes, summary)
+
+
+def _recorded(session: Session, work: _Map) -> str:
+    """What must be the same for a run to go on: other regions would not find the logs of these."""
+    settings = session.settings
+    cut = settings.shard_size or default_shard_size(work.size, settings.workers)
+    return digest(work.function, work.given, work.made, work.in_place, work.skip_holes, work.identity, cut)
 
 
 def _plan(work: _Map, change: Change, *, processes: bool) -> Plan:

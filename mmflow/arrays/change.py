@@ -7,7 +7,7 @@
                                        is under way, so a worker that does not find it any more writes nothing
         undo-BEGIN                     in place: the old content of the region that begins there, durable, whole
         new                            else: the file to be
-        recorded                       the run can be resumed
+        recorded                       the run can be resumed, with this change
     data/.a.npy.mmflow~changed-RUN/    the change counts; to be deleted
     data/.a.npy.mmflow~undone-RUN/     it was undone; to be deleted
 
@@ -136,15 +136,17 @@ def _settle(path: str, own: str = "", *, readers: bool = True) -> None:
 
 def _undo(path: str, folder: Path) -> None:
     """Put back the old content, and delete the folder of the change."""
-    logs = sorted(name for name in os.listdir(folder) if name.startswith(UNDO) and not name.endswith(".part"))
-    with writing(path, "put back the old content of"), _all_of(path if logs else str(folder / NEW)):
-        for name in logs:
-            log = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                play_back(log, path)
-            finally:
-                os.close(log)
-            checkpoint("played back")
+    new = folder / NEW
+    # With the lock no late worker writes, whatever it still logs.
+    with writing(path, "put back the old content of"), _all_of(str(new) if new.exists() else path):
+        for name in sorted(os.listdir(folder)):
+            if name.startswith(UNDO) and not name.endswith(".part"):
+                log = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    play_back(log, path)
+                finally:
+                    os.close(log)
+                checkpoint("played back")
         undone = _beside(path, folder.name.replace(_beside(path, "~change-").name, "~undone-"))
         os.rename(folder, undone)
         checkpoint("undone")
@@ -174,14 +176,15 @@ class Change:
         path: The file: that is changed, or is to be.
         run: Its name, as part of file names; "": made up.
         in_place: Change the file itself; else a new one takes its place.
-        recorded: The run can be resumed: a new file that is not whole yet is kept for it.
+        recorded: The run can be resumed, and goes on with a change of the same text only, which says what it does and
+            how it is cut into regions. A new file that is not whole yet is kept for it. "": it can't.
 
     Attributes:
         folder: Of the change.
         done: An earlier driver of this run committed it.
     """
 
-    def __init__(self, path: str, run: str = "", *, in_place: bool, recorded: bool = False) -> None:
+    def __init__(self, path: str, run: str = "", *, in_place: bool, recorded: str = "") -> None:
         self.path = path
         self.run = run or f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.in_place = in_place
@@ -240,6 +243,8 @@ class Change:
                         f"{self.path} is open with changes that are not flushed yet; flush or close it first",
                         path=self.path,
                     )
+                if os.path.exists(self.rows) and self._known() != self._recorded:
+                    _undo(self.path, self.folder)
                 if not os.path.exists(self.rows):
                     self._make(size, pieces or {}, like, preallocate=preallocate)
         except BaseException:
@@ -251,11 +256,16 @@ class Change:
             return self._changed.exists()
         return os.path.exists(self.rows) and not os.path.exists(self.target)
 
+    def _known(self) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / RECORDED).read_text()
+        return ""
+
     def _make(self, size: int, pieces: Mapping[int, bytes], like: str | None, *, preallocate: bool) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         os.mkdir(self.folder)
         if self._recorded:
-            (self.folder / RECORDED).touch()
+            (self.folder / RECORDED).write_text(self._recorded)
         if not self.in_place:
             self._make_new(size, pieces, like, preallocate=preallocate)
         checkpoint("prepared")
@@ -341,7 +351,7 @@ class Change:
         if self._lock is None:
             return
         try:
-            keep = self._recorded and not self.in_place
+            keep = bool(self._recorded) and not self.in_place
             if self.folder.exists() and not self.done and not keep:
                 _undo(self.path, self.folder)
         finally:

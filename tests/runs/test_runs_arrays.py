@@ -85,6 +85,16 @@ def test_a_change_that_was_undone_meanwhile_is_made_anew(workplace: Workplace) -
     assert workplace.leftovers() == []
 
 
+@pytest.mark.parametrize("kind", ["array", "image out"])
+def test_gone_on_with_in_other_regions(workplace: Workplace, kind: str) -> None:
+    change = Change(workplace, kind)
+    assert change.start("r1", "journal:3").returncode == -signal.SIGKILL
+    went_on = workplace.resume("r1", **{"shard-size": "12KiB"})
+    assert went_on.returncode == 0, went_on.stderr
+    assert change.changed() == change.new
+    assert workplace.leftovers() == []
+
+
 def test_jobs_that_write_by_themselves(workplace: Workplace) -> None:
     path = workplace.folder / "a.bmp"
     path.write_bytes(bmp(PIXELS))
