@@ -113,7 +113,9 @@ class UndoLog:
 
     def _mark(self, first: int, stop: int) -> None:
         chunk = first // _CHUNK
-        bits = self._saved.setdefault(chunk, np.zeros(_CHUNK, bool))
+        bits = self._saved.get(chunk)
+        if bits is None:
+            bits = self._saved[chunk] = np.zeros(_CHUNK, bool)
         bits[first - chunk * _CHUNK : stop - chunk * _CHUNK] = True
 
     def _open(self) -> None:

@@ -40,6 +40,10 @@ PRIVATE = """
         print(error)
 """
 MAPPINGS = """
+    # The heap can't grow then either, so it has room before; its top is in use, or it would be given back.
+    room = [bytearray(100_000) for _ in range(100)]
+    top = room.pop()
+    room.clear()
     fd, held = os.open(path, os.O_RDWR), []
     try:
         while True:  # the same page again and again: no two are one mapping
