@@ -43,6 +43,8 @@ _ADVICE: dict[str, tuple[PageAdvice, ...]] = {
     "map, sequential": ("sequential",),
     "map, random": ("random",),
     "map, loaded": ("load",),
+    "map, huge": ("huge",),
+    "map, small": ("small",),
 }
 
 

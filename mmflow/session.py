@@ -27,6 +27,7 @@ from mmflow.exec.stage import Plan, Source
 from mmflow.expressions import mentions_virtual
 from mmflow.formats import VIRTUAL_COLUMNS, detect, open_format
 from mmflow.formats.schema import canonical_schema
+from mmflow.mapping.huge import HugePages
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.quarantine import write_quarantine
@@ -178,16 +179,16 @@ class Session:
         table = data if isinstance(data, pa.Table) else pa.table(data)
         return Dataset(self, self.catalog.add(TableLeaf(table.cast(canonical_schema(table.schema)))))
 
-    def share(self, data: Any) -> SharedTable:
+    def share(self, data: Any, *, huge_pages: HugePages = "auto") -> SharedTable:
         """`mf.share`, for no longer than this session: its end (of a job's session, the run's) drops the table.
 
         Tables that are attached by then stay readable, where they are.
 
         Raises:
-            ConfigError: `data` is no table.
+            ConfigError: `data` is no table, or another `huge_pages`.
             EngineError: There is no room.
         """
-        handle = share(data, spill_dir=self.settings.spill_dir)
+        handle = share(data, spill_dir=self.settings.spill_dir, huge_pages=huge_pages)
         self._shared.append(str(handle))
         return handle
 

@@ -37,7 +37,8 @@ from mmflow.arrays.locks import locked
 from mmflow.arrays.pages import changed
 from mmflow.arrays.undo import UndoLog
 from mmflow.errors import ConfigError, SinkError
-from mmflow.mapping import MappedFile
+from mmflow.mapping import Access, MappedFile
+from mmflow.mapping.huge import HugePages, advise_huge, check_huge_pages
 from mmflow.sinks.checkpoints import checkpoint
 
 __all__ = ["MappedArray", "create_array", "open_array", "open_image"]
@@ -55,6 +56,8 @@ def create_array(
     sparse: bool = False,
     overwrite: bool = False,
     undo: bool = True,
+    access: Access = "any",
+    huge_pages: HugePages = "auto",
 ) -> MappedArray:
     """Make an npy file of zeros, and open it for writing.
 
@@ -64,12 +67,13 @@ def create_array(
         shape: Rows first.
         sparse: Take no room until something is written; else all of it now.
         overwrite: Replace a file that is there.
-        undo: See `open_array`.
+        undo, access, huge_pages: See `open_array`.
 
     Raises:
         SinkError: The file exists, or there is no room, or no permission.
-        ConfigError: A dtype or shape that can't be.
+        ConfigError: A dtype or shape that can't be, or another access or huge_pages.
     """
+    check_huge_pages(huge_pages)
     name = os.fspath(path)
     try:
         kind = np.dtype(dtype)
@@ -105,10 +109,17 @@ def create_array(
             raise
         finally:
             os.close(fd)
-    return open_array(name, "r+", undo=undo)
+    return open_array(name, "r+", undo=undo, access=access, huge_pages=huge_pages)
 
 
-def open_array(path: str | os.PathLike[str], mode: Mode = "r", *, undo: bool = True) -> MappedArray:
+def open_array(
+    path: str | os.PathLike[str],
+    mode: Mode = "r",
+    *,
+    undo: bool = True,
+    access: Access = "any",
+    huge_pages: HugePages = "auto",
+) -> MappedArray:
     """Open an npy file as an array.
 
     Args:
@@ -116,13 +127,19 @@ def open_array(path: str | os.PathLike[str], mode: Mode = "r", *, undo: bool = T
         mode: `r`: read. `r+`: change the file in place. `c`: change it in private (copy on write).
         undo: Keep the old content of changed pages until `flush` (`commit`), so that a crash changes nothing; without,
             changes are quicker, and a crash leaves some of them.
+        access: How it will be read: in `sequential` order (large readahead), `random` (none), or `any` (the system
+            judges by what it sees).
+        huge_pages: May pages of what is read be huge? `auto`: as the system has it; `on`: a touch of what is not in
+            memory reads a whole one; `off`. docs/mapping.md says what each gives.
 
     Raises:
         SourceError: Missing, no npy file, damaged, or not accessible.
         SinkError: A writer died in the middle of a change, and its pages can't be put back.
-        ConfigError: Another mode.
+        ConfigError: Another mode, access or huge_pages.
     """
-    return MappedArray(os.fspath(path), mode, read_npy_layout, undo=undo)
+    return MappedArray(
+        os.fspath(path), mode, read_npy_layout, undo=undo, access=access, huge_pages=huge_pages
+    )
 
 
 def open_image(
@@ -130,6 +147,8 @@ def open_image(
     mode: Mode = "r",
     *,
     undo: bool = True,
+    access: Access = "any",
+    huge_pages: HugePages = "auto",
     shape: Sequence[int] | None = None,
     dtype: npt.DTypeLike = "u1",
     offset: int = 0,
@@ -142,7 +161,7 @@ def open_image(
         path: An uncompressed BMP file of 24 or 32 bits a pixel: an array of (height, width, channels) bytes, of which
             `channels` says what they are. With `shape`, any file.
         mode: As of `open_array`.
-        undo: As of `open_array`.
+        undo, access, huge_pages: As of `open_array`.
         shape: Of a raster without a header: rows first.
         dtype: Of its elements.
         offset: Byte offset of the row that lies first.
@@ -160,7 +179,7 @@ def open_image(
             return read_bmp_layout(name)
         return raw_layout(name, shape, dtype, offset=offset, row_bytes=row_bytes, bottom_up=bottom_up)
 
-    return MappedArray(os.fspath(path), mode, layout, undo=undo)
+    return MappedArray(os.fspath(path), mode, layout, undo=undo, access=access, huge_pages=huge_pages)
 
 
 class MappedArray:
@@ -176,10 +195,23 @@ class MappedArray:
     """
 
     def __init__(
-        self, path: str, mode: Mode, layout: Callable[[str], ArrayLayout], *, undo: bool, own: str = ""
+        self,
+        path: str,
+        mode: Mode,
+        layout: Callable[[str], ArrayLayout],
+        *,
+        undo: bool,
+        own: str = "",
+        access: Access = "any",
+        huge_pages: HugePages = "auto",
     ) -> None:
         if mode not in ("r", "r+", "c"):
             raise ConfigError(f"open_array: mode {mode!r} must be r, r+ or c")
+        if access not in ("sequential", "random", "any"):
+            raise ConfigError(f"open_array: access {access!r} must be sequential, random or any")
+        check_huge_pages(huge_pages)
+        self._access: Access = access
+        self._huge: HugePages = huge_pages
         self.path = path
         self.mode = mode
         self.fallback = ""
@@ -198,7 +230,7 @@ class MappedArray:
     def _open(self) -> None:
         self._undo: UndoLog | None = None
         self._private: mmap.mmap | None = None
-        self._reading = MappedFile.open(self.path)
+        self._reading = MappedFile.open(self.path, access=self._access)
         if self.mode != "r":
             with writing(self.path, "open for writing"):
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
@@ -279,6 +311,8 @@ class MappedArray:
         if offset == end:
             return self.layout.view(b"", max(0, stop - begin))
         window = self._reading.window(offset, end - offset, populate=False)
+        if window.mapping is not None:
+            advise_huge(window.mapping.address, window.mapping.length, self._huge)
         return self.layout.view(window.buffer, stop - begin)
 
     def _all(self, mapping: mmap.mmap) -> _Array:

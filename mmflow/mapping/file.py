@@ -109,7 +109,8 @@ class MappedFile:
                 expected.check_same(identity, name)
             limit = default_budget() if budget is None else budget
             decision = decide(read_facts(fd), io=io, budget=limit, access=access)
-            system.advise_file(fd, 0, 0, "random" if Advice.RANDOM in decision.advice else "sequential")
+            if access != "any":
+                system.advise_file(fd, 0, 0, access)
         except BaseException:  # whatever it is, the descriptor must not leak
             os.close(fd)
             raise

@@ -62,6 +62,10 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 _PROT_READ = 1
 _MAP_SHARED = 1
+_MAP_PRIVATE = 2
+_MAP_FIXED = 0x10
+_MAP_ANONYMOUS = 0x20
+_MAP_NORESERVE = 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _SYS_CACHESTAT = 451  # Linux 6.5; one number on all architectures of the generic table
 
@@ -102,9 +106,27 @@ def read_at(fd: int, into: memoryview, offset: int) -> int:
     return os.preadv(fd, [into], offset)
 
 
-def map_file(fd: int, offset: int, length: int) -> int:
+def map_file(fd: int, offset: int, length: int, align: int = 0) -> int:
     """See `System.map_file`."""
-    address: int | None = _libc.mmap(None, length, _PROT_READ, _MAP_SHARED, fd, offset)
+    if align <= GRANULARITY:
+        return _map(None, length, _PROT_READ, _MAP_SHARED, fd, offset)
+    # Room for it wherever it falls; what lies around it is given back.
+    span = -(-length // PAGE_SIZE) * PAGE_SIZE
+    room = _map(None, span + align, 0, _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE, -1, 0)
+    address = -(-room // align) * align
+    try:
+        _map(address, length, _PROT_READ, _MAP_SHARED | _MAP_FIXED, fd, offset)
+    except OSError:
+        unmap(room, span + align)
+        raise
+    if address > room:
+        unmap(room, address - room)
+    unmap(address + span, room + align - address)
+    return address
+
+
+def _map(at: int | None, length: int, protection: int, flags: int, fd: int, offset: int) -> int:
+    address: int | None = _libc.mmap(at, length, protection, flags, fd, offset)
     if address is None or address == _MAP_FAILED:
         raise _failed("mmap")
     return address

@@ -32,8 +32,9 @@ _lock = threading.Lock()
 _mappings: dict[int, mmap.mmap] = {}
 
 
-def map_file(fd: int, offset: int, length: int) -> int:
-    """See `System.map_file`."""
+def map_file(fd: int, offset: int, length: int, align: int = 0) -> int:
+    """See `System.map_file`; it lies where it falls."""
+    del align
     try:
         mapping = mmap.mmap(fd, length, access=mmap.ACCESS_READ, offset=offset)
     except ValueError as error:  # the file ends before

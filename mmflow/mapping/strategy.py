@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Io = Literal["auto", "mmap", "pread"]
-Access = Literal["sequential", "random"]
+Access = Literal["sequential", "random", "any"]
 Kind = Literal["mmap", "pread"]
 
 
@@ -120,6 +120,8 @@ def decide(facts: FileFacts, *, io: Io, budget: int, access: Access) -> Decision
     """
     if access == "random":
         advice, how = Advice.RANDOM, "random access"
+    elif access == "any":
+        advice, how = Advice.NONE, "access in any order"
     else:
         advice, how = Advice.SEQUENTIAL | Advice.POPULATE | Advice.PREFETCH, "sequential access"
     if facts.size > budget:

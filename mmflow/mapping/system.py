@@ -53,8 +53,9 @@ class System(Protocol):
         """Read at an offset, from several threads, too; bytes that came, 0 at the end of the file."""
         ...
 
-    def map_file(self, fd: int, offset: int, length: int) -> int:
-        """Map a range (offset: a multiple of the granularity; length: positive) read-only and shared; its address.
+    def map_file(self, fd: int, offset: int, length: int, align: int = 0) -> int:
+        """Map a range (offset: a multiple of the granularity; length: positive) read-only and shared; its address, a
+        multiple of `align` where that can be had.
 
         The descriptor may be closed."""
         ...

@@ -32,8 +32,9 @@ import pyarrow as pa
 
 from mmflow.config import Settings
 from mmflow.errors import ConfigError, EngineError, SourceError
-from mmflow.exec.streams import DamagedError, mapped, stream_batches
+from mmflow.exec.streams import DamagedError, stream_batches
 from mmflow.mapping.host import boot_id
+from mmflow.mapping.huge import HugePages, check_huge_pages, whole_file
 from mmflow.mapping.limits import available_memory, total_memory
 from mmflow.store.files import BlockWriter, Tier, block_in, write_block
 from mmflow.store.folder import drop_unowned, segment_name, sweep
@@ -60,14 +61,16 @@ class SharedTable:
         rows: Of the table.
         nbytes: Bytes of shared memory (or disk) that it takes.
         on_disk: Why it is a file in `spill_dir`; "": it is in memory.
+        small: Why it does not lie in huge pages, although they were asked for; "": it does, or they were not.
     """
 
-    def __init__(self, token: str, rows: int, nbytes: int, on_disk: str) -> None:
+    def __init__(self, token: str, rows: int, nbytes: int, on_disk: str, small: str = "") -> None:
         self._token = token
         self._part: _Part | None = None
         self.rows = rows
         self.nbytes = nbytes
         self.on_disk = on_disk
+        self.small = small
 
     def __str__(self) -> str:
         return self._token
@@ -77,7 +80,7 @@ class SharedTable:
         return f"SharedTable({self._token!r}, {self.rows:,} rows, {self.nbytes:,} bytes{where})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SharedTable, (self._token, self.rows, self.nbytes, self.on_disk)
+        return SharedTable, (self._token, self.rows, self.nbytes, self.on_disk, self.small)
 
     def __enter__(self) -> Self:
         return self
@@ -109,10 +112,15 @@ class _Part:
         assert peeked is not None  # it is there as long as this object
         return int(peeked[2][0])
 
+    def lay_out(self, huge_pages: HugePages) -> str:
+        """Map it, for this process and, if pages are to be huge, for all; why they aren't. Under `_lock`."""
+        self._whole, why = whole_file(self.fd(), huge_pages, collapse=True)
+        return why
+
     def view(self) -> pa.Buffer:
         """The bytes; what is made of them holds this part. Under `_lock`: there is one mapping."""
         if self._whole is None:
-            self._whole = mapped(self.fd())
+            self._whole, _ = whole_file(self.fd())
         return pa.foreign_buffer(self._whole.address, self._whole.size, self)
 
 
@@ -184,7 +192,12 @@ class _Room:
         return True
 
 
-def share(data: Any, *, spill_dir: str | os.PathLike[str] | None = None) -> SharedTable:
+def share(
+    data: Any,
+    *,
+    spill_dir: str | os.PathLike[str] | None = None,
+    huge_pages: HugePages = "auto",
+) -> SharedTable:
     """Put a table where all processes of this host can map it.
 
     It stays as long as the handle that is returned, or a table that `attach` gave, or a view of one, is there in some
@@ -194,11 +207,15 @@ def share(data: Any, *, spill_dir: str | os.PathLike[str] | None = None) -> Shar
         data: A pyarrow table, batch or reader; a `Dataset`, which is computed, batch by batch; anything with
             `__arrow_c_stream__` (pandas, Polars, DuckDB); or a dict of columns (lists, numpy arrays).
         spill_dir: Where it goes if memory has no room for it. None: what MMFLOW_SPILL_DIR says.
+        huge_pages: `on`: have it lie in huge pages, which makes mapping and reading it here and there quicker for all,
+            and sharing it slower (docs/mapping.md). `auto`: as the mount of /dev/shm says. `off`: small ones, as
+            far as this process maps it.
 
     Raises:
-        ConfigError: `data` is none of these.
+        ConfigError: `data` is none of these, or another `huge_pages`.
         EngineError: There is no room.
     """
+    check_huge_pages(huge_pages)
     batches, schema = _batches(data)
     disk = os.path.realpath(Settings.load().spill_dir if spill_dir is None else spill_dir)
     memory = shared_memory_folder()
@@ -212,12 +229,17 @@ def share(data: Any, *, spill_dir: str | os.PathLike[str] | None = None) -> Shar
     part = _Part(writer.fd, writer.path)
     with _lock:
         _parts[writer.path] = part
+        try:
+            small = "" if huge_pages == "auto" else part.lay_out(huge_pages)
+        except OSError as error:  # attaching will say so
+            small = f"it can't be mapped: {error.strerror}"
     device = os.fstat(writer.fd).st_dev
     handle = SharedTable(
         f"{_SCHEME}:{boot_id()}:{device}:{quote(writer.path)}",
         rows,
         nbytes,
         writer.moved or ("" if memory is not None else "this system has no /dev/shm"),
+        small,
     )
     handle._part = part
     return handle
