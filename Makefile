@@ -7,7 +7,8 @@ FUZZ_SECONDS ?= 10
 FUZZ_CXX ?= $(shell fuzz/compiler $(CXX))
 DATA := .cache/demo
 # What is written for other systems, too.
-MAPPING := $(wildcard mmflow/mapping/*.py)
+PORTABLE := $(wildcard mmflow/mapping/*.py) $(filter-out %/regions.py,$(wildcard mmflow/arrays/*.py)) mmflow/sinks/atomic.py mmflow/sinks/lock.py
+LINUX := %/linux.py %/mounts.py %/pagemap.py
 
 .PHONY: demo test lint sanitize fuzz bench clean
 
@@ -25,8 +26,8 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --cache-dir .mypy_cache/darwin --platform darwin $(filter-out %/linux.py %/mounts.py %/windows.py,$(MAPPING))
-	$(BIN)/mypy --cache-dir .mypy_cache/win32 --platform win32 $(filter-out %/linux.py %/mounts.py %/macos.py,$(MAPPING))
+	$(BIN)/mypy --follow-imports silent --cache-dir .mypy_cache/darwin --platform darwin $(filter-out $(LINUX) %/windows.py,$(PORTABLE))
+	$(BIN)/mypy --follow-imports silent --cache-dir .mypy_cache/win32 --platform win32 $(filter-out $(LINUX) %/unix.py %/macos.py,$(PORTABLE))
 	$(BIN)/lint-imports
 
 # The kernels' tests with every address and every overflow checked.

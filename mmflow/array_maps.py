@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import mmap
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["map_array"]
 
 ArraySource = str | os.PathLike[str] | MappedArray
-_PAGE = mmap.ALLOCATIONGRANULARITY
 _PIECES = 64 << 20
 
 
@@ -127,7 +125,7 @@ def _planned(
         kind, inner = _made(given, function, dtype, row_shape)
         if given.kind == "npy" or target.endswith(".npy"):
             shape = (given.rows, *inner)
-            head = header_bytes(kind, shape, _PAGE)
+            head = header_bytes(kind, shape)
             made = ArrayLayout("npy", kind, shape, len(head), packed_row(kind, shape))
             pieces, size = {0: head}, made.end
         elif (kind, inner) != (given.dtype, given.shape[1:]):

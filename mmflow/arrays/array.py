@@ -20,6 +20,7 @@ import errno
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -39,13 +40,14 @@ from mmflow.arrays.undo import UndoLog
 from mmflow.errors import ConfigError, SinkError
 from mmflow.mapping import Access, MappedFile
 from mmflow.mapping.huge import HugePages, advise_huge, check_huge_pages
+from mmflow.mapping.system import system
+from mmflow.sinks.atomic import rename_new
 from mmflow.sinks.checkpoints import checkpoint
 
 __all__ = ["MappedArray", "create_array", "open_array", "open_image"]
 
 Mode = Literal["r", "r+", "c"]
 _Array = npt.NDArray[Any]
-_PAGE = mmap.ALLOCATIONGRANULARITY
 
 
 def create_array(
@@ -86,29 +88,29 @@ def create_array(
         )
     if not sizes or any(n < 0 for n in sizes):
         raise ConfigError(f"create_array: shape {sizes} must have at least one dimension, and none below 0")
-    head = header_bytes(kind, sizes, _PAGE)
+    head = header_bytes(kind, sizes)
     size = len(head) + kind.itemsize * int(np.prod(sizes, dtype=object))
     unfinished = f"{name}.mmflow-{os.getpid()}.part"
     with writing(name, "make"):
         if not overwrite and os.path.lexists(name):
             raise FileExistsError
-        fd = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        fd = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR | system.OPEN_FLAGS, 0o666)
         try:
-            os.write(fd, head)
-            os.ftruncate(fd, size)
-            if not sparse:
-                os.posix_fallocate(fd, 0, size)
-            os.fsync(fd)
+            try:
+                os.write(fd, head)
+                os.ftruncate(fd, size)
+                if not sparse:
+                    system.preallocate(fd, 0, size)
+                system.sync(fd)
+            finally:
+                os.close(fd)
             if overwrite:
                 os.replace(unfinished, name)
             else:
-                os.link(unfinished, name)
-                os.unlink(unfinished)
+                rename_new(Path(unfinished), Path(name))
         except BaseException:
             os.unlink(unfinished)
             raise
-        finally:
-            os.close(fd)
     return open_array(name, "r+", undo=undo, access=access, huge_pages=huge_pages)
 
 
@@ -233,12 +235,11 @@ class MappedArray:
         self._reading = MappedFile.open(self.path, access=self._access)
         if self.mode != "r":
             with writing(self.path, "open for writing"):
-                self._fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-            self._undo = UndoLog(self._real, self._fd, _PAGE) if self._keeps_old else None
+                self._fd = os.open(self.path, os.O_RDWR | system.OPEN_FLAGS)
+            self._undo = UndoLog(self._real, self._fd, system.GRANULARITY) if self._keeps_old else None
         if self.mode == "c" and self.layout.end:
             with writing(self.path, "map"):
-                flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
-                self._private = mmap.mmap(self._fd, self.layout.end, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+                self._private = system.map_writable(self._fd, 0, self.layout.end, private=True)
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -324,7 +325,7 @@ class MappedArray:
         (A view may show a page that is just being written.)
 
         Raises:
-            SinkError: The file system has no locks.
+            SinkError: The file system, or the system (Windows), has no locks on ranges.
             IndexError: Out of range.
         """
         begin, stop, _ = self._touched(key)
@@ -332,12 +333,29 @@ class MappedArray:
         if offset == end:
             return np.array(self[key])
         # A descriptor of its own: threads that shared one would give back each other's locks.
-        fd = os.open(f"/proc/self/fd/{self._reading.fd}", os.O_RDONLY | os.O_CLOEXEC)
+        fd = self._reading_again()
         try:
             with locked(fd, self.path, *_pages(offset, end), shared=True):
                 return np.array(self[key])
         finally:
             os.close(fd)
+
+    def _reading_again(self) -> int:
+        """Another descriptor of the file."""
+        with writing(self.path, "lock"):
+            try:
+                return system.reopen(self._reading.fd)
+            except OSError as error:
+                if error.errno != errno.ENOSYS:
+                    raise
+            fd = system.open_file(self.path)
+        if os.path.samestat(os.fstat(fd), os.fstat(self._reading.fd)):
+            return fd
+        os.close(fd)
+        raise SinkError(
+            f"can't lock {self.path}: another file has taken its place since it was opened; open that one",
+            path=self.path,
+        )
 
     def rows_with_data(self) -> Iterator[tuple[int, int]]:
         """Ranges `[begin, stop)` of rows that are not all in holes of a sparse file; the others are zeros. In order of
@@ -377,7 +395,7 @@ class MappedArray:
         if self._undo is not None:
             self._undo.save(offset, end)
         with writing(self.path):
-            os.posix_fallocate(self._fd, offset, end - offset)
+            system.preallocate(self._fd, offset, end - offset)
         with (
             locked(self._fd, self.path, *_pages(offset, end), needed=False),
             self._writable(offset, end) as rows,
@@ -389,18 +407,20 @@ class MappedArray:
     def _writable(self, offset: int, end: int) -> Iterator[_Array]:
         """The bytes `[offset, end)` of the file, to be changed: mapped, or where that is impossible a copy that is
         written back."""
-        aligned = offset - offset % _PAGE
+        aligned = offset - offset % system.GRANULARITY
         try:
-            mapping = mmap.mmap(
-                self._fd, end - aligned, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=aligned
-            )
+            mapping = system.map_writable(self._fd, aligned, end - aligned, private=False)
         except OSError as error:
             if error.errno not in MAPPING:
                 with writing(self.path, "map"):
                     raise
             self.fallback = f"mapping failed: {MAPPING[error.errno]}"
         else:
-            yield np.frombuffer(mapping, np.uint8, offset=offset - aligned, count=end - offset)
+            try:
+                yield np.frombuffer(mapping, np.uint8, offset=offset - aligned, count=end - offset)
+            finally:
+                with writing(self.path):
+                    system.written(mapping)
             return
         try:
             copy = np.empty(end - offset, np.uint8)
@@ -414,7 +434,7 @@ class MappedArray:
         with writing(self.path):
             done = 0
             while done < len(copy):
-                got = os.preadv(self._fd, [view[done:]], offset + done)
+                got = system.read_at(self._fd, view[done:], offset + done)
                 if not got:
                     raise OSError(errno.EIO, "it was cut short by somebody else")
                 done += got
@@ -429,7 +449,7 @@ class MappedArray:
         """
         if self.mode == "r+":
             with writing(self.path, "flush"):
-                os.fsync(self._fd)  # dirty mapped pages of the file, too
+                system.sync(self._fd)  # dirty mapped pages of the file, too
             checkpoint("synced")
             if self._undo is not None:
                 self._undo.clear()
@@ -441,7 +461,7 @@ class MappedArray:
             SinkError: There is no undo log (`r+` with `undo=False`).
         """
         if self._private is not None:
-            self._private.madvise(mmap.MADV_DONTNEED)  # the file's pages show again
+            self._show_file()
         elif self.mode == "r+":
             if self._undo is None:
                 raise SinkError(
@@ -449,11 +469,17 @@ class MappedArray:
                 )
             self._undo.roll_back()
 
+    def _show_file(self) -> None:
+        """Let the private pages go: the file's show again."""
+        assert self._private is not None
+        with writing(self.path, "map"):
+            self._private = system.drop_copies(self._private, self._fd)
+
     def changed_pages(self) -> npt.NDArray[np.int64]:
         """Numbers of the file's pages that differ from the file, of mode `c`; none of the others."""
         if self._private is None:
             return np.empty(0, np.int64)
-        return changed(self._private, self._fd, _PAGE)
+        return changed(self._private, self._fd, system.GRANULARITY)
 
     def commit(self, *, in_place: bool = True) -> int:
         """Write the changed pages of mode `c` to the file: all or, after a crash, none.
@@ -461,7 +487,7 @@ class MappedArray:
         Args:
             in_place: Change the file itself, through the undo log. Else a copy of it is changed (which shares what is
                 equal, where the file system has reflinks) and takes its place in one step: who has the file open goes
-                on reading the old one, and other names of it (hard links) stay with that, too.
+                on reading the old one, and other names of it (hard links) stay with that, too. (Not on Windows.)
 
         Returns:
             How many they were.
@@ -472,6 +498,11 @@ class MappedArray:
         if self._private is None:
             raise SinkError(
                 f"{self.path}: commit is for mode c; r+ changes the file itself: flush()", path=self.path
+            )
+        if not in_place and not system.DELETES_OPEN:
+            raise SinkError(
+                f"can't replace {self.path}: on this system no file that is open can be; commit in place",
+                path=self.path,
             )
         pages = self.changed_pages()
         if not len(pages):
@@ -484,7 +515,8 @@ class MappedArray:
                 path=self.path,
             )
         runs = np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1)
-        spans = [(int(r[0]) * _PAGE, min((int(r[-1]) + 1) * _PAGE, self.layout.end)) for r in runs]
+        page, end = system.GRANULARITY, self.layout.end
+        spans = [(int(r[0]) * page, min((int(r[-1]) + 1) * page, end)) for r in runs]
         if in_place:
             try:
                 self._commit_in_place(spans)
@@ -492,7 +524,7 @@ class MappedArray:
                 if self._undo is not None:
                     self._undo.roll_back()
                 raise
-            self._private.madvise(mmap.MADV_DONTNEED)
+            self._show_file()
         else:
             self._commit_copy(spans)
         return len(pages)
@@ -505,13 +537,13 @@ class MappedArray:
             if self._undo is not None:
                 self._undo.save(begin, end)
             with writing(self.path):
-                os.posix_fallocate(self._fd, begin, end - begin)
+                system.preallocate(self._fd, begin, end - begin)
         with memoryview(self._private) as view, writing(self.path):
             for begin, end in spans:
                 with locked(self._fd, self.path, *_pages(begin, end), needed=False):
                     write_at(self._fd, view[begin:end], begin)
                 checkpoint("changed")
-            os.fsync(self._fd)
+            system.sync(self._fd)
         checkpoint("synced")
         if self._undo is not None:
             self._undo.clear()
@@ -558,8 +590,8 @@ class MappedArray:
 
 def _pages(begin: int, end: int) -> tuple[int, int]:
     """The first byte of the pages of `[begin, end)`, and how many bytes they have."""
-    first = begin - begin % _PAGE
-    return first, -(-end // _PAGE) * _PAGE - first
+    first = begin - begin % system.GRANULARITY
+    return first, -(-end // system.GRANULARITY) * system.GRANULARITY - first
 
 
 def _split(key: Any, ndim: int) -> tuple[Any, tuple[Any, ...]]:

@@ -26,7 +26,6 @@ returns, and the driver writes them: two hosts that write to one page would each
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import shutil
 import stat
@@ -41,6 +40,7 @@ from mmflow.arrays.holes import clone, write_at, write_sparsely
 from mmflow.arrays.locks import locked
 from mmflow.arrays.undo import live_writers, play_back, roll_back_dead
 from mmflow.errors import SinkError
+from mmflow.mapping.system import system
 from mmflow.sinks.atomic import fsync_folder, rename_new
 from mmflow.sinks.checkpoints import checkpoint
 from mmflow.sinks.lock import DestinationLock
@@ -141,7 +141,7 @@ def _undo(path: str, folder: Path) -> None:
     with writing(path, "put back the old content of"), _all_of(str(new) if new.exists() else path):
         for name in sorted(os.listdir(folder)):
             if name.startswith(UNDO) and not name.endswith(".part"):
-                log = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+                log = os.open(folder / name, os.O_RDONLY | system.OPEN_FLAGS)
                 try:
                     play_back(log, path)
                 finally:
@@ -158,7 +158,7 @@ def _undo(path: str, folder: Path) -> None:
 def _all_of(path: str) -> Iterator[None]:
     """Hold a lock on all bytes of a file, if it is there."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | system.OPEN_FLAGS)
     except FileNotFoundError:
         yield
         return
@@ -272,7 +272,7 @@ class Change:
         unfinished = self.folder / f"{ROWS}.part"
         with open(unfinished, "wb") as file:
             file.truncate(size)
-            os.fsync(file.fileno())
+            system.sync(file.fileno())
         os.rename(unfinished, self.rows)
         fsync_folder(self.folder)
         fsync_folder(self.folder.parent)
@@ -281,12 +281,12 @@ class Change:
     def _make_new(
         self, size: int, pieces: Mapping[int, bytes], like: str | None, *, preallocate: bool
     ) -> None:
-        fd = os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        fd = os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.OPEN_FLAGS, 0o666)
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.fchmod(fd, stat.S_IMODE(os.stat(self.path).st_mode))
+                os.chmod(self.target, stat.S_IMODE(os.stat(self.path).st_mode))
             if like is not None:
-                source = os.open(like, os.O_RDONLY | os.O_CLOEXEC)
+                source = os.open(like, os.O_RDONLY | system.OPEN_FLAGS)
                 try:
                     clone(source, fd)
                 finally:
@@ -295,7 +295,7 @@ class Change:
             for offset, data in pieces.items():
                 write_at(fd, data, offset)
             if preallocate and size:
-                os.posix_fallocate(fd, 0, size)
+                system.preallocate(fd, 0, size)
         finally:
             os.close(fd)
 
@@ -311,7 +311,7 @@ class Change:
             with writing(self.path), open(self.target, "r+b", buffering=0) as file:
                 for offset, data in pieces.items():
                     with locked(file.fileno(), self.path, offset, len(data)):
-                        write_sparsely(file.fileno(), data, offset, mmap.ALLOCATIONGRANULARITY)
+                        write_sparsely(file.fileno(), data, offset, system.GRANULARITY)
                     checkpoint("put")
 
     # ---- ends ------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class Change:
         """
         if not self.done:
             with writing(self.path, "commit the change of"), open(self.target, "r+b") as file:
-                os.fsync(file.fileno())
+                system.sync(file.fileno())
                 checkpoint("synced")
                 with locked(file.fileno(), self.path):
                     self._publish()

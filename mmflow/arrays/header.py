@@ -1,6 +1,8 @@
-"""Headers of npy files for arrays: any number of dimensions, and data that begins at a page.
+"""Headers of npy files for arrays: any number of dimensions, and data that begins at a multiple of 4 KiB.
 
-Written as version 2 of the format, whose header may be as long as a page; numpy reads it as any other.
+That is a page of most systems; where pages are larger, the data still begins there, since numpy reads no header of more
+than 10,000 bytes. Files are the same wherever they were made. Written as version 2 of the format, whose header may be
+that long; numpy reads it as any other.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ from mmflow.mapping.failures import source_failure
 __all__ = ["header_bytes", "read_npy_layout"]
 
 _MOST = 4 << 20
+_UNIT = 4096
 
 
-def header_bytes(dtype: np.dtype[Any], shape: tuple[int, ...], page: int) -> bytes:
-    """A header whose length is a multiple of `page` bytes."""
+def header_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """A header whose length is a multiple of 4 KiB."""
     fields = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     text = repr(fields).encode("latin1")
     head = npy.magic(2, 0)
     used = len(head) + 4 + len(text) + 1
-    text += b" " * (-used % page) + b"\n"
+    text += b" " * (-used % _UNIT) + b"\n"
     return head + struct.pack("<I", len(text)) + text
 
 

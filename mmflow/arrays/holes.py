@@ -5,33 +5,27 @@ Invariant: a hole reads as zeros, so whatever is done about holes changes room, 
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
 
 import numpy as np
 
+from mmflow.mapping.system import system
+
 __all__ = ["clone", "data_extents", "has_holes", "punch", "write_at", "write_sparsely"]
 
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2
-_FICLONE = 0x40049409
 _UNSUPPORTED = {errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.ENOTTY, errno.EBADF}
 _AT_ONCE = 8 << 20
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 def data_extents(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Parts of `[begin, end)` that are no holes, in order. Moves the descriptor's position."""
     while begin < end:
         try:
-            start = os.lseek(fd, begin, os.SEEK_DATA)
-            stop = os.lseek(fd, start, os.SEEK_HOLE)
+            start, stop = system.find_data(fd, begin)
         except OSError as error:
-            if error.errno != errno.ENXIO:  # a file system that doesn't know holes: all is data
+            if error.errno != errno.ENXIO:  # a (file) system that doesn't know holes: all is data
                 yield begin, end
             return
         if start >= end:
@@ -51,11 +45,12 @@ def punch(fd: int, begin: int, end: int) -> None:
     Raises:
         OSError: It can't be written.
     """
-    if _libc.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, begin, end - begin) == 0:
+    try:
+        system.punch(fd, begin, end - begin)
         return
-    number = ctypes.get_errno()
-    if number not in _UNSUPPORTED:
-        raise OSError(number, os.strerror(number))
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
     zeros = bytes(min(_AT_ONCE, end - begin))
     for offset in range(begin, end, _AT_ONCE):
         write_at(fd, memoryview(zeros)[: end - offset], offset)
@@ -69,7 +64,7 @@ def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None
     """
     view = memoryview(data).cast("B")
     while view:
-        written = os.pwrite(fd, view, offset)
+        written = system.write_at(fd, view, offset)
         view, offset = view[written:], offset + written
 
 
@@ -104,7 +99,7 @@ def clone(source: int, target: int) -> str:
         OSError: No room, for one.
     """
     try:
-        fcntl.ioctl(target, _FICLONE, source)
+        system.clone(source, target)
         return "reflink"
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
@@ -119,13 +114,13 @@ def clone(source: int, target: int) -> str:
 
 def _copied(source: int, target: int, offset: int, length: int) -> int:
     try:
-        copied = os.copy_file_range(source, target, length, offset, offset)
+        copied = system.copy_range(source, target, offset, length)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
         copied = 0
     if not copied:
-        data = os.pread(source, length, offset)
+        data = system.read_bytes(source, length, offset)
         if not data:
             raise OSError(errno.EIO, "the file was cut short while it was copied")
         write_at(target, data, offset)

@@ -1,25 +1,24 @@
-"""Locks on byte ranges of a file, as fcntl(2) has them for open file descriptions.
+"""Locks on byte ranges of a file; on the whole of it, where a system has no others (macOS); none (Windows).
 
     writer of pages    exclusive, of these pages, while it writes them
     who ends a change  exclusive, of all of the file: no writer is under way then, and later ones look first
     snapshot           shared, of what it copies: no page of it is half written
 
-They hold between threads, processes and (NFS) hosts; each holder has a descriptor of its own.
+They hold between threads, processes and (NFS) hosts; each holder has a descriptor of its own. Where there are none,
+writers go on without, and a snapshot is an error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import struct
 from collections.abc import Iterator
 
 from mmflow.errors import SinkError
+from mmflow.mapping.system import system
 
 __all__ = ["locked"]
 
-_FLOCK = "hhqqi4x"
 _NONE = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 
@@ -38,10 +37,10 @@ def locked(
         needed: False: where there are no locks, go on without.
 
     Raises:
-        SinkError: The file system has no such locks.
+        SinkError: The file system, or the system, has no such locks.
     """
     try:
-        _lock(fd, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, begin, length)
+        system.lock_range(fd, begin, length, "shared" if shared else "exclusive")
     except OSError as error:
         if error.errno not in _NONE:
             raise
@@ -49,15 +48,12 @@ def locked(
             yield
             return
         raise SinkError(
-            f"can't lock {path}: its file system has no locks, without which a late worker could write over what is "
-            "final; put it on a file system that has (NFS: with lockd; Lustre: -o flock)",
+            f"can't lock {path}: its file system (on Windows: the system) has no locks on ranges, without which a late "
+            "worker could write over what is final, and a page be seen half written; put it on a file system that has "
+            "(NFS: with lockd; Lustre: -o flock)",
             path=path,
         ) from error
     try:
         yield
     finally:
-        _lock(fd, fcntl.F_UNLCK, begin, length)
-
-
-def _lock(fd: int, kind: int, begin: int, length: int) -> None:
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, kind, 0, begin, length, 0))
+        system.lock_range(fd, begin, length, "none")

@@ -1,53 +1,28 @@
-"""Which pages of a private mapping are copies.
+"""Which pages of a private mapping differ from the file.
 
-/proc/self/pagemap has 64 bits for each page: 63 present, 62 swapped, 61 "of a file, or shared". A page that is there
-and not of a file is a private copy: it was written to. Where that can't be read, every page is compared.
+Where the system tells which pages are copies (Linux), only these are compared; elsewhere every page is.
 """
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-import os
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["changed", "private_pages"]
+from mmflow.mapping.system import system
 
-_PRESENT, _SWAPPED, _OF_A_FILE = np.uint64(1 << 63), np.uint64(1 << 62), np.uint64(1 << 61)
-_AT_ONCE = 1 << 17  # pages
-
-
-def private_pages(mapping: mmap.mmap) -> npt.NDArray[np.int64] | None:
-    """Numbers of the pages of a mapping that were copied; None: that can't be told."""
-    address = ctypes.addressof(ctypes.c_char.from_buffer(mapping))
-    page = mmap.PAGESIZE
-    first, count = address // page, -(-len(mapping) // page)
-    found = []
-    try:
-        with open("/proc/self/pagemap", "rb", buffering=0) as file:
-            for begin in range(0, count, _AT_ONCE):
-                wanted = min(_AT_ONCE, count - begin)
-                bits = np.frombuffer(os.pread(file.fileno(), 8 * wanted, 8 * (first + begin)), np.uint64)
-                if len(bits) != wanted:
-                    return None
-                copied = ((bits & _PRESENT) > 0) & ((bits & _OF_A_FILE) == 0) | ((bits & _SWAPPED) > 0)
-                found.append(begin + np.flatnonzero(copied))
-    except OSError:
-        return None
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+__all__ = ["changed"]
 
 
 def changed(mapping: mmap.mmap, fd: int, page: int) -> npt.NDArray[np.int64]:
     """Numbers of the pages (of `page` bytes) in which a private mapping of a whole file differs from the file."""
-    count = -(-len(mapping) // page)
-    copied = private_pages(mapping)
-    candidates = np.arange(count) if copied is None else np.unique(copied * mmap.PAGESIZE // page)
+    copied = system.private_copies(mapping)
+    candidates = np.arange(-(-len(mapping) // page)) if copied is None else np.unique(copied // page)
     differ = []
     with memoryview(mapping) as view:
         for number in candidates.tolist():
             mine = view[number * page : (number + 1) * page]
-            if mine != os.pread(fd, len(mine), number * page):
+            if mine != system.read_bytes(fd, len(mine), number * page):
                 differ.append(number)
     return np.array(differ, np.int64)

@@ -9,6 +9,8 @@
 In place the old content of a region is in its log, whole and durable, before a byte of the region changes. Whoever
 comes first gives the log its name, which nobody can take again; every other attempt reads the old content there. So
 all attempts compute of the same bytes and write the same bytes, whenever they run.
+
+For Linux: late workers are kept out by locks on ranges. `mmflow.arrays` does not import this.
 """
 
 from __future__ import annotations

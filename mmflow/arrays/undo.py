@@ -17,7 +17,6 @@ Several writers of one file each have a log, and must not change the same page.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import struct
 import zlib
@@ -31,6 +30,7 @@ import numpy.typing as npt
 from mmflow.arrays.failures import writing
 from mmflow.arrays.holes import data_extents, punch, write_at
 from mmflow.errors import SinkError
+from mmflow.mapping.system import system
 from mmflow.sinks.atomic import fsync_folder
 from mmflow.sinks.checkpoints import checkpoint
 
@@ -49,6 +49,7 @@ _MAGIC = b"mmfundo2"
 _HEAD = struct.Struct("<8sQQ")
 _RECORD = struct.Struct("<QQI")
 _HOLE = 1 << 63
+_INODE = (1 << 64) - 1  # Windows has longer ones
 _CHUNK = 1 << 16  # pages whose bits are kept together
 _AT_ONCE = 8 << 20
 
@@ -93,7 +94,7 @@ class UndoLog:
             size = os.fstat(self._fd).st_size
             for first, stop in pages:
                 log_range(self._log, self._fd, first * self._page, min(stop * self._page, size))
-            os.fdatasync(self._log)
+            system.sync(self._log, content_only=True)
         for first, stop in pages:
             self._mark(first, stop)
         checkpoint("saved")
@@ -124,10 +125,10 @@ class UndoLog:
             self._name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{number}")
             number += 1
             try:
-                log = os.open(self._name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                log = os.open(self._name, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.OPEN_FLAGS, 0o600)
             except FileExistsError:
                 continue
-            fcntl.flock(log, fcntl.LOCK_EX)
+            system.lock(log, shared=False, wait=True)
             if os.fstat(log).st_nlink:
                 break
             os.close(log)  # before it was locked, somebody took it for that of a dead writer
@@ -144,10 +145,9 @@ class UndoLog:
         """
         if self._log >= 0:
             with writing(self._path, "finish the change of"):
-                os.unlink(self._name)
-                checkpoint("unlinked")
-                fsync_folder(_folder(self._path))
+                _forget(self._log, self._name)
             os.close(self._log)
+            _unlink_closed(self._name)
             self._log = -1
             self._saved.clear()
 
@@ -180,19 +180,20 @@ def roll_back_dead(path: str) -> int:
     for name in names:
         with writing(path, "put back the old content of"):
             try:
-                log = os.open(os.path.join(folder, name), os.O_RDWR | os.O_CLOEXEC)
+                log = os.open(os.path.join(folder, name), os.O_RDWR | system.OPEN_FLAGS)
             except FileNotFoundError:
                 continue
             try:
-                if (
-                    _locked(log) and os.fstat(log).st_nlink
-                ):  # else its writer lives, or somebody else was here first
+                # Else its writer lives, or somebody else was here first.
+                begun = _locked(log) and os.fstat(log).st_nlink
+                if begun:
                     play_back(log, path)
-                    os.unlink(os.path.join(folder, name))
-                    fsync_folder(_folder(path))
+                    _forget(log, os.path.join(folder, name))
                     count += 1
             finally:
                 os.close(log)
+            if begun:
+                _unlink_closed(os.path.join(folder, name))
     return count
 
 
@@ -202,13 +203,31 @@ def live_writers(path: str) -> bool:
     for name in os.listdir(folder):
         if name.startswith(_prefix(path)):
             with contextlib.suppress(FileNotFoundError):
-                log = os.open(folder / name, os.O_RDWR | os.O_CLOEXEC)
+                log = os.open(folder / name, os.O_RDWR | system.OPEN_FLAGS)
                 try:
                     if not _locked(log):
                         return True
                 finally:
                     os.close(log)
     return False
+
+
+def _forget(log: int, name: str) -> None:
+    """Let a log that is locked say nothing any more: deleted, or, where it can't be while it is open, emptied."""
+    if system.DELETES_OPEN:
+        os.unlink(name)
+    else:
+        os.ftruncate(log, 0)
+        system.sync(log)
+    checkpoint("unlinked")
+    fsync_folder(Path(name).parent)
+
+
+def _unlink_closed(name: str) -> None:
+    """Delete a log that was only emptied. Somebody who looks into it just now deletes it in our place."""
+    if not system.DELETES_OPEN:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            os.unlink(name)
 
 
 # ---- the format of a log ------------------------------------------------------------------------------
@@ -226,7 +245,7 @@ class Record(NamedTuple):
 def start_log(log: int, fd: int) -> None:
     """Write the head of the log of an open file."""
     status = os.fstat(fd)
-    _write(log, _HEAD.pack(_MAGIC, status.st_size, status.st_ino))
+    _write(log, _HEAD.pack(_MAGIC, status.st_size, status.st_ino & _INODE))
 
 
 def log_range(log: int, fd: int, begin: int, end: int) -> None:
@@ -241,7 +260,7 @@ def log_range(log: int, fd: int, begin: int, end: int) -> None:
             hole = first - at | _HOLE
             _write(log, _RECORD.pack(at, hole, zlib.crc32(struct.pack("<QQ", at, hole))))
         for offset in range(first, last, _AT_ONCE):
-            old = os.pread(fd, min(_AT_ONCE, last - offset), offset)
+            old = system.read_bytes(fd, min(_AT_ONCE, last - offset), offset)
             _write(log, _RECORD.pack(offset, len(old), zlib.crc32(old)) + old)
             checkpoint("logged")
         at = last
@@ -251,7 +270,7 @@ def records(log: int) -> Iterator[Record]:
     """The records of a log, up to one that is cut short: its pages were not changed yet."""
     position = _HEAD.size
     size = os.fstat(log).st_size
-    while len(found := os.pread(log, _RECORD.size, position)) == _RECORD.size:
+    while len(found := system.read_bytes(log, _RECORD.size, position)) == _RECORD.size:
         offset, length, crc = _RECORD.unpack(found)
         position += _RECORD.size
         if length & _HOLE:
@@ -272,30 +291,30 @@ def play_back(log: int, path: str) -> None:
         SinkError: The file is not what it was.
         OSError: It can't be written.
     """
-    head = os.pread(log, _HEAD.size, 0)
+    head = system.read_bytes(log, _HEAD.size, 0)
     if len(head) < _HEAD.size:
         return  # not even begun: nothing was changed
     magic, size, inode = _HEAD.unpack(head)
     now = os.stat(path)
-    if magic != _MAGIC or now.st_size < size or now.st_ino != inode:
+    if magic != _MAGIC or now.st_size < size or now.st_ino & _INODE != inode:
         raise SinkError(
             f"{path} was cut short or replaced after a writer of it died; its old pages are in the hidden files "
             f".{os.path.basename(path)}.mmflow~… beside it: restore the file from a copy, unless it is whole as it is, "
             "then delete them",
             path=path,
         )
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_WRONLY | system.OPEN_FLAGS)
     try:
         for record in records(log):
             if record.position is None:
                 punch(fd, record.offset, record.offset + record.length)
             else:
-                old = os.pread(log, record.length, record.position)
+                old = system.read_bytes(log, record.length, record.position)
                 if zlib.crc32(old) != record.crc:
                     break
                 write_at(fd, old, record.offset)
             checkpoint("restored")
-        os.fsync(fd)
+        system.sync(fd)
     finally:
         os.close(fd)
 
@@ -303,7 +322,7 @@ def play_back(log: int, path: str) -> None:
 def _locked(fd: int) -> bool:
     """Take the lock; False: somebody has it."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        system.lock(fd, shared=False, wait=False)
     except BlockingIOError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""What mapping asks of Linux; see `system.System`.
+"""What mapping and arrays ask of Linux; see `system.System`.
 
 Functions release the GIL while the kernel works. Python's own `mmap` module isn't used for windows, since its objects
 keep a duplicate of the file descriptor for as long as they live, and give no address of what is read-only.
@@ -7,37 +7,66 @@ keep a duplicate of the file descriptor for as long as they live, and give no ad
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap as _mmap
 import os
-import resource
+import struct
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mmflow.mapping.mounts import FILE_SYSTEMS, file_system_of
+from mmflow.mapping.pagemap import private_copies
+from mmflow.mapping.unix import (
+    DELETES_OPEN,
+    GRANULARITY,
+    OPEN_FLAGS,
+    PAGE_SIZE,
+    find_data,
+    lock,
+    open_file,
+    read_bytes,
+    soft_limit,
+    sync_folder,
+    write_at,
+)
 
 if TYPE_CHECKING:
-    from mmflow.mapping.system import FileAdvice, PageAdvice
+    from mmflow.mapping.system import FileAdvice, PageAdvice, RangeLock
 
 __all__ = [
+    "DELETES_OPEN",
     "GRANULARITY",
+    "OPEN_FLAGS",
     "PAGE_SIZE",
     "advise",
     "advise_file",
     "cachestat",
+    "clone",
+    "copy_range",
+    "drop_copies",
     "file_system_name",
+    "find_data",
     "lock",
+    "lock_range",
     "map_file",
+    "map_writable",
     "mincore",
     "open_file",
+    "preallocate",
+    "private_copies",
+    "punch",
     "read_at",
+    "read_bytes",
+    "rename",
     "reopen",
     "soft_limit",
+    "sync",
+    "sync_folder",
     "unmap",
+    "write_at",
+    "written",
 ]
-
-GRANULARITY = _mmap.ALLOCATIONGRANULARITY
-PAGE_SIZE = _mmap.PAGESIZE
 
 _PAGES: dict[PageAdvice, int] = {
     "random": 1,
@@ -56,9 +85,6 @@ _FILES: dict[FileAdvice, int] = {
     "load": os.POSIX_FADV_WILLNEED,
     "drop": os.POSIX_FADV_DONTNEED,
 }
-_LIMITS = {"address space": resource.RLIMIT_AS, "open files": resource.RLIMIT_NOFILE}
-# O_NONBLOCK: opening a pipe must not wait for its writer; no effect on regular files.
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 _PROT_READ = 1
 _MAP_SHARED = 1
@@ -67,6 +93,12 @@ _MAP_FIXED = 0x10
 _MAP_ANONYMOUS = 0x20
 _MAP_NORESERVE = 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
+_AT_FDCWD = -100
+_RENAMES = {"new": 1, "swap": 2}  # RENAME_NOREPLACE, RENAME_EXCHANGE
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+_FICLONE = 0x40049409
+_FLOCK = "hhqqi4x"
+_LOCKS: dict[RangeLock, int] = {"shared": fcntl.F_RDLCK, "exclusive": fcntl.F_WRLCK, "none": fcntl.F_UNLCK}
 _SYS_CACHESTAT = 451  # Linux 6.5; one number on all architectures of the generic table
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -82,6 +114,7 @@ _libc.mmap.argtypes = [
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _libc.fstatfs.argtypes = [ctypes.c_int, ctypes.c_void_p]
 _libc.syscall.restype = ctypes.c_long
 
@@ -91,14 +124,9 @@ def _failed(call: str) -> OSError:
     return OSError(number, f"{call}: {os.strerror(number)}")
 
 
-def open_file(path: str) -> int:
-    """See `System.open_file`."""
-    return os.open(path, _READ)
-
-
 def reopen(fd: int) -> int:
     """See `System.reopen`."""
-    return os.open(f"/proc/self/fd/{fd}", _READ)
+    return open_file(f"/proc/self/fd/{fd}")
 
 
 def read_at(fd: int, into: memoryview, offset: int) -> int:
@@ -149,15 +177,67 @@ def advise_file(fd: int, offset: int, length: int, advice: FileAdvice) -> None:
     os.posix_fadvise(fd, offset, length, _FILES[advice])
 
 
-def lock(fd: int, *, shared: bool, wait: bool) -> None:
-    """See `System.lock`."""
-    fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+def preallocate(fd: int, offset: int, length: int) -> None:
+    """See `System.preallocate`."""
+    os.posix_fallocate(fd, offset, length)
 
 
-def soft_limit(which: str) -> int | None:
-    """See `System.soft_limit`."""
-    soft, _ = resource.getrlimit(_LIMITS[which])
-    return None if soft == resource.RLIM_INFINITY else soft
+def map_writable(fd: int, offset: int, length: int, *, private: bool) -> _mmap.mmap:
+    """See `System.map_writable`. No memory is reserved for copies."""
+    flags = _mmap.MAP_PRIVATE | getattr(_mmap, "MAP_NORESERVE", 0) if private else _mmap.MAP_SHARED
+    return _mmap.mmap(fd, length, flags, _mmap.PROT_READ | _mmap.PROT_WRITE, offset=offset)
+
+
+def written(mapping: _mmap.mmap) -> None:
+    """See `System.written`: fsync finds pages that were changed through mappings."""
+    del mapping
+
+
+def sync(fd: int, *, content_only: bool = False) -> None:
+    """See `System.sync`."""
+    if content_only:
+        os.fdatasync(fd)
+    else:
+        os.fsync(fd)
+
+
+def rename(source: str, target: str, how: Literal["new", "swap"]) -> None:
+    """See `System.rename`."""
+    call = getattr(_libc, "renameat2", None)
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), target)
+    names = os.fsencode(source), os.fsencode(target)
+    if call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(_RENAMES[how])) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
+
+
+def drop_copies(mapping: _mmap.mmap, fd: int) -> _mmap.mmap:
+    """See `System.drop_copies`: the copies go, so the file's pages show."""
+    del fd
+    mapping.madvise(_mmap.MADV_DONTNEED)
+    return mapping
+
+
+def punch(fd: int, offset: int, length: int) -> None:
+    """See `System.punch`."""
+    if _libc.fallocate(fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length) != 0:
+        raise _failed("fallocate")
+
+
+def clone(source: int, target: int) -> None:
+    """See `System.clone`."""
+    fcntl.ioctl(target, _FICLONE, source)
+
+
+def copy_range(source: int, target: int, offset: int, length: int) -> int:
+    """See `System.copy_range`."""
+    return os.copy_file_range(source, target, length, offset, offset)
+
+
+def lock_range(fd: int, begin: int, length: int, kind: RangeLock) -> None:
+    """See `System.lock_range`: between threads, processes and (NFS) hosts."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, _LOCKS[kind], 0, begin, length, 0))
 
 
 def mincore(address: int, length: int) -> bytes:

@@ -10,9 +10,10 @@ import errno
 import mmap
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from mmflow.mapping.system import FileAdvice, PageAdvice
@@ -21,13 +22,22 @@ __all__ = [
     "advise",
     "advise_file",
     "cachestat",
+    "clone",
+    "copy_range",
+    "drop_copies",
     "file_system_name",
     "map_file",
+    "map_writable",
     "mincore",
+    "private_copies",
+    "punch",
+    "rename",
     "reopen",
     "unmap",
+    "written",
 ]
 
+_AT_ONCE = 8 << 20
 _lock = threading.Lock()
 _mappings: dict[int, mmap.mmap] = {}
 
@@ -88,6 +98,65 @@ def file_system_name(fd: int) -> str:
     """See `System.file_system_name`; it is not looked for."""
     del fd
     return ""
+
+
+def map_writable(fd: int, offset: int, length: int, *, private: bool) -> mmap.mmap:
+    """See `System.map_writable`."""
+    access = mmap.ACCESS_COPY if private else mmap.ACCESS_WRITE
+    try:
+        return mmap.mmap(fd, length, access=access, offset=offset)
+    except ValueError as error:  # the file ends before
+        raise OSError(errno.EINVAL, str(error)) from error
+
+
+def written(mapping: mmap.mmap) -> None:
+    """See `System.written`: nobody promises that syncing a file finds what its mappings changed."""
+    mapping.flush()
+
+
+def private_copies(mapping: mmap.mmap) -> npt.NDArray[np.int64] | None:
+    """See `System.private_copies`; it can't be told."""
+    del mapping
+    return None
+
+
+def drop_copies(mapping: mmap.mmap, fd: int) -> mmap.mmap:
+    """See `System.drop_copies`. With views of it the mapping stays, and what differs is copied from the file: so the
+    views are right, too."""
+    other = map_writable(fd, 0, len(mapping), private=True)
+    try:
+        mapping.close()
+    except BufferError:
+        with other, memoryview(mapping) as mine, memoryview(other) as file:
+            for begin in range(0, len(mine), _AT_ONCE):
+                if mine[begin : begin + _AT_ONCE] != file[begin : begin + _AT_ONCE]:
+                    mine[begin : begin + _AT_ONCE] = file[begin : begin + _AT_ONCE]
+        return mapping
+    return other
+
+
+def rename(source: str, target: str, how: Literal["new", "swap"]) -> None:
+    """See `System.rename`; the names are as they were."""
+    del source, target
+    raise _not_offered(f"rename ({how})")
+
+
+def punch(fd: int, offset: int, length: int) -> None:
+    """See `System.punch`."""
+    del fd, offset, length
+    raise _not_offered("holes")
+
+
+def clone(source: int, target: int) -> None:
+    """See `System.clone`."""
+    del source, target
+    raise _not_offered("clones")
+
+
+def copy_range(source: int, target: int, offset: int, length: int) -> int:
+    """See `System.copy_range`."""
+    del source, target, offset, length
+    raise _not_offered("copy_file_range")
 
 
 def _not_offered(what: str) -> OSError:

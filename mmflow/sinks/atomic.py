@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
+
+from mmflow.mapping.system import system
 
 __all__ = ["fsync_folder", "fsync_tree", "link_tree", "rename_new", "swap"]
 
-_AT_FDCWD = -100
-_RENAME_NOREPLACE = 1
-_RENAME_EXCHANGE = 2
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _renameat2(source: Path, target: Path, flags: int) -> None:
-    call: Callable[..., int] | None = getattr(_libc, "renameat2", None)
-    if call is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(target))
-    done = call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), ctypes.c_uint(flags))
-    if done != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(target))
 
 
 def rename_new(source: Path, target: Path) -> None:
@@ -39,11 +24,11 @@ def rename_new(source: Path, target: Path) -> None:
         os.rename(source, target)  # the system itself refuses anything but an empty folder
         return
     try:
-        _renameat2(source, target, _RENAME_NOREPLACE)
+        system.rename(str(source), str(target), "new")
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        # NFS and the like: create the name exclusively, then give up the old one.
+        # NFS, macOS and the like: create the name exclusively, then give up the old one.
         os.link(source, target)
         os.unlink(source)
 
@@ -51,7 +36,7 @@ def rename_new(source: Path, target: Path) -> None:
 def swap(source: Path, target: Path) -> bool:
     """Exchange two names in one step; False where the file system can't (nothing happened then)."""
     try:
-        _renameat2(source, target, _RENAME_EXCHANGE)
+        system.rename(str(source), str(target), "swap")
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             return False
@@ -60,12 +45,8 @@ def swap(source: Path, target: Path) -> bool:
 
 
 def fsync_folder(path: Path) -> None:
-    """Make the entries of a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make the entries of a folder durable, where the system lets us say so."""
+    system.sync_folder(str(path))
 
 
 def fsync_tree(root: Path) -> None:

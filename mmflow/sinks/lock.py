@@ -7,14 +7,16 @@ lock file that nobody locks is no lock. Its text only tells people who holds it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 from pathlib import Path
 
 from mmflow.errors import SinkError
+from mmflow.mapping.system import system
 
 __all__ = ["DestinationLock"]
+
+_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 
 
 class DestinationLock:
@@ -33,11 +35,13 @@ class DestinationLock:
             OSError: The lock file can't be made, or is a symbolic link.
         """
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | system.OPEN_FLAGS, 0o644)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                system.lock(descriptor, shared=False, wait=False)
             except BlockingIOError:
-                holder = os.pread(descriptor, 4096, 0).decode(errors="replace").strip() or "another run"
+                holder = (
+                    system.read_bytes(descriptor, 4096, 0).decode(errors="replace").strip() or "another run"
+                )
                 os.close(descriptor)
                 raise SinkError(
                     f"{destination} is being written by {holder}; wait for it, or choose another output",
@@ -55,7 +59,7 @@ class DestinationLock:
         text = f"run {run} (process {os.getpid()} on {socket.gethostname()})\n"
         # Only for people: a full disk must not keep the run from saying so itself, later and better.
         with contextlib.suppress(OSError):
-            os.pwrite(descriptor, text.encode(), 0)
+            system.write_at(descriptor, memoryview(text.encode()), 0)
         return cls(path, descriptor)
 
     def release(self) -> None:

@@ -17,19 +17,11 @@ from mmflow.errors import SourceChangedError
 from mmflow.mapping import MappedFile, linux, macos, resident_bytes, windows
 from mmflow.mapping.limits import read_limits
 from mmflow.mapping.system import System
-from tests.mapping.systems import on, with_facts
+from tests.mapping.systems import SYSTEMS, on
 
 KIB = 1 << 10
 SIZE = 300 * KIB + 123
 DATA = np.random.default_rng(3).bytes(SIZE)
-
-SYSTEMS: dict[str, System] = {
-    "Linux, 16 KiB pages": with_facts(linux, GRANULARITY=16 * KIB, PAGE_SIZE=16 * KIB),
-    "Linux, 64 KiB pages": with_facts(linux, GRANULARITY=64 * KIB, PAGE_SIZE=64 * KIB),
-    "macOS, Intel": macos,
-    "macOS, Apple's processors": with_facts(macos, GRANULARITY=16 * KIB, PAGE_SIZE=16 * KIB),
-    "Windows": with_facts(windows, GRANULARITY=64 * KIB),
-}
 
 
 @pytest.fixture(scope="module")
