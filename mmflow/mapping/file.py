@@ -6,10 +6,12 @@ own theirs and outlive it. What was read is only to be trusted after `check_unch
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import threading
 import weakref
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +24,7 @@ from mmflow.mapping.pressure import near_limit
 from mmflow.mapping.residency import resident_bytes
 from mmflow.mapping.strategy import Access, Advice, Decision, Io, decide, read_facts
 from mmflow.mapping.system import system
-from mmflow.mapping.window import Mapping, Window, open_window
+from mmflow.mapping.window import Mapping, Window, open_window, read_into
 
 __all__ = ["MappedFile", "default_budget"]
 
@@ -45,11 +47,14 @@ class MappedFile:
     Windows may be asked for from several threads.
 
     Attributes:
+        remote: Bytes that nobody needs are better not asked for: they come over a network.
         path: As given.
         size: In bytes, when opened; windows never reach beyond it.
         identity: When opened.
         decision: How windows are filled, and why.
     """
+
+    remote = False
 
     def __init__(self, path: str, fd: int, identity: FileIdentity, decision: Decision) -> None:
         self.path = path
@@ -118,15 +123,27 @@ class MappedFile:
 
     @property
     def fd(self) -> int:
-        """The descriptor, valid until `close`."""
+        """The descriptor of a local file, valid until `close`."""
+        return self._descriptor()
+
+    def _descriptor(self) -> int:
         if self._fd is None:
             raise ValueError(f"{self.path} is closed")
         return self._fd
 
+    @property
+    def fetched(self) -> int:
+        """Bytes of it that came over a network, for this object; none of a local file."""
+        return 0
+
+    def kept(self) -> int | None:
+        """Bytes of a remote file that are kept here; None: it is local."""
+        return None
+
     def resident(self, begin: int, end: int) -> int:
         """Bytes of `[begin, end)` that are in the page cache, as far as the kernel tells."""
         try:
-            return resident_bytes(self.fd, begin, end - begin)
+            return resident_bytes(self._descriptor(), begin, end - begin)
         except OSError:
             return 0
 
@@ -143,18 +160,21 @@ class MappedFile:
         if offset < 0 or length < 0:
             raise ValueError(f"window [{offset}, {offset} + {length}) of {self.path} is negative")
         offset = min(offset, self.size)
-        length = min(length, self.size - offset)
+        return self._window(offset, min(length, self.size - offset), populate)
+
+    def _window(self, offset: int, length: int, populate: bool, lease: object = None) -> Window:
         hits = self._hits
         if populate and length > _LOAD_BYTES and Advice.PREFETCH in self.decision.advice:
             self._loader().load(offset, offset + length)
         window = open_window(
-            self.fd,
+            self._descriptor(),
             self.path,
             offset,
             length,
             self.decision,
             populate=populate,
             on_hit=lambda: hits.append(True),
+            lease=lease,
         )
         if window.mapping is not None:
             with self._lock:
@@ -183,10 +203,42 @@ class MappedFile:
         """Bring a range into the page cache by reading it in order; blocks while it does, and never fails."""
         self._loader().load(begin, min(end, self.size))
 
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Copy bytes of the file, all of `view`.
+
+        Raises:
+            SourceChangedError: The file ends before.
+            SourceError: They can't be read.
+        """
+        read_into(self._descriptor(), self.path, offset, view)
+
+    def hold(self, parts: Sequence[tuple[int, int]]) -> object:
+        """Have these ranges (offset, length) of a remote file here, fetched all at once, while what this gives lives.
+
+        A favour: what there is no room for is fetched as it is read.
+        """
+        del parts
+        return None
+
+    def prepare(self, parts: Sequence[tuple[int, int]]) -> None:
+        """These ranges (offset, length) are read next, one after the other: a remote file asks for all of them at once.
+
+        Local ones leave it to `prefetch`.
+        """
+
+    def prefetch_parts(self, parts: Sequence[tuple[int, int]]) -> None:
+        """`prefetch` for ranges of which not all between them is needed."""
+        begin = min(offset for offset, _ in parts)
+        self.prefetch(begin, max(offset + length for offset, length in parts) - begin)
+
+    def paces(self, most: int) -> Iterator[int]:
+        """Bytes of the first window of a scan, of the second, ...; `most` at most, and soon."""
+        return itertools.repeat(most)
+
     def _loader(self) -> Loader:
         with self._lock:
             if self._loading is None:
-                self._loading = Loader(self.fd)
+                self._loading = Loader(self._descriptor())
             return self._loading
 
     def drop_behind(self, offset: int, length: int) -> None:
@@ -214,7 +266,7 @@ class MappedFile:
                 live = [mapping for ref in self._mappings if (mapping := ref()) is not None]
             for mapping in live:
                 mapping.let_go(begin, end)
-            system.advise_file(self.fd, begin, end - begin, "drop")
+            system.advise_file(self._descriptor(), begin, end - begin, "drop")
             self._drop_begin = end
 
     def check_unchanged(self) -> None:
@@ -224,6 +276,9 @@ class MappedFile:
             SourceChangedError: It changed; nothing that was read from it may be used.
         """
         self.identity.check(self.path)
+        self._check_windows()
+
+    def _check_windows(self) -> None:
         with self._lock:
             live = [ref() for ref in self._mappings]
         if self._hits or any(mapping is not None and mapping.hit for mapping in live):

@@ -18,12 +18,17 @@ __all__ = ["FileIdentity"]
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """Device, inode, size in bytes and time of modification in ns of a file."""
+    """Device, inode, size in bytes and time of modification in ns of a file.
+
+    Remote ones (`mmflow.remote`) have no device and inode, but a `tag` where their server gives them one (ETag); then
+    the time is 0, for servers tell it in several ways.
+    """
 
     device: int
     inode: int
     size: int
     mtime_ns: int
+    tag: str = ""
 
     @classmethod
     def from_stat(cls, status: os.stat_result) -> FileIdentity:
@@ -69,6 +74,8 @@ class FileIdentity:
             what = f"it shrank from {self.size:,} to {now.size:,} bytes"
         elif now.size > self.size:
             what = f"it grew from {self.size:,} to {now.size:,} bytes"
+        elif now.tag != self.tag:
+            what = f"it was replaced (its ETag was {self.tag or 'none'} and is {now.tag or 'none'})"
         else:
             what = f"it was written to (modified {(now.mtime_ns - self.mtime_ns) / 1e9:+.6f} s later)"
         raise _changed(path, what)

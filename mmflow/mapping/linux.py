@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DELETES_OPEN",
     "GRANULARITY",
+    "LOCKS_RANGES",
     "OPEN_FLAGS",
     "PAGE_SIZE",
     "advise",
@@ -67,6 +68,8 @@ __all__ = [
     "write_at",
     "written",
 ]
+
+LOCKS_RANGES = True
 
 _PAGES: dict[PageAdvice, int] = {
     "random": 1,
@@ -235,9 +238,14 @@ def copy_range(source: int, target: int, offset: int, length: int) -> int:
     return os.copy_file_range(source, target, length, offset, offset)
 
 
-def lock_range(fd: int, begin: int, length: int, kind: RangeLock) -> None:
-    """See `System.lock_range`: between threads, processes and (NFS) hosts."""
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, _LOCKS[kind], 0, begin, length, 0))
+def lock_range(fd: int, begin: int, length: int, kind: RangeLock, *, wait: bool = True) -> None:
+    """See `System.lock_range`: between threads, processes and (NFS) hosts. Of the open file description: closing
+    another descriptor of the file lets go of nothing."""
+    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+    try:
+        fcntl.fcntl(fd, command, struct.pack(_FLOCK, _LOCKS[kind], 0, begin, length, 0))
+    except PermissionError as error:  # EACCES and EAGAIN mean the same
+        raise BlockingIOError(error.errno, error.strerror) from error
 
 
 def mincore(address: int, length: int) -> bytes:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DELETES_OPEN",
     "GRANULARITY",
+    "LOCKS_RANGES",
     "OPEN_FLAGS",
     "PAGE_SIZE",
     "advise",
@@ -80,6 +81,8 @@ __all__ = [
     "write_at",
     "written",
 ]
+
+LOCKS_RANGES = False
 
 _ZEROS = memoryview(bytes(1 << 20))
 #: fsync leaves bytes in the disk's own memory.
@@ -122,7 +125,8 @@ def sync(fd: int, *, content_only: bool = False) -> None:
     os.fsync(fd)
 
 
-def lock_range(fd: int, begin: int, length: int, kind: RangeLock) -> None:
+def lock_range(fd: int, begin: int, length: int, kind: RangeLock, *, wait: bool = True) -> None:
     """See `System.lock_range`: of the whole file."""
     del begin, length
-    fcntl.flock(fd, {"shared": fcntl.LOCK_SH, "exclusive": fcntl.LOCK_EX, "none": fcntl.LOCK_UN}[kind])
+    how = {"shared": fcntl.LOCK_SH, "exclusive": fcntl.LOCK_EX, "none": fcntl.LOCK_UN}[kind]
+    fcntl.flock(fd, how | (0 if wait else fcntl.LOCK_NB))

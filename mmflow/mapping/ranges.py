@@ -18,7 +18,6 @@ import pyarrow as pa
 from mmflow.errors import EngineError
 from mmflow.mapping.file import MappedFile
 from mmflow.mapping.system import system
-from mmflow.mapping.window import read_into
 
 __all__ = ["read_ranges", "row_parts", "rows_in_memory"]
 
@@ -60,13 +59,17 @@ def read_ranges(file: MappedFile, begins: I64, ends: I64) -> pa.Buffer:
         memory: Any = pa.allocate_buffer(total)
     except MemoryError as error:  # pa.ArrowMemoryError is one
         raise EngineError(f"no memory for {total:,} bytes of {file.path}", path=file.path) from error
+    held = (
+        file.hold(list(zip(begins.tolist(), (ends - begins).tolist(), strict=True))) if file.remote else None
+    )
     if len(begins) > 1:
         _ask_for(file, begins, ends)
     view = memoryview(memory).cast("B")
     done = 0
     for begin, length in zip(begins.tolist(), (ends - begins).tolist(), strict=True):
-        read_into(file.fd, file.path, begin, view[done : done + length])
+        file.read_into(begin, view[done : done + length])
         done += length
+    del held
     return memory
 
 
@@ -102,7 +105,7 @@ def rows_in_memory(file: MappedFile, begin: int, size: int, numbers: I64) -> tup
         SourceError: The bytes can't be read.
     """
     begins = begin + numbers * size
-    if file.decision.kind != "mmap":
+    if file.remote or file.decision.kind != "mmap":  # a window of a remote one would be fetched whole
         return read_ranges(file, begins, begins + size), np.arange(len(numbers))
     if len(numbers) > 1:
         _ask_for(file, begins, begins + size)
@@ -111,7 +114,9 @@ def rows_in_memory(file: MappedFile, begin: int, size: int, numbers: I64) -> tup
 
 
 def _ask_for(file: MappedFile, begins: I64, ends: I64) -> None:
-    """Start loading the pages of ascending ranges. Never fails."""
+    """Start loading the pages of ascending ranges of a local file. Never fails."""
+    if file.remote:
+        return
     first, last = begins // system.PAGE_SIZE, (ends - 1) // system.PAGE_SIZE
     span = int(ends[-1] - begins[0])
     if span <= _SPAN and file.resident(int(begins[0]), int(ends[-1])) >= span:

@@ -18,14 +18,17 @@ __all__ = ["WindowReader", "as_arrow_file"]
 # Small reads (footers, page headers, batch metadata) share a window of this many bytes: a mapping per
 # read would cost more than the read.
 _BLOCK = 256 << 10
+_AHEAD = 16 << 20
 
 
 class WindowReader:
     """File-like object over windows: `read` and `read_buffer` return Arrow buffers, not bytes."""
 
-    def __init__(self, file: MappedFile, *, populate: bool = True) -> None:
+    def __init__(self, file: MappedFile, *, populate: bool = True, ahead: int = 0) -> None:
         self._file = file
         self._populate = populate
+        self._ahead_end = ahead
+        self._asked = 0
         self._position = 0
         self._block: Window | None = None
         self._lock = threading.Lock()
@@ -62,7 +65,15 @@ class WindowReader:
 
     read = read_buffer
 
+    def _read_ahead(self, end: int) -> None:
+        """Have what comes behind `end` on its way, in pieces that are worth a request."""
+        if end < self._ahead_end and end + _AHEAD // 2 > self._asked:
+            begin = max(end, self._asked)
+            self._asked = min(end + _AHEAD, self._ahead_end)
+            self._file.prepare([(begin, self._asked - begin)])
+
     def _view(self, offset: int, length: int) -> pa.Buffer:
+        self._read_ahead(offset + length)
         if length >= _BLOCK:
             return self._file.window(offset, length, populate=self._populate).buffer
         block = self._block
@@ -80,9 +91,14 @@ class WindowReader:
         self._block = None
 
 
-def as_arrow_file(file: MappedFile, *, populate: bool = True) -> pa.NativeFile:
+def as_arrow_file(file: MappedFile, *, populate: bool = True, ahead: int = 0) -> pa.NativeFile:
     """An Arrow random-access file over `file`, which must stay open while it is used.
 
-    What was read stays valid after both are closed. For `populate` see `MappedFile.window`.
+    Args:
+        file: Open.
+        populate: See `MappedFile.window`.
+        ahead: Up to this byte it is read in order, all of it: `MappedFile.prepare` is told.
+
+    What was read stays valid after both are closed.
     """
-    return pa.PythonFile(WindowReader(file, populate=populate), mode="r")
+    return pa.PythonFile(WindowReader(file, populate=populate, ahead=ahead), mode="r")

@@ -57,6 +57,11 @@ class System(Protocol):
         """Can a file be deleted, or replaced, while it is open?"""
         ...
 
+    @property
+    def LOCKS_RANGES(self) -> bool:  # noqa: N802
+        """Does `lock_range` lock just these bytes?"""
+        ...
+
     # ---- reading ---------------------------------------------------------------------------------------
 
     def open_file(self, path: str) -> int:
@@ -175,9 +180,13 @@ class System(Protocol):
         """Lock an open file until it is closed, or its process dies. BlockingIOError: another one has it."""
         ...
 
-    def lock_range(self, fd: int, begin: int, length: int, kind: RangeLock) -> None:
-        """Lock bytes (length 0: to the end, wherever that is), or, where a system has locks on whole files only, the
-        file; waits. Held by the open file, until it is closed; apart from `lock` on Linux only."""
+    def lock_range(
+        self, fd: int, begin: int, length: int, kind: RangeLock, *, wait: bool = True
+    ) -> None:
+        """Lock bytes (length 0: to the end, wherever that is), or, without `LOCKS_RANGES`, the file. BlockingIOError:
+        another one has some. Threads share what they hold; another opening of the file, in the same process too, is
+        another one. Held until it is let go of, or the file is closed everywhere, mappings included; apart from
+        `lock` on Linux only."""
         ...
 
     def soft_limit(self, which: Literal["address space", "open files"]) -> int | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,17 +34,32 @@ _READ_AT_ONCE = 1 << 30  # the kernel reads at most 2 GiB - 4 KiB in one call
 class Mapping:
     """Owns one mapped range, which begins at `offset` of its file; unmaps it when collected.
 
-    `hit` says whether a fault in it was papered over by the guard (the file shrank).
+    `hit` says whether a fault in it was papered over by the guard (the file shrank). `lease` is let go of after it
+    was unmapped.
     """
 
-    __slots__ = ("__weakref__", "_on_hit", "_unmap", "address", "length", "offset", "token")
+    __slots__ = (
+        "__weakref__",
+        "_on_hit",
+        "_unmap",
+        "_using",
+        "address",
+        "lease",
+        "length",
+        "offset",
+        "token",
+    )
 
-    def __init__(self, address: int, length: int, offset: int, on_hit: Callable[[], None]) -> None:
+    def __init__(
+        self, address: int, length: int, offset: int, on_hit: Callable[[], None], lease: object = None
+    ) -> None:
         self.address = address
         self.length = length
         self.offset = offset
         self._on_hit = on_hit
         self._unmap = system.unmap  # at interpreter exit module globals may be gone before the last view is
+        self._using = threading.RLock()
+        self.lease = lease
         self.token = guard.register(address, length)
 
     @property
@@ -53,11 +69,13 @@ class Mapping:
     def let_go(self, begin: int, end: int) -> None:
         """Stop holding the pages of the file's range `[begin, end)`: the kernel can't drop what is mapped. A touch
         maps them again."""
-        first = max(0, begin - self.offset)
-        last = min(self.length, end - self.offset)
-        first -= first % system.PAGE_SIZE
-        if first < last:
-            _try_advice(self.address + first, last - first, "let go")
+        # Who has a weak reference may get a mapping that another thread is just about to unmap.
+        with self._using:
+            first = max(0, begin - self.offset)
+            last = min(self.length, end - self.offset)
+            first -= first % system.PAGE_SIZE
+            if first < last:
+                _try_advice(self.address + first, last - first, "let go")
 
     def __del__(self, _release: Callable[[int], None] = guard.release) -> None:  # bound, as `_unmap` is
         if not hasattr(self, "token"):  # guard.register raised
@@ -66,7 +84,9 @@ class Mapping:
         if self.hit:
             self._on_hit()
         _release(self.token)
-        self._unmap(self.address, self.length)
+        with self._using:
+            length, self.length = self.length, 0
+            self._unmap(self.address, length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +123,7 @@ def open_window(
     *,
     populate: bool = True,
     on_hit: Callable[[], None] = lambda: None,
+    lease: object = None,
 ) -> Window:
     """Map or read `[offset, offset + length)` of an open file.
 
@@ -111,6 +132,7 @@ def open_window(
         path: For messages.
         decision: Its advice is followed; where mapping fails, pread takes over and says why.
         populate: False where most pages will not be touched: they come in one by one, whatever the decision.
+        lease: Kept for as long as the range is mapped.
         on_hit: Called when the guard had to step in for this window, at the latest as it is unmapped.
 
     Raises:
@@ -134,7 +156,7 @@ def open_window(
             name = errno.errorcode.get(error.errno or 0, str(error.errno))
             decision = decision.fallback(f"mapping failed ({name}: {os.strerror(error.errno or 0)})")
         else:
-            mapping = Mapping(address, span, begin, on_hit)
+            mapping = Mapping(address, span, begin, on_hit, lease)
             advice = decision.advice if populate else decision.advice & ~Advice.POPULATE
             _advise(fd, path, mapping, advice, offset + length)
             buffer = pa.foreign_buffer(address + offset - begin, length, base=mapping)

@@ -46,6 +46,7 @@ if sys.platform == "win32":
 __all__ = [
     "DELETES_OPEN",
     "GRANULARITY",
+    "LOCKS_RANGES",
     "OPEN_FLAGS",
     "PAGE_SIZE",
     "advise",
@@ -82,6 +83,7 @@ PAGE_SIZE = _mmap.PAGESIZE
 # Without O_BINARY, bytes are lost; without O_NOINHERIT, a child process keeps the file from being deleted.
 OPEN_FLAGS: int = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 DELETES_OPEN = False
+LOCKS_RANGES = False
 
 _seeking = threading.Lock()
 #: Locks are of bytes, which nobody else may read: of one that no lock file has (the C library takes 31 bits).
@@ -155,9 +157,9 @@ def find_data(fd: int, offset: int) -> tuple[int, int]:
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
-def lock_range(fd: int, begin: int, length: int, kind: RangeLock) -> None:
+def lock_range(fd: int, begin: int, length: int, kind: RangeLock, *, wait: bool = True) -> None:
     """See `System.lock_range`; there are none."""
-    del fd, begin, length, kind
+    del fd, begin, length, kind, wait
     raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
 
