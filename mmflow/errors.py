@@ -5,6 +5,7 @@
     ├── PlanError              the query is wrong, or can't be planned
     ├── SourceError            input missing, unreadable, of the wrong format
     │   ├── SourceChangedError input changed between planning and the end of the task
+    │   ├── SourceUnreachableError   a remote input can't be reached (retried)
     │   └── TooManyBadRecordsError   more of them than `max_bad_records`
     ├── BadRecordError         a record that does not fit its format or schema
     ├── OutOfRangeError        a row that was asked for by number does not exist (also an IndexError)
@@ -38,6 +39,7 @@ __all__ = [
     "SinkError",
     "SourceChangedError",
     "SourceError",
+    "SourceUnreachableError",
     "TooManyBadRecordsError",
     "UserFunctionError",
     "WorkerLostError",
@@ -86,6 +88,12 @@ class SourceError(MmflowError):
 
 class SourceChangedError(SourceError):
     """An input file changed while it was being read; nothing of it was used."""
+
+
+class SourceUnreachableError(SourceError):
+    """A remote input can't be reached, or its server fails: another time it may go better."""
+
+    retryable = True
 
 
 class TooManyBadRecordsError(SourceError):

@@ -12,13 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mmflow.remote.url import SECRET_NAMES
+
 __all__ = ["HIDDEN", "Redactor"]
 
 HIDDEN = "***"
-_NAMES = re.compile(
-    r"(secret|token|passw(or)?d|passphrase|credential|api_?key|access_?key|private_?key|auth|signature|(^|_)sas(_|$)|(^|_)pwd$)",
-    re.IGNORECASE,
-)
 #: Shorter values are words like "true" or "none": replacing them would garble everything.
 _SHORTEST = 6
 _IN_URL = (
@@ -49,7 +47,7 @@ class Redactor:
         self, environment: Mapping[str, str] | None = None, parameters: Mapping[str, Any] | None = None
     ) -> None:
         env = os.environ if environment is None else environment
-        values = {v for n, v in env.items() if _NAMES.search(n) and not _is_path(v)}
+        values = {v for n, v in env.items() if SECRET_NAMES.search(n) and not _is_path(v)}
         for name, value in (parameters or {}).items():
             values |= {s for text in _texts(value) for s in _secrets(name, text)}
         values = {v for v in values if len(v) >= _SHORTEST and v != HIDDEN}
@@ -79,7 +77,7 @@ class Redactor:
         return value
 
     def _named(self, key: Any) -> bool:
-        return isinstance(key, str) and bool(_NAMES.search(key))
+        return isinstance(key, str) and bool(SECRET_NAMES.search(key))
 
     def _hidden(self, value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -108,7 +106,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _secrets(name: str, text: str) -> Iterator[str]:
     """What of a parameter is secret: all of it, or the password and the signature of a URL."""
-    if _NAMES.search(name):
+    if SECRET_NAMES.search(name):
         yield text
     for match in _IN_URL[0].finditer(text):
         yield match[0].partition(":")[2]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mmflow.errors import SinkError
+from mmflow.remote.url import is_url
 from mmflow.sinks import manifest
 from mmflow.sinks.base import SinkSpec
 from mmflow.sinks.partition import quoted
@@ -172,6 +173,8 @@ def check_sources(spec: SinkSpec, sources: Iterable[str]) -> None:
     existing = path.stat() if path.is_file() else None
     real_folders: dict[str, str] = {}
     for source in sources:
+        if is_url(source):
+            continue
         folder, name = os.path.split(os.path.abspath(source))
         if folder not in real_folders:
             real_folders[folder] = os.path.realpath(folder)

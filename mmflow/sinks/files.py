@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from mmflow.errors import SinkError
+from mmflow.remote.url import is_url
 from mmflow.sinks import columnar, npy, rows
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
 from mmflow.sinks.failures import sink_failure, writing
 from mmflow.sinks.partition import split
 from mmflow.sinks.spec import check_sink
 from mmflow.sinks.staging import attempt_folder, destination
-from mmflow.sinks.url import is_url
 from mmflow.sinks.writer import Writer
 
 __all__ = ["FileSink", "write_files"]

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmflow.errors import SinkError
+from mmflow.remote.url import is_url
 from mmflow.sinks import manifest
 from mmflow.sinks.base import SinkSpec
 from mmflow.sinks.object_places import Places
 from mmflow.sinks.object_store import ObjectStore
-from mmflow.sinks.url import is_url
 
 __all__ = ["check_kind", "check_objects", "check_url_sources", "content", "is_published", "objects_of"]
 

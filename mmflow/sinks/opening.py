@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from functools import cache, partial
 
+from mmflow.remote.url import is_url
 from mmflow.sinks.base import Sink, SinkSpec, StagedFile
 from mmflow.sinks.commit import LocalCommit
 from mmflow.sinks.committing import Commit
 from mmflow.sinks.files import FileSink
 from mmflow.sinks.staging import staged_there
-from mmflow.sinks.url import is_url
 
 __all__ = ["open_commit", "open_sink", "staged_files"]
 

@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SinkError
+from mmflow.remote.url import is_url
 from mmflow.sinks import columnar, npy, rows
 from mmflow.sinks.base import SUFFIXES, IfExists, SinkSpec
 from mmflow.sinks.partition import partition_problem
-from mmflow.sinks.url import checked_url, is_url, local_path
+from mmflow.sinks.url import checked_url, local_path
 
 __all__ = ["check_sink", "sink_spec"]
 

@@ -10,11 +10,10 @@ import re
 from urllib.parse import unquote
 
 from mmflow.errors import ConfigError
+from mmflow.remote.url import CHAINED, URL
 
-__all__ = ["checked_url", "is_url", "local_path"]
+__all__ = ["checked_url", "local_path"]
 
-_URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_CHAINED = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*::.*://")
 #: fsspec has them, but a file there is seen while it is written, and fsspec doesn't rename in one step everywhere.
 _NO_STORES = frozenset(
     {"arrow_hdfs", "dask", "dbfs", "ftp", "hdfs", "jlab", "jupyter", "lakefs", "local", "sftp", "smb", "ssh"}
@@ -23,17 +22,6 @@ _NO_STORES = frozenset(
 _READ_ONLY = frozenset(
     {"data", "gist", "git", "github", "http", "https", "libarchive", "reference", "tar", "zip"}
 )
-
-
-def is_url(path: str) -> bool:
-    """True for what `checked_url` takes, and for URLs that it refuses; `file://` is none, it is a local path.
-
-    >>> is_url("s3://bucket/out"), is_url("/data/out"), is_url("file:///data/out")
-    (True, False, False)
-    """
-    return _CHAINED.match(path) is not None or (
-        _URL.match(path) is not None and not path.lower().startswith("file://")
-    )
 
 
 def local_path(path: str) -> str:
@@ -62,9 +50,9 @@ def checked_url(url: str) -> str:
     >>> checked_url("S3://bucket/out/")
     's3://bucket/out/'
     """
-    if _CHAINED.match(url):
+    if CHAINED.match(url):
         raise ConfigError(f"can't write to {url}: give the store's own URL, without `::`")
-    match = _URL.match(url)
+    match = URL.match(url)
     assert match is not None, "is_url comes first"
     scheme, rest = match[1].lower(), url[match.end() :]
     _refuse_secrets(scheme, rest)

@@ -1,0 +1,265 @@
+"""The folder of pages: bounded, least recently used out, shared by the processes of this machine.
+
+    BASE/pages-1-BOOT/                      one for each boot: those of others are removed once nobody uses them
+        lock                                held (shared) by each process that uses the folder
+        used                                bytes there are on the disk, or a little more; its lock is for changing them
+        URL/IDENTITY.data, .map             `remote.entry`; names are digests
+
+Invariant: space is had (`reserve`) before it is written to, so the bound holds whatever dies when. Who finds no space,
+since all is needed just now, reads into memory instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import shutil
+import struct
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mmflow.errors import EngineError
+from mmflow.mapping.host import boot_id, is_locked
+from mmflow.mapping.system import system
+from mmflow.remote.blocks import BLOCK, Range
+from mmflow.remote.entry import Entry, evict, last_used, remove_unused
+from mmflow.remote.reach import Reach
+
+__all__ = ["PageCache", "open_cache"]
+
+_DEFAULT_BYTES = 10 << 30
+_PREFIX = "pages-1-"
+_COUNT = struct.Struct("q")
+#: What is evicted at once, of all that may be there: looking for the least recently used costs something each time.
+_SHARE = 16
+_BEHIND = 1 << 20  # nothing is there
+_MADE = os.O_RDWR | os.O_CREAT  # no child process gets it: that is Python's default
+
+
+class PageCache:
+    """See the module. `open_cache` makes it.
+
+    Attributes:
+        folder: Of this boot.
+        size: Bytes that it may hold; None: as `Reach.cache_size` says.
+
+    Raises:
+        OSError: The folder can't be made or written to.
+    """
+
+    def __init__(self, base: str, size: int | None) -> None:
+        self.size = size
+        boot = boot_id()
+        if not boot:
+            raise OSError(errno.ENOSYS, "this system doesn't say since when it runs")
+        self.folder = os.path.join(base, f"{_PREFIX}{boot}")
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        _require_own(self.folder)
+        self._alive = os.open(os.path.join(self.folder, "lock"), _MADE, 0o600)
+        system.lock(self._alive, shared=True, wait=True)
+        self._counting = os.open(os.path.join(self.folder, "used"), _MADE, 0o600)
+        if os.fstat(self._counting).st_size < _COUNT.size:
+            os.ftruncate(self._counting, _COUNT.size)
+        # Errors where these are not offered.
+        system.lock_range(self._counting, 0, _COUNT.size, "none")
+        system.punch_hole(self._counting, _BEHIND, system.PAGE_SIZE)
+        self._count = mmap.mmap(self._counting, _COUNT.size)
+        self._lock = threading.Lock()
+        self._entries: weakref.WeakValueDictionary[str, Entry] = weakref.WeakValueDictionary()
+        _sweep(base, os.path.basename(self.folder))
+
+    def entry(self, url: str, identity: str, size: int) -> Entry:
+        """The entry of a file.
+
+        Args:
+            url: Digest of its URL.
+            identity: Digest of what it is; entries of other identities are removed, unless they are used.
+            size: Bytes.
+
+        Raises:
+            OSError: It can't be made.
+        """
+        folder = os.path.join(self.folder, url)
+        with self._lock:
+            known = self._entries.get(f"{url}/{identity}")
+            if known is None:
+                known = self._entries[f"{url}/{identity}"] = Entry(folder, identity, size)
+                for path in _paths(folder):
+                    if os.path.basename(path) != identity:
+                        remove_unused(path)
+        return known
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it may hold now."""
+        if self.size is not None:
+            return self.size
+        return min(_DEFAULT_BYTES, (shutil.disk_usage(self.folder).free + self._said()) // 2)
+
+    def reserve(self, entry: Entry, ranges: Sequence[Range]) -> bool:
+        """Have space for blocks of an entry that are about to be fetched; they must be leased.
+
+        Returns:
+            False: there is none. Nothing is had then.
+        """
+        wanted = sum(last - first for first, last in ranges) * BLOCK
+        try:
+            with self._changing():
+                return self._reserved(entry, ranges, wanted)
+        except (
+            FileNotFoundError
+        ):  # somebody removed the folder: what is open stays, and the next file makes it anew
+            return False
+
+    def _reserved(self, entry: Entry, ranges: Sequence[Range], wanted: int) -> bool:
+        limit = self.limit
+        if wanted > limit:
+            return False
+        used = self._said()
+        if used + wanted > limit:
+            used = self.measure()
+        if used + wanted > limit:
+            self._evict(used + wanted - limit + limit // _SHARE)
+            used = self.measure()
+        room = used + wanted <= limit and self._allocated(entry, ranges)
+        if not room and used + wanted <= limit:  # the disk is full, whatever the bound
+            self._evict(wanted)
+            room = self._allocated(entry, ranges)
+            used = self.measure() - (wanted if room else 0)
+        self._count[:] = _COUNT.pack(used + wanted if room else used)
+        return room
+
+    def _allocated(self, entry: Entry, ranges: Sequence[Range]) -> bool:
+        try:
+            entry.allocate(ranges)
+        except OSError:
+            return False
+        return True
+
+    def measure(self) -> int:
+        """Bytes of pages on the disk. Their maps come on top: a page for each file, a 32,000th of the largest ones."""
+        total = 0
+        for path in self._all():
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(f"{path}.data").st_blocks * 512
+        return total
+
+    def _said(self) -> int:
+        return int(_COUNT.unpack(self._count[:])[0])
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._lock:
+            system.lock_range(self._counting, 0, _COUNT.size, "alone")
+            try:
+                yield
+            finally:
+                system.lock_range(self._counting, 0, _COUNT.size, "none")
+
+    def _all(self) -> list[str]:
+        folders = [f.path for f in os.scandir(self.folder) if f.is_dir()]
+        return [path for folder in folders for path in _paths(folder)]
+
+    def _evict(self, nbytes: int) -> None:
+        """Make about so much room: groups of blocks go, least recently used first, and entries without any."""
+        paths = self._all()
+        times = [last_used(path) for path in paths]
+        owners = np.repeat(np.arange(len(paths)), [len(t) for t in times])
+        groups = np.concatenate([np.arange(len(t)) for t in times]) if times else np.zeros(0, np.int64)
+        when = np.concatenate(times) if times else np.zeros(0, np.int64)
+        there = np.flatnonzero(when)
+        order = there[np.argsort(when[there], kind="stable")]
+        target = self.measure() - nbytes
+        # In steps: what somebody needs stays, so that what a step frees is not known before.
+        step = max(1, min(len(order), -(-nbytes // (BLOCK * 64))))
+        for begin in range(0, len(order), step):
+            chosen = order[begin : begin + step]
+            for owner in np.unique(owners[chosen]):
+                evict(paths[owner], [int(g) for g in groups[chosen][owners[chosen] == owner]])
+            if self.measure() <= target:
+                break
+        for path in paths:
+            if not last_used(path).any():
+                remove_unused(path)
+                with contextlib.suppress(OSError):  # other entries are in it, or one is being made
+                    os.rmdir(os.path.dirname(path))
+
+
+def _require_own(folder: str) -> None:
+    if _user() not in ("", str(os.stat(folder).st_uid)):
+        raise PermissionError(errno.EPERM, f"{folder} belongs to another user")
+
+
+def _user() -> str:
+    """The number of this user; "": the system has none."""
+    return str(os.geteuid()) if hasattr(os, "geteuid") else ""
+
+
+def _paths(folder: str) -> list[str]:
+    """Entries of a URL, without suffix."""
+    try:
+        return [f.path.removesuffix(".data") for f in os.scandir(folder) if f.name.endswith(".data")]
+    except FileNotFoundError:
+        return []
+
+
+def _sweep(base: str, own: str) -> None:
+    """Remove folders of other boots that nobody uses."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = os.listdir(base)
+    for name in names:
+        if name.startswith(_PREFIX) and name != own:
+            path = os.path.join(base, name)
+            with contextlib.suppress(OSError):
+                if not is_locked(os.path.join(path, "lock")):
+                    shutil.rmtree(path)
+
+
+# ---- of this process ------------------------------------------------------------------------------
+
+
+_lock = threading.Lock()
+_caches: dict[tuple[int, Reach], PageCache | None] = {}
+
+
+def open_cache(reach: Reach) -> PageCache | None:
+    """The cache that these settings name; None: nothing is to be kept, or it can't be: no folder can be written to.
+
+    Raises:
+        EngineError: `cache_dir` is given, and can't be written to.
+    """
+    if reach.cache_size == 0:
+        return None
+    key = os.getpid(), Reach(reach.cache_dir, reach.cache_size, reach.spill_dir)
+    with _lock:
+        known = _caches.get(key)
+        if key not in _caches or (known is not None and not os.path.isdir(known.folder)):
+            known = _caches[key] = _opened(reach)
+        return known
+
+
+def _opened(reach: Reach) -> PageCache | None:
+    if reach.cache_dir:
+        try:
+            return PageCache(reach.cache_dir, reach.cache_size)
+        except OSError as error:
+            raise EngineError(
+                f"can't keep pages of remote files in {reach.cache_dir}: {error.strerror or error}; set cache_dir "
+                "(MMFLOW_CACHE_DIR) to a folder on a local disk that can be written to, or cache_size to 0"
+            ) from error
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    with contextlib.suppress(OSError):
+        return PageCache(os.path.join(home, "mmflow"), reach.cache_size)
+    if reach.spill_dir:
+        place = os.path.join(reach.spill_dir, f"mmflow-cache-{_user()}")
+        with contextlib.suppress(OSError):
+            os.makedirs(place, mode=0o700, exist_ok=True)
+            _require_own(place)  # anybody may make folders in /tmp
+            return PageCache(place, reach.cache_size)
+    return None

@@ -1,0 +1,78 @@
+"""The files that a URL stands for: itself, a glob's matches, or all below a folder."""
+
+from __future__ import annotations
+
+import re
+
+from mmflow.errors import SourceError
+from mmflow.remote.failures import missing, retried
+from mmflow.remote.object import look
+from mmflow.remote.opening import note_found
+from mmflow.remote.reach import current_reach
+from mmflow.remote.store import Found, Store, open_store
+from mmflow.remote.url import shown
+
+__all__ = ["find_urls"]
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+def find_urls(url: str) -> list[str]:
+    """URLs of files, sorted unless it is one. The rules are those of `shards.find_files`.
+
+    Raises:
+        SourceError: Missing, no match, nothing in it, or it can't be asked.
+        ConfigError: No such file system, or its package is missing.
+    """
+    storage = current_reach().storage
+    store = open_store(url, storage)
+    try:
+        found = look(url, storage)
+    except SourceError as error:
+        if _MAGIC.search(url) and isinstance(error.__cause__, FileNotFoundError):
+            return _matched(store, url)
+        raise
+    if not found.folder:
+        note_found([found])
+        return [url]
+    return _files(url, _below(store, url), "names that start with `.` or `_` are not data")
+
+
+def _matched(store: Store, url: str) -> list[str]:
+    fixed = len(_MAGIC.split(url, maxsplit=1)[0].rpartition("/")[0])
+    try:
+        found = retried(lambda: store.matches(url))
+    except FileNotFoundError:
+        found = []
+    if not any(_is_hidden(part) for part in url[fixed:].split("/")):
+        found = [f for f in found if not _hidden(f.url[fixed:])]
+    files = [f for f in found if not f.folder]
+    if not files and "**" not in url:
+        files = [file for f in found for file in _below(store, f.url)]
+    return _files(
+        url, files, "** stands for folders of any depth, and names that start with `.` or `_` are not data"
+    )
+
+
+def _below(store: Store, url: str) -> list[Found]:
+    try:
+        found = retried(lambda: store.below(url))
+    except FileNotFoundError as error:
+        raise missing(url) from error
+    start = len(url.rstrip("/"))
+    return [f for f in found if not f.folder and not _hidden(f.url[start:])]
+
+
+def _files(url: str, found: list[Found], hint: str) -> list[str]:
+    if not found:
+        raise SourceError(f"no files at {shown(url)} ({hint}); check the URL", path=shown(url))
+    note_found(found)
+    return sorted(f.url for f in found)
+
+
+def _hidden(path: str) -> bool:
+    return any(_is_hidden(part) for part in path.split("/"))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))

@@ -1,0 +1,140 @@
+"""A remote file of a known identity: reading ranges of it, and checking that it still is what it was."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mmflow.errors import MmflowError, SourceChangedError, SourceError, SourceUnreachableError
+from mmflow.mapping import FileIdentity
+from mmflow.remote.failures import missing, retried
+from mmflow.remote.reach import Reach, seen_before
+from mmflow.remote.store import UNTOLD, Found, open_store
+from mmflow.remote.url import scheme_of, shown
+
+__all__ = ["RemoteObject", "look"]
+
+#: A file that was looked at a moment ago is not looked at again at the end of a task: what was read of it is known to
+#: be of this identity anyway.
+_FRESH_SECONDS = 1.0
+
+
+def look(url: str, storage: str, *, again: bool = True) -> Found:
+    """What there is at a URL, now; or, unless `again`, as it was seen before in this `reaching` block.
+
+    Raises:
+        SourceError: Nothing; or it can't be asked.
+        ConfigError: No such file system.
+    """
+    store = open_store(url, storage)
+    seen: dict[tuple[str, str], Found] = seen_before()
+    if not again and (url, storage) in seen:
+        return seen[url, storage]
+    try:
+        found = retried(lambda: store.look(url))
+    except FileNotFoundError as error:
+        raise missing(url) from error
+    seen[url, storage] = found
+    return found
+
+
+class RemoteObject:
+    """A remote file. Thread-safe.
+
+    Attributes:
+        url: As given. name: as messages have it.
+        identity: What it has to be.
+        fetched: Bytes that came over the network.
+    """
+
+    def __init__(self, url: str, reach: Reach, identity: FileIdentity) -> None:
+        self.url = url
+        self.name = shown(url)
+        self.identity = identity
+        self.fetched = 0
+        self._storage = reach.storage
+        self._store = open_store(url, reach.storage)
+        self._lock = threading.Lock()
+        self._checked = float("-inf")
+
+    def read(self, begin: int, end: int) -> bytes:
+        """The bytes `[begin, end)`, all of them; only to be used after `verify`.
+
+        Raises:
+            NoRanges: The server sends whole files only.
+            SourceChangedError: The file is another one, or gone.
+            SourceError: They can't be read.
+        """
+
+        def ask() -> bytes:
+            data = self._store.read(self.url, begin, end)
+            if len(data) != end - begin:
+                raise SourceUnreachableError(
+                    f"can't read byte {begin:,} and on of {self.name}: {end - begin:,} bytes were asked for, "
+                    f"{len(data):,} came",
+                    path=self.name,
+                )
+            with self._lock:
+                self.fetched += len(data)
+            return data
+
+        try:
+            return retried(ask, between=self._verify_if_reached)
+        except FileNotFoundError as error:
+            raise self._gone() from error
+
+    def stream(self) -> Iterator[bytes]:
+        """All bytes in order; only to be used after `verify`.
+
+        Raises:
+            SourceChangedError: The file is gone.
+            SourceError: They can't be read; not tried again.
+        """
+        try:
+            for data in self._store.stream(self.url):
+                with self._lock:
+                    self.fetched += len(data)
+                yield data
+        except FileNotFoundError as error:
+            raise self._gone() from error
+
+    def verify(self) -> None:
+        """Check that it is what it was.
+
+        Raises:
+            SourceChangedError: It is not.
+            SourceError: It can't be asked.
+        """
+        try:
+            found = retried(lambda: self._store.look(self.url))
+        except FileNotFoundError as error:
+            raise self._gone() from error
+        now = found.identity
+        if self.identity.tag.startswith(UNTOLD) and now.tag.startswith(UNTOLD):
+            now = replace(now, tag=self.identity.tag)
+        self.identity.check_same(now, self.name)
+        self._checked = time.monotonic()
+
+    def verify_lately(self) -> None:
+        """The same, unless that was done a moment ago."""
+        if time.monotonic() - self._checked > _FRESH_SECONDS:
+            self.verify()
+
+    def _verify_if_reached(self) -> None:
+        """Between attempts: what can't be read may have been replaced."""
+        try:
+            self.verify()
+        except SourceChangedError:
+            raise
+        except MmflowError:
+            pass
+
+    def _gone(self) -> SourceError:
+        if scheme_of(self.url) == "memory":
+            return missing(self.url)
+        return SourceChangedError(
+            f"{self.name} changed while it was being read: it is gone; run again once nothing writes to it",
+            path=self.name,
+        )

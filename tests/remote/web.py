@@ -1,0 +1,148 @@
+"""An HTTP server of files in a folder: with ranges and ETags, or without; that counts, and can be told to fail."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Web:
+    """What the server does, and did.
+
+    `ranges`, `tags`, `times`, `sizes`: does it send parts, ETags, times, sizes? `trouble`: is asked before each GET of
+    how many bytes the body shall have, whether it shall be sent as status 500 (500), cut short ("cut"), or late (seconds).
+    """
+
+    folder: Path
+    url: str = ""
+    ranges: bool = True
+    tags: bool = True
+    times: bool = True
+    sizes: bool = True
+    status: int = 0
+    trouble: Callable[[str, int], Any] = lambda _path, _number: None
+    gets: list[tuple[str, int, int]] = field(default_factory=list)
+    heads: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def sent(self) -> int:
+        """Bytes of all bodies."""
+        return sum(end - begin for _, begin, end in self.gets)
+
+    def forget(self) -> None:
+        self.gets.clear()
+        self.heads = 0
+
+
+def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def _file(self) -> bytes | None:
+            path = web.folder / unquote(urlsplit(self.path).path).lstrip("/")
+            if web.status:
+                self._plain(web.status)
+                return None
+            if not path.is_file():
+                self._plain(404)
+                return None
+            self._stat = path.stat()
+            return path.read_bytes()
+
+        def _plain(self, status: int) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _headers(self, status: int, length: int) -> None:
+            self.send_response(status)
+            if web.sizes:
+                self.send_header("Content-Length", str(length))
+            if web.ranges:
+                self.send_header("Accept-Ranges", "bytes")
+            if web.tags:
+                self.send_header("ETag", f'"{self._stat.st_mtime_ns:x}-{self._stat.st_size:x}"')
+            if web.times:
+                self.send_header("Last-Modified", formatdate(self._stat.st_mtime, usegmt=True))
+            if not web.sizes:
+                self.send_header("Connection", "close")
+                self.close_connection = True
+
+        def do_HEAD(self) -> None:
+            data = self._file()
+            if data is not None:
+                with web.lock:
+                    web.heads += 1
+                self._headers(200, len(data))
+                self.end_headers()
+
+        def do_GET(self) -> None:
+            data = self._file()
+            if data is None:
+                return
+            begin, end, status = 0, len(data), 200
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if asked and web.ranges:
+                begin, end, status = int(asked[1]), min(int(asked[2]) + 1, len(data)), 206
+                if begin >= len(data):
+                    self._plain(416)
+                    return
+            with web.lock:
+                number = len(web.gets)
+                web.gets.append((self.path, begin, end))
+            what = web.trouble(self.path, number)
+            if isinstance(what, float):
+                time.sleep(what)
+            if what == 500:
+                self._plain(500)
+                return
+            self._headers(status, end - begin)
+            if status == 206:
+                self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(data)}")
+            self.end_headers()
+            if what == "cut":
+                self.wfile.write(data[begin : (begin + end) // 2])
+                self.wfile.flush()
+                self.close_connection = True
+                return
+            self.wfile.write(data[begin:end])
+
+    return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, *args: Any) -> None:
+        """A client that goes away is none of ours."""
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Web]:
+    """A server of a folder, on this host."""
+    web = Web(folder)
+    server = _Server(("127.0.0.1", 0), _handler(web))
+    web.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield web
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
