@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mmflow.errors import ConfigError
+from mmflow.remote.reach import Reach
 
 __all__ = ["Settings", "parse_size", "settings_table"]
 
@@ -133,6 +134,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "partitions": _positive,
     "broadcast": parse_size,
     "spill_dir": _folder,
+    "cache_dir": _folder,
+    "cache_size": parse_size,
     "runs_dir": _place,
     "resumable": _boolean,
     "metrics": str,
@@ -141,7 +144,15 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 }
 #: Tables of a settings file, and which commands they are for.
 _TABLES = {"kubernetes": "mmflow submit, status, logs, cancel, list and k8s"}
-_MAY_BE_NONE = {"address", "shard_size", "partitions", "metrics", "max_bad_records"}
+_MAY_BE_NONE = {
+    "address",
+    "cache_dir",
+    "cache_size",
+    "shard_size",
+    "partitions",
+    "metrics",
+    "max_bad_records",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +170,9 @@ class Settings:
         partitions: Of every exchange; None: chosen from estimated sizes.
         broadcast: Bytes up to which one side of a join is copied to every task.
         spill_dir: Where blocks and operators spill.
+        cache_dir: Where pages of remote files are kept; None: the user's cache folder, or `spill_dir` where that can't
+            be written to.
+        cache_size: Most bytes of them; None: 10 GiB, or half of what is free there if that is less; 0: none.
         runs_dir: Where runs are kept: a folder, or a URL that fsspec knows.
         resumable: Keep the outputs of a recorded run's tasks until its end, so that it can be resumed.
         metrics: For Prometheus: a port, or a path that ends in .prom; None: none.
@@ -176,6 +190,8 @@ class Settings:
     partitions: int | None
     broadcast: int
     spill_dir: Path
+    cache_dir: Path | None
+    cache_size: int | None
     runs_dir: str
     resumable: bool
     metrics: str | None
@@ -228,6 +244,12 @@ class Settings:
         keys |= {k for k in loaded if f"MMFLOW_{k.upper()}" in os.environ}
         return {k: _text(loaded[k]) for k in loaded if k in keys}
 
+    @property
+    def reach(self) -> Reach:
+        """How remote files are reached, but for a source's own options."""
+        folder = "" if self.cache_dir is None else os.path.abspath(self.cache_dir)
+        return Reach(folder, self.cache_size, os.path.abspath(self.spill_dir))
+
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it, and `load` takes it back."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
@@ -248,6 +270,8 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         "partitions": lambda: None,
         "broadcast": lambda: 32 << 20,
         "spill_dir": lambda: Path(tempfile.gettempdir()),
+        "cache_dir": lambda: None,
+        "cache_size": lambda: None,
         "runs_dir": lambda: str(_state_home() / "mmflow" / "runs"),
         "resumable": lambda: True,
         "metrics": lambda: None,

@@ -25,6 +25,7 @@ from mmflow.formats.schema import canonical_schema, parse_schema, public_batch, 
 from mmflow.plan.explain import explain
 from mmflow.plan.frontend import MapLeaf, SpreadLeaf, planning
 from mmflow.plan.planner import make_plan
+from mmflow.remote.opening import check_unchanged
 from mmflow.sinks import Committed, IfExists, check_sink, open_commit, sink_spec
 from mmflow.summary import WriteResult
 
@@ -527,7 +528,7 @@ class Dataset:
                     self.session.set_aside(name, run.rejects)
                     raise
             for entry in outcome.inputs:
-                entry.identity.check(entry.path)
+                check_unchanged(entry.path, entry.identity, entry.storage)
             # First: a driver that dies after the commit has nothing left to do.
             quarantine = self.session.set_aside(name, outcome.rejects)
             done = commit.commit(outcome.files, schema, noted)

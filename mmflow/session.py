@@ -10,6 +10,7 @@ import re
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,7 @@ from mmflow.formats import VIRTUAL_COLUMNS, detect, open_format
 from mmflow.formats.schema import canonical_schema
 from mmflow.mapping.huge import HugePages
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
+from mmflow.remote.reach import reaching, storage_text
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.quarantine import write_quarantine
 from mmflow.runs.recorder import RunRecorder
@@ -59,8 +61,8 @@ class Session:
         config: A TOML file of settings.
         on_progress: Called about ten times a second during a run.
         settings: Any key of `mmflow.config.Settings`: `engine`, `address`, `shard_size`, `workers`, `memory`, `io`,
-            `partitions`, `broadcast`, `spill_dir`, `runs_dir`, `max_bad_records`, `metrics`, `retries`. Sizes may be
-            text, as `64MiB`.
+            `partitions`, `broadcast`, `spill_dir`, `cache_dir`, `cache_size`, `runs_dir`, `max_bad_records`, `metrics`,
+            `retries`. Sizes may be text, as `64MiB`.
 
     Raises:
         ConfigError: An unknown key, or a value that does not fit.
@@ -118,26 +120,29 @@ class Session:
         """Files of any format.
 
         Args:
-            path: A file, glob, folder, or list of them.
+            path: A file, glob, folder, or list of them; URLs too (docs/remote.md).
             format: csv, ndjson, text, records, arrow, npy, parquet; None: by name and first bytes.
-            options: Of the format (see docs/formats.md); `schema` among them.
+            options: Of the format (see docs/formats.md); `schema` among them. `storage_options`: a dict, or JSON of
+                one, for the fsspec file system of URLs; no secrets, which the environment gives.
 
         Raises:
             SourceError: A file is missing, unreadable, or not of its format.
             ConfigError: An unknown format or option.
         """
-        files = find_files(path)
-        if not files:
-            raise ConfigError("no files were given")
-        if format is None and _CSV_ONLY & set(options):
-            format = "csv"  # noqa: A001  (whatever the file is called)
-        if format is None:
-            format, found = detect(files[0])  # noqa: A001
-            options = {**found, **options}
-        schema = options.pop("schema", None)
-        made = open_format(format, files, schema, **options)
+        storage = storage_text(options.pop("storage_options", None))
+        with reaching(replace(self.settings.reach, storage=storage)):
+            files = find_files(path)
+            if not files:
+                raise ConfigError("no files were given")
+            if format is None and _CSV_ONLY & set(options):
+                format = "csv"  # noqa: A001  (whatever the file is called)
+            if format is None:
+                format, found = detect(files[0])  # noqa: A001
+                options = {**found, **options}
+            schema = options.pop("schema", None)
+            made = open_format(format, files, schema, **options)
         label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
-        source = Source(files, made, label)
+        source = Source(files, made, label, storage=storage)
         return Dataset(self, self.catalog.add(SourceLeaf(source)), _hidden(made), Selection.all(source))
 
     def read_csv(self, path: Paths, **options: Any) -> Dataset:

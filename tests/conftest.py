@@ -28,8 +28,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session", autouse=True)
 def _runs_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Runs of tests are not kept among those of whoever runs the tests."""
+    """Runs of tests, and pages, are not kept among those of whoever runs the tests."""
     os.environ["MMFLOW_RUNS_DIR"] = str(tmp_path_factory.mktemp("runs"))
+    os.environ["MMFLOW_CACHE_DIR"] = str(tmp_path_factory.mktemp("pages"))
 
 
 def _tpch(form: str) -> Path:

@@ -17,6 +17,8 @@ from mmflow.access.threads import in_order
 from mmflow.formats import ScanReport, ScanRequest
 from mmflow.formats.decoder import ScannedFormat
 from mmflow.mapping import Io, MappedFile
+from mmflow.remote.opening import open_file
+from mmflow.remote.reach import Reach
 from mmflow.shards import Chained, FileChain, FileEntry, Shard, WrongStart, plan_shards
 
 __all__ = ["Building", "extended"]
@@ -24,6 +26,7 @@ __all__ = ["Building", "extended"]
 _SHARD_BYTES = 4 << 20
 _FIRST_WINDOW = 1 << 20
 _NEWLINE = 10
+_LOCAL = Reach()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +38,14 @@ class Building:
         io: As `MappedFile.open` takes it.
         workers: Threads.
         shard_size: In bytes; None: some MiB.
+        reach: How remote files are reached.
     """
 
     columns: tuple[str, ...] = ()
     io: Io = "auto"
     workers: int = 1
     shard_size: int | None = None
+    reach: Reach = _LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +135,8 @@ def _scanned(
     request = ScanRequest(how.columns, start=start, window_bytes=_SHARD_BYTES, piece_bytes=2 * SPACING)
     if enough is not None:
         request = replace(request, window_bytes=_FIRST_WINDOW)
-    with MappedFile.open(entry.path, io=how.io, expected=entry.identity) as file:
+    reach = replace(how.reach, storage=entry.storage)
+    with open_file(entry.path, io=how.io, expected=entry.identity, reach=reach) as file:
         scan = form.scan(file, shard, request)
         for batch in scan:
             report = scan.report

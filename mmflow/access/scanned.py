@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -115,7 +115,7 @@ class IndexedRows:
         # Where bad records are dropped, the columns that are read decide what is bad.
         drops = form.on_bad_record in ("skip", "quarantine")
         self._judging = self._decoded if drops else ()
-        self._how = Building(self._judging, how.io, how.workers, how.shard_size)
+        self._how = replace(how, columns=self._judging)
         by = (form.boundaries(), form.on_bad_record)
         self._by = fingerprint((by, _spec(form), self._judging) if drops else by)
         self._index = known(entry, self._by)

@@ -27,6 +27,7 @@ import numpy as np
 from mmflow.access.index import RecordIndex
 from mmflow.mapping import FileIdentity
 from mmflow.mapping.system import system
+from mmflow.remote.url import is_url
 from mmflow.shards import Chained, FileEntry
 from mmflow.sinks.atomic import fsync_folder
 
@@ -55,7 +56,9 @@ def fingerprint(parts: object) -> bytes:
 
 
 def sidecar_paths(path: str) -> Iterator[str]:
-    """Where the sidecar of a file may be, best first."""
+    """Where the sidecar of a file may be, best first; nowhere for a URL: this process has its index."""
+    if is_url(path):
+        return
     real = os.path.realpath(path)
     folder, name = os.path.split(real)
     yield os.path.join(folder, f".{name}.mmflow-index")

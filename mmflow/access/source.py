@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -33,6 +33,7 @@ from mmflow.formats.parquet import ParquetFormat
 from mmflow.formats.records import RecordsFormat
 from mmflow.formats.schema import public_type
 from mmflow.mapping import Io, MappedFile
+from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry, entries
 
 __all__ = ["Selection", "SourceRows", "read_source", "require_random_access", "why_not"]
@@ -207,10 +208,11 @@ class SourceRows:
         if self._open is None or self._open[0] != number:
             self.close()
             if number == len(self._entries):
-                self._entries += entries([self._paths[number]])
+                self._entries += entries([self._paths[number]], self._selection.source.storage)
             entry = self._entries[number]
             io = cast(Io, self._settings.io)
-            file = MappedFile.open(entry.path, io=io, access="random", expected=entry.identity)
+            reach = replace(self._settings.reach, storage=entry.storage)
+            file = open_file(entry.path, io=io, access="random", expected=entry.identity, reach=reach)
             try:
                 self._open = number, file, self._rows(file, entry)
             except BaseException:
@@ -230,7 +232,7 @@ class SourceRows:
             case ArrowIpcFormat():
                 return IpcRows(file, form, columns)
             case ScannedFormat():
-                how = Building((), file.decision.kind, settings.workers, settings.shard_size)
+                how = Building((), file.decision.kind, settings.workers, settings.shard_size, settings.reach)
                 return IndexedRows(file, entry, form, columns, how)
             case _:
                 raise PlanError(f"no random access: not for format {form.name}")

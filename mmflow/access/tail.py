@@ -7,6 +7,7 @@ say where rows begin.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from mmflow.formats.decoder import ScannedFormat
 from mmflow.formats.groups import batch_of
 from mmflow.mapping import Io, MappedFile
 from mmflow.mapping.ranges import read_ranges
+from mmflow.remote.opening import open_file
+from mmflow.remote.reach import Reach
 from mmflow.shards import entries
 
 __all__ = ["last_rows"]
@@ -34,7 +37,9 @@ class _Met(Exception):  # noqa: N818  (not an error yet)
     """A bad record was met."""
 
 
-def last_rows(source: Source, columns: Sequence[str], count: int, io: Io) -> list[pa.RecordBatch] | None:
+def last_rows(
+    source: Source, columns: Sequence[str], count: int, io: Io, reach: Reach
+) -> list[pa.RecordBatch] | None:
     """The last `count` rows of all files, or all there are, in order; None where they can't be found from the end.
 
     That is so, too, where a bad record is met and the policy is `error`: by the index it can be said which, and
@@ -51,8 +56,9 @@ def last_rows(source: Source, columns: Sequence[str], count: int, io: Io) -> lis
         return None  # which only counting tells
     batches: list[pa.RecordBatch] = []
     for path in reversed(source.files):
-        (entry,) = entries([path])
-        with MappedFile.open(path, io=io, access="random", expected=entry.identity) as file:
+        (entry,) = entries([path], source.storage)
+        how = replace(reach, storage=source.storage)
+        with open_file(path, io=io, access="random", expected=entry.identity, reach=how) as file:
             batch = _last_of(file, form, tuple(columns), count)
             file.check_unchanged()
         if batch is None:

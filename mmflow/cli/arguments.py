@@ -33,6 +33,12 @@ def _settings(command: argparse.ArgumentParser) -> None:
         "--broadcast", metavar="SIZE", help="largest side of a join that is copied to every task (32MiB)"
     )
     group.add_argument("--spill-dir", metavar="DIR", help="where blocks spill")
+    group.add_argument(
+        "--cache-dir", metavar="DIR", help="where pages of remote files are kept (~/.cache/mmflow)"
+    )
+    group.add_argument(
+        "--cache-size", metavar="SIZE", help="most bytes of them (10GiB, or half of what is free)"
+    )
     group.add_argument("--runs-dir", metavar="DIR", help="where runs are kept: a folder or a URL")
     group.add_argument(
         "--max-bad-records",
@@ -52,7 +58,8 @@ def _tables(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--opt", action="append", default=[], metavar="NAME.key=value",
-        help="an option of a table's format: delimiter, header, quote, escape, null, schema, on_bad_record, …",
+        help="an option of a table's format: delimiter, header, quote, escape, null, schema, on_bad_record, …; "
+        "storage_options (JSON) of a URL's file system",
     )  # fmt: skip
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from mmflow.cli.options import opened
 from mmflow.exec.stage import ScanInput
 from mmflow.formats.schema import public_schema
-from mmflow.mapping import MappedFile, resident_bytes
+from mmflow.mapping import Io
+from mmflow.remote.opening import open_file
 from mmflow.session import Session
 from mmflow.shards import default_shard_size, entries, plan_shards
 
@@ -24,7 +26,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
     dataset = opened(session, path, options)
     scan = dataset._plan().stages[0].inputs[0]
     assert isinstance(scan, ScanInput)
-    form, files = scan.source.format, entries(scan.source.files)
+    form, files = scan.source.format, entries(scan.source.files, scan.source.storage)
     size = sum(e.identity.size for e in files)
     shard_size = session.settings.shard_size or default_shard_size(size, session.settings.workers)
     shards = itertools.chain.from_iterable(
@@ -38,9 +40,12 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
         for n, e in enumerate(files)
     )
     count = sum(1 for _ in itertools.islice(shards, _MOST_SHARDS))
-    with MappedFile.open(files[0].path, io=session.settings.io) as first:  # type: ignore[arg-type]
-        decision, resident = first.decision, resident_bytes(first.fd, 0, first.size)
-        first_size = first.size
+    first_size = files[0].identity.size
+    reach = replace(session.settings.reach, storage=files[0].storage)
+    io = cast(Io, session.settings.io)
+    with open_file(files[0].path, io=io, expected=files[0].identity, reach=reach) as first:
+        decision, resident = first.decision, first.resident(0, first_size)
+        kept = first.kept()
     spec = {k: v for k, v in form.spec().items() if k not in ("schema", "format") and v not in ("", None)}
     facts: dict[str, Any] = {
         "path": path,
@@ -51,6 +56,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
         "shards": count,
         "shard_size": shard_size,
         "in_page_cache": round(resident / first_size, 4) if first_size else None,
+        "in_cache": kept,
         "reads_by": decision.kind,
         "reason": decision.reason,
         "schema": {f.name: str(f.type) for f in public_schema(form.schema)},
@@ -64,6 +70,8 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
     print(f"  options     {', '.join(f'{k}={v!r}' for k, v in spec.items()) or '(none)'}")
     print(f"  shards      {more} of up to {shard_size:,} bytes")
     print(f"  page cache  {cached or '(empty file)'}")
+    if kept is not None:
+        print(f"  fetched     {kept:,} bytes of the first file are in the cache")
     print(f"  reads by    {decision.kind}: {decision.reason}")
     print(f"  columns     {len(form.schema)}")
     for name, kind in facts["schema"].items():

@@ -13,8 +13,8 @@ from mmflow.session import Session
 __all__ = ["flags_of", "opened", "pair"]
 
 _SETTINGS = (
-    "engine", "address", "shard_size", "workers", "memory", "io", "partitions", "broadcast", "spill_dir", "runs_dir",
-    "resumable", "metrics", "max_bad_records",
+    "engine", "address", "shard_size", "workers", "memory", "io", "partitions", "broadcast", "spill_dir",
+    "cache_dir", "cache_size", "runs_dir",    "resumable", "metrics", "max_bad_records",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from distributed.comm import get_address_host
 
 from mmflow.engines.dask_link import Link
-from mmflow.engines.placement import PROBED, Choice, Placement, Seen, probe
+from mmflow.engines.placement import Choice, Placement, Seen, probe, probed
 from mmflow.exec.kept import KeptBlock
 from mmflow.exec.stage import ScanInput
 from mmflow.exec.task import Task
@@ -50,7 +50,7 @@ class Load:
             return Choice()
         scan = task.stage.inputs[0]
         assert isinstance(scan, ScanInput)  # it has shards
-        files = scan.source.files[:PROBED]
+        files = probed(scan.source.files)
         known = self._probed.get(files)
         if known is None or known[0] != hosts.keys():
             found = self._link.client.run(

@@ -47,8 +47,8 @@ def stage_keys(runs: Mapping[int, StageRun], functions: Functions) -> dict[int, 
     return keys
 
 
-def _files(files: Sequence[FileEntry]) -> list[tuple[str, int, int]]:
-    return [(f.path, f.identity.size, f.identity.mtime_ns) for f in files]
+def _files(files: Sequence[FileEntry]) -> list[tuple[str, int, int, str]]:
+    return [(f.path, f.identity.size, f.identity.mtime_ns, f.identity.tag) for f in files]
 
 
 def task_key(

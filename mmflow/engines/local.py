@@ -142,6 +142,7 @@ class LocalEngine:
                 hand_in=flags.hand_in,
                 processes=self._processes,
                 worker=worker,
+                reach=self._settings.reach,
             )
             self._results.put(self._attempt(task, functions, context))
 

@@ -81,7 +81,7 @@ class Notes:
         self.event(
             "task_done", done.id, attempt=done.attempt, worker=m.worker,
             started=m.started, seconds=m.seconds, rows_in=m.rows_in, rows_out=m.rows_out, bytes_read=m.bytes_read,
-            bytes_out=m.bytes_out, cached=m.cached, anonymous=m.anonymous,
+            bytes_out=m.bytes_out, cached=m.cached, anonymous=m.anonymous, fetched=m.fetched,
         )  # fmt: skip
 
     def failed(self, slot: Slot, reason: str, *, again: bool) -> None:

@@ -11,6 +11,7 @@ Knows no engine: nodes are names.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -20,9 +21,10 @@ from mmflow.errors import SourceError
 from mmflow.exec.task import ShardTask
 from mmflow.mapping import FileIdentity, resident_bytes
 from mmflow.mapping.host import boot_id
+from mmflow.remote.url import is_url
 from mmflow.shards import FileEntry, Shard
 
-__all__ = ["PROBED", "Choice", "Placement", "Seen", "probe", "seen_here"]
+__all__ = ["PROBED", "Choice", "Placement", "Seen", "probe", "probed", "seen_here"]
 
 #: Files of a source that are looked at on every node; of the others nothing is known, and any node may read them.
 PROBED = 10_000
@@ -61,6 +63,11 @@ class Seen:
             if overlap > 0:
                 total += self.resident[number] * overlap / (last - first)
         return total
+
+
+def probed(files: Sequence[str]) -> tuple[str, ...]:
+    """Of the files of a source those that nodes are asked about; every node can read URLs, or is taken to."""
+    return tuple(itertools.islice((f for f in files if not is_url(f)), PROBED))
 
 
 def probe(paths: Sequence[str]) -> list[Seen | None]:

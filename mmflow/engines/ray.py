@@ -40,7 +40,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mmflow.config import Settings
 from mmflow.engines.base import Resources
-from mmflow.engines.placement import PROBED, Choice, Placement, Seen, probe
+from mmflow.engines.placement import Choice, Placement, Seen, probe, probed
 from mmflow.engines.ray_link import Cluster, alive, check_versions, connect, look, on_node
 from mmflow.engines.ray_notes import Asked, Notes
 from mmflow.engines.remote import (
@@ -188,7 +188,7 @@ class RayEngine:
         scan = stage.inputs[0]
         if not isinstance(scan, ScanInput) or nodes.keys() <= {ray.get_runtime_context().get_node_id()}:
             return None
-        files = scan.source.files[:PROBED]
+        files = probed(scan.source.files)
         if files not in self._probed:
             asked = {node: _probe.options(scheduling_strategy=on_node(node)).remote(files) for node in nodes}
             ray.wait(list(asked.values()), num_returns=len(asked), timeout=_PROBE_SECONDS)

@@ -43,6 +43,7 @@ from mmflow.exec.streams import DamagedError, stream_batches
 from mmflow.exec.task import BlockRef, Done, Task, TaskResult
 from mmflow.mapping import Io
 from mmflow.mapping.host import boot_id
+from mmflow.remote.reach import Reach
 from mmflow.store import LocalStore, RunFolder, run_folders, sweep
 
 __all__ = [
@@ -109,6 +110,7 @@ class Parcel:
     io: str
     spill_dir: str
     host: str
+    reach: Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,7 @@ def stream_parcel(
             cancelled=cancelled,
             worker=f"{node}:{os.getpid()}",
             hand_in=hand_in,
+            reach=parcel.reach,
         )
         result = run_task(task, functions, context)
         groups: list[list[BlockRef]] = [[] for _ in range(payloads_of(stage))]
@@ -366,6 +369,7 @@ def parcel_of(task: Task, code: StageCode, settings: Settings, memory: int) -> t
         settings.io,
         os.fspath(settings.spill_dir),
         boot_id(),
+        settings.reach,
     )
     return parcel, payloads
 

@@ -165,8 +165,12 @@ def _scans(plan: Plan) -> Iterator[tuple[int, Source]]:
 
 def _inputs(plan: Plan) -> dict[str, FileEntry]:
     """The files of all scans by path; a file that several read has one identity."""
-    paths = dict.fromkeys(path for _, source in _scans(plan) for path in source.files)
-    return dict(zip(paths, entries(paths), strict=True))
+    found: dict[str, FileEntry] = {}
+    for storage in dict.fromkeys(source.storage for _, source in _scans(plan)):
+        several = (s.files for _, s in _scans(plan) if s.storage == storage)
+        paths = [path for path in dict.fromkeys(itertools.chain.from_iterable(several)) if path not in found]
+        found.update(zip(paths, entries(paths, storage), strict=True))
+    return found
 
 
 def _recorded(plan: Plan, inputs: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from mmflow.exec.task import BlockStore
 from mmflow.mapping import Io
+from mmflow.remote.reach import Reach
 
 __all__ = ["Cancelled", "ProcessApply", "WorkerContext"]
 
@@ -28,6 +29,9 @@ class _Flag(Protocol):
     def is_set(self) -> bool: ...
 
 
+_LOCAL = Reach()
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
     """Handed to `run_task`.
@@ -36,6 +40,7 @@ class WorkerContext:
         store: Where outputs go and inputs come from.
         memory: Bytes of anonymous memory that one task may use.
         io: auto, mmap or pread.
+        reach: How remote files are reached.
         spill: Folder of the run for what operators spill; exists.
         cancelled: Set when the task should stop; looked at between batches.
         processes: For functions that want processes; None: run them here.
@@ -52,6 +57,7 @@ class WorkerContext:
     processes: ProcessApply | None = None
     worker: str = ""
     hand_in: _Flag | None = None
+    reach: Reach = _LOCAL
 
     def handing_in(self) -> bool:
         """Should the task end here, and give what it has?"""

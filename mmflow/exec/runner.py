@@ -47,6 +47,8 @@ __all__ = ["returned_batches", "run_task"]
 
 _Batches = Iterable[pa.RecordBatch]
 _PIECE_BYTES = 32 << 20
+#: Of the first piece where few rows may do.
+_FIRST_BYTES = 64 << 10
 #: Batches of fewer rows are put together with their neighbours: each costs DataFusion about as much as a thousand rows.
 _FEW_ROWS = 1 << 10
 _MANY_ROWS = 1 << 13
@@ -92,6 +94,7 @@ class _Run:
             self.metrics.rows_in += self.scan.rows
             self.metrics.bytes_read += sum(r.bytes_read for r in self.scan.reports)
             self.metrics.cached = self.scan.cached
+            self.metrics.fetched = self.scan.fetched
             self.metrics.reasons = tuple(self.scan.reasons)
             reports = tuple(self.scan.reports)
             done = replace(done, reports=reports, rejects=self._rejects(), rest=self.scan.rest)
@@ -148,7 +151,8 @@ class _Run:
             # The inputs of such steps are blocks: by reference in memory, or mapped from disk.
             yield from self._checked(fragment.run({main: list(flow)}))
             return
-        for piece in _pieces(flow, min(_PIECE_BYTES, max(1 << 20, self.context.memory // 8))):
+        most = min(_PIECE_BYTES, max(1 << 20, self.context.memory // 8))
+        for piece in _pieces(flow, most, most if self.stage.limit is None else _FIRST_BYTES):
             yield from self._checked(fragment.run({main: piece}))
 
     def _checked(self, batches: _Batches) -> Iterator[pa.RecordBatch]:
@@ -299,17 +303,20 @@ class _Run:
         return self.context.store.put(batches, REJECTS) if batches else None
 
 
-def _pieces(rows: _Batches, nbytes: int) -> Iterator[list[pa.RecordBatch]]:
-    """Neighbouring batches in pieces of about `nbytes`; one empty piece if there are none."""
+def _pieces(rows: _Batches, nbytes: int, first: int) -> Iterator[list[pa.RecordBatch]]:
+    """Neighbouring batches in pieces of about `first` bytes, then more, up to `nbytes`; one empty piece for none.
+
+    Small ones first where few rows may do: then no more is read than they need.
+    """
     piece: list[pa.RecordBatch] = []
     size, any_rows = 0, False
     for batch in rows:
         piece.append(batch)
         any_rows = True
         size += _row_bytes(batch)
-        if size >= nbytes:
+        if size >= first:
             yield piece
-            piece, size = [], 0
+            piece, size, first = [], 0, min(4 * first, nbytes)
     if piece or not any_rows:
         yield piece
 

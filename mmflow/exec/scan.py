@@ -16,7 +16,7 @@ from mmflow.exec.context import WorkerContext
 from mmflow.exec.stage import ScanInput
 from mmflow.exec.task import ShardTask
 from mmflow.formats import VIRTUAL_COLUMNS, ScanReport, ScanRequest
-from mmflow.mapping import MappedFile
+from mmflow.remote.opening import open_file
 
 __all__ = ["ShardStream"]
 
@@ -25,6 +25,7 @@ class ShardStream:
     """Batches of all shards of a task, in order; `reports` fill up as shards end.
 
     `cached`: bytes of them that were in the page cache before they were read.
+    `fetched`: bytes of remote files that came over the network for them.
     `rest`: it was asked to hand in, and stopped before the record that begins here; None: it read all.
     """
 
@@ -38,6 +39,7 @@ class ShardStream:
         self.reasons: list[str] = []
         self.rows = 0
         self.cached = 0
+        self.fetched = 0
         self.rest: int | None = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -48,7 +50,8 @@ class ShardStream:
             wanted = replace(
                 request, start=self._shards.starts[number], lines_before=self._shards.lines_before[number]
             )
-            with MappedFile.open(entry.path, io=self._context.io, expected=entry.identity) as file:
+            reach = replace(self._context.reach, storage=entry.storage)
+            with open_file(entry.path, io=self._context.io, expected=entry.identity, reach=reach) as file:
                 if file.decision.reason not in self.reasons:
                     self.reasons.append(file.decision.reason)
                 self.cached += file.resident(shard.begin, shard.end)
@@ -62,6 +65,7 @@ class ShardStream:
                         self.rest = report.next
                         break
                 file.check_unchanged()
+                self.fetched += file.fetched
             self.reports.append(scan.report)
             if scan.report.error is not None:
                 return

@@ -57,12 +57,14 @@ class Source:
 
     `files` are paths in reading order, found but not opened yet; `format` has the full schema.
     `stands_for`: the files were made for this run, and are none of its inputs; these are. None: the files are.
+    `storage`: options of the file system of URLs (`remote.reach.storage_text`).
     """
 
     files: tuple[str, ...]
     format: Format
     label: str
     stands_for: tuple[str, ...] | None = None
+    storage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

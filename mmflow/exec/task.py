@@ -148,6 +148,7 @@ class TaskMetrics:
 
     `retries`: attempts that the engine made by itself, of this task or of those whose blocks it read.
     `cached`: bytes of its shards that were in the page cache before. `anonymous`: bytes of its process at its end.
+    `fetched`: bytes of remote files that came over the network for it, read ahead or not.
     """
 
     rows_in: int = 0
@@ -161,6 +162,7 @@ class TaskMetrics:
     retries: int = 0
     cached: int = 0
     anonymous: int = 0
+    fetched: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from mmflow.formats.groups import (
 )
 from mmflow.formats.views_native import text_views
 from mmflow.mapping import MappedFile, as_arrow_file
+from mmflow.remote.opening import open_file
 from mmflow.shards import Shard
 
 __all__ = ["ArrowIpcFormat", "from_spec", "open_arrow_ipc", "open_ipc", "wanted_numbers"]
@@ -83,13 +84,13 @@ def open_arrow_ipc(
     first_file(paths, _KIND)
     # One shard per file is right for both kinds, so any stream among the files makes them all that.
     splittable = all(_begins(path) == _FILE_MAGIC for path in paths)
-    with MappedFile.open(paths[0]) as file:
+    with open_file(paths[0]) as file:
         found = group_schema(open_ipc(file, None).schema, paths[0])
     return ArrowIpcFormat(found if schema is None else declared_schema(schema), splittable)
 
 
 def _begins(path: str) -> bytes:
-    with MappedFile.open(path) as file:
+    with open_file(path) as file:
         return bytes(file.window(0, len(_FILE_MAGIC)).buffer)
 
 
@@ -120,8 +121,8 @@ def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([c if v is None else v for c, v in pairs], names=batch.schema.names)
 
 
-def open_ipc(file: MappedFile, fields: list[int] | None, *, populate: bool = True) -> Any:
-    """A reader of a file or a stream; `fields` are the columns that it decodes, None: all.
+def open_ipc(file: MappedFile, fields: list[int] | None, *, populate: bool = True, ahead: int = 0) -> Any:
+    """A reader of a file or a stream; `fields` are the columns that it decodes, None: all. See `as_arrow_file`.
 
     Raises:
         SourceError: Damaged, or another format.
@@ -141,7 +142,7 @@ def open_ipc(file: MappedFile, fields: list[int] | None, *, populate: bool = Tru
     )
     opening = pa.ipc.open_file if start == _FILE_MAGIC else pa.ipc.open_stream
     with reading(file.path, _KIND):
-        return opening(as_arrow_file(file, populate=populate), options=options)
+        return opening(as_arrow_file(file, populate=populate, ahead=ahead), options=options)
 
 
 class _IpcScan:
@@ -169,13 +170,15 @@ class _IpcScan:
     def _batches(self, some: list[int] | None) -> Iterator[pa.RecordBatch]:
         """The shard's batches, with the columns numbered `some` at least."""
         report = self.report
-        reader = open_ipc(self._file, None, populate=some is None)
+        # Of a remote file just the wanted columns are read; all of them in order, so that the rest is on its way.
+        fields, ahead = (some, 0 if some else self._shard.end) if self._file.remote else (None, 0)
+        reader = open_ipc(self._file, fields, populate=some is None, ahead=ahead)
         if isinstance(reader, pa.RecordBatchFileReader):
             count = reader.num_record_batches
             report.first, report.next = owned_evenly(count, self._shard, self._file.size)
             for number in range(report.first, report.next):
                 batch = reader.get_batch(number)
-                if number == report.first and some is not None and not _aliases(batch):
+                if number == report.first and some is not None and fields is None and not _aliases(batch):
                     # Compressed, or read instead of mapped: just the wanted columns then. Where batches alias the
                     # mapping the others cost nothing, while pyarrow 26, told which columns, copies them.
                     reader = open_ipc(self._file, some)

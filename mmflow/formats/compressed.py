@@ -15,9 +15,11 @@ from mmflow.formats.base import BadRecordPolicy, ScanReport, ScanRequest
 from mmflow.formats.decoder import RecordDecoder
 from mmflow.formats.reader import MAX_RECORD, RowMaker
 from mmflow.mapping import MappedFile, as_arrow_file
+from mmflow.remote.opening import open_file
+from mmflow.remote.url import file_name
 from mmflow.shards import Shard
 
-__all__ = ["COMPRESSIONS", "CompressedScan", "compression_of", "decompressed"]
+__all__ = ["COMPRESSIONS", "CompressedScan", "compression_of", "decompressed", "decompressing"]
 
 #: Suffix to pyarrow's name of the codec.
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
@@ -26,15 +28,20 @@ _PIECE = 4 << 20
 
 def compression_of(path: str) -> str | None:
     """The suffix that says a file is compressed, None if none does."""
-    return next((suffix for suffix in COMPRESSIONS if path.endswith(suffix)), None)
+    return next((suffix for suffix in COMPRESSIONS if file_name(path).endswith(suffix)), None)
 
 
 @contextmanager
-def _stream(file: MappedFile) -> Iterator[pa.NativeFile]:
+def decompressing(file: MappedFile, ahead: int = 0) -> Iterator[pa.NativeFile]:
+    """An open compressed file as a stream of its contents; a remote one is read ahead up to byte `ahead`.
+
+    Raises:
+        SourceError: It is not what its suffix says.
+    """
     suffix = compression_of(file.path)
     assert suffix is not None
     try:
-        with pa.CompressedInputStream(as_arrow_file(file), COMPRESSIONS[suffix]) as stream:
+        with pa.CompressedInputStream(as_arrow_file(file, ahead=ahead), COMPRESSIONS[suffix]) as stream:
             yield stream
     except (pa.ArrowInvalid, EOFError) as error:
         raise _damaged(file.path, error) from error
@@ -49,7 +56,7 @@ def decompressed(path: str) -> Iterator[pa.NativeFile]:
     Raises:
         SourceError: It can't be read, or is not what its suffix says.
     """
-    with MappedFile.open(path) as file, _stream(file) as stream:
+    with open_file(path) as file, decompressing(file) as stream:
         yield stream
 
 
@@ -94,7 +101,7 @@ class CompressedScan:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         report = self.report
-        with _stream(self._file) as stream:
+        with decompressing(self._file, self._file.size) as stream:
             head = stream.read(self._begins)
             report.lines += head.count(b"\n")
             base, held, final = self._begins, b"", False

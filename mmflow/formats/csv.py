@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Comparison, Scan, ScanRequest
-from mmflow.formats.compressed import CompressedScan, compression_of, decompressed
+from mmflow.formats.compressed import CompressedScan, compression_of, decompressing
 from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv_native import csv_decoder
 from mmflow.formats.csv_structure import Dialect, parse_record
@@ -140,7 +140,7 @@ def head_of(file: MappedFile) -> bytes:
         SourceError: It is compressed and damaged.
     """
     if compression_of(file.path):
-        with decompressed(file.path) as stream:
+        with decompressing(file) as stream:
             return bytes(stream.read(_HEADER_BYTES))
     return bytes(file.window(0, _HEADER_BYTES).buffer.to_pybytes())
 

@@ -10,6 +10,7 @@ from mmflow.formats.compressed import COMPRESSIONS, compression_of
 from mmflow.formats.csv import header_of
 from mmflow.formats.csv_structure import Dialect
 from mmflow.formats.sampling import sample_file
+from mmflow.remote.url import file_name
 
 __all__ = ["detect"]
 
@@ -74,6 +75,7 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
 
 
 def _suffix(path: str) -> str:
+    path = file_name(path)
     if compression_of(path) in COMPRESSIONS:
         path = path.rpartition(".")[0]
     return path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 from mmflow.errors import SourceError
 from mmflow.formats.schema import canonical_type, parse_schema, public_type
 from mmflow.mapping.failures import source_failure
+from mmflow.remote.opening import known_size
+from mmflow.remote.url import is_url
 from mmflow.shards import Shard
 
 __all__ = [
@@ -70,7 +72,7 @@ def first_file(paths: Sequence[str], kind: str) -> str:
     """
     for path in paths:
         try:
-            size = os.stat(path).st_size
+            size = known_size(path) if is_url(path) else os.stat(path).st_size
         except OSError as error:
             raise source_failure(path, error, "look at") from error
         if size == 0:

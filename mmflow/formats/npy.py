@@ -29,6 +29,7 @@ from mmflow.formats.groups import batch_of, first_file, fit, owned_evenly, slice
 from mmflow.formats.npy_header import NpyHeader, read_header
 from mmflow.formats.views import views_over
 from mmflow.mapping import MappedFile
+from mmflow.remote.opening import open_file
 from mmflow.shards import Shard
 
 __all__ = ["Column", "NpyFormat", "column_of", "from_spec", "open_npy", "wanted_columns"]
@@ -75,7 +76,7 @@ def open_npy(
     if schema is not None:
         raise ConfigError("npy files say their own types; leave schema= out, and cast")
     path = first_file(paths, "npy")
-    with MappedFile.open(path) as file:
+    with open_file(path) as file:
         header = read_header(file)
     return NpyFormat(pa.schema([pa.field(c.name, _arrow_type(c.dtype, path)) for c in _columns(header)]))
 
@@ -148,9 +149,16 @@ class _NpyScan:
         header = read_header(file)
         report.first, report.next = _rows_of(header, self._shard, file.size)
         columns = wanted_columns(file, header, self._request.columns)
-        step = max(1, self._request.window_bytes // header.row_bytes)
-        for first in range(report.first, report.next, step):
-            count = min(step, report.next - first)
+        paces = file.paces(self._request.window_bytes)
+        first, following = report.first, next(paces)
+        while first < report.next:
+            count = min(max(1, following // header.row_bytes), report.next - first)
+            following = next(paces)
+            if columns and not header.fortran:
+                behind = header.begin + (first + count) * header.row_bytes
+                file.prepare(
+                    [(behind, min(following, header.begin + report.next * header.row_bytes - behind))]
+                )
             read = _fortran_block if header.fortran else _block
             arrays = read(file, header, columns, first, count) if columns else []
             fitted = [
@@ -163,6 +171,7 @@ class _NpyScan:
             yield from sliced(batch_of(fitted, names, count), self._request.batch_rows)
             if not header.fortran:
                 file.drop_behind(header.begin + first * header.row_bytes, count * header.row_bytes)
+            first += count
 
 
 def wanted_columns(file: MappedFile, header: NpyHeader, names: Sequence[str]) -> list[Column]:

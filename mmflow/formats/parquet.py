@@ -33,6 +33,7 @@ from mmflow.formats.groups import (
 from mmflow.formats.hive import hive_fields, hive_value
 from mmflow.formats.prune import Bounds, bounds_of, may_match
 from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
+from mmflow.remote.opening import open_file
 from mmflow.shards import Shard
 
 __all__ = [
@@ -102,11 +103,11 @@ def open_parquet(
     folders = hive_fields(paths) if hive == "true" else []
     if schema is not None:
         declared = declared_schema(schema)
-        with MappedFile.open(path) as file:
+        with open_file(path) as file:
             inside = set(footer_of(file).schema.names)
         named = {f.name for f in folders} - inside
         return ParquetFormat(declared, tuple(n for n in declared.names if n in named))
-    with MappedFile.open(path) as file:
+    with open_file(path) as file:
         found = footer_of(file).schema
     folders = [f for f in folders if f.name not in found.names]
     return ParquetFormat(pa.schema([*group_schema(found, path), *folders]), tuple(f.name for f in folders))
@@ -228,13 +229,15 @@ class _ParquetScan:
                     self._request.batch_rows,
                 )
                 continue
-            begin, length = self._extent(footer, number, leaves)
+            parts = self._parts(footer, number, leaves)
+            file.prepare(parts)
             group = footer.metadata.row_group(number)
             report.bytes_read += sum(group.column(leaf).total_compressed_size for leaf in leaves)
             if place + 1 < len(groups):
-                file.prefetch(*self._extent(footer, groups[place + 1], leaves))
+                file.prefetch_parts(self._parts(footer, groups[place + 1], leaves))
             yield from self._group(reader, number, leaves, rows)
-            file.drop_behind(begin, length)
+            begin = min(offset for offset, _ in parts)
+            file.drop_behind(begin, max(offset + length for offset, length in parts) - begin)
 
     def _group(self, reader: Any, number: int, leaves: list[int], rows: int) -> Iterator[pa.RecordBatch]:
         path, schema = self._file.path, self._form.schema
@@ -257,13 +260,11 @@ class _ParquetScan:
                 path=path,
             )
 
-    def _extent(self, footer: Footer, number: int, leaves: list[int]) -> tuple[int, int]:
-        """The bytes of the file between which the wanted columns of a row group lie: offset, length."""
+    def _parts(self, footer: Footer, number: int, leaves: list[int]) -> list[tuple[int, int]]:
+        """Where in the file the wanted columns of a row group lie: offsets, lengths."""
         group = footer.metadata.row_group(number)
         chunks = [group.column(leaf) for leaf in leaves]
-        begins = [c.dictionary_page_offset or c.data_page_offset for c in chunks]
-        ends = [b + c.total_compressed_size for b, c in zip(begins, chunks, strict=True)]
-        return min(begins), max(ends) - min(begins)
+        return [(c.dictionary_page_offset or c.data_page_offset, c.total_compressed_size) for c in chunks]
 
     def _wanted(self, footer: Footer, group: Any) -> bool:
         """May the row group hold a row that satisfies all conjuncts?"""

@@ -29,6 +29,8 @@ MAX_RECORD = 64 << 20
 _FIRST_REJECTS = 100  # that a report keeps; quarantine keeps all
 _EXCERPT = 120
 _LOOK = 1 << 16
+#: How far the last window of a shard of a remote file reaches past its end, to find its last record's.
+_BEYOND = 1 << 16
 _NEWLINE = 10
 
 
@@ -121,13 +123,15 @@ class RecordScan:
         report, shard = self.report, self._shard
         position = self._first()
         report.first = position
-        asked = max(1, self._request.window_bytes)
-        window_bytes = asked
+        paces = self._file.paces(max(1, self._request.window_bytes))
+        window_bytes, following = next(paces), next(paces)
+        beyond = _BEYOND if self._file.remote else window_bytes
         while position < shard.end:
-            length = min(window_bytes, self._file.size - position)
+            length = min(window_bytes, self._file.size - position, shard.end - position + beyond)
             window = self._file.window(position, length)
             if window.end < min(shard.end, self._file.size):
-                self._file.prefetch(window.end, window_bytes)
+                ahead = min(following, shard.end - window.end) if self._file.remote else following
+                self._file.prefetch(window.end, ahead)
             consumed = 0
             for batch, done in self._pieces(window.buffer, position):
                 report.next = position + done
@@ -140,12 +144,13 @@ class RecordScan:
             if consumed:
                 self._file.drop_behind(position, consumed)
                 position += consumed
-                window_bytes = asked
+                window_bytes, following = following, next(paces)
+                beyond = _BEYOND if self._file.remote else window_bytes
                 continue
-            if window_bytes >= self._max_record or window.end == self._file.size:
+            if window.length >= self._max_record or window.end == self._file.size:
                 self._rows.too_long(window.buffer, position, self._max_record)
                 break
-            window_bytes = min(2 * window_bytes, self._max_record)
+            window_bytes = beyond = min(2 * window_bytes, self._max_record)
         report.next = position
 
     def _first(self) -> int:

@@ -117,10 +117,14 @@ class _FixedScan:
         whole = max(0, file.size - form.header) // form.size
         first, last = self._number(self._shard.begin), self._number(self._shard.end)
         report.first = min(form.header + first * form.size, file.size)
-        rows = max(1, min(_WINDOW_ROWS, self._request.window_bytes // form.size))
-        for number in range(first, min(last, whole), rows):
-            count = min(rows, min(last, whole) - number)
+        paces = file.paces(min(_WINDOW_ROWS * form.size, self._request.window_bytes))
+        number, following = first, next(paces)
+        while number < min(last, whole):
+            count = min(max(1, following // form.size), min(last, whole) - number)
+            following = next(paces)
             base = form.header + number * form.size
+            behind = base + count * form.size
+            file.prepare([(behind, min(following, (min(last, whole) - number - count) * form.size))])
             window = file.window(base, count * form.size)
             batch = self._decoded(window.buffer, base, count)
             if report.error is not None:
@@ -132,6 +136,7 @@ class _FixedScan:
             report.bytes_read += window.length
             yield batch
             file.drop_behind(base, window.length)
+            number += count
         report.next = min(form.header + last * form.size, file.size)
         if first <= whole < last and form.header + whole * form.size < file.size:
             self._partial(form.header + whole * form.size)

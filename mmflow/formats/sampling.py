@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mmflow.formats.compressed import COMPRESSIONS, compression_of, decompressed
-from mmflow.mapping import MappedFile
+from mmflow.remote.opening import open_file
 
 __all__ = ["PIECE", "Sample", "sample_file"]
 
@@ -42,7 +42,7 @@ def sample_file(path: str, piece: int = PIECE) -> Sample:
         with decompressed(path) as stream:
             text = stream.read(piece + 1)
         return Sample(_to_newline(text[:piece]) if len(text) > piece else text, (), len(text) <= piece)
-    with MappedFile.open(path, io="pread", access="random") as file:
+    with open_file(path, io="pread", access="random") as file:
         first = file.window(0, piece).buffer.to_pybytes()
         if file.size <= piece:
             return Sample(first, (), True)

@@ -77,6 +77,8 @@ class Work:
         job = self.job if not self.code else f"{CODE}/{self.job}" if here else self.job
         config = [] if settings.config_map is None else [f"--config={CONFIG}/settings.toml"]
         sizes = [f"--workers={settings.tasks}", f"--memory={settings.task_memory}", f"--spill-dir={SPILL}"]
+        # Nobody sees the limit of a pod's disk from inside: half of it is for pages of remote files.
+        sizes += [f"--cache-dir={SPILL}", f"--cache-size={settings.spill // 2}"]
         # What the pods are comes first, so that what people gave wins; where things are is not theirs to say.
         flags = [*config, *sizes, *self.arguments, f"--engine={engine}"]
         if address is not None:

@@ -11,8 +11,11 @@ from functools import lru_cache
 
 import pyarrow as pa
 
+from mmflow.errors import MmflowError
 from mmflow.exec.stage import Source
 from mmflow.plan.pipeline import Estimate
+from mmflow.remote.opening import known_size
+from mmflow.remote.url import is_url
 
 __all__ = ["exchange_partitions", "partition_bytes", "scan_estimate", "width_of"]
 
@@ -35,8 +38,8 @@ def _total_bytes(files: tuple[str, ...]) -> int:
     total = 0
     for path in files:
         try:
-            total += os.stat(path).st_size
-        except OSError:
+            total += known_size(path) if is_url(path) else os.stat(path).st_size
+        except (OSError, MmflowError):
             continue  # the scan itself will say what is wrong with the file
     return total
 

@@ -19,6 +19,7 @@ from mmflow.exec.stage import (
     Write,
 )
 from mmflow.formats import Comparison
+from mmflow.remote.url import is_url
 
 __all__ = ["explain"]
 
@@ -60,8 +61,9 @@ def _input(source: Input) -> str:
         case ScanInput():
             columns = ", ".join(source.columns) or "no columns, rows are counted"
             total = len(source.source.format.schema)
+            remote = ", remote, paged" if any(map(is_url, source.source.files)) else ""
             return (
-                f"{source.source.label} ({source.source.format.name}, {len(source.source.files):,} files): "
+                f"{source.source.label} ({source.source.format.name}, {len(source.source.files):,} files{remote}): "
                 f"{len(source.columns)} of {total} columns: {columns}"
             )
         case TableInput():

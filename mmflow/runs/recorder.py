@@ -92,7 +92,7 @@ class RunRecorder:
         if known is None:
             self._note_sources(number, inputs)
         else:
-            _check_sources(known, inputs)
+            _check_sources(known, {self._redactor.text(e.path): _identity(e) for e in inputs})
         if self._opening == 0:
             text = explain(plan)
             before = self.directory.read("plan.txt")
@@ -109,11 +109,11 @@ class RunRecorder:
         )
 
     def _note_sources(self, number: int, inputs: tuple[FileEntry, ...]) -> None:
-        self._sources[number] = {e.path: _identity(e) for e in inputs}
+        self._sources[number] = {self._redactor.text(e.path): _identity(e) for e in inputs}
         lines = [
-            json.dumps({"plan": n, "path": path, "size": size, "mtime_ns": mtime, "inode": inode})
+            json.dumps({"plan": n, "path": path, "size": size, "mtime_ns": mtime, "inode": inode, "tag": tag})
             for n, files in self._sources.items()
-            for path, (size, mtime, inode) in files.items()
+            for path, (size, mtime, inode, tag) in files.items()
         ]
         self.directory.write(SOURCES, "".join(f"{line}\n" for line in lines))
 
@@ -256,17 +256,17 @@ def _told(stage: Any) -> dict[str, Any]:
     return {"id": stage.id, "title": stage.title, "reads": reads, "scan": scan, "notes": list(stage.notes)}
 
 
-def _identity(entry: FileEntry) -> tuple[int, int, int]:
-    return entry.identity.size, entry.identity.mtime_ns, entry.identity.inode
+def _identity(entry: FileEntry) -> tuple[int, int, int, str]:
+    return entry.identity.size, entry.identity.mtime_ns, entry.identity.inode, entry.identity.tag
 
 
-def _recorded_sources(directory: RunDirectory) -> dict[int, dict[str, tuple[int, int, int]]]:
+def _recorded_sources(directory: RunDirectory) -> dict[int, dict[str, tuple[int, int, int, str]]]:
     """Files by plan, with size, time of modification and inode."""
-    plans: dict[int, dict[str, tuple[int, int, int]]] = {}
+    plans: dict[int, dict[str, tuple[int, int, int, str]]] = {}
     for line in (directory.read(SOURCES) or "").splitlines():
         try:
             fact = json.loads(line)
-            identity = fact["size"], fact["mtime_ns"], fact["inode"]
+            identity = fact["size"], fact["mtime_ns"], fact["inode"], fact.get("tag", "")
             plans.setdefault(fact["plan"], {})[fact["path"]] = identity
         except (ValueError, KeyError, TypeError):
             raise SourceChangedError(
@@ -275,8 +275,9 @@ def _recorded_sources(directory: RunDirectory) -> dict[int, dict[str, tuple[int,
     return plans
 
 
-def _check_sources(known: dict[str, tuple[int, int, int]], inputs: tuple[FileEntry, ...]) -> None:
-    now = {e.path: _identity(e) for e in inputs}
+def _check_sources(
+    known: dict[str, tuple[int, int, int, str]], now: dict[str, tuple[int, int, int, str]]
+) -> None:
     changes = [f"{path} is gone" for path in known.keys() - now.keys()]
     changes += [f"{path} is new" for path in now.keys() - known.keys()]
     for path in sorted(known.keys() & now.keys()):
@@ -290,7 +291,9 @@ def _check_sources(known: dict[str, tuple[int, int, int]], inputs: tuple[FileEnt
         )
 
 
-def _change(before: tuple[int, int, int], after: tuple[int, int, int]) -> str:
+def _change(before: tuple[int, int, int, str], after: tuple[int, int, int, str]) -> str:
     if before[0] != after[0]:
         return f"had {before[0]:,} bytes and has {after[0]:,}"
+    if before[3] != after[3]:
+        return "was replaced (it has another ETag)"
     return "was written to" if before[1] != after[1] else "was replaced by another file of its size and time"

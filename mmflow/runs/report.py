@@ -165,6 +165,7 @@ def _tiles(facts: Mapping[str, Any], story: Story, bad: int, rejects: pa.Table |
     took = story.seconds
     scans = [t for t in story.tasks if story.stages[t.stage].files]
     read, cached = sum(t.bytes_read for t in scans), sum(t.cached for t in scans)
+    fetched = sum(t.fetched for t in scans)
     total = int(story.started.get("bytes_total") or story.total("bytes_total"))
     rows, records = story.total("rows"), story.total("records")
     peak = max((t.anonymous for t in story.tasks), default=0)
@@ -189,6 +190,7 @@ def _tiles(facts: Mapping[str, Any], story: Story, bad: int, rejects: pa.Table |
         else NOTHING,
         _tile("Peak memory", size(peak), "anonymous, largest process") if peak else NOTHING,
         _tile("Page cache", f"{cached / read:.0%}", f"{size(cached)} of {size(read)} read") if read else NOTHING,
+        _tile("Fetched", size(fetched), "of remote files, over the network") if fetched else NOTHING,
         _tile("Tasks", f"{sum(s.tasks for s in story.stages.values()):,}", _tasks_note(story)),
         _tile("Tried again", f"{again:,}", ", ".join(t for t in tries if t) or "no trouble", warn=bool(again)),
         _tile("Bad records", f"{bad:,}", f"{aside:,} set aside" if bad else "", warn=bad > 0),

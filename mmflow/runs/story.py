@@ -49,6 +49,7 @@ class Task:
     cached: int
     anonymous: int
     part: tuple[int, ...] = ()
+    fetched: int = 0
 
 
 def label(number: int, part: tuple[int, ...]) -> str:

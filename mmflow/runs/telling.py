@@ -130,7 +130,7 @@ class _Teller:
         task = Task(
             *key[:2], _int(e, "attempt") % _ATTEMPTS, str(e.get("worker") or "?"), here.at(started), seconds,
             _int(e, "rows_in"), _int(e, "rows_out"), _int(e, "bytes_read"), _int(e, "bytes_out"), _int(e, "cached"),
-            _int(e, "anonymous"), key[2],
+            _int(e, "anonymous"), key[2], _int(e, "fetched"),
         )  # fmt: skip
         self.story.tasks.append(task)
         self._latest[key] = task

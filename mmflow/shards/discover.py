@@ -19,13 +19,13 @@ from urllib.parse import unquote, urlsplit
 
 from mmflow.errors import ConfigError, MmflowError, SourceError
 from mmflow.mapping.failures import source_failure
+from mmflow.remote.url import is_url
 
 __all__ = ["PathLike", "Paths", "find_files", "is_glob"]
 
 PathLike = str | os.PathLike[str]
 Paths = PathLike | Sequence[PathLike]
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -43,13 +43,13 @@ def find_files(paths: Paths) -> tuple[str, ...]:
 
     Args:
         paths: A file, a glob (`*`, `?`, `[...]`, `**` for folders of any depth), a folder (all files
-            below it, but those whose name, or folder's name, starts with `.` or `_`), a `file://` URL; or a
-            list of these. A path that exists is never taken for a glob. `~` is the home folder.
+            below it, but those whose name, or folder's name, starts with `.` or `_`); URLs of these; or a
+            list. A path that exists is never taken for a glob. `~` is the home folder.
 
     Raises:
         SourceError: Missing (with a suggestion), unreadable, no match, nothing in it, a pipe or
-            device, or a URL of another scheme.
-        ConfigError: An empty list, or something that is no path.
+            device.
+        ConfigError: An empty list, something that is no path, or a URL that nothing here can read.
     """
     if isinstance(paths, str | os.PathLike):
         return tuple(_expand(paths))
@@ -62,6 +62,10 @@ def find_files(paths: Paths) -> tuple[str, ...]:
 
 
 def _expand(given: PathLike) -> list[str]:
+    if isinstance(given, str) and is_url(given):
+        from mmflow.remote.finding import find_urls  # noqa: PLC0415  (imports fsspec)
+
+        return find_urls(given)
     path = _local_path(given)
     try:
         mode = os.stat(path).st_mode
@@ -87,15 +91,8 @@ def _local_path(given: PathLike) -> str:
         raise ConfigError("a path is empty; name a file, a folder or a glob")
     if "\0" in path:
         raise SourceError(f"a path can't hold a NUL character: {path!r}", path=path)
-    scheme = _SCHEME.match(path)
-    if scheme is None:
+    if not path.lower().startswith("file://"):
         return os.path.expanduser(path) if path.startswith("~") and not os.path.exists(path) else path
-    if scheme[1].lower() != "file":
-        raise SourceError(
-            f"can't read {path}: {scheme[1]}:// sources are not supported yet; "
-            "copy it to a local disk and give that path",
-            path=path,
-        )
     url = urlsplit(path)
     if url.netloc not in ("", "localhost"):
         raise SourceError(

@@ -11,10 +11,11 @@ __all__ = ["FileEntry", "Shard"]
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file of a source and its identity when planned."""
+    """A file of a source and its identity when planned; `storage`: options of a remote one's file system."""
 
     path: str
     identity: FileIdentity
+    storage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

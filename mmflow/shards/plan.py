@@ -21,6 +21,8 @@ from mmflow.mapping import FileIdentity
 from mmflow.mapping.failures import source_failure
 from mmflow.mapping.strategy import PSEUDO_FILE_SYSTEMS
 from mmflow.mapping.system import system
+from mmflow.remote.opening import identities
+from mmflow.remote.url import is_url
 from mmflow.shards.model import FileEntry, Shard
 
 __all__ = ["cut_rest", "default_shard_size", "entries", "group_shards", "plan_shards"]
@@ -30,20 +32,22 @@ _SHARDS_PER_WORKER = 4
 _SHORT_HOLE = 1 << 20
 
 
-def entries(paths: Iterable[str]) -> tuple[FileEntry, ...]:
+def entries(paths: Iterable[str], storage: str = "") -> tuple[FileEntry, ...]:
     """The files with their identities, as they are now.
+
+    Args:
+        paths: Files and URLs.
+        storage: Options of the file system of URLs (`remote.storage_text`).
 
     Raises:
         SourceError: One is missing, or has no size to be cut by (/proc and the like).
     """
-    return tuple(_entry(path) for path in paths)
-
-
-def _entry(path: str) -> FileEntry:
-    identity = FileIdentity.of(path)
-    if identity.size == 0:
-        _refuse_sizeless(path)
-    return FileEntry(path, identity)
+    listed = list(paths)
+    found = identities(listed, storage)
+    for path, identity in zip(listed, found, strict=True):
+        if identity.size == 0 and not is_url(path):
+            _refuse_sizeless(path)
+    return tuple(FileEntry(p, i, storage) for p, i in zip(listed, found, strict=True))
 
 
 def _refuse_sizeless(path: str) -> None:
@@ -109,7 +113,7 @@ def plan_shards(
     step = max(1, -(-shard_size // page_size)) * page_size
     extents = (
         _data_extents(entry, page_size, max(page_size, min(step, _SHORT_HOLE)))
-        if skips_holes
+        if skips_holes and not is_url(entry.path)
         else [(0, size)]
     )
     for extent_begin, extent_end in extents:

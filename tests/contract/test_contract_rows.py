@@ -15,6 +15,7 @@ import pytest
 import mmflow as mf
 from mmflow import col
 from mmflow import functions as F  # noqa: N812  (as users write it)
+from tests.remote.web import serving
 
 ROWS = 20_000
 
@@ -138,6 +139,25 @@ def test_the_first_bad_record_of_the_file_is_the_error(session: mf.Session, tmp_
         assert session.sql("SELECT count(b) AS n FROM t", t=kept).to_arrow().to_pylist() == [{"n": ROWS - 2}]
     assert session.last_run is not None
     assert session.last_run.bad_records == 2
+
+
+def test_remote_files_have_the_rows_of_local_ones(
+    session: mf.Session, local: mf.Session, orders: Path, tmp_path: Path
+) -> None:
+    query = "SELECT region, count(*) AS n, sum(amount) AS s FROM t GROUP BY region ORDER BY region"
+    pq.write_table(local.read_csv(str(orders)).to_arrow(), tmp_path / "orders.parquet", row_group_size=3_000)
+    (tmp_path / "orders.csv").write_bytes(orders.read_bytes())
+    expected = local.sql(query, t=local.read_csv(str(orders))).to_arrow()
+    with serving(tmp_path) as web:
+        for name in ("orders.csv", "orders.parquet"):
+            assert session.sql(query, t=session.read(f"{web.url}/{name}")).to_arrow().equals(expected)
+        t = session.read(f"{web.url}/orders.csv", schema={"id": "int64", "note": "string"})
+        wrong = session.read(f"{web.url}/orders.csv", schema={"id": "int64", "note": "int64"})
+        with pytest.raises(mf.BadRecordError, match=r"orders\.csv, line 2, .*column 'note'"):
+            session.sql("SELECT sum(note) FROM t", t=wrong).to_arrow()
+        (tmp_path / "orders.csv").unlink()
+        with pytest.raises(mf.SourceError, match=r"no such file or folder: http.*orders\.csv"):
+            t.to_arrow()
 
 
 def test_files_are_written_whole(session: mf.Session, orders: Path, tmp_path: Path) -> None:

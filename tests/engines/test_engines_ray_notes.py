@@ -13,6 +13,7 @@ from mmflow.errors import WorkerLostError
 from mmflow.exec.stage import Stage
 from mmflow.exec.task import Done, Failed, ShardTask, Task, TaskId
 from mmflow.mapping import FileIdentity
+from mmflow.remote.reach import Reach
 from mmflow.shards import FileEntry, Shard
 
 TASK = TaskId(0, 7, (1,))
@@ -46,7 +47,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def parcel() -> Parcel:
     shards = ShardTask((FileEntry("f", FileIdentity(0, 1, 99, 0)),), (Shard(0, 0, 90, True),), (None,), (0,))
-    return Parcel(Task(TASK, cast(Stage, None), shards=shards), "k", 1, "auto", "/tmp", "h")
+    return Parcel(Task(TASK, cast(Stage, None), shards=shards), "k", 1, "auto", "/tmp", "h", Reach())
 
 
 def reply(rest: int | None) -> Reply:
