@@ -180,9 +180,7 @@ class System(Protocol):
         """Lock an open file until it is closed, or its process dies. BlockingIOError: another one has it."""
         ...
 
-    def lock_range(
-        self, fd: int, begin: int, length: int, kind: RangeLock, *, wait: bool = True
-    ) -> None:
+    def lock_range(self, fd: int, begin: int, length: int, kind: RangeLock, *, wait: bool = True) -> None:
         """Lock bytes (length 0: to the end, wherever that is), or, without `LOCKS_RANGES`, the file. BlockingIOError:
         another one has some. Threads share what they hold; another opening of the file, in the same process too, is
         another one. Held until it is let go of, or the file is closed everywhere, mappings included; apart from

@@ -67,7 +67,7 @@ class PageCache:
             os.ftruncate(self._counting, _COUNT.size)
         # Errors where these are not offered.
         system.lock_range(self._counting, 0, _COUNT.size, "none")
-        system.punch_hole(self._counting, _BEHIND, system.PAGE_SIZE)
+        system.punch(self._counting, _BEHIND, system.PAGE_SIZE)
         self._count = mmap.mmap(self._counting, _COUNT.size)
         self._lock = threading.Lock()
         self._entries: weakref.WeakValueDictionary[str, Entry] = weakref.WeakValueDictionary()
@@ -155,7 +155,7 @@ class PageCache:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         with self._lock:
-            system.lock_range(self._counting, 0, _COUNT.size, "alone")
+            system.lock_range(self._counting, 0, _COUNT.size, "exclusive")
             try:
                 yield
             finally:
@@ -229,12 +229,18 @@ _caches: dict[tuple[int, Reach], PageCache | None] = {}
 
 
 def open_cache(reach: Reach) -> PageCache | None:
-    """The cache that these settings name; None: nothing is to be kept, or it can't be: no folder can be written to.
+    """The cache that these settings name; None: nothing is to be kept, or it can't be: no folder can be written to, or
+    the system has no locks on ranges of files.
 
     Raises:
-        EngineError: `cache_dir` is given, and can't be written to.
+        EngineError: `cache_dir` is given, and can't be used.
     """
-    if reach.cache_size == 0:
+    if not system.LOCKS_RANGES and reach.cache_dir:
+        raise EngineError(
+            f"can't keep pages of remote files in {reach.cache_dir}: this system has no locks on ranges of files; "
+            "leave cache_dir out"
+        )
+    if reach.cache_size == 0 or not system.LOCKS_RANGES:
         return None
     key = os.getpid(), Reach(reach.cache_dir, reach.cache_size, reach.spill_dir)
     with _lock:

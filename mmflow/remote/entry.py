@@ -173,7 +173,7 @@ class Entry:
         """
         for first, last in ranges:
             try:
-                system.allocate(self.data, first * BLOCK, min(last * BLOCK, self.size) - first * BLOCK)
+                system.preallocate(self.data, first * BLOCK, min(last * BLOCK, self.size) - first * BLOCK)
             except OSError as error:
                 if error.errno not in _NOT_OFFERED:
                     raise
@@ -249,11 +249,11 @@ def evict(path: str, groups: Sequence[int]) -> None:
 def _punched(data: int, present: npt.NDArray[np.uint8], first: int, last: int) -> bool:
     """Punch out blocks if nobody needs them; they are still locked then."""
     try:
-        system.lock_range(data, first, last - first, "alone", wait=False)
+        system.lock_range(data, first, last - first, "exclusive", wait=False)
     except BlockingIOError:
         return False
     present[first:last] = 0
-    system.punch_hole(data, first * BLOCK, (last - first) * BLOCK)
+    system.punch(data, first * BLOCK, (last - first) * BLOCK)
     return True
 
 
@@ -269,7 +269,7 @@ def last_used(path: str) -> npt.NDArray[np.int64]:
 def remove_unused(path: str) -> None:
     """Remove an entry, if no process has it open."""
     with contextlib.suppress(FileNotFoundError, BlockingIOError), _both(path) as (data, _):
-        system.lock_range(data, _OPEN, 1, "alone", wait=False)
+        system.lock_range(data, _OPEN, 1, "exclusive", wait=False)
         # In this order: data without a map says of no block that it is there; a map without data would.
         os.unlink(f"{path}.map")
         os.unlink(f"{path}.data")

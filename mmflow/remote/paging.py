@@ -124,7 +124,7 @@ class Pages:
         try:
             # In order, so that no two processes wait for each other. Who waited finds what the other has fetched.
             for first, last in ranges:
-                system.lock_range(entry.fetching, first, last - first, "alone")
+                system.lock_range(entry.fetching, first, last - first, "exclusive")
                 held.append((first, last))
             parts = list(pieces(entry.absent(ranges), REQUEST // BLOCK))
             requests = [submit(partial(self._piece, source, part, wanted)) for part in parts]

@@ -448,5 +448,5 @@ def test_systems_without_locks_on_ranges_keep_nothing(
     data = data_of(1 << 18)
     url = put(web, data)
     assert read(url, Reach(spill_dir=str(tmp_path))) == data
-    with pytest.raises(EngineError, match=r"can't keep pages of remote files in .*Function not implemented"):
+    with pytest.raises(EngineError, match=r"can't keep pages of remote files in .*no locks on ranges"):
         opened(url, Reach(str(tmp_path / "cache")))
