@@ -50,6 +50,7 @@ fuzz: $(VENV)/.test
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/single_node.py
 	$(BIN)/python benchmarks/page_cache.py
+	$(BIN)/python benchmarks/mapping.py
 	$(BIN)/python benchmarks/random_access.py
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/clusters.py
