@@ -68,6 +68,7 @@ class PageCache:
         # Errors where these are not offered.
         system.lock_range(self._counting, 0, _COUNT.size, "none")
         system.punch(self._counting, _BEHIND, system.PAGE_SIZE)
+        system.preallocate(self._counting, 0, _COUNT.size)  # a store where no room is left would be a SIGBUS
         self._count = mmap.mmap(self._counting, _COUNT.size)
         self._lock = threading.Lock()
         self._entries: weakref.WeakValueDictionary[str, Entry] = weakref.WeakValueDictionary()

@@ -93,6 +93,8 @@ class Entry:
         self._map = _Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         if os.fstat(self.fetching).st_size != length:
             os.ftruncate(self.fetching, length)
+        # A flag that is set where no room is left would be a SIGBUS.
+        system.preallocate(self.fetching, 0, length)
         memory = mmap.mmap(self.fetching, length)
         self.used = np.frombuffer(memory, np.int64, groups)
         self.present = np.frombuffer(memory, np.uint8, self.blocks, 8 * groups)

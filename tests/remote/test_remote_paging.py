@@ -402,6 +402,20 @@ def test_a_full_disk_is_done_without(web: Web, tmp_path: Path) -> None:
         del windows, file
 
 
+def test_a_disk_without_any_room_left_is_done_without(web: Web, tmp_path: Path) -> None:
+    """Not even for the flags of what is there, which are mapped."""
+    data = data_of(1 << 20)
+    url = put(web, data)
+    with disk(tmp_path / "disk", "512k"):
+        reach = Reach(str(tmp_path / "disk" / "cache"), 1 << 30)
+        assert open_cache(reach) is not None
+        with pytest.raises(OSError, match="No space left"):
+            (tmp_path / "disk" / "full").write_bytes(bytes(1 << 20))
+        with opened(url, reach) as file:
+            assert file.window(0, len(data)).buffer == data
+            assert "read into memory" in file.window(0, 100).reason + file.decision.reason
+
+
 def test_a_cache_folder_that_is_removed_is_made_again(web: Web, reach: Reach) -> None:
     data = data_of(1 << 20)
     url = put(web, data)
