@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from mmflow.exec.context import WorkerContext
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, MapStep, Plan, Result, ScanInput, Source, Stage
 from mmflow.exec.task import Done, Task, TaskResult
-from mmflow.formats import Format, open_format
+from mmflow.formats import Format, ScanRequest, open_format
 
 ROWS = 60_000
 IDS = pa.schema([("id", pa.int64())])
@@ -29,7 +30,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches of some thousand records, and little patience."""
     monkeypatch.setattr("mmflow.engines.run.SLOW_SECONDS", 0.2)
     monkeypatch.setattr("mmflow.engines.run.PART_BYTES", 8192)
-    monkeypatch.setattr("mmflow.formats.reader._PIECE", 8192)
+    monkeypatch.setattr("mmflow.exec.scan.ScanRequest", partial(ScanRequest, piece_bytes=8192))
     monkeypatch.setattr("mmflow.formats.records._WINDOW_ROWS", 1024)
 
 
