@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -28,8 +29,15 @@ std::size_t free_list[kSlots];
 std::size_t free_count = 0;
 
 struct sigaction previous;
-std::atomic<bool> installed{false};
+std::atomic<long> passing{0};  // the thread that has passed a fault on, and not come back yet
 std::uintptr_t page_mask = 0;
+
+void die_of(int signal) {
+    // Put the default back, and let the instruction fault again.
+    struct sigaction fatal {};
+    fatal.sa_handler = SIG_DFL;
+    sigaction(signal, &fatal, nullptr);
+}
 
 void pass_on(int signal, siginfo_t* info, void* context) {
     if (previous.sa_flags & SA_SIGINFO) {
@@ -41,10 +49,20 @@ void pass_on(int signal, siginfo_t* info, void* context) {
         previous.sa_handler(signal);
         return;
     }
-    // The default is to die of the signal: put it back and let the instruction fault again.
-    struct sigaction fatal {};
-    fatal.sa_handler = SIG_DFL;
-    sigaction(signal, &fatal, nullptr);
+    die_of(signal);
+}
+
+// A fault that is nobody's window. The handler before ours may have been put there when ours was, and hand it back to us
+// (Python's faulthandler does, once it has printed where it was): then there is nobody left.
+void not_ours(int signal, siginfo_t* info, void* context) {
+    const long self = syscall(SYS_gettid);
+    if (passing.load() == self) {
+        die_of(signal);
+        return;
+    }
+    passing.store(self);
+    pass_on(signal, info, context);
+    passing.store(0);
 }
 
 void handle(int signal, siginfo_t* info, void* context) {
@@ -63,13 +81,11 @@ void handle(int signal, siginfo_t* info, void* context) {
         return;
     }
     errno = saved;
-    pass_on(signal, info, context);
+    not_ours(signal, info, context);
 }
 
-}  // namespace
-
-int guard_install() noexcept {
-    std::lock_guard<std::mutex> lock(writers);
+// With the lock.
+int install() noexcept {
     page_mask = ~(static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE)) - 1);
     struct sigaction current {};
     if (sigaction(SIGBUS, nullptr, &current) != 0) return errno;
@@ -81,13 +97,19 @@ int guard_install() noexcept {
     // that we pass on to must not block.
     ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&ours.sa_mask);
-    if (sigaction(SIGBUS, &ours, nullptr) != 0) return errno;
-    installed.store(true);
-    return 0;
+    return sigaction(SIGBUS, &ours, nullptr) != 0 ? errno : 0;
+}
+
+}  // namespace
+
+int guard_install() noexcept {
+    std::lock_guard<std::mutex> lock(writers);
+    return install();
 }
 
 std::int64_t guard_register(std::uintptr_t address, std::size_t length) noexcept {
     std::lock_guard<std::mutex> lock(writers);
+    install();  // somebody may have put a handler over ours: ray.init enables faulthandler
     std::size_t index = used.load(std::memory_order_relaxed);
     if (free_count > 0) {
         index = free_list[--free_count];

@@ -3,7 +3,8 @@
 // A mapped file that another process shortens makes every later touch of the missing pages a SIGBUS, which
 // kills the process. The guard's handler, for addresses inside registered windows only, maps an anonymous
 // zero page there and remembers the hit; whoever owns the window then raises SourceChangedError instead of
-// using what was read. All other faults go to the handler that was there before.
+// using what was read. All other faults go to the handler that was there before; if that hands them back, the process
+// dies of them. A handler that another library puts over ours later is put below it when the next window is registered.
 //
 // The handler is async-signal-safe: it reads a table of atomics and calls mmap(2), nothing else. mmap is not
 // on POSIX's list of such functions, but on Linux it is a plain system call.
@@ -14,7 +15,7 @@
 
 namespace mmflow {
 
-// Install the handler. Idempotent; call again if another library has replaced it since.
+// Install the handler. Idempotent.
 // Returns 0, or the errno of sigaction.
 int guard_install() noexcept;
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -252,6 +253,36 @@ for keep in (True, False):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["noticed", "True"] * 2, done.stderr
+
+
+def test_a_handler_that_comes_later_takes_nothing_from_the_guard(tmp_path: Path) -> None:
+    """faulthandler, as `ray.init` enables it: it catches SIGBUS, prints, and hands it on to who was there before."""
+    if not guard.available():
+        pytest.skip("needs the SIGBUS guard of mmflow._kernels, which is not built")
+    target = tmp_path / "cut"
+    target.write_bytes(DATA)
+    script = f"""
+import faulthandler, mmap, os, signal
+from mmflow.mapping import MappedFile
+path = {str(target)!r}
+size = os.path.getsize(path)
+with MappedFile.open(path, access="random") as file:
+    early = file.window(0, size)
+    faulthandler.enable()
+    late = file.window(0, size)
+    os.truncate(path, 4096)
+    assert not any(bytes(late.buffer)[8192:])
+    print("survived", flush=True)
+    with open(path, "r+b") as plain:  # a mapping that is not mmflow's
+        os.truncate(path, size)
+        bare = mmap.mmap(plain.fileno(), size)
+        os.truncate(path, 4096)
+        bare[8192]
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["survived"], done.stderr
+    assert done.returncode == -signal.SIGBUS
+    assert done.stderr.startswith("Fatal Python error: Bus error")
 
 
 def test_negative_window_is_a_programming_error(path: str) -> None:
