@@ -24,7 +24,7 @@ from mmflow.access.threads import in_order
 from mmflow.config import Settings
 from mmflow.errors import MmflowError, PlanError, SourceError
 from mmflow.exec.stage import Source
-from mmflow.formats import VIRTUAL_COLUMNS
+from mmflow.formats import VIRTUAL_COLUMNS, Format
 from mmflow.formats.arrow_ipc import ArrowIpcFormat
 from mmflow.formats.compressed import compression_of
 from mmflow.formats.decoder import ScannedFormat
@@ -32,7 +32,7 @@ from mmflow.formats.npy import NpyFormat
 from mmflow.formats.parquet import ParquetFormat
 from mmflow.formats.records import RecordsFormat
 from mmflow.formats.schema import public_type
-from mmflow.mapping import Io, MappedFile
+from mmflow.mapping import Access, Io, MappedFile
 from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry, entries
 
@@ -212,7 +212,8 @@ class SourceRows:
             entry = self._entries[number]
             io = cast(Io, self._settings.io)
             reach = replace(self._settings.reach, storage=entry.storage)
-            file = open_file(entry.path, io=io, access="random", expected=entry.identity, reach=reach)
+            access = _access(self._selection.source.format)
+            file = open_file(entry.path, io=io, access=access, expected=entry.identity, reach=reach)
             try:
                 self._open = number, file, self._rows(file, entry)
             except BaseException:
@@ -236,3 +237,10 @@ class SourceRows:
                 return IndexedRows(file, entry, form, columns, how)
             case _:
                 raise PlanError(f"no random access: not for format {form.name}")
+
+
+def _access(form: Format) -> Access:
+    """Parquet's column chunks are read whole, batches of IPC as they are touched; of others single rows are wanted."""
+    if isinstance(form, ParquetFormat):
+        return "sequential"
+    return "any" if isinstance(form, ArrowIpcFormat) else "random"
