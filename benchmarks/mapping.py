@@ -95,10 +95,11 @@ def in_order(path: Path, advice: tuple[PageAdvice, ...]) -> int:
 
 def read_in_order(path: Path) -> int:
     """The same by reads."""
-    buffer, total = np.empty(_PIECE // 8, np.int64), 0
+    buffer, total = bytearray(_PIECE), 0
+    values = np.frombuffer(buffer, np.int64)
     with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer.view(np.uint8)):  # type: ignore[arg-type]
-            total += int(buffer[: count // 8].sum())
+        while count := file.readinto(buffer):
+            total += int(values[: count // 8].sum())
     return total & (2**63 - 1)
 
 

@@ -97,9 +97,9 @@ class Dataset:
 
     def _new(self, frame: DataFrame, columns: Sequence[tuple[str, str]] | None = None) -> Dataset:
         """Another frame; `columns`: its rows are still those of this one (name there, name here)."""
-        kept = self._selection is not None and columns is not None
-        selection = self._selection.renamed(tuple(columns)) if kept else None  # type: ignore[union-attr,arg-type]
-        return Dataset(self.session, frame, (), selection)
+        if self._selection is None or columns is None:
+            return Dataset(self.session, frame)
+        return Dataset(self.session, frame, (), self._selection.renamed(tuple(columns)))
 
     def _source(self, items: Sequence[object]) -> tuple[DataFrame, tuple[str, ...]]:
         """The frame to work on, and the virtual columns among the items."""

@@ -18,7 +18,7 @@ from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.formats.groups import batch_of
 from mmflow.formats.schema import public_type
 
-__all__ = ["EVERY", "FileRows", "Job", "StaleIndexError", "chosen", "with_virtual"]
+__all__ = ["EVERY", "FileRows", "Job", "MetError", "StaleIndexError", "chosen", "with_virtual"]
 
 I64 = npt.NDArray[np.int64]
 Job = Callable[[], list[pa.RecordBatch]]
@@ -29,6 +29,10 @@ EVERY = 1 << 62
 
 class StaleIndexError(Exception):
     """A record index does not fit its file; never seen by users."""
+
+
+class MetError(Exception):
+    """A bad record was met, perhaps one that nobody asked for; never seen by users."""
 
 
 class FileRows(Protocol):

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from mmflow.access.building import Building, extended
 from mmflow.access.index import RecordIndex
-from mmflow.access.rows import Job, StaleIndexError, chosen, with_virtual
+from mmflow.access.rows import Job, MetError, StaleIndexError, chosen, with_virtual
 from mmflow.access.sidecar import fingerprint, forget, keep, known
 from mmflow.errors import BadRecordError
 from mmflow.formats.decoder import BadValue, RecordDecoder, ScannedFormat
@@ -171,9 +171,9 @@ class IndexedRows:
         if len(numbers) * _DENSE >= count:
             decoder = self._form.decoder(self._file, self._decoded)
             try:
-                refused = (lambda _: _Met()) if self._strict else None
+                refused = (lambda _: MetError()) if self._strict else None
                 found = self._checked(copy, decode_all(decoder, copy.data, final=copy.final, refused=refused))
-            except _Met:
+            except MetError:
                 pass  # perhaps in a row that nobody asked for
             else:
                 return [self._finished(copy, found.batch, places, found.offsets[places])]
@@ -215,10 +215,6 @@ class IndexedRows:
             return read
         lines = copy.lines(begins) if self._lines else None
         return with_virtual(self._columns, read, self._file.path, copy.in_file(begins), lines)
-
-
-class _Met(Exception):  # noqa: N818  (not an error yet)
-    """A bad record was met, perhaps one that nobody asked for."""
 
 
 class _Copy:

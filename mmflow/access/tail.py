@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmflow.access.rows import chosen, with_virtual
+from mmflow.access.rows import MetError, chosen, with_virtual
 from mmflow.access.scanned import decode_all
 from mmflow.exec.stage import Source
 from mmflow.formats.decoder import ScannedFormat
@@ -31,10 +31,6 @@ I64 = npt.NDArray[np.int64]
 _FIRST_BYTES = 64 << 10
 _MOST_BYTES = 64 << 20
 _NEWLINE = 10
-
-
-class _Met(Exception):  # noqa: N818  (not an error yet)
-    """A bad record was met."""
 
 
 def last_rows(
@@ -74,7 +70,7 @@ def _last_of(
     file: MappedFile, form: ScannedFormat, columns: tuple[str, ...], count: int
 ) -> pa.RecordBatch | None:
     """The last rows of one file; None if they take too many bytes, or a bad record was met."""
-    refused = (lambda _: _Met()) if form.on_bad_record == "error" else None
+    refused = (lambda _: MetError()) if form.on_bad_record == "error" else None
     decoded = tuple(c for c in columns if c in form.schema.names)
     begins, length = form.begins(file), _FIRST_BYTES
     while True:
@@ -82,7 +78,7 @@ def _last_of(
         if data is not None:
             try:
                 found = decode_all(form.decoder(file, decoded), data, final=True, refused=refused)
-            except _Met:
+            except MetError:
                 return None
             if len(found.offsets) >= count or base <= begins:
                 break

@@ -50,7 +50,9 @@ def advise_huge(address: int, length: int, wanted: HugePages, *, collapse: bool 
     """
     if wanted == "auto" or (wanted == "on" and length < HUGE):
         return ""
-    advice: list[PageAdvice] = ["small"] if wanted == "off" else ["huge", *(["collapse"] if collapse else [])]  # type: ignore[list-item]
+    advice: list[PageAdvice] = ["small"] if wanted == "off" else ["huge"]
+    if wanted == "on" and collapse:
+        advice.append("collapse")
     for one in advice:
         try:
             system.advise(address, length // system.PAGE_SIZE * system.PAGE_SIZE, one)

@@ -24,7 +24,7 @@ from mmflow.mapping.failures import source_failure
 from mmflow.mapping.strategy import Advice, Decision, Kind
 from mmflow.mapping.system import PageAdvice, system
 
-__all__ = ["Mapping", "Window", "open_window", "read_into"]
+__all__ = ["Mapping", "Window", "open_window", "read_into", "window_memory"]
 
 _ALIGNMENT = 64  # of Arrow's allocator
 _HWPOISON = 133  # EHWPOISON: memory with a hardware error
@@ -196,6 +196,17 @@ def _try_advice(address: int, length: int, advice: PageAdvice) -> None:
 
 
 def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
+    buffer, view = window_memory(path, offset, length)
+    read_into(fd, path, offset, view)
+    return buffer
+
+
+def window_memory(path: str, offset: int, length: int) -> tuple[pa.Buffer, memoryview]:
+    """Memory for a window that is not mapped, and the same to be filled; its address has the alignment of its offset.
+
+    Raises:
+        EngineError: There is none left.
+    """
     lead = offset % _ALIGNMENT
     try:
         # Arrow's pool, not a mapping of our own: it also works when mappings have run out.
@@ -205,8 +216,7 @@ def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
             f"no memory for a window of {length:,} bytes of {path}; lower --shard-size or --workers",
             path=path,
         ) from error
-    read_into(fd, path, offset, memoryview(memory).cast("B")[lead:])
-    return memory.slice(lead, length)
+    return memory.slice(lead, length), memoryview(memory).cast("B")[lead:]
 
 
 def read_into(fd: int, path: str, offset: int, view: memoryview) -> None:

@@ -20,8 +20,9 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from mmflow.errors import EngineError, SourceError, SourceUnreachableError
+from mmflow.errors import SourceError, SourceUnreachableError
 from mmflow.mapping.system import system
+from mmflow.mapping.window import window_memory
 from mmflow.remote.blocks import BLOCK, Range, joined, pieces
 from mmflow.remote.cache import PageCache
 from mmflow.remote.entry import Entry
@@ -33,7 +34,6 @@ __all__ = ["REQUEST", "Pages", "read_into_memory"]
 
 #: Bytes of a request, at most: large enough for its way there and back not to matter, small enough for several at once.
 REQUEST = 4 << 20
-_ALIGNMENT = 64
 _ROUNDS = 4
 _T = TypeVar("_T")
 
@@ -219,15 +219,7 @@ def read_into_memory(source: RemoteObject, offset: int, length: int) -> pa.Buffe
         SourceChangedError, SourceError: They can't be fetched.
         EngineError: No memory.
     """
-    lead = offset % _ALIGNMENT
-    try:
-        memory = pa.allocate_buffer(lead + length)
-    except MemoryError as error:
-        raise EngineError(
-            f"no memory for a window of {length:,} bytes of {source.name}; lower --shard-size or --workers",
-            path=source.name,
-        ) from error
-    view = memoryview(memory).cast("B")[lead:]
+    buffer, view = window_memory(source.name, offset, length)
 
     def piece(begin: int) -> bytes:
         return source.read(offset + begin, offset + min(begin + REQUEST, length))
@@ -244,4 +236,4 @@ def read_into_memory(source: RemoteObject, offset: int, length: int) -> pa.Buffe
             path=source.name,
         ) from error
     source.verify()
-    return memory.slice(lead, length)
+    return buffer
