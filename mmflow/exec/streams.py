@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pyarrow as pa
+
+from mmflow.mapping.huge import whole_file
+from mmflow.mapping.system import system
 
 __all__ = ["DamagedError", "StreamFile", "mapped", "read_range", "stream_batches"]
 
@@ -66,8 +70,13 @@ def mapped(path: str | int) -> pa.Buffer:
     Raises:
         OSError: As the system says.
     """
-    with pa.memory_map(path if isinstance(path, str) else f"/proc/self/fd/{path}") as source:
-        return source.read_buffer()
+    if not isinstance(path, str):
+        return whole_file(path)[0]
+    fd = system.open_file(path)
+    try:
+        return whole_file(fd)[0]
+    finally:
+        os.close(fd)
 
 
 def read_range(path: str, offset: int, length: int) -> pa.Buffer:

@@ -12,7 +12,7 @@ import functools
 import importlib
 from typing import Any
 
-__all__ = ["available", "register", "release", "was_hit"]
+__all__ = ["UNGUARDED", "available", "register", "release", "was_hit"]
 
 #: Token of a range that nobody guards.
 UNGUARDED = -1

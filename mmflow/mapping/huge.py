@@ -75,7 +75,7 @@ def whole_file(fd: int, wanted: HugePages = "auto", *, collapse: bool = False) -
         address = system.map_file(own, 0, size, align=HUGE if size >= HUGE else 0)
     finally:
         os.close(own)
-    mapping = Mapping(address, size, 0, lambda: None)
+    mapping = Mapping(address, size, 0, None)
     return pa.foreign_buffer(address, size, base=mapping), advise_huge(
         address, size, wanted, collapse=collapse
     )

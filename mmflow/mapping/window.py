@@ -34,8 +34,9 @@ _READ_AT_ONCE = 1 << 30  # the kernel reads at most 2 GiB - 4 KiB in one call
 class Mapping:
     """Owns one mapped range, which begins at `offset` of its file; unmaps it when collected.
 
-    `hit` says whether a fault in it was papered over by the guard (the file shrank). `lease` is let go of after it
-    was unmapped.
+    `hit` says whether a fault in it was papered over by the guard (the file shrank). Without `on_hit` it is not
+    guarded: where nobody asks, the end of the process is better than zeros. `lease` is let go of after it was
+    unmapped.
     """
 
     __slots__ = (
@@ -51,7 +52,7 @@ class Mapping:
     )
 
     def __init__(
-        self, address: int, length: int, offset: int, on_hit: Callable[[], None], lease: object = None
+        self, address: int, length: int, offset: int, on_hit: Callable[[], None] | None, lease: object = None
     ) -> None:
         self.address = address
         self.length = length
@@ -60,7 +61,7 @@ class Mapping:
         self._unmap = system.unmap  # at interpreter exit module globals may be gone before the last view is
         self._using = threading.RLock()
         self.lease = lease
-        self.token = guard.register(address, length)
+        self.token = guard.UNGUARDED if on_hit is None else guard.register(address, length)
 
     @property
     def hit(self) -> bool:
@@ -81,7 +82,7 @@ class Mapping:
         if not hasattr(self, "token"):  # guard.register raised
             self._unmap(self.address, self.length)
             return
-        if self.hit:
+        if self._on_hit is not None and self.hit:
             self._on_hit()
         _release(self.token)
         with self._using:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +101,24 @@ def test_arrays_are_the_same_with_any_advice(tmp_path: Path, access: str, huge: 
     for mode in ("r", "r+", "c"):
         with mf.open_array(path, mode, access=access, huge_pages=huge) as a:  # type: ignore[arg-type]
             assert np.array_equal(a[...], wanted)
+
+
+def test_a_whole_file_that_is_cut_short_is_never_zeros(tmp_path: Path) -> None:
+    """Nobody asks whether it was: blocks and shared tables are files that nobody else writes to."""
+    path = tmp_path / "whole"
+    path.write_bytes(DATA)
+    script = f"""
+import os
+from mmflow.mapping import MappedFile
+from mmflow.mapping.huge import whole_file
+with MappedFile.open({str(path)!r}) as file:
+    file.window(0, 10)  # the guard is there
+    whole, _ = whole_file(file.fd)
+os.truncate({str(path)!r}, 4096)
+print(bytes(whole)[-1])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGBUS, "")
 
 
 def test_other_choices_are_refused(tmp_path: Path) -> None:
