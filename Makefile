@@ -10,7 +10,7 @@ DATA := .cache/demo
 PORTABLE := $(wildcard mmflow/mapping/*.py) $(filter-out %/regions.py,$(wildcard mmflow/arrays/*.py)) mmflow/sinks/atomic.py mmflow/sinks/lock.py
 LINUX := %/linux.py %/mounts.py %/pagemap.py
 
-.PHONY: demo test lint sanitize fuzz bench clean
+.PHONY: demo test nightly lint sanitize fuzz bench clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -21,6 +21,10 @@ demo: $(VENV)/.demo
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples.
+nightly: $(VENV)/.test
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m nightly --timeout 3600
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
