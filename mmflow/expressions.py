@@ -10,8 +10,11 @@ import datafusion
 from datafusion import Expr
 
 from mmflow.formats import VIRTUAL_COLUMNS
+from mmflow.private_apis import refuse_truth_of_expressions
 
 __all__ = ["IntoExpr", "col", "expr_of", "lit", "mentions_virtual", "plain_name"]
+
+refuse_truth_of_expressions()
 
 IntoExpr = Expr | str
 
