@@ -10,11 +10,12 @@ import datafusion
 from datafusion import Expr
 
 from mmflow.formats import VIRTUAL_COLUMNS
-from mmflow.private_apis import refuse_truth_of_expressions
+from mmflow.private_apis import refuse_truth_of_expressions, take_integers_beyond_int64
 
 __all__ = ["IntoExpr", "col", "expr_of", "lit", "mentions_virtual", "plain_name"]
 
 refuse_truth_of_expressions()
+take_integers_beyond_int64()
 
 IntoExpr = Expr | str
 
@@ -25,7 +26,11 @@ def col(name: str) -> Expr:
 
 
 def lit(value: Any) -> Expr:
-    """A literal: a Python scalar or a pyarrow scalar."""
+    """Return a literal: a Python scalar or a pyarrow scalar. Integers beyond int64 are uint64, or decimals.
+
+    Raises:
+        PlanError: An integer has more than 38 digits.
+    """
     return datafusion.lit(value)
 
 

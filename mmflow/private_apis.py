@@ -6,11 +6,14 @@ patch goes.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import pyarrow as pa
 from datafusion import Expr
 
-__all__ = ["refuse_truth_of_expressions"]
+from mmflow.errors import PlanError
+
+__all__ = ["refuse_truth_of_expressions", "take_integers_beyond_int64"]
 
 
 def _refuse_truth(_: Expr) -> NoReturn:
@@ -32,3 +35,36 @@ def refuse_truth_of_expressions() -> None:
     """
     for name, method in (("__bool__", _refuse_truth), ("__iter__", None), ("__contains__", None)):
         setattr(Expr, name, method)
+
+
+_literal_of_datafusion = Expr.literal
+_UINT64_END = 1 << 64
+_DECIMAL_DIGITS = 38
+
+
+def _literal(value: Any) -> Expr:
+    """Return a literal; of an integer beyond int64 one of uint64, or of decimal128(38, 0).
+
+    Raises:
+        PlanError: No type holds the integer.
+    """
+    if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+        if 0 <= value < _UINT64_END:
+            value = pa.scalar(value, pa.uint64())
+        elif abs(value) < 10**_DECIMAL_DIGITS:
+            value = pa.scalar(value, pa.decimal128(_DECIMAL_DIGITS, 0))
+        else:
+            raise PlanError(
+                f"the integer {value if abs(value) < 10**60 else 'in an expression'} has more than {_DECIMAL_DIGITS} "
+                "digits, which no integer or decimal type holds; compare with a float or with text instead"
+            )
+    return _literal_of_datafusion(value)
+
+
+def take_integers_beyond_int64() -> None:
+    """Make literals of Python's integers beyond int64, as in `col('u') == 2**64 - 1`.
+
+    `Expr.literal` of DataFusion 55, which operators call for what is no expression, raises OverflowError there.
+    """
+    # Functions of `datafusion.functions` look it up in the class, too.
+    Expr.literal = staticmethod(_literal)  # type: ignore[method-assign]  # that is the patch

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Callable, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -147,8 +148,9 @@ def _bounds(op: str, value: Any, arrow: pa.DataType) -> tuple[Any, Any] | None:
     elif pa.types.is_date32(arrow) and type(value) is dt.date:
         down = up = (value - _EPOCH).days
     elif pa.types.is_decimal128(arrow) and isinstance(value, Decimal):
-        scaled = value.scaleb(arrow.scale)
-        down, up = int(scaled.to_integral_value(ROUND_FLOOR)), int(scaled.to_integral_value(ROUND_CEILING))
+        # As a fraction: arithmetic of Decimal rounds to 28 digits.
+        scaled = Fraction(value) * Fraction(10) ** arrow.scale
+        down, up = math.floor(scaled), math.ceil(scaled)
     else:
         return None
     exact = down == up

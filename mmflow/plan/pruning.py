@@ -33,6 +33,11 @@ _OPS = {
 _MIRRORED = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
 _UNKNOWN = object()
 
+# Variations of Substrait types, as DataFusion 55 numbers them.
+_SIGNED, _UNSIGNED = 0, 1
+_TEXT_LAYOUTS = (0, 1, 2)  # offsets of 32 bits, of 64, views
+_INTEGER_BITS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64}
+
 
 def comparisons(condition: Expression, schema: pa.Schema, anchors: dict[str, int]) -> tuple[Comparison, ...]:
     """Conjuncts of `condition` over plain columns of `schema` that were understood."""
@@ -94,18 +99,38 @@ def _held(name: str, arguments: list[Expression], schema: pa.Schema) -> Comparis
 
 
 def _literal(e: Expression) -> Any:
-    """A literal's Python value; `_UNKNOWN` for other expressions and other kinds of literal."""
+    """Return a literal's Python value; `_UNKNOWN` for other expressions and other kinds of literal.
+
+    A literal's type is its kind and its variation: DataFusion 55 encodes uint32 as an i32 of variation 1, with
+    the same bits. A variation that is not known here may mean anything, so its value does not count.
+    """
     if e.WhichOneof("rex_type") != "literal":
         return _UNKNOWN
     literal = e.literal
-    kind = literal.WhichOneof("literal_type")
-    if kind in ("boolean", "i8", "i16", "i32", "i64", "fp32", "fp64", "string"):
+    kind, variation = str(literal.WhichOneof("literal_type")), literal.type_variation_reference
+    if kind in _INTEGER_BITS and variation in (_SIGNED, _UNSIGNED):
+        value = int(getattr(literal, kind))
+        return value % (1 << _INTEGER_BITS[kind]) if variation == _UNSIGNED else value
+    if kind == "string" and variation in _TEXT_LAYOUTS:
+        return literal.string
+    if variation:
+        return _UNKNOWN
+    if kind in ("boolean", "fp32", "fp64"):
         return getattr(literal, kind)
     if kind == "var_char":
         return literal.var_char.value
     if kind == "date":
-        return dt.date(1970, 1, 1) + dt.timedelta(days=literal.date)
+        return _date(literal.date)
     if kind == "decimal":
         unscaled = int.from_bytes(literal.decimal.value, "little", signed=True)
-        return Decimal(unscaled).scaleb(-literal.decimal.scale)
+        # By its digits: arithmetic of Decimal rounds to 28 of them.
+        digits = tuple(map(int, str(abs(unscaled))))
+        return Decimal((int(unscaled < 0), digits, -literal.decimal.scale))
     return _UNKNOWN
+
+
+def _date(days: int) -> Any:
+    try:
+        return dt.date(1970, 1, 1) + dt.timedelta(days=days)
+    except OverflowError:  # Python's dates end with the year 9999
+        return _UNKNOWN

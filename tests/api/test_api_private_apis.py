@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from operator import and_, ge, gt, le, lt, or_
+from operator import and_, eq, ge, gt, le, lt, ne, or_
 from typing import Any
 
 import pyarrow as pa
@@ -112,3 +112,39 @@ def test_datafusion_still_needs_the_patch() -> None:
     script = "from datafusion import Expr; print({'__bool__', '__iter__', '__contains__'} & set(dir(Expr)))"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("value", [2**63, 2**64 - 1, 2**64, -(2**63) - 1, 10**38 - 1])
+@pytest.mark.parametrize("kind", [pa.uint64(), pa.int64(), pa.decimal128(38, 0)])
+def test_integers_beyond_int64_compare_with_every_integer_column(value: int, kind: pa.DataType) -> None:
+    rows = [v for v in (0, 1, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 10**38 - 1) if _holds(v, kind)]
+    ds = mf.from_arrow(pa.table({"u": pa.array(rows, kind)}))
+    for operator in (eq, ne, lt, le, gt, ge):
+        found = [int(v) for v in ds.filter(operator(col("u"), value)).to_arrow().column(0).to_pylist()]
+        assert found == [v for v in rows if operator(v, value)], operator.__name__
+
+
+def _holds(value: int, kind: pa.DataType) -> bool:
+    try:
+        pa.scalar(value, kind)
+    except (OverflowError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def test_integers_that_no_type_holds_are_refused() -> None:
+    with pytest.raises(mf.PlanError, match="38 digits"):
+        eq(col("u"), 10**38)
+    with pytest.raises(mf.PlanError, match="38 digits"):
+        lit(-(10**4000))
+
+
+def test_datafusion_still_refuses_integers_beyond_int64() -> None:
+    """Once this fails, DataFusion takes them by itself: take the patch out."""
+    script = (
+        "from datafusion import col\n"
+        "try: col('u') == 2**64 - 1\n"
+        "except OverflowError as error: print(type(error).__name__)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "OverflowError\n"
