@@ -34,7 +34,7 @@ ROWS = [{"a": a, "b": b} for a in (1, 2, 5, 8, 9, None) for b in (4, 5, None)]
         lambda a, b: b if a else a,
         lambda a, b: a in [b, lit(4)],
         lambda a, b: sorted([a, b]),
-        lambda a, b: max(a, b),
+        max,
         lambda a, b: all([a == 1, b == 4]),
         lambda a, b: [a, b] == [b, a],
     ],
