@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 from mmflow.errors import SourceError
 from mmflow.remote.failures import missing, retried
 from mmflow.remote.object import look
 from mmflow.remote.opening import note_found
+from mmflow.remote.patterns import ANY_DEPTH, fixed_folder, is_glob, is_hidden, path_matches
 from mmflow.remote.reach import current_reach
 from mmflow.remote.store import Found, Store, open_store
 from mmflow.remote.url import shown
 
 __all__ = ["find_urls"]
-
-_MAGIC = re.compile(r"[*?[]")
 
 
 def find_urls(url: str) -> list[str]:
@@ -29,8 +26,9 @@ def find_urls(url: str) -> list[str]:
     try:
         found = look(url, storage)
     except SourceError as error:
-        if _MAGIC.search(url) and isinstance(error.__cause__, FileNotFoundError):
-            return _matched(store, url)
+        if is_glob(url) and isinstance(error.__cause__, FileNotFoundError):
+            hint = "** stands for folders of any depth, and names that start with `.` or `_` are not data"
+            return _files(url, _matched(store, url), hint)
         raise
     if not found.folder:
         note_found([found])
@@ -38,20 +36,19 @@ def find_urls(url: str) -> list[str]:
     return _files(url, _below(store, url), "names that start with `.` or `_` are not data")
 
 
-def _matched(store: Store, url: str) -> list[str]:
-    fixed = len(_MAGIC.split(url, maxsplit=1)[0].rpartition("/")[0])
+def _matched(store: Store, url: str) -> list[Found]:
+    folder = fixed_folder(url)
+    pattern = [part for part in url[len(folder) :].split("/") if part]
+    wanted = "/".join([folder, *(part.replace("**", "*") if part != ANY_DEPTH else part for part in pattern)])
     try:
-        found = retried(lambda: store.matches(url))
+        found = retried(lambda: store.matches(wanted.replace("[^", "[!")))
     except FileNotFoundError:
         found = []
-    if not any(_is_hidden(part) for part in url[fixed:].split("/")):
-        found = [f for f in found if not _hidden(f.url[fixed:])]
+    found = [f for f in found if path_matches(pattern, f.url[len(folder) :].strip("/").split("/"))]
     files = [f for f in found if not f.folder]
-    if not files and "**" not in url:
+    if not files and ANY_DEPTH not in pattern:
         files = [file for f in found for file in _below(store, f.url)]
-    return _files(
-        url, files, "** stands for folders of any depth, and names that start with `.` or `_` are not data"
-    )
+    return files
 
 
 def _below(store: Store, url: str) -> list[Found]:
@@ -71,8 +68,4 @@ def _files(url: str, found: list[Found], hint: str) -> list[str]:
 
 
 def _hidden(path: str) -> bool:
-    return any(_is_hidden(part) for part in path.split("/"))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "_"))
+    return any(is_hidden(part) for part in path.split("/"))

@@ -1,7 +1,7 @@
 """Files to shards, in O(shards) and without reading data; and the check that shards chain."""
 
 from mmflow.shards.chain import Chained, FileChain, Right, Span, Verdict, WrongStart
-from mmflow.shards.discover import Paths, find_files, is_glob
+from mmflow.shards.discover import Paths, find_files
 from mmflow.shards.model import FileEntry, Shard
 from mmflow.shards.plan import cut_rest, default_shard_size, entries, group_shards, plan_shards
 
@@ -20,6 +20,5 @@ __all__ = [
     "entries",
     "find_files",
     "group_shards",
-    "is_glob",
     "plan_shards",
 ]

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import difflib
 import errno
-import glob
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,23 +17,14 @@ from urllib.parse import unquote, urlsplit
 
 from mmflow.errors import ConfigError, MmflowError, SourceError
 from mmflow.mapping.failures import source_failure
+from mmflow.remote.patterns import fixed_folder, is_glob, is_hidden
 from mmflow.remote.url import is_url
+from mmflow.shards.globs import matches
 
-__all__ = ["PathLike", "Paths", "find_files", "is_glob"]
+__all__ = ["PathLike", "Paths", "find_files"]
 
 PathLike = str | os.PathLike[str]
 Paths = PathLike | Sequence[PathLike]
-
-_MAGIC = re.compile(r"[*?[]")
-
-
-def is_glob(path: str) -> bool:
-    """True if `path` has wildcard characters.
-
-    >>> is_glob("data/*.csv"), is_glob("data/a.csv")
-    (True, False)
-    """
-    return _MAGIC.search(path) is not None
 
 
 def find_files(paths: Paths) -> tuple[str, ...]:
@@ -44,7 +33,9 @@ def find_files(paths: Paths) -> tuple[str, ...]:
     Args:
         paths: A file, a glob (`*`, `?`, `[...]`, `**` for folders of any depth), a folder (all files
             below it, but those whose name, or folder's name, starts with `.` or `_`); URLs of these; or a
-            list. A path that exists is never taken for a glob. `~` is the home folder.
+            list. A path that exists is never taken for a glob. `~` is the home folder. A glob gives each path
+            once, and `**` follows no links to folders; a folder takes folders that are linked into it along, each
+            once, but never one that holds it. What a list names twice is there twice.
 
     Raises:
         SourceError: Missing (with a suggestion), unreadable, no match, nothing in it, a pipe or
@@ -106,30 +97,26 @@ def _local_path(given: PathLike) -> str:
 
 def _match(pattern: str) -> list[str]:
     """Files of a glob; where only folders match, the files in them."""
-    fixed = len(_fixed_folder(pattern))
-    matches = sorted(glob.glob(pattern, recursive=True))
-    if not any(_is_hidden(part) for part in pattern[fixed:].split("/")):  # else they are asked for
-        matches = [m for m in matches if not any(_is_hidden(part) for part in m[fixed:].split("/"))]
-    files = [match for match in matches if os.path.isfile(match)]
+    found = matches(pattern)
+    files = [(path, mode) for path, mode in found if not stat.S_ISDIR(mode)]
+    for path, mode in files:
+        if not stat.S_ISREG(mode):
+            raise _not_regular(path, mode)
+        _require_readable(path)
     if files:
-        for file in files:
-            _require_readable(file)
-        return files
-    if matches and "**" not in pattern:
-        return _require_some(
-            pattern, sorted(f for match in matches if os.path.isdir(match) for f in _walk(match))
-        )
+        return [path for path, _ in files]
+    if found and "**" not in pattern:
+        seen: set[tuple[int, int]] = set()
+        return _require_some(pattern, sorted(file for path, _ in found for file in _walk(path, seen)))
     raise _no_match(pattern)
 
 
-def _fixed_folder(pattern: str) -> str:
-    """The folders of a glob that come before its first wildcard."""
-    return os.path.dirname(_MAGIC.split(pattern, maxsplit=1)[0])
+def _walk(folder: str, seen: set[tuple[int, int]] | None = None) -> Iterator[str]:
+    """Files below a folder in order of path; each folder once, and none that a link leads up to.
 
-
-def _walk(folder: str) -> Iterator[str]:
-    """Files below a folder in order of path; each folder once, also where links make a loop."""
-    seen: set[tuple[int, int]] = set()
+    A link to a folder that holds the link would bring in its neighbours, which nobody named.
+    """
+    seen = set() if seen is None else seen
 
     def fail(error: OSError) -> None:
         raise source_failure(str(error.filename or folder), error, "list") from error
@@ -141,8 +128,8 @@ def _walk(folder: str) -> Iterator[str]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        files.extend(os.path.join(here, name) for name in names if not _is_hidden(name))
+        folders[:] = sorted(n for n in folders if not is_hidden(n) and not _leads_up(here, n))
+        files.extend(os.path.join(here, name) for name in names if not is_hidden(name))
     for file in sorted(files):
         try:
             mode = os.stat(file).st_mode
@@ -154,14 +141,18 @@ def _walk(folder: str) -> Iterator[str]:
         yield file
 
 
+def _leads_up(folder: str, name: str) -> bool:
+    """Return whether a folder is a link to one that holds it."""
+    path = os.path.join(folder, name)
+    if not os.path.islink(path):
+        return False
+    target = os.path.realpath(path)
+    return os.path.commonpath([target, os.path.realpath(folder)]) == target
+
+
 def _require_readable(file: str) -> None:
     if not os.access(file, os.R_OK, effective_ids=True):
         raise source_failure(file, PermissionError(errno.EACCES, "Permission denied"))
-
-
-def _is_hidden(name: str) -> bool:
-    # The convention of Hadoop and its kin: _SUCCESS, _manifest, .crc, .staging are not data.
-    return name.startswith((".", "_"))
 
 
 def _require_some(path: str, files: list[str]) -> list[str]:
@@ -201,13 +192,9 @@ def _missing(path: str) -> MmflowError:
 
 
 def _no_match(pattern: str) -> MmflowError:
-    folder = _fixed_folder(pattern) or "."
+    folder = fixed_folder(pattern) or ("/" if pattern.startswith("/") else ".")
     if not os.path.isdir(folder):
         return SourceError(f"no file matches {pattern}: there is no folder {folder}", path=pattern)
-    if not os.access(
-        folder, os.R_OK | os.X_OK, effective_ids=True
-    ):  # glob takes an unreadable folder for an empty one
-        return source_failure(folder, PermissionError(errno.EACCES, "Permission denied"), "list")
     return SourceError(
         f"no file matches {pattern}; check the pattern (** stands for folders of any depth, "
         "and names that start with `.` or `_` are not data)",

@@ -1,0 +1,93 @@
+"""Globs as text: what a pattern matches, for files here and at URLs.
+
+    *  any characters    ?  one character    [ab] [a-z]  one of these    [!ab] [^ab]  none of these
+    **  folders of any depth
+
+Invariant: names that start with `.` or `_` are matched only by a part of a pattern that starts so itself.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+__all__ = ["ANY_DEPTH", "fixed_folder", "is_glob", "is_hidden", "part_matches", "path_matches"]
+
+#: The part of a pattern that stands for folders of any depth, or for none.
+ANY_DEPTH = "**"
+
+_MAGIC = re.compile(r"[*?[]")
+
+
+def is_glob(path: str) -> bool:
+    """Return whether `path` has wildcard characters.
+
+    >>> is_glob("data/*.csv"), is_glob("data/a.csv")
+    (True, False)
+    """
+    return _MAGIC.search(path) is not None
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a name is not data's: _SUCCESS, _manifest, .crc, .staging, by the convention of Hadoop."""
+    return name.startswith((".", "_"))
+
+
+def fixed_folder(pattern: str) -> str:
+    """Return the folders of a pattern before its first wildcard; empty if there are none.
+
+    >>> fixed_folder("data/2024/*/a[1].csv"), fixed_folder("*.csv")
+    ('data/2024', '')
+    """
+    return _MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0]
+
+
+@lru_cache(256)
+def _compiled(part: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(part.replace("[^", "[!")))
+
+
+def part_matches(part: str, name: str) -> bool:
+    """Return whether one part of a pattern matches one name.
+
+    >>> part_matches("*.csv", "a.csv"), part_matches("*", "_SUCCESS"), part_matches("_S*", "_SUCCESS")
+    (True, False, True)
+    """
+    if is_hidden(name) and part[:1] != name[0]:
+        return False
+    return _compiled(part).match(name) is not None
+
+
+def path_matches(pattern: list[str], path: Sequence[str]) -> bool:
+    """Return whether the parts of a pattern match those of a path.
+
+    >>> path_matches(["**", "*.csv"], ["a", "b", "c.csv"]), path_matches(["**", "*.csv"], ["_tmp", "c.csv"])
+    (True, False)
+    """
+    if pattern[-1:] == [ANY_DEPTH]:
+        pattern = [*pattern, "*"]
+    reached = {0}  # how many parts of the pattern can be behind us
+    for name in path:
+        reached = _with_skipped(pattern, reached)
+        reached = {i for i in reached if i < len(pattern) and _takes(pattern[i], name)} | {
+            i + 1
+            for i in reached
+            if i < len(pattern) and pattern[i] != ANY_DEPTH and part_matches(pattern[i], name)
+        }
+    return len(pattern) in _with_skipped(pattern, reached)
+
+
+def _takes(part: str, name: str) -> bool:
+    return part == ANY_DEPTH and not is_hidden(name)
+
+
+def _with_skipped(pattern: Sequence[str], reached: set[int]) -> set[int]:
+    """Return the places that are reached also by letting `**` stand for no folder."""
+    more = set(reached)
+    for place in reached:
+        while place < len(pattern) and pattern[place] == ANY_DEPTH:
+            place += 1
+            more.add(place)
+    return more
