@@ -11,6 +11,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from mmflow.formats import VIRTUAL_COLUMNS, detect, open_format
 from mmflow.formats.schema import canonical_schema
 from mmflow.mapping.huge import HugePages
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
+from mmflow.plan.planner import why_not_split
 from mmflow.remote.reach import reaching, storage_text
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.quarantine import write_quarantine
@@ -220,7 +222,8 @@ class Session:
                 return None
             return self.read(name).with_virtual(virtual)
 
-        return Dataset(self, self.catalog.sql(query, frames, resolve))
+        unsplit = partial(why_not_split, catalog=self.catalog, settings=self.settings)
+        return Dataset(self, self.catalog.sql(query, frames, resolve, unsplit))
 
     # ---- arrays -------------------------------------------------------------------------------
 

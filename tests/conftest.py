@@ -33,6 +33,14 @@ def _runs_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["MMFLOW_CACHE_DIR"] = str(tmp_path_factory.mktemp("pages"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _bugs_are_seen() -> Iterator[None]:
+    """An exception that the planner did not foresee is not taken for a refusal of a query."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmflow.plan.bugs.unforeseen", lambda error, _: error)
+        yield
+
+
 def _tpch(form: str) -> Path:
     """All eight tables at scale 0.1, cached between runs."""
     folder = ROOT / ".cache" / "tpch-0.1" / form

@@ -19,12 +19,15 @@ from datafusion import (
     SessionConfig,
     SessionContext,
     SQLOptions,
+    col,
 )
 from datafusion.substrait import Producer
 
 from mmflow.errors import MmflowError, PlanError
 from mmflow.exec.stage import Function, Functions, Source
 from mmflow.formats import VIRTUAL_COLUMNS
+from mmflow.plan.datafusion_errors import is_datafusions, plain
+from mmflow.plan.subqueries import forgotten_nulls, with_any
 
 __all__ = [
     "Catalog",
@@ -114,11 +117,10 @@ def planning(what: str) -> Iterator[None]:
         yield
     except MmflowError:
         raise
-    except Exception as error:  # datafusion raises bare Exception for every kind of mistake
-        text = str(error)
-        for prefix in ("DataFusion error: ", "Error during planning: ", "SQL error: ", "External error: "):
-            text = text.removeprefix(prefix)
-        raise PlanError(f"{what}: {text.strip()}") from error
+    except BaseException as error:  # DataFusion raises Exceptions of many kinds, and panics
+        if not is_datafusions(error):
+            raise
+        raise PlanError(f"{what}: {plain(error)}") from error
 
 
 class Catalog:
@@ -133,6 +135,9 @@ class Catalog:
         # One partition and no repartitioning: mmflow itself splits the work.
         self.context = SessionContext(config)
         self.leaves: dict[str, Leaf] = {}
+        # What the planner made of the frame that `sql` gave last: kept for the plan that is asked for next.
+        self.tried: tuple[DataFrame, Any] | None = None
+        self._whole: list[tuple[DataFrame, SqlLeaf]] = []
         self._functions: dict[str, Function] = {}
         self._numbers = itertools.count()
 
@@ -180,6 +185,7 @@ class Catalog:
         query: str,
         tables: Mapping[str, DataFrame],
         resolve: Callable[[str], DataFrame | None] = lambda _: None,
+        unsplit: Callable[[DataFrame], str | None] = lambda _: None,
     ) -> DataFrame:
         """Plan a SELECT over named tables.
 
@@ -187,9 +193,10 @@ class Catalog:
             query: One SELECT.
             tables: Frames by the name that the query calls them.
             resolve: Asked for each table that is neither: FROM 'path'. None: there is no such table.
+            unsplit: Asked why the planner can't split the query; it then runs as SQL in one task. None: it can.
 
         Raises:
-            PlanError: The query is wrong, or is not a query (DDL and DML are refused).
+            PlanError: The query is wrong, is not a query (DDL and DML are refused), or is nothing that DataFusion runs.
         """
         known = dict(tables)
         registered: set[str] = set()
@@ -210,21 +217,66 @@ class Catalog:
                     if missing is None or found is None:
                         raise
                     known[missing[1]] = found
-            reason = self._unencodable(optimized) or lost_in_substrait(optimized)
+            if type(frame.logical_plan().to_variant()).__name__ in ("Explain", "Analyze"):
+                raise PlanError("SQL: EXPLAIN is no query here: ask `mmflow explain` or Dataset.explain()")
+            if forgotten_nulls(frame.logical_plan()):
+                query = with_any(query, self._forgotten)
+                with planning("SQL"):
+                    frame = self.context.sql_with_options(query, _QUERIES_ONLY)
+                    optimized = frame.optimized_logical_plan()
+            reason = self._unencodable(optimized) or lost_in_substrait(optimized) or unsplit(frame)
             if reason is None:
                 return frame
-            return self.add(SqlLeaf(query, tuple(known.items()), self.schema(frame), reason))
+            with planning("SQL"):
+                frame.execution_plan()  # else a task would say that DataFusion can't run it
+            needed = self._narrowed(query, known, optimized)
+            leaf = SqlLeaf(query, tuple(needed.items()), self.schema(frame), reason)
+            if len(set(leaf.schema.names)) == len(leaf.schema):
+                return self.add(leaf)
+            self._whole.append(
+                (frame, leaf)
+            )  # no table may have two columns of one name: not a leaf of other plans
+            return frame
         finally:
             for name in registered:
                 self.context.deregister_table(_quoted(name))
 
+    def _narrowed(
+        self, query: str, tables: Mapping[str, DataFrame], optimized: LogicalPlan
+    ) -> Mapping[str, DataFrame]:
+        """Leave out what a query does not name, if its plan stays the same: tables are gathered whole."""
+        narrow: dict[str, DataFrame] = {}
+        for name, frame in tables.items():
+            self.context.deregister_table(_quoted(name))
+            if _named(name, query):
+                columns = frame.schema().names
+                named = [c for c in columns if _named(c, query)] or columns[:1]
+                narrow[name] = frame.select(*[col(_quoted(c)) for c in named])
+        try:
+            with planning("SQL"):
+                for name, frame in narrow.items():
+                    self.context.register_view(_quoted(name), frame)
+                made = self.context.sql_with_options(query, _QUERIES_ONLY).optimized_logical_plan()
+        except PlanError:  # a wildcard, or names for columns by position: it takes all of them
+            return tables
+        return narrow if made.display_indent() == optimized.display_indent() else tables
+
+    def whole(self, frame: DataFrame) -> SqlLeaf | None:
+        """Return the leaf that a frame of `sql` stands for although it is none."""
+        return next((leaf for known, leaf in self._whole if known is frame), None)
+
+    def _forgotten(self, query: str) -> int:
+        """Count what of a query `with_any` must rewrite."""
+        with planning("SQL"):
+            return forgotten_nulls(self.context.sql_with_options(query, _QUERIES_ONLY).logical_plan())
+
     def _unencodable(self, plan: LogicalPlan) -> str | None:
         try:
             Producer.to_substrait_plan(plan, self.context)
-        except Exception as error:  # datafusion raises bare Exception
-            if "Unsupported plan type" in str(error) or "NotImplemented" in str(error):
-                return "Substrait can't carry this query"
-            raise PlanError(f"SQL: {error}") from error
+        except BaseException as error:
+            if not is_datafusions(error):
+                raise
+            return f"Substrait can't carry this query: {plain(error)}"
         return None
 
 
@@ -248,6 +300,12 @@ def lost_in_substrait(plan: LogicalPlan) -> str | None:
         if re.search(pattern, text):
             return f"Substrait drops {what}"
     return None
+
+
+def _named(name: str, query: str) -> bool:
+    """Say whether a query may name a table or column."""
+    shown = re.escape(name.replace('"', '""'))
+    return re.search(rf"(?<!\w){shown}(?!\w)", query, re.IGNORECASE) is not None
 
 
 def _quoted(name: str) -> str:

@@ -34,6 +34,7 @@ from mmflow.exec.stage import (
 )
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
+from mmflow.plan.bugs import no_bug_seen
 from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
 from mmflow.plan.frontend import (
     Catalog,
@@ -64,7 +65,7 @@ from mmflow.plan.rels import (
     with_inputs,
 )
 
-__all__ = ["make_plan"]
+__all__ = ["make_plan", "why_not_split"]
 
 _MOST_RANGES = 4096
 _DIRECTIONS = {1: (False, True), 2: (False, False), 3: (True, True), 4: (True, False)}
@@ -82,8 +83,13 @@ def make_plan(frame: DataFrame, catalog: Catalog, *, settings: Settings, output:
     Raises:
         PlanError: The query holds something that can't be planned.
     """
-    planner = _Planner(catalog, settings)
-    pipeline = planner.frame(frame)
+    tried, catalog.tried = catalog.tried, None
+    if tried is not None and tried[0] is frame and tried[1][0].settings is settings:
+        planner, pipeline = tried[1]
+    else:
+        planner = _Planner(catalog, settings)
+        with no_bug_seen("plan this query"):
+            pipeline = planner.frame(frame)
     builder = planner.builder
     one_file = isinstance(output, Write) and not output.sink.is_folder
     if len(pipeline.branches) > 1 or (one_file and not pipeline.single):
@@ -92,6 +98,19 @@ def make_plan(frame: DataFrame, catalog: Catalog, *, settings: Settings, output:
         pipeline = builder.reopen(stages, "all" if gathers else "forward", pipeline)
     builder.close(pipeline, output, title="write" if isinstance(output, Write) else "result")
     return Plan(tuple(builder.stages), catalog.functions)
+
+
+def why_not_split(frame: DataFrame, *, catalog: Catalog, settings: Settings) -> str | None:
+    """Try to split a query, and say what is in the way; None: nothing. What was made is kept for `make_plan`."""
+    planner = _Planner(catalog, settings)
+    catalog.tried = None
+    try:
+        with no_bug_seen("split this query"):
+            pipeline = planner.frame(frame)
+    except PlanError as error:
+        return error.message
+    catalog.tried = frame, (planner, pipeline)
+    return None
 
 
 class _Planner:
@@ -108,14 +127,15 @@ class _Planner:
 
     def frame(self, frame: DataFrame) -> Pipeline:
         """Plan a frame; the plans of leaves inside it (map_batches) share stages and names."""
+        whole = self.catalog.whole(frame)
+        query = SubstraitPlan()
         with planning("query"):
             logical = frame.optimized_logical_plan()
-            reason = lost_in_substrait(logical)
-            if reason is not None:
-                raise PlanError(f"{reason}: write this part as SQL, which then runs in one task")
-            encoded = Producer.to_substrait_plan(logical, self.catalog.context).encode()
-        query = SubstraitPlan()
-        query.ParseFromString(encoded)
+            if whole is None:
+                reason = lost_in_substrait(logical)
+                if reason is not None:
+                    raise PlanError(f"{reason}: write this part as SQL, which then runs in one task")
+                query.ParseFromString(Producer.to_substrait_plan(logical, self.catalog.context).encode())
         rels = Rels(query, self.catalog.functions.register)
         outer = None
         if self._builder is None:
@@ -126,9 +146,7 @@ class _Planner:
             outer = self._builder.rels, self.null_aware
             self._builder.rels = rels
         self.null_aware = null_aware_joins(logical)
-        relation = query.relations[0]
-        root = relation.root.input if relation.HasField("root") else relation.rel
-        pipeline = self.build(root)
+        pipeline = self.build(_root(query)) if whole is None else self._sql(whole)
         # Substrait forgets time zones of literals and casts; the frame knows what was meant.
         schema = self.catalog.schema(frame)
         if schema.types != pipeline.schema.types:
@@ -173,6 +191,10 @@ class _Planner:
             nbytes = rows * sum(width_of(t) for t in schema.types)
             branch = Branch((), (), rel, trivial=False, streaming=False, title=("values",))
             return Pipeline((branch,), schema, Estimate(rows, nbytes))
+        if name not in self.catalog.leaves:
+            raise PlanError(
+                f"mmflow can't split what {name} gives"
+            )  # a table function: range(), generate_series()
         leaf = self.catalog.leaves[name]
         if rel.read.HasField("filter"):
             raise PlanError("a filter was pushed into a table scan; mmflow plans filters itself")
@@ -632,8 +654,8 @@ class _Planner:
         return Pipeline((made,), pipeline.schema, pipeline.estimate)
 
     def _fetch(self, rel: Rel) -> Pipeline:
-        offset = rel.fetch.offset_expr.literal.i64 if rel.fetch.HasField("offset_expr") else 0
-        count = rel.fetch.count_expr.literal.i64 if rel.fetch.HasField("count_expr") else -1
+        offset = _row_count(rel.fetch.offset_expr) if rel.fetch.HasField("offset_expr") else 0
+        count = _row_count(rel.fetch.count_expr) if rel.fetch.HasField("count_expr") else -1
         below = rel.fetch.input
         if count < 0:
             child = self._gathered(self.build(below), "offset")
@@ -677,6 +699,21 @@ def at_most_one_row(batch: pa.RecordBatch) -> pa.RecordBatch:
             f"a scalar subquery returned {rows:,} rows; it may return one at most: add LIMIT 1 or aggregate"
         )
     return batch
+
+
+def _root(query: SubstraitPlan) -> Rel:
+    relation = query.relations[0]
+    return relation.root.input if relation.HasField("root") else relation.rel
+
+
+def _row_count(expression: Expression) -> int:
+    """Return the number that a LIMIT or OFFSET is."""
+    if (
+        expression.WhichOneof("rex_type") != "literal"
+        or expression.literal.WhichOneof("literal_type") != "i64"
+    ):
+        raise PlanError("LIMIT and OFFSET must be numbers")
+    return int(expression.literal.i64)
 
 
 def _one_row(rel: Rel) -> bool:

@@ -19,6 +19,8 @@ from substrait.algebra_pb2 import Expression, Rel
 from substrait.plan_pb2 import Plan as SubstraitPlan
 from substrait.type_pb2 import Type
 
+from mmflow.plan.frontend import planning
+
 __all__ = [
     "INPUT_FIELDS",
     "Rels",
@@ -267,8 +269,9 @@ class Rels:
 
     def schema(self, rel: Rel) -> pa.Schema:
         """Names and types of a relation's output, as DataFusion sees them. All fields nullable."""
-        logical = Consumer.from_substrait_plan(self._context, Serde.deserialize_bytes(self.plan(rel)))
-        schema = self._context.create_dataframe_from_logical_plan(logical).schema()
+        with planning("Substrait"):
+            logical = Consumer.from_substrait_plan(self._context, Serde.deserialize_bytes(self.plan(rel)))
+            schema = self._context.create_dataframe_from_logical_plan(logical).schema()
         return pa.schema([pa.field(f.name, f.type) for f in schema])
 
     def call(self, function: str, *arguments: Expression, returns: Type | None = None) -> Expression:

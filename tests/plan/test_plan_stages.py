@@ -180,7 +180,9 @@ def test_what_substrait_bends_is_gathered_and_says_so(
         ("SELECT k FROM missing", "missing"),
         ("DROP TABLE t", "not supported"),
         ("CREATE TABLE x AS SELECT 1", "not supported"),
-        ("SELECT k FROM t WHERE k NOT IN (SELECT k FROM u WHERE u.v > t.v)", "NOT EXISTS"),
+        ("SELECT k, k IN (SELECT k FROM u) FROM t", "outside of a WHERE"),
+        ("SELECT k FROM t LIMIT (SELECT 3)", "LIMIT"),
+        ("EXPLAIN SELECT k FROM t", "mmflow explain"),
     ],
 )
 def test_wrong_queries_are_plan_errors(query: str, words: str, catalog: Catalog, tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""IN (SELECT …) where DataFusion 55 forgets its nulls, written as = ANY, where it does not.
+
+SQL's `x IN (SELECT y …)` is null where x is null or a y is null and none is equal. DataFusion plans it as a semi join,
+a null-aware anti join or a *mark join*, whose mark is true or false, never null:
+
+    WHERE x IN (…) OR p              semi or mark join   right: null and false drop a row alike
+    WHERE x NOT IN (…) AND p         null-aware join     right (`plan.nullaware`), if the subquery is not correlated
+    WHERE x NOT IN (…) OR p          mark join           wrong: NOT null is true
+    WHERE (x IN (…)) IS NULL, CASE   mark join           wrong
+
+`= ANY (SELECT …)` and `<> ALL (SELECT …)` mean the same, and DataFusion plans them by three joins, with nulls: slower,
+and right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from datafusion import LogicalPlan
+
+__all__ = ["forgotten_nulls", "with_any"]
+
+# How DataFusion 55 shows them.
+_SUBQUERY = "(<subquery>)"
+_IN_SHOWN = f" IN {_SUBQUERY}"
+_LITERAL = re.compile(r'(?<=\()"(?:[^"]|"(?!\)))*"(?=\))')
+_BARE_TEST = re.compile(
+    r"(?P<outer>NOT )?(?!NOT |CASE )(?P<value>.*?)(?P<not> NOT)? IN \(<subquery>\)", re.DOTALL
+)
+_COMPARES = re.compile(r" (?:[=<>!]+|IS|IN|LIKE|ILIKE|SIMILAR|BETWEEN) ")
+
+# What stands between the tokens that matter is passed over: text, quoted names, comments.
+_TOKENS = re.compile(
+    r"""
+    [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+    | (?P<test>\b(?P<not>NOT\s+)?IN\s*(?=\([\s(]*(?:SELECT|WITH|VALUES)\b))
+    """,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+
+
+def forgotten_nulls(plan: LogicalPlan) -> int:
+    """Count the IN (SELECT …) of a plan, not optimized yet, whose nulls DataFusion would take for false."""
+    text = str(plan.display_indent())
+    written = text.count(_IN_SHOWN)
+    return written - _right(text.splitlines()) if written else 0
+
+
+def with_any(query: str, forgotten: Callable[[str], int]) -> str:
+    """Write those IN (SELECT …) of a query as = ANY (SELECT …) that DataFusion would get wrong, and no others.
+
+    Args:
+        query: SQL.
+        forgotten: Counts the wrong ones of a query.
+    """
+    left = forgotten(query)
+    number = 0
+    while left and (tests := [m for m in _TOKENS.finditer(query) if m["test"]])[number:]:
+        test = tests[number]
+        written = "<> ALL " if test["not"] else "= ANY "
+        tried = query[: test.start()] + written + query[test.end() :]
+        remain = forgotten(tried)
+        if remain < left:
+            query, left = tried, remain  # the next test has this one's number now
+        else:
+            number += 1
+    return query
+
+
+def _right(lines: list[str]) -> int:
+    """Count the IN (SELECT …) that are surely planned right: those that a filter asks for, by AND and OR alone."""
+    found = 0
+    for number, line in enumerate(lines):
+        text = line.lstrip()
+        if not text.startswith("Filter: ") or _IN_SHOWN not in text:
+            continue
+        correlated = _correlated(lines, number)
+        predicate = _LITERAL.sub("''", text.removeprefix("Filter: "))
+        found += sum(_planned_right(test, correlated) for test in _tests(predicate, conjunct=True))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """Part of a filter that asks IN (SELECT …), alone; `subqueries`: of the filter, before it."""
+
+    negated: bool
+    conjunct: bool
+    subqueries: int
+
+
+def _planned_right(test: _Test, correlated: list[bool]) -> bool:
+    return not test.negated or (test.conjunct and not any(correlated[test.subqueries : test.subqueries + 1]))
+
+
+def _correlated(lines: list[str], number: int) -> list[bool]:
+    """Whether each subquery of a node refers to the rows outside of it, in the order of the node's text."""
+    inside = _depth(lines[number]) + 2
+    found: list[bool] = []
+    for line in lines[number + 1 :]:
+        if _depth(line) < inside:
+            break
+        if _depth(line) == inside:
+            if line.strip() != "Subquery:":
+                break
+            found.append(False)
+        elif found:
+            found[-1] = found[-1] or "outer_ref(" in line
+    return found
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _tests(predicate: str, *, conjunct: bool, before: int = 0) -> Iterator[_Test]:
+    """Give the parts of a predicate, joined by AND and OR alone, that are a bare IN (SELECT …)."""
+    while _wrapped(predicate):
+        predicate = predicate[1:-1]
+    for word in (" OR ", " AND "):
+        parts = _split(predicate, word)
+        if len(parts) > 1:
+            for part in parts:
+                yield from _tests(part, conjunct=conjunct and word == " AND ", before=before)
+                before += part.count(_SUBQUERY)
+            return
+    bare = _BARE_TEST.fullmatch(predicate)
+    if bare is not None and not _COMPARES.search(bare["value"]) and _SUBQUERY not in bare["value"]:
+        yield _Test((bare["not"] is None) != (bare["outer"] is None), conjunct, before)
+
+
+def _levels(text: str) -> Iterator[tuple[int, int]]:
+    level = 0
+    for index, character in enumerate(text):
+        level += (character == "(") - (character == ")")
+        yield index, level
+
+
+def _wrapped(text: str) -> bool:
+    """Do the first and the last character of a text open and close the same bracket?"""
+    if not text.startswith("("):
+        return False
+    return next((index for index, level in _levels(text) if level == 0), -1) == len(text) - 1
+
+
+def _split(text: str, word: str) -> list[str]:
+    """Split a text at a word where no bracket is open."""
+    cuts = [i for i, level in _levels(text) if level == 0 and text.startswith(word, i)]
+    starts = [0, *(i + len(word) for i in cuts)]
+    return [text[start:stop] for start, stop in zip(starts, [*cuts, len(text)], strict=True)]
