@@ -25,9 +25,10 @@ from mmflow.dataset import Dataset
 from mmflow.engines.progress import Progress
 from mmflow.engines.run import Outcome, Run, execute
 from mmflow.errors import ConfigError
+from mmflow.exec.source import open_source
 from mmflow.exec.stage import Plan, Source
 from mmflow.expressions import mentions_virtual
-from mmflow.formats import VIRTUAL_COLUMNS, detect, open_format
+from mmflow.formats import VIRTUAL_COLUMNS, detect
 from mmflow.formats.schema import canonical_schema
 from mmflow.mapping.huge import HugePages
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
@@ -124,11 +125,12 @@ class Session:
         Args:
             path: A file, glob, folder, or list of them; URLs too (docs/remote.md).
             format: csv, ndjson, text, records, arrow, npy, parquet; None: by name and first bytes.
-            options: Of the format (see docs/formats.md); `schema` among them. `storage_options`: a dict, or JSON of
-                one, for the fsspec file system of URLs; no secrets, which the environment gives.
+            options: Of the format (see docs/formats.md); `schema` among them. `hive=False`: folders `name=value` are
+                no columns. `storage_options`: a dict, or JSON of one, for the fsspec file system of URLs; no secrets,
+                which the environment gives.
 
         Raises:
-            SourceError: A file is missing, unreadable, or not of its format.
+            SourceError: A file is missing, unreadable, not of its format, or has other columns than the first.
             ConfigError: An unknown format or option.
         """
         storage = storage_text(options.pop("storage_options", None))
@@ -141,11 +143,9 @@ class Session:
             if format is None:
                 format, found = detect(files[0])  # noqa: A001
                 options = {**found, **options}
-            schema = options.pop("schema", None)
-            made = open_format(format, files, schema, **options)
-        label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
-        source = Source(files, made, label, storage=storage)
-        return Dataset(self, self.catalog.add(SourceLeaf(source)), _hidden(made), Selection.all(source))
+            label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
+            source = open_source(files, format, label, storage, options)
+        return Dataset(self, self.catalog.add(SourceLeaf(source)), _hidden(source), Selection.all(source))
 
     def read_csv(self, path: Paths, **options: Any) -> Dataset:
         """CSV. Options: delimiter header quote escape null schema on_bad_record validate. Raises as `read`."""
@@ -313,9 +313,10 @@ class Session:
         return write_quarantine(directory, number, rejects)
 
 
-def _hidden(made: Any) -> tuple[str, ...]:
+def _hidden(source: Source) -> tuple[str, ...]:
     """Virtual columns: there when they are named, not in `SELECT *` of the Python API."""
-    return tuple(n for n in VIRTUAL_COLUMNS if n not in made.schema.names) if made.record_oriented else ()
+    own = source.schema.names
+    return tuple(n for n in VIRTUAL_COLUMNS if n not in own) if source.format.record_oriented else ()
 
 
 _default: Session | None = None

@@ -26,7 +26,7 @@ class RunSummary:
         bytes_read: Of the inputs, pruned and hole parts included.
         bad_records: Dropped, set aside or given nulls.
         quarantine: File of those set aside, Arrow IPC; None: none were.
-        pruned: Groups that statistics let skip.
+        pruned: Files that their paths, and groups that statistics let skip.
         retries: Tasks tried again.
         reruns: Shards read again after a wrong guess of their first record.
         second: Tasks that took much longer than their like, and got a second attempt or had the rest of their shard

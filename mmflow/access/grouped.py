@@ -19,7 +19,7 @@ from mmflow.errors import SourceError
 from mmflow.exec.compact import has_views, owned
 from mmflow.formats.arrow_ipc import ArrowIpcFormat, open_ipc, wanted_numbers
 from mmflow.formats.groups import batch_of, fit, reading
-from mmflow.formats.parquet import ParquetFormat, column_number, footer_of, open_parquet_file, with_folders
+from mmflow.formats.parquet import ParquetFormat, column_number, footer_of, open_parquet_file
 from mmflow.formats.schema import public_batch
 from mmflow.mapping import MappedFile
 
@@ -54,8 +54,8 @@ class ParquetRows:
         footer = self._footer = footer_of(file)
         counts = [footer.metadata.row_group(i).num_rows for i in range(footer.metadata.num_row_groups)]
         self._ends = np.cumsum(np.array(counts, np.int64))
-        inside = [column_number(file.path, footer, c) for c in columns if c not in form.hive]
-        self._leaves = [leaf for n in sorted(inside) for leaf in footer.leaves[n]]
+        numbers = [column_number(file.path, footer, c) for c in columns]
+        self._leaves = [leaf for n in sorted(numbers) for leaf in footer.leaves[n]]
 
     def count(self, upto: int) -> int:
         """See `FileRows.count`."""
@@ -70,7 +70,7 @@ class ParquetRows:
     def _read(self, group: int, rows: I64) -> list[pa.RecordBatch]:
         path, form = self._file.path, self._form
         if not self._leaves:
-            return [public_batch(with_folders(form, path, self._columns, {}, len(rows)))]
+            return [batch_of([], [], len(rows))]
         found: list[pa.RecordBatch] = []
         before = taken = 0
         with reading(path, "Parquet"):
@@ -83,11 +83,9 @@ class ParquetRows:
                     batch.validate()  # what takes from it trusts its offsets
                     picked = batch.take(pa.array(here))
                     picked.validate(full=True)
-                    columns = {
-                        name: fit(picked.column(name), form.schema.field(name).type, path, name)
-                        for name in picked.schema.names
-                    }
-                    found.append(public_batch(with_folders(form, path, self._columns, columns, len(here))))
+                    names = self._columns
+                    arrays = [fit(picked.column(n), form.schema.field(n).type, path, n) for n in names]
+                    found.append(public_batch(batch_of(arrays, names, len(here))))
                 before += batch.num_rows
                 taken += len(here)
                 if taken == len(rows):

@@ -31,7 +31,7 @@ from mmflow.formats.decoder import ScannedFormat
 from mmflow.formats.npy import NpyFormat
 from mmflow.formats.parquet import ParquetFormat
 from mmflow.formats.records import RecordsFormat
-from mmflow.formats.schema import public_type
+from mmflow.formats.schema import public_batch, public_type
 from mmflow.mapping import Access, Io, MappedFile
 from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry, entries
@@ -56,7 +56,7 @@ class Selection:
     @classmethod
     def all(cls, source: Source) -> Selection:
         """All columns of a source, no virtual ones."""
-        return cls(source, tuple((n, n) for n in source.format.schema.names))
+        return cls(source, tuple((n, n) for n in source.schema.names))
 
     def renamed(self, columns: tuple[tuple[str, str], ...]) -> Selection:
         """Other columns: name in the result, name in this result (or of a virtual column)."""
@@ -69,9 +69,22 @@ class Selection:
         return tuple(dict.fromkeys(name for _, name in self.columns))
 
     @property
+    def inside(self) -> tuple[str, ...]:
+        """Those of `names` that stand in the files, virtual ones among them."""
+        hive = self.source.hive
+        return self.names if hive is None else hive.inside(self.names)
+
+    def whole(self, path: str, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+        """Batches of `inside` of a file as batches of `names`, with public types."""
+        hive = self.source.hive
+        if hive is None or len(self.inside) == len(self.names):
+            return batches
+        return [public_batch(batch) for batch in map(hive.added(path, self.names), batches)]
+
+    @property
     def schema(self) -> pa.Schema:
         """Of the result, as `to_arrow` has it."""
-        types = VIRTUAL_COLUMNS | {f.name: f.type for f in self.source.format.schema}
+        types = VIRTUAL_COLUMNS | {f.name: f.type for f in self.source.schema}
         return pa.schema([(new, public_type(types[name])) for new, name in self.columns])
 
     def table(self, batches: list[pa.RecordBatch]) -> pa.Table:
@@ -202,7 +215,7 @@ class SourceRows:
             rows.forget()
             raise StaleIndexError(file.path) from None
         file.check_unchanged()
-        return batches
+        return self._selection.whole(file.path, batches)
 
     def _opened(self, number: int) -> tuple[MappedFile, FileRows]:
         if self._open is None or self._open[0] != number:
@@ -215,6 +228,7 @@ class SourceRows:
             access = _access(self._selection.source.format)
             file = open_file(entry.path, io=io, access=access, expected=entry.identity, reach=reach)
             try:
+                self._selection.source.format.check(file)
                 self._open = number, file, self._rows(file, entry)
             except BaseException:
                 file.close()
@@ -222,7 +236,7 @@ class SourceRows:
         return self._open[1], self._open[2]
 
     def _rows(self, file: MappedFile, entry: FileEntry) -> FileRows:
-        form, columns, settings = self._selection.source.format, self._selection.names, self._settings
+        form, columns, settings = self._selection.source.format, self._selection.inside, self._settings
         match form:
             case RecordsFormat():
                 return RecordRows(file, form, columns)

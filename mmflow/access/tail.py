@@ -6,7 +6,6 @@ say where rows begin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from mmflow.access.rows import MetError, chosen, with_virtual
 from mmflow.access.scanned import decode_all
-from mmflow.exec.stage import Source
+from mmflow.access.source import Selection
 from mmflow.formats.decoder import ScannedFormat
 from mmflow.formats.groups import batch_of
 from mmflow.mapping import Io, MappedFile
@@ -33,9 +32,7 @@ _MOST_BYTES = 64 << 20
 _NEWLINE = 10
 
 
-def last_rows(
-    source: Source, columns: Sequence[str], count: int, io: Io, reach: Reach
-) -> list[pa.RecordBatch] | None:
+def last_rows(selection: Selection, count: int, io: Io, reach: Reach) -> list[pa.RecordBatch] | None:
     """The last `count` rows of all files, or all there are, in order; None where they can't be found from the end.
 
     That is so, too, where a bad record is met and the policy is `error`: by the index it can be said which, and
@@ -45,6 +42,7 @@ def last_rows(
         SourceError: A file can't be read.
         SourceChangedError: It changed meanwhile.
     """
+    source, columns = selection.source, selection.inside
     form = source.format
     if not isinstance(form, ScannedFormat) or not form.line_is_record:
         return None
@@ -55,11 +53,12 @@ def last_rows(
         (entry,) = entries([path], source.storage)
         how = replace(reach, storage=source.storage)
         with open_file(path, io=io, access="random", expected=entry.identity, reach=how) as file:
-            batch = _last_of(file, form, tuple(columns), count)
+            form.check(file)
+            batch = _last_of(file, form, columns, count)
             file.check_unchanged()
         if batch is None:
             return None
-        batches.insert(0, batch)
+        batches[:0] = selection.whole(path, [batch])
         count -= batch.num_rows
         if count <= 0:
             break

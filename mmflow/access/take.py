@@ -101,7 +101,7 @@ def _out_of_range(selection: Selection, number: int, total: int) -> OutOfRangeEr
 def _last(selection: Selection, count: int, settings: Settings) -> pa.Table | None:
     """The last rows, found from the end; None where that isn't possible."""
     require_random_access(selection)
-    batches = last_rows(selection.source, selection.names, count, cast(Io, settings.io), settings.reach)
+    batches = last_rows(selection, count, cast(Io, settings.io), settings.reach)
     return None if batches is None else selection.table(batches)
 
 

@@ -59,7 +59,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
         "in_cache": kept,
         "reads_by": decision.kind,
         "reason": decision.reason,
-        "schema": {f.name: str(f.type) for f in public_schema(form.schema)},
+        "schema": {f.name: str(f.type) for f in public_schema(scan.source.schema)},
     }
     if as_json:
         print(json.dumps(facts, default=str))
@@ -73,7 +73,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
     if kept is not None:
         print(f"  fetched     {kept:,} bytes of the first file are in the cache")
     print(f"  reads by    {decision.kind}: {decision.reason}")
-    print(f"  columns     {len(form.schema)}")
+    print(f"  columns     {len(scan.source.schema)}")
     for name, kind in facts["schema"].items():
         print(f"    {name}: {kind}")
     return 0

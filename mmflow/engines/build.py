@@ -64,4 +64,5 @@ def _attach_scan(run: StageRun, scan: ScanInput, source: ScanSource, census_id: 
         run.census = StageRun(counting, Outputs.of(counting, 0), readers=1)
         run.census.scanning = Scanning(files, feed, ScanChecker(files, file_format), source.layout, found)
         feed = found
+    run.pruned = source.pruned
     run.scanning = Scanning(files, feed, ScanChecker(files, file_format), source.layout)

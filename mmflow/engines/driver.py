@@ -135,6 +135,7 @@ class Driver:
         self._cancels: list[Attempt] = []
         self.notes = Notes(record, self._runs, plan.functions)
         self.totals = Totals(now, sum(f.identity.size for s in sources.values() for f in s.files))
+        self.totals.pruned = sum(s.pruned for s in sources.values())
         self.error: MmflowError | None = None
         self.files: list[StagedFile] = []
         for stage in self._order:

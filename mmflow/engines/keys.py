@@ -36,7 +36,7 @@ def stage_keys(runs: Mapping[int, StageRun], functions: Functions) -> dict[int, 
                     inputs.append(digest(given.name, given.mode, [keys[s] for s in given.stages]))
                 case ScanInput():
                     source = given.source
-                    inputs.append(digest(given.name, given.columns, given.prune, source.format))
+                    inputs.append(digest(given.name, given.columns, given.prune, source.format, source.hive))
                 case _:
                     inputs.append(digest(given))
         output = stage.output

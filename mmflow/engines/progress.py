@@ -32,7 +32,7 @@ class Progress:
         records: Read from record formats and groups, bad ones included.
         bad: Bad records that were dropped or had values put to null.
         quarantined: Of them, kept aside.
-        pruned: Groups that statistics let skip.
+        pruned: Files that their paths, and groups that statistics let skip.
         retries: Further attempts after failures.
         reruns: Shards that were read again since the guess of their first record was wrong.
         second: Tasks that took much longer than their like, and got a second attempt or had the rest of their shard

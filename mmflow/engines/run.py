@@ -15,9 +15,9 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import pyarrow as pa
 
@@ -156,11 +156,11 @@ def execute(
 
 
 def _scans(plan: Plan) -> Iterator[tuple[int, Source]]:
-    """Sources by stage."""
+    """Sources by stage, of the files that are read."""
     for stage in plan.stages:
         scan = stage.inputs[0] if stage.inputs else None
         if isinstance(scan, ScanInput):
-            yield stage.id, scan.source
+            yield stage.id, replace(scan.source, files=scan.files)
 
 
 def _inputs(plan: Plan) -> dict[str, FileEntry]:
@@ -189,6 +189,7 @@ def _sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) ->
     sources: dict[int, ScanSource] = {}
     for stage, source in _scans(plan):
         files = [inputs[p] for p in source.files]
+        scan = cast(ScanInput, plan.stages[stage].inputs[0])
         made = source.format
         nbytes = sum(entry.identity.size for entry in files)
         size = settings.shard_size or default_shard_size(nbytes, settings.workers)
@@ -203,7 +204,7 @@ def _sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) ->
             for number, entry in enumerate(files)
         )
         groups = group_shards(shards, files, target_bytes=size, max_shards=_FILES_PER_TASK)
-        sources[stage] = ScanSource(files, groups, size)
+        sources[stage] = ScanSource(files, groups, size, len(scan.source.files) - len(files))
     return sources
 
 

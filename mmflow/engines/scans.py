@@ -27,11 +27,13 @@ class ScanSource:
     """The files of a scan, identities taken, and its shards as tasks take them (`shards.group_shards`).
 
     `layout`: by which they are cut, so that equal files and layouts give equal shards.
+    `pruned`: further files, which by their paths hold no wanted row.
     """
 
     files: Sequence[FileEntry]
     groups: Iterable[tuple[Shard, ...]]
     layout: int = 0
+    pruned: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class StageRun:
         head: The next one to be released.
         total: Number of tasks, once known.
         readers: Stages that have yet to end that read this one.
-        pruned, bad: Of a scan: groups that statistics let skip, bad records met.
+        pruned, bad: Of a scan: files that their paths, and groups that statistics let skip; bad records met.
         census: The pass that finds out starts and lines for this scan (see `driver`).
         timed, seconds: Attempts that were done, and how long they took together.
         streams: Its readers take its outputs while it goes on.

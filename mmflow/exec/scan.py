@@ -33,7 +33,7 @@ class ShardStream:
         self._scan = scan
         self._shards = shards
         self._context = context
-        types = {f.name: f.type for f in scan.source.format.schema}
+        types = {f.name: f.type for f in scan.source.schema}
         self._schema = pa.schema([(c, types.get(c, VIRTUAL_COLUMNS.get(c))) for c in scan.columns])
         self.reports: list[ScanReport] = []
         self.reasons: list[str] = []
@@ -43,7 +43,10 @@ class ShardStream:
         self.rest: int | None = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        request = ScanRequest(columns=self._scan.columns, prune=self._scan.prune)
+        hive, columns, prune = self._scan.source.hive, self._scan.columns, self._scan.prune
+        if hive is not None:
+            prune = tuple(c for c in prune if c.column not in hive.names)
+        request = ScanRequest(columns=columns if hive is None else hive.inside(columns), prune=prune)
         request = replace(request, window_bytes=self._window_bytes(request.window_bytes))
         for number, shard in enumerate(self._shards.shards):
             entry = self._shards.files[shard.file]
@@ -56,10 +59,11 @@ class ShardStream:
                     self.reasons.append(file.decision.reason)
                 self.cached += file.resident(shard.begin, shard.end)
                 scan = self._scan.source.format.scan(file, shard, wanted)
+                add = None if hive is None else hive.added(entry.path, columns)
                 for batch in scan:
                     self._context.check()
                     self.rows += batch.num_rows
-                    yield cast_batch(batch, self._schema)
+                    yield cast_batch(batch if add is None else add(batch), self._schema)
                     report = scan.report
                     if self._context.handing_in() and report.error is None and report.next < shard.end:
                         self.rest = report.next

@@ -25,6 +25,7 @@ from typing import Any, Literal, Protocol
 import pyarrow as pa
 
 from mmflow.formats import Comparison, Format
+from mmflow.formats.hive import HiveColumns
 from mmflow.sinks import SinkSpec
 
 __all__ = [
@@ -55,9 +56,10 @@ __all__ = [
 class Source:
     """A dataset that can be read.
 
-    `files` are paths in reading order, found but not opened yet; `format` has the full schema.
+    `files` are paths in reading order, found but not opened yet; `format` has the schema of what stands in them.
     `stands_for`: the files were made for this run, and are none of its inputs; these are. None: the files are.
     `storage`: options of the file system of URLs (`remote.reach.storage_text`).
+    `hive`: columns that stand in the paths; None: there are none.
     """
 
     files: tuple[str, ...]
@@ -65,6 +67,12 @@ class Source:
     label: str
     stands_for: tuple[str, ...] | None = None
     storage: str = ""
+    hive: HiveColumns | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns but virtual ones."""
+        return self.format.schema if self.hive is None else self.hive.schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,14 @@ class ScanInput:
     source: Source
     columns: tuple[str, ...]
     prune: tuple[Comparison, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Those of the source's files that may hold a wanted row, as far as their paths say."""
+        hive = self.source.hive
+        if hive is None or not self.prune:
+            return self.source.files
+        return tuple(path for path in self.source.files if hive.may_hold(path, self.prune))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ validated before it is handed on: DataFusion trusts what it gets, and a damaged 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,7 @@ from mmflow.errors import SourceError
 from mmflow.formats.base import Scan, ScanReport, ScanRequest
 from mmflow.formats.groups import (
     batch_of,
+    check_columns,
     declared_schema,
     first_file,
     fit,
@@ -44,10 +45,12 @@ class ArrowIpcFormat:
     Attributes:
         schema: All columns.
         splittable: False if one of the files is a stream, which can only be read from its start.
+        origin: File that the schema is of; empty: it was declared.
     """
 
     schema: pa.Schema
     splittable: bool = True
+    origin: str = field(default="", compare=False)
     name: str = "arrow_ipc"
     record_oriented: bool = False
     skips_holes: bool = False
@@ -55,6 +58,14 @@ class ArrowIpcFormat:
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the record batches that `shard` owns. See `Format.scan`."""
         return _IpcScan(self, file, shard, request)
+
+    def check(self, file: MappedFile) -> None:
+        """See `Format.check`."""
+        self.check_names(file.path, open_ipc(file, None).schema.names)
+
+    def check_names(self, path: str, names: Sequence[str]) -> None:
+        """`check`, of a file whose columns are known."""
+        check_columns(path, names, self.schema.names, self.origin)
 
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""
@@ -86,7 +97,9 @@ def open_arrow_ipc(
     splittable = all(_begins(path) == _FILE_MAGIC for path in paths)
     with open_file(paths[0]) as file:
         found = group_schema(open_ipc(file, None).schema, paths[0])
-    return ArrowIpcFormat(found if schema is None else declared_schema(schema), splittable)
+    if schema is not None:
+        return ArrowIpcFormat(declared_schema(schema), splittable)
+    return ArrowIpcFormat(found, splittable, origin=paths[0])
 
 
 def _begins(path: str) -> bytes:
@@ -155,6 +168,7 @@ class _IpcScan:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         report, path = self.report, self._file.path
         schema = open_ipc(self._file, None).schema
+        self._form.check_names(path, schema.names)
         # Without columns the first is decoded: for its number of rows.
         numbers = wanted_numbers(schema, path, self._request.columns) or [0][: len(schema)]
         with reading(path, _KIND):

@@ -172,6 +172,16 @@ class Format(Protocol):
         """
         ...
 
+    def check(self, file: MappedFile) -> None:
+        """Check that a file has the columns of the schema; where that was taken from another file, just these.
+
+        Formats that don't say their columns in one place (ndjson) or have the same ones always check nothing.
+
+        Raises:
+            SourceError: It has others.
+        """
+        ...
+
     def spec(self) -> dict[str, Any]:
         """The format as plain data (JSON-able but for the Arrow schema); `formats.from_spec` undoes it."""
         ...

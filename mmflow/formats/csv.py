@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv_native import csv_decoder
 from mmflow.formats.csv_structure import Dialect, parse_record
 from mmflow.formats.decoder import RecordDecoder
+from mmflow.formats.groups import check_columns
 from mmflow.formats.reader import RecordScan
 from mmflow.formats.sampling import Sample, sample_file
 from mmflow.formats.schema import canonical_schema
@@ -41,6 +42,7 @@ class CsvFormat:
         nulls: Unquoted texts that mean null.
         on_bad_record: Policy.
         check_all: Convert all columns, so that a bad value is found whatever a query reads.
+        origin: File that the schema was inferred from; empty: it was declared.
     """
 
     schema: pa.Schema
@@ -49,6 +51,7 @@ class CsvFormat:
     nulls: tuple[str, ...] = ("",)
     on_bad_record: BadRecordPolicy = "error"
     check_all: bool = False
+    origin: str = field(default="", compare=False)
     splittable: bool = True
     name: str = "csv"
     record_oriented: bool = True
@@ -94,10 +97,17 @@ class CsvFormat:
         names, begins = _layout(file, self.dialect, self.header)
         if not self.header:
             return tuple(self.schema.names), begins
-        missing = [n for n in self.schema.names if n not in names]
+        if names and file.path != self.origin:
+            check_columns(file.path, names, self.schema.names, self.origin)
+        there = set(names)
+        missing = [n for n in self.schema.names if n not in there]
         if missing and names:
             raise _missing(file.path, missing, names, self.dialect)
         return names, begins
+
+    def check(self, file: MappedFile) -> None:
+        """See `Format.check`."""
+        self.layout(file)
 
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""
@@ -211,6 +221,7 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
     )
     if schema is None:
         schema = _inferred(paths[0], sample_file(paths[0]), made)
+        made = replace(made, origin=paths[0])
     schema = canonical_schema(schema)
     check_types({f.name: f.type for f in schema})
     return replace(made, schema=schema)

@@ -27,6 +27,7 @@ from mmflow.shards import Shard
 
 __all__ = [
     "batch_of",
+    "check_columns",
     "declared_schema",
     "first_file",
     "fit",
@@ -97,6 +98,37 @@ def reading(path: str, kind: str) -> Iterator[None]:
             f"can't read {path}: it is damaged, or not a {kind} file: {error}; restore it or write it again",
             path=path,
         ) from error
+
+
+def check_columns(
+    path: str, names: Sequence[str], wanted: Sequence[str], origin: str, *, declarable: bool = True
+) -> None:
+    """Check that a file has the columns of the file that the source's schema was taken from, and no others.
+
+    Args:
+        path: Of the file.
+        names: Its columns.
+        wanted: Columns of the schema.
+        origin: File that the schema was taken from; empty: it was declared, and whoever reads a column looks for it.
+        declarable: The format takes `schema=`.
+
+    Raises:
+        SourceError: It has a column more, or lacks one; names both files.
+    """
+    if not origin or names == wanted:
+        return
+    # In order of the file, and each looked up once: there may be thousands.
+    known, there = set(wanted), set(names)
+    more = next((name for name in names if name not in known), None)
+    less = next((name for name in wanted if name not in there), None)
+    advice = "give schema= with the columns to read, which all files must have, or " if declarable else ""
+    for name, has, lacks in ((more, path, origin), (less, origin, path)):
+        if name is not None:
+            raise SourceError(
+                f"{has} has a column {name!r}, which {lacks} lacks; {advice}read these files apart",
+                path=path,
+                column=name,
+            )
 
 
 # ---- types ----------------------------------------------------------------------------------------

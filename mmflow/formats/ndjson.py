@@ -77,6 +77,9 @@ class NdjsonFormat:
         """See `ScannedFormat.boundaries`."""
         return (self.name,)
 
+    def check(self, file: MappedFile) -> None:
+        """See `Format.check`."""
+
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""
         return {

@@ -14,7 +14,7 @@ No copy: 1-D arrays and columns in Fortran order, where they are little-endian, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import Scan, ScanReport, ScanRequest
-from mmflow.formats.groups import batch_of, first_file, fit, owned_evenly, sliced
+from mmflow.formats.groups import batch_of, check_columns, first_file, fit, owned_evenly, sliced
 from mmflow.formats.npy_header import NpyHeader, read_header
 from mmflow.formats.views import views_over
 from mmflow.mapping import MappedFile
@@ -41,9 +41,14 @@ _Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class NpyFormat:
-    """npy files of one schema. See `formats.Format`."""
+    """npy files of one schema. See `formats.Format`.
+
+    Attributes:
+        origin: File that the schema is of.
+    """
 
     schema: pa.Schema
+    origin: str = field(default="", compare=False)
     name: str = "npy"
     record_oriented: bool = False
     splittable: bool = True
@@ -52,6 +57,16 @@ class NpyFormat:
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the rows that `shard` owns. See `Format.scan`."""
         return _NpyScan(self, file, shard, request)
+
+    def check(self, file: MappedFile) -> None:
+        """See `Format.check`."""
+        self.check_header(file.path, read_header(file))
+
+    def check_header(self, path: str, header: NpyHeader) -> None:
+        """`check`, of a file whose header was read."""
+        check_columns(
+            path, [c.name for c in _columns(header)], self.schema.names, self.origin, declarable=False
+        )
 
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""
@@ -78,7 +93,9 @@ def open_npy(
     path = first_file(paths, "npy")
     with open_file(path) as file:
         header = read_header(file)
-    return NpyFormat(pa.schema([pa.field(c.name, _arrow_type(c.dtype, path)) for c in _columns(header)]))
+    return NpyFormat(
+        pa.schema([pa.field(c.name, _arrow_type(c.dtype, path)) for c in _columns(header)]), path
+    )
 
 
 # ---- layout -----------------------------------------------------------------------------------
@@ -147,6 +164,7 @@ class _NpyScan:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         file, report = self._file, self.report
         header = read_header(file)
+        self._form.check_header(file.path, header)
         report.first, report.next = _rows_of(header, self._shard, file.size)
         columns = wanted_columns(file, header, self._request.columns)
         paces = file.paces(self._request.window_bytes)

@@ -1,8 +1,8 @@
 """Parquet, row group by row group, by pyarrow.
 
 A row group begins at the first page of its column chunks, and belongs to the shard that holds that byte.
-Only the wanted columns are read; row groups that can't hold a wanted row, by their statistics or by
-the file's hive folders, are not read at all. Timestamps of the old INT96 kind are read as microseconds.
+Only the wanted columns are read; row groups that can't hold a wanted row, by their statistics, are not read
+at all. Timestamps of the old INT96 kind are read as microseconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
@@ -18,10 +18,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmflow.errors import ConfigError, SourceError
+from mmflow.errors import SourceError
 from mmflow.formats.base import Scan, ScanReport, ScanRequest
 from mmflow.formats.groups import (
     batch_of,
+    check_columns,
     declared_schema,
     first_file,
     fit,
@@ -30,8 +31,7 @@ from mmflow.formats.groups import (
     reading,
     sliced,
 )
-from mmflow.formats.hive import hive_fields, hive_value
-from mmflow.formats.prune import Bounds, bounds_of, may_match
+from mmflow.formats.prune import bounds_of, may_match
 from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
 from mmflow.remote.opening import open_file
 from mmflow.shards import Shard
@@ -44,7 +44,6 @@ __all__ = [
     "from_spec",
     "open_parquet",
     "open_parquet_file",
-    "with_folders",
 ]
 
 _KIND = "Parquet"
@@ -56,12 +55,12 @@ class ParquetFormat:
     """Parquet files of one schema. See `formats.Format`.
 
     Attributes:
-        schema: All columns, those of hive folders last.
-        hive: Names of the columns that stand in the path.
+        schema: All columns.
+        origin: File that the schema is of; empty: it was declared.
     """
 
     schema: pa.Schema
-    hive: tuple[str, ...] = ()
+    origin: str = field(default="", compare=False)
     name: str = "parquet"
     record_oriented: bool = False
     splittable: bool = True
@@ -71,14 +70,18 @@ class ParquetFormat:
         """Read the row groups that `shard` owns. See `Format.scan`."""
         return _ParquetScan(self, file, shard, request)
 
+    def check(self, file: MappedFile) -> None:
+        """See `Format.check`."""
+        check_columns(file.path, footer_of(file).schema.names, self.schema.names, self.origin)
+
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""
-        return {"format": "parquet", "schema": self.schema, "hive": list(self.hive)}
+        return {"format": "parquet", "schema": self.schema}
 
 
 def from_spec(spec: Mapping[str, Any]) -> ParquetFormat:
     """The format that gave a `spec()`."""
-    return ParquetFormat(spec["schema"], tuple(spec["hive"]))
+    return ParquetFormat(spec["schema"])
 
 
 def open_parquet(
@@ -88,29 +91,20 @@ def open_parquet(
 
     Args:
         paths: In reading order. The first one's schema is taken; columns of others are found by name.
-        options: `hive` (true): take columns from folders `name=value` of the paths; a column of the same
-            name in the files wins.
+        options: None are known.
         schema: Declared columns, by name; types may be wider than the files'.
 
     Raises:
         SourceError: Missing, empty, damaged, not Parquet, or with columns that can't be computed with.
-        ConfigError: `schema` is no schema, or an option that does not fit.
+        ConfigError: `schema` is no schema.
     """
-    hive = str(options.get("hive", True)).lower()
-    if hive not in ("true", "false"):
-        raise ConfigError(f"hive = {options['hive']!r}: must be true or false")
+    del options
     path = first_file(paths, _KIND)
-    folders = hive_fields(paths) if hive == "true" else []
     if schema is not None:
-        declared = declared_schema(schema)
-        with open_file(path) as file:
-            inside = set(footer_of(file).schema.names)
-        named = {f.name for f in folders} - inside
-        return ParquetFormat(declared, tuple(n for n in declared.names if n in named))
+        return ParquetFormat(declared_schema(schema))
     with open_file(path) as file:
         found = footer_of(file).schema
-    folders = [f for f in folders if f.name not in found.names]
-    return ParquetFormat(pa.schema([*group_schema(found, path), *folders]), tuple(f.name for f in folders))
+    return ParquetFormat(group_schema(found, path), path)
 
 
 # ---- footers ------------------------------------------------------------------------------------
@@ -208,9 +202,9 @@ class _ParquetScan:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         file, report = self._file, self.report
         footer = footer_of(file)
+        self._form.check(file)
         report.first, report.next = owned(footer.starts, self._shard, file.size)
-        inside = [c for c in self._request.columns if c not in self._form.hive]
-        numbers = [column_number(file.path, footer, name) for name in inside]
+        numbers = [column_number(file.path, footer, name) for name in self._request.columns]
         leaves = [leaf for n in sorted(numbers) for leaf in footer.leaves[n]]
         groups = []
         for number in range(report.first, report.next):
@@ -224,10 +218,7 @@ class _ParquetScan:
         for place, number in enumerate(groups):
             rows = footer.metadata.row_group(number).num_rows
             if reader is None:
-                yield from sliced(
-                    with_folders(self._form, self._file.path, self._request.columns, {}, rows),
-                    self._request.batch_rows,
-                )
+                yield from sliced(batch_of([], [], rows), self._request.batch_rows)
                 continue
             parts = self._parts(footer, number, leaves)
             file.prepare(parts)
@@ -252,7 +243,8 @@ class _ParquetScan:
                     for name in batch.schema.names
                 }
                 seen += batch.num_rows
-                yield with_folders(self._form, path, self._request.columns, columns, batch.num_rows)
+                names = self._request.columns
+                yield batch_of([columns[name] for name in names], names, batch.num_rows)
         if seen != rows:
             raise SourceError(
                 f"can't read {path}: row group {number:,} should have {rows:,} rows, and has {seen:,}; "
@@ -270,12 +262,7 @@ class _ParquetScan:
         """May the row group hold a row that satisfies all conjuncts?"""
         for comparison in self._request.prune:
             name = comparison.column
-            if name in self._form.hive:
-                value = hive_value(self._file.path, self._form.schema.field(name))
-                text = value.encode() if isinstance(value, str) else value
-                nulls = group.num_rows if value is None else 0
-                bounds = Bounds(group.num_rows, nulls, text, text)
-            elif footer.schema.names.count(name) == 1:
+            if footer.schema.names.count(name) == 1:
                 number = footer.schema.names.index(name)
                 kind = footer.schema.field(number).type
                 if pa.types.is_nested(kind):
@@ -304,19 +291,3 @@ def column_number(path: str, footer: Footer, name: str) -> int:
         path=path,
         column=name,
     )
-
-
-def with_folders(
-    form: ParquetFormat, path: str, names: Sequence[str], columns: dict[str, pa.Array], rows: int
-) -> pa.RecordBatch:
-    """The columns `names`, those of hive folders among them."""
-    for name in names:
-        if name in form.hive:
-            field = form.schema.field(name)
-            value = pa.scalar(hive_value(path, field), _written(field.type))
-            columns[name] = pa.repeat(value, rows).cast(field.type)
-    return batch_of([columns[name] for name in names], names, rows)
-
-
-def _written(kind: pa.DataType) -> pa.DataType:
-    return pa.string() if pa.types.is_string_view(kind) else kind

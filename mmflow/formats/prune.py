@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from mmflow.formats.base import Comparison
 
-__all__ = ["Bounds", "bounds_of", "may_match"]
+__all__ = ["Bounds", "bound_of", "bounds_of", "may_match"]
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -76,6 +76,18 @@ def _plain(statistics: Any, end: str, kind: pa.DataType) -> Any:
         return value.encode()
     known = (bool, int, float, Decimal, bytes, dt.date)
     return value if isinstance(value, known) and not isinstance(value, dt.datetime) else None
+
+
+def bound_of(value: pa.Scalar) -> Any:
+    """Return the bound that is a single value; None for nulls and for types that are not pruned by."""
+    if not value.is_valid:
+        return None
+    if pa.types.is_timestamp(value.type):
+        return Instant(value.value * (10**9 // _PER_SECOND[value.type.unit]))
+    plain = value.as_py()
+    if isinstance(plain, str):
+        return plain.encode()
+    return plain if isinstance(plain, bool | int | float | Decimal | dt.date) and not _is_nan(plain) else None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -78,6 +78,9 @@ class RecordsFormat:
         """Read the records that `shard` owns. See `Format.scan`."""
         return _FixedScan(self, file, shard, request)
 
+    def check(self, file: MappedFile) -> None:
+        """See `Format.check`."""
+
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""
         layout = [

@@ -25,7 +25,7 @@ FORMATS: dict[str, set[str]] = {
     "records": {"layout", "record_size", "header_bytes", "on_bad_record"},
     "arrow_ipc": set(),
     "npy": set(),
-    "parquet": {"hive"},
+    "parquet": set(),
 }
 #: Formats of whole groups of rows, whose spec holds the schema that was found.
 _GROUPS = ("arrow_ipc", "npy", "parquet")
@@ -86,7 +86,7 @@ def _opener(name: str) -> Callable[[Sequence[str], Mapping[str, Any], pa.Schema 
 
 def _option(name: str, key: str, value: Any) -> Any:
     if key not in FORMATS[name]:
-        known = sorted({*FORMATS[name], "schema", "format"})
+        known = sorted({*FORMATS[name], "schema", "format", "hive"})
         close = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"its options are {', '.join(known)}"
         raise ConfigError(f"format {name} has no option {key!r}; {hint}")

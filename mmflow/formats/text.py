@@ -159,6 +159,9 @@ class TextFormat:
         """See `ScannedFormat.boundaries`."""
         return (self.name,)
 
+    def check(self, file: MappedFile) -> None:
+        """See `Format.check`."""
+
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""
         return {"format": "text", "on_bad_record": self.on_bad_record}

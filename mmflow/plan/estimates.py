@@ -46,7 +46,7 @@ def _total_bytes(files: tuple[str, ...]) -> int:
 
 def scan_estimate(source: Source, columns: Sequence[str]) -> Estimate:
     """Upper bound of what a scan of these columns gives."""
-    schema = source.format.schema
+    schema = source.schema
     whole = sum(width_of(t) for t in schema.types) or 1
     read = sum(width_of(schema.field(c).type) if c in schema.names else 16 for c in columns)
     share = min(1.0, read / whole)

@@ -60,7 +60,7 @@ def _input(source: Input) -> str:
     match source:
         case ScanInput():
             columns = ", ".join(source.columns) or "no columns, rows are counted"
-            total = len(source.source.format.schema)
+            total = len(source.source.schema)
             remote = ", remote, paged" if any(map(is_url, source.source.files)) else ""
             return (
                 f"{source.source.label} ({source.source.format.name}, {len(source.source.files):,} files{remote}): "

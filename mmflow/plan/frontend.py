@@ -51,9 +51,9 @@ class SourceLeaf:
     @property
     def schema(self) -> pa.Schema:
         """Columns of the source, then virtual ones where the format has them."""
-        fields = list(self.source.format.schema)
+        fields = list(self.source.schema)
         if self.source.format.record_oriented:
-            own = set(self.source.format.schema.names)
+            own = set(self.source.schema.names)
             fields += [pa.field(n, t) for n, t in VIRTUAL_COLUMNS.items() if n not in own]
         return pa.schema(fields)
 

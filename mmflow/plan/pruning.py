@@ -55,6 +55,10 @@ def _collect(e: Expression, schema: pa.Schema, names: dict[int, str], found: lis
             if name == "and":
                 for argument in arguments:
                     _collect(argument, schema, names, found)
+            elif name == "or":
+                either = _either(arguments, schema, names)
+                if either is not None:
+                    found.append(either)
             elif name in ("like", "contains", "regex_match"):
                 held = _held(name, arguments, schema)
                 if held is not None:
@@ -68,6 +72,22 @@ def _collect(e: Expression, schema: pa.Schema, names: dict[int, str], found: lis
             values = tuple(_literal(option) for option in e.singular_or_list.options)
             if column is not None and values and all(v is not _UNKNOWN and v is not None for v in values):
                 found.append(Comparison(schema.names[column], "in", values))
+
+
+def _either(arguments: list[Expression], schema: pa.Schema, names: dict[int, str]) -> Comparison | None:
+    """Return `column in values` for equalities of one column: DataFusion writes short lists so."""
+    found: list[Comparison] = []
+    for argument in arguments:
+        before = len(found)
+        _collect(argument, schema, names, found)
+        if (
+            len(found) != before + 1
+            or found[-1].op not in ("eq", "in")
+            or found[-1].column != found[0].column
+        ):
+            return None
+    values = [value for c in found for value in (c.value if c.op == "in" else (c.value,))]
+    return Comparison(found[0].column, "in", tuple(values))
 
 
 def _comparison(op: str, arguments: list[Expression], schema: pa.Schema) -> Comparison | None:

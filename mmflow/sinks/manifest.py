@@ -14,11 +14,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
-from mmflow.errors import SinkError
-from mmflow.formats.schema import public_schema
+from mmflow.errors import SinkError, SourceError
+from mmflow.formats.schema import parse_type, public_schema
+from mmflow.remote.opening import open_file
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "foreign_name",
     "make",
     "parse",
+    "partition_types",
     "read",
     "write",
 ]
@@ -106,6 +109,44 @@ def parse(text: bytes, path: str) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("mmflow_manifest") != _VERSION:
         raise SinkError(f"{path} was written by another version of mmflow; write to another folder")
     return found
+
+
+def partition_types(paths: Sequence[str]) -> dict[str, pa.DataType]:
+    """Return the types that mmflow wrote the columns of the folders `name=value` of these files with.
+
+    A column is left out where not all of the files lie in folders whose manifest names it, and with the same type.
+
+    Raises:
+        SinkError: A manifest is damaged, or of a later mmflow.
+    """
+    known: dict[str, dict[str, pa.DataType]] = {}
+    every: list[dict[str, pa.DataType]] = []
+    for folder in dict.fromkeys(os.path.dirname(path) for path in paths):
+        found: dict[str, pa.DataType] = {}
+        parts = folder.split("/")
+        for number, part in enumerate(parts):
+            name = part.partition("=")[0]
+            if "=" in part and unquote(name) not in found:
+                root = "/".join(parts[:number])
+                if root not in known:
+                    known[root] = _written_types(root)
+                found |= known[root]
+        if found not in every:
+            every.append(found)
+    first, *others = every
+    return {name: kind for name, kind in first.items() if all(types.get(name) == kind for types in others)}
+
+
+def _written_types(root: str) -> dict[str, pa.DataType]:
+    """Types of the columns that a folder is partitioned by; none where mmflow did not write it."""
+    try:
+        with open_file(f"{root}/{NAME}" if root else NAME) as file:
+            text = file.window(0, file.size).buffer.to_pybytes()
+    except SourceError:  # there is none
+        return {}
+    found = parse(text, f"{root}/{NAME}")
+    types = {column["name"]: column["type"] for column in found["schema"]}
+    return {name: parse_type(types[name]) for name in found["partition_by"]}
 
 
 def data_files(folder: Path) -> list[dict[str, Any]]:

@@ -106,6 +106,8 @@ def check_sink(spec: SinkSpec, schema: pa.Schema) -> None:
     twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if twice:
         raise SinkError(f"can't write {spec.path}: two columns are named {twice[0]!r}; rename one (AS …)")
+    if "" in spec.partition_by:
+        raise SinkError("partition_by: a column with no name can't name folders; rename it (AS …)")
     hidden = [name for name in spec.partition_by if name.startswith(("_", "."))]
     if hidden:
         raise SinkError(

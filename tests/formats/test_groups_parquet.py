@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmflow.errors import ConfigError, SourceError
+from mmflow.errors import SourceError
 from mmflow.formats import Comparison, from_spec, open_format
 from mmflow.mapping import Io, MappedFile
 from tests.formats.group_rows import read, tiling
@@ -226,7 +226,7 @@ def write(path: Path, **columns: Any) -> str:
 
 def test_columns_are_matched_by_name_and_may_widen(tmp_path: Path) -> None:
     a = write(tmp_path / "a.parquet", x=pa.array([1], pa.int64()), y=pa.array(["s"]), z=pa.array([1.5]))
-    b = write(tmp_path / "b.parquet", more=pa.array([0]), z=pa.array([2], pa.int32()), y=pa.array(["t"]).dictionary_encode(),
+    b = write(tmp_path / "b.parquet", z=pa.array([2], pa.int32()), y=pa.array(["t"]).dictionary_encode(),
               x=pa.array([2], pa.uint32()))  # fmt: skip
     form = open_format("parquet", [a, b])
     assert read(form, a)[0] + read(form, b)[0] == [{"x": 1, "y": "s", "z": 1.5}, {"x": 2, "y": "t", "z": 2.0}]
@@ -235,7 +235,7 @@ def test_columns_are_matched_by_name_and_may_widen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ({"y": pa.array([1])}, "has no column 'x', which the source's schema names; its columns are y"),
+        ({"y": pa.array([1])}, "has a column 'y', which .*a.parquet lacks"),
         ({"x": pa.array(["1"])}, "column 'x' is string, but int32 in the source's schema"),
         ({"x": pa.array([2**40])}, "column 'x' is int64, but int32"),
         ({"x": pa.array([1.0])}, "column 'x' is double, but int32"),
@@ -257,31 +257,6 @@ def test_a_declared_schema_widens(tmp_path: Path) -> None:
     assert read(form, a)[0] == [{"y": Decimal("1.500"), "x": 1.0}]
     with pytest.raises(SourceError, match="no column 'q'"):
         read(open_format("parquet", [a], schema={"q": "int64"}), a)
-
-
-def test_hive_folders_are_columns(tmp_path: Path) -> None:
-    first = write(tmp_path / "y=2024/r=a%2Fb" / "p.parquet", v=pa.array([1, 2]))
-    second = write(tmp_path / "y=-3/r=__HIVE_DEFAULT_PARTITION__" / "p.parquet", v=pa.array([3]))
-    form = open_format("parquet", [first, second])
-    assert form.schema.equals(pa.schema({"v": pa.int64(), "y": pa.int64(), "r": pa.string_view()}))
-    assert read(form, first)[0] == [{"v": 1, "y": 2024, "r": "a/b"}, {"v": 2, "y": 2024, "r": "a/b"}]
-    assert read(form, second, columns=["r", "y"])[0] == [{"r": None, "y": -3}]
-    assert read(form, second, columns=["y"], prune=(Comparison("y", "gt", 0),))[0] == []
-    assert read(form, first, columns=["y"], prune=(Comparison("r", "eq", "a/b"),))[0] == [{"y": 2024}] * 2
-    assert read(form, first, columns=["v"], prune=(Comparison("r", "eq", "c"),))[1][0].pruned == 1
-    assert from_spec(form.spec()) == form
-    assert open_format("parquet", [first, second], hive="false").schema.names == ["v"]
-    other = write(tmp_path / "y=1" / "p.parquet", v=pa.array([1]))
-    with pytest.raises(SourceError, match=r"lies in folders \['y'\]"):
-        open_format("parquet", [first, other])
-    with pytest.raises(ConfigError, match="must be true or false"):
-        open_format("parquet", [first], hive="maybe")
-
-
-def test_text_folders_are_not_taken_for_numbers(tmp_path: Path) -> None:
-    paths = [write(tmp_path / f"k={k}" / "p.parquet", v=pa.array([1])) for k in ("01", "2")]
-    form = open_format("parquet", paths)
-    assert [read(form, p, columns=["k"])[0] for p in paths] == [[{"k": "01"}], [{"k": "2"}]]
 
 
 # ---- files that can't be read ------------------------------------------------------------------
