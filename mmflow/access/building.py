@@ -34,14 +34,12 @@ class Building:
     """How an index is built.
 
     Attributes:
-        columns: Whose values decide which records are rows; mostly none.
         io: As `MappedFile.open` takes it.
         workers: Threads.
         shard_size: In bytes; None: some MiB.
         reach: How remote files are reached.
     """
 
-    columns: tuple[str, ...] = ()
     io: Io = "auto"
     workers: int = 1
     shard_size: int | None = None
@@ -132,7 +130,7 @@ def _scanned(
     rows: list[int] = []
     lines: list[int] = []
     total = 0
-    request = ScanRequest(how.columns, start=start, window_bytes=_SHARD_BYTES, piece_bytes=2 * SPACING)
+    request = ScanRequest((), start=start, window_bytes=_SHARD_BYTES, piece_bytes=2 * SPACING)
     if enough is not None:
         request = replace(request, window_bytes=_FIRST_WINDOW)
     reach = replace(how.reach, storage=entry.storage)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -112,12 +112,11 @@ class IndexedRows:
         self._file, self._entry, self._form, self._columns = file, entry, form, columns
         self._decoded = tuple(c for c in columns if c in form.schema.names)
         self._lines = "_line" in columns and "_line" not in self._decoded
-        # Where bad records are dropped, the columns that are read decide what is bad.
+        self._how = how
+        # Where bad records are dropped, options decide what is bad; the columns that are read don't (`checks_all`).
         drops = form.on_bad_record in ("skip", "quarantine")
-        self._judging = self._decoded if drops else ()
-        self._how = replace(how, columns=self._judging)
         by = (form.boundaries(), form.on_bad_record)
-        self._by = fingerprint((by, _spec(form), self._judging) if drops else by)
+        self._by = fingerprint((by, _spec(form)) if drops else by)
         self._index = known(entry, self._by)
 
     def forget(self) -> None:
@@ -177,7 +176,7 @@ class IndexedRows:
                 pass  # perhaps in a row that nobody asked for
             else:
                 return [self._finished(copy, found.batch, places, found.offsets[places])]
-        decoder = self._form.decoder(self._file, self._judging)
+        decoder = self._form.decoder(self._file, ())
         stale = (lambda _: StaleIndexError()) if self._strict else None
         found = self._checked(copy, decode_all(decoder, copy.data, final=copy.final, refused=stale))
         begins = found.offsets[places]

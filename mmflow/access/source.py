@@ -109,7 +109,7 @@ def why_not(selection: Selection) -> str | None:
             "(ds.write_arrow('x.arrow')), and read that"
         )
     if isinstance(form, RecordsFormat) and form.on_bad_record in ("skip", "quarantine"):
-        text = next((f.name for f in form.fields if f.name in selection.names and f.is_text), None)
+        text = next((f.name for f in form.fields if f.is_text), None)
         if text is not None:
             return (
                 f"{source.label}: records whose {text!r} is not UTF-8 are dropped (on_bad_record = "
@@ -247,7 +247,7 @@ class SourceRows:
             case ArrowIpcFormat():
                 return IpcRows(file, form, columns)
             case ScannedFormat():
-                how = Building((), file.decision.kind, settings.workers, settings.shard_size, settings.reach)
+                how = Building(file.decision.kind, settings.workers, settings.shard_size, settings.reach)
                 return IndexedRows(file, entry, form, columns, how)
             case _:
                 raise PlanError(f"no random access: not for format {form.name}")

@@ -13,13 +13,13 @@ Two families implement `Format`:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
-from mmflow.errors import BadRecordError
+from mmflow.errors import BadRecordError, ConfigError
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
@@ -32,6 +32,7 @@ __all__ = [
     "Scan",
     "ScanReport",
     "ScanRequest",
+    "checks_all",
 ]
 
 BadRecordPolicy = Literal["error", "null", "skip", "quarantine"]
@@ -42,6 +43,25 @@ VIRTUAL_COLUMNS: dict[str, pa.DataType] = {
     "_offset": pa.int64(),
     "_line": pa.int64(),
 }
+
+
+def checks_all(options: Mapping[str, Any]) -> bool:
+    """Return whether values of all columns are checked, whatever columns a query reads: the option `validate`.
+
+    By default they are wherever bad records are not errors: else a record would be dropped by some queries and kept
+    by others, and `count()` would not be the number of rows.
+
+    Raises:
+        ConfigError: `projected` is asked for where bad records are dropped.
+    """
+    policy = options.get("on_bad_record", "error")
+    chosen = options.get("validate", "projected" if policy == "error" else "all")
+    if chosen == "projected" and policy in ("skip", "quarantine"):
+        raise ConfigError(
+            f"validate = 'projected' can't go with on_bad_record = {policy!r}: which rows there are would depend on "
+            "the columns that a query reads; leave validate out (all), or set on_bad_record to null or error"
+        )
+    return bool(chosen == "all")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
-from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Comparison, Scan, ScanRequest
+from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Comparison, Scan, ScanRequest, checks_all
 from mmflow.formats.compressed import CompressedScan, compression_of, decompressing
 from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv_native import csv_decoder
@@ -216,7 +216,7 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         header=options.get("header", True),
         nulls=tuple(options.get("null", ("",))),
         on_bad_record=options.get("on_bad_record", "error"),
-        check_all=options.get("validate", "projected") == "all",
+        check_all=checks_all(options),
         splittable=not compressed,
     )
     if schema is None:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import SourceError
-from mmflow.formats.base import BadRecordPolicy, Comparison, Scan, ScanRequest
+from mmflow.formats.base import BadRecordPolicy, Comparison, Scan, ScanRequest, checks_all
 from mmflow.formats.compressed import CompressedScan, compression_of
 from mmflow.formats.decoder import RecordDecoder
 from mmflow.formats.ndjson_native import ndjson_decoder
@@ -105,7 +105,7 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
         canonical_schema(schema),
         on_bad_record=options.get("on_bad_record", "error"),
         closed=unknown == "error",
-        check_all=options.get("validate", "projected") == "all",
+        check_all=checks_all(options),
         splittable=not any(compression_of(p) for p in paths),
     )
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
-from mmflow.formats.base import BadRecordPolicy, Scan, ScanReport, ScanRequest
+from mmflow.formats.base import BadRecordPolicy, Scan, ScanReport, ScanRequest, checks_all
 from mmflow.formats.decoder import BadValue, Decoded
 from mmflow.formats.native import imported
 from mmflow.formats.reader import assemble, note_bad
@@ -59,12 +59,14 @@ class RecordsFormat:
         fields: Columns.
         size: Bytes of one record.
         header: Bytes of the file before the first record.
+        check_all: Look at the text of all columns, whatever a query reads.
     """
 
     fields: tuple[Field, ...]
     size: int
     header: int = 0
     on_bad_record: BadRecordPolicy = "error"
+    check_all: bool = False
     name: str = "records"
     record_oriented: bool = True
     splittable: bool = True
@@ -98,6 +100,7 @@ class RecordsFormat:
             "record_size": self.size,
             "header_bytes": self.header,
             "on_bad_record": self.on_bad_record,
+            "validate": "all" if self.check_all else "projected",
         }
 
 
@@ -107,7 +110,10 @@ class _FixedScan:
     def __init__(self, form: RecordsFormat, file: MappedFile, shard: Shard, request: ScanRequest) -> None:
         self._form, self._file, self._shard, self._request = form, file, shard, request
         self.report = ScanReport()
-        self._wanted = [f for name in request.columns for f in form.fields if f.name == name]
+        wanted = [f for name in request.columns for f in form.fields if f.name == name]
+        checked = [f for f in form.fields if form.check_all and f.is_text and f not in wanted]
+        self._wanted = [*wanted, *checked]
+        self._columns = len(wanted)
         self._schema = pa.schema([pa.field(f.name, f.type) for f in self._wanted])
         self._reader = kernels().RecordsReader([kernel_field(f) for f in self._wanted], form.size)
 
@@ -163,7 +169,12 @@ class _FixedScan:
         else:
             batch = imported(self._schema, capsule, rows)
         decoded = Decoded(
-            batch, data.size, count, 0, numbers * self._form.size, np.zeros(len(numbers), np.int64)
+            batch.select(range(self._columns)),
+            data.size,
+            count,
+            0,
+            numbers * self._form.size,
+            np.zeros(len(numbers), np.int64),
         )
         return assemble(decoded, self._request, self._file.path, base, 0)
 
@@ -171,8 +182,9 @@ class _FixedScan:
         """Rows where some text is not UTF-8, and the numbers of their records."""
         report, policy, size = self.report, self._form.on_bad_record, self._form.size
         gathered = [gather(data, f, size, count) for f in self._wanted]
-        # Of several such fields of a record, the first.
-        found = list(zip(self._wanted, gathered, strict=True))
+        # Of several such fields of a record, the first in the layout, whatever the order in which they are wanted.
+        order = self._form.fields.index
+        found = sorted(zip(self._wanted, gathered, strict=True), key=lambda each: order(each[0]))
         wrong = {row: field for field, (_, rows) in reversed(found) for row in rows}
         keep = np.ones(count, np.bool_)
         for row in sorted(wrong):
@@ -276,5 +288,9 @@ def open_records(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sc
         if f.offset < 0 or f.offset + f.width > size:
             raise ConfigError(f"field {f.name!r} ends at byte {f.offset + f.width}, a record has {size}")
     return RecordsFormat(
-        fields, size, int(options.get("header_bytes", 0)), options.get("on_bad_record", "error")
+        fields,
+        size,
+        int(options.get("header_bytes", 0)),
+        options.get("on_bad_record", "error"),
+        checks_all(options),
     )

@@ -22,7 +22,7 @@ FORMATS: dict[str, set[str]] = {
     "csv": {"delimiter", "header", "quote", "escape", "null"} | _RECORD,
     "ndjson": {"unknown_fields"} | _RECORD,
     "text": {"on_bad_record"},
-    "records": {"layout", "record_size", "header_bytes", "on_bad_record"},
+    "records": {"layout", "record_size", "header_bytes"} | _RECORD,
     "arrow_ipc": set(),
     "npy": set(),
     "parquet": set(),
