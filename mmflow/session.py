@@ -148,11 +148,11 @@ class Session:
         return Dataset(self, self.catalog.add(SourceLeaf(source)), _hidden(source), Selection.all(source))
 
     def read_csv(self, path: Paths, **options: Any) -> Dataset:
-        """CSV. Options: delimiter header quote escape null schema on_bad_record validate. Raises as `read`."""
+        """CSV. Options: delimiter header quote escape null schema on_bad_record validate exact. Raises as `read`."""
         return self.read(path, "csv", **options)
 
     def read_ndjson(self, path: Paths, **options: Any) -> Dataset:
-        """One JSON object a line. Options: schema unknown_fields on_bad_record validate. Raises as `read`."""
+        """One JSON object a line. Options: schema unknown_fields on_bad_record validate exact. Raises as `read`."""
         return self.read(path, "ndjson", **options)
 
     def read_text(self, path: Paths, **options: Any) -> Dataset:

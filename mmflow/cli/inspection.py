@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from mmflow.cli.options import opened
 from mmflow.exec.stage import ScanInput
-from mmflow.formats.schema import public_schema
+from mmflow.formats.schema import name_text, public_schema, type_text
 from mmflow.mapping import Io
 from mmflow.remote.opening import open_file
 from mmflow.session import Session
@@ -59,7 +59,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
         "in_cache": kept,
         "reads_by": decision.kind,
         "reason": decision.reason,
-        "schema": {f.name: str(f.type) for f in public_schema(scan.source.schema)},
+        "schema": {f.name: type_text(f.type) for f in public_schema(scan.source.schema)},
     }
     if as_json:
         print(json.dumps(facts, default=str))
@@ -75,5 +75,5 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
     print(f"  reads by    {decision.kind}: {decision.reason}")
     print(f"  columns     {len(scan.source.schema)}")
     for name, kind in facts["schema"].items():
-        print(f"    {name}: {kind}")
+        print(f"    {name_text(name)}: {kind}")
     return 0

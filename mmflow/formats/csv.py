@@ -13,22 +13,23 @@ from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Comparison, Scan, ScanRequest, checks_all
 from mmflow.formats.compressed import CompressedScan, compression_of, decompressing
 from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes, check_types
+from mmflow.formats.csv_header import Header, first_record, holds_records, read_header
 from mmflow.formats.csv_native import csv_decoder
-from mmflow.formats.csv_structure import Dialect, parse_record
+from mmflow.formats.csv_structure import Dialect
 from mmflow.formats.decoder import RecordDecoder
+from mmflow.formats.encodings import BOM, check_text
 from mmflow.formats.groups import check_columns
 from mmflow.formats.reader import RecordScan
-from mmflow.formats.sampling import Sample, sample_file
+from mmflow.formats.sampling import MOST, sample_file
 from mmflow.formats.schema import canonical_schema
+from mmflow.formats.spelling import inferred_type
 from mmflow.mapping import FileIdentity, MappedFile
 from mmflow.shards import Shard
 
 __all__ = ["CsvFormat", "open_csv"]
 
-_BOM = b"\xef\xbb\xbf"
 _HEADER_BYTES = 1 << 20
-# Tried in this order: the first that reads every sampled value of a column is its type.
-_GUESSES = (pa.int64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("us"), pa.timestamp("us", "UTC"))
+_PROBE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class CsvFormat:
         on_bad_record: Policy.
         check_all: Convert all columns, so that a bad value is found whatever a query reads.
         origin: File that the schema was inferred from; empty: it was declared.
+        exact: Text that its value could not be written as again is a bad value (`spelling.bends`).
     """
 
     schema: pa.Schema
@@ -52,6 +54,7 @@ class CsvFormat:
     on_bad_record: BadRecordPolicy = "error"
     check_all: bool = False
     origin: str = field(default="", compare=False)
+    exact: bool = False
     splittable: bool = True
     name: str = "csv"
     record_oriented: bool = True
@@ -59,7 +62,8 @@ class CsvFormat:
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. See `Format.scan`."""
-        wanted = tuple(c for c in request.columns if c in self.schema.names or c not in VIRTUAL_COLUMNS)
+        own = set(self.schema.names) if VIRTUAL_COLUMNS.keys() & request.columns else ()
+        wanted = tuple(c for c in request.columns if c not in VIRTUAL_COLUMNS or c in own)
         decoder = self.decoder(file, wanted, request.prune)
         begins = self.begins(file)
         if compression_of(file.path):
@@ -70,14 +74,15 @@ class CsvFormat:
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         """See `ScannedFormat.decoder`."""
-        types = CsvTypes(self.layout(file)[0], {f.name: f.type for f in self.schema}, self.nulls)
+        kinds = dict(zip(self.schema.names, self.schema.types, strict=True))
+        types = CsvTypes(self.layout(file).names, kinds, self.nulls, self.exact)
         return csv_decoder(
             columns, types, self.dialect, self.on_bad_record, check_all=self.check_all, prune=prune
         )
 
     def begins(self, file: MappedFile) -> int:
         """See `ScannedFormat.begins`."""
-        return self.layout(file)[1]
+        return self.layout(file).begins
 
     @property
     def line_is_record(self) -> bool:
@@ -88,22 +93,22 @@ class CsvFormat:
         """See `ScannedFormat.boundaries`."""
         return (self.name, self.dialect.delimiter, self.dialect.quote, self.dialect.escape, self.header)
 
-    def layout(self, file: MappedFile) -> tuple[tuple[str, ...], int]:
+    def layout(self, file: MappedFile) -> Header:
         """Names of a file's columns in order, and where its first record begins.
 
         Raises:
-            SourceError: The header lacks a column of the schema.
+            SourceError: The header can't be read, or lacks a column of the schema.
         """
-        names, begins = _layout(file, self.dialect, self.header)
+        found = _layout(file, self.dialect, self.header)
         if not self.header:
-            return tuple(self.schema.names), begins
-        if names and file.path != self.origin:
-            check_columns(file.path, names, self.schema.names, self.origin)
-        there = set(names)
-        missing = [n for n in self.schema.names if n not in there]
-        if missing and names:
-            raise _missing(file.path, missing, names, self.dialect)
-        return names, begins
+            return Header(tuple(self.schema.names), found.begins)
+        if found.names and file.path != self.origin:
+            check_columns(file.path, found.names, self.schema.names, self.origin)
+        known = set(found.names)
+        missing = [n for n in self.schema.names if n not in known]
+        if missing and found.names:
+            raise _missing(file.path, missing, found.names, self.dialect)
+        return found
 
     def check(self, file: MappedFile) -> None:
         """See `Format.check`."""
@@ -121,21 +126,26 @@ class CsvFormat:
             "null": list(self.nulls),
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
+            "exact": self.exact,
         }
 
 
 #: Layouts of files that were read lately, by what they depend on: each task of a file asks for it.
-_layouts: dict[tuple[str, FileIdentity, Dialect, bool], tuple[tuple[str, ...], int]] = {}
+_layouts: dict[tuple[str, FileIdentity, Dialect, bool], Header] = {}
 _MOST_LAYOUTS = 256
 
 
-def _layout(file: MappedFile, dialect: Dialect, header: bool) -> tuple[tuple[str, ...], int]:
+def _layout(file: MappedFile, dialect: Dialect, header: bool) -> Header:
     """Names in the header, if there is one, and where the first record begins."""
     key = (file.path, file.identity, dialect, header)
     known = _layouts.get(key)
     if known is None:
-        start = head_of(file)
-        known = header_of(start, dialect) if header else ((), len(_BOM) if start.startswith(_BOM) else 0)
+        if header:
+            known = read_header(file.path, _head(file, dialect), dialect)
+        else:
+            start = _first_bytes(file, _PROBE_BYTES)
+            check_text(file.path, start)
+            known = Header((), len(BOM) if start.startswith(BOM) else 0)
         file.check_unchanged()  # what is kept is of that file, not of one that took its place
         if len(_layouts) >= _MOST_LAYOUTS:
             _layouts.clear()
@@ -143,38 +153,31 @@ def _layout(file: MappedFile, dialect: Dialect, header: bool) -> tuple[tuple[str
     return known
 
 
-def head_of(file: MappedFile) -> bytes:
-    """The first bytes of a file's contents; enough for any header.
+def _head(file: MappedFile, dialect: Dialect) -> bytes:
+    """Return the first bytes of a file's contents, its whole header among them.
 
     Raises:
-        SourceError: It is compressed and damaged.
+        SourceError: It is compressed and damaged, or its header does not end.
     """
+    size = _HEADER_BYTES
+    while True:
+        start = _first_bytes(file, size)
+        if len(start) < size or holds_records(start, dialect, 1):
+            return start
+        if size == MOST:
+            raise SourceError(
+                f"{file.path}: its header is longer than {MOST:,} bytes; a quote that is never closed?\n"
+                "  set quote= to what quotes fields, or to nothing",
+                path=file.path,
+            )
+        size = min(4 * size, MOST)
+
+
+def _first_bytes(file: MappedFile, size: int) -> bytes:
     if compression_of(file.path):
         with decompressing(file) as stream:
-            return bytes(stream.read(_HEADER_BYTES))
-    return bytes(file.window(0, _HEADER_BYTES).buffer.to_pybytes())
-
-
-def header_of(start: bytes, dialect: Dialect) -> tuple[tuple[str, ...], int]:
-    """Column names from a file's first bytes, and where the first record begins; no names in an empty file."""
-    position = len(_BOM) if start.startswith(_BOM) else 0
-    while position < len(start):
-        found = parse_record(start, position, dialect, final=True)
-        assert found is not None
-        end = min(found[0], len(start))
-        if start[position:end].strip(b"\r\0"):
-            return tuple(_fields(start[position:end].rstrip(b"\r"), dialect)), min(end + 1, len(start))
-        position = end + 1
-    return (), len(start)
-
-
-def _fields(record: bytes, dialect: Dialect) -> list[str]:
-    """Texts of a record's fields."""
-    names = [str(i) for i in range(int(parse_record(record, 0, dialect, final=True)[1]))]  # type: ignore[index]
-    types = {n: pa.string() for n in names}
-    decoder = CsvDecoder(tuple(names), CsvTypes(tuple(names), types, ()), dialect, "null")
-    batch = decoder.decode(pa.py_buffer(record + b"\n"), len(record) + 1, final=True, located=False).batch
-    return [str(column[0].as_py()) for column in batch.columns] if batch.num_rows else names
+            return bytes(stream.read(size))
+    return bytes(file.window(0, size).buffer.to_pybytes())
 
 
 def _missing(path: str, missing: Sequence[str], names: Sequence[str], dialect: Dialect) -> SourceError:
@@ -197,7 +200,7 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
 
     Args:
         paths: Files of the source; the first is sampled.
-        options: `delimiter header quote escape null on_bad_record validate`, parsed.
+        options: `delimiter header quote escape null on_bad_record validate exact`, parsed.
         schema: Declared, or None.
 
     Raises:
@@ -217,10 +220,11 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         nulls=tuple(options.get("null", ("",))),
         on_bad_record=options.get("on_bad_record", "error"),
         check_all=checks_all(options),
+        exact=options.get("exact", schema is None),
         splittable=not compressed,
     )
     if schema is None:
-        schema = _inferred(paths[0], sample_file(paths[0]), made)
+        schema = _inferred(paths[0], made)
         made = replace(made, origin=paths[0])
     schema = canonical_schema(schema)
     check_types({f.name: f.type for f in schema})
@@ -236,52 +240,39 @@ def _byte(key: str, text: str) -> bytes | None:
     return raw
 
 
-def _inferred(path: str, sample: Sample, form: CsvFormat) -> pa.Schema:
-    """Types that read every value of the sample."""
-    start = sample.start.removeprefix(_BOM)
-    if not start.strip(b"\r\n\0"):
+def _inferred(path: str, form: CsvFormat) -> pa.Schema:
+    """Types that hold every value of a sample.
+
+    Raises:
+        SourceError: The file is empty, its header can't be read, or it is no text.
+    """
+    needed = 2 if form.header else 1
+    sample = sample_file(path, enough=lambda start: holds_records(start, form.dialect, needed))
+    start = sample.start
+    if form.header:
+        header = read_header(path, start, form.dialect)
+    else:
+        check_text(path, start)
+        first = first_record(start, form.dialect, len(BOM) if start.startswith(BOM) else 0)
+        header = Header((), 0) if first is None else Header(numbered_names(len(first.fields)), first.begin)
+    names = header.names
+    if not names:
         raise SourceError(
             f"{path} is empty, so its columns are unknown; give schema=name:type,... if that is all right",
             path=path,
         )
-    if form.header:
-        names, begins = header_of(start, form.dialect)
-    else:
-        found = parse_record(start, 0, form.dialect, final=True)
-        assert found is not None
-        names, begins = tuple(f"f{i}" for i in range(found[1])), 0
-    names = _unique(names)
-    texts = CsvTypes(names, {n: pa.string() for n in names}, form.nulls)
+    texts = CsvTypes(names, dict.fromkeys(names, pa.string()), form.nulls)
     decoder = CsvDecoder(names, texts, form.dialect, "skip")
-    columns: dict[str, list[pa.Array]] = {n: [] for n in names}
-    for piece in (start[begins:], *sample.others):
+    columns: list[list[str]] = [[] for _ in names]
+    for piece in (start[header.begins :], *sample.others):
         if piece:
             batch = decoder.decode(pa.py_buffer(piece), len(piece), final=True, located=False).batch
-            for name, column in zip(names, batch.columns, strict=True):
-                columns[name].append(column)
-    return pa.schema([pa.field(n, _guess(columns[n], form.nulls)) for n in names])
+            for values, column in zip(columns, batch.columns, strict=True):
+                values += column.drop_null().to_pylist()
+    kinds = [inferred_type(values) for values in columns]
+    return pa.schema(list(zip(names, kinds, strict=True)))
 
 
-def _guess(pieces: list[pa.Array], nulls: tuple[str, ...]) -> pa.DataType:
-    texts = pa.chunked_array(pieces, pa.string()).drop_null().combine_chunks() if pieces else pa.nulls(0)
-    if not len(texts):
-        return pa.string()
-    types = CsvTypes(("v",), {}, nulls)
-    # One value a line, quoted: the decoder itself judges what it can read.
-    quoted = b"".join(b'"' + t.as_py().encode().replace(b'"', b'""') + b'"\n' for t in texts)
-    for kind in _GUESSES:
-        decoder = CsvDecoder(("v",), replace(types, types={"v": kind}), Dialect(), "error")
-        decoded = decoder.decode(pa.py_buffer(quoted), len(quoted), final=True, located=False)
-        if not decoded.bad:
-            return kind
-    return pa.string()
-
-
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """Names with later ones of the same name numbered: a, a_2, a_3."""
-    seen: dict[str, int] = {}
-    made = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        made.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
-    return tuple(made)
+def numbered_names(count: int) -> tuple[str, ...]:
+    """Return names for columns of files without a header: f0, f1 and so on."""
+    return tuple(f"f{i}" for i in range(count))

@@ -8,6 +8,7 @@ blocks).
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,13 +22,17 @@ from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.csv_structure import Dialect, Structure, scan_structure
 from mmflow.formats.decoder import BadValue, Decoded
 from mmflow.formats.native import kernel_type
+from mmflow.formats.schema import type_text
+from mmflow.formats.spelling import bends
 from mmflow.formats.views import taken
 
-__all__ = ["CsvDecoder", "CsvTypes", "check_types"]
+__all__ = ["BROKEN", "CsvDecoder", "CsvTypes", "check_types"]
 
 I64 = npt.NDArray[np.int64]
 
-_BROKEN = {
+_HEX, _EXPONENT = re.compile(rb"0[xX]"), re.compile(rb"[eE]")
+#: What is broken, by `Structure.broken`.
+BROKEN = {
     1: "text after a closing quote",
     2: "a quote is not closed before the end of the file",
     3: "a carriage return without line feed outside of quotes",
@@ -42,11 +47,13 @@ class CsvTypes:
         names: Columns of the file, in its order.
         types: Of the columns that have one; others are only there.
         nulls: Unquoted texts that mean null.
+        exact: Text that its value could not be written as again is none of the type (`spelling.bends`).
     """
 
     names: tuple[str, ...]
     types: dict[str, pa.DataType]
     nulls: tuple[str, ...]
+    exact: bool = False
 
 
 class CsvDecoder:
@@ -76,6 +83,9 @@ class CsvDecoder:
         self._dialect = dialect
         self._policy = policy
         self._converted = tuple(types.types) if check_all else columns
+        # Positions for names, so that a file with a name twice can still be read; the first of them counts.
+        self._positions = {n: str(i) for i, n in reversed(list(enumerate(types.names)))}
+        self._numbers = [str(i) for i in range(len(types.names))]
 
     def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
         """See `RecordDecoder.decode`."""
@@ -94,11 +104,10 @@ class CsvDecoder:
         rows = np.flatnonzero(kept)
         if self._converted and len(rows):
             text, spans = _ended(*_joined(raw, found, rows), self._dialect)
-            try:
-                arrays = self._read(self._converted, text, self._types.nulls)
-            except pa.ArrowInvalid:
-                arrays = {}  # some value of some column: find which, one by one
-            for name in self._converted if not arrays else ():
+            arrays = self._readable(self._converted, text)
+            for name in self._converted if len(arrays) < len(self._converted) else ():
+                if name in arrays:
+                    continue
                 arrays[name], wrong = self._column(name, text, spans)
                 for row, value in wrong:
                     record = int(rows[row])
@@ -108,16 +117,23 @@ class CsvDecoder:
 
     # ---- values ----------------------------------------------------------------------------
 
+    def _readable(self, columns: Sequence[str], text: pa.Buffer) -> dict[str, pa.Array]:
+        """Those of the columns whose every value is of its type; halving them finds the others in few passes."""
+        try:
+            return self._read(columns, text, self._types.nulls)
+        except pa.ArrowInvalid:
+            if len(columns) == 1:
+                return {}
+            half = len(columns) // 2
+            return self._readable(columns[:half], text) | self._readable(columns[half:], text)
+
     def _column(self, name: str, text: pa.Buffer, spans: I64) -> tuple[pa.Array, list[tuple[int, str]]]:
         """Values of a column, and the rows whose text is none; these are null."""
-        try:
-            return self._read((name,), text, self._types.nulls)[name], []
-        except pa.ArrowInvalid:
-            wrong: list[int] = []
-            pieces = self._pieces(name, text, spans, 0, len(spans), wrong)
-            texts = self._read((name,), text, (), as_bytes=True)[name]
-            values = [(row, texts[row].as_py().decode(errors="replace")) for row in wrong]
-            return pa.concat_arrays(pieces), values
+        wrong: list[int] = []
+        pieces = self._pieces(name, text, spans, 0, len(spans), wrong)
+        texts = self._read((name,), text, (), as_bytes=True)[name]
+        values = [(row, texts[row].as_py().decode(errors="replace")) for row in wrong]
+        return pa.concat_arrays(pieces), values
 
     def _pieces(
         self, name: str, text: pa.Buffer, spans: I64, low: int, high: int, wrong: list[int]
@@ -145,13 +161,13 @@ class CsvDecoder:
             pa.ArrowInvalid: A value is not of its type.
         """
         dialect = self._dialect
-        # Positions for names, so that a file with a name twice can still be read.
-        names = [str(i) for i in range(len(self._types.names))]
-        wanted = {column: names[self._types.names.index(column)] for column in columns}
+        wanted = {column: self._positions[column] for column in columns}
         types = {wanted[c]: pa.binary() if as_bytes else _text_type(self._types.types[c]) for c in columns}
         table = pacsv.read_csv(
             pa.BufferReader(text),
-            read_options=pacsv.ReadOptions(use_threads=False, block_size=text.size + 1, column_names=names),
+            read_options=pacsv.ReadOptions(
+                use_threads=False, block_size=text.size + 1, column_names=self._numbers
+            ),
             parse_options=pacsv.ParseOptions(
                 delimiter=dialect.delimiter.decode("latin-1"),
                 quote_char=dialect.quote.decode("latin-1") if dialect.quote else False,
@@ -174,13 +190,34 @@ class CsvDecoder:
                 array.validate(
                     full=True
                 )  # pyarrow 26 reads 9999.9 into decimal(4, 2) as 999990, without a word
-            made[column] = array if as_bytes else array.cast(self._types.types[column])
+            kind = array.type if as_bytes else self._types.types[column]
+            made[column] = array if array.type == kind else array.cast(kind)
+        doubtful = () if as_bytes else [c for c in columns if self._doubtful(made[c], text)]
+        if doubtful:
+            texts = self._read(doubtful, text, nulls, as_bytes=True)
+            for column in doubtful:
+                kind = self._types.types[column]
+                if bends(kind, texts[column].to_pylist(), made[column], exact=self._types.exact):
+                    raise pa.ArrowInvalid(f"a text of column {column!r} is no {kind}")
         return made
+
+    def _doubtful(self, values: pa.Array, text: pa.Buffer) -> bool:
+        """Might a value say something else than its text?"""
+        types, kind = pa.types, values.type
+        if types.is_string_view(kind) or types.is_null(kind):
+            return False
+        if self._types.exact:
+            return True
+        if types.is_floating(kind):
+            return bool(np.isinf(values.to_numpy(zero_copy_only=False)).any())
+        if types.is_integer(kind):
+            return _HEX.search(memoryview(text)) is not None
+        return types.is_decimal(kind) and _EXPONENT.search(memoryview(text)) is not None
 
     # ---- bad records ---------------------------------------------------------------------------
 
     def _broken(self, found: Structure, index: int, newlines: I64) -> BadValue:
-        reason = _BROKEN.get(int(found.broken[index]))
+        reason = BROKEN.get(int(found.broken[index]))
         if reason is None:
             expected = len(self._types.names)
             reason = f"expected {expected:,} fields, found {int(found.fields[index]):,}"
@@ -188,7 +225,12 @@ class CsvDecoder:
 
     def _wrong(self, found: Structure, index: int, newlines: I64, column: str, value: str) -> BadValue:
         kind = self._types.types[column]
-        reason = "not valid UTF-8" if pa.types.is_string_view(kind) else f"not a value of type {kind}"
+        if pa.types.is_string_view(kind):
+            reason = "not valid UTF-8"
+        elif self._types.exact:
+            reason = f"not exactly a value of type {type_text(kind)}; declare its type with schema="
+        else:
+            reason = f"not a value of type {type_text(kind)}"
         return _bad(found, index, newlines, column, value, reason)
 
     def _assembled(
@@ -233,14 +275,20 @@ def check_types(types: dict[str, pa.DataType]) -> None:
     Raises:
         ConfigError: Names the column.
     """
+    known: set[pa.DataType] = set()
     for name, kind in types.items():
+        if kind in known:
+            continue
+        known.add(kind)
         if kernel_type(kind) is not None:
             continue
         decoder = CsvDecoder((name,), CsvTypes((name,), {name: kind}, ("",)), Dialect(), "null")
         try:
             decoder.decode(pa.py_buffer(b"x\n"), 2, final=True, located=False)
         except pa.ArrowNotImplementedError as error:
-            raise ConfigError(f"column {name!r}: CSV can't be read as {kind}; read it as string") from error
+            raise ConfigError(
+                f"column {name!r}: CSV can't be read as {type_text(kind)}; read it as string"
+            ) from error
 
 
 def _text_type(kind: pa.DataType) -> pa.DataType:

@@ -39,14 +39,17 @@ def csv_decoder(
     """
     reference = CsvDecoder(columns, types, dialect, policy, check_all=check_all)
     converted = tuple(types.types) if check_all else columns
-    if dialect.escape is not None or any(kernel_type(types.types[c]) is None for c in converted):
+    kinds = [kernel_type(types.types[c], exact=types.exact) for c in converted]
+    if dialect.escape is not None or None in kinds:
         return reference
     if check_all or policy != "error":
         prune = ()
     number = {name: i for i, name in reversed(list(enumerate(types.names)))}
-    targets = [(number[c], kernel_type(types.types[c])) for c in converted]
-    schema = pa.schema(list(types.types.items()))
-    filters = [(number[name], *rest) for name, *rest in kernel_filters(prune, schema)]
+    targets = [(number[c], kind) for c, kind in zip(converted, kinds, strict=True)]
+    filters: list[tuple[Any, ...]] = []
+    if prune:
+        schema = pa.schema(list(types.types.items()))
+        filters = [(number[name], *rest) for name, *rest in kernel_filters(prune, schema, exact=types.exact)]
     nulls = [n.encode() for n in types.nulls]
     quote = dialect.quote[0] if dialect.quote else -1
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from mmflow.errors import SourceError
 from mmflow.formats.compressed import COMPRESSIONS, compression_of
-from mmflow.formats.csv import header_of
+from mmflow.formats.csv_header import first_record
 from mmflow.formats.csv_structure import Dialect
+from mmflow.formats.encodings import BOM
 from mmflow.formats.sampling import sample_file
 from mmflow.remote.url import file_name
 
@@ -63,6 +65,8 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
         raise SourceError(f"{path} is named like {name}, but begins with {found!r}", path=path)
     if name:
         return name, {}
+    if _begins_like_json(sample.start) and b"\n" not in sample.start and not sample.whole:
+        sample = sample_file(path, enough=lambda start: b"\n" in start)  # its first record is a long one
     if _looks_like_json(sample.start):
         return "ndjson", {}
     if b"\0" in sample.start:
@@ -81,16 +85,21 @@ def _suffix(path: str) -> str:
     return path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
 
 
+def _begins_like_json(start: bytes) -> bool:
+    return re.match(rb'\s*\{\s*["}]', start) is not None
+
+
 def _looks_like_json(start: bytes) -> bool:
-    line = start.split(b"\n", 1)[0]
+    line = start.split(b"\n", 1)[0].removeprefix(BOM).lstrip(b"\0")
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
 def _sniffed(start: bytes) -> dict[str, Any]:
     """The delimiter that cuts the first line into the most fields, where it isn't a comma."""
-    counts = {d: len(header_of(start, Dialect(d.encode()))[0]) for d in _CANDIDATES}
+    found = {d: first_record(start, Dialect(d.encode())) for d in _CANDIDATES}
+    counts = {d: 0 if f is None else len(f.fields) for d, f in found.items()}
     best = max(_CANDIDATES, key=lambda d: counts[d])
     return {} if counts[","] == counts[best] else {"delimiter": best}

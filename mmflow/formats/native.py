@@ -25,8 +25,8 @@ __all__ = [
     "nested_kernel_type",
 ]
 
-# kind, digits, scale, zoned, children (name, type): Type in column.h
-KernelType = tuple[int, int, int, bool, tuple[Any, ...]]
+# kind, digits, scale, zoned, children (name, type), exact: Type in column.h
+KernelType = tuple[int, int, int, bool, tuple[Any, ...], bool]
 KernelFilter = tuple[
     str, KernelType, int, Any, Any, tuple[bytes, ...]
 ]  # column, type, test, low, high, texts
@@ -57,35 +57,40 @@ _EPOCH = dt.date(1970, 1, 1)
 _I64 = (-(1 << 63), (1 << 63) - 1)
 
 
-def kernel_type(kind: pa.DataType) -> KernelType | None:
-    """A type of single values as the kernels know it; None where they don't."""
+def kernel_type(kind: pa.DataType, *, exact: bool = False) -> KernelType | None:
+    """Return a type of single values as the kernels know it; None where they don't.
+
+    With `exact`, they are not sure of text that the value could not be written as again.
+    """
     if kind in _KINDS:
-        return (_KINDS[kind], 0, 0, False, ())
+        return (_KINDS[kind], 0, 0, False, (), exact)
     if pa.types.is_decimal128(kind):
-        return (_DECIMAL, kind.precision, kind.scale, False, ())
+        return (_DECIMAL, kind.precision, kind.scale, False, (), exact)
     if pa.types.is_time32(kind):
-        return (_TIME32, _DIGITS[kind.unit], 0, False, ())
+        return (_TIME32, _DIGITS[kind.unit], 0, False, (), exact)
     if pa.types.is_time64(kind):
-        return (_TIME64, _DIGITS[kind.unit], 0, False, ())
+        return (_TIME64, _DIGITS[kind.unit], 0, False, (), exact)
     if pa.types.is_timestamp(kind):
-        return (_TIMESTAMP, _DIGITS[kind.unit], 0, kind.tz is not None, ())
+        return (_TIMESTAMP, _DIGITS[kind.unit], 0, kind.tz is not None, (), exact)
     return None
 
 
-def nested_kernel_type(kind: pa.DataType) -> KernelType | None:
+def nested_kernel_type(kind: pa.DataType, *, exact: bool = False) -> KernelType | None:
     """Likewise, and lists and structs of what is known."""
     if pa.types.is_list(kind):
-        item = nested_kernel_type(kind.value_type)
-        return None if item is None else (_LIST, 0, 0, False, ((b"", item),))
+        item = nested_kernel_type(kind.value_type, exact=exact)
+        return None if item is None else (_LIST, 0, 0, False, ((b"", item),), exact)
     if not pa.types.is_struct(kind):
-        return kernel_type(kind)
-    children = tuple((f.name.encode(), nested_kernel_type(f.type)) for f in kind)
+        return kernel_type(kind, exact=exact)
+    children = tuple((f.name.encode(), nested_kernel_type(f.type, exact=exact)) for f in kind)
     if len(children) > _MOST_FIELDS or any(child is None for _, child in children):
         return None
-    return (_STRUCT, 0, 0, False, children)
+    return (_STRUCT, 0, 0, False, children, exact)
 
 
-def kernel_filters(prune: Sequence[Comparison], schema: pa.Schema) -> list[KernelFilter]:
+def kernel_filters(
+    prune: Sequence[Comparison], schema: pa.Schema, *, exact: bool = False
+) -> list[KernelFilter]:
     """Conditions that rows may be left out by, one for each column; those on text first, since they cost least.
 
     A condition may let rows through that the query's own filter then drops (strict bounds of floats are taken as
@@ -95,7 +100,7 @@ def kernel_filters(prune: Sequence[Comparison], schema: pa.Schema) -> list[Kerne
     for comparison in prune:
         if comparison.column not in schema.names:
             continue
-        one = _filter(comparison, schema.field(comparison.column).type)
+        one = _filter(comparison, schema.field(comparison.column).type, exact=exact)
         if one is None:
             continue
         before = made.get(comparison.column)
@@ -103,8 +108,8 @@ def kernel_filters(prune: Sequence[Comparison], schema: pa.Schema) -> list[Kerne
     return sorted(made.values(), key=lambda f: -f[2] if f[2] != _REAL else 0)
 
 
-def _filter(comparison: Comparison, arrow: pa.DataType) -> KernelFilter | None:
-    kind = kernel_type(arrow)
+def _filter(comparison: Comparison, arrow: pa.DataType, *, exact: bool) -> KernelFilter | None:
+    kind = kernel_type(arrow, exact=exact)
     name, op, value = comparison.column, comparison.op, comparison.value
     if kind is None or op in ("ne", "is_null"):
         return None

@@ -15,8 +15,10 @@ from mmflow.errors import SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, Scan, ScanRequest, checks_all
 from mmflow.formats.compressed import CompressedScan, compression_of
 from mmflow.formats.decoder import RecordDecoder
+from mmflow.formats.encodings import BOM, check_text
+from mmflow.formats.ndjson_infer import infer
 from mmflow.formats.ndjson_native import ndjson_decoder
-from mmflow.formats.ndjson_values import infer, parse
+from mmflow.formats.ndjson_values import parse
 from mmflow.formats.reader import RecordScan
 from mmflow.formats.sampling import Sample, sample_file
 from mmflow.formats.schema import canonical_schema
@@ -24,8 +26,6 @@ from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
 __all__ = ["NdjsonFormat", "open_ndjson"]
-
-_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,14 @@ class NdjsonFormat:
     Attributes:
         closed: The schema was inferred: unknown fields are bad records.
         check_all: Fit all fields, whatever a query reads.
+        exact: A whole number that a float would round is a bad value.
     """
 
     schema: pa.Schema
     on_bad_record: BadRecordPolicy = "error"
     closed: bool = False
     check_all: bool = False
+    exact: bool = False
     splittable: bool = True
     name: str = "ndjson"
     record_oriented: bool = True
@@ -48,7 +50,8 @@ class NdjsonFormat:
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. See `Format.scan`."""
-        columns = tuple(c for c in request.columns if c in self.schema.names)
+        own = set(self.schema.names)
+        columns = tuple(c for c in request.columns if c in own)
         decoder = self.decoder(file, columns, request.prune)
         if compression_of(file.path):
             return CompressedScan(file, shard, request, decoder, self.on_bad_record, 0)
@@ -61,12 +64,12 @@ class NdjsonFormat:
         del file
         return ndjson_decoder(
             columns, self.schema, self.on_bad_record,
-            closed=self.closed, check_all=self.check_all, prune=prune,
+            closed=self.closed, check_all=self.check_all, exact=self.exact, prune=prune,
         )  # fmt: skip
 
     def begins(self, file: MappedFile) -> int:
         """See `ScannedFormat.begins`."""
-        return len(_BOM) if file.window(0, len(_BOM)).buffer.to_pybytes() == _BOM else 0
+        return len(BOM) if file.window(0, len(BOM)).buffer.to_pybytes() == BOM else 0
 
     @property
     def line_is_record(self) -> bool:
@@ -88,6 +91,7 @@ class NdjsonFormat:
             "on_bad_record": self.on_bad_record,
             "unknown_fields": "error" if self.closed else "ignore",
             "validate": "all" if self.check_all else "projected",
+            "exact": self.exact,
         }
 
 
@@ -99,28 +103,32 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
     """
     inferred = schema is None
     if schema is None:
-        schema = _inferred(paths[0], sample_file(paths[0]))
+        schema = _inferred(paths[0], sample_file(paths[0], enough=_holds_line))
     unknown = options.get("unknown_fields", "error" if inferred else "ignore")
     return NdjsonFormat(
         canonical_schema(schema),
         on_bad_record=options.get("on_bad_record", "error"),
         closed=unknown == "error",
         check_all=checks_all(options),
+        exact=options.get("exact", inferred),
         splittable=not any(compression_of(p) for p in paths),
     )
 
 
 def _inferred(path: str, sample: Sample) -> pa.Schema:
+    check_text(path, sample.start)
     records = []
-    failure: ValueError | None = None
-    for piece in (sample.start.removeprefix(_BOM), *sample.others):
+    failure: str | None = None
+    for piece in (sample.start.removeprefix(BOM), *sample.others):
         for line in piece.split(b"\n"):
             if not line.strip(b" \t\r\0"):
                 continue
             try:
                 records.append(parse(line.strip(b"\0").decode()))
+            except RecursionError:
+                failure = failure or "its brackets are nested too deep, some 900 are the most"
             except ValueError as error:
-                failure = failure or error
+                failure = failure or str(error)
     if not records and failure is not None:
         raise SourceError(f"{path} does not look like NDJSON (one object a line): {failure}", path=path)
     if not records:
@@ -129,3 +137,8 @@ def _inferred(path: str, sample: Sample) -> pa.Schema:
             path=path,
         )
     return infer(records, path)
+
+
+def _holds_line(start: bytes) -> bool:
+    """Do the first bytes of a file hold a whole line that is not blank?"""
+    return b"\n" in start.lstrip(b" \t\r\n\0")

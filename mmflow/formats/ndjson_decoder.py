@@ -29,6 +29,7 @@ class NdjsonDecoder:
         policy: For bad records.
         closed: A field that is not in the schema makes a record bad.
         check_all: Fit every field to its type, whatever is wanted.
+        exact: A whole number that a float would round does not fit.
     """
 
     skips_nuls = True
@@ -41,12 +42,16 @@ class NdjsonDecoder:
         *,
         closed: bool,
         check_all: bool = False,
+        exact: bool = False,
     ) -> None:
         self.columns = columns
         self._schema = schema
         self._policy = policy
         self._closed = closed
-        read = schema.names if check_all else [n for n in schema.names if n in columns]
+        self._exact = exact
+        self._known = frozenset(schema.names)
+        wanted = frozenset(columns)
+        read = schema.names if check_all else [n for n in schema.names if n in wanted]
         self._read = pa.schema([schema.field(n) for n in read])
         self._lines = TextDecoder(("line",), "null")
 
@@ -109,11 +114,13 @@ class NdjsonDecoder:
         """Fitted values of a record, and the first thing that is wrong with it."""
         try:
             record = parse(text.decode())
-        except (ValueError, RecursionError) as error:
+        except RecursionError:  # json's, at some 1,000 brackets less the calls it is in
+            return {}, Misfit("", None, "brackets nested too deep, some 900 are the most")
+        except ValueError as error:
             return {}, Misfit("", None, f"not a JSON object: {error}")
         first: Misfit | None = None
         if self._closed:
-            unknown = [k for k in record if k not in self._schema.names]
+            unknown = [k for k in record if k not in self._known]
             if unknown:
                 reason = (
                     "a field that the inferred schema does not know; declare it with schema=, "
@@ -123,7 +130,7 @@ class NdjsonDecoder:
         row = {}
         for f in self._read:
             try:
-                row[f.name] = fitted(record.get(f.name), f.type, f.name)
+                row[f.name] = fitted(record.get(f.name), f.type, f.name, exact=self._exact)
             except Misfit as error:
                 row[f.name] = None
                 first = first or error

@@ -23,6 +23,7 @@ def ndjson_decoder(
     *,
     closed: bool,
     check_all: bool = False,
+    exact: bool = False,
     prune: Sequence[Comparison] = (),
 ) -> RecordDecoder:
     """The fastest decoder for the given file: the kernel, but for types that it does not know.
@@ -33,17 +34,18 @@ def ndjson_decoder(
         policy: For bad records.
         closed: A field that is not in the schema makes a record bad.
         check_all: Fit every field to its type, whatever is wanted.
+        exact: A whole number that a float would round does not fit.
         prune: Rows that don't meet these conditions may be left out; where `check_all` or the policy ask for
             every record's values, none are.
     """
-    reference = NdjsonDecoder(columns, schema, policy, closed=closed, check_all=check_all)
+    reference = NdjsonDecoder(columns, schema, policy, closed=closed, check_all=check_all, exact=exact)
     converted = tuple(schema.names) if check_all else columns
-    types = {c: nested_kernel_type(schema.field(c).type) for c in converted}
+    types = {c: nested_kernel_type(schema.field(c).type, exact=exact) for c in converted}
     if any(t is None for t in types.values()):
         return reference
     if check_all or policy != "error":
         prune = ()
-    conditions = kernel_filters(prune, schema)
+    conditions = kernel_filters(prune, schema, exact=exact)
     read = dict.fromkeys([*converted, *(name for name, *_ in conditions)])
     slots = {name: slot for slot, name in enumerate(read)}
     keys = [(name.encode(), slots.get(name, -1)) for name in (schema.names if closed else slots)]

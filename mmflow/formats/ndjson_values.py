@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
 
-from mmflow.errors import SourceError
+from mmflow.formats.schema import type_text
 
-__all__ = ["Misfit", "Number", "fitted", "infer", "parse"]
+__all__ = ["Misfit", "Number", "fitted", "is_exact", "parse"]
 
 
 class Misfit(ValueError):  # noqa: N818  (caught where it is raised; the user sees a BadRecordError)
@@ -67,8 +66,25 @@ def _name(value: object) -> str:
     return "null" if value is None else names[type(value)]
 
 
-def fitted(value: Any, kind: pa.DataType, column: str) -> Any:
-    """The value as pyarrow takes it for this type.
+def is_exact(number: Number, kind: pa.DataType) -> bool:
+    """Does a float type hold this whole number?"""
+    if len(number) <= _WHOLE_DIGITS[kind.bit_width]:
+        return True
+    real = _rounded(number, kind)
+    return math.isfinite(real) and int(real) == int(number)
+
+
+#: Digits of whole numbers that floats of so many bits hold for sure.
+_WHOLE_DIGITS = {64: 15, 32: 7, 16: 3}
+
+
+def _rounded(number: Number, kind: pa.DataType) -> float:
+    """A number as a float of the type, rounded once, from the text."""
+    return float(number) if kind == pa.float64() else float(pa.scalar(str(number)).cast(kind).as_py())
+
+
+def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False) -> Any:
+    """The value as pyarrow takes it for this type; with `exact`, no whole number is rounded to a float.
 
     Raises:
         Misfit: It is of another type, or out of range.
@@ -78,26 +94,31 @@ def fitted(value: Any, kind: pa.DataType, column: str) -> Any:
     types = pa.types
     if types.is_struct(kind):
         _expect(value, dict, "an object", column)
-        return {f.name: fitted(value.get(f.name), f.type, f"{column}.{f.name}") for f in kind}
+        return {f.name: fitted(value.get(f.name), f.type, f"{column}.{f.name}", exact=exact) for f in kind}
     if types.is_list(kind) or types.is_large_list(kind):
         _expect(value, list, "a list", column)
-        return [fitted(v, kind.value_type, f"{column}[{i}]") for i, v in enumerate(value)]
+        return [fitted(v, kind.value_type, f"{column}[{i}]", exact=exact) for i, v in enumerate(value)]
     if types.is_map(kind):
         _expect(value, dict, "an object", column)
-        return [(k, fitted(v, kind.item_type, f"{column}.{k}")) for k, v in value.items()]
+        return [(k, fitted(v, kind.item_type, f"{column}.{k}", exact=exact)) for k, v in value.items()]
     if types.is_boolean(kind):
         return _expect(value, bool, kind, column)
     if types.is_integer(kind):
         number = _expect(value, Number, kind, column)
         if not number.whole:
-            raise Misfit(column, value, f"expected {kind}, found a number")
+            raise Misfit(column, value, f"expected {type_text(kind)}, found a number")
         return _in_range(number, kind, column)
     if types.is_floating(kind):
         number = _expect(value, Number, kind, column)
-        # Rounded once, from the text.
-        real = float(number) if kind == pa.float64() else pa.scalar(str(number)).cast(kind).as_py()
+        real = _rounded(number, kind)
         if math.isinf(real):
-            raise Misfit(column, value, f"out of the range of {kind}")
+            raise Misfit(column, value, f"out of the range of {type_text(kind)}")
+        if exact and number.whole and not is_exact(number, kind):
+            raise Misfit(
+                column,
+                value,
+                f"{type_text(kind)} would round it; declare its type with schema=",
+            )
         return real
     if types.is_decimal(kind):
         if not isinstance(value, str):
@@ -105,7 +126,7 @@ def fitted(value: Any, kind: pa.DataType, column: str) -> Any:
         return _decimal(value, kind, column)
     text = value
     if not isinstance(value, str) or isinstance(value, Number):
-        raise Misfit(column, str(value), f"expected {kind}, found {_name(value)}")
+        raise Misfit(column, str(value), f"expected {type_text(kind)}, found {_name(value)}")
     if types.is_string_view(kind) or types.is_string(kind) or types.is_large_string(kind):
         try:
             text.encode()
@@ -118,7 +139,8 @@ def fitted(value: Any, kind: pa.DataType, column: str) -> Any:
 def _expect(value: Any, wanted: type, kind: object, column: str) -> Any:
     if isinstance(value, wanted):
         return value
-    raise Misfit(column, str(value), f"expected {kind}, found {_name(value)}")
+    expected = type_text(kind) if isinstance(kind, pa.DataType) else kind
+    raise Misfit(column, str(value), f"expected {expected}, found {_name(value)}")
 
 
 def _in_range(number: Number, kind: pa.DataType, column: str) -> int:
@@ -130,7 +152,7 @@ def _in_range(number: Number, kind: pa.DataType, column: str) -> int:
     )
     value = int(number)
     if not low <= value <= high:
-        raise Misfit(column, number, f"out of the range of {kind}")
+        raise Misfit(column, number, f"out of the range of {type_text(kind)}")
     return value
 
 
@@ -139,7 +161,7 @@ def _decimal(text: str, kind: pa.DataType, column: str) -> Decimal:
         value = Decimal(text)
         pa.array([value], kind)
     except (InvalidOperation, pa.ArrowInvalid) as error:
-        raise Misfit(column, text, f"does not fit {kind}") from error
+        raise Misfit(column, text, f"does not fit {type_text(kind)}") from error
     return value
 
 
@@ -153,65 +175,6 @@ def _moment(text: str, kind: pa.DataType, column: str) -> int:
             made = pa.array([text]).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeEncodeError) as error:
         shown = text.encode(errors="backslashreplace").decode()
-        raise Misfit(column, shown, f"not a {kind}") from error
+        raise Misfit(column, shown, f"not a {type_text(kind)}") from error
     number: int = made.view(pa.int32() if kind.bit_width == 32 else pa.int64())[0].as_py()
     return number
-
-
-def infer(records: Iterable[dict[str, Any]], path: str) -> pa.Schema:
-    """A schema that every record fits; columns in order of first appearance.
-
-    Raises:
-        SourceError: A field holds values that no one type fits.
-    """
-    fields: dict[str, pa.DataType] = {}
-    for record in records:
-        for name, value in record.items():
-            fields[name] = _merged(fields.get(name, pa.null()), _type_of(value, path, name), path, name)
-    return pa.schema([pa.field(n, _settled(t)) for n, t in fields.items()])
-
-
-def _type_of(value: Any, path: str, name: str) -> pa.DataType:
-    if isinstance(value, dict):
-        return pa.struct([pa.field(k, _type_of(v, path, f"{name}.{k}")) for k, v in value.items()])
-    if isinstance(value, list):
-        item = pa.null()
-        for v in value:
-            item = _merged(item, _type_of(v, path, f"{name}[]"), path, name)
-        return pa.list_(item)
-    if isinstance(value, Number):
-        return pa.int64() if value.whole else pa.float64()
-    simple = {bool: pa.bool_(), str: pa.string(), type(None): pa.null()}
-    return simple[type(value)]
-
-
-def _merged(a: pa.DataType, b: pa.DataType, path: str, name: str) -> pa.DataType:
-    if a == b or pa.types.is_null(b):
-        return a
-    if pa.types.is_null(a):
-        return b
-    if {a, b} == {pa.int64(), pa.float64()}:
-        return pa.float64()
-    if pa.types.is_list(a) and pa.types.is_list(b):
-        return pa.list_(_merged(a.value_type, b.value_type, path, name))
-    if pa.types.is_struct(a) and pa.types.is_struct(b):
-        merged = {f.name: f.type for f in a}
-        for f in b:
-            merged[f.name] = _merged(merged.get(f.name, pa.null()), f.type, path, f"{name}.{f.name}")
-        return pa.struct(list(merged.items()))
-    raise SourceError(
-        f"{path}: field {name!r} holds values of types {a} and {b}; declare one of them with schema=, "
-        "and choose what happens to the others with on_bad_record=",
-        path=path,
-    )
-
-
-def _settled(kind: pa.DataType) -> pa.DataType:
-    """What was null in the whole sample may be anything: text is the type that most often fits."""
-    if pa.types.is_null(kind):
-        return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(_settled(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(f.name, _settled(f.type)) for f in kind])
-    return kind

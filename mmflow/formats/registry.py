@@ -19,8 +19,8 @@ __all__ = ["FORMATS", "from_spec", "open_format"]
 _RECORD = {"on_bad_record", "validate"}
 #: Options of each format beside `schema`.
 FORMATS: dict[str, set[str]] = {
-    "csv": {"delimiter", "header", "quote", "escape", "null"} | _RECORD,
-    "ndjson": {"unknown_fields"} | _RECORD,
+    "csv": {"delimiter", "header", "quote", "escape", "null", "exact"} | _RECORD,
+    "ndjson": {"unknown_fields", "exact"} | _RECORD,
     "text": {"on_bad_record"},
     "records": {"layout", "record_size", "header_bytes"} | _RECORD,
     "arrow_ipc": set(),
@@ -92,10 +92,10 @@ def _option(name: str, key: str, value: Any) -> Any:
         raise ConfigError(f"format {name} has no option {key!r}; {hint}")
     if key in _CHOICES and value not in _CHOICES[key]:
         raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(_CHOICES[key])}")
-    if key == "header":
+    if key in ("header", "exact"):
         return _boolean(key, value)
     if key == "null":
-        return (value,) if isinstance(value, str) else tuple(value)
+        return _nulls(value)
     if key in ("record_size", "header_bytes"):
         return _number(key, value)
     if key == "layout" and isinstance(value, str):
@@ -114,6 +114,18 @@ def _boolean(key: str, value: Any) -> bool:
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     raise ConfigError(f"{key} = {value!r}: must be true or false")
+
+
+def _nulls(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        return tuple(value)
+    if "," in value:
+        texts = ", ".join(repr(t.strip()) for t in value.split(","))
+        raise ConfigError(
+            f"null = {value!r}: it is one text that means null, and this one looks like a list; "
+            f"in Python write null=[{texts}]; --opt and SQL take one text"
+        )
+    return (value,)
 
 
 def _number(key: str, value: Any) -> int:

@@ -1,10 +1,12 @@
 """A bounded sample of a file: bytes of its start, middle and end, cut to whole lines.
 
-What planning reads of the data, and all that it reads: three pieces of `PIECE` bytes.
+What planning reads of the data, and all that it reads: three pieces of `PIECE` bytes; where the first record
+is longer, as much as holds it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,9 +14,11 @@ import pyarrow as pa
 from mmflow.formats.compressed import COMPRESSIONS, compression_of, decompressed
 from mmflow.remote.opening import open_file
 
-__all__ = ["PIECE", "Sample", "sample_file"]
+__all__ = ["MOST", "PIECE", "Sample", "sample_file"]
 
 PIECE = 1 << 18
+#: Bytes that a start may grow to: those of the longest record.
+MOST = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,16 @@ class Sample:
     whole: bool
 
 
-def sample_file(path: str, piece: int = PIECE) -> Sample:
+def sample_file(
+    path: str, piece: int = PIECE, enough: Callable[[bytes], bool] = lambda _: True, most: int = MOST
+) -> Sample:
     """Look at a file's start, middle and end (a compressed one: at its start).
+
+    Args:
+        path: Of the file.
+        piece: Bytes of each.
+        enough: Says whether the start holds what is needed of it; it grows until then, or to `most` bytes.
+        most: In bytes.
 
     Raises:
         SourceError: It can't be read.
@@ -41,12 +53,19 @@ def sample_file(path: str, piece: int = PIECE) -> Sample:
     if compression_of(path) in COMPRESSIONS:
         with decompressed(path) as stream:
             text = stream.read(piece + 1)
+            while len(text) > piece and piece < most and not enough(text[:piece]):
+                piece = min(4 * piece, most)
+                text += stream.read(piece + 1 - len(text))
         return Sample(_to_newline(text[:piece]) if len(text) > piece else text, (), len(text) <= piece)
     with open_file(path, io="pread", access="random") as file:
-        first = file.window(0, piece).buffer.to_pybytes()
-        if file.size <= piece:
+        size = piece
+        first = file.window(0, size).buffer.to_pybytes()
+        while size < min(file.size, most) and not enough(first):
+            size = min(4 * size, most)
+            first = file.window(0, size).buffer.to_pybytes()
+        if file.size <= size:
             return Sample(first, (), True)
-        begins = [b for b in (file.size // 2, file.size - piece) if b >= piece]
+        begins = [b for b in (file.size // 2, file.size - piece) if b >= size]
         others = [_whole_lines(file.window(b, piece).buffer, at_end=b + piece >= file.size) for b in begins]
         return Sample(_to_newline(first), tuple(others), False)
 
@@ -59,5 +78,7 @@ def _to_newline(text: bytes) -> bytes:
 
 def _whole_lines(buffer: pa.Buffer, *, at_end: bool) -> bytes:
     text: bytes = buffer.to_pybytes().replace(b"\0", b"")
-    text = text[text.find(b"\n") + 1 :]
+    _, newline, text = text.partition(b"\n")
+    if not newline:
+        return b""
     return text if at_end else text[: text.rfind(b"\n") + 1]

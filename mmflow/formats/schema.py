@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
 
 __all__ = [
+    "DEEPEST",
     "canonical_schema",
     "canonical_type",
+    "name_text",
     "parse_schema",
     "parse_type",
     "public_batch",
     "public_schema",
     "public_type",
+    "schema_text",
+    "type_text",
 ]
 
 _SIMPLE: dict[str, pa.DataType] = {
@@ -59,15 +63,43 @@ _SIMPLE: dict[str, pa.DataType] = {
     "duration": pa.duration("us"),
     "null": pa.null(),
 }
+# As pyarrow prints them, where that is not one of the names above.
+_PRINTED: dict[str, pa.DataType] = {
+    "date32[day]": pa.date32(),
+    "date64[ms]": pa.date64(),
+    "halffloat": pa.float16(),
+    "large_utf8": pa.large_string(),
+    "utf8_view": pa.string_view(),
+    "binary_view": pa.binary_view(),
+    "month_day_nano_interval": pa.month_day_nano_interval(),
+}
+_NAMES = {kind: name for name, kind in [*_PRINTED.items(), *_SIMPLE.items()]} | {
+    pa.bool_(): "bool", pa.int64(): "int64", pa.float64(): "float64", pa.string(): "string", pa.date32(): "date32",
+    pa.date64(): "date64", pa.float16(): "float16",
+}  # fmt: skip
 _PARAMETRIC = ("decimal128(15,2)", "timestamp[us]", "timestamp[us,UTC]", "time32[ms]", "time64[us]",
-               "duration[us]", "binary[16]", "list<T>", "struct<name: T, ...>", "map<K, V>")  # fmt: skip
+               "duration[us]", "binary[16]", "list<T>", "struct<name: T, ...>", "map<K, V>",
+               "fixed_size_list<T>[3]")  # fmt: skip
 _UNIT = re.compile(r"(timestamp|time32|time64|duration)\[(s|ms|us|ns)(?:,\s*(?:tz=)?([^\]]+))?\]")
-_DECIMAL = re.compile(r"(decimal(?:128|256)?)\((\d+),\s*(-?\d+)\)")
+_DECIMAL = re.compile(r"(decimal(?:32|64|128|256)?)\((\d+),\s*(-?\d+)\)")
 _FIXED = re.compile(r"(?:binary|fixed_size_binary)\[(\d+)\]")
+_FIXED_LIST = re.compile(r"fixed_size_list<(.*)>\[(\d+)\]", re.DOTALL)
+_DICTIONARY = re.compile(r"dictionary<values=(.*), indices=(\w+), ordered=([01])>", re.DOTALL)
+_LISTS = {
+    "list": pa.list_,
+    "large_list": pa.large_list,
+    "list_view": pa.list_view,
+    "large_list_view": pa.large_list_view,
+}
+#: Levels of lists, structs and maps within each other: a level takes two of the 100 that messages of plans (protobuf)
+#: nest; Arrow's C interface ends at 64.
+DEEPEST = 32
+#: Names that need no quotes in the text of a schema.
+_PLAIN_NAME = re.compile(r"""[^\s"',:<>()\[\]\0-\x1f](?:[^",:<>()\[\]\0-\x1f]*[^\s"',:<>()\[\]\0-\x1f])?""")
 
 
 def parse_type(text: str | pa.DataType) -> pa.DataType:
-    """An Arrow type from its name, as pyarrow prints it.
+    """Parse the name of an Arrow type, as `type_text` writes it or pyarrow prints it; `float` is float64.
 
     Raises:
         ConfigError: There is no such type; suggests the nearest.
@@ -77,16 +109,20 @@ def parse_type(text: str | pa.DataType) -> pa.DataType:
     """
     if isinstance(text, pa.DataType):
         return text
-    name = text.strip()
-    if name.lower() in _SIMPLE:
-        return _SIMPLE[name.lower()]
+    name = text.strip().removesuffix(" not null")
+    known = _SIMPLE.get(name.lower(), _PRINTED.get(name.lower()))
+    if known is not None:
+        return known
     if match := _UNIT.fullmatch(name):
         return _with_unit(match)
     if match := _DECIMAL.fullmatch(name):
-        make = pa.decimal256 if match[1] == "decimal256" else pa.decimal128
-        return make(int(match[2]), int(match[3]))
+        return _decimal(match)
     if match := _FIXED.fullmatch(name):
         return pa.binary(int(match[1]))
+    if match := _FIXED_LIST.fullmatch(name):
+        return pa.list_(parse_type(_unnamed(match[1])), int(match[2]))
+    if match := _DICTIONARY.fullmatch(name):
+        return _dictionary(match)
     if name.endswith(">") and "<" in name:
         return _nested(name)
     close = difflib.get_close_matches(name.lower(), _SIMPLE, 1)
@@ -104,49 +140,146 @@ def _with_unit(match: re.Match[str]) -> pa.DataType:
         raise ConfigError(f"{match[0]!r}: {error}") from error
 
 
+def _decimal(match: re.Match[str]) -> pa.DataType:
+    make = getattr(pa, match[1] if match[1] != "decimal" else "decimal128")
+    try:
+        return make(int(match[2]), int(match[3]))
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"{match[0]!r}: {error}") from error
+
+
+def _dictionary(match: re.Match[str]) -> pa.DataType:
+    index = parse_type(match[2])
+    if not pa.types.is_integer(index):
+        raise ConfigError(f"{match[0]!r}: the indices of a dictionary are whole numbers")
+    return pa.dictionary(index, parse_type(match[1]), ordered=match[3] == "1")
+
+
 def _nested(name: str) -> pa.DataType:
     outer, _, inner = name[:-1].partition("<")
     parts = _split(inner)
-    match outer.strip().lower():
-        case "list" if len(parts) == 1:
-            return pa.list_(parse_type(parts[0].removeprefix("item:")))
-        case "large_list" if len(parts) == 1:
-            return pa.large_list(parse_type(parts[0].removeprefix("item:")))
-        case "map" if len(parts) == 2:
-            return pa.map_(parse_type(parts[0]), parse_type(parts[1]))
-        case "struct":
-            return pa.struct([_field(part) for part in parts])
+    outer = outer.strip().lower()
+    if outer in _LISTS and len(parts) == 1:
+        return _LISTS[outer](parse_type(_unnamed(parts[0])))
+    if outer == "map" and len(parts) == 2:
+        return pa.map_(parse_type(_unnamed(parts[0])), parse_type(_unnamed(parts[1])))
+    if outer == "struct":
+        fields = [_field(part) for part in parts]
+        _refuse_twice([f.name for f in fields])
+        return pa.struct(fields)
     raise ConfigError(f"unknown type {name!r}; nested types are list<T>, struct<name: T, ...> and map<K, V>")
 
 
-def _split(text: str) -> list[str]:
-    """Parts between commas that are not inside brackets."""
-    parts, depth, start = [], 0, 0
-    for index, char in enumerate(text):
+def _split(text: str, separator: str = ",", most: int = -1) -> list[str]:
+    """Parts between separators that are in no brackets and no quoted name; an empty last one is none."""
+    parts: list[str] = []
+    depth, start, index, fresh = 0, 0, 0, True
+    while index < len(text) and len(parts) != most:
+        char = text[index]
+        if char == '"' and fresh:  # where a name begins
+            index, fresh = _quoted_end(text, index), False
+            continue
         if char in "<([":
             depth += 1
         elif char in ">)]":
             depth -= 1
-        elif char == "," and depth == 0:
+        elif char == separator and depth == 0:
             parts.append(text[start:index])
             start = index + 1
+        fresh = char in ",<" or (fresh and char.isspace())
+        index += 1
     if text[start:].strip():
         parts.append(text[start:])
     return [part.strip() for part in parts]
 
 
+def _quoted_end(text: str, index: int) -> int:
+    """Offset behind the quoted name that begins at `index`.
+
+    Raises:
+        ConfigError: It does not end.
+    """
+    match = _QUOTED.match(text, index)
+    if match is None:
+        raise ConfigError(f"a quoted name of the schema does not end: {text[index : index + 40]}")
+    return match.end()
+
+
+_QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
+
+
+def _unnamed(text: str) -> str:
+    """The type of a list's item, whose name, if there is one, does not count."""
+    parts = _split(text, ":", 1)
+    return parts[1] if len(parts) == 2 else text
+
+
 def _field(text: str) -> pa.Field:
-    name, colon, kind = text.partition(":")
-    if not colon or not name.strip():
+    parts = _split(text, ":", 1)
+    if len(parts) < 2 or not parts[0]:
         raise ConfigError(f"{text!r} is not a column of a schema; write name:type, for example age:int64")
-    return pa.field(name.strip(), parse_type(kind))
+    name, kind = parts
+    if quoted := _QUOTED.fullmatch(name):
+        name = quoted[1].replace('""', '"')
+    return pa.field(name, parse_type(kind))
+
+
+def _refuse_twice(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ConfigError(f"column {name!r} stands twice in the schema")
+        seen.add(name)
+
+
+def name_text(name: str) -> str:
+    """Write a column's name as the text of a schema holds it: in double quotes where it would not be read as it is.
+
+    >>> print(name_text("age"), name_text("a,b"), name_text('say "x" here'))
+    age "a,b" "say ""x"" here"
+    """
+    return name if _PLAIN_NAME.fullmatch(name) else '"' + name.replace('"', '""') + '"'
+
+
+def type_text(kind: pa.DataType) -> str:
+    """Write a type as `parse_type` reads it.
+
+    >>> type_text(pa.list_(pa.float32())), type_text(pa.struct({"a b": pa.date32()}))
+    ('list<float32>', 'struct<a b: date32>')
+    """
+    types = pa.types
+    if (simple := _NAMES.get(kind)) is not None:
+        return simple
+    if types.is_fixed_size_list(kind):
+        return f"fixed_size_list<{type_text(kind.value_type)}>[{kind.list_size}]"
+    if types.is_struct(kind):
+        return f"struct<{', '.join(f'{name_text(f.name)}: {type_text(f.type)}' for f in kind)}>"
+    if types.is_map(kind):
+        return f"map<{type_text(kind.key_type)}, {type_text(kind.item_type)}>"
+    if types.is_dictionary(kind):
+        index, value = type_text(kind.index_type), type_text(kind.value_type)
+        return f"dictionary<values={value}, indices={index}, ordered={int(kind.ordered)}>"
+    for name, is_it in (("list", types.is_list), ("large_list", types.is_large_list),
+                        ("list_view", types.is_list_view), ("large_list_view", types.is_large_list_view)):  # fmt: skip
+        if is_it(kind):
+            return f"{name}<{type_text(kind.value_type)}>"
+    return str(kind)
+
+
+def schema_text(schema: pa.Schema) -> str:
+    """Write a schema as `parse_schema` reads it.
+
+    >>> schema_text(pa.schema({"a": pa.int64(), "b:c": pa.string()}))
+    'a:int64,"b:c":string'
+    """
+    return ",".join(f"{name_text(f.name)}:{type_text(f.type)}" for f in schema)
 
 
 def parse_schema(schema: str | Mapping[str, str | pa.DataType] | pa.Schema) -> pa.Schema:
-    """A schema from text (`a:string,b:float64`), a dict of name to type or type name, or a pyarrow schema.
+    """A schema from text (`a:string,"b,c":float64`), a dict of name to type or type name, or a pyarrow schema.
 
     Raises:
-        ConfigError: An unknown type, a column twice, or text that is not a schema.
+        ConfigError: An unknown type, a column twice, a NUL in a name, or text that is not a schema.
 
     >>> parse_schema("a:string, b:struct<x:int64,y:list<date32>>").names
     ['a', 'b']
@@ -159,11 +292,8 @@ def parse_schema(schema: str | Mapping[str, str | pa.DataType] | pa.Schema) -> p
         made = pa.schema([_field(part) for part in _split(schema)])
     else:
         raise ConfigError(f"a schema is text, a dict or a pyarrow schema, not {type(schema).__name__}")
-    seen: set[str] = set()
-    for name in made.names:
-        if name in seen:
-            raise ConfigError(f"column {name!r} stands twice in the schema")
-        seen.add(name)
+    _refuse_twice(made.names)
+    refuse_nuls(made)
     return made
 
 
@@ -193,8 +323,56 @@ def canonical_type(kind: pa.DataType) -> pa.DataType:
     return _mapped(kind, pa.string_view(), None)
 
 
+def _depth(kind: pa.DataType) -> int:
+    if not pa.types.is_nested(kind):
+        return 1
+    return 1 + max((_depth(kind.field(i).type) for i in range(kind.num_fields)), default=0)
+
+
+def refuse_deep(schema: pa.Schema) -> None:
+    """Refuse types that plans can't carry since they are nested too deep.
+
+    Raises:
+        ConfigError: Names the column.
+    """
+    for field in schema:
+        if pa.types.is_nested(field.type) and (depth := _depth(field.type)) > DEEPEST:
+            raise ConfigError(
+                f"column {field.name!r}: its type is nested {depth} deep; {DEEPEST} is the most; leave the column out"
+            )
+
+
+def refuse_nuls(schema: pa.Schema) -> None:
+    """Refuse names with NULs, at every depth: Arrow's C interface cuts them there, and two names may become one.
+
+    Raises:
+        ConfigError: Names the column.
+    """
+    for field in schema:
+        if (name := _name_with_nul(field)) is not None:
+            inside = "" if name == field.name else f" inside of column {field.name!r}"
+            raise ConfigError(
+                f"the name {name!r}{inside} holds a NUL, which no column's name can; rename it, or leave the column out"
+            )
+
+
+def _name_with_nul(field: pa.Field) -> str | None:
+    if "\0" in field.name:
+        return str(field.name)
+    if not pa.types.is_nested(field.type):
+        return None
+    children = (field.type.field(i) for i in range(field.type.num_fields))
+    return next((name for name in map(_name_with_nul, children) if name is not None), None)
+
+
 def canonical_schema(schema: pa.Schema) -> pa.Schema:
-    """Canonical types, every field nullable, no metadata."""
+    """Canonical types, every field nullable, no metadata.
+
+    Raises:
+        ConfigError: A name holds a NUL, or a type is nested too deep.
+    """
+    refuse_nuls(schema)
+    refuse_deep(schema)
     return pa.schema([pa.field(f.name, canonical_type(f.type)) for f in schema])
 
 

@@ -34,13 +34,17 @@ constexpr std::uint64_t kTop[] = {UINT8_MAX, UINT16_MAX, UINT32_MAX, UINT64_MAX}
 // Whole numbers, dates, times and decimals, as 64 bits.
 template <Kind kKind>
 inline bool parse_whole(const Type& type, const Cell& c, std::int64_t& out) noexcept {
+    if constexpr (kKind != Kind::kDate32 && kKind != Kind::kTime32 && kKind != Kind::kTime64 &&
+                  kKind != Kind::kTimestamp) {
+        if (type.exact && is_zero_led(c.p, c.n)) return false;
+    }
     if constexpr (kKind >= Kind::kInt8 && kKind <= Kind::kInt64) {
         constexpr int size = static_cast<int>(kKind) - static_cast<int>(Kind::kInt8);
         return parse_int(c.p, c.n, c.room, kLow[size], kHigh[size], out);
     } else if constexpr (kKind >= Kind::kUInt8 && kKind <= Kind::kUInt64) {
         std::uint64_t value = 0;
         const bool sure = parse_uint(c.p, c.n, c.room, kTop[static_cast<int>(kKind) - static_cast<int>(Kind::kUInt8)], value);
-        out = static_cast<std::int64_t>(value);  // at most 18 digits: no sign is lost
+        out = static_cast<std::int64_t>(value);  // its bits
         return sure;
     } else if constexpr (kKind == Kind::kDate32) {
         std::int32_t days = 0;
@@ -54,6 +58,21 @@ inline bool parse_whole(const Type& type, const Cell& c, std::int64_t& out) noex
     } else {
         static_assert(kKind == Kind::kTimestamp);
         return parse_timestamp(c.p, c.n, type.digits, type.zoned, out);
+    }
+}
+
+// Digits of whole numbers that each float32, float64 holds.
+constexpr std::size_t kWholeDigits[] = {7, 15};
+
+// Floats.
+template <class T>
+MMFLOW_INLINE bool parse_real(const Type& type, const Cell& c, T& out) noexcept {
+    constexpr bool wide = sizeof(T) == 8;
+    if (type.exact && (is_zero_led(c.p, c.n) || is_long_whole(c.p, c.n, kWholeDigits[wide]))) return false;
+    if constexpr (wide) {
+        return parse_double(c.p, c.n, c.room, out);
+    } else {
+        return parse_float(c.p, c.n, out);
     }
 }
 
@@ -80,12 +99,12 @@ template <Kind kKind>
 inline bool write_value(const Type& type, const Cell& c, std::uint8_t* out) noexcept {
     if constexpr (kKind == Kind::kFloat64) {
         double value = 0;
-        const bool sure = parse_double(c.p, c.n, c.room, value);
+        const bool sure = parse_real(type, c, value);
         std::memcpy(out, &value, 8);
         return sure;
     } else if constexpr (kKind == Kind::kFloat32) {
         float value = 0;
-        const bool sure = parse_float(c.p, c.n, value);
+        const bool sure = parse_real(type, c, value);
         std::memcpy(out, &value, 4);
         return sure;
     } else {
@@ -110,7 +129,7 @@ MMFLOW_INLINE Status write_one(const Rows& rows, const Cell& c, const Type& type
         return rows.write_text(column, c, out, base);
     } else if constexpr (kKind == Kind::kBool) {
         bool value = false;
-        if (!parse_bool(c.p, c.n, value)) return Status::kIrregular;
+        if (!parse_bool(c.p, c.n, value) || (type.exact && c.n == 1)) return Status::kIrregular;
         column.set_bit(row, value);
         return Status::kDone;
     } else {
@@ -125,8 +144,9 @@ struct Pass {
 };
 
 // Reads a field of up to kBatch records by lanes; those that aren't sure are for the functions above. True where all are.
+// `exact`: of the field's type.
 template <Kind kKind, class Rows, class Place>
-inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size_t count, Place place,
+inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size_t count, Place place, bool exact,
                        Batch& batch) noexcept {
     for (std::size_t i = 0; i < count; ++i) {
         const Cell c = rows.cell(records[i], place);
@@ -146,6 +166,10 @@ inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size
     } else {
         constexpr int size = static_cast<int>(kKind) - static_cast<int>(Kind::kInt8);
         whole_lanes<true>(batch, kLow[size], kHigh[size]);
+    }
+    // JSON has no such numbers.
+    if constexpr (!Rows::kNested && kKind != Kind::kDate32) {
+        if (exact) doubt_zeros(batch);
     }
     std::uint64_t sure = 1;
     for (std::size_t i = 0; i < count; ++i) sure &= batch.sure[i];
@@ -181,7 +205,7 @@ inline Pass convert(const Rows rows, const std::uint32_t* records, std::size_t c
         Batch batch;
         for (std::size_t begin = 0; begin < count; begin += kBatch) {
             const std::size_t n = count - begin < kBatch ? count - begin : kBatch;
-            const bool sure = read_batch<kKind>(rows, records + begin, n, place, batch);
+            const bool sure = read_batch<kKind>(rows, records + begin, n, place, type.exact, batch);
             // Little endian: the low bytes are the value.
             for (std::size_t i = 0; i < n; ++i) std::memcpy(out + (begin + i) * width, &batch.value[i], width);
             if (sure && !nulls) continue;
@@ -229,7 +253,7 @@ inline Pass narrow(const Rows rows, const Filter& filter, std::uint32_t* records
             return filter.test != Filter::Test::kText || c.escaped || one_of(filter, c);
         } else if constexpr (kKind == Kind::kFloat64) {
             double value = 0;
-            sure = parse_double(c.p, c.n, c.room, value);
+            sure = parse_real(filter.type, c, value);
             return filter.test == Filter::Test::kNotNull || (value >= filter.real_low && value <= filter.real_high);
         } else if constexpr (kKind == Kind::kFloat32 || kKind == Kind::kBool) {
             sure = false;  // not pushed
@@ -237,6 +261,7 @@ inline Pass narrow(const Rows rows, const Filter& filter, std::uint32_t* records
         } else {
             std::int64_t value = 0;
             sure = parse_whole<kKind>(filter.type, c, value);
+            if (kKind == Kind::kUInt64 && value < 0) return true;  // beyond what bounds say anything about
             return filter.test == Filter::Test::kNotNull || (value >= filter.low && value <= filter.high);
         }
     };
@@ -246,7 +271,7 @@ inline Pass narrow(const Rows rows, const Filter& filter, std::uint32_t* records
         Batch batch;
         for (std::size_t begin = 0; begin < count && sure; begin += kBatch) {
             const std::size_t size = count - begin < kBatch ? count - begin : kBatch;
-            const bool all_sure = read_batch<kKind>(rows, records + begin, size, place, batch);
+            const bool all_sure = read_batch<kKind>(rows, records + begin, size, place, filter.type.exact, batch);
             if (filter.test == Filter::Test::kNotNull) {
                 std::memset(batch.value, 1, sizeof batch.value);
             } else if constexpr (kKind == Kind::kFloat64) {

@@ -82,6 +82,16 @@ inline void real_lanes(Batch& b) noexcept {
     }
 }
 
+// Numbers that begin with a zero before another digit aren't sure.
+inline void doubt_zeros(Batch& b) noexcept {
+    for (std::size_t i = 0; i < kBatch; ++i) {
+        const std::uint64_t negative = (b.word[i] & 0xff) == '-';
+        const std::uint64_t text = b.word[i] >> (8 * negative);
+        const std::uint64_t zero = (text & 0xff) == '0', digit = ((text >> 8 & 0xff) ^ '0') < 10;
+        b.sure[i] &= ~(zero & digit & (b.length[i] > 1 + negative));
+    }
+}
+
 inline void date_lanes(Batch& b) noexcept {
     for (std::size_t i = 0; i < kBatch; ++i) {
         std::uint64_t days = 0;

@@ -168,20 +168,49 @@ inline bool parse_bool(const std::uint8_t* p, std::size_t n, bool& out) noexcept
     return is("0", 1) || is("false", 5) || is("False", 5) || is("FALSE", 5);
 }
 
+// A number that begins with a zero before another digit: 007, -01.5.
+MMFLOW_INLINE bool is_zero_led(const std::uint8_t* p, std::size_t n) noexcept {
+    const std::size_t first = n > 0 && p[0] == '-';
+    return n > first + 1 && p[first] == '0' && p[first + 1] >= '0' && p[first + 1] <= '9';
+}
+
+// Is this a whole number of more than `most` digits?
+inline bool is_long_whole(const std::uint8_t* p, std::size_t n, std::size_t most) noexcept {
+    const std::size_t first = n > 0 && p[0] == '-';
+    if (n - first <= most) return false;
+    for (std::size_t i = first; i < n; ++i) {
+        if (p[i] < '0' || p[i] > '9') return false;
+    }
+    return true;
+}
+
+// Whole numbers of 19 and 20 digits, with a sign where T has one; longer text is not sure.
+template <class T>
+[[gnu::noinline]] bool long_digits(const std::uint8_t* p, std::size_t n, T& out) noexcept {
+    if (n > 20) return false;
+    const char* first = reinterpret_cast<const char*>(p);
+    const auto result = std::from_chars(first, first + n, out);
+    return result.ec == std::errc() && result.ptr == first + n;
+}
+
 // Optional sign and digits, within [low, high].
 MMFLOW_INLINE bool parse_int(const std::uint8_t* p, std::size_t n, std::size_t room, std::int64_t low, std::int64_t high,
                std::int64_t& out) noexcept {
     const bool negative = n > 0 && p[0] == '-';
-    std::uint64_t value = 0;
-    if (!digits(p + negative, n - negative, room - negative, value)) return false;
-    const auto number = static_cast<std::int64_t>(value);
-    out = negative ? -number : number;
+    if (n - negative > 18) [[unlikely]] {
+        if (!long_digits(p, n, out)) return false;
+    } else {
+        std::uint64_t value = 0;
+        if (!digits(p + negative, n - negative, room - negative, value)) return false;
+        const auto number = static_cast<std::int64_t>(value);
+        out = negative ? -number : number;
+    }
     return out >= low && out <= high;
 }
 
 inline bool parse_uint(const std::uint8_t* p, std::size_t n, std::size_t room, std::uint64_t high,
                 std::uint64_t& out) noexcept {
-    return digits(p, n, room, out) && out <= high;
+    return (n > 18 ? long_digits(p, n, out) : digits(p, n, room, out)) && out <= high;
 }
 
 // Correctly rounded: exact by one division where digits and exponent are few (Clinger, 1990, "How to read floating

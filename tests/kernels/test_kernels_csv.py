@@ -97,13 +97,13 @@ def both(
 
 
 @pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("nulls", [("",), ("", "NA", "-1"), ()])
-def test_values_at_the_edges_of_a_type(simd: str, name: str, nulls: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("nulls", "exact"), [(("",), False), (("", "NA", "-1"), True), ((), False)])
+def test_values_at_the_edges_of_a_type(simd: str, name: str, nulls: tuple[str, ...], exact: bool) -> None:
     kind = TYPES[name]
-    types = CsvTypes(("v", "n"), {"v": kind, "n": pa.int64()}, nulls)
+    types = CsvTypes(("v", "n"), {"v": kind, "n": pa.int64()}, nulls, exact)
     schema = pa.schema([("v", kind)])
     kernel = _kernels.CsvReader(
-        2, ord(","), ord('"'), [(0, kernel_type(kind))], [], [n.encode() for n in nulls], False
+        2, ord(","), ord('"'), [(0, kernel_type(kind, exact=exact))], [], [n.encode() for n in nulls], False
     )
     ends: list[tuple[str, Literal["front", "back"]]] = [("\n", "back"), ("", "back"), ("\r\n", "front")]
     forms = [form for value in VALUES for form in (value, f'"{value}"') if not form.startswith("\0")]
@@ -130,9 +130,13 @@ def test_values_at_the_edges_of_a_type(simd: str, name: str, nulls: tuple[str, .
     assert read >= 3 * 2  # what is plain is read, not left to the reference
 
 
-@given(value=st.text("0123456789.-+eE:TZ ", max_size=24), name=st.sampled_from(sorted(TYPES)))
-def test_any_text_as_any_type(value: str, name: str) -> None:
-    types = CsvTypes(("n", "v"), {"v": TYPES[name], "n": pa.int64()}, ("",))
+@given(
+    value=st.text("0123456789.-+eE:TZ ", max_size=24),
+    name=st.sampled_from(sorted(TYPES)),
+    exact=st.booleans(),
+)
+def test_any_text_as_any_type(value: str, name: str, exact: bool) -> None:
+    types = CsvTypes(("n", "v"), {"v": TYPES[name], "n": pa.int64()}, ("",), exact)
     for isa in SIMD:
         _kernels.simd_use(isa)
         both(f"1,{value}\n2,{value}".encode(), types, ("v",))
@@ -224,7 +228,7 @@ COLUMNS = CsvTypes(
 @pytest.mark.parametrize("rows", [1, 2, 63, 1000, 9000])
 def test_plain_files_are_read_by_the_kernel_alone(simd: str, quoted: bool, newline: bytes, rows: int) -> None:
     text = table(rows, rows, quoted=quoted, newline=newline)
-    kernel = _kernels.CsvReader(4, ord(","), ord('"'), [(2, (16, 0, 0, False, ()))], [], [b""], False)
+    kernel = _kernels.CsvReader(4, ord(","), ord('"'), [(2, (16, 0, 0, False, (), False))], [], [b""], False)
     data = guarded(text, "back")
     status, consumed, records, found, lines, _, _ = kernel.decode(
         data.address, data.size, len(text), True, data
@@ -259,8 +263,8 @@ def test_an_odd_record_in_a_plain_file(simd: str, where: int, odd: bytes) -> Non
 
 @pytest.mark.parametrize("name", [n for n in TYPES if n != "text"])
 @settings(max_examples=max(10, settings().max_examples // 5))  # each is a hundred records, judged six times
-@given(seed=st.integers(0, 1 << 32), share=st.sampled_from([0.0, 0.02, 0.5]))
-def test_batches_of_short_and_long_values(name: str, seed: int, share: float) -> None:
+@given(seed=st.integers(0, 1 << 32), share=st.sampled_from([0.0, 0.02, 0.5]), exact=st.booleans())
+def test_batches_of_short_and_long_values(name: str, seed: int, share: float, exact: bool) -> None:
     """Values that are read by the batch, among them some (`share`) that are not: long, null, quoted, or wrong."""
     draw = random.Random(seed)
     kind = TYPES[name]
@@ -268,14 +272,14 @@ def test_batches_of_short_and_long_values(name: str, seed: int, share: float) ->
     def short() -> str:
         if pa.types.is_date(kind):
             return f"{draw.randrange(0, 10_000):04}-{draw.randrange(1, 13):02}-{draw.randrange(1, 29):02}"
-        digits = str(draw.randrange(10 ** draw.randrange(1, 8)))
+        digits = "0" * (draw.random() < 0.05) + str(draw.randrange(10 ** draw.randrange(1, 7)))
         point = draw.randrange(1, len(digits)) if len(digits) > 1 and draw.random() < 0.5 else 0
         text = digits[:point] + "." + digits[point:] if point and not pa.types.is_integer(kind) else digits
         return "-" + text if draw.random() < 0.3 else text
 
     values = [draw.choice(VALUES[:-3]) if draw.random() < share else short() for _ in range(100)]
     texts = [f'"{v}"' if draw.random() < share else v for v in values]
-    types = CsvTypes(("k", "v"), {"k": pa.int64(), "v": kind}, ("",))
+    types = CsvTypes(("k", "v"), {"k": pa.int64(), "v": kind}, ("",), exact)
     text = "".join(f"{i},{v}\n" for i, v in enumerate(texts)).encode()
     for isa in SIMD:
         _kernels.simd_use(isa)

@@ -76,14 +76,15 @@ def both(
     *,
     closed: bool = False,
     check_all: bool = False,
+    exact: bool = False,
     policy: Literal["error", "null", "skip"] = "null",
     stop: int | None = None,
     final: bool = True,
     side: Literal["front", "back"] = "back",
 ) -> None:
     """Assert that kernel and reference give the same."""
-    reference = NdjsonDecoder(columns, schema, policy, closed=closed, check_all=check_all)
-    native = ndjson_decoder(columns, schema, policy, closed=closed, check_all=check_all)
+    reference = NdjsonDecoder(columns, schema, policy, closed=closed, check_all=check_all, exact=exact)
+    native = ndjson_decoder(columns, schema, policy, closed=closed, check_all=check_all, exact=exact)
     assert isinstance(native, NativeDecoder)
     data = guarded(text, side)
     limit = len(text) if stop is None else stop
@@ -95,11 +96,14 @@ def both(
 
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("form", ['{{"v":{}}}', ' {{ "a":1, "v" :  {} \t}} \r', '{{"v":1,"v":{},"z":[]}}'])
-def test_values_at_the_edges_of_a_type(simd: str, name: str, form: str) -> None:
+@pytest.mark.parametrize("exact", [False, True])
+def test_values_at_the_edges_of_a_type(simd: str, name: str, form: str, exact: bool) -> None:
     kind = TYPES[name]
     schema = pa.schema([("v", kind)])
-    kernel = _kernels.JsonReader([(b"v", 0)], False, 1, [(0, nested_kernel_type(kind))], [], False)
-    reference = NdjsonDecoder(("v",), schema, "null", closed=False)
+    kernel = _kernels.JsonReader(
+        [(b"v", 0)], False, 1, [(0, nested_kernel_type(kind, exact=exact))], [], False
+    )
+    reference = NdjsonDecoder(("v",), schema, "null", closed=False, exact=exact)
     sides: list[Literal["front", "back"]] = ["front", "back"]
     read = 0
     for value in VALUES:

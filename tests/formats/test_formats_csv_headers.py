@@ -1,0 +1,157 @@
+"""Headers of CSV files: every column has a name that can be used, or the file is refused with place and advice."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmflow as mf
+from mmflow.errors import BadRecordError, SourceError
+from mmflow.formats import open_format
+from mmflow.formats.csv_header import first_record, holds_records, read_header, unique_names
+from mmflow.formats.csv_structure import Dialect, parse_record
+
+
+def written(folder: Path, data: bytes, name: str = "t.csv") -> str:
+    (folder / name).write_bytes(data)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"caf\xe9,b\n1,2\n", ["column 1 is not UTF-8", "WINDOWS-1252", "line 1, byte offset 3", "iconv"]),
+        (b"\n\nb,caf\xe9\n1,2\n", ["column 2 is not UTF-8", "line 3, byte offset 7"]),
+        ("日本語,名前\n1,2\n".encode("shift_jis"), ["not UTF-8", "SHIFT_JIS"]),
+        ("中文名称,姓名\n1,2\n".encode("gb18030"), ["not UTF-8", "GB18030"]),
+        ("a,b\n1,2\n".encode("utf-16"), ["UTF-16LE", "byte offset 0", "iconv -f UTF-16LE -t UTF-8"]),
+        ("a,b\n1,2\n".encode("utf-16-le"), ["UTF-16LE"]),
+        ("a,b\n1,2\n".encode("utf-16-be"), ["UTF-16BE"]),
+        (b"\xfe\xff" + "a,b\n1,2\n".encode("utf-16-be"), ["UTF-16BE"]),
+        ("a,b\n1,2\n".encode("utf-32"), ["UTF-32LE"]),
+        (b"\0\0\xfe\xff" + "a,b\n1,2\n".encode("utf-32-be"), ["UTF-32BE"]),
+        (gzip.compress(b"a,b\n1,2\n"), ["gzip", ".gz"]),
+        (bz2.compress(b"a,b\n1,2\n"), ["bzip2", ".bz2"]),
+        (b"PK\x03\x04\x14\0\0\0", ["zip archive"]),
+        (b"a\0b,c\n1,2\n", ["control character '\\x00'", "byte offset 1"]),
+        (b"\x7fELF\x02\x01\x01\n", ["control character '\\x7f'", "byte offset 0"]),
+        (b"a\x01b\n1\x012\n", ["control character '\\x01'", "set delimiter='\\x01'"]),
+        (b'"a"x\n1\n', ["text after a closing quote", "line 1, byte offset 0", "quote="]),
+        (b'"a,b\n1,2\n', ["a quote is not closed"]),
+        (b"a,b\r1,2\r", ["carriage return"]),
+    ],
+)
+def test_a_header_that_is_no_text_is_refused_with_place_and_advice(
+    tmp_path: Path, data: bytes, words: list[str]
+) -> None:
+    path = written(tmp_path, data)
+    for read in (lambda: mf.read_csv(path), lambda: mf.read_csv(path, schema="a:int64").to_arrow()):
+        with pytest.raises(SourceError) as caught:
+            read()
+        assert path in str(caught.value)
+        for word in words:
+            assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be"])
+def test_other_unicode_encodings_are_refused_without_a_header_and_in_ndjson(
+    tmp_path: Path, encoding: str
+) -> None:
+    path = written(tmp_path, '{"a":1}\n{"a":2}\n'.encode(encoding))
+    for read in (lambda: mf.read_csv(path, header=False), lambda: mf.read_ndjson(path)):
+        with pytest.raises(SourceError, match=r"UTF-(16|32)"):
+            read()
+
+
+def test_equal_and_empty_names_are_numbered(tmp_path: Path) -> None:
+    path = written(tmp_path, b"a,a,,b,a_2,,a\n1,2,3,4,5,6,7\n")
+    names = ["a", "a_3", "column_3", "b", "a_2", "column_6", "a_4"]
+    assert mf.read_csv(path).columns == names
+    assert mf.read_csv(path).to_arrow().to_pylist() == [dict(zip(names, range(1, 8), strict=True))]
+    declared = mf.read_csv(path, schema={"column_3": "string", "a_4": "int8"})
+    assert declared.to_arrow().to_pylist() == [{"column_3": "3", "a_4": 7}]
+    assert mf.sql(f"SELECT column_6, a_3 FROM '{path}'").to_arrow().to_pylist() == [{"column_6": 6, "a_3": 2}]
+    with pytest.raises(BadRecordError, match="column 'a_3': not a value of type bool"):
+        mf.read_csv(path, schema="a_3:bool").to_arrow()
+
+
+@given(st.lists(st.sampled_from(["a", "a_2", "a_3", "", "column_2", "column_3_2", "b"]), max_size=9))
+def test_unique_names_are_unique_and_keep_what_was_unique(names: list[str]) -> None:
+    made = unique_names(names)
+    assert len(set(made)) == len(names)
+    assert "" not in made
+    for place, (name, new) in enumerate(zip(names, made, strict=True)):
+        if name and name not in names[:place]:
+            assert new == name
+
+
+_headers = st.lists(st.text(st.sampled_from('ab,"\n\r;é '), max_size=6), min_size=1, max_size=6)
+
+
+@given(_headers, st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_names_are_those_that_pythons_csv_wrote(names: list[str], end: str, mark: bool) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator=end, quoting=csv.QUOTE_ALL).writerow(names)
+    data = b"\xef\xbb\xbf" * mark + text.getvalue().encode()
+    found = read_header("t.csv", data + b"1", Dialect())
+    assert found.names == unique_names(names)
+    assert found.begins == len(data)
+
+
+@given(st.lists(st.sampled_from([b"a", b",", b'"', b"\r", b"\n", b"b"]), max_size=14).map(b"".join))
+def test_first_records_end_where_the_definition_says(data: bytes) -> None:
+    found = first_record(data, Dialect())
+    position = 0
+    while position < len(data):
+        expected = parse_record(data, position, Dialect(), final=True)
+        assert expected is not None
+        end, fields, broken = min(expected[0], len(data)), *expected[1:]
+        if data[position:end].strip(b"\r\0"):
+            assert found is not None
+            assert (found.begin, found.following) == (position, min(end + 1, len(data)))
+            assert bool(found.broken) == bool(broken)
+            assert broken == 2 or len(found.fields) == fields
+            complete = parse_record(data, position, Dialect(), final=False) is not None
+            assert not complete or holds_records(data, Dialect(), 1)
+            return
+        position = end + 1
+    assert found is None
+
+
+def test_headers_with_escapes_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path, b'a\\,b,"c\\"d"\n1,2\n')
+    assert mf.read_csv(path, escape="\\").to_arrow().to_pylist() == [{"a,b": 1, 'c"d': 2}]
+
+
+def test_a_header_or_first_record_longer_than_the_sample_is_read(tmp_path: Path) -> None:
+    long = "x" * 400_000
+    path = written(tmp_path, f"a,{long},c\n1,2,3\n".encode())
+    assert mf.read_csv(path).columns == ["a", long, "c"]
+    path = written(tmp_path, f'a,b\n1,"{long}\n,{long}"\n2,y\n'.encode())
+    made = mf.read_csv(path).to_arrow()
+    assert made.schema.types == [pa.int64(), pa.string()]
+    assert made["b"].to_pylist() == [f"{long}\n,{long}", "y"]
+    path = written(tmp_path, gzip.compress(f'{long},b\n1,"{long}"\n'.encode()), "t.csv.gz")
+    assert mf.read_csv(path).to_arrow().to_pylist() == [{long: 1, "b": long}]
+
+
+def test_types_of_a_wide_file(tmp_path: Path) -> None:
+    count = 3000
+    header, record = ",".join(f"c{i}" for i in range(count)), ",".join(["1", "x"] * (count // 2))
+    form = open_format("csv", [written(tmp_path, f"{header}\n{record}\n".encode())])
+    assert form.schema.types == [pa.int64(), pa.string_view()] * (count // 2)
+
+
+def test_only_a_header_gives_no_rows(tmp_path: Path) -> None:
+    for data in (b"a,b\n", b"a,b", b"\xef\xbb\xbfa,b\r\n"):
+        made = mf.read_csv(written(tmp_path, data)).to_arrow()
+        assert made.schema.names == ["a", "b"]
+        assert made.num_rows == 0
