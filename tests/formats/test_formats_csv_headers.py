@@ -53,9 +53,9 @@ def test_a_header_that_is_no_text_is_refused_with_place_and_advice(
     tmp_path: Path, data: bytes, words: list[str]
 ) -> None:
     path = written(tmp_path, data)
-    for read in (lambda: mf.read_csv(path), lambda: mf.read_csv(path, schema="a:int64").to_arrow()):
+    for schema in (None, "a:int64"):
         with pytest.raises(SourceError) as caught:
-            read()
+            mf.read_csv(path, schema=schema).to_arrow()
         assert path in str(caught.value)
         for word in words:
             assert word in str(caught.value)
@@ -66,9 +66,10 @@ def test_other_unicode_encodings_are_refused_without_a_header_and_in_ndjson(
     tmp_path: Path, encoding: str
 ) -> None:
     path = written(tmp_path, '{"a":1}\n{"a":2}\n'.encode(encoding))
-    for read in (lambda: mf.read_csv(path, header=False), lambda: mf.read_ndjson(path)):
-        with pytest.raises(SourceError, match=r"UTF-(16|32)"):
-            read()
+    with pytest.raises(SourceError, match=r"UTF-(16|32)"):
+        mf.read_csv(path, header=False)
+    with pytest.raises(SourceError, match=r"UTF-(16|32)"):
+        mf.read_ndjson(path)
 
 
 def test_equal_and_empty_names_are_numbered(tmp_path: Path) -> None:
