@@ -21,12 +21,13 @@ from datafusion import (
     SQLOptions,
     col,
 )
-from datafusion.substrait import Producer
+from datafusion.unparser import Dialect, Unparser
 
 from mmflow.errors import MmflowError, PlanError
 from mmflow.exec.stage import Function, Functions, Source
 from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.plan.datafusion_errors import is_datafusions, plain
+from mmflow.plan.logical import tables_of
 from mmflow.plan.subqueries import forgotten_nulls, with_any
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "SpreadLeaf",
     "SqlLeaf",
     "TableLeaf",
-    "lost_in_substrait",
     "planning",
 ]
 
@@ -224,7 +224,7 @@ class Catalog:
                 with planning("SQL"):
                     frame = self.context.sql_with_options(query, _QUERIES_ONLY)
                     optimized = frame.optimized_logical_plan()
-            reason = self._unencodable(optimized) or lost_in_substrait(optimized) or unsplit(frame)
+            reason = unsplit(frame)
             if reason is None:
                 return frame
             with planning("SQL"):
@@ -270,36 +270,37 @@ class Catalog:
         with planning("SQL"):
             return forgotten_nulls(self.context.sql_with_options(query, _QUERIES_ONLY).logical_plan())
 
-    def _unencodable(self, plan: LogicalPlan) -> str | None:
+    def in_one_task(self, frame: DataFrame, reason: str) -> DataFrame:
+        """Return a frame that runs another as SQL in one task.
+
+        Args:
+            frame: Of expressions; what was made of SQL is known as SQL.
+            reason: Why the planner can't split it.
+
+        Raises:
+            PlanError: DataFusion can't write it as SQL that means the same.
+        """
+        plan = frame.logical_plan()
         try:
-            Producer.to_substrait_plan(plan, self.context)
+            query = Unparser(Dialect.default()).plan_to_sql(plan)
+            planned = self.context.sql_with_options(query, _QUERIES_ONLY)
+            # The same nodes, expressions and types, as DataFusion shows both.
+            same = _shown(planned) == _shown(frame)
         except BaseException as error:
             if not is_datafusions(error):
                 raise
-            return f"Substrait can't carry this query: {plain(error)}"
-        return None
+            same = False
+        if not same:
+            raise PlanError(
+                f"{reason}; write it as SQL, sql('SELECT ...', t=dataset), which then runs in one task"
+            )
+        names = dict.fromkeys(name for name in tables_of(plan) if name in self.leaves)
+        tables = tuple((name, self.context.table(name)) for name in names)
+        return self.add(SqlLeaf(query, tables, self.schema(frame), reason))
 
 
-# What DataFusion 55 encodes in Substrait without an error, but wrongly (measured: other rows came back).
-_LOST = (
-    (r"WindowAggr: .*IGNORE NULLS", "IGNORE NULLS of a window function"),
-    (r"WindowAggr: .*\bFILTER \(WHERE", "FILTER of a window function"),
-    (r"WindowAggr: .*\(DISTINCT ", "DISTINCT in a window function"),
-    (
-        r"WindowAggr: .*RANGE BETWEEN (?!(UNBOUNDED PRECEDING|CURRENT ROW) AND (CURRENT ROW|UNBOUNDED FOLLOWING))",
-        "a RANGE frame with offsets",
-    ),
-    (r"""Some\("(?!UTC"|\+00:00")""", "a time zone other than UTC in an expression"),
-)
-
-
-def lost_in_substrait(plan: LogicalPlan) -> str | None:
-    """What of an optimized plan its Substrait form would silently drop; None: nothing known."""
-    text = str(plan.display_indent())
-    for pattern, what in _LOST:
-        if re.search(pattern, text):
-            return f"Substrait drops {what}"
-    return None
+def _shown(frame: DataFrame) -> str:
+    return str(frame.optimized_logical_plan().display_indent_schema())
 
 
 def _named(name: str, query: str) -> bool:

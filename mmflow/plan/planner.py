@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 from datafusion import DataFrame
-from datafusion.substrait import Producer
 from substrait.algebra_pb2 import Expression, JoinRel, Rel, SortField
 from substrait.plan_pb2 import Plan as SubstraitPlan
 
@@ -35,6 +34,7 @@ from mmflow.exec.stage import (
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.bugs import no_bug_seen
+from mmflow.plan.encoding import NotCarriedError, encode
 from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
 from mmflow.plan.frontend import (
     Catalog,
@@ -43,7 +43,6 @@ from mmflow.plan.frontend import (
     SpreadLeaf,
     SqlLeaf,
     TableLeaf,
-    lost_in_substrait,
     planning,
 )
 from mmflow.plan.joins import broadcastable, equalities, join_title
@@ -106,7 +105,7 @@ def why_not_split(frame: DataFrame, *, catalog: Catalog, settings: Settings) -> 
     catalog.tried = None
     try:
         with no_bug_seen("split this query"):
-            pipeline = planner.frame(frame)
+            pipeline = planner.frame(frame, as_sql=False)  # the query itself is at hand
     except PlanError as error:
         return error.message
     catalog.tried = frame, (planner, pipeline)
@@ -125,17 +124,27 @@ class _Planner:
         # Pipelines that rewritten relations read from, by made-up table name.
         self.planned: dict[str, Pipeline] = {}
 
-    def frame(self, frame: DataFrame) -> Pipeline:
-        """Plan a frame; the plans of leaves inside it (map_batches) share stages and names."""
+    def frame(self, frame: DataFrame, *, as_sql: bool = True) -> Pipeline:
+        """Plan a frame; the plans of leaves inside it (map_batches) share stages and names.
+
+        Args:
+            frame: What to plan.
+            as_sql: Run what Substrait can't carry as SQL that DataFusion writes; else that is an error.
+        """
         whole = self.catalog.whole(frame)
-        query = SubstraitPlan()
         with planning("query"):
             logical = frame.optimized_logical_plan()
-            if whole is None:
-                reason = lost_in_substrait(logical)
-                if reason is not None:
-                    raise PlanError(f"{reason}: write this part as SQL, which then runs in one task")
-                query.ParseFromString(Producer.to_substrait_plan(logical, self.catalog.context).encode())
+        if whole is not None:
+            query = SubstraitPlan()
+        else:
+            try:
+                query = encode(logical, self.catalog.context)
+            except NotCarriedError as error:
+                if not as_sql:
+                    raise
+                frame = self.catalog.in_one_task(frame, error.message)
+                logical = frame.optimized_logical_plan()
+                query = encode(logical, self.catalog.context)
         rels = Rels(query, self.catalog.functions.register)
         outer = None
         if self._builder is None:
@@ -147,7 +156,6 @@ class _Planner:
             self._builder.rels = rels
         self.null_aware = null_aware_joins(logical)
         pipeline = self.build(_root(query)) if whole is None else self._sql(whole)
-        # Substrait forgets time zones of literals and casts; the frame knows what was meant.
         schema = self.catalog.schema(frame)
         if schema.types != pipeline.schema.types:
             branches = tuple(replace(b, trivial=False) for b in pipeline.branches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ from mmflow.exec.stage import (
 from mmflow.formats import open_format
 from mmflow.plan.explain import explain
 from mmflow.plan.frontend import Catalog, MapLeaf, SourceLeaf
-from mmflow.plan.planner import make_plan
+from mmflow.plan.planner import make_plan, why_not_split
 
 SCHEMA = {"k": "int64", "v": "float64", "s": "string", "d": "decimal128(15, 2)"}
 
@@ -49,7 +50,10 @@ def large(catalog: Catalog, folder: Path, name: str = "t") -> DataFrame:
 
 
 def plan_of(catalog: Catalog, query: str, **tables: DataFrame) -> Plan:
-    return make_plan(catalog.sql(query, tables), catalog, settings=Settings.load(), output=Result())
+    settings = Settings.load()
+    unsplit = partial(why_not_split, catalog=catalog, settings=settings)
+    frame = catalog.sql(query, tables, unsplit=unsplit)
+    return make_plan(frame, catalog, settings=settings, output=Result())
 
 
 def test_scan_takes_the_needed_columns_and_conjuncts(catalog: Catalog, tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""From a logical plan to Substrait, with nothing lost on the way.
+
+What DataFusion 55 can't encode is an error of its own. What it encodes wrongly, without a word, is found here by the
+logical plan, and put back (`zones.py`; `nullaware.py` while joins are planned), or is an error as well.
+"""
+
+from __future__ import annotations
+
+from datafusion import LogicalPlan, SessionContext
+from datafusion.substrait import Producer
+from google.protobuf.message import Message
+from substrait.algebra_pb2 import AggregateFunction, Expression
+from substrait.plan_pb2 import Plan as SubstraitPlan
+from substrait.type_pb2 import NamedStruct, Type
+
+from mmflow.errors import PlanError
+from mmflow.plan.datafusion_errors import is_datafusions, plain
+from mmflow.plan.logical import calls_beyond_substrait
+from mmflow.plan.rels import messages
+from mmflow.plan.zones import with_zones
+
+__all__ = ["NotCarriedError", "encode"]
+
+
+class NotCarriedError(PlanError):
+    """Something of a plan that Substrait can't carry: the plan runs as SQL in one task instead."""
+
+
+def encode(plan: LogicalPlan, context: SessionContext) -> SubstraitPlan:
+    """Return an optimized logical plan as Substrait.
+
+    Raises:
+        NotCarriedError: Its Substrait form would be another plan, or there is none.
+    """
+    dropped = calls_beyond_substrait(plan)
+    if dropped is not None:
+        raise NotCarriedError(f"Substrait drops {dropped}")
+    try:
+        encoded = Producer.to_substrait_plan(plan, context).encode()
+    except BaseException as error:
+        if not is_datafusions(error):
+            raise
+        raise NotCarriedError(f"Substrait can't carry this query: {plain(error)}") from error
+    made = SubstraitPlan()
+    made.ParseFromString(encoded)
+    if _may_drop_unseen(made):
+        raise NotCarriedError("Substrait may drop an option of a call within a subquery")
+    zoned = with_zones(made, plan, context)
+    if zoned is None:
+        raise NotCarriedError("Substrait drops a time zone")
+    return zoned
+
+
+#: Aggregates that know no IGNORE NULLS: they leave nulls out by themselves, or count rows.
+_NULLS_LEFT_OUT = {
+    *("sum", "count", "min", "max", "avg", "median", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor"),
+    *("stddev", "stddev_pop", "var", "var_pop", "approx_distinct", "approx_median"),
+}  # fmt: skip
+
+
+def _may_drop_unseen(encoded: SubstraitPlan) -> bool:
+    """Return whether a subquery within an expression has a call whose options Substrait may have dropped.
+
+    DataFusion's Python classes don't show the plan of a subquery.
+    """
+    names = {e.extension_function.function_anchor: e.extension_function.name for e in encoded.extensions}
+    for message in messages(encoded.relations[0], _is_plain):
+        if not isinstance(message, Expression.Subquery):
+            continue
+        for inner in messages(message, _is_plain):
+            if isinstance(inner, Expression.WindowFunction):
+                return True
+            if (
+                isinstance(inner, AggregateFunction)
+                and names[inner.function_reference] not in _NULLS_LEFT_OUT
+            ):
+                return True
+    return False
+
+
+def _is_plain(message: Message) -> bool:
+    """Return whether a message holds no subquery for sure: there are many columns and types."""
+    return isinstance(message, NamedStruct | Type) or (
+        isinstance(message, Expression) and message.HasField("selection")
+    )
