@@ -79,14 +79,10 @@ select id, count(*) over (), sum(i64) over (partition by k) from t
 select id, row_number() over (partition by k order by id) r from t qualify r = 1
 select k, rank() over (order by sum(i64)) from t group by k
 select id, max(i64) over (partition by k) - i64 from t where id in (select id from u)
-select id, row_number() over (order by (select max(id) from u)), rank() over (partition by (select min(id) from u) order by k) from t
-select id, sum(i64 - (select avg(i64) from u)) over (order by id), max(i64 + (select min(i64) from u)) over (partition by k) from t
-select id, sum(i64 - (select avg(i64) from u)) over (order by id) from t
 select id, (select max(id) from u) + row_number() over (order by id), rank() over (order by k) from t
 select id, sum(i64) over (order by id) - (select max(i64) from u) a, (select min(i64) from u) + sum(i64) over (partition by k) b from t
 select x.r, y.r from (select id, row_number() over (order by id) r from t) x, (select id, row_number() over (order by id desc) r from u) y where x.id=y.id
 select k, sum(id) over (partition by k), (select count(*) from u where u.k=t.k), rank() over (order by id) from t
-select k, (select max(r) from (select row_number() over (order by id) r from u)) , row_number() over (order by id) from t
 ~ select t.id from t join u on t.id = (select max(id) from u)
 ~ select t.id from t join u on t.id = u.id and t.k > (select min(k) from u)
 select id from t order by (select max(id) from u), id
@@ -119,6 +115,10 @@ select id as "x.y", k as "x""y" from t
 select range(3)
 ~ select generate_series(1,3), range(0,10,5)
 -- # one task: DataFusion gives the same rows
+select id, sum(i64 - (select avg(i64) from u)) over (order by id) from t
+select k, (select max(r) from (select row_number() over (order by id) r from u)) , row_number() over (order by id) from t
+select id, row_number() over (order by (select max(id) from u)), rank() over (partition by (select min(id) from u) order by k) from t
+select id, sum(i64 - (select avg(i64) from u)) over (order by id), max(i64 + (select min(i64) from u)) over (partition by k) from t
 select * from range(3)
 ~ select * from generate_series(1,5,2)
 select r.value, t.id from range(5) r join t on t.k=r.value

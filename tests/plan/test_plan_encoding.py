@@ -194,7 +194,7 @@ def _zone(name: str) -> dt.tzinfo:
     return ZoneInfo(name)
 
 
-@settings(max_examples=max(10, settings.default.max_examples // 5))
+@settings(max_examples=max(10, settings().max_examples // 5))
 @given(st.lists(_TIMES, min_size=1, max_size=5), st.sampled_from(ZONES), st.sampled_from(ZONES), _TIMES)
 def test_instants_keep_their_zone_through_casts_filters_and_groups(
     times: list[dt.datetime], stored: str, shown: str, bound: dt.datetime
