@@ -21,7 +21,9 @@ from mmflow.errors import ConfigError, MmflowError, PlanError, UserFunctionError
 from mmflow.exec.runner import returned_batches
 from mmflow.exec.stage import Plan, Result, ScanInput, Write
 from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual, plain_name
+from mmflow.formats import PLACE
 from mmflow.formats.schema import canonical_schema, parse_schema, public_batch, public_schema
+from mmflow.picking import check_fraction, picked
 from mmflow.plan.explain import explain
 from mmflow.plan.frontend import MapLeaf, SpreadLeaf, planning
 from mmflow.plan.planner import make_plan
@@ -55,8 +57,13 @@ class Dataset:
         frame: DataFrame,
         hidden: tuple[str, ...] = (),
         selection: Selection | None = None,
+        placed: Callable[[], DataFrame] | None = None,
+        samples: int = 0,
     ) -> None:
         self.session = session
+        # The same rows with the places that samples pick by, planned once it is asked for; None: places are lost.
+        self._placed = placed if PLACE not in hidden else lambda: frame
+        self._samples = samples
         # Rows have numbers as long as they are those of a source.
         self._selection = selection
         # `wide` also has the virtual columns, which are there only when they are named.
@@ -95,11 +102,24 @@ class Dataset:
 
     # ---- shaping ---------------------------------------------------------------------------------
 
-    def _new(self, frame: DataFrame, columns: Sequence[tuple[str, str]] | None = None) -> Dataset:
-        """Another frame; `columns`: its rows are still those of this one (name there, name here)."""
-        if self._selection is None or columns is None:
-            return Dataset(self.session, frame)
-        return Dataset(self.session, frame, (), self._selection.renamed(tuple(columns)))
+    def _new(
+        self,
+        frame: DataFrame,
+        columns: Sequence[tuple[str, str]] | None = None,
+        placed: Callable[[DataFrame], DataFrame] | None = None,
+    ) -> Dataset:
+        """Another frame.
+
+        Args:
+            frame: The frame.
+            columns: Its rows are still those of this one (name there, name here).
+            placed: The same done to a frame that has `PLACE` too, and keeps it.
+        """
+        before, selection = self._placed, None
+        if self._selection is not None and columns is not None:
+            selection = self._selection.renamed(tuple(columns))
+        carried = None if before is None or placed is None else (lambda: placed(before()))
+        return Dataset(self.session, frame, (), selection, carried, self._samples)
 
     def _source(self, items: Sequence[object]) -> tuple[DataFrame, tuple[str, ...]]:
         """The frame to work on, and the virtual columns among the items."""
@@ -131,15 +151,19 @@ class Dataset:
         with planning("select"):
             names = [plain_name(c) for c in columns]
             plain = [(n, n) for n in names if n is not None]
-            made = frame.select(*[expr_of(c) for c in columns])
-            return self._new(made, plain if len(plain) == len(columns) else None)
+            chosen = [expr_of(c) for c in columns]
+            made = frame.select(*chosen)
+            same = plain if len(plain) == len(columns) else None
+            return self._new(made, same, lambda f: f.select(*chosen, col(PLACE)))
 
     def filter(self, *predicates: Expr) -> Dataset:
         """Rows for which all predicates are true."""
         frame, mentioned = self._source(predicates)
         with planning("filter"):
             made = frame.filter(*predicates)
-            return self._new(made.select(*[col(n) for n in self.columns]) if mentioned else made)
+            if mentioned:
+                made = made.select(*[col(n) for n in self.columns])
+            return self._new(made, None, lambda f: f.filter(*predicates))
 
     def with_columns(self, *expressions: Expr, **named: IntoExpr | Any) -> Dataset:
         """All columns and further ones: aliased expressions, or `name=expression`; a name that is there is replaced."""
@@ -148,22 +172,26 @@ class Dataset:
         with planning("with_columns"):
             kept = [added[n].alias(n) if n in added else col(n) for n in self.columns]
             new = [e.alias(n) for n, e in added.items() if n not in self.columns]
-            return self._new(frame.select(*kept, *new))
+            return self._new(frame.select(*kept, *new), None, lambda f: f.select(*kept, *new, col(PLACE)))
 
     def rename(self, names: Mapping[str, str] | None = None, **more: str) -> Dataset:
         """Other names for columns: `{"old": "new"}` or `old="new"`."""
         changed = {**(names or {}), **more}
         self._check(list(changed))
         with planning("rename"):
-            made = self.frame.select(*[col(n).alias(changed.get(n, n)) for n in self.columns])
-            return self._new(made, [(changed.get(n, n), n) for n in self.columns])
+            renamed = [col(n).alias(changed.get(n, n)) for n in self.columns]
+            same = [(changed.get(n, n), n) for n in self.columns]
+            return self._new(self.frame.select(*renamed), same, lambda f: f.select(*renamed, col(PLACE)))
 
     def drop(self, *columns: str) -> Dataset:
         """All columns but these."""
         self._check(columns)
         with planning("drop"):
             kept = [n for n in self.columns if n not in columns]
-            return self._new(self.frame.select(*[col(n) for n in kept]), [(n, n) for n in kept])
+            left = [col(n) for n in kept]
+            return self._new(
+                self.frame.select(*left), [(n, n) for n in kept], lambda f: f.select(*left, col(PLACE))
+            )
 
     def group_by(self, *keys: IntoExpr) -> GroupedDataset:
         """Groups of equal keys, to be aggregated with `agg`."""
@@ -259,14 +287,14 @@ class Dataset:
             for c, d in zip(columns, flags, strict=True)
         ]
         with planning("sort"):
-            return self._new(self.frame.sort(*keys))
+            return self._new(self.frame.sort(*keys), None, lambda f: f.sort(*keys))
 
     def limit(self, count: int, offset: int = 0) -> Dataset:
         """The first `count` rows after `offset`: of a sorted dataset in its order, else in file order."""
         if count < 0 or offset < 0:
             raise PlanError(f"limit({count}, {offset}): neither may be negative")
         with planning("limit"):
-            return self._new(self.frame.limit(count, offset))
+            return self._new(self.frame.limit(count, offset), None, lambda f: f.limit(count, offset))
 
     def head(self, count: int = 10) -> Dataset:
         """The first rows."""
@@ -286,25 +314,33 @@ class Dataset:
             return self._new(frame)
 
     def sample(self, fraction: float, seed: int = 0) -> Dataset:
-        """A random share of the rows: the same rows for the same seed, on every engine and for every shard size.
+        """A random share of the rows, each picked independently of all others with the same probability.
 
-        A row is chosen by a hash of its byte offset, so the dataset must be just read from a record format.
+        The same rows for the same seed, on every engine and for every shard size. Rows are told apart by where they
+        are in their files (or, of `from_arrow`, in their table): they may be filtered, sorted, cut, have other columns,
+        or be sampled before, but not be joined, grouped or mapped.
+
+        Args:
+            fraction: Probability of a row, from 0 (no row) to 1 (every row).
+            seed: Any integer. Samples of different seeds have nothing to do with each other.
+
+        Raises:
+            PlanError: Rows that are not told apart, a fraction that is none, or a seed that is no integer.
         """
-        if not 0 <= fraction <= 1:
-            raise PlanError(f"sample({fraction}): a fraction is between 0 and 1")
-        if "_offset" not in self._hidden or self._wide is None:
+        check_fraction(fraction, seed)
+        if self._placed is None or PLACE in self.columns:
             raise PlanError(
-                "sample() needs the rows of a file of records: call it right after read_csv and the like"
+                "sample() needs rows that stand in files: call it before join, group_by, agg, distinct, union, "
+                "map_batches and sql, right after read_csv and the like, or after filter, select or sort"
             )
-        # Knuth's multiplicative hash, in arithmetic that does not overflow.
-        modulus = 1_000_003
+        if fraction == 1:
+            return self
+        placed = self._placed
         with planning("sample"):
-            mixed = (
-                (col("_offset") % lit(modulus)) * lit(2_654_435 + 2 * seed) + lit(40_503 * (seed + 1))
-            ) % lit(modulus)
-            chosen = (mixed * lit(31_337) + lit(seed)) % lit(modulus)
-            made = self._wide.filter(chosen < lit(int(fraction * modulus)))
-            return self._new(made.select(*[col(n) for n in self.columns]))
+            condition = picked(fraction, seed, self._samples)
+            made = placed().filter(condition)
+            rows = made.select(*[col(n) for n in self.columns])
+            return Dataset(self.session, rows, (), None, lambda: made, self._samples + 1)
 
     def repartition(self, partitions: int, *keys: str) -> Dataset:
         """The same rows over `partitions` tasks (and files, if they are written next).

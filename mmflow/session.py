@@ -28,9 +28,10 @@ from mmflow.errors import ConfigError
 from mmflow.exec.source import open_source
 from mmflow.exec.stage import Plan, Source
 from mmflow.expressions import mentions_virtual
-from mmflow.formats import VIRTUAL_COLUMNS, detect
+from mmflow.formats import PLACE, VIRTUAL_COLUMNS, detect
 from mmflow.formats.schema import canonical_schema
 from mmflow.mapping.huge import HugePages
+from mmflow.picking import with_places
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
 from mmflow.plan.planner import why_not_split
 from mmflow.remote.reach import reaching, storage_text
@@ -184,7 +185,9 @@ class Session:
         if isinstance(data, dict):  # pa.table would look for pandas first
             data = pa.Table.from_pydict(data)
         table = data if isinstance(data, pa.Table) else pa.table(data)
-        return Dataset(self, self.catalog.add(TableLeaf(table.cast(canonical_schema(table.schema)))))
+        table = table.cast(canonical_schema(table.schema))
+        frame = self.catalog.add(TableLeaf(table))
+        return Dataset(self, frame, placed=lambda: self.catalog.add(TableLeaf(with_places(table))))
 
     def share(self, data: Any, *, huge_pages: HugePages = "auto") -> SharedTable:
         """`mf.share`, for no longer than this session: its end (of a job's session, the run's) drops the table.
@@ -316,7 +319,10 @@ class Session:
 def _hidden(source: Source) -> tuple[str, ...]:
     """Virtual columns: there when they are named, not in `SELECT *` of the Python API."""
     own = source.schema.names
-    return tuple(n for n in VIRTUAL_COLUMNS if n not in own) if source.format.record_oriented else ()
+    virtual = [*VIRTUAL_COLUMNS, PLACE] if source.format.record_oriented else [PLACE]
+    if source.format.record_oriented and "_offset" in own:
+        virtual.remove(PLACE)  # which is found by the virtual column of that name
+    return tuple(n for n in virtual if n not in own)
 
 
 _default: Session | None = None

@@ -16,13 +16,14 @@ import pyarrow as pa
 
 from mmflow.exec.compact import owned
 
-__all__ = ["hash_columns", "mixed"]
+__all__ = ["hash_columns", "mix", "mixed"]
 
 U64 = npt.NDArray[np.uint64]
 _NULL = np.uint64(0x9E3779B97F4A7C15)
 
 
-def _mix(x: U64) -> U64:
+def mix(x: U64) -> U64:
+    """Return splitmix64's finalizer of each number. Shape (rows,)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -37,7 +38,7 @@ def _fixed(array: pa.Array, width: int) -> U64:
     padded[:, :width] = rows.reshape(len(array), width)
     state = np.full(len(array), np.uint64(width))
     for word in padded.view("<u8").T:
-        state = _mix(state ^ word)
+        state = mix(state ^ word)
     return state
 
 
@@ -45,15 +46,15 @@ def _numbers(array: pa.Array) -> U64:
     zero = False if pa.types.is_boolean(array.type) else 0
     values = array.fill_null(zero).to_numpy(zero_copy_only=False)
     if pa.types.is_boolean(array.type):
-        return _mix(values.astype(np.uint64))
+        return mix(values.astype(np.uint64))
     if pa.types.is_floating(array.type):
         doubles = values.astype(np.float64) + 0.0  # -0.0 + 0.0 is 0.0
         doubles[np.isnan(doubles)] = np.nan
-        return _mix(doubles.view(np.uint64))
+        return mix(doubles.view(np.uint64))
     if values.dtype.kind in "mM":
         values = values.view(np.int64)
     # Sign-extended, so that equal integers of different widths hash alike.
-    return _mix(values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).view(np.uint64))
+    return mix(values.astype(np.int64 if values.dtype.kind == "i" else np.uint64).view(np.uint64))
 
 
 def _text(array: pa.Array) -> U64:
@@ -65,7 +66,7 @@ def _text(array: pa.Array) -> U64:
     raw = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
     padded = np.concatenate([raw, np.zeros(8, np.uint8)])
     starts, lengths = offsets[:-1], np.diff(offsets)
-    state = _mix(lengths.astype(np.uint64))
+    state = mix(lengths.astype(np.uint64))
     active = np.flatnonzero(lengths > 0)
     step = 0
     while len(active):
@@ -75,7 +76,7 @@ def _text(array: pa.Array) -> U64:
         for byte in range(8):
             used = padded[positions + np.minimum(byte, left - 1)].astype(np.uint64)
             word |= np.where(byte < left, used, np.uint64(0)) << np.uint64(8 * byte)
-        state[active] = _mix(state[active] ^ word)
+        state[active] = mix(state[active] ^ word)
         step += 8
         active = active[lengths[active] > step]
     return state
@@ -111,7 +112,7 @@ def _hash(array: pa.Array) -> U64:
 def mixed(state: U64, array: pa.Array) -> U64:
     """`state`, shape (rows,), with the hash of one more column."""
     with np.errstate(over="ignore"):
-        return _mix(state * np.uint64(31) ^ _hash(array))
+        return mix(state * np.uint64(31) ^ _hash(array))
 
 
 def hash_columns(arrays: Sequence[pa.Array]) -> U64:

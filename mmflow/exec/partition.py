@@ -59,17 +59,17 @@ def _mixed_in(state: U64, array: pa.Array) -> bool:
 
 
 def partition_batch(
-    batch: pa.RecordBatch, keys: Sequence[int], partitions: int
+    batch: pa.RecordBatch, keys: Sequence[int], partitions: int, before: int = 0
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Rows of each partition that has any, in their order. The batches own their text.
 
-    Without keys, rows go round.
+    Without keys, rows go round, on from the `before` rows that went before.
     """
     if partitions == 1:
         yield 0, batch
         return
     if not keys:
-        yield from split_rows(batch, np.arange(batch.num_rows, dtype=np.int64) % partitions, partitions)
+        yield from split_rows(batch, np.arange(before, before + batch.num_rows) % partitions, partitions)
         return
     state = hash_rows([batch.column(k) for k in keys])
     order, bounds = np.empty(len(state), np.int64), np.empty(partitions + 1, np.int64)

@@ -14,10 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmflow.exec.compact import owned
+from mmflow.exec.hashing import mix
 from mmflow.exec.partition import split_rows
 from mmflow.exec.stage import SortKey
 
 __all__ = ["Sampler", "boundaries", "range_batch"]
+
+_I64 = npt.NDArray[np.int64]
 
 WEIGHT = "weight"
 _SAMPLES = 1024
@@ -27,35 +30,54 @@ def _key_columns(batch: pa.RecordBatch, keys: Sequence[SortKey]) -> list[pa.Arra
     return [owned(batch.column(k.column)) for k in keys]
 
 
+def _chosen(blocks: _I64, level: int) -> _I64:
+    """Return one row of each block of 2**level rows: halves are chosen by the toss of a hash. Shape (blocks,)."""
+    for half in range(level, 0, -1):
+        blocks = _half(blocks, half)
+    return blocks
+
+
+def _half(blocks: _I64, level: int) -> _I64:
+    """Return the half of each block of 2**level rows that its row is in, numbered among blocks of half the size."""
+    with np.errstate(over="ignore"):  # products of the mixer are taken modulo 2**64
+        tossed = mix(mix(blocks.view(np.uint64)) + np.uint64(level)) & np.uint64(1)
+    return 2 * blocks + tossed.view(np.int64)
+
+
 class Sampler:
-    """A bounded, even, deterministic sample of sort keys: every n-th row, n doubling as rows come."""
+    """A bounded, even, deterministic sample of sort keys: one row of every n, n doubling as rows come.
+
+    Which one of n is up to a hash: every n-th row would be a bad sample of keys that repeat after so many rows.
+    """
 
     def __init__(self, keys: Sequence[SortKey]) -> None:
         self._keys = keys
-        self._stride = 1
+        self._level = 0  # a sampled row stands for 2**level
         self._rows = 0
-        self._kept: list[tuple[int, pa.RecordBatch]] = []
+        self._kept: list[tuple[_I64, pa.RecordBatch]] = []  # numbers of blocks, their rows
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Look at the rows of a batch."""
-        first = -self._rows % self._stride
-        picked = np.arange(first, batch.num_rows, self._stride)
-        if len(picked):
-            columns = [c.take(pa.array(picked)) for c in _key_columns(batch, self._keys)]
+        begin, end, level = self._rows, self._rows + batch.num_rows, self._level
+        self._rows = end
+        blocks = np.arange(begin >> level, ((end - 1) >> level) + 1)
+        rows = _chosen(blocks, level)
+        here = (rows >= begin) & (rows < end)
+        if here.any():
+            picked = pa.array(rows[here] - begin)
+            columns = [c.take(picked) for c in _key_columns(batch, self._keys)]
             sample = pa.RecordBatch.from_arrays(columns, names=[f"k{i}" for i in range(len(columns))])
-            self._kept.append((self._rows + first, sample))
-        self._rows += batch.num_rows
-        if sum(s.num_rows for _, s in self._kept) > 2 * _SAMPLES:
+            self._kept.append((blocks[here], sample))
+        while sum(s.num_rows for _, s in self._kept) > 2 * _SAMPLES:
             self._thin()
 
     def _thin(self) -> None:
-        old, self._stride = self._stride, self._stride * 2
+        self._level += 1
         kept = []
-        for start, sample in self._kept:
-            rows = start + old * np.arange(sample.num_rows)
-            chosen = np.flatnonzero(rows % self._stride == 0)
+        for blocks, sample in self._kept:
+            chosen = np.flatnonzero(_half(blocks >> 1, self._level) == blocks)
             if len(chosen):
-                kept.append((int(rows[chosen[0]]), sample.take(pa.array(chosen))))
+                kept.append((blocks[chosen] >> 1, sample.take(pa.array(chosen))))
         self._kept = kept
 
     def sample(self) -> pa.RecordBatch | None:
@@ -64,7 +86,7 @@ class Sampler:
             return None
         table = pa.Table.from_batches([s for _, s in self._kept]).combine_chunks()
         batch = table.to_batches()[0]
-        weight = pa.array(np.full(batch.num_rows, float(self._stride)))
+        weight = pa.array(np.full(batch.num_rows, float(1 << self._level)))
         return pa.RecordBatch.from_arrays([*batch.columns, weight], names=[*batch.schema.names, WEIGHT])
 
 

@@ -227,8 +227,7 @@ class _Run:
                 )
                 return replace(done, files=files)
             case Hash():
-                by_hash = partial(partition_batch, keys=output.keys, partitions=output.partitions)
-                return replace(done, outputs=self._partitioned(rows, by_hash, output.partitions))
+                return replace(done, outputs=self._partitioned(rows, self._hashed, output.partitions))
             case Range():
                 cuts = self.task.boundaries
                 if cuts is None:
@@ -240,6 +239,12 @@ class _Run:
                 made = self._put(compact(b) for b in self._counted(rows, sampler))
                 sample = sampler.sample() if sampler is not None else None
                 return replace(done, outputs=(made,), sample=sample)
+
+    def _hashed(self, batch: pa.RecordBatch) -> Iterable[tuple[int, pa.RecordBatch]]:
+        """Rows by partition; without keys each task begins with another one, so that few rows spread, too."""
+        assert isinstance(self.stage.output, Hash)
+        before = self.task.id.number + sum(self.task.id.part) + self.metrics.rows_out - batch.num_rows
+        return partition_batch(batch, self.stage.output.keys, self.stage.output.partitions, before)
 
     def _counted(self, rows: _Batches, sampler: Sampler | None = None) -> Iterator[pa.RecordBatch]:
         for batch in rows:

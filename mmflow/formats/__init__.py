@@ -1,6 +1,7 @@
 """Bytes of files to record batches."""
 
 from mmflow.formats.base import (
+    PLACE,
     VIRTUAL_COLUMNS,
     BadRecordPolicy,
     Comparison,
@@ -15,6 +16,7 @@ from mmflow.formats.registry import FORMATS, from_spec, open_format
 
 __all__ = [
     "FORMATS",
+    "PLACE",
     "VIRTUAL_COLUMNS",
     "BadRecordPolicy",
     "Comparison",

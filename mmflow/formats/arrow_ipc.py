@@ -21,6 +21,7 @@ from mmflow.formats.groups import (
     declared_schema,
     first_file,
     fit,
+    group_row,
     group_schema,
     owned_evenly,
     reading,
@@ -174,12 +175,13 @@ class _IpcScan:
         with reading(path, _KIND):
             some = sorted(set(numbers)) if 0 < len(set(numbers)) < len(schema) else None
             names = [schema.names[n] for n in some or range(len(schema))]
-            for batch in self._batches(some):
+            for number, batch in enumerate(self._batches(some)):
                 wanted = batch if some is None else batch.select(names)
                 valid = _validated(wanted)
                 report.records += batch.num_rows
                 report.bytes_read += wanted.get_total_buffer_size()
-                yield from sliced(self._fitted(valid), self._request.batch_rows)
+                first = group_row(report.first + number)
+                yield from sliced(self._fitted(valid), self._request.batch_rows, report, first)
 
     def _batches(self, some: list[int] | None) -> Iterator[pa.RecordBatch]:
         """The shard's batches, with the columns numbered `some` at least."""

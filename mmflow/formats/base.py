@@ -24,6 +24,7 @@ from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
 __all__ = [
+    "PLACE",
     "VIRTUAL_COLUMNS",
     "BadRecordPolicy",
     "Comparison",
@@ -43,6 +44,10 @@ VIRTUAL_COLUMNS: dict[str, pa.DataType] = {
     "_offset": pa.int64(),
     "_line": pa.int64(),
 }
+
+#: Column that every source can offer beside its own, of int64: a hash of the file's path and of where in it the row is,
+#: the same for every shard size and engine. Samples pick by it; users don't see it.
+PLACE = "_place"
 
 
 def checks_all(options: Mapping[str, Any]) -> bool:
@@ -139,6 +144,7 @@ class ScanReport:
         bad: Number of bad records met (dropped or with values put to null).
         rejects: They, one by one (`null` and `skip`: the first 100 of a shard; quarantine: all).
         pruned: Groups that were dropped by statistics.
+        row: Formats of groups: a number of the last batch's first row, by which no other row of the file is numbered.
     """
 
     first: int = 0
@@ -149,6 +155,7 @@ class ScanReport:
     bad: int = 0
     rejects: list[Reject] = field(default_factory=list)
     pruned: int = 0
+    row: int = 0
     error: BadRecordError | None = None
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmflow.errors import SourceError
+from mmflow.formats.base import ScanReport
 from mmflow.formats.schema import canonical_type, parse_schema, public_type
 from mmflow.mapping.failures import source_failure
 from mmflow.remote.opening import known_size
@@ -31,6 +32,7 @@ __all__ = [
     "declared_schema",
     "first_file",
     "fit",
+    "group_row",
     "group_schema",
     "group_type",
     "owned",
@@ -261,7 +263,13 @@ def batch_of(arrays: Sequence[pa.Array], names: Sequence[str], rows: int) -> pa.
     return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
 
 
-def sliced(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
-    """The batch in slices of at most `rows` rows; nothing for one without rows."""
+def group_row(group: int, row: int = 0) -> int:
+    """Return a number for a row of a group, which no other row of the file has: `ScanReport.row`."""
+    return (group << 32) + row
+
+
+def sliced(batch: pa.RecordBatch, rows: int, report: ScanReport, first: int) -> Iterator[pa.RecordBatch]:
+    """The batch in slices of at most `rows` rows; nothing for one without rows. The first row has number `first`."""
     for start in range(0, batch.num_rows, rows):
+        report.row = first + start
         yield batch.slice(start, rows)

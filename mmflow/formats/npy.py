@@ -186,7 +186,7 @@ class _NpyScan:
             report.records += count
             report.bytes_read += count * header.row_bytes if columns else 0
             names = [c.name for c in columns]
-            yield from sliced(batch_of(fitted, names, count), self._request.batch_rows)
+            yield from sliced(batch_of(fitted, names, count), self._request.batch_rows, report, first)
             if not header.fortran:
                 file.drop_behind(header.begin + first * header.row_bytes, count * header.row_bytes)
             first += count

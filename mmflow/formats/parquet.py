@@ -26,6 +26,7 @@ from mmflow.formats.groups import (
     declared_schema,
     first_file,
     fit,
+    group_row,
     group_schema,
     owned,
     reading,
@@ -218,7 +219,7 @@ class _ParquetScan:
         for place, number in enumerate(groups):
             rows = footer.metadata.row_group(number).num_rows
             if reader is None:
-                yield from sliced(batch_of([], [], rows), self._request.batch_rows)
+                yield from sliced(batch_of([], [], rows), self._request.batch_rows, report, group_row(number))
                 continue
             parts = self._parts(footer, number, leaves)
             file.prepare(parts)
@@ -242,6 +243,7 @@ class _ParquetScan:
                     name: fit(batch.column(name), schema.field(name).type, path, name)
                     for name in batch.schema.names
                 }
+                self.report.row = group_row(number, seen)
                 seen += batch.num_rows
                 names = self._request.columns
                 yield batch_of([columns[name] for name in names], names, batch.num_rows)

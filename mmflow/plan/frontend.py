@@ -25,7 +25,7 @@ from datafusion.unparser import Dialect, Unparser
 
 from mmflow.errors import MmflowError, PlanError
 from mmflow.exec.stage import Function, Functions, Source
-from mmflow.formats import VIRTUAL_COLUMNS
+from mmflow.formats import PLACE, VIRTUAL_COLUMNS
 from mmflow.plan.datafusion_errors import is_datafusions, plain
 from mmflow.plan.logical import tables_of
 from mmflow.plan.subqueries import forgotten_nulls, with_any
@@ -50,11 +50,11 @@ class SourceLeaf:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the source, then virtual ones where the format has them."""
+        """Columns of the source, then virtual ones where the format has them, then `PLACE`."""
         fields = list(self.source.schema)
-        if self.source.format.record_oriented:
-            own = set(self.source.schema.names)
-            fields += [pa.field(n, t) for n, t in VIRTUAL_COLUMNS.items() if n not in own]
+        virtual = VIRTUAL_COLUMNS if self.source.format.record_oriented else {}
+        own = set(self.source.schema.names)
+        fields += [pa.field(n, t) for n, t in (virtual | {PLACE: pa.int64()}).items() if n not in own]
         return pa.schema(fields)
 
 

@@ -193,6 +193,27 @@ def test_sampler_is_bounded_and_even(rows: int) -> None:
         return
     assert sample is not None
     assert sample.num_rows <= 2_048
-    keys = sample.column(0).to_pylist()
-    strides = {b - a for a, b in itertools.pairwise(keys)}
-    assert len(strides) <= 1
+    keys = sample.column(0).to_numpy()
+    (weight,) = set(sample.column(1).to_pylist())
+    blocks = keys // int(weight)
+    assert len(set(blocks.tolist())) == len(blocks) >= rows // weight  # one row of each block
+
+
+def test_sampler_is_not_misled_by_keys_that_repeat() -> None:
+    """Every n-th row would hold one value of 64."""
+    sampler = Sampler([SortKey(0)])
+    for _ in range(200):
+        sampler.add(pa.record_batch({"k": pa.array([*range(64)] * 10)}))
+    sample = sampler.sample()
+    assert sample is not None
+    counts = np.bincount(sample.column(0).to_numpy(), minlength=64)
+    expected = sample.num_rows / 64
+    assert ((counts - expected) ** 2 / expected).sum() < 120  # chi-square of 63: beyond in 2 of 100,000
+
+
+def test_rows_go_round_on_from_batch_to_batch() -> None:
+    counts = np.zeros(4, np.int64)
+    for number in range(40):
+        for part, rows in partition_batch(pa.record_batch({"k": [number]}), (), 4, number):
+            counts[part] += rows.num_rows
+    assert counts.tolist() == [10, 10, 10, 10]
