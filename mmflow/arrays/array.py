@@ -10,7 +10,8 @@
 `r` and `r+` map what is asked for, window by window, so an array may be larger than memory and address space. `c` maps
 all of it once, since private pages live as long as their mapping does.
 
-Invariant: with the undo log, whoever opens the file after a crash finds it as of the last `flush` or `commit`.
+Invariant: with the undo log, whoever opens the file after a crash finds it as of the last `flush` or `commit`. Changes
+count for the file at the path that was opened, as long as it is that file and whole; else `flush` and `commit` refuse.
 """
 
 from __future__ import annotations
@@ -34,8 +35,12 @@ from mmflow.arrays.layout import ArrayLayout
 from mmflow.arrays.locks import locked
 from mmflow.arrays.pages import changed
 from mmflow.arrays.undo import UndoLog
-from mmflow.errors import ConfigError, SinkError
+from mmflow.arrays.writers import OtherWriters
+from mmflow.errors import ConfigError, SinkError, SourceChangedError
 from mmflow.mapping import Access, MappedFile
+from mmflow.mapping.failures import source_failure
+from mmflow.mapping.file import require_regular
+from mmflow.mapping.forks import disown_in_children
 from mmflow.mapping.huge import HugePages, advise_huge, check_huge_pages
 from mmflow.mapping.system import system
 from mmflow.sinks.checkpoints import checkpoint
@@ -57,6 +62,8 @@ class MappedArray:
         layout: Where its rows lie in the file.
         fallback: Why changes are written instead of mapped; "": they are mapped.
     """
+
+    _closed = True  # until it is open
 
     def __init__(
         self,
@@ -81,6 +88,11 @@ class MappedArray:
         self.fallback = ""
         self._keeps_old = undo
         self._fd = -1
+        self._foreign = False  # this process is a fork of the one that opened the array
+        try:
+            require_regular(path, os.stat(path).st_mode)  # opening a pipe would wait for a writer
+        except OSError as error:
+            raise source_failure(path, error) from error
         self._real = os.path.realpath(path)  # logs lie beside the file, whatever name it is opened by
         settle(self._real, own)
         if mode == "r+" and being_changed(self._real):
@@ -89,12 +101,15 @@ class MappedArray:
             )
         self.layout = layout(path)
         self.dtype, self.shape = self.layout.dtype, self.layout.shape
+        self._others = OtherWriters(self._real, system.GRANULARITY)
         self._open()
+        disown_in_children(self)
 
     def _open(self) -> None:
         self._undo: UndoLog | None = None
         self._private: mmap.mmap | None = None
         self._reading = MappedFile.open(self.path, access=self._access)
+        self._closed = False
         if self.mode != "r":
             with writing(self.path, "open for writing"):
                 self._fd = os.open(self.path, os.O_RDWR | system.OPEN_FLAGS)
@@ -102,6 +117,70 @@ class MappedArray:
         if self.mode == "c" and self.layout.end:
             with writing(self.path, "map"):
                 self._private = system.map_writable(self._fd, 0, self.layout.end, private=True)
+
+    def disown(self) -> None:
+        """Leave changes, log and locks to the process that opened the array: a forked child only reads."""
+        self._foreign = True
+        if self._undo is not None:
+            self._undo.abandon()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _check_owner(self, what: str) -> None:
+        if self._foreign:
+            raise SinkError(
+                f"can't {what} {self.path}: the process that opened it forked this one, and its changes are that "
+                "process's; open the array again here, or start processes with spawn",
+                path=self.path,
+            )
+
+    def _check_whole(self) -> None:
+        """Check that the file still has all rows: pages beyond its end are zeros, or can't be touched at all.
+
+        Raises:
+            SourceChangedError: It was cut short.
+        """
+        size = os.fstat(self._reading.fd).st_size
+        if size < self.layout.end:
+            raise SourceChangedError(
+                f"{self.path} was cut short while it was open: it has {size:,} bytes, its rows end at "
+                f"{self.layout.end:,}; what views of it show beyond is not its content",
+                path=self.path,
+            )
+
+    def _check_views(self) -> None:
+        """Check that no view showed zeros instead of the file's content.
+
+        Raises:
+            SourceChangedError: It was cut short, and grew back.
+        """
+        try:
+            self._reading.check_windows()
+        except SourceChangedError:
+            # On a full tmpfs a hole gets no page to be read from, which the guard can't tell apart: its zeros are right.
+            if os.fstatvfs(self._reading.fd).f_bavail:
+                raise
+
+    def _check_place(self, what: str) -> None:
+        """Check that the path still names the file that was opened.
+
+        Raises:
+            SinkError: Another file has taken its place, or it was deleted.
+        """
+        with writing(self.path, what):
+            mine = os.fstat(self._fd)
+            try:
+                there = os.stat(self.path)
+            except FileNotFoundError:
+                there = None
+        if there is None or not os.path.samestat(mine, there):
+            happened = "it was deleted" if there is None else "another file has taken its place"
+            raise SinkError(
+                f"can't {what} {self.path}: {happened} since it was opened, so what was changed here is not in it; "
+                "open it again, and change that",
+                path=self.path,
+            )
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -132,6 +211,7 @@ class MappedArray:
             IndexError: Out of range.
             SourceChangedError: The file was cut short.
         """
+        self._check_whole()
         if self._private is not None:
             return self._all(self._private)[key]
         begin, stop, inner = self._touched(key)
@@ -238,14 +318,18 @@ class MappedArray:
         """As numpy has it.
 
         Raises:
-            SinkError: The array is open for reading, or there is no room.
+            SinkError: The array is open for reading, there is no room, another writer has changed a page of these rows
+                and not flushed it, or the process that opened the array forked this one (but for `c`).
+            SourceChangedError: The file was cut short.
             IndexError: Out of range.
         """
         if self.mode == "r":
             raise SinkError(f"{self.path} is open for reading; open it with mode r+ or c", path=self.path)
+        self._check_whole()
         if self._private is not None:
             self._all(self._private)[key] = value
             return
+        self._check_owner("change")
         begin, stop, inner = self._touched(key)
         if stop <= begin or self.nbytes == 0:
             np.empty((max(0, stop - begin), *self.shape[1:]), self.dtype)[inner] = value  # numpy's errors
@@ -254,16 +338,19 @@ class MappedArray:
         # Before anything is touched: does the value fit, is the old content safe, is there room in a hole?
         probe = np.broadcast_to(np.empty((), self.dtype), (stop - begin, *self.shape[1:]))[inner]
         np.broadcast_to(np.asarray(value), np.shape(probe))
-        if self._undo is not None:
-            self._undo.save(offset, end)
-        with writing(self.path):
-            system.preallocate(self._fd, offset, end - offset)
-        with (
-            locked(self._fd, self.path, *_pages(offset, end), needed=False),
-            self._writable(offset, end) as rows,
-        ):
-            self.layout.view(rows, stop - begin)[inner] = value
+        with locked(self._fd, self.path, *_pages(offset, end), needed=False):
+            self._prepare(offset, end)
+            with self._writable(offset, end) as rows:
+                self.layout.view(rows, stop - begin)[inner] = value
         checkpoint("changed")
+
+    def _prepare(self, begin: int, end: int) -> None:
+        """Have the bytes `[begin, end)`, whose pages are locked, ready to be changed."""
+        self._others.check(begin, end, self._undo)
+        if self._undo is not None:
+            self._undo.save(begin, end)
+        with writing(self.path):
+            system.preallocate(self._fd, begin, end - begin)
 
     @contextlib.contextmanager
     def _writable(self, offset: int, end: int) -> Iterator[_Array]:
@@ -307,9 +394,14 @@ class MappedArray:
         """Make all changes durable: from here on they count. Does nothing in `r`; `c` has `commit`.
 
         Raises:
-            SinkError: The disk says no; the undo log stays.
+            SinkError: The disk says no; the undo log stays. Or another file has taken this one's place, or it was
+                deleted, or the process that opened the array forked this one.
+            SourceChangedError: The file was cut short.
         """
         if self.mode == "r+":
+            self._check_owner("flush")
+            self._check_whole()
+            self._check_place("flush")
             with writing(self.path, "flush"):
                 system.sync(self._fd)  # dirty mapped pages of the file, too
             checkpoint("synced")
@@ -325,6 +417,7 @@ class MappedArray:
         if self._private is not None:
             self._show_file()
         elif self.mode == "r+":
+            self._check_owner("roll back")
             if self._undo is None:
                 raise SinkError(
                     f"{self.path} was opened without an undo log: its changes stay", path=self.path
@@ -361,6 +454,7 @@ class MappedArray:
             raise SinkError(
                 f"{self.path}: commit is for mode c; r+ changes the file itself: flush()", path=self.path
             )
+        self._check_owner("commit to")
         if not in_place and not system.DELETES_OPEN:
             raise SinkError(
                 f"can't replace {self.path}: on this system no file that is open can be; commit in place",
@@ -369,13 +463,8 @@ class MappedArray:
         pages = self.changed_pages()
         if not len(pages):
             return 0
-        with writing(self.path, "commit to"):
-            mine, there = os.fstat(self._fd), os.stat(self.path)
-        if (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino):
-            raise SinkError(
-                f"can't commit to {self.path}: another file has taken its place since it was opened; open that one",
-                path=self.path,
-            )
+        self._check_whole()
+        self._check_place("commit to")
         runs = np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1)
         page, end = system.GRANULARITY, self.layout.end
         spans = [(int(r[0]) * page, min((int(r[-1]) + 1) * page, end)) for r in runs]
@@ -396,10 +485,8 @@ class MappedArray:
         if being_changed(self._real):
             raise SinkError(f"{self.path} is being changed by a run; wait for it", path=self.path)
         for begin, end in spans:
-            if self._undo is not None:
-                self._undo.save(begin, end)
-            with writing(self.path):
-                system.preallocate(self._fd, begin, end - begin)
+            with locked(self._fd, self.path, *_pages(begin, end), needed=False):
+                self._prepare(begin, end)
         with memoryview(self._private) as view, writing(self.path):
             for begin, end in spans:
                 with locked(self._fd, self.path, *_pages(begin, end), needed=False):
@@ -423,12 +510,35 @@ class MappedArray:
     # ---- ends ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Flush (`r+`), drop what was not committed (`c`), and close. Views that were taken stay valid. Idempotent."""
+        """Flush (`r+`), drop what was not committed (`c`), and close. Views that were taken stay valid. Idempotent.
+
+        Raises:
+            SinkError: As `flush`. Where the disk says no, the array stays open.
+            SourceChangedError: The file was cut short while it was open: views may have shown zeros.
+        """
+        if self._closed:
+            return
+        try:
+            self._check_whole()
+            self._check_views()
+            if self._fd >= 0 and self.mode == "r+":
+                self._check_place("flush")
+        except SourceChangedError:
+            if self._undo is not None:
+                self._undo.abandon()  # the old content of its pages is kept beside it
+            self._let_go()
+            raise
+        except SinkError:
+            if self._undo is not None:
+                self._undo.roll_back()  # of the file that has no name any more; the log is not the new one's
+            self._let_go()
+            raise
         if self._fd >= 0:
             self.flush()
         self._let_go()
 
     def _let_go(self) -> None:
+        self._closed = True
         self._private = None  # views that are left hold the mapping
         self._reading.close()
         if self._fd >= 0:
@@ -441,12 +551,17 @@ class MappedArray:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None and self.mode == "r+" and self._undo is not None and self._fd >= 0:
-            self._undo.roll_back()
-        self.close()
+        expected = (SourceChangedError,) if isinstance(error, SourceChangedError) else ()
+        cut_short = contextlib.suppress(*expected)
+        with cut_short:  # it is the error that ended the block
+            if error is not None and self.mode == "r+" and self._undo is not None and self._fd >= 0:
+                self._check_whole()
+                self._undo.roll_back()
+        with cut_short:
+            self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0 and hasattr(self, "_reading"):
+        if not self._closed:
             self.close()
 
 

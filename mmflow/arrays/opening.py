@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from mmflow.mapping.system import system
 from mmflow.sinks.atomic import rename_new
 
 __all__ = ["create_array", "open_array", "open_image"]
+
+_MOST_BYTES = (1 << 63) - 1
 
 
 def create_array(
@@ -62,7 +65,11 @@ def create_array(
     if not sizes or any(n < 0 for n in sizes):
         raise ConfigError(f"create_array: shape {sizes} must have at least one dimension, and none below 0")
     head = header_bytes(kind, sizes)
-    size = len(head) + kind.itemsize * int(np.prod(sizes, dtype=object))
+    size = len(head) + kind.itemsize * math.prod(sizes)
+    if size > _MOST_BYTES:
+        raise ConfigError(
+            f"create_array: {kind} of shape {sizes} takes {size:,} bytes; a file holds at most {_MOST_BYTES:,}"
+        )
     unfinished = f"{name}.mmflow-{os.getpid()}.part"
     with writing(name, "make"):
         if not overwrite and os.path.lexists(name):

@@ -11,7 +11,7 @@ dead writer, and is played back by whoever opens the file next.
 
 (The `~` is in no name of a run, so no commit of a sink takes the log for what a run has left.)
 
-Several writers of one file each have a log, and must not change the same page.
+Several writers of one file each have a log; `arrays.writers` keeps them from changing the same page.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ from mmflow.sinks.checkpoints import checkpoint
 __all__ = [
     "Record",
     "UndoLog",
+    "is_live",
     "live_writers",
+    "log_names",
     "log_range",
     "play_back",
     "records",
@@ -67,8 +69,11 @@ class UndoLog:
 
     Args:
         path: The file that is changed.
-        fd: Its descriptor, for reading.
+        fd: Its descriptor, for reading and writing.
         page: Bytes of a page.
+
+    Attributes:
+        name: Path of the log; "" before the first change.
     """
 
     def __init__(self, path: str, fd: int, page: int) -> None:
@@ -76,7 +81,7 @@ class UndoLog:
         self._fd = fd
         self._page = page
         self._log = -1
-        self._name = ""
+        self.name = ""
         self._saved: dict[int, npt.NDArray[np.bool_]] = {}
 
     def save(self, begin: int, end: int) -> None:
@@ -122,10 +127,10 @@ class UndoLog:
     def _open(self) -> None:
         number = 0
         while True:
-            self._name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{number}")
+            self.name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{number}")
             number += 1
             try:
-                log = os.open(self._name, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.OPEN_FLAGS, 0o600)
+                log = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.OPEN_FLAGS, 0o600)
             except FileExistsError:
                 continue
             system.lock(log, shared=False, wait=True)
@@ -145,22 +150,30 @@ class UndoLog:
         """
         if self._log >= 0:
             with writing(self._path, "finish the change of"):
-                _forget(self._log, self._name)
+                _forget(self._log, self.name)
             os.close(self._log)
-            _unlink_closed(self._name)
+            _unlink_closed(self.name)
             self._log = -1
             self._saved.clear()
 
     def roll_back(self) -> None:
-        """Put the old content back. Idempotent.
+        """Put the old content back, into the file that was changed, whatever stands at its path now. Idempotent.
 
         Raises:
             SinkError: It can't be written.
         """
         if self._log >= 0:
             with writing(self._path, "put back the old content of"):
-                play_back(self._log, self._path)
+                play_back(self._log, self._path, self._fd)
             self.clear()
+
+    def abandon(self) -> None:
+        """Leave the log as that of a dead writer, for whoever opens the file next; in a forked child, as its parent's.
+        Idempotent."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+            self._saved.clear()
 
 
 def roll_back_dead(path: str) -> int:
@@ -172,43 +185,46 @@ def roll_back_dead(path: str) -> int:
     Raises:
         SinkError: The old content can't be written.
     """
-    folder, count = _folder(path), 0
-    try:
-        names = [n for n in sorted(os.listdir(folder)) if n.startswith(_prefix(path))]
-    except OSError:
-        return 0
-    for name in names:
+    count = 0
+    for name in log_names(path):
         with writing(path, "put back the old content of"):
             try:
-                log = os.open(os.path.join(folder, name), os.O_RDWR | system.OPEN_FLAGS)
+                log = os.open(name, os.O_RDWR | system.OPEN_FLAGS)
             except FileNotFoundError:
                 continue
             try:
                 # Else its writer lives, or somebody else was here first.
-                begun = _locked(log) and os.fstat(log).st_nlink
+                begun = not is_live(log) and os.fstat(log).st_nlink
                 if begun:
                     play_back(log, path)
-                    _forget(log, os.path.join(folder, name))
+                    _forget(log, name)
                     count += 1
             finally:
                 os.close(log)
             if begun:
-                _unlink_closed(os.path.join(folder, name))
+                _unlink_closed(name)
     return count
+
+
+def log_names(path: str) -> list[str]:
+    """Return the paths of all undo logs of a file, in order; none where its folder can't be listed."""
+    folder, prefix = _folder(path), _prefix(path)
+    try:
+        return [str(folder / name) for name in sorted(os.listdir(folder)) if name.startswith(prefix)]
+    except OSError:
+        return []
 
 
 def live_writers(path: str) -> bool:
     """Is there a log whose writer lives? Its changes are neither final nor given up."""
-    folder = _folder(path)
-    for name in os.listdir(folder):
-        if name.startswith(_prefix(path)):
-            with contextlib.suppress(FileNotFoundError):
-                log = os.open(folder / name, os.O_RDWR | system.OPEN_FLAGS)
-                try:
-                    if not _locked(log):
-                        return True
-                finally:
-                    os.close(log)
+    for name in log_names(path):
+        with contextlib.suppress(FileNotFoundError):
+            log = os.open(name, os.O_RDWR | system.OPEN_FLAGS)
+            try:
+                if is_live(log):
+                    return True
+            finally:
+                os.close(log)
     return False
 
 
@@ -234,12 +250,14 @@ def _unlink_closed(name: str) -> None:
 
 
 class Record(NamedTuple):
-    """The old content of `length` bytes from `offset` on: in the log at `position`; None: a hole."""
+    """The old content of `length` bytes from `offset` on: in the log at `position`; None: a hole. The next record
+    begins at `end`."""
 
     offset: int
     length: int
     position: int | None
     crc: int
+    end: int
 
 
 def start_log(log: int, fd: int) -> None:
@@ -266,9 +284,14 @@ def log_range(log: int, fd: int, begin: int, end: int) -> None:
         at = last
 
 
-def records(log: int) -> Iterator[Record]:
-    """The records of a log, up to one that is cut short: its pages were not changed yet."""
-    position = _HEAD.size
+def records(log: int, start: int = 0) -> Iterator[Record]:
+    """The records of a log, up to one that is cut short: its pages were not changed yet.
+
+    Args:
+        log: Descriptor of the log.
+        start: The `end` of the record before; 0: all of them.
+    """
+    position = start or _HEAD.size
     size = os.fstat(log).st_size
     while len(found := system.read_bytes(log, _RECORD.size, position)) == _RECORD.size:
         offset, length, crc = _RECORD.unpack(found)
@@ -276,16 +299,21 @@ def records(log: int) -> Iterator[Record]:
         if length & _HOLE:
             if crc != zlib.crc32(struct.pack("<QQ", offset, length)):
                 return
-            yield Record(offset, length ^ _HOLE, None, crc)
+            yield Record(offset, length ^ _HOLE, None, crc, position)
             continue
         if length > _AT_ONCE or position + length > size:
             return
-        yield Record(offset, length, position, crc)
+        yield Record(offset, length, position, crc, position + length)
         position += length
 
 
-def play_back(log: int, path: str) -> None:
+def play_back(log: int, path: str, fd: int | None = None) -> None:
     """Write all whole records of a log back to the file, and make that durable.
+
+    Args:
+        log: Descriptor of the log.
+        path: The file.
+        fd: Its descriptor, open for writing; None: `path` is opened.
 
     Raises:
         SinkError: The file is not what it was.
@@ -295,7 +323,7 @@ def play_back(log: int, path: str) -> None:
     if len(head) < _HEAD.size:
         return  # not even begun: nothing was changed
     magic, size, inode = _HEAD.unpack(head)
-    now = os.stat(path)
+    now = os.stat(path if fd is None else fd)
     if magic != _MAGIC or now.st_size < size or now.st_ino & _INODE != inode:
         raise SinkError(
             f"{path} was cut short or replaced after a writer of it died; its old pages are in the hidden files "
@@ -303,29 +331,36 @@ def play_back(log: int, path: str) -> None:
             "then delete them",
             path=path,
         )
-    fd = os.open(path, os.O_WRONLY | system.OPEN_FLAGS)
+    if fd is not None:
+        _restore(log, fd)
+        return
+    opened = os.open(path, os.O_WRONLY | system.OPEN_FLAGS)
     try:
-        for record in records(log):
-            if record.position is None:
-                punch(fd, record.offset, record.offset + record.length)
-            else:
-                old = system.read_bytes(log, record.length, record.position)
-                if zlib.crc32(old) != record.crc:
-                    break
-                write_at(fd, old, record.offset)
-            checkpoint("restored")
-        system.sync(fd)
+        _restore(log, opened)
     finally:
-        os.close(fd)
+        os.close(opened)
 
 
-def _locked(fd: int) -> bool:
-    """Take the lock; False: somebody has it."""
+def _restore(log: int, fd: int) -> None:
+    for record in records(log):
+        if record.position is None:
+            punch(fd, record.offset, record.offset + record.length)
+        else:
+            old = system.read_bytes(log, record.length, record.position)
+            if zlib.crc32(old) != record.crc:
+                break
+            write_at(fd, old, record.offset)
+        checkpoint("restored")
+    system.sync(fd)
+
+
+def is_live(log: int) -> bool:
+    """Is the writer of an open log alive? Where it is not, its lock is taken, for as long as the descriptor is open."""
     try:
-        system.lock(fd, shared=False, wait=False)
+        system.lock(log, shared=False, wait=False)
     except BlockingIOError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _write(fd: int, data: bytes) -> None:

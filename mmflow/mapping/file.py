@@ -26,7 +26,7 @@ from mmflow.mapping.strategy import Access, Advice, Decision, Io, decide, read_f
 from mmflow.mapping.system import system
 from mmflow.mapping.window import Mapping, Window, open_window, read_into
 
-__all__ = ["MappedFile", "default_budget"]
+__all__ = ["MappedFile", "default_budget", "require_regular"]
 
 #: Page cache is given back in pieces of at least this much: each call walks page tables and locks.
 _DROP_AT_ONCE = 32 << 20
@@ -108,7 +108,7 @@ class MappedFile:
             raise source_failure(name, error) from error
         try:
             status = os.fstat(fd)
-            _require_regular(name, status.st_mode)
+            require_regular(name, status.st_mode)
             identity = FileIdentity.from_stat(status)
             if expected is not None:
                 expected.check_same(identity, name)
@@ -276,9 +276,14 @@ class MappedFile:
             SourceChangedError: It changed; nothing that was read from it may be used.
         """
         self.identity.check(self.path)
-        self._check_windows()
+        self.check_windows()
 
-    def _check_windows(self) -> None:
+    def check_windows(self) -> None:
+        """Check that no window lost its pages, whatever else became of the file.
+
+        Raises:
+            SourceChangedError: It was cut short, and a page beyond its end was read as zeros.
+        """
         with self._lock:
             live = [ref() for ref in self._mappings]
         if self._hits or any(mapping is not None and mapping.hit for mapping in live):
@@ -308,7 +313,16 @@ class MappedFile:
         return f"MappedFile({self.path!r}, size={self.size}, {self.decision.kind}: {self.decision.reason})"
 
 
-def _require_regular(path: str, mode: int) -> None:
+def require_regular(path: str, mode: int) -> None:
+    """Refuse what can't be mapped or read twice.
+
+    Args:
+        path: For the message.
+        mode: `st_mode` of the file.
+
+    Raises:
+        SourceError: It is a directory, a pipe, a socket or a device.
+    """
     if stat.S_ISREG(mode):
         return
     if stat.S_ISDIR(mode):

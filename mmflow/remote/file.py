@@ -190,7 +190,7 @@ class RemoteFile(MappedFile):
             SourceError: It can't be asked.
         """
         self._source.verify_lately()
-        self._check_windows()
+        self.check_windows()
 
     def close(self) -> None:
         """See `MappedFile.close`; nothing more is read ahead, and the entry is held by windows only."""
