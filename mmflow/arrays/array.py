@@ -158,7 +158,7 @@ class MappedArray:
         try:
             self._reading.check_windows()
         except SourceChangedError:
-            # On a full tmpfs a hole gets no page to be read from, which the guard can't tell apart: its zeros are right.
+            # On a full tmpfs a hole gets no page to be read from, and looks the same: its zeros are right.
             if os.fstatvfs(self._reading.fd).f_bavail:
                 raise
 

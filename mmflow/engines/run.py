@@ -35,6 +35,7 @@ from mmflow.exec.compact import renamed
 from mmflow.exec.kept import block
 from mmflow.exec.ranges import boundaries
 from mmflow.exec.stage import Plan, ScanInput, Source
+from mmflow.mapping.forks import disown_in_children
 from mmflow.shards import FileEntry, default_shard_size, entries, group_shards, plan_shards
 from mmflow.sinks import StagedFile
 
@@ -221,6 +222,7 @@ class Run:
         return self
 
     def __next__(self) -> pa.RecordBatch:
+        self._loop.check_owner()
         return next(self._rows)
 
     def __enter__(self) -> Self:
@@ -237,7 +239,7 @@ class Run:
     def close(self) -> None:
         """Stop, and free everything but the batches that were handed out. Idempotent."""
         self._rows.close()
-        self._loop.engine.close()  # a generator that was never started runs no `finally`
+        self._loop.close()  # a generator that was never started runs no `finally`
 
     @property
     def outcome(self) -> Outcome:
@@ -291,6 +293,29 @@ class _Loop:
         self._told = 0.0
         self._limit = plan.stages[-1].limit
         self._given = False
+        self._foreign = False  # this process is a fork of the one that runs the plan
+        disown_in_children(self)
+
+    def disown(self) -> None:
+        """Leave the run to the process that started it: its threads, clients and folders are not a forked child's."""
+        self._foreign = True
+
+    def check_owner(self) -> None:
+        """Check that this process started the run.
+
+        Raises:
+            EngineError: It is a fork of the one that did.
+        """
+        if self._foreign:
+            raise EngineError(
+                "this run belongs to the process that forked this one; read its rows there, or start a run here in a "
+                "process that was started with spawn"
+            )
+
+    def close(self) -> None:
+        """Stop the engine, and free what it holds. Idempotent."""
+        if not self._foreign:
+            self.engine.close()
 
     def progress(self) -> Progress:
         return self._driver.progress(time.monotonic())
@@ -311,8 +336,9 @@ class _Loop:
                 self.rejects = self._rejects()
             raise
         finally:
-            self._driver.abort()
-            self.engine.close()
+            if not self._foreign:
+                self._driver.abort()
+            self.close()
 
     def _driven(self) -> Iterator[pa.RecordBatch]:
         driver = self._driver

@@ -19,6 +19,7 @@ from mmflow.errors import EngineError, MmflowError, PlanError, UserFunctionError
 from mmflow.exec.compact import cast_batch, renamed
 from mmflow.exec.partition import hash_rows, split_rows
 from mmflow.exec.stage import FragmentStep, Functions
+from mmflow.mapping.forks import require_threads
 
 __all__ = ["Fragment"]
 
@@ -38,6 +39,7 @@ class Fragment:
     """
 
     def __init__(self, step: FragmentStep, functions: Functions, *, memory: int, spill: Path) -> None:
+        require_threads()
         self.step = step
         config = SessionConfig().with_target_partitions(1)
         # Round-robin repartitioning would lose row order; one task is one thread anyway.

@@ -5,6 +5,9 @@ unlock for its parent as it ends. So whatever owns files, locks or logs register
 them go without a trace.
 
 Invariant: nothing that was made before a fork changes a file, a lock or a name from within the child.
+
+Threads are not copied at all. What needs those of DataFusion (whose pool starts once a process) says so by
+`require_threads`, which is an error in a child, at once, instead of a wait that never ends.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ import os
 import weakref
 from typing import Protocol
 
-__all__ = ["Disownable", "disown_in_children"]
+from mmflow.errors import EngineError
+
+__all__ = ["Disownable", "disown_in_children", "require_threads"]
 
 
 class Disownable(Protocol):
@@ -31,7 +36,30 @@ def disown_in_children(owner: Disownable) -> None:
     _owners.add(owner)
 
 
+class _Threads:
+    """Whether this process has started DataFusion's threads, or is a fork of one that has."""
+
+    started = False
+    lost = False
+
+
+def require_threads() -> None:
+    """Note that DataFusion's threads are about to be used.
+
+    Raises:
+        EngineError: This process was forked from one that had used them: they are not in it.
+    """
+    if _Threads.lost:
+        raise EngineError(
+            f"mmflow can't run queries in process {os.getpid()}: it was forked from one that had run some, and their "
+            "threads were not copied; start processes with spawn or forkserver (multiprocessing.get_context('spawn'), "
+            "DataLoader(multiprocessing_context='spawn'), no gunicorn --preload), or use mmflow only after the fork"
+        )
+    _Threads.started = True
+
+
 def _disown_all() -> None:
+    _Threads.lost = _Threads.started
     for owner in list(_owners):
         owner.disown()
 

@@ -26,6 +26,7 @@ from datafusion.unparser import Dialect, Unparser
 from mmflow.errors import MmflowError, PlanError
 from mmflow.exec.stage import Function, Functions, Source
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS
+from mmflow.mapping.forks import require_threads
 from mmflow.plan.datafusion_errors import is_datafusions, plain
 from mmflow.plan.logical import tables_of
 from mmflow.plan.subqueries import forgotten_nulls, with_any
@@ -112,7 +113,9 @@ def planning(what: str) -> Iterator[None]:
 
     Raises:
         PlanError: With DataFusion's own words, less its prefixes.
+        EngineError: This process was forked from one that has used DataFusion.
     """
+    require_threads()
     try:
         yield
     except MmflowError:

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from mmflow.mapping.forks import disown_in_children
 from mmflow.mapping.system import system
 from mmflow.remote.blocks import BLOCK, Range, absent, joined
 
@@ -98,6 +99,19 @@ class Entry:
         memory = mmap.mmap(self.fetching, length)
         self.used = np.frombuffer(memory, np.int64, groups)
         self.present = np.frombuffer(memory, np.uint8, self.blocks, 8 * groups)
+        disown_in_children(self)
+
+    def disown(self) -> None:
+        """Take locks of this process's own, in a forked child, for what it has mapped: those of its parent are shared
+        with it, so that either would give back the other's."""
+        self._lock = threading.Lock()  # a thread that the child doesn't have may have held it
+        for descriptor in (self._data, self._map):
+            own = os.open(f"/proc/self/fd/{descriptor.fd}", os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(own, descriptor.fd, inheritable=False)
+            os.close(own)
+        system.lock_range(self.data, _OPEN, 1, "shared")
+        for first, last in joined([(block, block + 1) for block in sorted(self._counts)], gap=0):
+            system.lock_range(self.data, first, last - first, "shared")
 
     @property
     def data(self) -> int:

@@ -14,6 +14,7 @@ import os
 import socket
 
 from mmflow.errors import EngineError
+from mmflow.mapping.forks import disown_in_children
 from mmflow.mapping.host import is_locked
 from mmflow.runs.directory import RunDirectory
 
@@ -47,12 +48,15 @@ class DriverLock:
         with contextlib.suppress(OSError):  # it is only for people
             os.pwrite(fd, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
         self._fd = fd
+        disown_in_children(self)
 
     def release(self) -> None:
-        """Give the lock back. Idempotent."""
+        """Give the lock back; a forked child only drops its copy of it. Idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    disown = release
 
 
 def driver_lives(directory: RunDirectory) -> bool | None:

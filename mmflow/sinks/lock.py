@@ -12,6 +12,7 @@ import socket
 from pathlib import Path
 
 from mmflow.errors import SinkError
+from mmflow.mapping.forks import disown_in_children
 from mmflow.mapping.system import system
 
 __all__ = ["DestinationLock"]
@@ -25,6 +26,7 @@ class DestinationLock:
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor: int | None = descriptor
+        disown_in_children(self)
 
     @classmethod
     def acquire(cls, path: Path, *, destination: str, run: str) -> DestinationLock:
@@ -61,6 +63,12 @@ class DestinationLock:
         with contextlib.suppress(OSError):
             system.write_at(descriptor, memoryview(text.encode()), 0)
         return cls(path, descriptor)
+
+    def disown(self) -> None:
+        """Leave the lock to the process that took it: a forked child must not keep it once that one is dead."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def release(self) -> None:
         """Delete the lock file and give the lock back. Idempotent."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmflow.errors import EngineError
+from mmflow.mapping.forks import disown_in_children
 from mmflow.mapping.host import is_locked
 
 __all__ = ["Found", "RunFolder", "drop_unowned", "found", "run_folders", "segment_name", "sweep"]
@@ -53,6 +54,13 @@ class RunFolder:
                 "set spill_dir (MMFLOW_SPILL_DIR) to a folder that can be written to",
                 path=os.fspath(parent),
             ) from error
+        disown_in_children(self)
+
+    def disown(self) -> None:
+        """Leave the folder to the process that made it: a forked child neither removes it nor keeps it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def close(self) -> None:
         """Remove the folder and all in it. Mapped files stay readable. Idempotent."""
