@@ -37,8 +37,19 @@ class RecordRows:
 
     def count(self, upto: int) -> int:
         """See `FileRows.count`."""
-        del upto
-        return max(0, self._file.size - self._form.header) // self._form.size
+        form, size = self._form, self._file.size
+        form.check(self._file)
+        rows = (size - form.header) // form.size
+        left = size - form.header - rows * form.size
+        if upto > rows and left and form.on_bad_record == "error":
+            raise BadRecordError.at(
+                path=self._file.path,
+                byte_offset=size - left,
+                reason=f"expected {form.size:,} bytes, the file ends after {left:,}",
+                record=rows,
+                excerpt=self._file.window(size - left, min(left, _EXCERPT)).buffer.to_pybytes(),
+            )
+        return rows
 
     def jobs(self, numbers: I64) -> Iterator[Job]:
         """See `FileRows.jobs`."""

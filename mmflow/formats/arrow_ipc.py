@@ -135,8 +135,17 @@ def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([c if v is None else v for c, v in pairs], names=batch.schema.names)
 
 
-def open_ipc(file: MappedFile, fields: list[int] | None, *, populate: bool = True, ahead: int = 0) -> Any:
+def open_ipc(
+    file: MappedFile,
+    fields: list[int] | None,
+    *,
+    populate: bool = True,
+    ahead: int = 0,
+    source: pa.NativeFile | None = None,
+) -> Any:
     """A reader of a file or a stream; `fields` are the columns that it decodes, None: all. See `as_arrow_file`.
+
+    `source`: what that gave, if the caller needs it.
 
     Raises:
         SourceError: Damaged, or another format.
@@ -156,7 +165,8 @@ def open_ipc(file: MappedFile, fields: list[int] | None, *, populate: bool = Tru
     )
     opening = pa.ipc.open_file if start == _FILE_MAGIC else pa.ipc.open_stream
     with reading(file.path, _KIND):
-        return opening(as_arrow_file(file, populate=populate, ahead=ahead), options=options)
+        made = as_arrow_file(file, populate=populate, ahead=ahead) if source is None else source
+        return opening(made, options=options)
 
 
 class _IpcScan:
@@ -201,9 +211,17 @@ class _IpcScan:
                     batch = reader.get_batch(number)
                 yield batch
             return
-        for batch in reader if some is None else open_ipc(self._file, some):
+        source = as_arrow_file(self._file, populate=some is None, ahead=ahead)
+        for batch in open_ipc(self._file, some, source=source):
             report.next += 1
             yield batch
+        left = self._file.size - source.tell()
+        if left:
+            raise SourceError(
+                f"can't read {self._file.path}: {left:,} bytes follow the end of its stream; does it hold several "
+                "streams? Write each to a file of its own",
+                path=self._file.path,
+            )
 
     def _fitted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         path, names = self._file.path, self._request.columns

@@ -38,6 +38,7 @@ __all__ = [
     "owned",
     "owned_evenly",
     "reading",
+    "size_of",
     "sliced",
 ]
 
@@ -67,6 +68,18 @@ def owned_evenly(count: int, shard: Shard, size: int) -> tuple[int, int]:
     return at(shard.begin), count if shard.end >= size else at(shard.end)
 
 
+def size_of(path: str) -> int:
+    """Return the size of a file or of what a URL names, in bytes.
+
+    Raises:
+        SourceError: It is missing, or can't be asked.
+    """
+    try:
+        return known_size(path) if is_url(path) else os.stat(path).st_size
+    except OSError as error:
+        raise source_failure(path, error, "look at") from error
+
+
 def first_file(paths: Sequence[str], kind: str) -> str:
     """The file to take the schema of; also checks that no file is empty, which no such file can be.
 
@@ -74,11 +87,7 @@ def first_file(paths: Sequence[str], kind: str) -> str:
         SourceError: One is missing, or has no bytes.
     """
     for path in paths:
-        try:
-            size = known_size(path) if is_url(path) else os.stat(path).st_size
-        except OSError as error:
-            raise source_failure(path, error, "look at") from error
-        if size == 0:
+        if size_of(path) == 0:
             raise SourceError(f"{path} is empty, which no {kind} file is; write it again", path=path)
     return paths[0]
 

@@ -19,6 +19,8 @@ __all__ = ["NpyHeader", "read_header"]
 
 _MAGIC = b"\x93NUMPY"
 #: A header longer than this is damaged, not long: thousands of fields take less.
+#: Bytes behind the array that are looked at: zeros are padding, anything else is data that nobody would read.
+_PADDING = 4096
 _MOST = 4 << 20
 
 
@@ -79,6 +81,12 @@ def read_header(file: MappedFile) -> NpyHeader:
         raise _damaged(
             file,
             f"its header promises {shape[0]:,} rows up to byte {made.end:,}, and it ends at {file.size:,}",
+        )
+    if made.end < file.size and any(file.window(made.end, _PADDING).buffer.to_pybytes()):
+        raise _unfit(
+            file,
+            f"{file.size - made.end:,} bytes follow its {shape[0]:,} rows; does it hold several arrays? "
+            "Write each to a file of its own",
         )
     return made
 

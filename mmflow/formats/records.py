@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmflow.errors import ConfigError
+from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Scan, ScanReport, ScanRequest, checks_all
+from mmflow.formats.compressed import compression_of
 from mmflow.formats.decoder import BadValue, Decoded
+from mmflow.formats.groups import size_of
 from mmflow.formats.native import imported
 from mmflow.formats.reader import assemble, note_bad
 from mmflow.formats.schema import parse_type
@@ -81,7 +83,12 @@ class RecordsFormat:
         return _FixedScan(self, file, shard, request)
 
     def check(self, file: MappedFile) -> None:
-        """See `Format.check`."""
+        """See `Format.check`. Also that the header fits the file.
+
+        Raises:
+            SourceError: The file ends inside its header.
+        """
+        check_header(file.path, file.size, self.header)
 
     def spec(self) -> dict[str, Any]:
         """See `Format.spec`."""
@@ -123,6 +130,7 @@ class _FixedScan:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         form, file, report = self._form, self._file, self.report
+        form.check(file)
         whole = max(0, file.size - form.header) // form.size
         first, last = self._number(self._shard.begin), self._number(self._shard.end)
         report.first = min(form.header + first * form.size, file.size)
@@ -268,13 +276,28 @@ def record_field(item: Mapping[str, Any]) -> Field:
     return Field(item["name"], kind, int(item["offset"]), width, order == "big")
 
 
+def check_header(path: str, size: int, header: int) -> None:
+    """Check that a file of `size` bytes is not shorter than its header.
+
+    Raises:
+        SourceError: It is.
+    """
+    if size < header:
+        raise SourceError(
+            f"can't read {path}: it has {size:,} bytes, and header_bytes is {header:,}; the file was cut short, or "
+            "header_bytes is wrong",
+            path=path,
+        )
+
+
 def open_records(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema | None) -> RecordsFormat:
     """Bind a layout.
 
     Raises:
         ConfigError: No layout, or one that does not fit the record size.
+        SourceError: A file is missing, compressed, or shorter than its header.
     """
-    del paths, schema
+    del schema
     layout = options.get("layout")
     if not layout:
         raise ConfigError(
@@ -283,14 +306,25 @@ def open_records(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sc
         )
     fields = tuple(record_field(item) for item in layout)
     end = max(f.offset + f.width for f in fields)
-    size = int(options.get("record_size", end))
+    size, header = options.get("record_size", end), options.get("header_bytes", 0)
+    names = [f.name for f in fields]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two fields of the layout are called {twice!r}; give them different names")
     for f in fields:
         if f.offset < 0 or f.offset + f.width > size:
             raise ConfigError(f"field {f.name!r} ends at byte {f.offset + f.width}, a record has {size}")
+    for path in paths:
+        if compression_of(path):
+            raise SourceError(
+                f"can't read {path}: binary records are not decompressed; decompress it, and read that",
+                path=path,
+            )
+        check_header(path, size_of(path), header)
     return RecordsFormat(
         fields,
         size,
-        int(options.get("header_bytes", 0)),
+        header,
         options.get("on_bad_record", "error"),
         checks_all(options),
     )

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import pyarrow as pa
 
@@ -129,12 +129,13 @@ def _nulls(value: Any) -> tuple[str, ...]:
 
 
 def _number(key: str, value: Any) -> int:
+    whole = isinstance(value, str | SupportsIndex) and not isinstance(value, bool)
     try:
-        number = int(value)
+        number = int(value) if whole else -1
     except (TypeError, ValueError):
         number = -1
     if number < 0:
-        raise ConfigError(f"{key} = {value!r}: must be a number of bytes")
+        raise ConfigError(f"{key} = {value!r}: must be a whole number of bytes")
     return number
 
 

@@ -259,7 +259,7 @@ def test_other_files_of_a_source(tmp_path: Path) -> None:
         open_format("npy", paths, schema="a:int64")
 
 
-def test_bytes_behind_the_array_are_ignored(tmp_path: Path) -> None:
+def test_padding_behind_the_array_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, np.arange(3000))
     path.write_bytes(path.read_bytes() + bytes(9000))
