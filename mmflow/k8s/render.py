@@ -47,8 +47,6 @@ def cluster_manifests(settings: PodSettings, name: str) -> list[Manifest]:
     else:
         api, kind, spec = "kubernetes.dask.org/v1", "DaskCluster", dask_cluster_spec(settings, name, None)
     made.append({"apiVersion": api, "kind": kind, "metadata": meta(name, settings, marks), "spec": spec})
-    if settings.kind == "dask" and settings.max_workers > settings.workers:
-        made.append(_dask_autoscaler(settings, name, marks))
     return made
 
 
@@ -274,13 +272,4 @@ def _dask(settings: PodSettings, work: Work) -> Manifest:
             },
             "cluster": {"spec": dask_cluster_spec(settings, cluster, work.name)},
         },
-    }
-
-
-def _dask_autoscaler(settings: PodSettings, name: str, marks: dict[str, str]) -> Manifest:
-    return {
-        "apiVersion": "kubernetes.dask.org/v1",
-        "kind": "DaskAutoscaler",
-        "metadata": meta(name, settings, marks),
-        "spec": {"cluster": name, "minimum": settings.workers, "maximum": settings.max_workers},
     }

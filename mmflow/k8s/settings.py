@@ -15,10 +15,12 @@ from typing import Any, Self
 from mmflow.config import parse_size
 from mmflow.errors import ConfigError
 
-__all__ = ["KINDS", "TABLE", "Claim", "PodSettings", "quantity"]
+__all__ = ["ENGINES", "KINDS", "TABLE", "Claim", "PodSettings", "quantity"]
 
 TABLE = "kubernetes"
-KINDS = ("job", "ray", "dask")
+#: Which engine runs a run's tasks, by the kind of its pods.
+ENGINES = {"job": "local", "ray": "ray", "dask": "dask"}
+KINDS = tuple(ENGINES)
 MIB = 1 << 20
 #: Of a name that operators make others of: KubeRay refuses names of RayJobs beyond 47.
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
@@ -137,7 +139,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "kind": _kind,
     "cluster": _optional(_name),
     "workers": _count(1),
-    "max_workers": _count(1),
+    "max_workers": _count(0),
     "cpu": _count(1),
     "memory": _size,
     "shm": _size,
@@ -241,6 +243,11 @@ class PodSettings:
             raise ConfigError(
                 f"{where}: [{TABLE}] driver_memory = {quantity(self.driver_memory)}: Ray's head, and the driver on it, "
                 "need 2GiB at least"
+            )
+        if self.max_workers and self.kind != "ray":
+            raise ConfigError(
+                f"{where}: [{TABLE}] max_workers = {self.max_workers}: only Ray's clusters grow and shrink; leave it "
+                "out, and say in workers how many pods there are"
             )
         if self.max_workers and self.max_workers < self.workers:
             raise ConfigError(

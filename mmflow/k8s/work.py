@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mmflow.errors import ConfigError
 from mmflow.k8s.pods import CODE, CONFIG, SPILL
-from mmflow.k8s.settings import PodSettings
+from mmflow.k8s.settings import ENGINES, TABLE, PodSettings
 from mmflow.runs.backends import Submission
 
 __all__ = ["Work", "code_of", "object_name", "shell_line", "work_of"]
@@ -135,13 +135,14 @@ def work_of(what: Submission, settings: PodSettings, *, again: str = "") -> Work
         again: Of a run that goes on: tells its objects from those of earlier submissions.
 
     Raises:
-        ConfigError: The job's folder is too large.
+        ConfigError: The job's folder is too large, or an engine is asked for that is not the pods'.
     """
+    _check_engine(what.arguments, settings)
     if what.job is None:
         raise ConfigError(f"run {what.name} needs its code again: mmflow submit JOB --resume {what.name}")
     job = what.job.rpartition("/")[2]
     code = {} if settings.jobs_in_image else code_of(what.job)
-    own = ("--run-id=", "--resume=", "--runs-dir=")
+    own = ("--run-id=", "--resume=", "--runs-dir=", "--engine=")
     return Work(
         run=what.name,
         name=object_name(what.name, f"-{again}" if again else ""),
@@ -152,3 +153,25 @@ def work_of(what: Submission, settings: PodSettings, *, again: str = "") -> Work
         resume=bool(again),
         submission=uuid.uuid4().hex,
     )
+
+
+def _check_engine(arguments: tuple[str, ...], settings: PodSettings) -> None:
+    """Check that nobody asks for another engine than that of the pods, or for its address.
+
+    Raises:
+        ConfigError: Somebody does, by a flag, a variable or above the table.
+    """
+    own = ENGINES[settings.kind]
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name == "--engine" and value != own:
+            kinds = [kind for kind, engine in ENGINES.items() if engine == value]
+            hint = f", or set kind = {kinds[0]!r}" if kinds else ""
+            raise ConfigError(
+                f"engine = {value!r} does not go with [{TABLE}] kind = {settings.kind!r}, whose pods run the "
+                f"{own} engine: leave engine out{hint}"
+            )
+        if name == "--address" and value:
+            raise ConfigError(
+                f"address = {value!r}: which cluster a run goes to, [{TABLE}] cluster says; leave address out"
+            )

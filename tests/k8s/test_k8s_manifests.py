@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +25,8 @@ from mmflow.k8s.documents import as_yaml
 from mmflow.k8s.overlays import files
 from mmflow.k8s.render import cluster_manifests, render
 from mmflow.k8s.settings import KINDS, PodSettings
-from mmflow.k8s.work import Work, object_name, shell_line
+from mmflow.k8s.work import Work, object_name, shell_line, work_of
+from mmflow.runs.backends import Submission
 
 ROOT = Path(__file__).parents[2]
 CRDS = ROOT.parent / "shared" / "k8s-crds"
@@ -46,20 +50,21 @@ def _work(**more: Any) -> Work:
 
 def _all() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     full = {
-        "pull_secrets": ["p"], "max_workers": 9, "spill_class": "fast", "deadline": 60, "environment": {"A": "b"},
+        "pull_secrets": ["p"], "spill_class": "fast", "deadline": 60, "environment": {"A": "b"},
         "environment_secrets": ["s3"], "node_selector": {"pool": "spot"}, "config_map": "mmflow-config",
         "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
         "claims": {"/data": "d:ro", "/more/data": "m:ro", "/runs": "r"},
     }  # fmt: skip
     for kind in KINDS:
+        more = full | ({"max_workers": 9} if kind == "ray" else {})
         yield kind, render(_settings(kind), _work())
         yield (
             f"{kind}, everything",
-            render(_settings(kind, **full), _work(resume=True, arguments=("--title=a b $X",))),
+            render(_settings(kind, **more), _work(resume=True, arguments=("--title=a b $X",))),
         )
         if kind != "job":
             yield f"{kind}, on a cluster", render(_settings(kind, cluster="there"), _work())
-            yield f"{kind} cluster", cluster_manifests(_settings(kind, **full), "there")
+            yield f"{kind} cluster", cluster_manifests(_settings(kind, **more), "there")
 
 
 MANIFESTS = dict(_all())
@@ -267,7 +272,10 @@ def test_policies_let_pods_of_one_cluster_talk_and_nobody_else() -> None:
     ({"image": "x", "memory": "4GiB", "shm": "3GiB"}, "counts in memory = 4Gi"),
     ({"image": "x", "kind": "ray", "memory": "256MiB"}, "Ray's object store: give it at least 100MiB"),
     ({"image": "x", "kind": "ray", "driver_memory": "1GiB"}, "need 2GiB at least"),
-    ({"image": "x", "max_workers": 1}, "max_workers = 1 is below workers = 2"),
+    ({"image": "x", "kind": "ray", "max_workers": 1}, "max_workers = 1 is below workers = 2"),
+    ({"image": "x", "kind": "dask", "max_workers": 9}, "only Ray's clusters grow and shrink"),
+    ({"image": "x", "kind": "job", "max_workers": 9}, "only Ray's clusters grow and shrink"),
+    ({"image": "x", "max_workers": -1}, "must be a whole number, at least 0"),
     ({"image": "x", "cluster": "c"}, "names one of Ray or Dask"),
     ({"image": "x", "claims": {"/data": "d:rw"}}, "or \"claim:ro\" to read only"),
     ({"image": "x", "claims": {"/tmp": "d"}}, "/tmp is used already"),
@@ -284,6 +292,42 @@ def test_the_example_is_all_defaults() -> None:
     tables = {line.strip("# []").partition(".")[2] for line in text.splitlines() if line.startswith("# [")}
     missing = set(PodSettings.__dataclass_fields__) - keys - tables
     assert missing == set(), "keys that configs/k8s.toml does not explain"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_default_that_the_example_shows_is_taken(kind: str) -> None:
+    """Uncommented, each line is a value that loads, and the default."""
+    text = (ROOT / "configs" / "k8s.toml").read_text()
+    shown = re.findall(r"^# (\w+ = .*)$", text.partition("# [kubernetes.claims]")[0], re.MULTILINE)
+    table = tomllib.loads("\n".join(line for line in shown if not line.startswith("kind")))
+    for key in ("workers", "max_workers", "cluster", "restarts", "keep"):
+        assert key in table
+    least = {"image": "x", "kind": kind}
+    assert PodSettings.load(least | table, "example") == PodSettings.load(least, "example")
+
+
+@pytest.mark.parametrize(("kind", "argument", "said"), [
+    ("job", "--engine=dask", "engine = 'dask' does not go with .kubernetes. kind = 'job'.* or set kind = 'dask'"),
+    ("job", "--engine=ray", "set kind = 'ray'"),
+    ("ray", "--engine=dask", "whose pods run the ray engine"),
+    ("dask", "--engine=local", "set kind = 'job'"),
+    ("dask", "--engine=spark", "leave engine out$"),
+    ("ray", "--address=ray://h:1", "cluster says; leave address out"),
+])  # fmt: skip
+def test_an_engine_that_is_not_that_of_the_pods_is_refused(kind: str, argument: str, said: str) -> None:
+    what = Submission("r", str(ROOT / "jobs" / "pricing_summary.py"), (argument,), Settings.load(env={}))
+    with pytest.raises(ConfigError, match=said):
+        work_of(what, _settings(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_driver_is_told_its_engine_once(kind: str) -> None:
+    own = {"job": "local", "ray": "ray", "dask": "dask"}[kind]
+    job = str(ROOT / "jobs" / "pricing_summary.py")
+    what = Submission("r", job, (f"--engine={own}", "--top=3"), Settings.load(env={}))
+    (main,) = render(_settings(kind, jobs_in_image="/jobs"), work_of(what, _settings(kind)))[-1:]
+    assert re.findall(r"--engine=\w+", json.dumps(main)) == [f"--engine={own}"]
+    assert "--top=3" in json.dumps(main)
 
 
 def test_other_commands_say_that_the_table_is_not_for_them(
