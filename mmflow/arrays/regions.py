@@ -56,6 +56,7 @@ class RegionFormat:
     name: str = "array"
     schema: pa.Schema = REGION
     record_oriented: bool = False
+    one_nan: bool = False
     splittable: bool = True
     skips_holes: bool = False
 

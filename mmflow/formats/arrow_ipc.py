@@ -54,6 +54,7 @@ class ArrowIpcFormat:
     origin: str = field(default="", compare=False)
     name: str = "arrow_ipc"
     record_oriented: bool = False
+    one_nan: bool = False
     skips_holes: bool = False
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:

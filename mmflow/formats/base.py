@@ -181,6 +181,7 @@ class Format(Protocol):
         schema: Full schema, canonical types (`formats.schema.canonical_schema`), without
             `VIRTUAL_COLUMNS`; every field nullable.
         record_oriented: True for record formats: byte-range shards, chain check, virtual columns.
+        one_nan: True where every NaN that a scan gives has the same bits.
         splittable: False where a file must be one shard (compressed text, IPC streams).
         skips_holes: True where a run of NUL bytes at a record's start is blank (text formats).
     """
@@ -188,6 +189,7 @@ class Format(Protocol):
     name: str
     schema: pa.Schema
     record_oriented: bool
+    one_nan: bool
     splittable: bool
     skips_holes: bool
 

@@ -58,6 +58,7 @@ class CsvFormat:
     splittable: bool = True
     name: str = "csv"
     record_oriented: bool = True
+    one_nan: bool = True
     skips_holes: bool = True
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:

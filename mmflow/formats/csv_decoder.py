@@ -21,6 +21,7 @@ from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.csv_structure import Dialect, Structure, scan_structure
 from mmflow.formats.decoder import BadValue, Decoded
+from mmflow.formats.floats import with_one_nan
 from mmflow.formats.native import kernel_type
 from mmflow.formats.schema import type_text
 from mmflow.formats.spelling import bends
@@ -190,6 +191,8 @@ class CsvDecoder:
                 array.validate(
                     full=True
                 )  # pyarrow 26 reads 9999.9 into decimal(4, 2) as 999990, without a word
+            elif pa.types.is_floating(array.type):
+                array = with_one_nan(array)
             kind = array.type if as_bytes else self._types.types[column]
             made[column] = array if array.type == kind else array.cast(kind)
         doubtful = () if as_bytes else [c for c in columns if self._doubtful(made[c], text)]

@@ -46,6 +46,7 @@ class NdjsonFormat:
     splittable: bool = True
     name: str = "ndjson"
     record_oriented: bool = True
+    one_nan: bool = True
     skips_holes: bool = True
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:

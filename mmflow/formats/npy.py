@@ -51,6 +51,7 @@ class NpyFormat:
     origin: str = field(default="", compare=False)
     name: str = "npy"
     record_oriented: bool = False
+    one_nan: bool = False
     splittable: bool = True
     skips_holes: bool = False
 

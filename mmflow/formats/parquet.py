@@ -64,6 +64,7 @@ class ParquetFormat:
     origin: str = field(default="", compare=False)
     name: str = "parquet"
     record_oriented: bool = False
+    one_nan: bool = False
     splittable: bool = True
     skips_holes: bool = False
 

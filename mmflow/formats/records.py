@@ -71,6 +71,7 @@ class RecordsFormat:
     check_all: bool = False
     name: str = "records"
     record_oriented: bool = True
+    one_nan: bool = False
     splittable: bool = True
     skips_holes: bool = False
 

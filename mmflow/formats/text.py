@@ -125,6 +125,7 @@ class TextFormat:
     splittable: bool = True
     name: str = "text"
     record_oriented: bool = True
+    one_nan: bool = True
     skips_holes: bool = True
 
     @property

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from substrait.algebra_pb2 import AggregateFunction, AggregateRel, AggregationPhase, Expression, Rel
 
+from mmflow.plan.checked import WIDE, cast
 from mmflow.plan.rels import Rels, field
 
 __all__ = ["Split", "keys_of", "split"]
@@ -130,12 +131,15 @@ def _final(
     grouping.expression_references.extend(range(keys))
     body.grouping_expressions.extend(field(i) for i in range(keys))
     column = keys
-    for merge in merges:
+    for index, merge in enumerate(merges):
+        # Sums of whole numbers that are to come out wide are added up wide.
+        wide = declared.field(keys + index).type == WIDE and pa.types.is_integer(partial.field(column).type)
         for name in merge:
             function = body.measures.add().measure
             function.function_reference = rels.anchors[name]
             function.invocation = AggregateFunction.AGGREGATION_INVOCATION_ALL
-            function.arguments.add().value.CopyFrom(field(column))
+            value = cast(field(column), WIDE, rels) if wide else field(column)
+            function.arguments.add().value.CopyFrom(value)
             column += 1
     types = rels.schema(merged).types
     expressions = [field(i) for i in range(keys)]
@@ -145,17 +149,9 @@ def _final(
         if len(merge) == 2:
             # DataFusion divides decimals by a count as decimal(20, 0), truncating at scale + 4: as its avg does.
             divisor = pa.decimal128(20, 0) if pa.types.is_decimal(value_type) else pa.float64()
-            count = _cast(field(columns[1]), divisor, rels)
+            count = cast(field(columns[1]), divisor, rels)
             value, value_type = rels.call("divide", value, count), None
-        expressions.append(value if value_type == wanted else _cast(value, wanted, rels))
+        expressions.append(value if value_type == wanted else cast(value, wanted, rels))
     if partial.types == declared.types and types == declared.types:
         return merged
     return rels.project(merged, expressions, width=len(types))
-
-
-def _cast(expression: Expression, to: pa.DataType, rels: Rels) -> Expression:
-    made = Expression()
-    made.cast.input.CopyFrom(expression)
-    made.cast.type.CopyFrom(rels.types_of([to])[0])
-    made.cast.failure_behavior = Expression.Cast.FAILURE_BEHAVIOR_THROW_EXCEPTION
-    return made

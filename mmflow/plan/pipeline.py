@@ -80,11 +80,16 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Branches with one schema. `ordered`: output order means something and must be kept."""
+    """Branches with one schema.
+
+    Attributes:
+        one_nan: Columns in which every NaN has the same bits (columns of other types count, too).
+    """
 
     branches: tuple[Branch, ...]
     schema: pa.Schema
     estimate: Estimate
+    one_nan: frozenset[int] = frozenset()
 
     @property
     def single(self) -> bool:
@@ -144,4 +149,4 @@ class Builder:
     def reopen(self, stages: tuple[int, ...], mode: str, like: Pipeline) -> Pipeline:
         """A pipeline that goes on from stages whose output has the layout of `like`."""
         source, table, rel = self.read(stages, mode, like.schema)
-        return Pipeline((Branch((source,), (table,), rel),), like.schema, like.estimate)
+        return Pipeline((Branch((source,), (table,), rel),), like.schema, like.estimate, like.one_nan)

@@ -21,6 +21,8 @@ from mmflow.exec.stage import (
     Broadcast,
     Forward,
     FragmentStep,
+    Function,
+    Functions,
     Hash,
     MapStep,
     Plan,
@@ -36,6 +38,7 @@ from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.bugs import no_bug_seen
 from mmflow.plan.encoding import NotCarriedError, encode
 from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
+from mmflow.plan.exact import Exact, windows_in
 from mmflow.plan.frontend import (
     Catalog,
     MapLeaf,
@@ -46,6 +49,7 @@ from mmflow.plan.frontend import (
     planning,
 )
 from mmflow.plan.joins import broadcastable, equalities, join_title
+from mmflow.plan.measures import Measures
 from mmflow.plan.nullaware import NullAware, null_aware_joins, with_null_rule
 from mmflow.plan.pipeline import Branch, Builder, Estimate, Pipeline
 from mmflow.plan.pruning import comparisons
@@ -96,7 +100,7 @@ def make_plan(frame: DataFrame, catalog: Catalog, *, settings: Settings, output:
         stages = builder.close(pipeline, Broadcast() if gathers else Forward())
         pipeline = builder.reopen(stages, "all" if gathers else "forward", pipeline)
     builder.close(pipeline, output, title="write" if isinstance(output, Write) else "result")
-    return Plan(tuple(builder.stages), catalog.functions)
+    return Plan(tuple(builder.stages), Functions((*catalog.functions.all, *planner.checked.values())))
 
 
 def why_not_split(frame: DataFrame, *, catalog: Catalog, settings: Settings) -> str | None:
@@ -123,6 +127,8 @@ class _Planner:
         self._builder: Builder | None = None
         # Pipelines that rewritten relations read from, by made-up table name.
         self.planned: dict[str, Pipeline] = {}
+        #: Checked functions that the plan calls, by name.
+        self.checked: dict[str, Function] = {}
 
     def frame(self, frame: DataFrame, *, as_sql: bool = True) -> Pipeline:
         """Plan a frame; the plans of leaves inside it (map_batches) share stages and names.
@@ -232,7 +238,8 @@ class _Planner:
         scan = ScanInput(name, leaf.source, tuple(columns))
         branch = Branch((scan,), ((name, stored),), rel, title=(f"scan {leaf.source.label}",))
         schema = pa.schema([pa.field(c, t) for c, t in zip(columns, types, strict=True)])
-        return Pipeline((branch,), schema, scan_estimate(leaf.source, columns))
+        one_nan = frozenset(range(len(columns))) if leaf.source.format.one_nan else frozenset[int]()
+        return Pipeline((branch,), schema, scan_estimate(leaf.source, columns), one_nan)
 
     def _table(self, table: pa.Table) -> Pipeline:
         name = self.rels.name()
@@ -274,7 +281,7 @@ class _Planner:
         return Pipeline(tuple(branches), schema, pipeline.estimate)
 
     def _sealed(self, pipeline: Pipeline) -> Pipeline:
-        return self._after(pipeline, (), pipeline.schema, "")
+        return replace(self._after(pipeline, (), pipeline.schema, ""), one_nan=pipeline.one_nan)
 
     def _sql(self, leaf: SqlLeaf) -> Pipeline:
         """Gather every table that the query names, and run it as SQL in one task."""
@@ -380,7 +387,19 @@ class _Planner:
             b.extend(self.rels.project(b.rel, [field(i) for i in columns], width=pipeline.width), "")
             for b in pipeline.branches
         )
-        return Pipeline(branches, schema, pipeline.estimate)
+        one_nan = frozenset(n for n, i in enumerate(columns) if i in pipeline.one_nan)
+        return Pipeline(branches, schema, pipeline.estimate, one_nan)
+
+    # ---- what DataFusion computes otherwise ---------------------------------------------------
+
+    @property
+    def exact(self) -> Exact:
+        return Exact(self.rels, self._use)
+
+    def _use(self, function: Function) -> int:
+        """Make a checked function known to the plan; gives its anchor."""
+        self.checked.setdefault(function.name, function)
+        return self.rels.use(function)
 
     def _rowwise(self, rel: Rel, child: Pipeline, title: str, estimate: Estimate | None = None) -> Pipeline:
         branches = tuple(b.extend(with_inputs(rel, b.rel), title) for b in child.branches)
@@ -391,13 +410,15 @@ class _Planner:
         found = comparisons(rel.filter.condition, child.schema, self.rels.anchors)
         if found:
             child = replace(child, branches=tuple(_pruned(b, found) for b in child.branches))
-        return self._rowwise(rel, child, "filter")
+        made = self._rowwise(self.exact.filter(rel, child), child, "filter")
+        return made if rel.filter.common.HasField("emit") else replace(made, one_nan=child.one_nan)
 
     def _project(self, rel: Rel) -> Pipeline:
         if has_window(rel):
             return self._window_project(rel)
         child = self.build(rel.project.input)
-        made = self._rowwise(rel, child, "project" if _computes(rel) else "")
+        exact, one_nan = self.exact.project(rel, child)
+        made = replace(self._rowwise(exact, child, "project" if _computes(rel) else ""), one_nan=one_nan)
         share = max(1, sum(map(width_of, made.schema.types))) / max(1, sum(map(width_of, child.schema.types)))
         return replace(
             made, estimate=Estimate(child.estimate.rows, int(child.estimate.nbytes * min(1.0, share)))
@@ -405,14 +426,17 @@ class _Planner:
 
     def _window_project(self, rel: Rel) -> Pipeline:
         child = self.build(rel.project.input)
+        exact, restored = self.exact.windows(rel, child)
         if not child.single:
-            functions = [e.window_function for e in rel.project.expressions for e in _windows(e)]
+            functions = [e.window_function for e in exact.project.expressions for e in windows_in(e)]
             partitions = [{p.SerializeToString() for p in f.partitions} for f in functions]
             common = set.intersection(*partitions)
             keys = [p for p in functions[0].partitions if p.SerializeToString() in common]
             child = self._by_key(child, keys, "window") if keys else self._gathered(child, "window")
         branch = child.branches[0]
-        made = branch.extend(with_inputs(rel, branch.rel), "window", streaming=False, by_key=True)
+        made = branch.extend(with_inputs(exact, branch.rel), "window", streaming=False, by_key=True)
+        if restored is not None:
+            made = made.extend(self.rels.project(made.rel, restored, width=len(restored)), "")
         return Pipeline((made,), self.rels.schema(made.rel), child.estimate)
 
     # ---- exchanges ------------------------------------------------------------------------
@@ -438,7 +462,11 @@ class _Planner:
                 b.extend(self.rels.project(b.rel, extra, width=pipeline.width, keep=True), "")
                 for b in pipeline.branches
             )
-            pipeline = Pipeline(branches, self.rels.schema(branches[0].rel), pipeline.estimate)
+            order = self.exact.order(pipeline)
+            one_nan = {pipeline.width + n for n, e in enumerate(extra) if order.has_one_nan(e)}
+            pipeline = Pipeline(
+                branches, self.rels.schema(branches[0].rel), pipeline.estimate, pipeline.one_nan | one_nan
+            )
         return pipeline, tuple(indexes)
 
     def _partitions(self, nbytes: int) -> int:
@@ -460,20 +488,34 @@ class _Planner:
 
     def _aggregate(self, rel: Rel) -> Pipeline:
         child = self.build(rel.aggregate.input)
+        measures = Measures(self.exact.aggregate(rel, child), child.schema, self.rels, self._use)
+        made = self._aggregated(measures, child)
+        if not measures.changed:
+            return made
+        restored = measures.restored(made.schema.types)
+        (branch,) = made.branches
+        branch = branch.extend(self.rels.project(branch.rel, restored, width=made.width), "")
+        return replace(made, branches=(branch,), schema=self.rels.schema(branch.rel))
+
+    def _aggregated(self, measures: Measures, child: Pipeline) -> Pipeline:
+        """An aggregation whose sums are wide where it is merged."""
+        rel = measures.rel
         keys = keys_of(rel.aggregate)
         title = "aggregate" if len(rel.aggregate.measures) else "distinct"
         whole = with_inputs(rel, child.branches[0].rel)
         schema = self.rels.schema(whole)
         estimate = child.estimate if keys else Estimate(1, 1024)
+        one_nan = frozenset(range(len(keys))) if keys is not None else frozenset[int]()
         if not child.single:
-            divided = split(rel, child.branches[0].rel, self.rels, schema)
+            wide = measures.declared(schema)
+            divided = split(rel, child.branches[0].rel, self.rels, wide)
             if divided is not None:
-                return self._merged(rel, child, schema, estimate, title)
+                return replace(self._merged(rel, child, wide, estimate, title), one_nan=one_nan)
             reason = "aggregate that can't be merged"
             child = self._by_key(child, keys, reason) if keys else self._gathered(child, reason)
         branch = child.branches[0]
         made = branch.extend(with_inputs(rel, branch.rel), title, streaming=False, by_key=True)
-        return Pipeline((made,), schema, estimate)
+        return Pipeline((made,), schema, estimate, one_nan)
 
     def _merged(
         self, rel: Rel, child: Pipeline, schema: pa.Schema, estimate: Estimate, title: str
@@ -514,17 +556,22 @@ class _Planner:
         left = self.build(left_rel)
         mark = self.null_aware.position
         right = self.build(right_rel)
+        rel = self.exact.join(rel, left, right)
         if null_aware:
             end = self.null_aware.position
             return with_null_rule(
-                rel,
+                with_inputs(rel, left_rel, right_rel),
                 left,
                 self._joined(rel, left, right),
                 self.rels,
                 lambda stats: self._again(stats, mark, end),
                 self._broadcast_into,
             )
-        return self._joined(rel, left, right)
+        made = self._joined(rel, left, right)
+        if made.width == left.width + right.width:
+            both = left.one_nan | {left.width + i for i in right.one_nan}
+            return replace(made, one_nan=both)
+        return replace(made, one_nan=left.one_nan) if made.width == left.width else made
 
     def _again(self, rel: Rel, mark: int, end: int) -> Pipeline:
         """Plan a relation that holds joins which were planned already."""
@@ -633,12 +680,16 @@ class _Planner:
             if part.schema.types != schema.types:
                 raise PlanError(f"UNION of different types: {schema.types} and {part.schema.types}")
             branches.extend(part.branches)
-        return Pipeline(tuple(branches), schema, Estimate(None, sum(p.estimate.nbytes for p in parts)))
+        one_nan = frozenset[int].intersection(*(p.one_nan for p in parts))
+        return Pipeline(
+            tuple(branches), schema, Estimate(None, sum(p.estimate.nbytes for p in parts)), one_nan
+        )
 
     # ---- order and limits -------------------------------------------------------------------
 
     def _sort(self, rel: Rel) -> Pipeline:
         child = self.build(rel.sort.input)
+        rel = self.exact.sort(rel, child)
         if child.single or child.estimate.nbytes <= self.settings.broadcast:
             gathered = self._gathered(child, "sort")
             return self._sorted(rel, gathered)
@@ -659,7 +710,7 @@ class _Planner:
     def _sorted(self, rel: Rel, pipeline: Pipeline) -> Pipeline:
         branch = pipeline.branches[0]
         made = branch.extend(with_inputs(rel, branch.rel), "sort", streaming=False)
-        return Pipeline((made,), pipeline.schema, pipeline.estimate)
+        return replace(pipeline, branches=(made,))
 
     def _fetch(self, rel: Rel) -> Pipeline:
         offset = _row_count(rel.fetch.offset_expr) if rel.fetch.HasField("offset_expr") else 0
@@ -670,11 +721,13 @@ class _Planner:
             branch = child.branches[0].extend(
                 with_inputs(rel, child.branches[0].rel), "offset", streaming=False
             )
-            return Pipeline((branch,), child.schema, child.estimate)
+            return replace(child, branches=(branch,))
         top = Rel()
         top.fetch.count_expr.CopyFrom(int_literal(offset + count))
         sort = below if kind(below) == "sort" else None
         child = self.build(below.sort.input if sort is not None else below)
+        if sort is not None:
+            sort = self.exact.sort(sort, child)
         row = sum(map(width_of, child.schema.types))
         estimate = Estimate(offset + count, min(child.estimate.nbytes, (offset + count) * row))
         if not child.single:
@@ -683,7 +736,7 @@ class _Planner:
                 under = branch.rel if sort is None else with_inputs(sort, branch.rel)
                 title = f"limit {offset + count}" if sort is None else f"top {offset + count}"
                 pieces.append(branch.extend(with_inputs(top, under), title))
-            pruned = Pipeline(tuple(pieces), child.schema, estimate)
+            pruned = Pipeline(tuple(pieces), child.schema, estimate, child.one_nan)
             limit = offset + count if sort is None else None
             stages = self.builder.close(pruned, Broadcast(), limit=limit)
             child = self.builder.reopen(stages, "all", pruned)
@@ -692,7 +745,7 @@ class _Planner:
         branch = child.branches[0]
         title = f"limit {count}" + (f" offset {offset}" if offset else "")
         made = branch.extend(with_inputs(rel, branch.rel), title, streaming=False)
-        return Pipeline((made,), child.schema, estimate)
+        return Pipeline((made,), child.schema, estimate, child.one_nan)
 
 
 def at_most_one_row(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -733,14 +786,6 @@ def _one_row(rel: Rel) -> bool:
 
 def _computes(rel: Rel) -> bool:
     return any(field_index(e) is None for e in rel.project.expressions)
-
-
-def _windows(expression: Expression) -> list[Expression]:
-    return [
-        m
-        for m in messages(expression)
-        if isinstance(m, Expression) and m.WhichOneof("rex_type") == "window_function"
-    ]
 
 
 def _sort_key(sort: SortField, column: int) -> SortKey:

@@ -19,6 +19,7 @@ from substrait.algebra_pb2 import Expression, Rel
 from substrait.plan_pb2 import Plan as SubstraitPlan
 from substrait.type_pb2 import Type
 
+from mmflow.exec.stage import Function, Functions
 from mmflow.plan.frontend import planning
 
 __all__ = [
@@ -203,7 +204,22 @@ def add_functions(plan: SubstraitPlan, names: Iterable[str]) -> tuple[SubstraitP
 
 
 # Functions that the planner itself puts into plans.
-_OWN_FUNCTIONS = ("sum", "count", "first_value", "divide", "equal", "and", "or", "is_not_null")
+_OWN_FUNCTIONS = (
+    *(
+        "sum",
+        "count",
+        "first_value",
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "modulus",
+        "equal",
+        "and",
+        "or",
+    ),
+    *("is_not_null", "nullif", "nanvl", "bitwise_and", "bitwise_shift_right"),
+)
 
 
 class Rels:
@@ -222,6 +238,14 @@ class Rels:
         self._context = SessionContext(SessionConfig().with_target_partitions(1))
         register(self._context)
         self._made = 0
+        self._types: dict[pa.DataType, Type] = {}
+
+    def use(self, function: Function) -> int:
+        """Make a function known to this query; gives its anchor."""
+        if function.name not in self.anchors:
+            Functions((function,)).register(self._context)
+            self._shell, self.anchors = add_functions(self._shell, (function.name,))
+        return self.anchors[function.name]
 
     def continue_from(self, other: Rels) -> None:
         """Go on counting names where `other` stands."""
@@ -257,8 +281,11 @@ class Rels:
 
     def types_of(self, types: Sequence[pa.DataType]) -> list[Type]:
         """Arrow types as Substrait types."""
-        rel, _ = self.table(self.name(), types)
-        return list(rel.read.base_schema.struct.types)
+        unknown = [t for t in dict.fromkeys(types) if t not in self._types]
+        if unknown:
+            rel, _ = self.table(self.name(), unknown)
+            self._types.update(zip(unknown, rel.read.base_schema.struct.types, strict=True))
+        return [self._types[t] for t in types]
 
     def plan(self, rel: Rel) -> bytes:
         """An encoded plan of one relation."""

@@ -1,0 +1,169 @@
+"""Whole numbers never wrap: arithmetic in a plan becomes checked functions, sums are added up wide.
+
+DataFusion 55 wraps `+ - * <<`, unary minus and `sum` of integers, `sum` of decimals beyond 38 digits, and `sum` and
+`avg` of durations. Operations whose operands' types and literals show that nothing can overflow stay as they are.
+Sums in aggregates: `measures.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+from substrait.algebra_pb2 import Expression
+
+from mmflow.errors import PlanError
+from mmflow.exec.checked import CheckedFunction, bounds
+from mmflow.exec.stage import Function
+from mmflow.plan.kinds import kind_of
+from mmflow.plan.rels import Rels
+
+__all__ = ["SURE_DIGITS", "WIDE", "Arithmetic", "cast", "is_small", "summed", "whole", "wide_argument"]
+
+#: What partial sums of integers are merged as.
+WIDE = pa.decimal128(38, 0)
+
+_OPERATIONS = {
+    "add": "add",
+    "subtract": "subtract",
+    "multiply": "multiply",
+    "bitwise_shift_left": "shift_left",
+    "negate": "negate",
+}
+SURE_DIGITS = 28  # DataFusion sums decimals in ten digits more than theirs, 38 at most
+_FEW = 1 << 32
+
+
+class Arithmetic:
+    """Puts checked functions in the place of operations that may overflow.
+
+    Args:
+        rels: Function space of the query.
+        use: Makes a function known to the query and its workers; gives its anchor.
+    """
+
+    def __init__(self, rels: Rels, use: Callable[[Function], int]) -> None:
+        self._names = {anchor: name for name, anchor in rels.anchors.items()}
+        self._use = use
+
+    def check(self, e: Expression, schema: pa.Schema) -> None:
+        """Change one expression over columns of `schema` in place; those in it were changed before."""
+        if e.WhichOneof("rex_type") != "scalar_function":
+            return
+        function = e.scalar_function
+        operation = _OPERATIONS.get(self._names.get(function.function_reference, ""))
+        if operation is None:
+            return
+        operands = [a.value for a in function.arguments]
+        kind = kind_of(e, schema)
+        if kind is None or not pa.types.is_integer(kind) or any(kind_of(o, schema) != kind for o in operands):
+            return
+        ranges = [self._range(o, schema) for o in operands]
+        if _fits(operation, ranges, kind):
+            return
+        function.function_reference = self._use(CheckedFunction(operation, kind))
+
+    def _range(self, e: Expression, schema: pa.Schema) -> tuple[int, int]:
+        """Return an interval in which the values of an integer expression lie."""
+        kind = kind_of(e, schema)
+        if kind is None or not pa.types.is_integer(kind):
+            return bounds(pa.int64())
+        match e.WhichOneof("rex_type"):
+            case "literal" if e.literal.WhichOneof("literal_type") != "null":
+                value = getattr(e.literal, str(e.literal.WhichOneof("literal_type")))
+                value = (
+                    value if value >= 0 or pa.types.is_signed_integer(kind) else value + (1 << kind.bit_width)
+                )
+                return value, value
+            case "cast":
+                source = kind_of(e.cast.input, schema)
+                if source is not None and pa.types.is_integer(source):
+                    low, high = self._range(e.cast.input, schema)
+                    return max(low, bounds(kind)[0]), min(high, bounds(kind)[1])
+            case "scalar_function":
+                name = self._names.get(e.scalar_function.function_reference, "")
+                operation = _OPERATIONS.get(name)
+                operands = [a.value for a in e.scalar_function.arguments]
+                if operation in _EXACT:
+                    return _EXACT[operation](*(self._range(o, schema) for o in operands))
+        return bounds(kind)
+
+
+def _product(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
+    corners = [x * y for x in a for y in b]
+    return min(corners), max(corners)
+
+
+_EXACT: Mapping[str | None, Callable[..., tuple[int, int]]] = {
+    "add": lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    "subtract": lambda a, b: (a[0] - b[1], a[1] - b[0]),
+    "multiply": _product,
+    "negate": lambda a: (-a[1], -a[0]),
+}
+
+
+def _fits(operation: str, ranges: list[tuple[int, int]], kind: pa.DataType) -> bool:
+    if operation not in _EXACT:
+        return False
+    low, high = _EXACT[operation](*ranges)
+    return bounds(kind)[0] <= low and high <= bounds(kind)[1]
+
+
+def whole(total: Expression, kind: pa.DataType, rels: Rels, use: Callable[[Function], int]) -> Expression:
+    """Return a wide total as the type that the sum of `kind` has, or an error where it does not fit."""
+    if pa.types.is_integer(kind):
+        kind = pa.int64() if pa.types.is_signed_integer(kind) else pa.uint64()
+    elif pa.types.is_decimal(kind):
+        kind = pa.decimal128(38, kind.scale)
+    number = pa.int64() if pa.types.is_duration(kind) else kind
+    made = Expression()
+    made.scalar_function.function_reference = use(CheckedFunction("sum", number))
+    made.scalar_function.arguments.add().value.CopyFrom(total)
+    made.scalar_function.output_type.CopyFrom(rels.types_of([number])[0])
+    return cast(made, kind, rels) if number != kind else made
+
+
+def summed(window: Expression.WindowFunction, name: str, schema: pa.Schema) -> pa.DataType | None:
+    """Return the type of what a window function sums, where that may wrap.
+
+    Raises:
+        PlanError: It sums intervals, or means durations.
+    """
+    arguments = [a.value for a in window.arguments]
+    if name not in ("sum", "avg") or not arguments:
+        return None
+    kind = kind_of(arguments[0], schema)
+    if kind is None or pa.types.is_floating(kind) or (name == "avg" and pa.types.is_decimal(kind)):
+        return None
+    if kind == pa.month_day_nano_interval() or name == "avg":
+        raise PlanError(f"{name} of {kind} over a window may overflow unseen: cast to bigint or to double")
+    if pa.types.is_decimal(kind) and (pa.types.is_decimal256(kind) or kind.precision <= SURE_DIGITS):
+        return None
+    return None if is_small(arguments[0], schema) else kind
+
+
+def wide_argument(argument: Expression, kind: pa.DataType, rels: Rels) -> Expression:
+    """Return what is summed by a window function in the place of an argument of `kind`."""
+    if pa.types.is_decimal(kind):
+        return cast(argument, pa.decimal256(76, kind.scale), rels)
+    return cast(cast(argument, pa.int64(), rels) if pa.types.is_duration(kind) else argument, WIDE, rels)
+
+
+def is_small(argument: Expression, schema: pa.Schema) -> bool:
+    """Does an argument come from 32 bits or less? No task has the 2^32 rows that would overflow 64."""
+    if argument.WhichOneof("rex_type") == "literal" and argument.literal.HasField("i64"):
+        return -_FEW < argument.literal.i64 < _FEW
+    while argument.WhichOneof("rex_type") == "cast":
+        argument = argument.cast.input
+    kind = kind_of(argument, schema)
+    small: bool = kind in (pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16(), pa.uint32())
+    return small
+
+
+def cast(expression: Expression, to: pa.DataType, rels: Rels) -> Expression:
+    """Return a cast that raises where a value does not fit."""
+    made = Expression()
+    made.cast.input.CopyFrom(expression)
+    made.cast.type.CopyFrom(rels.types_of([to])[0])
+    made.cast.failure_behavior = Expression.Cast.FAILURE_BEHAVIOR_THROW_EXCEPTION
+    return made
