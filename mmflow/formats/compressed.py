@@ -19,7 +19,7 @@ from mmflow.remote.opening import open_file
 from mmflow.remote.url import file_name
 from mmflow.shards import Shard
 
-__all__ = ["COMPRESSIONS", "CompressedScan", "compression_of", "decompressed", "decompressing"]
+__all__ = ["COMPRESSIONS", "CompressedScan", "compression_of", "decompressed", "decompressing", "first_bytes"]
 
 #: Suffix to pyarrow's name of the codec.
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
@@ -58,6 +58,18 @@ def decompressed(path: str) -> Iterator[pa.NativeFile]:
     """
     with open_file(path) as file, decompressing(file) as stream:
         yield stream
+
+
+def first_bytes(file: MappedFile, size: int) -> bytes:
+    """Return the first bytes of a file's contents, decompressed where it is compressed.
+
+    Raises:
+        SourceError: It is compressed and damaged.
+    """
+    if compression_of(file.path):
+        with decompressing(file) as stream:
+            return bytes(stream.read(size))
+    return bytes(file.window(0, size).buffer.to_pybytes())
 
 
 def _damaged(path: str, error: BaseException) -> SourceError:

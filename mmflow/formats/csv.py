@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Comparison, Scan, ScanRequest, checks_all
-from mmflow.formats.compressed import CompressedScan, compression_of, decompressing
+from mmflow.formats.compressed import CompressedScan, compression_of, first_bytes
 from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv_header import Header, first_record, holds_records, read_header
 from mmflow.formats.csv_native import csv_decoder
@@ -144,7 +144,7 @@ def _layout(file: MappedFile, dialect: Dialect, header: bool) -> Header:
         if header:
             known = read_header(file.path, _head(file, dialect), dialect)
         else:
-            start = _first_bytes(file, _PROBE_BYTES)
+            start = first_bytes(file, _PROBE_BYTES)
             check_text(file.path, start)
             known = Header((), len(BOM) if start.startswith(BOM) else 0)
         file.check_unchanged()  # what is kept is of that file, not of one that took its place
@@ -162,7 +162,7 @@ def _head(file: MappedFile, dialect: Dialect) -> bytes:
     """
     size = _HEADER_BYTES
     while True:
-        start = _first_bytes(file, size)
+        start = first_bytes(file, size)
         if len(start) < size or holds_records(start, dialect, 1):
             return start
         if size == MOST:
@@ -172,13 +172,6 @@ def _head(file: MappedFile, dialect: Dialect) -> bytes:
                 path=file.path,
             )
         size = min(4 * size, MOST)
-
-
-def _first_bytes(file: MappedFile, size: int) -> bytes:
-    if compression_of(file.path):
-        with decompressing(file) as stream:
-            return bytes(stream.read(size))
-    return bytes(file.window(0, size).buffer.to_pybytes())
 
 
 def _missing(path: str, missing: Sequence[str], names: Sequence[str], dialect: Dialect) -> SourceError:

@@ -25,8 +25,8 @@ __all__ = [
     "nested_kernel_type",
 ]
 
-# kind, digits, scale, zoned, children (name, type), exact: Type in column.h
-KernelType = tuple[int, int, int, bool, tuple[Any, ...], bool]
+# kind, digits, scale, zoned, children (name, type), exact, closed: Type in column.h
+KernelType = tuple[int, int, int, bool, tuple[Any, ...], bool, bool]
 KernelFilter = tuple[
     str, KernelType, int, Any, Any, tuple[bytes, ...]
 ]  # column, type, test, low, high, texts
@@ -63,29 +63,29 @@ def kernel_type(kind: pa.DataType, *, exact: bool = False) -> KernelType | None:
     With `exact`, they are not sure of text that the value could not be written as again.
     """
     if kind in _KINDS:
-        return (_KINDS[kind], 0, 0, False, (), exact)
+        return (_KINDS[kind], 0, 0, False, (), exact, False)
     if pa.types.is_decimal128(kind):
-        return (_DECIMAL, kind.precision, kind.scale, False, (), exact)
+        return (_DECIMAL, kind.precision, kind.scale, False, (), exact, False)
     if pa.types.is_time32(kind):
-        return (_TIME32, _DIGITS[kind.unit], 0, False, (), exact)
+        return (_TIME32, _DIGITS[kind.unit], 0, False, (), exact, False)
     if pa.types.is_time64(kind):
-        return (_TIME64, _DIGITS[kind.unit], 0, False, (), exact)
+        return (_TIME64, _DIGITS[kind.unit], 0, False, (), exact, False)
     if pa.types.is_timestamp(kind):
-        return (_TIMESTAMP, _DIGITS[kind.unit], 0, kind.tz is not None, (), exact)
+        return (_TIMESTAMP, _DIGITS[kind.unit], 0, kind.tz is not None, (), exact, False)
     return None
 
 
-def nested_kernel_type(kind: pa.DataType, *, exact: bool = False) -> KernelType | None:
-    """Likewise, and lists and structs of what is known."""
+def nested_kernel_type(kind: pa.DataType, *, exact: bool = False, closed: bool = False) -> KernelType | None:
+    """Likewise, and lists and structs of what is known; with `closed`, structs are of objects without other fields."""
     if pa.types.is_list(kind):
-        item = nested_kernel_type(kind.value_type, exact=exact)
-        return None if item is None else (_LIST, 0, 0, False, ((b"", item),), exact)
+        item = nested_kernel_type(kind.value_type, exact=exact, closed=closed)
+        return None if item is None else (_LIST, 0, 0, False, ((b"", item),), exact, False)
     if not pa.types.is_struct(kind):
         return kernel_type(kind, exact=exact)
-    children = tuple((f.name.encode(), nested_kernel_type(f.type, exact=exact)) for f in kind)
+    children = tuple((f.name.encode(), nested_kernel_type(f.type, exact=exact, closed=closed)) for f in kind)
     if len(children) > _MOST_FIELDS or any(child is None for _, child in children):
         return None
-    return (_STRUCT, 0, 0, False, children, exact)
+    return (_STRUCT, 0, 0, False, children, exact, closed)
 
 
 def kernel_filters(

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, Scan, ScanRequest, checks_all
-from mmflow.formats.compressed import CompressedScan, compression_of
+from mmflow.formats.compressed import CompressedScan, compression_of, first_bytes
 from mmflow.formats.decoder import RecordDecoder
 from mmflow.formats.encodings import BOM, check_text
 from mmflow.formats.ndjson_infer import infer
@@ -55,7 +55,7 @@ class NdjsonFormat:
         columns = tuple(c for c in request.columns if c in own)
         decoder = self.decoder(file, columns, request.prune)
         if compression_of(file.path):
-            return CompressedScan(file, shard, request, decoder, self.on_bad_record, 0)
+            return CompressedScan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
         return RecordScan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
 
     def decoder(
@@ -70,7 +70,7 @@ class NdjsonFormat:
 
     def begins(self, file: MappedFile) -> int:
         """See `ScannedFormat.begins`."""
-        return len(BOM) if file.window(0, len(BOM)).buffer.to_pybytes() == BOM else 0
+        return len(BOM) if first_bytes(file, len(BOM)) == BOM else 0
 
     @property
     def line_is_record(self) -> bool:

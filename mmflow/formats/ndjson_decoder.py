@@ -6,6 +6,7 @@ bad record.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.decoder import BadValue, Decoded
-from mmflow.formats.ndjson_values import Misfit, fitted, parse
+from mmflow.formats.ndjson_values import UNKNOWN, Misfit, fitted, parse
 from mmflow.formats.text import TextDecoder
 
 __all__ = ["NdjsonDecoder"]
@@ -27,7 +28,7 @@ class NdjsonDecoder:
         columns: Wanted fields of the top level.
         schema: All fields.
         policy: For bad records.
-        closed: A field that is not in the schema makes a record bad.
+        closed: A field that is not in the schema makes a record bad; one within a struct only where that is read.
         check_all: Fit every field to its type, whatever is wanted.
         exact: A whole number that a float would round does not fit.
     """
@@ -48,7 +49,7 @@ class NdjsonDecoder:
         self._schema = schema
         self._policy = policy
         self._closed = closed
-        self._exact = exact
+        self._fit = partial(fitted, exact=exact, closed=closed)
         self._known = frozenset(schema.names)
         wanted = frozenset(columns)
         read = schema.names if check_all else [n for n in schema.names if n in wanted]
@@ -122,15 +123,11 @@ class NdjsonDecoder:
         if self._closed:
             unknown = [k for k in record if k not in self._known]
             if unknown:
-                reason = (
-                    "a field that the inferred schema does not know; declare it with schema=, "
-                    "or set unknown_fields=ignore"
-                )
-                first = Misfit(unknown[0], record[unknown[0]], reason)
+                first = Misfit(unknown[0], record[unknown[0]], UNKNOWN)
         row = {}
         for f in self._read:
             try:
-                row[f.name] = fitted(record.get(f.name), f.type, f.name, exact=self._exact)
+                row[f.name] = self._fit(record.get(f.name), f.type, f.name)
             except Misfit as error:
                 row[f.name] = None
                 first = first or error

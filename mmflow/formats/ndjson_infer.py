@@ -92,6 +92,10 @@ def _type(seen: _Seen, path: str, place: str, name: str, depth: int) -> pa.DataT
         raise _refused(
             path, place, "has a NUL in its name, which no column's name can", "the fields that you want"
         )
+    if any("\ud800" <= c <= "\udfff" for c in name):
+        raise _refused(
+            path, place, "has a lone surrogate in its name, which is no text", "the fields that you want"
+        )
     if depth > DEEPEST:
         place = place.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0]
         raise _refused(path, place, f"is nested more than {DEEPEST} deep", "the other fields that you want")
@@ -136,4 +140,5 @@ def _number_type(seen: _Seen, path: str, place: str) -> pa.DataType:
 
 def _refused(path: str, place: str, what: str, advice: str) -> SourceError:
     hint = f"declare {advice}, with schema=; on_bad_record= says what happens to values that don't fit"
-    return SourceError(f"{path}: field {place!r} {what}\n  {hint}", path=path)
+    shown = ascii(place) if any("\ud800" <= c <= "\udfff" for c in place) else repr(place)
+    return SourceError(f"{path}: field {shown} {what}\n  {hint}", path=path)

@@ -40,7 +40,7 @@ def ndjson_decoder(
     """
     reference = NdjsonDecoder(columns, schema, policy, closed=closed, check_all=check_all, exact=exact)
     converted = tuple(schema.names) if check_all else columns
-    types = {c: nested_kernel_type(schema.field(c).type, exact=exact) for c in converted}
+    types = {c: nested_kernel_type(schema.field(c).type, exact=exact, closed=closed) for c in converted}
     if any(t is None for t in types.values()):
         return reference
     if check_all or policy != "error":

@@ -11,7 +11,13 @@ import pyarrow as pa
 
 from mmflow.formats.schema import type_text
 
-__all__ = ["Misfit", "Number", "fitted", "is_exact", "parse"]
+__all__ = ["UNKNOWN", "Misfit", "Number", "fitted", "is_exact", "parse"]
+
+
+#: Why a field is wrong that a closed schema lacks.
+UNKNOWN = (
+    "a field that the inferred schema does not know; declare it with schema=, or set unknown_fields=ignore"
+)
 
 
 class Misfit(ValueError):  # noqa: N818  (caught where it is raised; the user sees a BadRecordError)
@@ -83,8 +89,10 @@ def _rounded(number: Number, kind: pa.DataType) -> float:
     return float(number) if kind == pa.float64() else float(pa.scalar(str(number)).cast(kind).as_py())
 
 
-def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False) -> Any:
-    """The value as pyarrow takes it for this type; with `exact`, no whole number is rounded to a float.
+def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False, closed: bool = False) -> Any:
+    """The value as pyarrow takes it for this type.
+
+    With `exact`, no whole number is rounded to a float; with `closed`, objects have no fields that their type lacks.
 
     Raises:
         Misfit: It is of another type, or out of range.
@@ -94,13 +102,25 @@ def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False) -
     types = pa.types
     if types.is_struct(kind):
         _expect(value, dict, "an object", column)
-        return {f.name: fitted(value.get(f.name), f.type, f"{column}.{f.name}", exact=exact) for f in kind}
+        if closed and len(value) and (unknown := value.keys() - {f.name for f in kind}):
+            name = next(k for k in value if k in unknown)
+            raise Misfit(f"{column}.{name}", value[name], UNKNOWN)
+        return {
+            f.name: fitted(value.get(f.name), f.type, f"{column}.{f.name}", exact=exact, closed=closed)
+            for f in kind
+        }
     if types.is_list(kind) or types.is_large_list(kind):
         _expect(value, list, "a list", column)
-        return [fitted(v, kind.value_type, f"{column}[{i}]", exact=exact) for i, v in enumerate(value)]
+        return [
+            fitted(v, kind.value_type, f"{column}[{i}]", exact=exact, closed=closed)
+            for i, v in enumerate(value)
+        ]
     if types.is_map(kind):
         _expect(value, dict, "an object", column)
-        return [(k, fitted(v, kind.item_type, f"{column}.{k}", exact=exact)) for k, v in value.items()]
+        return [
+            (k, fitted(v, kind.item_type, f"{column}.{k}", exact=exact, closed=closed))
+            for k, v in value.items()
+        ]
     if types.is_boolean(kind):
         return _expect(value, bool, kind, column)
     if types.is_integer(kind):

@@ -26,6 +26,7 @@ __all__ = [
     "public_type",
     "schema_text",
     "type_text",
+    "uncarried",
 ]
 
 _SIMPLE: dict[str, pa.DataType] = {
@@ -162,7 +163,10 @@ def _nested(name: str) -> pa.DataType:
     if outer in _LISTS and len(parts) == 1:
         return _LISTS[outer](parse_type(_unnamed(parts[0])))
     if outer == "map" and len(parts) == 2:
-        return pa.map_(parse_type(_unnamed(parts[0])), parse_type(_unnamed(parts[1])))
+        key = parse_type(_unnamed(parts[0]))
+        if pa.types.is_null(key):
+            raise ConfigError(f"{name!r}: the keys of a map are not null")
+        return pa.map_(key, parse_type(_unnamed(parts[1])))
     if outer == "struct":
         fields = [_field(part) for part in parts]
         _refuse_twice([f.name for f in fields])
@@ -221,7 +225,14 @@ def _field(text: str) -> pa.Field:
     name, kind = parts
     if quoted := _QUOTED.fullmatch(name):
         name = quoted[1].replace('""', '"')
-    return pa.field(name, parse_type(kind))
+    return _named(name, parse_type(kind))
+
+
+def _named(name: str, kind: pa.DataType) -> pa.Field:
+    try:
+        return pa.field(name, kind)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"the name {name!r} holds a lone surrogate, which is no text") from error
 
 
 def _refuse_twice(names: Sequence[str]) -> None:
@@ -279,7 +290,7 @@ def parse_schema(schema: str | Mapping[str, str | pa.DataType] | pa.Schema) -> p
     """A schema from text (`a:string,"b,c":float64`), a dict of name to type or type name, or a pyarrow schema.
 
     Raises:
-        ConfigError: An unknown type, a column twice, a NUL in a name, or text that is not a schema.
+        ConfigError: An unknown type, a column twice, a name or type that plans can't carry, or text that is no schema.
 
     >>> parse_schema("a:string, b:struct<x:int64,y:list<date32>>").names
     ['a', 'b']
@@ -287,13 +298,14 @@ def parse_schema(schema: str | Mapping[str, str | pa.DataType] | pa.Schema) -> p
     if isinstance(schema, pa.Schema):
         made = schema
     elif isinstance(schema, Mapping):
-        made = pa.schema([pa.field(name, parse_type(kind)) for name, kind in schema.items()])
+        made = pa.schema([_named(name, parse_type(kind)) for name, kind in schema.items()])
     elif isinstance(schema, str):
         made = pa.schema([_field(part) for part in _split(schema)])
     else:
         raise ConfigError(f"a schema is text, a dict or a pyarrow schema, not {type(schema).__name__}")
     _refuse_twice(made.names)
-    refuse_nuls(made)
+    if (why := uncarried(made)) is not None:
+        raise ConfigError(why)
     return made
 
 
@@ -329,31 +341,20 @@ def _depth(kind: pa.DataType) -> int:
     return 1 + max((_depth(kind.field(i).type) for i in range(kind.num_fields)), default=0)
 
 
-def refuse_deep(schema: pa.Schema) -> None:
-    """Refuse types that plans can't carry since they are nested too deep.
+def uncarried(schema: pa.Schema) -> str | None:
+    """Say which column of a schema plans can't carry, and why; None: there is none.
 
-    Raises:
-        ConfigError: Names the column.
-    """
-    for field in schema:
-        if pa.types.is_nested(field.type) and (depth := _depth(field.type)) > DEEPEST:
-            raise ConfigError(
-                f"column {field.name!r}: its type is nested {depth} deep; {DEEPEST} is the most; leave the column out"
-            )
-
-
-def refuse_nuls(schema: pa.Schema) -> None:
-    """Refuse names with NULs, at every depth: Arrow's C interface cuts them there, and two names may become one.
-
-    Raises:
-        ConfigError: Names the column.
+    Arrow's C interface cuts names at NULs, so that two may become one; messages of plans nest so deep and no deeper.
     """
     for field in schema:
         if (name := _name_with_nul(field)) is not None:
             inside = "" if name == field.name else f" inside of column {field.name!r}"
-            raise ConfigError(
-                f"the name {name!r}{inside} holds a NUL, which no column's name can; rename it, or leave the column out"
+            return f"the name {name!r}{inside} holds a NUL, which no name can; rename it, or leave the column out"
+        if pa.types.is_nested(field.type) and (depth := _depth(field.type)) > DEEPEST:
+            return (
+                f"column {field.name!r} is nested {depth} deep; {DEEPEST} is the most; leave the column out"
             )
+    return None
 
 
 def _name_with_nul(field: pa.Field) -> str | None:
@@ -366,13 +367,7 @@ def _name_with_nul(field: pa.Field) -> str | None:
 
 
 def canonical_schema(schema: pa.Schema) -> pa.Schema:
-    """Canonical types, every field nullable, no metadata.
-
-    Raises:
-        ConfigError: A name holds a NUL, or a type is nested too deep.
-    """
-    refuse_nuls(schema)
-    refuse_deep(schema)
+    """Canonical types, every field nullable, no metadata."""
     return pa.schema([pa.field(f.name, canonical_type(f.type)) for f in schema])
 
 

@@ -102,7 +102,7 @@ struct Columns {
 class Wanted {
    public:
     // targets: (field, type); filters: (field, type, test, low, high, texts). A type is (kind, digits, scale, zoned,
-    // children, exact), a child (name, type).
+    // children, exact, closed), a child (name, type).
     Wanted(const nb::list& targets, const nb::list& filters) {
         for (nb::handle item : targets) {
             const nb::tuple t = nb::cast<nb::tuple>(item);
@@ -142,7 +142,7 @@ class Wanted {
     mmflow::Type type(nb::handle item) {
         const nb::tuple t = nb::cast<nb::tuple>(item);
         mmflow::Type made{static_cast<mmflow::Kind>(nb::cast<int>(t[0])), nb::cast<int>(t[1]), nb::cast<int>(t[2]),
-                          nb::cast<bool>(t[3]), nb::cast<bool>(t[5])};
+                          nb::cast<bool>(t[3]), nb::cast<bool>(t[5]), nb::cast<bool>(t[6])};
         std::vector<mmflow::Type> children;
         std::vector<mmflow::Text> names;
         for (nb::handle child : nb::cast<nb::tuple>(t[4])) {

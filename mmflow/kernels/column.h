@@ -29,13 +29,15 @@ struct Text {
 };
 
 // Type of a column. `digits`: precision of decimals, decimal places of a time's unit (0, 3, 6, 9). `exact`: text that
-// the value could not be written as again (007, 1 as true, a whole number that a double rounds) isn't sure.
+// the value could not be written as again (007, 1 as true, a whole number that a double rounds) isn't sure. `closed`: of
+// a struct; objects hold no other fields.
 struct Type {
     Kind kind;
     int digits = 0;
     int scale = 0;
     bool zoned = false;
     bool exact = false;
+    bool closed = false;
     const Type* children = nullptr;    // of nested types
     const Text* names = nullptr;  // of a struct's children
     std::size_t child_count = 0;

@@ -115,10 +115,15 @@ struct JsonRows {
             do {
                 const Text name = chunk.quoted(e + 1);
                 const std::size_t value = e + 3;
+                bool stranger = true;
                 for (std::size_t i = 0; i < type.child_count; ++i) {
                     const Text& known = type.names[i];
-                    if (known.size == name.size && std::memcmp(known.data, name.data, name.size) == 0) places[i] = value;
+                    if (known.size == name.size && std::memcmp(known.data, name.data, name.size) == 0) {
+                        places[i] = value;
+                        stranger = false;
+                    }
                 }
+                if (stranger && type.closed) return Status::kIrregular;
                 e = chunk.behind(value);
             } while (chunk.at(e) == ',');
         }

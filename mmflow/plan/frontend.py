@@ -26,6 +26,7 @@ from datafusion.unparser import Dialect, Unparser
 from mmflow.errors import MmflowError, PlanError
 from mmflow.exec.stage import Function, Functions, Source
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS
+from mmflow.formats.schema import uncarried
 from mmflow.mapping.forks import require_threads
 from mmflow.plan.datafusion_errors import is_datafusions, plain
 from mmflow.plan.logical import tables_of
@@ -153,8 +154,10 @@ class Catalog:
         """Register a leaf under a name of its own.
 
         Raises:
-            PlanError: A column has a type that plans can't carry.
+            PlanError: A column has a name or a type that plans can't carry.
         """
+        if (why := uncarried(leaf.schema)) is not None:
+            raise PlanError(f"can't plan over these columns: {why}")
         name = f"leaf{next(self._numbers)}"
         with planning("can't plan over these columns"):
             self._register_empty(name, leaf.schema)
