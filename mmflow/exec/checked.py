@@ -16,11 +16,9 @@ import pyarrow.compute as pc
 from datafusion import ScalarUDF
 
 from mmflow.errors import PlanError
+from mmflow.exec.refusals import refusal
 
-__all__ = ["CheckedFunction", "bounds", "overflow_in"]
-
-# What these functions raise stands between these, so that it is found in DataFusion's text around it.
-_MARK, _END = "mmflow overflow: ", " :overflow"
+__all__ = ["CheckedFunction", "bounds"]
 
 _SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "shift_left": "<<"}
 _KERNELS: dict[str, Callable[..., pa.Array]] = {
@@ -103,14 +101,7 @@ def _overflow(what: str, kind: pa.DataType) -> PlanError:
         if pa.types.is_integer(kind)
         else "cast to double first"
     )
-    return PlanError(f"{_MARK}{what}; {advice}{_END}")
-
-
-def overflow_in(text: str) -> str | None:
-    """Return the message of an overflow from the text of DataFusion's error; None: it is of something else."""
-    _, mark, rest = text.partition(_MARK)
-    message, end, _ = rest.partition(_END)
-    return f"overflow: {message}" if mark and end else None
+    return refusal(f"overflow: {what}; {advice}")
 
 
 def _negated(operation: str, kind: pa.DataType, values: pa.Array) -> pa.Array:

@@ -35,7 +35,8 @@ class FloatCode:
         argument, result = (pa.int64(), pa.float64()) if back else (pa.float64(), pa.int64())
         fields = [pa.field("argument", argument)]
         call = _decoded if back else _encoded
-        self.made: Any = ScalarUDF(self.name, call, fields, pa.field("result", result), "immutable")
+        udf: Any = ScalarUDF  # datafusion 55 has no types for its initializer
+        self.made: Any = udf(self.name, call, fields, pa.field("result", result), "immutable")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # DataFusion's objects can't be pickled.

@@ -16,9 +16,9 @@ from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext
 from datafusion.substrait import Consumer, Serde
 
 from mmflow.errors import EngineError, MmflowError, PlanError, UserFunctionError
-from mmflow.exec.checked import overflow_in
 from mmflow.exec.compact import cast_batch, renamed
 from mmflow.exec.partition import hash_rows, split_rows
+from mmflow.exec.refusals import refusal_in
 from mmflow.exec.stage import FragmentStep, Functions
 from mmflow.mapping.forks import require_threads
 
@@ -120,9 +120,9 @@ class Fragment:
             )
         if "No space left on device" in text:
             return EngineError(f"no space left for spilled data: {text}\n  set --spill-dir to a larger disk")
-        overflow = overflow_in(text)
-        if overflow is not None:
-            return PlanError(overflow)
+        refused = refusal_in(text)
+        if refused is not None:
+            return PlanError(refused)
         for marker in ("PyErr", "Python error", "Traceback"):
             if marker in text:
                 return UserFunctionError(f"a Python function in the query raised: {text}")

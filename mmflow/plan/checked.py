@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 import pyarrow as pa
 from substrait.algebra_pb2 import Expression
 
-from mmflow.errors import PlanError
 from mmflow.exec.checked import CheckedFunction, bounds
 from mmflow.exec.stage import Function
+from mmflow.plan.encoding import RefusedError
 from mmflow.plan.kinds import kind_of
 from mmflow.plan.rels import Rels
 
@@ -127,7 +127,7 @@ def summed(window: Expression.WindowFunction, name: str, schema: pa.Schema) -> p
     """Return the type of what a window function sums, where that may wrap.
 
     Raises:
-        PlanError: It sums intervals, or means durations.
+        RefusedError: It sums intervals, or means durations.
     """
     arguments = [a.value for a in window.arguments]
     if name not in ("sum", "avg") or not arguments:
@@ -136,7 +136,7 @@ def summed(window: Expression.WindowFunction, name: str, schema: pa.Schema) -> p
     if kind is None or pa.types.is_floating(kind) or (name == "avg" and pa.types.is_decimal(kind)):
         return None
     if kind == pa.month_day_nano_interval() or name == "avg":
-        raise PlanError(f"{name} of {kind} over a window may overflow unseen: cast to bigint or to double")
+        raise RefusedError(f"{name} of {kind} over a window may overflow unseen: cast to bigint or to double")
     if pa.types.is_decimal(kind) and (pa.types.is_decimal256(kind) or kind.precision <= SURE_DIGITS):
         return None
     return None if is_small(arguments[0], schema) else kind

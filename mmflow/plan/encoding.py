@@ -19,11 +19,15 @@ from mmflow.plan.logical import calls_beyond_substrait
 from mmflow.plan.rels import messages
 from mmflow.plan.zones import with_zones
 
-__all__ = ["NotCarriedError", "encode"]
+__all__ = ["NotCarriedError", "RefusedError", "encode"]
 
 
 class NotCarriedError(PlanError):
     """Something of a plan that Substrait can't carry: the plan runs as SQL in one task instead."""
+
+
+class RefusedError(PlanError):
+    """Something that DataFusion computes wrongly, however the query runs."""
 
 
 def encode(plan: LogicalPlan, context: SessionContext) -> SubstraitPlan:

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import pyarrow as pa
 from substrait.algebra_pb2 import Expression, Rel
 
-from mmflow.errors import PlanError
 from mmflow.exec.stage import Function
+from mmflow.plan.captures import Captures
 from mmflow.plan.checked import Arithmetic, summed, whole, wide_argument
+from mmflow.plan.encoding import RefusedError
 from mmflow.plan.float_order import FloatOrder
 from mmflow.plan.kinds import rewritten
 from mmflow.plan.pipeline import Pipeline
@@ -34,6 +35,7 @@ class Exact:
         self._use = use
         self._names = {anchor: name for name, anchor in rels.anchors.items()}
         self._arithmetic = Arithmetic(rels, use)
+        self._captures = Captures(rels, use)
 
     def order(self, child: Pipeline) -> FloatOrder:
         """Return the order of floats over the columns of a pipeline."""
@@ -43,6 +45,7 @@ class Exact:
         def change(part: Expression) -> None:
             self._arithmetic.check(part, order.schema)
             order.compare(part, join=join)
+            self._captures.keep(part)
 
         return rewritten(e, change)
 
@@ -100,7 +103,7 @@ class Exact:
                 total = self._window(found.window_function, order)
                 if total is not None:
                     if found is not made:
-                        raise PlanError(
+                        raise RefusedError(
                             "a sum over a window stands inside of another expression: name it in a subquery"
                         )
                     totals[child.width + number] = total

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 from substrait.algebra_pb2 import AggregateFunction, AggregateRel, Expression, Rel
 
-from mmflow.errors import PlanError
 from mmflow.exec.float_codes import FloatCode
 from mmflow.exec.stage import Function
 from mmflow.plan.checked import SURE_DIGITS, WIDE, cast, is_small, whole
+from mmflow.plan.encoding import RefusedError
 from mmflow.plan.kinds import kind_of
 from mmflow.plan.rels import Rels, field, int_literal
 
@@ -87,7 +87,7 @@ class Measures:
                 self._extreme(measure, argument, kind) if pa.types.is_floating(kind) and self._keys else None
             )
         if kind == pa.month_day_nano_interval():
-            raise PlanError(
+            raise RefusedError(
                 f"{name} of intervals may overflow unseen: subtract timestamps, or cast to a duration"
             )
         if pa.types.is_duration(kind):

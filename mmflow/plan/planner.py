@@ -36,7 +36,7 @@ from mmflow.exec.stage import (
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.bugs import no_bug_seen
-from mmflow.plan.encoding import NotCarriedError, encode
+from mmflow.plan.encoding import NotCarriedError, RefusedError, encode
 from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
 from mmflow.plan.exact import Exact, windows_in
 from mmflow.plan.frontend import (
@@ -110,6 +110,8 @@ def why_not_split(frame: DataFrame, *, catalog: Catalog, settings: Settings) -> 
     try:
         with no_bug_seen("split this query"):
             pipeline = planner.frame(frame, as_sql=False)  # the query itself is at hand
+    except RefusedError:
+        raise
     except PlanError as error:
         return error.message
     catalog.tried = frame, (planner, pipeline)

@@ -219,6 +219,7 @@ _OWN_FUNCTIONS = (
         "or",
     ),
     *("is_not_null", "nullif", "nanvl", "bitwise_and", "bitwise_shift_right"),
+    *("make_array", "array_element", "replace"),
 )
 
 
