@@ -53,9 +53,9 @@ class CheckedFunction:
         )
         self.name = f"mmflow_{operation}_{plain}"
         arguments = {"negate": [kind], "sum": [_wide(kind)]}.get(operation, [kind, kind])
-        compute = _COMPUTE.get(operation, _combined)
+        compute: Any = _COMPUTE.get(operation, _combined)
 
-        def call(*arrays: pa.Array) -> pa.Array:
+        def call(*arrays: pa.Array) -> Any:
             return compute(operation, kind, *arrays)
 
         fields = [pa.field(f"argument{i}", t) for i, t in enumerate(arguments)]

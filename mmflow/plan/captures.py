@@ -104,7 +104,7 @@ def _text(e: Expression) -> str | None:
     literal = _literal(e)
     match literal.WhichOneof("literal_type"):
         case "string":
-            return literal.string
+            return str(literal.string)
         case "null":
             return ""
     return None

@@ -16,9 +16,12 @@ from mmflow.exec.checked import CheckedFunction, bounds
 from mmflow.exec.stage import Function
 from mmflow.plan.encoding import RefusedError
 from mmflow.plan.kinds import kind_of
-from mmflow.plan.rels import Rels
+from mmflow.plan.rels import Rels, messages
 
-__all__ = ["SURE_DIGITS", "WIDE", "Arithmetic", "cast", "is_small", "summed", "whole", "wide_argument"]
+__all__ = [
+    *("SURE_DIGITS", "WIDE", "Arithmetic", "cast", "constant_overflow"),
+    *("is_small", "summed", "whole", "wide_argument"),
+]
 
 #: What partial sums of integers are merged as.
 WIDE = pa.decimal128(38, 0)
@@ -58,35 +61,54 @@ class Arithmetic:
         kind = kind_of(e, schema)
         if kind is None or not pa.types.is_integer(kind) or any(kind_of(o, schema) != kind for o in operands):
             return
-        ranges = [self._range(o, schema) for o in operands]
-        if _fits(operation, ranges, kind):
-            return
-        function.function_reference = self._use(CheckedFunction(operation, kind))
+        ranges = [_range(o, schema, self._names) for o in operands]
+        if not _fits(operation, ranges, kind):
+            function.function_reference = self._use(CheckedFunction(operation, kind))
 
-    def _range(self, e: Expression, schema: pa.Schema) -> tuple[int, int]:
-        """Return an interval in which the values of an integer expression lie."""
-        kind = kind_of(e, schema)
-        if kind is None or not pa.types.is_integer(kind):
-            return bounds(pa.int64())
-        match e.WhichOneof("rex_type"):
-            case "literal" if e.literal.WhichOneof("literal_type") != "null":
-                value = getattr(e.literal, str(e.literal.WhichOneof("literal_type")))
-                value = (
-                    value if value >= 0 or pa.types.is_signed_integer(kind) else value + (1 << kind.bit_width)
-                )
-                return value, value
-            case "cast":
-                source = kind_of(e.cast.input, schema)
-                if source is not None and pa.types.is_integer(source):
-                    low, high = self._range(e.cast.input, schema)
-                    return max(low, bounds(kind)[0]), min(high, bounds(kind)[1])
-            case "scalar_function":
-                name = self._names.get(e.scalar_function.function_reference, "")
-                operation = _OPERATIONS.get(name)
-                operands = [a.value for a in e.scalar_function.arguments]
-                if operation in _EXACT:
-                    return _EXACT[operation](*(self._range(o, schema) for o in operands))
-        return bounds(kind)
+
+def constant_overflow(e: Expression, names: Mapping[int, str]) -> str | None:
+    """Return what of an operation between integer literals does not fit its type; None: all does, or it is another."""
+    operation = _OPERATIONS.get(names.get(e.scalar_function.function_reference, ""))
+    if operation is None or any(isinstance(m, Expression.FieldReference) for m in messages(e)):
+        return None
+    nothing = pa.schema([])
+    kind = kind_of(e, nothing)
+    operands = [a.value for a in e.scalar_function.arguments]
+    if kind is None or not pa.types.is_integer(kind) or any(kind_of(o, nothing) != kind for o in operands):
+        return None
+    ranges = [_range(o, nothing, names) for o in operands]
+    if any(low != high for low, high in ranges):
+        return None
+    values = [low for low, _ in ranges]
+    if operation == "shift_left":
+        fits = 0 <= values[1] < kind.bit_width and values[0] << values[1] <= bounds(kind)[1]
+    else:
+        fits = _fits(operation, ranges, kind)
+    return None if fits else f"{operation} of {' and '.join(map(str, values))} does not fit {kind}"
+
+
+def _range(e: Expression, schema: pa.Schema, names: Mapping[int, str]) -> tuple[int, int]:
+    """Return an interval in which the values of an integer expression lie."""
+    kind = kind_of(e, schema)
+    if kind is None or not pa.types.is_integer(kind):
+        return bounds(pa.int64())
+    match e.WhichOneof("rex_type"):
+        case "literal" if e.literal.WhichOneof("literal_type") != "null":
+            value = getattr(e.literal, str(e.literal.WhichOneof("literal_type")))
+            value = value if value >= 0 or pa.types.is_signed_integer(kind) else value + (1 << kind.bit_width)
+            return value, value
+        case "cast":
+            source = kind_of(e.cast.input, schema)
+            if source is not None and pa.types.is_integer(source):
+                low, high = _range(e.cast.input, schema, names)
+                return max(low, bounds(kind)[0]), min(high, bounds(kind)[1])
+        case "scalar_function":
+            name = names.get(e.scalar_function.function_reference, "")
+            operation = _OPERATIONS.get(name)
+            operands = [a.value for a in e.scalar_function.arguments]
+            if operation in _EXACT:
+                return _EXACT[operation](*(_range(o, schema, names) for o in operands))
+    return bounds(kind)
 
 
 def _product(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:

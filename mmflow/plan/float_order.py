@@ -21,7 +21,7 @@ import pyarrow as pa
 from substrait.algebra_pb2 import Expression
 
 from mmflow.plan.kinds import kind_of
-from mmflow.plan.rels import Rels, field_index
+from mmflow.plan.rels import Rels, field, field_index
 
 __all__ = ["FloatOrder"]
 
@@ -167,6 +167,11 @@ class FloatOrder:
             return e
         one_zero = self._call("add", e, self._constant(0.0, e))
         return one_zero if self.has_one_nan(e) else self._call("nanvl", one_zero, self._constant(_NAN, e))
+
+    def keys(self) -> list[Expression] | None:
+        """Return all columns with one kind of NaN and of zero; None where no column is of floats."""
+        columns = [field(i) for i in range(len(self.schema))]
+        return [self.key(c) for c in columns] if any(self._is_float(c) for c in columns) else None
 
     def has_one_nan(self, e: Expression) -> bool:
         """Is every NaN that an expression can give the same?"""

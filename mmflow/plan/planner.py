@@ -36,6 +36,7 @@ from mmflow.exec.stage import (
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.bugs import no_bug_seen
+from mmflow.plan.constants import refuse_overflowing_literals
 from mmflow.plan.encoding import NotCarriedError, RefusedError, encode
 from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
 from mmflow.plan.exact import Exact, windows_in
@@ -140,6 +141,7 @@ class _Planner:
             as_sql: Run what Substrait can't carry as SQL that DataFusion writes; else that is an error.
         """
         whole = self.catalog.whole(frame)
+        refuse_overflowing_literals(frame)
         with planning("query"):
             logical = frame.optimized_logical_plan()
         if whole is not None:
@@ -289,7 +291,7 @@ class _Planner:
         """Gather every table that the query names, and run it as SQL in one task."""
         inputs, tables = [], []
         for name, frame in leaf.tables:
-            child = self.frame(frame)
+            child = self._in_order(self.frame(frame))
             stages = self.builder.close(child, Broadcast())
             source, (_, stored), _ = self.builder.read(stages, "all", child.schema)
             inputs.append(replace(source, name=name))
@@ -307,6 +309,16 @@ class _Planner:
             notes=(f"gather: {leaf.reason}",),
         )
         return Pipeline((branch,), leaf.schema, Estimate(None, 1 << 30))
+
+    def _in_order(self, pipeline: Pipeline) -> Pipeline:
+        """One kind of NaN and of zero in every column of floats: what runs as SQL can't be made exact itself."""
+        keys = self.exact.order(pipeline).keys()
+        if keys is None:
+            return pipeline
+        branches = tuple(
+            b.extend(self.rels.project(b.rel, keys, width=pipeline.width), "") for b in pipeline.branches
+        )
+        return replace(pipeline, branches=branches, one_nan=frozenset(range(pipeline.width)))
 
     # ---- scalar subqueries ------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ TEXTS = ["", "a", "b", "ab", "ba", "aab", "abab", "c(a", "[b]", "cab", None]
 
 def _one(query: str, table: pa.Table) -> list[Any]:
     with mf.Session() as session:
-        return session.sql(f"select {query} r from t", t=table).to_arrow()["r"].to_pylist()
+        return list(session.sql(f"select {query} r from t", t=table).to_arrow()["r"].to_pylist())
 
 
 def _patterns() -> st.SearchStrategy[str]:
@@ -37,7 +37,7 @@ def _patterns() -> st.SearchStrategy[str]:
     return st.recursive(repeated, grouped, max_leaves=6)
 
 
-@settings(max_examples=max(20, settings.default.max_examples // 2))
+@settings(max_examples=max(20, settings().max_examples // 2))
 @given(pattern=_patterns())
 def test_regular_expressions_are_as_pythons(pattern: str) -> None:
     table = pa.table({"s": TEXTS})

@@ -183,3 +183,14 @@ def test_values_that_pass_through_keep_their_bits() -> None:
             "select x from t where g > 0", t=pa.table({"x": values, "g": [1, 1, 1]})
         ).to_arrow()
     assert made["x"].combine_chunks().buffers()[1].to_pybytes() == values.buffers()[1].to_pybytes()
+
+
+def test_queries_that_run_as_sql_in_one_task_order_the_floats_of_their_tables() -> None:
+    table = pa.table({"x": [1.0, NEGATIVE_NAN, NAN, 0.0, -0.0, OTHER_NAN, None], "i": range(7)})
+    query = """select x, count(s) n from (select x, sum(1) over (order by i range between 1 preceding and current row) s
+        from t) group by x order by x"""
+    with mf.Session() as session:
+        made = session.sql(query, t=table)
+        assert "gather, SQL" in made.explain()
+        rows = _rows(made.to_arrow())
+    assert rows == [(0.0, 2), (1.0, 1), ("nan", 3), (None, 1)]

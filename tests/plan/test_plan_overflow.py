@@ -196,3 +196,31 @@ def test_nothing_of_a_plan_but_groupings_is_unknown_to_the_protobuf_classes() ->
     plan.ParseFromString(encoded)
     unknown = {type(m).__name__ for m in messages(plan.relations[0]) if len(UnknownFieldSet(m))}
     assert unknown == {"Grouping"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select 9223372036854775807 + 1 x",
+        "select 9223372036854775807 + (2 - 1) x from t",
+        "select a from t where a < 9223372036854775807 * 2",
+        "select -(-9223372036854775807 - 1) x",
+        "select 1 << 63 x",
+        "select cast(127 as tinyint) + cast(1 as tinyint) x",
+        "select a from t where a > (select max(a) from t where a < 9223372036854775807 + 1)",
+        "select sum(1) filter (where 9223372036854775807 + 1 > a) x from t",
+        "select case when a > 5 then 9223372036854775807 + 1 end x from t",
+    ],
+)
+def test_literals_do_not_wrap(query: str) -> None:
+    with pytest.raises(PlanError, match="overflow: .* does not fit"):
+        _run(query, pa.table({"a": [1]}))
+
+
+def test_literals_that_fit_are_computed() -> None:
+    query = (
+        "select 9223372036854775806 + 1 x, a + 60 * 60 * 24 y, 1 << 62 z, -(-9223372036854775807) n from t"
+    )
+    assert _run(query, pa.table({"a": [1]})).to_pylist() == [
+        {"x": GREATEST, "y": 86401, "z": 1 << 62, "n": GREATEST}
+    ]
