@@ -36,7 +36,7 @@ from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
 from mmflow.plan.planner import why_not_split
 from mmflow.remote.reach import reaching, storage_text
 from mmflow.runs.directory import RunDirectory
-from mmflow.runs.quarantine import write_quarantine
+from mmflow.runs.quarantine import quarantine_name, write_quarantine
 from mmflow.runs.recorder import RunRecorder
 from mmflow.shards import find_files
 from mmflow.store.sharing import SharedTable, share, unshare
@@ -292,10 +292,15 @@ class Session:
         return summary
 
     def committed_before(self, run: str, rows: int) -> RunSummary:
-        """Note that there was nothing to do: this run wrote its output before its driver died."""
+        """Note that there was nothing to do: this run wrote its output before its driver died; counts are of then."""
+        assert self.recorder is not None  # else nothing is known of before
+        before = self.recorder.progress_before(run)
+        directory, (_, _, number) = self.recorder.directory, run.partition(".")
+        aside = quarantine_name(number)
         self.last_run = RunSummary(
-            run, rows, records=0, bytes_read=0, bad_records=0, quarantine=None, pruned=0, retries=0, reruns=0,
-            second=0, restored=0, seconds=0.0, reasons=(),
+            run, rows, before.records, before.bytes_done, before.bad,
+            directory.path(aside) if directory.exists(aside) else None, before.pruned, before.retries, before.reruns,
+            before.second, before.restored, before.elapsed, reasons=(),
         )  # fmt: skip
         return self.last_run
 

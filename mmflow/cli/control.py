@@ -136,7 +136,9 @@ def _told(state: RunState, directory: RunDirectory) -> list[str]:
     if state.waits is not None:
         lines.append(f"waits      {state.waits}")
     if state.bad:
-        lines.append(f"bad        {state.bad:,} records: mmflow quarantine show {state.run}")
+        aside = any(os.path.basename(n).startswith("quarantine") for n in directory.names(""))
+        where = f": mmflow quarantine show {state.run}" if aside else ""
+        lines.append(f"bad        {state.bad:,} records{where}")
     if state.error is not None:
         lines.append(f"error      {state.error.get('class')}: {state.error.get('message')}")
     if state.state in ("failed", "cancelled", "died"):

@@ -570,6 +570,7 @@ class Driver:
     def _fail(self, error: MmflowError) -> None:
         if self.error is None:
             self.error = error
+            self.totals.bad += isinstance(error, BadRecordError)
             self.abort()
 
     # ---- progress ---------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class Progress:
         bytes_total: Of all inputs; a file that two scans read counts twice.
         rows: Of the result (or written).
         records: Read from record formats and groups, bad ones included.
-        bad: Bad records that were dropped or had values put to null.
+        bad: Bad records that were dropped or had values put to null; and the one that failed the run.
         quarantined: Of them, kept aside.
         pruned: Files that their paths, and groups that statistics let skip.
         retries: Further attempts after failures.

@@ -334,6 +334,8 @@ class _Loop:
         except MmflowError:
             with contextlib.suppress(MmflowError):
                 self.rejects = self._rejects()
+            with contextlib.suppress(MmflowError):  # `error` says better what ended the run
+                self._tell(last=True)
             raise
         finally:
             if not self._foreign:

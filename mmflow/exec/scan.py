@@ -28,7 +28,7 @@ __all__ = ["ShardStream", "place_of"]
 class ShardStream:
     """Batches of all shards of a task, in order; `reports` fill up as shards end.
 
-    `cached`: bytes of them that were in the page cache before they were read.
+    `cached`: bytes of what was read that were in the page cache before.
     `fetched`: bytes of remote files that came over the network for them.
     `rest`: it was asked to hand in, and stopped before the record that begins here; None: it read all.
     """
@@ -62,7 +62,7 @@ class ShardStream:
             with open_file(entry.path, io=self._context.io, expected=entry.identity, reach=reach) as file:
                 if file.decision.reason not in self.reasons:
                     self.reasons.append(file.decision.reason)
-                self.cached += file.resident(shard.begin, shard.end)
+                resident = file.resident(shard.begin, shard.end)
                 scan = self._scan.source.format.scan(file, shard, wanted)
                 others = tuple(c for c in columns if c != PLACE) if self._placed else columns
                 add = None if hive is None else hive.added(entry.path, others)
@@ -80,6 +80,7 @@ class ShardStream:
                 file.check_unchanged()
                 self.fetched += file.fetched
             self.reports.append(scan.report)
+            self.cached += _share(resident, shard.end - shard.begin, scan.report.bytes_read)
             if scan.report.error is not None:
                 return
 
@@ -107,6 +108,14 @@ class ShardStream:
     def _window_bytes(self, most: int) -> int:
         """Pages read by pread are anonymous memory: a quarter of the task's share at most."""
         return max(1 << 20, min(most, self._context.memory // 4))
+
+
+def _share(resident: int, length: int, read: int) -> int:
+    """Return how many of the bytes that were read were resident, where all of a shard are alike.
+
+    Not all of a shard is read where it ends at a limit or a bad record, or has other columns.
+    """
+    return min(read, resident * read // max(1, length))
 
 
 def place_of(path: str, numbers: pa.Array) -> npt.NDArray[np.int64]:

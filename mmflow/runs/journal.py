@@ -135,12 +135,14 @@ class Replay:
         tasks: Lines of finished tasks, by key.
         read: Stages whose outputs nobody reads any more.
         committed: Outputs that can be seen, by the name of the plan's run.
+        counts: How far these plans were then: `Progress` without its stages.
         damaged: Lines that say nothing.
     """
 
     tasks: dict[str, str] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
     committed: dict[str, Committed] = field(default_factory=dict)
+    counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     damaged: int = 0
 
     @classmethod
@@ -166,6 +168,8 @@ class Replay:
             case "committed":
                 made = Committed(fact["path"], fact["files"], fact["rows"], fact["bytes"])
                 self.committed[fact["run"]] = made
+                if fact.get("progress"):
+                    self.counts[fact["run"]] = fact["progress"]
 
     def known(self, key: str) -> Known | None:
         """A finished task."""

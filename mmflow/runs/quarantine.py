@@ -11,9 +11,14 @@ from mmflow.engines.rejects import SCHEMA
 from mmflow.errors import ConfigError
 from mmflow.runs.directory import RunDirectory
 
-__all__ = ["read_quarantine", "write_quarantine"]
+__all__ = ["quarantine_name", "read_quarantine", "write_quarantine"]
 
 _STEM, _END = "quarantine", ".arrow"
+
+
+def quarantine_name(number: str) -> str:
+    """Return the name of the file of a plan's bad records; "" is the number of a run's first plan."""
+    return f"{_STEM}-{number}{_END}" if number else f"{_STEM}{_END}"
 
 
 def write_quarantine(directory: RunDirectory, number: str, rejects: Sequence[pa.RecordBatch]) -> str:
@@ -34,7 +39,7 @@ def write_quarantine(directory: RunDirectory, number: str, rejects: Sequence[pa.
     with pa.ipc.new_file(sink, SCHEMA) as writer:
         for batch in rejects:
             writer.write_batch(batch)
-    name = f"{_STEM}-{number}{_END}" if number else f"{_STEM}{_END}"
+    name = quarantine_name(number)
     directory.write_bytes(name, sink.getvalue())
     return directory.path(name)
 

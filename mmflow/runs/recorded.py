@@ -178,7 +178,8 @@ class RecordedRun:
         progress = self.recorder.progress
         counts = {
             "seconds": round(time.monotonic() - self._began, 3),
-            "rows": progress.rows if progress else 0,
+            # Of an array, rows of the plan are not those of the array.
+            "rows": int(summary.get("rows") or (progress.rows if progress else 0)),
             "records": progress.records if progress else 0,
             "bad": progress.bad if progress else 0,
         }

@@ -86,6 +86,7 @@ class RunRecorder:
     def started(self, plan: Plan, run: str, inputs: tuple[FileEntry, ...], slots: int) -> None:
         """See `Recorder.started`."""
         number, self._plans = self._plans, self._plans + 1
+        self.progress = None
         output = plan.stages[-1].output
         self._staged = staged_files(output.sink, run) if isinstance(output, Write) else None
         known = self._sources.get(number)
@@ -229,11 +230,26 @@ class RunRecorder:
         """What a plan of this run committed before its driver died; None: it did not."""
         return self._replay.committed.get(run)
 
+    def progress_before(self, run: str) -> Progress:
+        """Return how far a plan of this run was when it committed its output, and tell it as this opening's.
+
+        A driver that died between the commit and its note left it in its events.
+        """
+        counts = self._replay.counts.get(run)
+        if counts is None:
+            told = (e for e in self.directory.read_facts(EVENTS) if e.get("event") == "progress")
+            counts = max(told, key=lambda e: e["t"], default={})
+        known = {f.name: counts.get(f.name, 0) for f in dataclasses.fields(Progress) if f.name != "stages"}
+        progress = Progress(stages=(), **known)
+        self.tick(progress, last=True)
+        return progress
+
     def note_committed(self, run: str, made: Committed) -> None:
         """Note that the output of a plan can be seen."""
         self.wrote.append(made.path)
         facts = {"path": made.path, "files": made.files, "rows": made.rows, "bytes": made.nbytes}
-        self._journal.line(encoded({"kind": "committed", "run": run, **facts}))
+        counts = {} if self.progress is None else dataclasses.asdict(replace(self.progress, stages=()))
+        self._journal.line(encoded({"kind": "committed", "run": run, **facts, "progress": counts}))
         self._journal.flush()
         self.event("committed", **facts)
 
