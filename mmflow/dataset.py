@@ -22,7 +22,8 @@ from mmflow.exec.runner import returned_batches
 from mmflow.exec.stage import Plan, Result, ScanInput, Write
 from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual, plain_name
 from mmflow.formats import PLACE
-from mmflow.formats.schema import canonical_schema, parse_schema, public_batch, public_schema
+from mmflow.formats.carried import carried_schema, check_wanted, public_batch
+from mmflow.formats.schema import parse_schema, public_schema
 from mmflow.picking import check_fraction, picked
 from mmflow.plan.explain import explain
 from mmflow.plan.frontend import MapLeaf, SpreadLeaf, planning
@@ -374,10 +375,13 @@ class Dataset:
 
         Raises:
             UserFunctionError: The function fails on no rows, and no schema was given.
+            PlanError: It gives a column of a type that plans can't carry.
         """
         given = public_schema(self.session.catalog.schema(self.frame))
         made = _schema_of(function, given) if schema is None else parse_schema(schema)
-        leaf = MapLeaf(self.frame, function, canonical_schema(made), batch_rows, processes)
+        carried = carried_schema(made)
+        check_wanted(carried, "map_batches: ")
+        leaf = MapLeaf(self.frame, function, carried, batch_rows, processes)
         return self._new(self.session.catalog.add(leaf))
 
     def map_array(self, function: Callable[..., Any], **options: Any) -> WriteResult:
@@ -405,11 +409,11 @@ class Dataset:
 
     def iter_batches(self) -> Iterator[pa.RecordBatch]:
         """Batches as they become final, in order; memory stays bounded if they are not kept."""
-        name = self.session.new_run()
+        name, schema = self.session.new_run(), self._table_schema()
         with self.session.start(self._plan(), name) as run:
             try:
                 for batch in run:
-                    yield public_batch(batch)
+                    yield public_batch(batch, schema)
             except MmflowError:
                 self.session.set_aside(name, run.rejects)
                 raise

@@ -29,7 +29,7 @@ from mmflow.exec.source import open_source
 from mmflow.exec.stage import Plan, Source
 from mmflow.expressions import mentions_virtual
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, detect
-from mmflow.formats.schema import canonical_schema
+from mmflow.formats.carried import carried_table
 from mmflow.mapping.huge import HugePages
 from mmflow.picking import with_places
 from mmflow.plan.frontend import Catalog, SourceLeaf, TableLeaf
@@ -180,12 +180,16 @@ class Session:
         """Rows in memory: a pyarrow table or batch, or anything with `__arrow_c_stream__` (Polars, pandas, DuckDB).
 
         Raises:
-            PlanError: A column has a type that plans can't carry.
+            ConfigError: `data` is no table.
+            PlanError: A value does not fit its column's type, or a name is there twice.
         """
-        if isinstance(data, dict):  # pa.table would look for pandas first
-            data = pa.Table.from_pydict(data)
-        table = data if isinstance(data, pa.Table) else pa.table(data)
-        table = table.cast(canonical_schema(table.schema))
+        try:
+            if isinstance(data, dict):  # pa.table would look for pandas first
+                data = pa.Table.from_pydict(data)
+            table = data if isinstance(data, pa.Table) else pa.table(data)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise ConfigError(f"from_arrow: {type(data).__name__} is no table: {error}") from error
+        table = carried_table(table)
         frame = self.catalog.add(TableLeaf(table))
         return Dataset(self, frame, placed=lambda: self.catalog.add(TableLeaf(with_places(table))))
 

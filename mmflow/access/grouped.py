@@ -18,9 +18,9 @@ from mmflow.access.rows import Job, chosen
 from mmflow.errors import SourceError
 from mmflow.exec.compact import has_views, owned
 from mmflow.formats.arrow_ipc import ArrowIpcFormat, open_ipc, wanted_numbers
-from mmflow.formats.groups import batch_of, fit, reading
-from mmflow.formats.parquet import ParquetFormat, column_number, footer_of, open_parquet_file
-from mmflow.formats.schema import public_batch
+from mmflow.formats.carried import public_batch
+from mmflow.formats.groups import batch_of, check_values, fit, reading
+from mmflow.formats.parquet import GroupReader, ParquetFormat, column_number, footer_of, parts_of
 from mmflow.mapping import MappedFile
 
 __all__ = ["IpcRows", "ParquetRows"]
@@ -52,7 +52,7 @@ class ParquetRows:
     def __init__(self, file: MappedFile, form: ParquetFormat, columns: tuple[str, ...]) -> None:
         self._file, self._form, self._columns = file, form, columns
         footer = self._footer = footer_of(file)
-        counts = [footer.metadata.row_group(i).num_rows for i in range(footer.metadata.num_row_groups)]
+        counts = [group.rows for group in footer.layout.groups]
         self._ends = np.cumsum(np.array(counts, np.int64))
         numbers = [column_number(file.path, footer, c) for c in columns]
         self._leaves = [leaf for n in sorted(numbers) for leaf in footer.leaves[n]]
@@ -73,16 +73,15 @@ class ParquetRows:
             return [batch_of([], [], len(rows))]
         found: list[pa.RecordBatch] = []
         before = taken = 0
+        parts_of(self._file, self._footer, group, self._leaves)  # can they be read?
         with reading(path, "Parquet"):
-            reader = open_parquet_file(self._file, self._footer.metadata).reader
-            for batch in reader.iter_batches(
-                _BATCH_ROWS, row_groups=[group], column_indices=self._leaves, use_threads=False
-            ):
+            reader = GroupReader(self._file, self._footer, self._leaves, form.schema)
+            for batch in reader.batches(group, _BATCH_ROWS):
                 here = rows[taken : int(np.searchsorted(rows, before + batch.num_rows))] - before
                 if len(here):
                     batch.validate()  # what takes from it trusts its offsets
-                    picked = batch.take(pa.array(here))
-                    picked.validate(full=True)
+                    picked = self._picked(batch, here)
+                    check_values(picked, path)
                     names = self._columns
                     arrays = [fit(picked.column(n), form.schema.field(n).type, path, n) for n in names]
                     found.append(public_batch(batch_of(arrays, names, len(here))))
@@ -97,6 +96,17 @@ class ParquetRows:
                 path=path,
             )
         return found
+
+    def _picked(self, batch: pa.RecordBatch, places: I64) -> pa.RecordBatch:
+        """Return rows of a batch. pyarrow 26 can't take from views: those columns are judged and rewritten whole."""
+        views = [n for n in batch.schema.names if has_views(batch.schema.field(n).type)]
+        if not views:
+            return batch.take(pa.array(places))
+        check_values(batch.select(views), self._file.path)
+        columns = [
+            owned(c) if n in views else c for n, c in zip(batch.schema.names, batch.columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(columns, names=batch.schema.names).take(pa.array(places))
 
 
 class IpcRows:
@@ -161,7 +171,7 @@ class IpcRows:
         with reading(path, "Arrow IPC"):
             for name in self._columns:
                 column = batch.column(name).slice(low, high - low)
-                column.validate(full=True)  # what takes from it trusts its offsets
+                check_values(batch_of([column], [name], len(column)), path)
                 wanted = self._form.schema.field(name).type
                 if _takes(column.type):
                     arrays.append(owned(fit(column.take(pa.array(places)), wanted, path, name)))

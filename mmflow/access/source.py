@@ -26,12 +26,13 @@ from mmflow.errors import MmflowError, PlanError, SourceError
 from mmflow.exec.stage import Source
 from mmflow.formats import VIRTUAL_COLUMNS, Format
 from mmflow.formats.arrow_ipc import ArrowIpcFormat
+from mmflow.formats.carried import check_wanted, public_batch
 from mmflow.formats.compressed import compression_of
 from mmflow.formats.decoder import ScannedFormat
 from mmflow.formats.npy import NpyFormat
 from mmflow.formats.parquet import ParquetFormat
 from mmflow.formats.records import RecordsFormat
-from mmflow.formats.schema import public_batch, public_type
+from mmflow.formats.schema import public_schema
 from mmflow.mapping import Access, Io, MappedFile
 from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry, entries
@@ -84,14 +85,19 @@ class Selection:
     @property
     def schema(self) -> pa.Schema:
         """Of the result, as `to_arrow` has it."""
-        types = VIRTUAL_COLUMNS | {f.name: f.type for f in self.source.schema}
-        return pa.schema([(new, public_type(types[name])) for new, name in self.columns])
+        fields = {n: pa.field(n, t) for n, t in VIRTUAL_COLUMNS.items()} | {
+            f.name: f for f in self.source.schema
+        }
+        return public_schema(pa.schema([fields[name].with_name(new) for new, name in self.columns]))
 
     def table(self, batches: list[pa.RecordBatch]) -> pa.Table:
         """Batches of `names` as a table of `schema`."""
         schema = self.schema
         made = [
-            pa.RecordBatch.from_arrays([b.column(name) for _, name in self.columns], schema=schema)
+            public_batch(
+                pa.RecordBatch.from_arrays([b.column(name) for _, name in self.columns], names=schema.names),
+                schema,
+            )
             for b in batches
         ]
         return pa.Table.from_batches(made, schema=schema)
@@ -122,8 +128,9 @@ def require_random_access(selection: Selection) -> None:
     """Check that rows can be found by number.
 
     Raises:
-        PlanError: They can't.
+        PlanError: They can't, or one of the columns can't be carried.
     """
+    check_wanted(f for f in selection.source.format.schema if f.name in selection.names)
     why = why_not(selection)
     if why is not None:
         raise PlanError(f"no random access: {why}")

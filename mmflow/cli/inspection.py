@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, cast
 
 from mmflow.cli.options import opened
-from mmflow.exec.stage import ScanInput
 from mmflow.formats.schema import name_text, public_schema, type_text
 from mmflow.mapping import Io
 from mmflow.remote.opening import open_file
@@ -24,9 +23,9 @@ _MOST_SHARDS = 100_000
 def inspect(session: Session, path: str, options: Sequence[str], *, as_json: bool) -> int:
     """Format, schema, shards, page-cache residency, and how the file would be mapped."""
     dataset = opened(session, path, options)
-    scan = dataset._plan().stages[0].inputs[0]
-    assert isinstance(scan, ScanInput)
-    form, files = scan.source.format, entries(scan.source.files, scan.source.storage)
+    assert dataset._selection is not None  # it was just read
+    source = dataset._selection.source
+    form, files = source.format, entries(source.files, source.storage)
     size = sum(e.identity.size for e in files)
     shard_size = session.settings.shard_size or default_shard_size(size, session.settings.workers)
     shards = itertools.chain.from_iterable(
@@ -59,7 +58,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
         "in_cache": kept,
         "reads_by": decision.kind,
         "reason": decision.reason,
-        "schema": {f.name: type_text(f.type) for f in public_schema(scan.source.schema)},
+        "schema": {f.name: type_text(f.type) for f in public_schema(source.schema)},
     }
     if as_json:
         print(json.dumps(facts, default=str))
@@ -73,7 +72,7 @@ def inspect(session: Session, path: str, options: Sequence[str], *, as_json: boo
     if kept is not None:
         print(f"  fetched     {kept:,} bytes of the first file are in the cache")
     print(f"  reads by    {decision.kind}: {decision.reason}")
-    print(f"  columns     {len(scan.source.schema)}")
+    print(f"  columns     {len(source.schema)}")
     for name, kind in facts["schema"].items():
         print(f"    {name_text(name)}: {kind}")
     return 0

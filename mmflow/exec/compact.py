@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from mmflow.formats.carried import converted
 from mmflow.formats.schema import public_type
 
 __all__ = ["cast_batch", "compact", "has_views", "owned", "renamed"]
@@ -26,7 +27,7 @@ def has_views(data_type: pa.DataType) -> bool:
 
 def owned(array: pa.Array) -> pa.Array:
     """The array with text and binary in buffers of its own, as string and binary instead of views."""
-    return array.cast(public_type(array.type)) if has_views(array.type) else array
+    return converted(array, public_type(array.type)) if has_views(array.type) else array
 
 
 def compact(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -53,6 +54,7 @@ def cast_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     if not len(schema) or batch.schema.equals(schema):
         return batch
     arrays: Sequence[pa.Array] = [
-        c if c.type == f.type else owned(c).cast(f.type) for c, f in zip(batch.columns, schema, strict=True)
+        c if c.type == f.type else converted(owned(c), f.type)
+        for c, f in zip(batch.columns, schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

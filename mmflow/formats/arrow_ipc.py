@@ -18,6 +18,7 @@ from mmflow.formats.base import Scan, ScanReport, ScanRequest
 from mmflow.formats.groups import (
     batch_of,
     check_columns,
+    check_values,
     declared_schema,
     first_file,
     fit,
@@ -114,16 +115,17 @@ def _aliases(batch: pa.RecordBatch) -> bool:
     return not any(b is not None and b.is_mutable for c in batch.columns for b in c.buffers())
 
 
-def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _validated(batch: pa.RecordBatch, path: str) -> pa.RecordBatch:
     """The batch, its plain text as views where a kernel knows it to be valid.
 
     Raises:
         pa.ArrowInvalid: It is damaged.
+        SourceError: See `check_values`.
     """
     whole = all(len(column) == batch.num_rows for column in batch.columns)
     views = [text_views(column) if whole else None for column in batch.columns]
     if all(view is None for view in views):
-        batch.validate(full=True)
+        check_values(batch, path)
         return batch
     pairs = list(zip(batch.columns, views, strict=True))
     try:
@@ -131,7 +133,7 @@ def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
             if view is None:
                 column.validate(full=True)
     except pa.ArrowInvalid:
-        batch.validate(full=True)  # which says the column's number too
+        check_values(batch, path)  # which says the column too
         raise
     return pa.RecordBatch.from_arrays([c if v is None else v for c, v in pairs], names=batch.schema.names)
 
@@ -188,7 +190,7 @@ class _IpcScan:
             names = [schema.names[n] for n in some or range(len(schema))]
             for number, batch in enumerate(self._batches(some)):
                 wanted = batch if some is None else batch.select(names)
-                valid = _validated(wanted)
+                valid = _validated(wanted, path)
                 report.records += batch.num_rows
                 report.bytes_read += wanted.get_total_buffer_size()
                 first = group_row(report.first + number)

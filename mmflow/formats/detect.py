@@ -18,6 +18,7 @@ __all__ = ["detect"]
 
 _MAGIC = (
     (b"PAR1", "parquet"),
+    (b"PARE", "parquet"),  # with an encrypted footer, which the format says
     (b"ARROW1", "arrow_ipc"),
     (b"\xff\xff\xff\xff", "arrow_ipc"),
     (b"\x93NUMPY", "npy"),

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mmflow.errors import SourceError
+from mmflow.errors import PlanError, SourceError
 from mmflow.formats.base import ScanReport
-from mmflow.formats.schema import canonical_type, parse_schema, public_type
+from mmflow.formats.carried import carried_field, carried_schema, check_wanted, converted, tags
+from mmflow.formats.schema import parse_schema, public_type
 from mmflow.mapping.failures import source_failure
 from mmflow.remote.opening import known_size
 from mmflow.remote.url import is_url
@@ -29,12 +29,12 @@ from mmflow.shards import Shard
 __all__ = [
     "batch_of",
     "check_columns",
+    "check_values",
     "declared_schema",
     "first_file",
     "fit",
     "group_row",
     "group_schema",
-    "group_type",
     "owned",
     "owned_evenly",
     "reading",
@@ -145,28 +145,11 @@ def check_columns(
 # ---- types ----------------------------------------------------------------------------------------
 
 
-def group_type(kind: pa.DataType) -> pa.DataType:
-    """The type that mmflow computes with for a type in a file.
-
-    Beside text and dictionaries (`canonical_type`): small decimals and half floats, which Substrait lacks,
-    widen; extension types become their storage, run-end encoding is decoded.
-    """
-    if isinstance(kind, pa.BaseExtensionType):
-        return group_type(kind.storage_type)
-    if pa.types.is_run_end_encoded(kind):
-        return group_type(kind.value_type)
-    if pa.types.is_decimal32(kind) or pa.types.is_decimal64(kind):
-        return pa.decimal128(kind.precision, kind.scale)
-    if pa.types.is_float16(kind):
-        return pa.float32()
-    return canonical_type(kind)
-
-
 def group_schema(schema: pa.Schema, path: str) -> pa.Schema:
     """The schema that mmflow computes with for that of a file.
 
     Raises:
-        SourceError: A column name twice, or a type that can't be computed with.
+        SourceError: A column name twice.
     """
     twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if twice:
@@ -175,16 +158,7 @@ def group_schema(schema: pa.Schema, path: str) -> pa.Schema:
             path=path,
             column=twice[0],
         )
-    for field in schema:
-        why = _refused(field.type)
-        if why is not None:
-            raise SourceError(
-                f"can't read {path}: column {field.name!r} ({field.type}): {why}; "
-                "cast or drop the column and write the file again",
-                path=path,
-                column=field.name,
-            )
-    return pa.schema([pa.field(f.name, group_type(f.type)) for f in schema])
+    return carried_schema(schema)
 
 
 def declared_schema(schema: Any) -> pa.Schema:
@@ -193,22 +167,8 @@ def declared_schema(schema: Any) -> pa.Schema:
     Raises:
         ConfigError: It is no schema.
     """
-    return pa.schema([pa.field(f.name, group_type(f.type)) for f in parse_schema(schema)])
-
-
-def _refused(kind: pa.DataType) -> str | None:
-    if pa.types.is_union(kind):
-        return "mmflow does not compute with unions"
-    if pa.types.is_interval(kind):
-        return "mmflow does not compute with calendar intervals"
-    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-        return "mmflow does not compute with list views"
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return _refused(kind.value_type)
-    if pa.types.is_nested(kind):
-        children = (kind.field(i).type for i in range(kind.num_fields))
-        return next((why for why in map(_refused, children) if why is not None), None)
-    return None
+    # A schema that was declared for a source comes here again for its files, carried already.
+    return pa.schema([f if tags(f) else carried_field(f) for f in parse_schema(schema)])
 
 
 def fit(array: pa.Array, wanted: pa.DataType, path: str, column: str) -> pa.Array:
@@ -219,21 +179,20 @@ def fit(array: pa.Array, wanted: pa.DataType, path: str, column: str) -> pa.Arra
     """
     if array.type == wanted:
         return array
-    if isinstance(array, pa.ExtensionArray):
-        return fit(array.storage, wanted, path, column)
-    has = group_type(array.type)
-    if has != wanted and not _widens(has, wanted):
+    field = carried_field(pa.field(column, array.type))
+    try:
+        check_wanted([field], f"{path}: ")
+    except PlanError as error:
+        raise SourceError(error.message, path=path, column=column) from error
+    if field.type != wanted and not _widens(field.type, wanted):
         raise SourceError(
-            f"{path}: column {column!r} is {public_type(has)}, but {public_type(wanted)} in the source's "
+            f"{path}: column {column!r} is {public_type(field.type)}, but {public_type(wanted)} in the source's "
             "schema; declare the schema with a type that holds both, or read these files apart",
             path=path,
             column=column,
         )
-    if pa.types.is_run_end_encoded(array.type):
-        array = pc.run_end_decode(array)
     try:
-        # By way of plain text: dictionaries can't be cast to views at once. Text to views copies no text.
-        return array.cast(public_type(has)).cast(wanted)
+        return converted(converted(array, field.type), wanted)
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: column {column!r}: {error}", path=path, column=column) from error
 
@@ -242,6 +201,8 @@ def _widens(has: pa.DataType, wanted: pa.DataType) -> bool:
     """Can every value of one type be told exactly in the other?"""
     types = pa.types
     if types.is_null(has):
+        return True
+    if all(types.is_binary(t) or types.is_large_binary(t) or types.is_binary_view(t) for t in (has, wanted)):
         return True
     if types.is_integer(has):
         if types.is_integer(wanted):
@@ -260,6 +221,41 @@ def _widens(has: pa.DataType, wanted: pa.DataType) -> bool:
     if types.is_timestamp(has) and types.is_timestamp(wanted):
         return bool(has.tz == wanted.tz) and units.index(has.unit) <= units.index(wanted.unit)
     return False
+
+
+def check_values(batch: pa.RecordBatch, path: str) -> None:
+    """Check every value of a batch: what computes with it trusts that text is UTF-8 and offsets lie within.
+
+    Raises:
+        pa.ArrowInvalid: The batch is damaged.
+        SourceError: A decimal has more digits than its type, a date64 is no whole day, a time no time of a day: some
+            writers don't check that.
+    """
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid as error:
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            if _checks_ranges(field.type):
+                column.validate()  # what fails beyond that, in a type without offsets, is a value
+                _check_range(column, path, field)
+        raise error from None
+
+
+def _checks_ranges(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_decimal(kind) or types.is_date64(kind) or types.is_time(kind))
+
+
+def _check_range(column: pa.Array, path: str, field: pa.Field) -> None:
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise SourceError(
+            f"can't read {path}: column {field.name!r} ({field.type}): {error}; the program that wrote the file did "
+            "not check this: cast the column there, or leave it out here",
+            path=path,
+            column=field.name,
+        ) from error
 
 
 # ---- batches --------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import Scan, ScanReport, ScanRequest
+from mmflow.formats.carried import carried_schema
 from mmflow.formats.groups import batch_of, check_columns, first_file, fit, owned_evenly, sliced
 from mmflow.formats.npy_header import NpyHeader, read_header
 from mmflow.formats.views import views_over
@@ -94,9 +95,8 @@ def open_npy(
     path = first_file(paths, "npy")
     with open_file(path) as file:
         header = read_header(file)
-    return NpyFormat(
-        pa.schema([pa.field(c.name, _arrow_type(c.dtype, path)) for c in _columns(header)]), path
-    )
+    found = pa.schema([pa.field(c.name, _arrow_type(c.dtype, path)) for c in _columns(header)])
+    return NpyFormat(carried_schema(found), path)
 
 
 # ---- layout -----------------------------------------------------------------------------------

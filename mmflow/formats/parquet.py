@@ -2,7 +2,8 @@
 
 A row group begins at the first page of its column chunks, and belongs to the shard that holds that byte.
 Only the wanted columns are read; row groups that can't hold a wanted row, by their statistics, are not read
-at all. Timestamps of the old INT96 kind are read as microseconds.
+at all. Timestamps of the old INT96 kind are microseconds,
+or nanoseconds where the schema says so: exact, or an error (`int96.py`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mmflow.formats.base import Scan, ScanReport, ScanRequest
 from mmflow.formats.groups import (
     batch_of,
     check_columns,
+    check_values,
     declared_schema,
     first_file,
     fit,
@@ -32,6 +34,8 @@ from mmflow.formats.groups import (
     reading,
     sliced,
 )
+from mmflow.formats.int96 import Int96Error, Rows, exact
+from mmflow.formats.parquet_footer import FileLayout, FooterError, Group, read_layout
 from mmflow.formats.prune import bounds_of, may_match
 from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
 from mmflow.remote.opening import open_file
@@ -39,12 +43,14 @@ from mmflow.shards import Shard
 
 __all__ = [
     "Footer",
+    "GroupReader",
     "ParquetFormat",
     "column_number",
     "footer_of",
     "from_spec",
     "open_parquet",
     "open_parquet_file",
+    "parts_of",
 ]
 
 _KIND = "Parquet"
@@ -114,9 +120,14 @@ def open_parquet(
 
 @dataclass(frozen=True, slots=True)
 class Footer:
-    """Metadata of a file: `starts` of its row groups, `leaves[i]` the Parquet columns of Arrow column i."""
+    """Metadata of a file: `starts` of its row groups, `leaves[i]` the Parquet columns of Arrow column i.
+
+    pyarrow's `metadata` is for its own reader: looking at row groups or statistics by it can end the process
+    (`parquet_footer.py`).
+    """
 
     metadata: Any
+    layout: FileLayout
     schema: pa.Schema
     starts: tuple[int, ...]
     leaves: tuple[range, ...]
@@ -145,9 +156,13 @@ def footer_of(file: MappedFile) -> Footer:
 
 
 def _read_footer(file: MappedFile) -> Footer:
+    layout = _read_layout(file)
     reader = open_parquet_file(file, None)
     metadata, schema = reader.metadata, reader.schema_arrow
-    begins = (_group_start(metadata.row_group(i)) for i in range(metadata.num_row_groups))
+    widths = {len(group.chunks) for group in layout.groups}
+    if metadata.num_row_groups != len(layout.groups) or widths - {metadata.num_columns}:
+        raise pa.ArrowInvalid("a row group has not as many column chunks as the schema has columns")
+    begins = (min((c.begin for c in group.chunks if c.begin > 0), default=0) for group in layout.groups)
     # Ascending, and inside the file, whatever a writer claims: ownership depends on it.
     starts = tuple(accumulate((min(b, file.size - 1) for b in begins), max))
     counts = [_leaves(field.type) for field in schema]
@@ -159,29 +174,86 @@ def _read_footer(file: MappedFile) -> Footer:
             path=file.path,
         )
     leaves = tuple(range(end - count, end) for end, count in zip(ends, counts, strict=True))
-    return Footer(metadata, schema, starts, leaves)
+    return Footer(metadata, layout, schema, starts, leaves)
 
 
-def open_parquet_file(file: MappedFile, metadata: Any) -> Any:
-    """pyarrow's reader of a file, by what its footer says."""
+def _read_layout(file: MappedFile) -> FileLayout:
+    """Read the footer. Raises pa.ArrowInvalid where it is damaged."""
+    end = file.window(max(0, file.size - 8), min(8, file.size)).buffer.to_pybytes()
+    if end.endswith(b"PARE"):
+        raise SourceError(
+            f"can't read {file.path}: its footer is encrypted, and mmflow has no keys; decrypt it first",
+            path=file.path,
+        )
+    size = int.from_bytes(end[:4], "little")
+    if not end.endswith(b"PAR1") or not 0 < size <= file.size - 12:
+        raise pa.ArrowInvalid("it does not end in a footer")
+    try:
+        return read_layout(file.window(file.size - 8 - size, size).buffer.to_pybytes())
+    except FooterError as error:
+        raise pa.ArrowInvalid(f"its footer is damaged: {error}") from error
+
+
+def open_parquet_file(file: MappedFile, metadata: Any, int96: str = "us") -> Any:
+    """pyarrow's reader of a file, by what its footer says; timestamps of the INT96 kind in the unit `int96`."""
     return pq.ParquetFile(
         as_arrow_file(file),
         metadata=metadata,
         pre_buffer=False,  # windows are the buffers
         page_checksum_verification=True,
-        coerce_int96_timestamp_unit="us",  # ns would overflow silently beyond the year 2262
+        coerce_int96_timestamp_unit=int96,
         arrow_extensions_enabled=False,
     )
 
 
-def _group_start(group: Any) -> int:
-    starts = []
-    for i in range(group.num_columns):
-        chunk = group.column(i)
-        # Some writers say 0 for "no dictionary page"; byte 0 is the magic number.
-        offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
-        starts.append(min((o for o in offsets if o), default=0))
-    return min(starts, default=0)
+class GroupReader:
+    """Reads columns of row groups; INT96 without loss.
+
+    Args:
+        file: The file.
+        footer: Its footer.
+        leaves: Parquet columns to read, ascending.
+        schema: Of the source: says in which units INT96 is wanted.
+    """
+
+    def __init__(self, file: MappedFile, footer: Footer, leaves: Sequence[int], schema: pa.Schema) -> None:
+        self._path, self._leaves, self._schema = file.path, list(leaves), schema
+        described = footer.metadata.schema
+        old = {leaf for leaf in leaves if described.column(leaf).physical_type == "INT96"}
+        columns = [r for r in footer.leaves if not old.isdisjoint(r)]
+        self._old = [leaf for r in columns for leaf in r if leaf in self._leaves]
+        self._reader = open_parquet_file(file, footer.metadata, "ns" if old else "us").reader
+        self._seconds = open_parquet_file(file, footer.metadata, "s").reader if old else None
+
+    def batches(self, group: int, rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a row group, at most `rows` at once.
+
+        Raises:
+            pa.ArrowInvalid: It is damaged.
+            SourceError: A timestamp does not fit its unit.
+        """
+        batches = self._reader.iter_batches(
+            rows, row_groups=[group], column_indices=self._leaves, use_threads=False
+        )
+        if self._seconds is None:
+            yield from batches
+            return
+        others = Rows(
+            self._seconds.iter_batches(rows, row_groups=[group], column_indices=self._old, use_threads=False)
+        )
+        for batch in batches:
+            seconds = others.take(batch.num_rows)
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            for name, column in zip(seconds.schema.names, seconds.columns, strict=True):
+                try:
+                    columns[name] = exact(columns[name], column, self._schema.field(name).type)
+                except Int96Error as error:
+                    raise SourceError(
+                        f"can't read {self._path}: column {name!r}: an INT96 timestamp {error}",
+                        path=self._path,
+                        column=name,
+                    ) from error
+            yield batch_of(list(columns.values()), list(columns), batch.num_rows)
 
 
 def _leaves(kind: pa.DataType) -> int:
@@ -210,36 +282,33 @@ class _ParquetScan:
         leaves = [leaf for n in sorted(numbers) for leaf in footer.leaves[n]]
         groups = []
         for number in range(report.first, report.next):
-            group = footer.metadata.row_group(number)
-            report.records += group.num_rows
+            group = footer.layout.groups[number]
+            report.records += group.rows
             if self._wanted(footer, group):
                 groups.append(number)
             else:
                 report.pruned += 1
-        reader = open_parquet_file(file, footer.metadata).reader if groups and leaves else None
+        reader = GroupReader(file, footer, leaves, self._form.schema) if groups and leaves else None
         for place, number in enumerate(groups):
-            rows = footer.metadata.row_group(number).num_rows
+            rows = footer.layout.groups[number].rows
             if reader is None:
                 yield from sliced(batch_of([], [], rows), self._request.batch_rows, report, group_row(number))
                 continue
-            parts = self._parts(footer, number, leaves)
+            parts = parts_of(file, footer, number, leaves)
             file.prepare(parts)
-            group = footer.metadata.row_group(number)
-            report.bytes_read += sum(group.column(leaf).total_compressed_size for leaf in leaves)
+            report.bytes_read += sum(length for _, length in parts)
             if place + 1 < len(groups):
-                file.prefetch_parts(self._parts(footer, groups[place + 1], leaves))
-            yield from self._group(reader, number, leaves, rows)
+                file.prefetch_parts(parts_of(file, footer, groups[place + 1], leaves))
+            yield from self._group(reader, number, rows)
             begin = min(offset for offset, _ in parts)
             file.drop_behind(begin, max(offset + length for offset, length in parts) - begin)
 
-    def _group(self, reader: Any, number: int, leaves: list[int], rows: int) -> Iterator[pa.RecordBatch]:
+    def _group(self, reader: GroupReader, number: int, rows: int) -> Iterator[pa.RecordBatch]:
         path, schema = self._file.path, self._form.schema
         seen = 0
         with reading(path, _KIND):
-            for batch in reader.iter_batches(
-                self._request.batch_rows, row_groups=[number], column_indices=leaves, use_threads=False
-            ):
-                batch.validate(full=True)  # text must be UTF-8: what computes with it trusts that
+            for batch in reader.batches(number, self._request.batch_rows):
+                check_values(batch, path)
                 columns = {
                     name: fit(batch.column(name), schema.field(name).type, path, name)
                     for name in batch.schema.names
@@ -255,13 +324,7 @@ class _ParquetScan:
                 path=path,
             )
 
-    def _parts(self, footer: Footer, number: int, leaves: list[int]) -> list[tuple[int, int]]:
-        """Where in the file the wanted columns of a row group lie: offsets, lengths."""
-        group = footer.metadata.row_group(number)
-        chunks = [group.column(leaf) for leaf in leaves]
-        return [(c.dictionary_page_offset or c.data_page_offset, c.total_compressed_size) for c in chunks]
-
-    def _wanted(self, footer: Footer, group: Any) -> bool:
+    def _wanted(self, footer: Footer, group: Group) -> bool:
         """May the row group hold a row that satisfies all conjuncts?"""
         for comparison in self._request.prune:
             name = comparison.column
@@ -270,12 +333,40 @@ class _ParquetScan:
                 kind = footer.schema.field(number).type
                 if pa.types.is_nested(kind):
                     continue
-                bounds = bounds_of(group.column(footer.leaves[number][0]), kind, group.num_rows)
+                leaf, ordered = footer.leaves[number][0], footer.layout.ordered
+                bounds = bounds_of(
+                    group.chunks[leaf], kind, group.rows, ordered=any(ordered[leaf : leaf + 1])
+                )
             else:
                 continue
             if not may_match(comparison, bounds):
                 return False
         return True
+
+
+def parts_of(file: MappedFile, footer: Footer, number: int, leaves: Sequence[int]) -> list[tuple[int, int]]:
+    """Return where in the file the wanted columns of a row group lie: offsets, lengths.
+
+    Raises:
+        SourceError: One is encrypted, lies in another file, or nowhere.
+    """
+    parts = []
+    for leaf in leaves:
+        chunk = footer.layout.groups[number].chunks[leaf]
+        why = ""
+        if chunk.encrypted:
+            why = "is encrypted, and mmflow has no keys; other columns can be read"
+        elif chunk.elsewhere:
+            why = "lies in another file; read that one"
+        elif chunk.physical < 0 or chunk.begin < 0 or chunk.size < 0 or chunk.begin + chunk.size > file.size:
+            why = "does not lie in the file; it is damaged, restore it or write it again"
+        if why:
+            column = next(n for n, r in zip(footer.schema.names, footer.leaves, strict=True) if leaf in r)
+            raise SourceError(
+                f"can't read {file.path}: column {column!r} {why}", path=file.path, column=column
+            )
+        parts.append((chunk.begin, chunk.size))
+    return parts
 
 
 def column_number(path: str, footer: Footer, name: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import struct
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.formats.base import Comparison
+from mmflow.formats.parquet_footer import Chunk
 
 __all__ = ["Bounds", "bound_of", "bounds_of", "may_match"]
 
@@ -41,41 +43,77 @@ class Bounds:
     high: Any = None
 
 
-def bounds_of(chunk: Any, kind: pa.DataType, rows: int) -> Bounds:
-    """The bounds of a flat column from the metadata of its chunk (pyarrow's ColumnChunkMetaData).
+def bounds_of(chunk: Chunk, kind: pa.DataType, rows: int, *, ordered: bool) -> Bounds:
+    """Return the bounds of a flat column from what the footer says of its chunk.
 
     Args:
-        chunk: The metadata.
+        chunk: The column's chunk.
         kind: The column's Arrow type.
         rows: Rows of the row group.
+        ordered: The column's order is that of its type.
     """
-    statistics = chunk.statistics if chunk.is_stats_set else None
+    statistics = chunk.statistics
     if statistics is None:
         return Bounds(rows)
-    nulls = statistics.null_count if statistics.has_null_count else None
-    if not statistics.has_min_max:
-        return Bounds(rows, nulls)
+    low, high = statistics.low, statistics.high
+    if not ordered:  # the old ones are in signed order, whatever the type
+        signed = pa.types.is_signed_integer(kind) or pa.types.is_floating(kind) or pa.types.is_temporal(kind)
+        low, high = (statistics.old_low, statistics.old_high) if signed else (None, None)
+    if low is None or high is None:
+        return Bounds(rows, statistics.nulls)
     try:
-        low, high = _plain(statistics, "min", kind), _plain(statistics, "max", kind)
-    except (ValueError, OverflowError, NotImplementedError):
-        # Text cut inside a character, a date beyond Python's: nothing is known then.
-        return Bounds(rows, nulls)
-    if low is None or high is None or _is_nan(low) or _is_nan(high):
-        return Bounds(rows, nulls)
-    return Bounds(rows, nulls, low, high)
+        bounds = _plain(low, chunk.physical, kind), _plain(high, chunk.physical, kind)
+    except (OverflowError, struct.error):  # a date beyond Python's, or fewer bytes than the type has
+        return Bounds(rows, statistics.nulls)
+    if any(b is None or _is_nan(b) for b in bounds):
+        return Bounds(rows, statistics.nulls)
+    return Bounds(rows, statistics.nulls, *bounds)
 
 
-def _plain(statistics: Any, end: str, kind: pa.DataType) -> Any:
-    """A bound as a value that `_comparable` makes of literals too; None for types that are not pruned by."""
-    if pa.types.is_timestamp(kind):
-        raw = getattr(statistics, f"{end}_raw")
-        # pyarrow reads the file's unit into the Arrow type, but for INT96, which has no usable bounds.
-        return Instant(raw * (10**9 // _PER_SECOND[kind.unit])) if isinstance(raw, int) else None
-    value = getattr(statistics, end)
-    if isinstance(value, str):
-        return value.encode()
-    known = (bool, int, float, Decimal, bytes, dt.date)
-    return value if isinstance(value, known) and not isinstance(value, dt.datetime) else None
+#: Physical types of Parquet, and how their plain values are unpacked.
+_BOOLEAN, _INT32, _INT64, _FLOAT, _DOUBLE, _BYTES, _FIXED = 0, 1, 2, 4, 5, 6, 7
+_LAYOUTS = {_BOOLEAN: "<?", _INT32: "<i", _INT64: "<q", _FLOAT: "<f", _DOUBLE: "<d"}
+
+
+def _plain(raw: bytes, physical: int, kind: pa.DataType) -> Any:
+    """Return a bound as a value that `_comparable` makes of literals too; None for types that are not pruned by.
+
+    INT96 has no usable bounds.
+    """
+    types = pa.types
+    if types.is_dictionary(kind):
+        return _plain(raw, physical, kind.value_type)
+    if physical in (_BYTES, _FIXED):
+        if types.is_decimal(kind):
+            return _decimal(int.from_bytes(raw, "big", signed=True), kind.scale)
+        views = types.is_string_view(kind) or types.is_binary_view(kind)
+        text = types.is_string(kind) or types.is_large_string(kind)
+        binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+        return raw if views or text or binary else None
+    if physical not in _LAYOUTS:
+        return None
+    (value,) = struct.unpack(_LAYOUTS[physical], raw)
+    if physical in (_INT32, _INT64):
+        return _of_integer(value, 32 if physical == _INT32 else 64, kind)
+    same = types.is_boolean(kind) if physical == _BOOLEAN else types.is_floating(kind)
+    return value if same else None
+
+
+def _of_integer(value: int, bits: int, kind: pa.DataType) -> Any:
+    types = pa.types
+    if types.is_timestamp(kind):  # pyarrow reads the file's unit into the Arrow type
+        return Instant(value * (10**9 // _PER_SECOND[kind.unit]))
+    if types.is_date32(kind):
+        return _EPOCH.date() + dt.timedelta(days=value)
+    if types.is_decimal(kind):
+        return _decimal(value, kind.scale)
+    if types.is_unsigned_integer(kind):
+        return value % (1 << bits)
+    return value if types.is_signed_integer(kind) else None
+
+
+def _decimal(unscaled: int, scale: int) -> Decimal:
+    return Decimal(f"{unscaled}E{-scale}")  # exact: arithmetic would round to 28 digits
 
 
 def bound_of(value: pa.Scalar) -> Any:

@@ -6,6 +6,7 @@ every other library can compute with.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -16,18 +17,21 @@ from mmflow.errors import ConfigError
 
 __all__ = [
     "DEEPEST",
+    "GIVEN",
     "canonical_schema",
     "canonical_type",
     "name_text",
     "parse_schema",
     "parse_type",
-    "public_batch",
     "public_schema",
     "public_type",
     "schema_text",
     "type_text",
     "uncarried",
 ]
+
+#: Key of a field's metadata: the public type of a column, where its own type does not say it (`formats/carried.py`).
+GIVEN = b"mmflow.given"
 
 _SIMPLE: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
@@ -377,14 +381,10 @@ def public_type(kind: pa.DataType) -> pa.DataType:
 
 
 def public_schema(schema: pa.Schema) -> pa.Schema:
-    """Public types, every field nullable, no metadata."""
-    return pa.schema([pa.field(f.name, public_type(f.type)) for f in schema])
+    """Public types, every field nullable, no metadata; lists of a fixed size are such again (`formats/carried.py`)."""
+    return pa.schema([pa.field(f.name, _public(f)) for f in schema])
 
 
-def public_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with public types; what is public already is not copied."""
-    schema = public_schema(batch.schema)
-    if schema.equals(batch.schema) or not batch.num_columns:
-        return batch
-    arrays = [c if c.type == t else c.cast(t) for c, t in zip(batch.columns, schema.types, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+def _public(field: pa.Field) -> pa.DataType:
+    kind, text = public_type(field.type), (field.metadata or {}).get(GIVEN)
+    return kind if text is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))).field(0).type

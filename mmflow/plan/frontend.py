@@ -26,6 +26,7 @@ from datafusion.unparser import Dialect, Unparser
 from mmflow.errors import MmflowError, PlanError
 from mmflow.exec.stage import Function, Functions, Source
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS
+from mmflow.formats.carried import carriable, check_wanted, tags
 from mmflow.formats.schema import uncarried
 from mmflow.mapping.forks import require_threads
 from mmflow.plan.datafusion_errors import is_datafusions, plain
@@ -165,7 +166,7 @@ class Catalog:
             return self.context.table(name)
 
     def _register_empty(self, name: str, schema: pa.Schema) -> None:
-        nullable = pa.schema([pa.field(f.name, f.type) for f in schema])
+        nullable = pa.schema([pa.field(f.name, f.type, metadata=tags(f)) for f in schema])
         arrays = [pa.nulls(0, f.type) for f in nullable]
         empty = pa.RecordBatch.from_arrays(arrays, schema=nullable)
         self.context.register_record_batches(name, [[empty]])
@@ -179,7 +180,7 @@ class Catalog:
         with planning("query"):
             optimized = frame.optimized_logical_plan()
             schema = self.context.create_dataframe_from_logical_plan(optimized).schema()
-        return pa.schema([pa.field(f.name, f.type) for f in schema])
+        return pa.schema([pa.field(f.name, f.type, metadata=tags(f)) for f in schema])
 
     def register_function(self, function: Function) -> None:
         """Make a UDF known to SQL and to workers."""
@@ -235,8 +236,10 @@ class Catalog:
                 return frame
             with planning("SQL"):
                 frame.execution_plan()  # else a task would say that DataFusion can't run it
-            needed = self._narrowed(query, known, optimized)
-            leaf = SqlLeaf(query, tuple(needed.items()), self.schema(frame), reason)
+            schema = self.schema(frame)
+            check_wanted(schema)
+            needed = self._without_refused(query, self._narrowed(query, known, optimized))
+            leaf = SqlLeaf(query, tuple(needed.items()), schema, reason)
             if len(set(leaf.schema.names)) == len(leaf.schema):
                 return self.add(leaf)
             self._whole.append(
@@ -275,6 +278,33 @@ class Catalog:
         """Count what of a query `with_any` must rewrite."""
         with planning("SQL"):
             return forgotten_nulls(self.context.sql_with_options(query, _QUERIES_ONLY).logical_plan())
+
+    def _without_refused(self, query: str, tables: Mapping[str, DataFrame]) -> dict[str, DataFrame]:
+        """Return the tables less the columns that can't be carried: SQL that runs whole reads all that is left.
+
+        Raises:
+            PlanError: The query needs one of these.
+        """
+        made = dict(tables)
+        schemas = {name: self.schema(frame) for name, frame in tables.items()}
+        if all(carriable(field) for schema in schemas.values() for field in schema):
+            return made
+        for name, frame in tables.items():
+            self.context.deregister_table(_quoted(name))
+            self.context.register_view(_quoted(name), frame)
+        for name, schema in schemas.items():
+            for field in schema:
+                if carriable(field):
+                    continue
+                kept = [n for n in made[name].schema().names if n != field.name]
+                made[name] = made[name].select(*[col(_quoted(n)) for n in kept])
+                self.context.deregister_table(_quoted(name))
+                self.context.register_view(_quoted(name), made[name])
+                try:
+                    self.context.sql_with_options(query, _QUERIES_ONLY).optimized_logical_plan()
+                except Exception:  # noqa: BLE001  (what datafusion raises where a column is missing)
+                    check_wanted([field])
+        return made
 
     def in_one_task(self, frame: DataFrame, reason: str) -> DataFrame:
         """Return a frame that runs another as SQL in one task.

@@ -33,6 +33,7 @@ from mmflow.exec.stage import (
     TableInput,
     Write,
 )
+from mmflow.formats.carried import check_wanted
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.bugs import no_bug_seen
@@ -220,6 +221,7 @@ class _Planner:
         wanted = list(range(len(schema)))
         if rel.read.HasField("projection"):
             wanted = [item.field for item in rel.read.projection.select.struct_items]
+        check_wanted(schema.field(i) for i in wanted)
         match leaf:
             case SourceLeaf():
                 made = self._scan(leaf, [schema.names[i] for i in wanted])

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mmflow.formats.carried import converted
 from mmflow.kernels import kernels
 
 __all__ = ["RowGroup", "TextColumn", "repeats"]
@@ -39,7 +40,7 @@ class _PlainColumn:
 
     def add(self, array: pa.Array) -> int:
         """Hold the next rows; bytes that this takes."""
-        self._held.append(array.cast(self._kind))
+        self._held.append(converted(array, self._kind))
         return int(self._held[-1].nbytes)
 
     def take(self) -> pa.ChunkedArray:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
+from mmflow.formats.carried import public_batch
 from mmflow.formats.schema import public_schema
 from mmflow.sinks.rows import csv_header, lines
 from mmflow.sinks.text import csv_rows, json_rows, text_slices, unwritable
@@ -95,8 +96,7 @@ def _write_arrow(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: B
     rows = 0
     with pa.ipc.new_stream(stream, stored) as writer:
         for batch in batches:
-            columns = [c.cast(t) for c, t in zip(batch.columns, stored.types, strict=True)]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=stored) if columns else batch)
+            writer.write_batch(public_batch(batch, stored))
             rows += batch.num_rows
     return rows
 

@@ -259,31 +259,6 @@ def test_streams_cut_short(tmp_path: Path) -> None:
         read(open_format("arrow", [str(path)]), path)
 
 
-def _union() -> pa.Array:
-    return pa.UnionArray.from_dense(pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1])])
-
-
-@pytest.mark.parametrize(
-    ("column", "message"),
-    [
-        (_union(), "unions"),
-        (pa.array([None], pa.month_day_nano_interval()), "calendar intervals"),
-        (pa.array([[None]], pa.list_(pa.month_day_nano_interval())), "calendar intervals"),
-        (pa.array([[1]], pa.list_view(pa.int8())), "list views"),
-    ],
-)
-def test_types_that_are_refused(tmp_path: Path, column: pa.Array, message: str) -> None:
-    path = write(tmp_path / "f.arrow", pa.table({"good": [1], "u": column}))
-    with pytest.raises(SourceError, match=rf"f\.arrow: column 'u' .*{message}.*cast or drop the column"):
-        open_format("arrow", [str(path)])
-
-
-def test_a_zero_length_union_does_not_crash(tmp_path: Path) -> None:
-    path = write(tmp_path / "f.arrow", pa.table({"u": _union().slice(0, 0)}))
-    with pytest.raises(SourceError, match="unions"):
-        open_format("arrow", [str(path)])
-
-
 def test_duplicate_columns_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "f.arrow", pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]))
     with pytest.raises(SourceError, match="two of its columns are named 'a'"):

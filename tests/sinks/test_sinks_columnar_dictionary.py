@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmflow.formats.schema import public_batch, public_schema
+from mmflow.formats.carried import public_batch
+from mmflow.formats.schema import public_schema
 from mmflow.sinks.columnar import open_parquet
 from mmflow.sinks.dictionaries import TextColumn
 
