@@ -26,6 +26,7 @@ from mmflow.errors import (
     SinkError,
     SourceChangedError,
     SourceError,
+    UnverifiableSourceWarning,
     UserFunctionError,
     WorkerLostError,
 )
@@ -102,6 +103,7 @@ __all__ = [
     "SinkError",
     "SourceChangedError",
     "SourceError",
+    "UnverifiableSourceWarning",
     "UserFunctionError",
     "WorkerLostError",
     "WriteResult",

@@ -41,6 +41,7 @@ __all__ = [
     "SourceError",
     "SourceUnreachableError",
     "TooManyBadRecordsError",
+    "UnverifiableSourceWarning",
     "UserFunctionError",
     "WorkerLostError",
 ]
@@ -195,3 +196,7 @@ class BadRecordError(MmflowError):
         if parts["line"] is not None:
             parts["line"] += lines_before
         return BadRecordError.at(**parts)
+
+
+class UnverifiableSourceWarning(UserWarning):
+    """Nothing tells the versions of a remote file apart, so a change while it is read may go unseen."""

@@ -18,6 +18,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _REFUSED = frozenset({401, 403})
 #: Of the statuses from 400 to 499, those that may pass: a timeout, too early, too many requests.
 _PASSING = frozenset({408, 425, 429})
+#: S3's codes that may pass although their status is one of 400 to 499.
+_PASSING_CODES = frozenset({"RequestTimeout", "SlowDown"})
 _T = TypeVar("_T")
 
 
@@ -49,7 +51,7 @@ def _judgement(url: str, doing: str, error: BaseException) -> Exception:
         error = cause
     name = shown(url)
     said = f"{type(error).__name__}: {error}".replace(url, name) if str(error) else type(error).__name__
-    status = getattr(error, "status", None)
+    status = _status(error)
     if _is_missing(error):
         return FileNotFoundError(name)
     if isinstance(error, PermissionError) or status in _REFUSED or "credentials" in said.lower():
@@ -60,14 +62,26 @@ def _judgement(url: str, doing: str, error: BaseException) -> Exception:
         )
     if isinstance(error, IsADirectoryError):
         return SourceError(f"can't {doing} {name}: it is a folder", path=name)
-    final = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING
+    final = status is not None and 400 <= status < 500 and status not in _PASSING
     if final or isinstance(error, NotImplementedError | TypeError | AttributeError):
         return SourceError(f"can't {doing} {name}: {said}", path=name)
     return SourceUnreachableError(f"can't {doing} {name}: {said}", path=name)
 
 
 def _is_missing(error: BaseException) -> bool:
-    return isinstance(error, FileNotFoundError) or getattr(error, "status", None) in (404, 410)
+    return isinstance(error, FileNotFoundError) or _status(error) in (404, 410)
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status that an error of aiohttp or botocore tells; None: it tells none, or one that passes."""
+    answer = getattr(error, "response", None)
+    if not isinstance(answer, dict):
+        status = getattr(error, "status", None)
+        return status if isinstance(status, int) else None
+    if answer.get("Error", {}).get("Code") in _PASSING_CODES:
+        return None
+    found = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return found if isinstance(found, int) else None
 
 
 def missing(url: str) -> SourceError:

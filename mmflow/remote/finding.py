@@ -31,9 +31,26 @@ def find_urls(url: str) -> list[str]:
             return _files(url, _matched(store, url), hint)
         raise
     if not found.folder:
+        inside = _beside_its_folder(store, url, found)
+        if inside:
+            return _files(url, inside, "")
         note_found([found])
         return [url]
     return _files(url, _below(store, url), "names that start with `.` or `_` are not data")
+
+
+def _beside_its_folder(store: Store, url: str, found: Found) -> list[Found]:
+    """Return the files of a folder that has an object of its own name; none where the object itself is meant.
+
+    Consoles and some tools make an empty object for a folder, and a slash says that a folder is meant.
+    """
+    if store.web or (found.size and not url.endswith("/")):
+        return []
+    try:
+        inside = _below(store, url)
+    except SourceError:
+        return []
+    return [file for file in inside if file.url.rstrip("/") != url.rstrip("/")]
 
 
 def _matched(store: Store, url: str) -> list[Found]:

@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from mmflow.errors import MmflowError, SourceChangedError, SourceError, SourceUnreachableError
 from mmflow.mapping import FileIdentity
+from mmflow.remote.answers import UNTOLD, AnswerMismatchError
 from mmflow.remote.failures import missing, retried
 from mmflow.remote.reach import Reach, seen_before
-from mmflow.remote.store import UNTOLD, Found, open_store
+from mmflow.remote.store import Found, open_store
 from mmflow.remote.url import scheme_of, shown
 
 __all__ = ["RemoteObject", "look"]
@@ -69,7 +70,7 @@ class RemoteObject:
         """
 
         def ask() -> bytes:
-            data = self._store.read(self.url, begin, end)
+            data = self._store.read(self.url, begin, end, self.identity)
             if len(data) != end - begin:
                 raise SourceUnreachableError(
                     f"can't read byte {begin:,} and on of {self.name}: {end - begin:,} bytes were asked for, "
@@ -84,6 +85,10 @@ class RemoteObject:
             return retried(ask, between=self._verify_if_reached)
         except FileNotFoundError as error:
             raise self._gone() from error
+        except SourceUnreachableError as error:
+            if isinstance(error.__cause__, AnswerMismatchError):
+                raise self._changed(error.__cause__) from error
+            raise
 
     def stream(self) -> Iterator[bytes]:
         """All bytes in order; only to be used after `verify`.
@@ -93,12 +98,14 @@ class RemoteObject:
             SourceError: They can't be read; not tried again.
         """
         try:
-            for data in self._store.stream(self.url):
+            for data in self._store.stream(self.url, self.identity):
                 with self._lock:
                     self.fetched += len(data)
                 yield data
         except FileNotFoundError as error:
             raise self._gone() from error
+        except AnswerMismatchError as error:
+            raise self._changed(error) from error
 
     def verify(self) -> None:
         """Check that it is what it was.
@@ -130,6 +137,12 @@ class RemoteObject:
             raise
         except MmflowError:
             pass
+
+    def _changed(self, mismatch: AnswerMismatchError) -> SourceChangedError:
+        return SourceChangedError(
+            f"{mismatch.message}; run again once nothing writes to it, and check the caches and proxies in between",
+            path=self.name,
+        )
 
     def _gone(self) -> SourceError:
         if scheme_of(self.url) == "memory":

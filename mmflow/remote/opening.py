@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mmflow.errors import MmflowError
+from mmflow.errors import MmflowError, UnverifiableSourceWarning
 from mmflow.mapping import Access, FileIdentity, Io, MappedFile
 from mmflow.remote.pool import submit
 from mmflow.remote.reach import Reach, current_reach
@@ -98,7 +99,24 @@ def identities(paths: Sequence[str], storage: str = "") -> list[FileIdentity]:
     for path, request in asked.items():
         seen[path] = request.result()
     note_found(seen.values())
-    return [seen[path].identity if path in seen else FileIdentity.of(path) for path in paths]
+    found = [seen[path].identity if path in seen else FileIdentity.of(path) for path in paths]
+    _warn_of_unverifiable(paths, found)
+    return found
+
+
+def _warn_of_unverifiable(paths: Sequence[str], found: Sequence[FileIdentity]) -> None:
+    from mmflow.remote.answers import UNTOLD  # noqa: PLC0415
+    from mmflow.remote.url import shown  # noqa: PLC0415
+
+    unsure = [path for path, identity in zip(paths, found, strict=True) if identity.tag.startswith(UNTOLD)]
+    if unsure:
+        others = f" and of {len(unsure) - 1:,} others" if unsure[1:] else ""
+        warnings.warn(
+            f"the server of {shown(unsure[0])}{others} gives neither ETag nor Last-Modified: if the file changes while "
+            "it is read and keeps its size, nobody can tell, and rows of two versions may mix",
+            UnverifiableSourceWarning,
+            stacklevel=2,
+        )
 
 
 def _listed(urls: Iterable[str], storage: str) -> dict[str, Found]:

@@ -12,8 +12,6 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import fsspec
@@ -21,20 +19,19 @@ from fsspec.registry import known_implementations
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.mapping import FileIdentity
-from mmflow.remote.failures import NoRanges, judged
-from mmflow.remote.url import CHAINED, refused_secret, scheme_of, shown
+from mmflow.remote.answers import UNTOLD
+from mmflow.remote.failures import judged
+from mmflow.remote.times import nanoseconds
+from mmflow.remote.url import CHAINED, URL, refused_secret, scheme_of, shown
 
-__all__ = ["UNTOLD", "Found", "Store", "open_store"]
+__all__ = ["Found", "Store", "open_store"]
 
 _WEB = frozenset({"http", "https"})
-#: Seconds for which a web server may say nothing; other stores have such limits of their own.
-_SILENT_SECONDS = 30.0
+_S3 = frozenset({"s3", "s3a"})
 _TIMES = (
     "LastModified", "last_modified", "Last-Modified", "mtime", "updated", "modified", "timeModified", "modifiedAt",
 )  # fmt: skip
 _STREAMED = 4 << 20
-#: How tags begin that are made up here: of two such only the sizes can be compared.
-UNTOLD = "untold-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +110,13 @@ def _implementation(url: str, protocol: str) -> Any:
 
 def _opened(protocol: str, options: Mapping[str, Any]) -> Any:
     if protocol in _WEB:
-        from aiohttp import ClientTimeout  # noqa: PLC0415  (there only where fsspec reads http)
+        from mmflow.remote.web import client_options  # noqa: PLC0415  (aiohttp is there only where http is read)
 
-        given = dict(options.get("client_kwargs", {}))
-        seconds = given.pop("timeout", _SILENT_SECONDS)
-        # Not of the whole answer: it may take as long as it does while bytes come.
-        limit = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
-        options = {**options, "client_kwargs": {**given, "timeout": limit}}
+        options = {
+            **options,
+            "encoded": True,
+            "client_kwargs": client_options(options.get("client_kwargs", {})),
+        }
     return fsspec.filesystem(protocol, skip_instance_cache=True, use_listings_cache=False, **options)
 
 
@@ -141,42 +138,50 @@ class Store:
         """
         path = self._path(url)
         with judged(url, "look at"):
+            if self.web:
+                from mmflow.remote import web  # noqa: PLC0415
+
+                return self._found(url, web.look(self._fs, path))
             raw = self._fs.info(path)
             if self.protocol == "memory" and raw["type"] == "file":
                 raw = {**raw, "mtime": self._fs.modified(path)}
             return self._found(url, raw)
 
-    def read(self, url: str, begin: int, end: int) -> bytes:
+    def read(self, url: str, begin: int, end: int, identity: FileIdentity) -> bytes:
         """The bytes `[begin, end)` of a file, or fewer if it ends before.
+
+        Args:
+            identity: What the file is to be. Web servers' and S3's answers are held against it; others say nothing.
 
         Raises:
             FileNotFoundError: There is none.
             NoRanges: The server sends whole files only.
+            AnswerMismatchError: The answer is of another version, or of another part.
             MmflowError: `failures.judged`.
         """
         path = self._path(url)
         with judged(url, f"read byte {begin:,} and on of"):
-            if not self.web:
-                return bytes(self._fs.cat_file(path, start=begin, end=end))
-            # Unlike cat_file it looks at the status, so that a whole file is never taken in instead of a part.
-            try:
-                with self._fs.open(path, "rb", size=end, cache_type="none") as file:
-                    file.seek(begin)
-                    return bytes(file.read(end - begin))
-            except ValueError as error:
-                if "range" in str(error):
-                    raise NoRanges(url) from error
-                raise
+            if self.web:
+                from mmflow.remote import web  # noqa: PLC0415
 
-    def stream(self, url: str) -> Iterator[bytes]:
-        """All bytes of a file in order.
+                return web.read(self._fs, path, begin, end, identity)
+            if self.protocol in _S3:
+                from mmflow.remote import s3  # noqa: PLC0415
 
-        Raises:
-            MmflowError: `failures.judged`.
-        """
-        with judged(url, "read"), self._fs.open(self._path(url), "rb", block_size=0) as file:
-            while data := file.read(_STREAMED):
-                yield bytes(data)
+                return s3.read(self._fs, url, path, begin, end, identity)
+            return bytes(self._fs.cat_file(path, start=begin, end=end))
+
+    def stream(self, url: str, identity: FileIdentity) -> Iterator[bytes]:
+        """All bytes of a file in order. Raises as `read`."""
+        with judged(url, "read"):
+            if self.web:
+                from mmflow.remote import web  # noqa: PLC0415
+
+                yield from web.stream(self._fs, self._path(url), identity)
+                return
+            with self._fs.open(self._path(url), "rb", block_size=0) as file:
+                while data := file.read(_STREAMED):
+                    yield bytes(data)
 
     def below(self, url: str) -> list[Found]:
         """All files below a folder, in no order. Raises as `look`."""
@@ -201,11 +206,11 @@ class Store:
         return [f for f in listed if f.url.rstrip("/") != url.rstrip("/") or not f.folder]
 
     def _path(self, url: str) -> str:
-        return str(self._fs._strip_protocol(url))
+        return str(self._fs._strip_protocol(_plain_scheme(url)))
 
     def _root(self, url: str) -> str:
         """What makes URLs of this store's paths, which lack the scheme and sometimes the host."""
-        url, path = url.rstrip("/"), self._path(url).rstrip("/")
+        url, path = _plain_scheme(url).rstrip("/"), self._path(url).rstrip("/")
         return url.removesuffix(path) if url.endswith(path) else f"{self.protocol}://"
 
     def _found(self, url: str, raw: Mapping[str, Any]) -> Found:
@@ -213,21 +218,9 @@ class Store:
         tag = str(raw.get("ETag") or raw.get("etag") or "")
         when = next((raw[name] for name in _TIMES if raw.get(name)), None)
         folder = raw.get("type") == "directory"
-        return Found(url, folder, None if size is None else int(size), tag, _nanoseconds(when))
+        return Found(url, folder, None if size is None else int(size), tag, nanoseconds(when))
 
 
-def _nanoseconds(when: Any) -> int:
-    """A time as stores tell it, since 1970; 0: not told, or not understood."""
-    if isinstance(when, str):
-        try:
-            when = datetime.fromisoformat(when)
-        except ValueError:
-            try:
-                when = parsedate_to_datetime(when)
-            except ValueError:
-                return 0
-    if isinstance(when, datetime):
-        since = (when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
-        seconds: int = since.days * 86_400 + since.seconds
-        return seconds * 1_000_000_000 + since.microseconds * 1000
-    return int(float(when) * 1e9) if isinstance(when, int | float) else 0
+def _plain_scheme(url: str) -> str:
+    """Return the URL with its scheme in lower case, as file systems know it."""
+    return URL.sub(lambda match: f"{match[1].lower()}://", url, count=1)

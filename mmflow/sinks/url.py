@@ -10,7 +10,7 @@ import re
 from urllib.parse import unquote
 
 from mmflow.errors import ConfigError
-from mmflow.remote.url import CHAINED, URL
+from mmflow.remote.url import CHAINED, URL, shown
 
 __all__ = ["checked_url", "local_path"]
 
@@ -55,9 +55,9 @@ def checked_url(url: str) -> str:
     match = URL.match(url)
     assert match is not None, "is_url comes first"
     scheme, rest = match[1].lower(), url[match.end() :]
-    _refuse_secrets(scheme, rest)
     if scheme in _READ_ONLY:
-        raise ConfigError(f"can't write to {url}: {scheme}:// can only be read")
+        raise ConfigError(f"can't write to {shown(url)}: {scheme}:// can only be read")
+    _refuse_secrets(scheme, rest)
     if scheme in _NO_STORES:
         raise ConfigError(
             f"can't write to {url}: {scheme}:// is no object store, a file there doesn't appear in one step; "

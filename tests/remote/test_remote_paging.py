@@ -381,8 +381,13 @@ def test_a_server_without_ranges_is_asked_for_the_whole_once(web: Web, reach: Re
         opened(url, Reach(cache_size=0)).window(2 << 20, BLOCK)
 
 
-def test_a_size_that_is_not_told(web: Web, reach: Reach) -> None:
+def test_a_size_that_only_parts_tell(web: Web, reach: Reach) -> None:
     web.sizes = False
+    assert opened(put(web, b"abc"), reach).window(0, 3).buffer.to_pybytes() == b"abc"
+
+
+def test_a_size_that_is_not_told(web: Web, reach: Reach) -> None:
+    web.sizes = web.ranges = False
     with pytest.raises(SourceError, match="doesn't say how large it is"):
         opened(put(web, b"abc"), reach)
 

@@ -30,6 +30,8 @@ class Web:
     times: bool = True
     sizes: bool = True
     status: int = 0
+    #: Rewrites the headers of an answer: method, path, what they would be.
+    lie: Callable[[str, str, dict[str, str]], dict[str, str]] = lambda _method, _path, headers: headers
     trouble: Callable[[str, int], Any] = lambda _path, _number: None
     gets: list[tuple[str, int, int]] = field(default_factory=list)
     heads: int = 0
@@ -68,19 +70,26 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def _headers(self, status: int, length: int) -> None:
-            self.send_response(status)
+        def _headers(self, status: int, length: int, part: str = "") -> None:
+            headers = {}
             if web.sizes:
-                self.send_header("Content-Length", str(length))
+                headers["Content-Length"] = str(length)
             if web.ranges:
-                self.send_header("Accept-Ranges", "bytes")
+                headers["Accept-Ranges"] = "bytes"
             if web.tags:
-                self.send_header("ETag", f'"{self._stat.st_mtime_ns:x}-{self._stat.st_size:x}"')
+                headers["ETag"] = f'"{self._stat.st_mtime_ns:x}-{self._stat.st_size:x}"'
             if web.times:
-                self.send_header("Last-Modified", formatdate(self._stat.st_mtime, usegmt=True))
+                headers["Last-Modified"] = formatdate(self._stat.st_mtime, usegmt=True)
+            if part:
+                headers["Content-Range"] = part
             if not web.sizes:
-                self.send_header("Connection", "close")
+                headers["Connection"] = "close"
                 self.close_connection = True
+            headers = web.lie(self.command, self.path, headers)
+            self.send_response(int(headers.pop("status", status)))
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
 
         def do_HEAD(self) -> None:
             data = self._file()
@@ -88,7 +97,6 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
                 with web.lock:
                     web.heads += 1
                 self._headers(200, len(data))
-                self.end_headers()
 
         def do_GET(self) -> None:
             data = self._file()
@@ -110,10 +118,9 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             if what == 500:
                 self._plain(500)
                 return
-            self._headers(status, end - begin)
-            if status == 206:
-                self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(data)}")
-            self.end_headers()
+            self._headers(
+                status, end - begin, f"bytes {begin}-{end - 1}/{len(data)}" if status == 206 else ""
+            )
             if what == "cut":
                 self.wfile.write(data[begin : (begin + end) // 2])
                 self.wfile.flush()

@@ -1,0 +1,51 @@
+"""Requests to S3 over s3fs, with what its own reading leaves out: which version is wanted, and what the answer says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fsspec.asyn import sync
+
+from mmflow.mapping import FileIdentity
+from mmflow.remote.answers import Answer, AnswerMismatchError, judge, strong_tag
+from mmflow.remote.url import shown
+
+__all__ = ["read"]
+
+
+def read(fs: Any, url: str, path: str, begin: int, end: int, identity: FileIdentity) -> bytes:
+    """Return the bytes `[begin, end)` of an object, or fewer where the connection ends before.
+
+    Raises:
+        AnswerMismatchError: The object is another version, or the answer is of another range.
+        OSError: As s3fs judges what went wrong.
+    """
+    data: bytes = sync(fs.loop, _read, fs, url, path, begin, end, identity)
+    return data
+
+
+async def _read(fs: Any, url: str, path: str, begin: int, end: int, identity: FileIdentity) -> bytes:
+    bucket, key, version = fs.split_path(path)
+    wanted: dict[str, Any] = {"Bucket": bucket, "Key": key, "Range": f"bytes={begin}-{end - 1}"}
+    if version:
+        wanted["VersionId"] = version
+    if strong_tag(identity):
+        wanted["IfMatch"] = identity.tag
+    try:
+        answer = await fs._call_s3("get_object", **wanted)
+    except OSError as error:
+        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", "")
+        if code in ("PreconditionFailed", "412", "InvalidRange", "416"):
+            raise AnswerMismatchError(
+                f"{shown(url)} can't be read as one version: its store has another one now ({code})",
+                path=shown(url),
+            ) from error
+        raise
+    body = answer["Body"]
+    try:
+        http = answer["ResponseMetadata"]
+        headers = {name.lower(): str(value) for name, value in http["HTTPHeaders"].items()}
+        judge(Answer.of(http["HTTPStatusCode"], headers), begin, end, identity, url)
+        return bytes(await body.read())
+    finally:
+        body.close()
