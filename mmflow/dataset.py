@@ -505,14 +505,15 @@ class Dataset:
         return self._selection
 
     def show(self, count: int = _SHOWN) -> None:
-        """Print the first rows."""
-        import sys  # noqa: PLC0415
+        """Print the first rows.
 
-        from mmflow.sinks.stdout import write_table  # noqa: PLC0415  (imports rich)
+        Raises:
+            SinkError: Standard output is closed.
+        """
+        from mmflow.sinks.stdout import binary_stdout, write_table  # noqa: PLC0415  (imports rich)
 
         head = self.limit(count)
-        sys.stdout.flush()
-        write_table(head.iter_batches(), head.schema, "table", sys.stdout.buffer)
+        write_table(head.iter_batches(), head.schema, "table", binary_stdout())
 
     # ---- writing -----------------------------------------------------------------------------------
 

@@ -156,7 +156,7 @@ class _Worker:
                     pass_fds=(number,),
                     stdin=subprocess.DEVNULL,
                     # What a function prints must not mix with data on our standard output.
-                    stdout=sys.__stderr__.fileno() if sys.__stderr__ is not None else subprocess.DEVNULL,
+                    stdout=_error_output(),
                     # Ctrl-C is for the parent, which stops its workers.
                     start_new_session=True,
                     env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.curdir for p in sys.path)},
@@ -236,3 +236,11 @@ def _pickled(function: Callable[..., Any]) -> bytes:
             "let it not hold open files, locks or connections, or leave processes=True away",
             function=name,
         ) from error
+
+
+def _error_output() -> int:
+    """Return the descriptor of standard error, or that of nothing where there is none: closed, or no file."""
+    try:
+        return subprocess.DEVNULL if sys.__stderr__ is None else sys.__stderr__.fileno()
+    except (OSError, ValueError):
+        return subprocess.DEVNULL

@@ -8,23 +8,64 @@ infinities null in JSON.
 
 from __future__ import annotations
 
+import codecs
 import io
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO, cast
 
 import pyarrow as pa
 
-from mmflow.errors import ConfigError
+from mmflow.errors import ConfigError, SinkError
 from mmflow.formats.carried import public_batch
 from mmflow.formats.schema import public_schema
 from mmflow.sinks.rows import csv_header, lines
 from mmflow.sinks.text import csv_rows, json_rows, text_slices, unwritable
 
-__all__ = ["STDOUT_FORMATS", "write_table"]
+__all__ = ["STDOUT_FORMATS", "binary_stdout", "write_table"]
 
 STDOUT_FORMATS = ("table", "json", "csv", "arrow")
 #: Longer values are cut in tables.
 _CELL = 80
+
+
+class _Encoded:
+    """A text stream that has no binary one below it, as a binary one: of a notebook, or `io.StringIO`."""
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return bool(getattr(self._text, "isatty", lambda: False)())
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write UTF-8; what the stream's own encoding lacks comes as escapes."""
+        text = self._decoder.decode(bytes(data))
+        encoding = getattr(self._text, "encoding", None) or "utf-8"
+        self._text.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        return len(data)
+
+    def flush(self) -> None:
+        """Hand on what the stream holds back."""
+        getattr(self._text, "flush", lambda: None)()
+
+
+def binary_stdout() -> BinaryIO:
+    """Return standard output as a binary stream, whatever stands in for it; one that drops all where there is none.
+
+    Raises:
+        SinkError: It is closed.
+    """
+    stream = sys.stdout
+    if stream is None:
+        return io.BytesIO()
+    if getattr(stream, "closed", False):
+        raise SinkError("can't print: standard output is closed; write the rows to a file instead")
+    getattr(stream, "flush", lambda: None)()
+    found = getattr(stream, "buffer", None)
+    return cast(BinaryIO, _Encoded(stream)) if found is None else found
 
 
 def write_table(
@@ -131,9 +172,10 @@ def _write_people(
     terminal = getattr(stream, "isatty", lambda: False)()
     text = io.StringIO()
     if terminal:
-        console = Console(file=text, force_terminal=True, width=width)
+        console = Console(file=text, force_terminal=True, force_jupyter=False, width=width)
     else:
-        console = Console(file=text, width=width or 1_000_000, color_system=None)
+        # In a notebook rich would show the table itself, and write nothing.
+        console = Console(file=text, force_jupyter=False, width=width or 1_000_000, color_system=None)
     if schema.names:
         console.print(table)
     count = f"{rows:,} row{'' if rows == 1 else 's'}"
