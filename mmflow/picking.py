@@ -20,6 +20,7 @@ from mmflow.exec.hashing import hash_columns, mix, mixed
 from mmflow.exec.scan import place_of
 from mmflow.expressions import col, lit
 from mmflow.formats import PLACE
+from mmflow.formats.fixed_width import numpy_values
 from mmflow.udfs import Udf, udf
 
 __all__ = ["check_fraction", "pick_numbers", "picked", "with_places"]
@@ -29,9 +30,9 @@ _BITS = 63
 
 def _pick_number(place: pa.Array, stream: pa.Array) -> pa.Array:
     """Numbers of 63 bits, even over all of them, for places and one stream of numbers. Shape (rows,)."""
-    states = stream.to_numpy().view(np.uint64)
+    states = numpy_values(stream).view(np.uint64)
     with np.errstate(over="ignore"):  # products of the mixer are taken modulo 2**64
-        made = mix(place.to_numpy().view(np.uint64) ^ mix(states))
+        made = mix(numpy_values(place).view(np.uint64) ^ mix(states))
     return pa.array((made >> np.uint64(64 - _BITS)).view(np.int64))
 
 
@@ -53,14 +54,14 @@ def check_fraction(fraction: object, seed: object) -> None:
 
 
 def _stream(seed: int, before: int) -> int:
-    state = mixed(hash_columns([pa.array([str(int(seed))])]), pa.array([before]))
+    state = mixed(hash_columns([pa.array([str(int(seed))], pa.string())]), pa.array([before], pa.int64()))
     return int(state.view(np.int64)[0])
 
 
 def pick_numbers(places: pa.Array, seed: int, before: int) -> npt.NDArray[np.int64]:
     """Return the numbers below 2**63 that rows are picked by, as the query computes them. Shape (rows,)."""
     stream = pa.array(np.full(len(places), _stream(seed, before)))
-    made: npt.NDArray[np.int64] = _pick_number(places, stream).to_numpy()
+    made: npt.NDArray[np.int64] = numpy_values(_pick_number(places, stream))
     return made
 
 

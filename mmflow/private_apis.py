@@ -40,6 +40,8 @@ def refuse_truth_of_expressions() -> None:
 _literal_of_datafusion = Expr.literal
 _UINT64_END = 1 << 64
 _DECIMAL_DIGITS = 38
+#: Types that pyarrow would find, too, but by way of importing pandas (see `formats.fixed_width`).
+_TYPES = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), bytes: pa.binary()}
 
 
 def _literal(value: Any) -> Expr:
@@ -58,6 +60,8 @@ def _literal(value: Any) -> Expr:
                 f"the integer {value if abs(value) < 10**60 else 'in an expression'} has more than {_DECIMAL_DIGITS} "
                 "digits, which no integer or decimal type holds; compare with a float or with text instead"
             )
+    elif type(value) in _TYPES:
+        value = pa.scalar(value, _TYPES[type(value)])
     return _literal_of_datafusion(value)
 
 

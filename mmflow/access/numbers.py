@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, OutOfRangeError
+from mmflow.formats.fixed_width import numpy_values
 
 __all__ = ["Numbers", "integer", "reordered", "sorted_numbers"]
 
@@ -58,7 +59,11 @@ def sorted_numbers(indices: Any) -> Numbers:
     if isinstance(indices, pa.Array | pa.ChunkedArray):
         if indices.null_count:
             raise ConfigError("take: a row number is null")
-        indices = indices.to_numpy() if len(indices) else []
+        if len(indices) and pa.types.is_primitive(indices.type):
+            chunks = indices.chunks if isinstance(indices, pa.ChunkedArray) else [indices]
+            indices = np.concatenate([numpy_values(c) for c in chunks])
+        else:
+            indices = indices.to_pylist()
     if isinstance(indices, str | bytes | dict | int):
         raise ConfigError(f"take: {indices!r} is no list of row numbers; write [5, 17]")
     if isinstance(indices, range):

@@ -77,7 +77,7 @@ def with_virtual(
         if name in read.schema.names or name not in VIRTUAL_COLUMNS:
             arrays.append(read.column(name))
         elif name == "_file":
-            arrays.append(pa.repeat(pa.scalar(path), len(offsets)))
+            arrays.append(pa.repeat(pa.scalar(path, pa.string()), len(offsets)))
         elif name == "_offset":
             arrays.append(pa.array(offsets))
         else:

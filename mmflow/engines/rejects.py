@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pyarrow as pa
 
+from mmflow.formats.fixed_width import numpy_values
+
 __all__ = ["SCHEMA", "located"]
 
 #: `record` counts from 0 and `line` from 1, both over the whole file, as in `BadRecordError`.
@@ -36,8 +38,8 @@ def located(
     for batch in batches:
         shards = zip(batch.column("path").to_pylist(), batch.column("shard_first").to_pylist(), strict=True)
         shifts = np.array([before[shard] for shard in shards], np.int64).reshape(-1, 2)
-        record = batch.column("record").to_numpy() + shifts[:, 0]
-        line = batch.column("line").to_numpy() + shifts[:, 1] + 1
+        record = numpy_values(batch.column("record")) + shifts[:, 0]
+        line = numpy_values(batch.column("line")) + shifts[:, 1] + 1
         columns = {"record": pa.array(record), "line": pa.array(line)}
         made.append(
             pa.RecordBatch.from_arrays([columns.get(n, batch.column(n)) for n in SCHEMA.names], schema=SCHEMA)

@@ -17,6 +17,7 @@ from datafusion import ScalarUDF
 
 from mmflow.errors import PlanError
 from mmflow.exec.refusals import refusal
+from mmflow.formats.fixed_width import numpy_values
 
 __all__ = ["CheckedFunction", "bounds"]
 
@@ -113,10 +114,10 @@ def _negated(operation: str, kind: pa.DataType, values: pa.Array) -> pa.Array:
 
 def _shifted(operation: str, kind: pa.DataType, values: pa.Array, places: pa.Array) -> pa.Array:
     """Shift left; the count is below the width, no bit and no sign may be lost."""
-    known = np.asarray(pc.and_(values.is_valid(), places.is_valid()))
+    known = numpy_values(pc.and_(values.is_valid(), places.is_valid()))
     zero = pa.scalar(0, kind)
-    v = values.fill_null(zero).to_numpy(zero_copy_only=False)
-    by = places.fill_null(zero).to_numpy(zero_copy_only=False)
+    v = numpy_values(values.fill_null(zero))
+    by = numpy_values(places.fill_null(zero))
     inside = (by >= 0) & (by < kind.bit_width)
     safe = np.where(inside, by, 0).astype(v.dtype)
     made = v << safe

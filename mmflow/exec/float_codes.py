@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from datafusion import ScalarUDF
 
+from mmflow.formats.fixed_width import null_places
+
 __all__ = ["FloatCode"]
 
 _NEGATIVE = np.int64(0x7FFFFFFFFFFFFFFF)
@@ -75,4 +77,4 @@ def _decoded(codes: pa.Array) -> pa.Array:
 
 
 def _mask(array: pa.Array) -> npt.NDArray[np.bool_] | None:
-    return np.asarray(array.is_null()) if array.null_count else None
+    return null_places(array) if array.null_count else None

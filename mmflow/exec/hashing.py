@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.exec.compact import owned
+from mmflow.formats.fixed_width import null_places, numpy_values
 
 __all__ = ["hash_columns", "mix", "mixed"]
 
@@ -44,7 +45,7 @@ def _fixed(array: pa.Array, width: int) -> U64:
 
 def _numbers(array: pa.Array) -> U64:
     zero = False if pa.types.is_boolean(array.type) else 0
-    values = array.fill_null(zero).to_numpy(zero_copy_only=False)
+    values = numpy_values(array.fill_null(zero))
     if pa.types.is_boolean(array.type):
         return mix(values.astype(np.uint64))
     if pa.types.is_floating(array.type):
@@ -105,7 +106,7 @@ def _hash(array: pa.Array) -> U64:
     else:
         hashed = _numbers(array)
     if array.null_count:
-        hashed[np.asarray(array.is_null())] = _NULL
+        hashed[null_places(array)] = _NULL
     return hashed
 
 

@@ -17,6 +17,7 @@ from mmflow.exec.compact import owned
 from mmflow.exec.hashing import mix
 from mmflow.exec.partition import split_rows
 from mmflow.exec.stage import SortKey
+from mmflow.formats.fixed_width import null_places, numpy_values
 
 __all__ = ["Sampler", "boundaries", "range_batch"]
 
@@ -99,7 +100,7 @@ def _codes(columns: Sequence[pa.Array], keys: Sequence[SortKey]) -> npt.NDArray[
         order = "descending" if key.descending else "ascending"
         placement = "at_start" if key.nulls_first else "at_end"
         rank = pc.rank(_total_order(column), sort_keys=[("", order, placement)], tiebreaker="dense")
-        ranks = rank.to_numpy(zero_copy_only=False).astype(np.int64)
+        ranks = numpy_values(rank).astype(np.int64)
         # Dense again after each key, so that the product of two ranks never overflows.
         _, codes = np.unique(codes * (int(ranks.max(initial=0)) + 1) + ranks, return_inverse=True)
     return codes
@@ -109,11 +110,11 @@ def _total_order(column: pa.Array) -> pa.Array:
     """Floats as integers in total order: pyarrow would rank NaN beside nulls."""
     if not pa.types.is_floating(column.type):
         return column
-    values = column.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0
+    values = numpy_values(column.cast(pa.float64()).fill_null(0.0)) + 0.0
     values[np.isnan(values)] = np.nan
     bits = values.view(np.int64)
     ordered = np.where(bits < 0, bits ^ np.int64(0x7FFFFFFFFFFFFFFF), bits)
-    return pa.array(ordered, mask=np.asarray(column.is_null()))
+    return pa.array(ordered, mask=null_places(column))
 
 
 def boundaries(samples: Sequence[pa.RecordBatch], keys: Sequence[SortKey], parts: int) -> pa.RecordBatch:
@@ -134,7 +135,7 @@ def boundaries(samples: Sequence[pa.RecordBatch], keys: Sequence[SortKey], parts
     if parts < 2:
         return key_batch.slice(0, 0)
     codes = _codes(key_batch.columns, keys)
-    weights = batch.column(len(keys)).to_numpy()
+    weights = numpy_values(batch.column(len(keys)))
     order = np.argsort(codes, kind="stable")
     reached = np.cumsum(weights[order])
     wanted = reached[-1] * np.arange(1, parts) / parts

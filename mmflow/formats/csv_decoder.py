@@ -21,10 +21,12 @@ from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.csv_structure import Dialect, Structure, scan_structure
 from mmflow.formats.decoder import BadValue, Decoded
+from mmflow.formats.fixed_width import numpy_values
 from mmflow.formats.floats import with_one_nan
 from mmflow.formats.native import kernel_type
 from mmflow.formats.schema import type_text
 from mmflow.formats.spelling import bends
+from mmflow.formats.text_values import from_text, stands_as_text
 from mmflow.formats.views import taken
 
 __all__ = ["BROKEN", "CsvDecoder", "CsvTypes", "check_types"]
@@ -194,7 +196,7 @@ class CsvDecoder:
             elif pa.types.is_floating(array.type):
                 array = with_one_nan(array)
             kind = array.type if as_bytes else self._types.types[column]
-            made[column] = array if array.type == kind else array.cast(kind)
+            made[column] = array if array.type == kind else from_text(array, kind)
         doubtful = () if as_bytes else [c for c in columns if self._doubtful(made[c], text)]
         if doubtful:
             texts = self._read(doubtful, text, nulls, as_bytes=True)
@@ -212,7 +214,7 @@ class CsvDecoder:
         if self._types.exact:
             return True
         if types.is_floating(kind):
-            return bool(np.isinf(values.to_numpy(zero_copy_only=False)).any())
+            return bool(np.isinf(numpy_values(values)).any())
         if types.is_integer(kind):
             return _HEX.search(memoryview(text)) is not None
         return types.is_decimal(kind) and _EXPONENT.search(memoryview(text)) is not None
@@ -295,7 +297,7 @@ def check_types(types: dict[str, pa.DataType]) -> None:
 
 
 def _text_type(kind: pa.DataType) -> pa.DataType:
-    return pa.string() if pa.types.is_string_view(kind) else kind
+    return pa.string() if stands_as_text(kind) else kind
 
 
 def _bad(

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.decoder import BadValue, Decoded
+from mmflow.formats.fixed_width import null_places, numpy_values
 from mmflow.formats.ndjson_values import UNKNOWN, Misfit, fitted, parse
 from mmflow.formats.text import TextDecoder
 
@@ -137,4 +138,4 @@ class NdjsonDecoder:
 def _blank(texts: pa.Array) -> np.ndarray:
     """Which lines hold nothing but white space."""
     trimmed = pc.utf8_trim(texts.cast(pa.binary()).cast(pa.string(), safe=False), " \t\r")
-    return np.asarray(pc.equal(pc.binary_length(trimmed), 0).fill_null(False))
+    return (numpy_values(pc.binary_length(trimmed)) == 0) & ~null_places(trimmed)

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import SourceError
-from mmflow.formats.ndjson_values import Number, is_exact
+from mmflow.formats.ndjson_values import LACKING, Number, is_exact
 from mmflow.formats.schema import DEEPEST, name_text
 
 __all__ = ["infer"]
@@ -42,7 +42,7 @@ class _Seen:
             self.kinds.add("number")
             self._number(value)
         elif isinstance(value, str):
-            self.kinds.add("text")
+            self.kinds.add("lacking" if value in LACKING else "text")
         elif isinstance(value, bool):
             self.kinds.add("boolean")
         elif isinstance(value, list):
@@ -99,6 +99,9 @@ def _type(seen: _Seen, path: str, place: str, name: str, depth: int) -> pa.DataT
     if depth > DEEPEST:
         place = place.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0]
         raise _refused(path, place, f"is nested more than {DEEPEST} deep", "the other fields that you want")
+    if "lacking" in seen.kinds:  # NaN as text: a number beside numbers, text beside text
+        seen.reals = True
+        seen.kinds = seen.kinds - {"lacking"} or {"text"}
     if len(seen.kinds) > 1:
         listed = " and ".join(sorted(_NAMES.get(kind, kind) for kind in seen.kinds))
         raise _refused(path, place, f"holds {listed}", "its type")

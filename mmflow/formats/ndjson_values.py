@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from decimal import Decimal, InvalidOperation
@@ -40,6 +41,8 @@ class Number(str):
         return not any(c in self for c in ".eE")
 
 
+#: Numbers that JSON lacks, as `sinks.text` (and Spark, and protobuf) write them: text.
+LACKING = frozenset({"NaN", "Infinity", "-Infinity"})
 _LONGEST = 4096  # digits of a number; more are no data
 
 
@@ -59,10 +62,19 @@ def parse(text: str) -> dict[str, Any]:
     Raises:
         ValueError: It is not that.
     """
-    value = json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_refuse_constant)
+    value = parse_value(text)
     if not isinstance(value, dict):
         raise ValueError(f"a record is an object, this is {_name(value)}")  # noqa: TRY004
     return value
+
+
+def parse_value(text: str) -> Any:
+    """Return any value of RFC 8259. Numbers are `Number`.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return json.loads(text, parse_float=_number, parse_int=_number, parse_constant=_refuse_constant)
 
 
 def _name(value: object) -> str:
@@ -86,7 +98,11 @@ _WHOLE_DIGITS = {64: 15, 32: 7, 16: 3}
 
 def _rounded(number: Number, kind: pa.DataType) -> float:
     """A number as a float of the type, rounded once, from the text."""
-    return float(number) if kind == pa.float64() else float(pa.scalar(str(number)).cast(kind).as_py())
+    return (
+        float(number)
+        if kind == pa.float64()
+        else float(pa.scalar(str(number), pa.string()).cast(kind).as_py())
+    )
 
 
 def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False, closed: bool = False) -> Any:
@@ -115,7 +131,17 @@ def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False, c
             fitted(v, kind.value_type, f"{column}[{i}]", exact=exact, closed=closed)
             for i, v in enumerate(value)
         ]
+    if types.is_fixed_size_list(kind):
+        _expect(value, list, "a list", column)
+        if len(value) != kind.list_size:
+            raise Misfit(column, str(value), f"expected {kind.list_size} values, found {len(value)}")
+        return [
+            fitted(v, kind.value_type, f"{column}[{i}]", exact=exact, closed=closed)
+            for i, v in enumerate(value)
+        ]
     if types.is_map(kind):
+        if isinstance(value, list):  # of {"key", "value"}: for keys that are no text
+            return [_pair(v, kind, f"{column}[{i}]", exact=exact, closed=closed) for i, v in enumerate(value)]
         _expect(value, dict, "an object", column)
         return [
             (k, fitted(v, kind.item_type, f"{column}.{k}", exact=exact, closed=closed))
@@ -129,6 +155,8 @@ def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False, c
             raise Misfit(column, value, f"expected {type_text(kind)}, found a number")
         return _in_range(number, kind, column)
     if types.is_floating(kind):
+        if isinstance(value, str) and value in LACKING:
+            return float(value)
         number = _expect(value, Number, kind, column)
         real = _rounded(number, kind)
         if math.isinf(real):
@@ -144,6 +172,11 @@ def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False, c
         if not isinstance(value, str):
             _expect(value, Number, kind, column)
         return _decimal(value, kind, column)
+    if types.is_duration(kind):
+        number = _expect(value, Number, kind, column)
+        if not number.whole:
+            raise Misfit(column, value, f"expected {type_text(kind)}, found a number")
+        return _in_range(number, pa.int64(), column)
     text = value
     if not isinstance(value, str) or isinstance(value, Number):
         raise Misfit(column, str(value), f"expected {type_text(kind)}, found {_name(value)}")
@@ -153,7 +186,36 @@ def fitted(value: Any, kind: pa.DataType, column: str, *, exact: bool = False, c
         except UnicodeEncodeError as error:
             raise Misfit(column, ascii(text), "a lone surrogate is not text") from error
         return text
+    if is_binary(kind):
+        return _decoded(text, kind, column)
     return _moment(text, kind, column)
+
+
+def _pair(value: Any, kind: pa.DataType, column: str, *, exact: bool, closed: bool) -> tuple[Any, Any]:
+    """An entry of a map, as an object of a key and a value."""
+    _expect(value, dict, "an object", column)
+    if value.keys() != {"key", "value"} or value["key"] is None:
+        raise Misfit(column, str(value), 'expected an object of "key", which is not null, and "value"')
+    key = fitted(value["key"], kind.key_type, f"{column}.key", exact=exact, closed=closed)
+    return key, fitted(value["value"], kind.item_type, f"{column}.value", exact=exact, closed=closed)
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Tell whether values are bytes."""
+    types = pa.types
+    plain = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+    return bool(plain or types.is_fixed_size_binary(kind))
+
+
+def _decoded(text: str, kind: pa.DataType, column: str) -> bytes:
+    """Bytes stand as base64."""
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise Misfit(column, text, f"{type_text(kind)} stands as base64: {error}") from error
+    if pa.types.is_fixed_size_binary(kind) and len(value) != kind.byte_width:
+        raise Misfit(column, text, f"expected {kind.byte_width} bytes, found {len(value)}")
+    return value
 
 
 def _expect(value: Any, wanted: type, kind: object, column: str) -> Any:
@@ -190,9 +252,9 @@ def _moment(text: str, kind: pa.DataType, column: str) -> int:
     try:
         if pa.types.is_time(kind):
             # Arrow casts no text to times.
-            made = pa.array([f"1970-01-01 {text}"]).cast(pa.timestamp(kind.unit)).cast(kind)
+            made = pa.array([f"1970-01-01 {text}"], pa.string()).cast(pa.timestamp(kind.unit)).cast(kind)
         else:
-            made = pa.array([text]).cast(kind)
+            made = pa.array([text], pa.string()).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeEncodeError) as error:
         shown = text.encode(errors="backslashreplace").decode()
         raise Misfit(column, shown, f"not a {type_text(kind)}") from error

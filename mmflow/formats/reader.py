@@ -254,7 +254,7 @@ def assemble(decoded: Decoded, request: ScanRequest, path: str, base: int, lines
         if name in batch.schema.names:
             arrays.append(batch.column(name))
         elif name == "_file":
-            arrays.append(pa.repeat(pa.scalar(path), batch.num_rows).cast(pa.string_view()))
+            arrays.append(pa.repeat(pa.scalar(path, pa.string()), batch.num_rows).cast(pa.string_view()))
         elif name == "_offset":
             assert decoded.offsets is not None
             arrays.append(pa.array(decoded.offsets + base))

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from mmflow.formats.carried import converted
 from mmflow.formats.schema import public_schema
 from mmflow.sinks.dictionaries import RowGroup, repeats
+from mmflow.sinks.limits import checked_days
 from mmflow.sinks.writer import Writer, one_of, positive
 
 __all__ = [
@@ -98,6 +100,7 @@ class _Gathered:
         self._rows = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
+        batch = checked_days(batch)
         while batch.num_rows and batch.num_columns:
             taken = batch.slice(0, self._most_rows - self._rows)
             batch = batch.slice(taken.num_rows)
@@ -167,7 +170,7 @@ def _repeating(table: pa.Table) -> bool | list[str]:
     # Evenly over all rows: the first ones of a sorted key repeat, and the whole of it overflows its dictionary.
     step = -(-table.num_rows // _SAMPLE_ROWS)
     batches = table.drop_columns(encoded).to_batches()
-    some = pa.Table.from_batches([b.take(pa.array(range(0, b.num_rows, step))) for b in batches])
+    some = pa.Table.from_batches([b.take(pa.array(np.arange(0, b.num_rows, step))) for b in batches])
     plain = [
         name
         for name, column in zip(some.column_names, some.columns, strict=True)
@@ -228,6 +231,8 @@ def _not_in_parquet(kind: pa.DataType) -> str | None:
     if pa.types.is_fixed_size_list(kind) and kind.list_size == 0:
         # pyarrow 26 writes it, and can't read it back where a row is null.
         return "Parquet has no lists of the fixed size 0; leave the column out"
+    if pa.types.is_decimal(kind) and kind.scale < 0:
+        return "Parquet has no decimals of a negative scale; cast the column to one of scale 0"
     return _not_in_arrow(kind)
 
 

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmflow.errors import SinkError
+from mmflow.formats.fixed_width import numpy_values
+from mmflow.sinks.limits import checked_days
 from mmflow.sinks.writer import Writer
 
 __all__ = ["OPTIONS", "numpy_type", "open_npy", "problem"]
@@ -31,7 +34,7 @@ def numpy_type(data_type: pa.DataType) -> np.dtype[Any] | None:
         return plain
     if types.is_boolean(data_type):
         return np.dtype(bool)
-    if types.is_timestamp(data_type):
+    if types.is_timestamp(data_type) and data_type.tz is None:
         return np.dtype(f"M8[{data_type.unit}]")
     if types.is_duration(data_type):
         return np.dtype(f"m8[{data_type.unit}]")
@@ -42,8 +45,12 @@ def numpy_type(data_type: pa.DataType) -> np.dtype[Any] | None:
 
 def problem(field: pa.Field) -> str | None:
     """Why npy can't hold a column; None where it can."""
+    if not field.name:
+        return "npy has no columns without a name; rename it (AS …)"
     if numpy_type(field.type) is not None:
         return None
+    if pa.types.is_timestamp(field.type):
+        return "npy has no time zones; cast the column to a timestamp without one, or write parquet"
     return "npy holds numbers, booleans, dates and timestamps only; cast the column, or write parquet"
 
 
@@ -73,8 +80,20 @@ class _NpyWriter:
                     f"column {name!r} holds nulls, which npy can't; fill them (coalesce), or write parquet",
                     column=name,
                 )
+        self._check_moments(checked_days(batch))
         self._file.write(np.ascontiguousarray(self._rows_of(batch)).view(np.uint8).data)
         self._rows += batch.num_rows
+
+    def _check_moments(self, batch: pa.RecordBatch) -> None:
+        for name, column in zip(self._names, batch.columns, strict=True):
+            if pa.types.is_timestamp(column.type) or pa.types.is_duration(column.type):
+                least = pc.min(column.view(pa.int64())).as_py()
+                if least == np.iinfo(np.int64).min:
+                    raise SinkError(
+                        f"column {name!r} holds the least {column.type}, which numpy takes for none (NaT); "
+                        "cast it to int64, or write parquet",
+                        column=name,
+                    )
 
     def _rows_of(self, batch: pa.RecordBatch) -> np.ndarray[Any, Any]:
         arrays = [_values(column) for column in batch.columns]
@@ -101,8 +120,10 @@ class _NpyWriter:
 def _values(column: pa.Array) -> np.ndarray[Any, Any]:
     kind = column.type
     if pa.types.is_date32(kind):
-        return column.cast(pa.int32()).to_numpy(zero_copy_only=False).astype("M8[D]")  # type: ignore[no-any-return]
-    return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        return numpy_values(column).astype("M8[D]")
+    if pa.types.is_date64(kind):
+        return numpy_values(column).astype("M8[D]")
+    return numpy_values(column)
 
 
 def _header(dtype: np.dtype[Any], rows: int, room: int) -> bytes:

@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmflow.formats.fixed_width import numpy_values
 from mmflow.formats.schema import public_type
+from mmflow.sinks.limits import UnwritableError, check_moments, unwritable_value
 
 __all__ = ["NULL", "partition_problem", "quoted", "split"]
 
@@ -49,17 +51,22 @@ def split(batch: pa.RecordBatch, columns: Sequence[str]) -> Iterator[tuple[str, 
     codes = np.zeros(batch.num_rows, np.int64)
     for key in keys:
         # Made dense after each column, so that the product can't overflow.
-        combined = codes * len(key.dictionary) + key.indices.to_numpy(zero_copy_only=False)
+        combined = codes * len(key.dictionary) + numpy_values(key.indices)
         codes = np.unique(combined, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")
     cuts = np.flatnonzero(np.diff(codes[order])) + 1
-    names = [[_name(c, v) for v in _texts(k.dictionary)] for c, k in zip(columns, keys, strict=True)]
+    names = [[_name(c, v) for v in _texts(k.dictionary, c)] for c, k in zip(columns, keys, strict=True)]
     for rows in np.split(order, cuts):
         parts = (names[i][key.indices[int(rows[0])].as_py()] for i, key in enumerate(keys))
         yield "/".join(parts), rest if len(rows) == len(order) else rest.take(pa.array(rows))
 
 
-def _texts(values: pa.Array) -> list[str | None]:
+def _texts(values: pa.Array, column: str) -> list[str | None]:
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        try:
+            check_moments(values)
+        except UnwritableError as error:
+            raise unwritable_value(column, error) from None
     if pa.types.is_timestamp(values.type) and values.type.tz is not None:
         values = values.cast(pa.timestamp(values.type.unit, "UTC"))
     texts: Any = values.cast(pa.string())

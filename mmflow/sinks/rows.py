@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmflow.sinks.text import csv_rows, json_rows, text_slices, unwritable
+from mmflow.formats.ndjson_values import is_binary
+from mmflow.sinks.text import csv_fields, csv_rows, json_rows, text_slices, unwritable
 from mmflow.sinks.writer import Writer, boolean
 
-__all__ = ["CSV_OPTIONS", "NDJSON_OPTIONS", "csv_header", "lines", "open_csv", "open_ndjson", "text_problem"]
+__all__ = [
+    "CSV_OPTIONS",
+    "NDJSON_OPTIONS",
+    "csv_header",
+    "csv_problem",
+    "lines",
+    "open_csv",
+    "open_ndjson",
+    "text_problem",
+]
 
 _BUFFER = 1 << 20
+_DELIMITERS = frozenset(",;\t|")
 
 
 def _delimiter(value: Any) -> str:
     text = {"\\t": "\t", "tab": "\t"}.get(str(value), str(value))
-    if len(text) != 1 or text in '"\r\n':
-        raise ValueError("must be one character, and neither a quote nor a line end")
+    if len(text) != 1 or not text.isascii() or text in '"\r\n\0':
+        raise ValueError("must be one character of ASCII, and neither a quote, a line end nor NUL")
     return text
 
 
 def _null(value: Any) -> str:
     text = str(value)
-    if any(c in text for c in '"\r\n'):
-        raise ValueError("must not hold quotes or line ends")
+    if any(c in text for c in '"\r\n\0\ufeff'):
+        raise ValueError("must not hold quotes, line ends, NULs or byte order marks")
     return text
 
 
@@ -63,7 +72,7 @@ class _Lines:
 
 def lines(texts: pa.StringArray, *, ending: str = "\n") -> pa.Buffer:
     """The texts, each with `ending` behind it, as bytes."""
-    joined = pc.binary_join_element_wise(texts, pa.scalar(ending), pa.scalar(""))
+    joined = pc.binary_join_element_wise(texts, pa.scalar(ending, pa.string()), pa.scalar("", pa.string()))
     _, offsets, data = joined.buffers()
     if not len(joined):
         return pa.py_buffer(b"")
@@ -71,10 +80,10 @@ def lines(texts: pa.StringArray, *, ending: str = "\n") -> pa.Buffer:
 
 
 def csv_header(names: list[str], delimiter: str) -> bytes:
-    """The header record; names are quoted where they must be."""
-    text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(names)
-    return text.getvalue().encode()
+    """The header record; names are quoted where they must be, or where a reader might look for a delimiter."""
+    fields = csv_fields(pa.array(names, pa.string()), delimiter, "").to_pylist()
+    quoted = [f'"{f}"' if not f.startswith('"') and _DELIMITERS & set(f) else f for f in fields]
+    return (delimiter.join(quoted) + "\n").encode()
 
 
 def open_csv(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
@@ -95,4 +104,11 @@ def open_ndjson(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Wri
 
 def text_problem(field: pa.Field) -> str | None:
     """Why a column can't be written as text; None where it can."""
+    return unwritable(field.type)
+
+
+def csv_problem(field: pa.Field) -> str | None:
+    """Return why a column can't be written as CSV; None where it can."""
+    if is_binary(field.type):
+        return "CSV has no form for bytes; write them as text (encode(…, 'base64')), or write ndjson, parquet or arrow"
     return unwritable(field.type)

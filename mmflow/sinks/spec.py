@@ -34,7 +34,7 @@ _OPTIONS: dict[str, Mapping[str, Callable[[Any], Any]]] = {
 _PROBLEMS: dict[str, Callable[[pa.Field], str | None]] = {
     "parquet": columnar.parquet_problem,
     "arrow": columnar.arrow_problem,
-    "csv": rows.text_problem,
+    "csv": rows.csv_problem,
     "ndjson": rows.text_problem,
     "npy": npy.problem,
 }
@@ -81,6 +81,10 @@ def sink_spec(
     values = {key: _option(name, known, key, value) for key, value in options.items() if value is not None}
     if name == "csv" and "delimiter" not in values and given.lower().endswith(".tsv"):
         values["delimiter"] = "\t"
+    if name == "csv" and values.get("delimiter", ",") in values.get("null", ""):
+        raise ConfigError(
+            f"null = {values['null']!r}: must not hold the delimiter, {values.get('delimiter', ',')!r}"
+        )
     if if_exists not in _IF_EXISTS:
         raise ConfigError(
             f"if_exists = {if_exists!r}: must be one of {_listed(_IF_EXISTS)}{_close(if_exists, _IF_EXISTS)}"

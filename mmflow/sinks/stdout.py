@@ -3,7 +3,7 @@
 Invariant: JSON is one array of row objects, CSV is RFC 4180 with a header, Arrow is an IPC stream; all are
 complete also for a result without rows, and none holds more than a batch in memory. Values are as in
 `sinks.text`: decimals and 64-bit integers exactly, timestamps ISO 8601, binary base64, NaN and
-infinities null in JSON.
+infinities as text in JSON.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SinkError
 from mmflow.formats.carried import public_batch
+from mmflow.formats.fixed_width import numpy_values
 from mmflow.formats.schema import public_schema
-from mmflow.sinks.rows import csv_header, lines
-from mmflow.sinks.text import csv_rows, json_rows, text_slices, unwritable
+from mmflow.sinks.limits import UnwritableError
+from mmflow.sinks.rows import csv_header, csv_problem, lines
+from mmflow.sinks.text import csv_fields, csv_rows, json_rows, text_slices, unwritable
 
 __all__ = ["STDOUT_FORMATS", "binary_stdout", "write_table"]
 
@@ -99,7 +101,7 @@ def write_table(
     if format not in writers:
         raise ConfigError(f"unknown format {format!r}: must be one of {', '.join(STDOUT_FORMATS)}")
     for field in schema if format != "arrow" else ():
-        why = unwritable(field.type)
+        why = csv_problem(field) if format == "csv" else unwritable(field.type)
         if why is not None:
             raise ConfigError(f"can't show column {field.name!r} ({field.type}) as {format}: {why}")
     rows = writers[format]()
@@ -188,7 +190,10 @@ def _write_people(
 
 def _cells(column: pa.Array) -> list[str | None]:
     """Values as short texts of one line each; None for null."""
-    quoted = csv_rows(pa.RecordBatch.from_arrays([column], names=[""]), delimiter=",", null="")
+    try:
+        quoted = csv_fields(column, ",", "")
+    except UnwritableError:  # years beyond 9999, which people may see, since nobody reads them back
+        quoted = pa.array(list(map(str, numpy_values(column))), pa.string())
     cells: list[str | None] = []
     for text, valid in zip(quoted.to_pylist(), column.is_valid().to_pylist(), strict=True):
         plain = text[1:-1].replace('""', '"') if text.startswith('"') else text

@@ -3,9 +3,12 @@
 Invariant: what is written reads back as the same value: floats always show that they are floats, and as many
 digits as it takes; decimals are written exactly; timestamps with a zone as UTC, ISO 8601.
 
-- JSON: null for null, NaN and infinities; binary as base64; maps with text keys as objects, others as arrays
-  of {"key", "value"}; durations as a number of their unit.
+- JSON: "NaN", "Infinity" and "-Infinity" for the numbers that JSON lacks, as Spark and protobuf have it; binary as
+  base64; maps with text keys as objects, others as arrays of {"key", "value"}; durations as a number of their unit.
 - CSV: nested values as JSON text; NaN and infinities as nan, inf, -inf; the rest as in JSON, unquoted.
+
+Scalars have their types, and no compute function is given a Python value: where pyarrow 26 infers a type, it imports
+pandas if that is installed (0.7 s).
 """
 
 from __future__ import annotations
@@ -18,14 +21,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmflow.errors import SinkError
+from mmflow.formats.ndjson_values import is_binary
 from mmflow.formats.schema import public_type
+from mmflow.sinks.limits import UnwritableError, check_moments, unwritable_value
 
-__all__ = ["csv_rows", "json_rows", "text_slices", "unwritable"]
+__all__ = ["csv_fields", "csv_rows", "json_rows", "text_slices", "unwritable"]
 
 _SLICE_ROWS = 16 << 10
 _SLICE_BYTES = 64 << 20
 _SHORT_ESCAPES = {"\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _CONTROLS = [chr(n) for n in range(32)]
+_ZERO = pa.scalar(0.0, pa.float64())
 
 
 def unwritable(data_type: pa.DataType) -> str | None:
@@ -63,14 +70,26 @@ def json_rows(batch: pa.RecordBatch) -> pa.StringArray:
     """
     if not batch.num_columns:
         return _repeated("{}", batch.num_rows)
-    return _json_object(batch.schema.names, batch.columns, batch.num_rows)
+    tokens = [
+        _named(name, column, _json) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
+    return _json_object(batch.schema.names, tokens, batch.num_rows)
 
 
-def _json_object(names: list[str], columns: list[pa.Array], length: int) -> Any:
+def _named(name: str, column: pa.Array, form: Callable[[pa.Array], Any]) -> Any:
+    """A column in a form; an error says its name."""
+    try:
+        return form(column)
+    except UnwritableError as error:
+        raise unwritable_value(name, error) from None
+
+
+def _json_object(names: list[str], columns: list[Any], length: int) -> Any:
+    """Objects from the tokens of their fields."""
     parts: list[Any] = []
-    for position, (name, column) in enumerate(zip(names, columns, strict=True)):
+    for position, (name, tokens) in enumerate(zip(names, columns, strict=True)):
         key = json.dumps(name, ensure_ascii=False)
-        parts += [_text(("," if position else "{") + key + ":"), _json(column)]
+        parts += [_text(("," if position else "{") + key + ":"), tokens]
     parts.append(_text("}"))
     return pc.binary_join_element_wise(*parts, _text("")) if len(names) else _repeated("{}", length)
 
@@ -78,7 +97,7 @@ def _json_object(names: list[str], columns: list[pa.Array], length: int) -> Any:
 def _json(array: pa.Array) -> Any:
     """JSON tokens, none of them null."""
     tokens = _json_tokens(array)
-    return pc.fill_null(pc.if_else(array.is_null(), _text(None), tokens), "null")
+    return pc.fill_null(pc.if_else(array.is_null(), _text(None), tokens), _text("null"))
 
 
 def _json_tokens(array: pa.Array) -> Any:
@@ -92,18 +111,26 @@ def _json_tokens(array: pa.Array) -> Any:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _quoted_json(array.cast(pa.string()))
     if pa.types.is_struct(kind):
-        return _json_object([kind.field(i).name for i in range(kind.num_fields)], array.flatten(), len(array))
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        return _json_object(names, [_json(column) for column in array.flatten()], len(array))
     if pa.types.is_map(kind):
         return _json_map(array)
     if pa.types.is_nested(kind):
         return _json_list(array)
     if pa.types.is_floating(kind):
-        return pc.if_else(pc.is_finite(array), _plain(array), _text(None))
+        texts = _plain(array)
+        if pc.all(pc.is_finite(array)).as_py() is not False:  # None where all are null
+            return texts
+        infinite = pc.if_else(
+            pc.less(array.cast(pa.float64()), _ZERO), _text('"-Infinity"'), _text('"Infinity"')
+        )
+        lacking = pc.if_else(pc.is_nan(array), _text('"NaN"'), infinite)
+        return pc.if_else(pc.is_finite(array), texts, lacking)
     if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
         # ISO 8601 has a T between date and time.
         iso = pc.replace_substring(_plain(array), " ", "T", max_replacements=1)
         return pc.binary_join_element_wise(_text('"'), iso, _text('"'), _text(""))
-    if _is_binary(kind):
+    if is_binary(kind):
         return pc.binary_join_element_wise(_text('"'), _plain(array), _text('"'), _text(""))
     return _plain(array)
 
@@ -120,7 +147,7 @@ def _quoted_json(array: Any) -> Any:
 
 def _json_list(array: pa.Array) -> Any:
     # By lengths, for every kind of list: pyarrow 26 casts list views to lists wrongly.
-    lengths = pc.fill_null(pc.list_value_length(array), 0).cast(pa.int32())
+    lengths = pc.fill_null(pc.list_value_length(array).cast(pa.int32()), pa.scalar(0, pa.int32()))
     ends = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
     return _joined_lists(ends, _json(array.flatten()), "[", "]")
 
@@ -130,7 +157,8 @@ def _json_map(array: pa.Array) -> Any:
     ends = pc.subtract(array.offsets, array.offsets[0])
     keys, items = array.keys.slice(first, last - first), array.items.slice(first, last - first)
     if public_type(keys.type) != pa.string():
-        return _joined_lists(ends, _json_object(["key", "value"], [keys, items], len(keys)), "[", "]")
+        pairs = _json_object(["key", "value"], [_json(keys), _json(items)], len(keys))
+        return _joined_lists(ends, pairs, "[", "]")
     pairs = pc.binary_join_element_wise(_quoted_json(keys), _json(items), _text(":"))
     return _joined_lists(ends, pairs, "{", "}")
 
@@ -138,7 +166,8 @@ def _json_map(array: pa.Array) -> Any:
 def _joined_lists(ends: pa.Array, tokens: Any, opening: str, closing: str) -> Any:
     """Neighbouring tokens as one text per list; nulls are the caller's."""
     lists = pa.ListArray.from_arrays(ends, tokens)
-    return pc.binary_join_element_wise(_text(opening), pc.binary_join(lists, ","), _text(closing), _text(""))
+    joined = pc.binary_join(lists, _text(","))
+    return pc.binary_join_element_wise(_text(opening), joined, _text(closing), _text(""))
 
 
 # ---- CSV ----------------------------------------------------------------------------------------
@@ -148,22 +177,39 @@ def csv_rows(batch: pa.RecordBatch, *, delimiter: str, null: str) -> pa.StringAr
     """Each row as the text of one RFC 4180 record, without its line end.
 
     Nulls are `null`, unquoted; text that looks like it, or is empty, is quoted, so that it stays
-    text. The null of a table of one column is written as `""` where it would give an empty line.
+    text. So is text with NULs or byte order marks, which readers drop where a record, or the file, begins.
 
     Args:
         batch: A slice from `text_slices`; at least one column.
         delimiter: One character.
         null: Text of nulls.
+
+    Raises:
+        SinkError: A value has no form: a date beyond the year 9999, or a null that would be an empty line.
     """
-    only = batch.num_columns == 1 and null == ""
-    fields = [_csv(column, delimiter, '""' if only else null) for column in batch.columns]
+    if batch.num_columns == 1 and null == "" and batch.column(0).null_count:
+        raise SinkError(
+            f"column {batch.schema.names[0]!r} holds a null, which CSV of one column has no form for, since an empty "
+            "line is no record; replace it (coalesce), write another column too, or choose another text for nulls "
+            "(null=…) or another format",
+            column=batch.schema.names[0],
+        )
+    fields = [
+        _named(name, column, lambda array: csv_fields(array, delimiter, null))
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    ]
     return pc.binary_join_element_wise(*fields, _text(delimiter))
 
 
-def _csv(array: pa.Array, delimiter: str, null: str) -> Any:
+def csv_fields(array: pa.Array, delimiter: str, null: str) -> Any:
+    """Values as fields of CSV, quoted where they must be.
+
+    Raises:
+        UnwritableError: A value has no form.
+    """
     kind = array.type
     if pa.types.is_dictionary(kind):
-        return _csv(array.cast(kind.value_type), delimiter, null)
+        return csv_fields(array.cast(kind.value_type), delimiter, null)
     if pa.types.is_null(kind):
         return _repeated(null, len(array))
     text = (
@@ -171,15 +217,17 @@ def _csv(array: pa.Array, delimiter: str, null: str) -> Any:
         if pa.types.is_nested(kind)
         else _plain(array)
     )
-    special = "[" + "".join(f"\\x{ord(c):02x}" if ord(c) < 128 else c for c in f'"\r\n{delimiter}') + "]"
-    needs = pc.or_(pc.match_substring_regex(text, special), pc.equal(text, ""))
+    special = (
+        "[" + "".join(f"\\x{ord(c):02x}" if ord(c) < 128 else c for c in f'"\r\n\0\ufeff{delimiter}') + "]"
+    )
+    needs = pc.or_(pc.match_substring_regex(text, special), pc.equal(text, _text("")))
     if null:
-        needs = pc.or_(needs, pc.equal(text, null))
+        needs = pc.or_(needs, pc.equal(text, _text(null)))
     if pc.any(needs).as_py():
         doubled = pc.replace_substring(text, '"', '""')
         quoted = pc.binary_join_element_wise(_text('"'), doubled, _text('"'), _text(""))
         text = pc.if_else(needs, quoted, text)
-    return pc.fill_null(text, null)
+    return pc.fill_null(text, _text(null))
 
 
 # ---- both ---------------------------------------------------------------------------------------
@@ -190,11 +238,15 @@ def _plain(array: pa.Array) -> Any:
     kind = array.type
     if isinstance(array, pa.ExtensionArray):
         return _plain(array.storage)
-    if _is_binary(kind):
+    if is_binary(kind):
         encoded = (None if v is None else base64.b64encode(v).decode() for v in array.to_pylist())
         return pa.array(list(encoded), pa.string())
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        check_moments(array)
     if pa.types.is_timestamp(kind) and kind.tz is not None:
         array = array.cast(pa.timestamp(kind.unit, "UTC"))
+    if pa.types.is_decimal(kind) and kind.scale < 0:
+        array = array.cast(pa.decimal256(76, 0))  # else as 1.5E+6, which readers of CSV don't take
     text = array.cast(pa.string())
     if pa.types.is_floating(kind):
         # 1 would be taken for an integer by a reader that looks at the first rows only.
@@ -203,16 +255,6 @@ def _plain(array: pa.Array) -> Any:
     if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
         return pc.replace_substring_regex(text, r"\.0+(Z?)$", r"\1")
     return text
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    tests: tuple[Callable[[pa.DataType], bool], ...] = (
-        pa.types.is_binary,
-        pa.types.is_large_binary,
-        pa.types.is_fixed_size_binary,
-        pa.types.is_binary_view,
-    )
-    return any(test(kind) for test in tests)
 
 
 def _text(value: str | None) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mmflow.errors import ConfigError
+from mmflow.errors import ConfigError, SinkError
 from mmflow.formats.schema import public_schema
 from mmflow.sinks.stdout import write_table
 from tests.sinks.sink_rows import sample
@@ -78,3 +78,17 @@ def test_what_can_not_be_shown() -> None:
         written([], pa.schema([]), "xml")
     with pytest.raises(ConfigError, match=r"column 'a'.*calendar intervals"):
         written([], pa.schema([("a", pa.month_day_nano_interval())]), "csv")
+
+
+def test_nulls_of_one_column_of_csv_and_bytes_are_refused() -> None:
+    null = pa.RecordBatch.from_pydict({"a": [1, None]})
+    with pytest.raises(SinkError, match="column 'a' holds a null"):
+        written([null], null.schema, "csv")
+    raw = pa.RecordBatch.from_pydict({"a": [b"x"]})
+    with pytest.raises(ConfigError, match="no form for bytes"):
+        written([raw], raw.schema, "csv")
+
+
+def test_tables_show_moments_that_text_has_no_form_for() -> None:
+    far = pa.RecordBatch.from_arrays([pa.array([2**62, None], pa.timestamp("us"))], names=["t"])
+    assert b"148108-07-06T" in written([far], far.schema, "table")
