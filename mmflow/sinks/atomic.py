@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmflow.mapping.system import system
 
 __all__ = ["fsync_folder", "fsync_tree", "link_tree", "rename_new", "swap"]
 
+_FEW_FOLDERS = 4
+#: Folders that are brought to the disk at once.
+_SYNCING = 16
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}
 
 
@@ -50,9 +54,17 @@ def fsync_folder(path: Path) -> None:
 
 
 def fsync_tree(root: Path) -> None:
-    """Make the entries of a folder and all folders below it durable, the deepest first."""
-    for here, _, _ in os.walk(root, topdown=False):
-        fsync_folder(Path(here))
+    """Make the entries of a folder and all folders below it durable, those above last."""
+    *below, _ = folders = [Path(here) for here, _, _ in os.walk(root, topdown=False)]
+    if len(below) < _FEW_FOLDERS:
+        for folder in folders:
+            fsync_folder(folder)
+        return
+    # A file system writes its journal once for all that wait for it: 2,000 folders one after the other took 20 s.
+    with ThreadPoolExecutor(_SYNCING, "mmflow-sync") as pool:
+        for done in [pool.submit(fsync_folder, folder) for folder in below]:
+            done.result()
+    fsync_folder(root)
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -78,7 +78,10 @@ class _Batches:
 
 
 class _Gathered:
-    """Gathers batches to `rows` rows or `nbytes` bytes, and hands them to `put` as one table."""
+    """Gathers batches to `rows` rows or `nbytes` bytes, and hands them to `put` as one table.
+
+    `days`: some columns are date64, whose values are to be whole days.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class _Gathered:
         *,
         rows: int,
         nbytes: int,
+        days: bool,
     ) -> None:
         self.pending = 0
         self._file = file
@@ -98,9 +102,11 @@ class _Gathered:
         self._most_rows = rows
         self._most_bytes = nbytes
         self._rows = 0
+        self._days = days
 
     def write(self, batch: pa.RecordBatch) -> None:
-        batch = checked_days(batch)
+        if self._days:
+            checked_days(batch)
         while batch.num_rows and batch.num_columns:
             taken = batch.slice(0, self._most_rows - self._rows)
             batch = batch.slice(taken.num_rows)
@@ -169,8 +175,10 @@ def _repeating(table: pa.Table) -> bool | list[str]:
         return encoded
     # Evenly over all rows: the first ones of a sorted key repeat, and the whole of it overflows its dictionary.
     step = -(-table.num_rows // _SAMPLE_ROWS)
-    batches = table.drop_columns(encoded).to_batches()
-    some = pa.Table.from_batches([b.take(pa.array(np.arange(0, b.num_rows, step))) for b in batches])
+    some = table.drop_columns(encoded)
+    if step > 1:
+        picked = [b.take(pa.array(np.arange(0, b.num_rows, step))) for b in some.to_batches()]
+        some = pa.Table.from_batches(picked)
     plain = [
         name
         for name, column in zip(some.column_names, some.columns, strict=True)
@@ -189,7 +197,15 @@ def open_parquet(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Wr
     def put(table: pa.Table) -> None:
         writer.write(table, rows)
 
-    return _Gathered(file, RowGroup(schema, stored), writer, put, rows=rows, nbytes=_ROW_GROUP_BYTES)
+    return _Gathered(
+        file,
+        RowGroup(schema, stored),
+        writer,
+        put,
+        rows=rows,
+        nbytes=_ROW_GROUP_BYTES,
+        days=_has_days(stored),
+    )
 
 
 def open_arrow(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
@@ -204,7 +220,13 @@ def open_arrow(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writ
     def put(table: pa.Table) -> None:
         writer.write_table(table.combine_chunks(), max_chunksize=rows)
 
-    return _Gathered(file, _Batches(stored), writer, put, rows=rows, nbytes=_BATCH_BYTES)
+    return _Gathered(
+        file, _Batches(stored), writer, put, rows=rows, nbytes=_BATCH_BYTES, days=_has_days(stored)
+    )
+
+
+def _has_days(schema: pa.Schema) -> bool:
+    return any(map(pa.types.is_date64, schema.types))
 
 
 def parquet_problem(field: pa.Field) -> str | None:
