@@ -116,6 +116,11 @@ def _planned(
         )
     target = source if out is None else os.path.realpath(os.fspath(out))
     given, identity = array.layout, os.stat(source)
+    if given.whole:
+        raise ConfigError(
+            f"map_array: {source} is in Fortran order or a single value, and has no rows that lie by themselves; save "
+            "it in C order (numpy.ascontiguousarray)"
+        )
     if in_place and target != source:
         raise ConfigError(
             f"map_array: in_place=True changes {source}, and out= is another file; leave out one"

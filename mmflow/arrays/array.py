@@ -101,6 +101,12 @@ class MappedArray:
             )
         self.layout = layout(path)
         self.dtype, self.shape = self.layout.dtype, self.layout.shape
+        if self.layout.whole and mode == "r+":
+            raise SinkError(
+                f"{path} is in Fortran order or a single value, which can't be changed in place; open it with mode r "
+                "or c, or save it in C order (numpy.ascontiguousarray)",
+                path=path,
+            )
         self._others = OtherWriters(self._real, system.GRANULARITY)
         self._open()
         disown_in_children(self)
@@ -199,6 +205,8 @@ class MappedArray:
         return self.layout.channels
 
     def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a single value has no length")
         return self.shape[0]
 
     def __repr__(self) -> str:
@@ -214,11 +222,15 @@ class MappedArray:
         self._check_whole()
         if self._private is not None:
             return self._all(self._private)[key]
+        if self.layout.whole:
+            return self._window(0, self.layout.rows)[key]
         begin, stop, inner = self._touched(key)
         return self._window(begin, stop)[inner]
 
     def _touched(self, key: Any) -> tuple[int, int, tuple[Any, ...]]:
         """The range of rows that a key touches, and the key within it."""
+        if self.layout.whole:
+            return 0, self.layout.rows, ()
         first, rest = _split(key, self.ndim)
         if first is None:
             return 0, len(self), rest
@@ -252,13 +264,23 @@ class MappedArray:
         """Rows `[begin, stop)`, mapped for reading."""
         offset, end = self.layout.span(begin, max(begin, stop))
         if offset == end:
-            return self.layout.view(b"", max(0, stop - begin))
+            return (
+                self.layout.everything(b"")
+                if self.layout.whole
+                else self.layout.view(b"", max(0, stop - begin))
+            )
         window = self._reading.window(offset, end - offset, populate=False)
         if window.mapping is not None:
             advise_huge(window.mapping.address, window.mapping.length, self._huge)
-        return self.layout.view(window.buffer, stop - begin)
+        return (
+            self.layout.everything(window.buffer)
+            if self.layout.whole
+            else self.layout.view(window.buffer, stop - begin)
+        )
 
     def _all(self, mapping: mmap.mmap) -> _Array:
+        if self.layout.whole:
+            return self.layout.everything(mapping, self.layout.begin)
         return self.layout.view(mapping, self.layout.rows, self.layout.begin)
 
     def snapshot(self, key: Any = ...) -> _Array:
@@ -304,6 +326,9 @@ class MappedArray:
         the file."""
         layout, size = self.layout, self.layout.row_bytes
         if not size or not layout.rows:
+            return
+        if layout.whole:
+            yield 0, layout.rows
             return
         done = 0
         for first, last in list(data_extents(self._reading.fd, layout.begin, layout.end)):

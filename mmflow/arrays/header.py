@@ -16,11 +16,11 @@ from numpy.lib import format as npy
 
 from mmflow.arrays.layout import ArrayLayout, packed_row
 from mmflow.errors import SourceError
+from mmflow.formats.npy_header import NpyError, parse_header
 from mmflow.mapping.failures import source_failure
 
 __all__ = ["header_bytes", "read_npy_layout"]
 
-_MOST = 4 << 20
 _UNIT = 4096
 
 
@@ -38,25 +38,27 @@ def read_npy_layout(path: str) -> ArrayLayout:
     """The array of an npy file, which has all the bytes that its header promises.
 
     Raises:
-        SourceError: Missing, not npy, damaged, cut short, of Python objects, of no dimension, or in Fortran order.
+        SourceError: Missing, not npy, damaged, cut short, or of Python objects.
     """
     try:
         with open(path, "rb") as file:
-            version = npy.read_magic(file)
-            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, fortran, dtype = reader(file, max_header_size=_MOST)
-            begin, size = file.tell(), os.fstat(file.fileno()).st_size
+            size = os.fstat(file.fileno()).st_size
+
+            def read(offset: int, length: int) -> bytes:
+                file.seek(offset)
+                return file.read(length)
+
+            found = parse_header(read, size)
     except OSError as error:
         raise source_failure(path, error) from error
-    except (ValueError, SyntaxError) as error:
+    except NpyError as error:
         raise SourceError(f"{path} is no npy file that can be mapped: {error}", path=path) from error
+    dtype, shape = found.dtype, found.shape
     if dtype.hasobject:
         raise SourceError(f"{path} holds Python objects, which are never unpickled here", path=path)
-    if not shape:
-        raise SourceError(f"{path} holds a single value; arrays have at least one dimension", path=path)
-    if fortran and len(shape) > 1:
-        raise SourceError(f"{path} is in Fortran order; save it with numpy.ascontiguousarray", path=path)
-    layout = ArrayLayout("npy", dtype, shape, begin, packed_row(dtype, shape))
+    layout = ArrayLayout(
+        "npy", dtype, shape, found.begin, packed_row(dtype, shape), fortran=found.fortran and len(shape) > 1
+    )
     if size < layout.end:
         raise SourceError(
             f"{path} is cut short: it has {size:,} bytes, and its header promises {layout.end:,}", path=path

@@ -30,6 +30,7 @@ class ArrayLayout:
         row_bytes: From one row to the next, padding included.
         flipped: The last row lies first.
         channels: Of images: what each byte of a pixel is, as `BGR`; `X`: nothing.
+        fortran: The first index runs first in the file: no row lies in one piece.
     """
 
     kind: Literal["npy", "bmp", "raw"]
@@ -39,10 +40,16 @@ class ArrayLayout:
     row_bytes: int
     flipped: bool = False
     channels: str = ""
+    fortran: bool = False
 
     @property
     def rows(self) -> int:
-        return self.shape[0]
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def whole(self) -> bool:
+        """Has it no rows that lie by themselves (a single value, Fortran order)? Then it is mapped in one piece."""
+        return self.fortran or not self.shape
 
     @property
     def end(self) -> int:
@@ -67,6 +74,14 @@ class ArrayLayout:
         """The bytes `[from, to)` of rows `[begin, stop)`."""
         first, last = self.in_file(begin, stop)
         return self.begin + first * self.row_bytes, self.begin + last * self.row_bytes
+
+    def everything(self, data: Any, offset: int = 0) -> npt.NDArray[Any]:
+        """The array in one piece of `data`, from byte `offset` on, of a layout that is `whole`."""
+        if not self.end - self.begin:
+            return np.empty(self.shape, self.dtype)
+        return np.ndarray(
+            self.shape, self.dtype, buffer=data, offset=offset, order="F" if self.fortran else "C"
+        )
 
     def view(self, data: Any, count: int, offset: int = 0) -> npt.NDArray[Any]:
         """`count` rows that lie one behind the other in `data`, from byte `offset` on, in the user's order."""

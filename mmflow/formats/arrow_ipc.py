@@ -18,6 +18,7 @@ from mmflow.formats.base import Scan, ScanReport, ScanRequest
 from mmflow.formats.groups import (
     batch_of,
     check_columns,
+    check_names,
     check_values,
     declared_schema,
     first_file,
@@ -169,7 +170,9 @@ def open_ipc(
     opening = pa.ipc.open_file if start == _FILE_MAGIC else pa.ipc.open_stream
     with reading(file.path, _KIND):
         made = as_arrow_file(file, populate=populate, ahead=ahead) if source is None else source
-        return opening(made, options=options)
+        reader = opening(made, options=options)
+        check_names(reader.schema)
+    return reader
 
 
 class _IpcScan:

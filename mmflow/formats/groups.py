@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,7 @@ from mmflow.shards import Shard
 __all__ = [
     "batch_of",
     "check_columns",
+    "check_names",
     "check_values",
     "declared_schema",
     "first_file",
@@ -104,6 +106,12 @@ def reading(path: str, kind: str) -> Iterator[None]:
     except pa.ArrowNotImplementedError as error:
         raise SourceError(f"can't read {path}: it uses something of {kind} that is not supported: {error}",
                           path=path) from error  # fmt: skip
+    except pa.ArrowMemoryError as error:
+        raise SourceError(
+            f"can't read {path}: it asks for more memory than there is ({error}); it is damaged, or has batches too large "
+            "for this machine: write it again in smaller ones",
+            path=path,
+        ) from error
     except (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowTypeError, OSError, UnicodeDecodeError) as error:
         raise SourceError(
             f"can't read {path}: it is damaged, or not a {kind} file: {error}; restore it or write it again",
@@ -142,6 +150,20 @@ def check_columns(
             )
 
 
+def check_names(schema: pa.Schema) -> None:
+    """Look at all names of a schema, inner ones too: pyarrow 26 checks that they are UTF-8 when they are looked at.
+
+    Raises:
+        UnicodeDecodeError: One is not.
+    """
+    assert schema.names is not None
+    kinds = [f.type for f in schema if pa.types.is_nested(f.type)]
+    while kinds:
+        kind = kinds.pop()
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        kinds += [f.type for f in fields if f.name is not None and pa.types.is_nested(f.type)]
+
+
 # ---- types ----------------------------------------------------------------------------------------
 
 
@@ -151,7 +173,7 @@ def group_schema(schema: pa.Schema, path: str) -> pa.Schema:
     Raises:
         SourceError: A column name twice.
     """
-    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if twice:
         raise SourceError(
             f"can't read {path}: two of its columns are named {twice[0]!r}; rename one and write it again",

@@ -7,6 +7,8 @@ header: {'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), }
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +17,14 @@ import numpy as np
 from mmflow.errors import SourceError
 from mmflow.mapping import MappedFile
 
-__all__ = ["NpyHeader", "read_header"]
+__all__ = ["AnyHeader", "NpyError", "NpyHeader", "parse_header", "read_header"]
 
 _MAGIC = b"\x93NUMPY"
-#: A header longer than this is damaged, not long: thousands of fields take less.
+_KEYS = {"descr", "fortran_order", "shape"}
+_LONG = re.compile(r"(\d)L\b")
 #: Bytes behind the array that are looked at: zeros are padding, anything else is data that nobody would read.
 _PADDING = 4096
+#: A header longer than this is damaged, not long: thousands of fields take less.
 _MOST = 4 << 20
 
 
@@ -51,23 +55,100 @@ class NpyHeader:
         return self.begin + self.shape[0] * self.row_bytes
 
 
+class NpyError(ValueError):
+    """A header is none that numpy takes; says why. `damaged`: a whole file would have another."""
+
+    def __init__(self, reason: str, *, damaged: bool = True) -> None:
+        super().__init__(reason)
+        self.damaged = damaged
+
+
+@dataclass(frozen=True, slots=True)
+class AnyHeader:
+    """Header of an array of any shape.
+
+    Attributes:
+        dtype: Of its elements.
+        shape: Of the array; () is a single value.
+        fortran: The first index runs first in the file.
+        begin: Byte offset of the data.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    fortran: bool
+    begin: int
+
+
+def parse_header(read: Callable[[int, int], bytes], size: int) -> AnyHeader:
+    """Parse the header of an npy file; takes what numpy takes, and refuses what it refuses.
+
+    Args:
+        read: Gives bytes of the file, by offset and length.
+        size: Of the file, in bytes.
+
+    Raises:
+        NpyError: It is no header.
+    """
+    start = read(0, min(12, size))
+    if not start.startswith(_MAGIC):
+        hint = "; it is an npz archive: unpack it and read its npy files" if start.startswith(b"PK") else ""
+        raise NpyError(f"it is not an npy file{hint}", damaged=False)
+    if len(start) < 12:
+        raise NpyError("it ends inside its header")
+    version = (start[6], start[7])
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise NpyError(
+            f"it is of npy version {version[0]}.{version[1]}, and 1.0, 2.0 and 3.0 are known", damaged=False
+        )
+    prefix = 10 if version[0] == 1 else 12
+    length = int.from_bytes(start[8:prefix], "little")
+    if length > _MOST or prefix + length > size:
+        raise NpyError(f"its header would be {length:,} bytes long")
+    try:
+        header = _literal(read(prefix, length).decode("utf-8" if version[0] == 3 else "latin-1"), version[0])
+        if not isinstance(header, dict) or header.keys() != _KEYS:
+            raise NpyError("its header is no dict of descr, fortran_order and shape")
+        order, shape = header["fortran_order"], header["shape"]
+        if (
+            not isinstance(order, bool)
+            or not isinstance(shape, tuple)
+            or not all(isinstance(n, int) for n in shape)
+        ):
+            raise NpyError(f"its header makes no sense (order {order!r}, shape {shape!r})")
+        dtype = np.lib.format.descr_to_dtype(header["descr"])
+    except NpyError:
+        raise
+    except Exception as error:  # numpy and ast raise errors of all kinds over a bad literal or dtype
+        raise NpyError(f"its header makes no sense ({error})") from error
+    if any(n < 0 for n in shape):
+        raise NpyError(f"its shape is {shape!r}")
+    return AnyHeader(dtype, tuple(int(n) for n in shape), order, prefix + length)
+
+
+def _literal(text: str, version: int) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except SyntaxError:
+        if version == 3:
+            raise
+        return ast.literal_eval(_LONG.sub(r"\1", text))  # Python 2 wrote (3L, 4L)
+
+
 def read_header(file: MappedFile) -> NpyHeader:
-    """The header of a file, checked: the file has all the bytes that it promises.
+    """The header of a file, checked: the file has all the bytes that it promises. A single value is one row.
 
     Raises:
         SourceError: Not npy, damaged, cut short, of objects, or of dimensions that are no table.
     """
-    begin, text = _text(file)
     try:
-        header = ast.literal_eval(text)
-        order, shape = header["fortran_order"], header["shape"]
-        dtype = np.lib.format.descr_to_dtype(header["descr"])
-    except (ValueError, SyntaxError, TypeError, KeyError, IndexError, RecursionError, MemoryError) as error:
-        raise _damaged(file, f"its header makes no sense ({error})") from error
-    if not isinstance(order, bool) or not isinstance(shape, tuple):
-        raise _damaged(file, "its header makes no sense")
-    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in shape):
-        raise _damaged(file, f"its shape is {shape!r}")
+        found = parse_header(
+            lambda offset, length: file.window(offset, length).buffer.to_pybytes(), file.size
+        )
+    except NpyError as error:
+        raise (_damaged if error.damaged else _unfit)(file, str(error)) from error
+    dtype, order, begin = found.dtype, found.fortran, found.begin
+    shape = found.shape or (1,)
     if dtype.hasobject:
         raise _unfit(file, "it holds Python objects, which only unpickling could read, and that runs code")
     if len(shape) not in (1, 2):
@@ -89,28 +170,6 @@ def read_header(file: MappedFile) -> NpyHeader:
             "Write each to a file of its own",
         )
     return made
-
-
-def _text(file: MappedFile) -> tuple[int, str]:
-    """Where the data begins, and the header's text."""
-    start = file.window(0, 12).buffer.to_pybytes()
-    if not start.startswith(_MAGIC):
-        hint = "; it is an npz archive: unpack it and read its npy files" if start.startswith(b"PK") else ""
-        raise SourceError(f"can't read {file.path}: it is not an npy file{hint}", path=file.path)
-    if len(start) < 12:
-        raise _damaged(file, "it ends inside its header")
-    version = start[6]
-    if version not in (1, 2, 3):
-        raise _unfit(file, f"it is of npy version {version}, and 1 to 3 are known")
-    prefix = 10 if version == 1 else 12
-    length = int.from_bytes(start[8:prefix], "little")
-    if length > _MOST or prefix + length > file.size:
-        raise _damaged(file, f"its header would be {length:,} bytes long")
-    raw = file.window(prefix, length).buffer.to_pybytes()
-    try:
-        return prefix + length, raw.decode("utf-8" if version == 3 else "latin-1")
-    except UnicodeDecodeError as error:
-        raise _damaged(file, f"its header makes no sense ({error})") from error
 
 
 def _damaged(file: MappedFile, what: str) -> SourceError:

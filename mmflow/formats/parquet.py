@@ -24,6 +24,7 @@ from mmflow.formats.base import Scan, ScanReport, ScanRequest
 from mmflow.formats.groups import (
     batch_of,
     check_columns,
+    check_names,
     check_values,
     declared_schema,
     first_file,
@@ -159,6 +160,7 @@ def _read_footer(file: MappedFile) -> Footer:
     layout = _read_layout(file)
     reader = open_parquet_file(file, None)
     metadata, schema = reader.metadata, reader.schema_arrow
+    check_names(schema)
     widths = {len(group.chunks) for group in layout.groups}
     if metadata.num_row_groups != len(layout.groups) or widths - {metadata.num_columns}:
         raise pa.ArrowInvalid("a row group has not as many column chunks as the schema has columns")

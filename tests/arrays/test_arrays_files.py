@@ -227,7 +227,7 @@ def test_arrow_views(tmp_path: Path) -> None:
         (lambda p: mf.open_array(p / "text.npy"), "no npy file"),
         (lambda p: mf.open_array(p / "objects.npy"), "Python objects"),
         (lambda p: mf.open_array(p / "short.npy"), "cut short"),
-        (lambda p: mf.open_array(p / "fortran.npy"), "Fortran"),
+        (lambda p: mf.open_array(p / "fortran.npy", "r+"), "Fortran"),
         (lambda p: mf.open_array(p / "ok.npy", "w"), "mode 'w'"),  # type: ignore[arg-type]
         (lambda p: mf.create_array(p / "ok.npy", "i4", 3), "exists"),
         (lambda p: mf.create_array(p / "new.npy", "O", 3), "plain dtype"),
