@@ -108,8 +108,8 @@ def reading(path: str, kind: str) -> Iterator[None]:
                           path=path) from error  # fmt: skip
     except pa.ArrowMemoryError as error:
         raise SourceError(
-            f"can't read {path}: it asks for more memory than there is ({error}); it is damaged, or has batches too large "
-            "for this machine: write it again in smaller ones",
+            f"can't read {path}: it asks for more memory than there is ({error}); it is damaged, or its batches are "
+            "too large for this machine: write it again in smaller ones",
             path=path,
         ) from error
     except (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowTypeError, OSError, UnicodeDecodeError) as error:
