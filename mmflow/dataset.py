@@ -23,7 +23,7 @@ from mmflow.exec.stage import Plan, Result, ScanInput, Write
 from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual, plain_name
 from mmflow.formats import PLACE
 from mmflow.formats.carried import carried_schema, check_wanted, public_batch
-from mmflow.formats.schema import parse_schema, public_schema
+from mmflow.formats.schema import name_text, parse_schema, public_schema, type_text
 from mmflow.picking import check_fraction, picked
 from mmflow.plan.explain import explain
 from mmflow.plan.frontend import MapLeaf, SpreadLeaf, planning
@@ -92,12 +92,13 @@ class Dataset:
         return explain(self._plan())
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{f.name}: {f.type}" for f in self.schema)
+        fields = ", ".join(f"{name_text(f.name)}: {type_text(f.type)}" for f in self.schema)
         return f"Dataset({fields})"
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{html.escape(f.name)}</td><td>{html.escape(str(f.type))}</td></tr>" for f in self.schema
+            f"<tr><td>{html.escape(f.name)}</td><td>{html.escape(type_text(f.type))}</td></tr>"
+            for f in self.schema
         )
         return f"<table><thead><tr><th>column</th><th>type</th></tr></thead><tbody>{rows}</tbody></table>"
 

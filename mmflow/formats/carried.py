@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import PlanError
-from mmflow.formats.schema import GIVEN, public_schema, public_type
+from mmflow.formats.schema import GIVEN, public_schema, public_type, type_text, unfit
 
 __all__ = [
     "carriable",
@@ -117,9 +117,9 @@ def _first(reasons: Iterable[str | None]) -> str | None:
 
 def carried_field(field: pa.Field) -> pa.Field:
     """Return the field that plans see: nullable, with no metadata but what `public_schema` needs."""
-    why = _refusal(field.type)
+    why = _refusal(field.type) or unfit(field.type)
     if why is not None:
-        shown = {GIVEN: _as_text(field.type), _REFUSED: f"{field.type}: {why}"}
+        shown = {GIVEN: _as_text(field.type), _REFUSED: f"{type_text(field.type)}: {why}"}
         return pa.field(field.name, pa.null(), metadata=shown)
     kind, given = carried_type(field.type), _mapped(field.type, pa.string(), sizes=True)
     if given == public_type(kind):

@@ -21,7 +21,7 @@ import pyarrow as pa
 from mmflow.errors import PlanError, SourceError
 from mmflow.formats.base import ScanReport
 from mmflow.formats.carried import carried_field, carried_schema, check_wanted, converted, tags
-from mmflow.formats.schema import parse_schema, public_type
+from mmflow.formats.schema import parse_schema, public_type, type_text
 from mmflow.mapping.failures import source_failure
 from mmflow.remote.opening import known_size
 from mmflow.remote.url import is_url
@@ -208,8 +208,8 @@ def fit(array: pa.Array, wanted: pa.DataType, path: str, column: str) -> pa.Arra
         raise SourceError(error.message, path=path, column=column) from error
     if field.type != wanted and not _widens(field.type, wanted):
         raise SourceError(
-            f"{path}: column {column!r} is {public_type(field.type)}, but {public_type(wanted)} in the source's "
-            "schema; declare the schema with a type that holds both, or read these files apart",
+            f"{path}: column {column!r} is {type_text(public_type(field.type))}, but {type_text(public_type(wanted))} "
+            "in the source's schema; declare the schema with a type that holds both, or read these files apart",
             path=path,
             column=column,
         )

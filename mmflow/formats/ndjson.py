@@ -20,7 +20,7 @@ from mmflow.formats.ndjson_infer import infer
 from mmflow.formats.ndjson_native import ndjson_decoder
 from mmflow.formats.ndjson_values import parse
 from mmflow.formats.reader import RecordScan
-from mmflow.formats.sampling import Sample, sample_file
+from mmflow.formats.sampling import MOST, Sample, sample_file
 from mmflow.formats.schema import canonical_schema
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
@@ -118,6 +118,10 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
 
 def _inferred(path: str, sample: Sample) -> pa.Schema:
     check_text(path, sample.start)
+    if not sample.whole and not _holds_line(sample.start):
+        raise SourceError(
+            f"{path}: its first record is longer than {MOST:,} bytes, which is the most", path=path
+        )
     records = []
     failure: str | None = None
     for piece in (sample.start.removeprefix(BOM), *sample.others):

@@ -28,6 +28,7 @@ __all__ = [
     "schema_text",
     "type_text",
     "uncarried",
+    "unfit",
 ]
 
 #: Key of a field's metadata: the public type of a column, where its own type does not say it (`formats/carried.py`).
@@ -345,29 +346,39 @@ def _depth(kind: pa.DataType) -> int:
     return 1 + max((_depth(kind.field(i).type) for i in range(kind.num_fields)), default=0)
 
 
-def uncarried(schema: pa.Schema) -> str | None:
-    """Say which column of a schema plans can't carry, and why; None: there is none.
+def unfit(kind: pa.DataType) -> str | None:
+    """Say why plans can't carry a nested type, whatever is in it; None where they can.
 
     Arrow's C interface cuts names at NULs, so that two may become one; messages of plans nest so deep and no deeper.
     """
-    for field in schema:
-        if (name := _name_with_nul(field)) is not None:
-            inside = "" if name == field.name else f" inside of column {field.name!r}"
-            return f"the name {name!r}{inside} holds a NUL, which no name can; rename it, or leave the column out"
-        if pa.types.is_nested(field.type) and (depth := _depth(field.type)) > DEEPEST:
-            return (
-                f"column {field.name!r} is nested {depth} deep; {DEEPEST} is the most; leave the column out"
-            )
+    if not pa.types.is_nested(kind):
+        return None
+    if (name := _name_with_nul(kind)) is not None:
+        return f"the name {name!r} holds a NUL, which no name can"
+    return (
+        f"it is nested {depth} deep, and {DEEPEST} is the most" if (depth := _depth(kind)) > DEEPEST else None
+    )
+
+
+def _name_with_nul(kind: pa.DataType) -> str | None:
+    for field in (kind.field(i) for i in range(kind.num_fields)):
+        if "\0" in field.name:
+            return str(field.name)
+        if pa.types.is_nested(field.type) and (name := _name_with_nul(field.type)) is not None:
+            return name
     return None
 
 
-def _name_with_nul(field: pa.Field) -> str | None:
-    if "\0" in field.name:
-        return str(field.name)
-    if not pa.types.is_nested(field.type):
-        return None
-    children = (field.type.field(i) for i in range(field.type.num_fields))
-    return next((name for name in map(_name_with_nul, children) if name is not None), None)
+def uncarried(schema: pa.Schema) -> str | None:
+    """Say which column of a schema plans can't carry, by its name or `unfit`; None: there is none."""
+    for field in schema:
+        if "\0" in field.name:
+            return (
+                f"the name {field.name!r} holds a NUL, which no name can; rename the column, or leave it out"
+            )
+        if (why := unfit(field.type)) is not None:
+            return f"column {field.name!r}: {why}; leave it out"
+    return None
 
 
 def canonical_schema(schema: pa.Schema) -> pa.Schema:

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from mmflow.errors import SinkError, SourceError
-from mmflow.formats.schema import parse_type, public_schema
+from mmflow.formats.schema import parse_type, public_schema, type_text
 from mmflow.remote.opening import open_file
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
 
@@ -54,7 +54,7 @@ def make(
         "run": run,
         "format": spec.format,
         "partition_by": list(spec.partition_by),
-        "schema": [{"name": f.name, "type": str(f.type)} for f in public_schema(schema)],
+        "schema": [{"name": f.name, "type": type_text(f.type)} for f in public_schema(schema)],
         "rows": None if None in rows else sum(rows),
         "bytes": sum(f["bytes"] for f in every),
         "files": every,

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SinkError
+from mmflow.formats.schema import type_text
 from mmflow.remote.url import is_url
 from mmflow.sinks import columnar, npy, rows
 from mmflow.sinks.base import SUFFIXES, IfExists, SinkSpec
@@ -125,7 +126,8 @@ def check_sink(spec: SinkSpec, schema: pa.Schema) -> None:
         why = partition_problem(field) if field.name in spec.partition_by else _PROBLEMS[spec.format](field)
         if why is not None:
             raise SinkError(
-                f"can't write column {field.name!r} ({field.type}) as {spec.format}: {why}", column=field.name
+                f"can't write column {field.name!r} ({type_text(field.type)}) as {spec.format}: {why}",
+                column=field.name,
             )
 
 

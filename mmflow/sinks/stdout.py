@@ -19,7 +19,7 @@ import pyarrow as pa
 from mmflow.errors import ConfigError, SinkError
 from mmflow.formats.carried import public_batch
 from mmflow.formats.fixed_width import numpy_values
-from mmflow.formats.schema import public_schema
+from mmflow.formats.schema import public_schema, type_text
 from mmflow.sinks.limits import UnwritableError
 from mmflow.sinks.rows import csv_header, csv_problem, lines
 from mmflow.sinks.text import csv_fields, csv_rows, json_rows, text_slices, unwritable
@@ -103,7 +103,9 @@ def write_table(
     for field in schema if format != "arrow" else ():
         why = csv_problem(field) if format == "csv" else unwritable(field.type)
         if why is not None:
-            raise ConfigError(f"can't show column {field.name!r} ({field.type}) as {format}: {why}")
+            raise ConfigError(
+                f"can't show column {field.name!r} ({type_text(field.type)}) as {format}: {why}"
+            )
     rows = writers[format]()
     stream.flush()
     return rows

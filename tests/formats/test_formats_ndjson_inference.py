@@ -229,6 +229,23 @@ def test_names_with_nuls_are_refused_in_every_format(tmp_path: Path, kind: str) 
         read()
 
 
+@pytest.mark.parametrize("entrance", ["parquet", "memory"])
+def test_types_too_deep_and_inner_names_with_nuls_hinder_only_who_asks_for_them(
+    tmp_path: Path, entrance: str
+) -> None:
+    deep = pa.int64()
+    for _ in range(45):
+        deep = pa.list_(deep)
+    table = pa.table({"x": pa.nulls(2, deep), "s": [{"a\0b": 1}] * 2, "y": [1, 2]})
+    path = str(tmp_path / "t.parquet")
+    pq.write_table(table, path)
+    data = mf.read(path) if entrance == "parquet" else mf.from_arrow(table)
+    assert data.select("y").to_arrow().to_pylist() == [{"y": 1}, {"y": 2}]
+    for name, words in (("x", "nested 46 deep"), ("s", r"'a\\x00b' holds a NUL")):
+        with pytest.raises(PlanError, match=f"column '{name}' has type .*{words}"):
+            data.select(name).to_arrow()
+
+
 def test_a_declared_name_with_a_nul_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "t.ndjson", ['{"a":1}'])
     with pytest.raises(ConfigError, match=r"'a\\x00b' holds a NUL"):

@@ -252,7 +252,7 @@ def test_other_files_of_a_source(tmp_path: Path) -> None:
         SourceError, match=r"c\.npy has a column 'c0', which .*a\.npy lacks; read these files apart"
     ):
         read(form, paths[2])
-    with pytest.raises(SourceError, match=r"d\.npy: column 'value' is int64, but double"):
+    with pytest.raises(SourceError, match=r"d\.npy: column 'value' is int64, but float64"):
         read(form, paths[3])
     with pytest.raises(ConfigError, match="schema"):
         open_format("npy", paths, schema="a:int64")

@@ -238,7 +238,7 @@ def test_columns_are_matched_by_name_and_may_widen(tmp_path: Path) -> None:
         ({"y": pa.array([1])}, "has a column 'y', which .*a.parquet lacks"),
         ({"x": pa.array(["1"])}, "column 'x' is string, but int32 in the source's schema"),
         ({"x": pa.array([2**40])}, "column 'x' is int64, but int32"),
-        ({"x": pa.array([1.0])}, "column 'x' is double, but int32"),
+        ({"x": pa.array([1.0])}, "column 'x' is float64, but int32"),
         ({"x": pa.array([1], pa.uint32())}, "column 'x' is uint32, but int32"),
     ],
 )
