@@ -19,8 +19,15 @@ from mmflow.plan.kinds import kind_of
 from mmflow.plan.rels import Rels, messages
 
 __all__ = [
-    *("SURE_DIGITS", "WIDE", "Arithmetic", "cast", "constant_overflow"),
-    *("is_small", "summed", "whole", "wide_argument"),
+    "SURE_DIGITS",
+    "WIDE",
+    "Arithmetic",
+    "cast",
+    "constant_overflow",
+    "is_small",
+    "summed",
+    "whole",
+    "wide_argument",
 ]
 
 #: What partial sums of integers are merged as.
@@ -174,7 +181,8 @@ def wide_argument(argument: Expression, kind: pa.DataType, rels: Rels) -> Expres
 def is_small(argument: Expression, schema: pa.Schema) -> bool:
     """Does an argument come from 32 bits or less? No task has the 2^32 rows that would overflow 64."""
     if argument.WhichOneof("rex_type") == "literal" and argument.literal.HasField("i64"):
-        return -_FEW < argument.literal.i64 < _FEW
+        value = int(argument.literal.i64)
+        return -_FEW < value < _FEW
     while argument.WhichOneof("rex_type") == "cast":
         argument = argument.cast.input
     kind = kind_of(argument, schema)

@@ -39,7 +39,7 @@ class Exact:
 
     def order(self, child: Pipeline) -> FloatOrder:
         """Return the order of floats over the columns of a pipeline."""
-        return FloatOrder(self._rels, child.schema, child.one_nan)
+        return FloatOrder(self._rels, child.schema, child.one_nan, self._use)
 
     def _expression(self, e: Expression, order: FloatOrder, *, join: bool = False) -> Expression:
         def change(part: Expression) -> None:
@@ -138,7 +138,7 @@ class Exact:
         if kind(rel) != "join":
             return rel
         one_nan = left.one_nan | {left.width + i for i in right.one_nan}
-        order = FloatOrder(self._rels, pa.schema([*left.schema, *right.schema]), one_nan)
+        order = FloatOrder(self._rels, pa.schema([*left.schema, *right.schema]), one_nan, self._use)
         made = with_inputs(rel, Rel(), Rel())
         for name in ("expression", "post_join_filter"):
             if rel.join.HasField(name):

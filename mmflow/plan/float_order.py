@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 
 import pyarrow as pa
 from substrait.algebra_pb2 import Expression
 
+from mmflow.exec.nested_floats import NestedFloats, holds_floats
+from mmflow.exec.stage import Function
 from mmflow.plan.kinds import kind_of
 from mmflow.plan.rels import Rels, field, field_index
 
@@ -85,10 +88,14 @@ class FloatOrder:
         rels: Function space of the query.
         schema: Columns.
         one_nan: Those of them that hold one kind of NaN only.
+        use: Makes a function known to the query and its workers; gives its anchor.
     """
 
-    def __init__(self, rels: Rels, schema: pa.Schema, one_nan: frozenset[int]) -> None:
+    def __init__(
+        self, rels: Rels, schema: pa.Schema, one_nan: frozenset[int], use: Callable[[Function], int]
+    ) -> None:
         self._rels = rels
+        self._use = use
         self._names = {anchor: name for name, anchor in rels.anchors.items()}
         self.schema = schema
         self._one_nan = one_nan
@@ -112,7 +119,7 @@ class FloatOrder:
                 if name in _COMPARING:
                     for operand in operands:
                         operand.CopyFrom(self.key(operand))
-                elif name in _COMPARISONS and any(self._is_float(o) for o in operands):
+                elif name in _COMPARISONS:
                     self._operands(operands, equality=name in _EQUALITIES, join=join)
             case "singular_or_list":
                 self._list(e.singular_or_list)
@@ -146,9 +153,9 @@ class FloatOrder:
 
     def comparable(self, e: Expression) -> Expression:
         """Return the expression with one kind of NaN; as it is where it is no float, or has only that."""
-        if not self._is_float(e) or self.has_one_nan(e):
-            return e
-        return self._call("nanvl", e, self._constant(_NAN, e))
+        if not self._is_float(e):
+            return self._nested(e)
+        return e if self.has_one_nan(e) else self._call("nanvl", e, self._constant(_NAN, e))
 
     def key(self, e: Expression, *, last: bool = False) -> Expression:
         """Return the expression with one kind of NaN and of zero.
@@ -157,7 +164,7 @@ class FloatOrder:
             last: It is the last key of a sort, by which -0 may come before 0.
         """
         if not self._is_float(e):
-            return e
+            return self._nested(e)
         if e.WhichOneof("rex_type") == "literal":
             made = Expression()
             made.CopyFrom(e)
@@ -168,10 +175,22 @@ class FloatOrder:
         one_zero = self._call("add", e, self._constant(0.0, e))
         return one_zero if self.has_one_nan(e) else self._call("nanvl", one_zero, self._constant(_NAN, e))
 
+    def _nested(self, e: Expression) -> Expression:
+        """Return a column of lists or structs with one kind of NaN and of zero in them; others as they are."""
+        index = field_index(e)
+        if index is None or not holds_floats(self.schema.field(index).type):
+            return e
+        made = Expression()
+        made.scalar_function.function_reference = self._use(NestedFloats(self.schema.field(index).type))
+        made.scalar_function.arguments.add().value.CopyFrom(e)
+        made.scalar_function.output_type.CopyFrom(self._rels.types_of([self.schema.field(index).type])[0])
+        return made
+
     def keys(self) -> list[Expression] | None:
         """Return all columns with one kind of NaN and of zero; None where no column is of floats."""
         columns = [field(i) for i in range(len(self.schema))]
-        return [self.key(c) for c in columns] if any(self._is_float(c) for c in columns) else None
+        keys = [self.key(c) for c in columns]
+        return keys if keys != columns else None
 
     def has_one_nan(self, e: Expression) -> bool:
         """Is every NaN that an expression can give the same?"""

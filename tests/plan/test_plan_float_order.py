@@ -194,3 +194,30 @@ def test_queries_that_run_as_sql_in_one_task_order_the_floats_of_their_tables() 
         assert "gather, SQL" in made.explain()
         rows = _rows(made.to_arrow())
     assert rows == [(0.0, 2), (1.0, 1), ("nan", 3), (None, 1)]
+
+
+@pytest.mark.parametrize("options", [{}, {"partitions": 3, "broadcast": 0}], ids=["defaults", "exchanges"])
+def test_floats_in_lists_and_structs_have_the_same_order(options: dict[str, Any]) -> None:
+    odd = [NEGATIVE_NAN, 1.0, NAN, -0.0, 0.0, -1.0]
+    table = pa.table(
+        {
+            "l": pa.array([*([v, 2.0] for v in odd), None], pa.list_(pa.float64())),
+            "s": pa.array([*({"a": v, "b": [{"c": v}]} for v in odd), None]),
+        }
+    )
+    with mf.Session(**options) as session:
+        parts = [session.from_arrow(table.slice(0, 3)), session.from_arrow(table.slice(3))]
+        t = session.sql("select * from a union all select * from b", a=parts[0], b=parts[1])
+
+        def run(query: str) -> list[Any]:
+            return [tuple(map(str, row.values())) for row in session.sql(query, t=t).to_arrow().to_pylist()]
+
+        for column in ("l", "s"):
+            grouped = run(f"select {column}, count(*) n from t group by {column}")
+            assert sorted(int(n) for _, n in grouped) == [1, 1, 1, 2, 2]
+            assert run(f"select count(*) from t a join t b on a.{column} = b.{column}") == [("10",)]
+            assert run(f"select count(*) from t a, t b where a.{column} = b.{column}") == [("10",)]
+        ordered = run("select l from t order by l")
+        assert [row[0].replace("-0.0", "0.0") for row in ordered] == [
+            *("[-1.0, 2.0]", "[0.0, 2.0]", "[0.0, 2.0]", "[1.0, 2.0]", "[nan, 2.0]", "[nan, 2.0]", "None")
+        ]

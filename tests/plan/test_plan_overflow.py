@@ -213,7 +213,7 @@ def test_nothing_of_a_plan_but_groupings_is_unknown_to_the_protobuf_classes() ->
     ],
 )
 def test_literals_do_not_wrap(query: str) -> None:
-    with pytest.raises(PlanError, match="overflow: .* does not fit"):
+    with pytest.raises(PlanError, match=r"overflow: .* does not fit"):
         _run(query, pa.table({"a": [1]}))
 
 
