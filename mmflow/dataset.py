@@ -648,7 +648,7 @@ def _schema_of(function: Callable[[pa.RecordBatch], Any], given: pa.Schema) -> p
         if isinstance(made, pa.Table):
             return made.schema
         batches = returned_batches(made)
-    except Exception as error:  # whatever the user's function raised
+    except (Exception, SystemExit) as error:  # whatever the user's function raised
         raise UserFunctionError(
             f"map_batches: to find its schema, {name!r} was called with no rows, and raised "
             f"{type(error).__name__}: {error}; pass schema="
