@@ -37,7 +37,7 @@ from mmflow.formats.carried import check_wanted
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.bugs import no_bug_seen
-from mmflow.plan.constants import refuse_overflowing_literals
+from mmflow.plan.constants import optimized
 from mmflow.plan.encoding import NotCarriedError, RefusedError, encode
 from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
 from mmflow.plan.exact import Exact, windows_in
@@ -142,9 +142,8 @@ class _Planner:
             as_sql: Run what Substrait can't carry as SQL that DataFusion writes; else that is an error.
         """
         whole = self.catalog.whole(frame)
-        refuse_overflowing_literals(frame)
         with planning("query"):
-            logical = frame.optimized_logical_plan()
+            logical = optimized(frame)
         if whole is not None:
             query = SubstraitPlan()
         else:
