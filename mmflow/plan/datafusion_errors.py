@@ -17,6 +17,7 @@ _PREFIX = re.compile(
 _UNSUPPORTED = re.compile(r'NotImplemented\("(.*?)( \{.*|)"\)', re.DOTALL)
 _REPORT = re.compile(r"\.?\s*This issue was likely caused by a bug in DataFusion's code.*", re.DOTALL)
 _NO_PLAN = re.compile(r"Physical plan does not support logical expression (\w+)")
+_ONE_NAME = re.compile(r'Schema contains duplicate unqualified field name "(.*)"', re.DOTALL)
 _SHOWN = {
     "Exists": "EXISTS (SELECT ...) outside of a WHERE",
     "InSubquery": "IN (SELECT ...) outside of a WHERE",
@@ -43,6 +44,9 @@ def plain(error: BaseException) -> str:
     if failed_rule:
         return "DataFusion can't plan this query: write subqueries, ANY and ALL outside of a WHERE as joins"
     text = _UNSUPPORTED.sub(lambda m: f"not supported: {m[1]}", text)
+    twice = _ONE_NAME.match(text)
+    if twice is not None:
+        return f"DataFusion takes two expressions for one another, both called {twice[1]}: compute one in a subquery"
     unsupported = _NO_PLAN.match(text)
     if unsupported is not None:
         shown = _SHOWN.get(unsupported[1], unsupported[1])

@@ -10,13 +10,14 @@ from datafusion import LogicalPlan, SessionContext
 from datafusion.substrait import Producer
 from google.protobuf.message import Message
 from substrait.algebra_pb2 import AggregateFunction, Expression
+from substrait.extensions.extensions_pb2 import SimpleExtensionDeclaration
 from substrait.plan_pb2 import Plan as SubstraitPlan
 from substrait.type_pb2 import NamedStruct, Type
 
 from mmflow.errors import PlanError
 from mmflow.plan.datafusion_errors import is_datafusions, plain
 from mmflow.plan.logical import calls_beyond_substrait
-from mmflow.plan.rels import messages
+from mmflow.plan.rels import int_literal, messages
 from mmflow.plan.zones import with_zones
 
 __all__ = ["NotCarriedError", "RefusedError", "encode"]
@@ -49,10 +50,26 @@ def encode(plan: LogicalPlan, context: SessionContext) -> SubstraitPlan:
     made.ParseFromString(encoded)
     if _may_drop_unseen(made):
         raise NotCarriedError("Substrait may drop an option of a call within a subquery")
-    zoned = with_zones(made, plan, context)
+    if any(f.name == "arrow_field" for f in _declared(made)):
+        raise NotCarriedError("Substrait drops names of columns, which arrow_field() gives")
+    zoned = with_zones(_with_bases(made), plan, context)
     if zoned is None:
         raise NotCarriedError("Substrait drops a time zone")
     return zoned
+
+
+def _with_bases(encoded: SubstraitPlan) -> SubstraitPlan:
+    """Return the plan with log(10, x) for log(x): DataFusion 55 writes logb(x), and reads logb only with a base."""
+    logs = {f.function_anchor for f in _declared(encoded) if f.name == "logb"}
+    for message in messages(encoded.relations[0]) if logs else ():
+        called = message.function_reference if isinstance(message, Expression.ScalarFunction) else None
+        if called in logs and len(message.arguments) == 1:
+            message.arguments.add().value.CopyFrom(int_literal(10))
+    return encoded
+
+
+def _declared(encoded: SubstraitPlan) -> list[SimpleExtensionDeclaration.ExtensionFunction]:
+    return [e.extension_function for e in encoded.extensions]
 
 
 #: Aggregates that know no IGNORE NULLS: they leave nulls out by themselves, or count rows.
@@ -67,7 +84,7 @@ def _may_drop_unseen(encoded: SubstraitPlan) -> bool:
 
     DataFusion's Python classes don't show the plan of a subquery.
     """
-    names = {e.extension_function.function_anchor: e.extension_function.name for e in encoded.extensions}
+    names = {f.function_anchor: f.name for f in _declared(encoded)}
     for message in messages(encoded.relations[0], _is_plain):
         if not isinstance(message, Expression.Subquery):
             continue

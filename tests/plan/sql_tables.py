@@ -80,8 +80,20 @@ def write_tables(folder: Path) -> dict[str, Path]:
 
 def rows_of(table: pa.Table) -> list[tuple[str, ...]]:
     """Rows as text: floats to nine places, so that the order in which they are added up makes no difference."""
-    columns = [[_text(value) for value in column.to_pylist()] for column in table.columns]
+    columns = [[_text(value) for value in _plain_values(column).to_pylist()] for column in table.columns]
     return list(zip(*columns, strict=True)) if columns else [()] * table.num_rows
+
+
+def _plain_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Moments and durations as numbers: Python has not all of them, nor every zone."""
+    if pa.types.is_date32(column.type):
+        return column.cast(pa.int32())
+    moment = (
+        pa.types.is_timestamp(column.type)
+        or pa.types.is_duration(column.type)
+        or pa.types.is_date64(column.type)
+    )
+    return column.cast(pa.int64()) if moment else column
 
 
 def _text(value: Any) -> str:

@@ -114,6 +114,7 @@ select id as "x.y", k as "x""y" from t
 ~ select * from t tablesample (10)
 select range(3)
 ~ select generate_series(1,3), range(0,10,5)
+select id, st.x, st['y'], li[1], li[-1], li[1:2], m['a'], {'a':1,'b':s} from t
 -- # one task: DataFusion gives the same rows
 select id, sum(i64 - (select avg(i64) from u)) over (order by id) from t
 select k, (select max(r) from (select row_number() over (order by id) r from u)) , row_number() over (order by id) from t
@@ -266,3 +267,4 @@ select id from t where k not in (select k+t.i8 from u)
 drop table t
 ~ set a = 1
 begin
+select f64, sum(cast(id as double)) c1, sum(id) c2 from t group by 1
