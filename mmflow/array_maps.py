@@ -162,7 +162,7 @@ def _made(
         rows = given.view(b"", 0)
         try:
             found = np.asarray(function(rows, 0) if _numbered(function) else function(rows))
-        except Exception as error:  # whatever the user's function raised
+        except (Exception, SystemExit) as error:  # whatever the user's function raised
             raise UserFunctionError(
                 f"map_array: to find what it gives, {name!r} was called with no rows, and raised "
                 f"{type(error).__name__}: {error}; say dtype= and row_shape="

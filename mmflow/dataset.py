@@ -60,20 +60,18 @@ class Dataset:
         selection: Selection | None = None,
         placed: Callable[[], DataFrame] | None = None,
         samples: int = 0,
+        offer: Callable[[tuple[str, ...]], DataFrame] | None = None,
     ) -> None:
         self.session = session
+        self.frame = frame
         # The same rows with the places that samples pick by, planned once it is asked for; None: places are lost.
-        self._placed = placed if PLACE not in hidden else lambda: frame
+        self._placed = placed if offer is None or PLACE not in hidden else lambda: offer(hidden)
         self._samples = samples
         # Rows have numbers as long as they are those of a source.
         self._selection = selection
-        # `wide` also has the virtual columns, which are there only when they are named.
-        self._wide = frame if hidden else None
+        # Virtual columns are there only when they are named: `offer` gives the same rows with some of them, last.
         self._hidden = hidden
-        self.frame = frame
-        if hidden:
-            names = [n for n in frame.schema().names if n not in hidden]
-            self.frame = frame.select(*[col(n) for n in names])
+        self._offer = offer
 
     # ---- what it is -----------------------------------------------------------------------------
 
@@ -128,15 +126,13 @@ class Dataset:
         mentioned = tuple(n for n in mentions_virtual(items) if n in self._hidden)
         if not mentioned:
             return self.frame, ()
-        assert self._wide is not None  # hidden is empty without it
-        return self._wide, mentioned
+        assert self._offer is not None  # hidden is empty without it
+        return self._offer(mentioned), mentioned
 
     def with_virtual(self, names: Sequence[str]) -> DataFrame:
         """The frame with those of the virtual columns `names` that it can offer, last."""
-        added = [n for n in names if n in self._hidden]
-        if not added or self._wide is None:
-            return self.frame
-        return self._wide.select(*[col(n) for n in (*self.columns, *added)])
+        added = tuple(n for n in names if n in self._hidden)
+        return self.frame if not added or self._offer is None else self._offer(added)
 
     def _check(self, names: Sequence[str], also: Sequence[str] = ()) -> None:
         known = [*self.columns, *self._hidden, *also]
@@ -648,7 +644,7 @@ def _schema_of(function: Callable[[pa.RecordBatch], Any], given: pa.Schema) -> p
         if isinstance(made, pa.Table):
             return made.schema
         batches = returned_batches(made)
-    except Exception as error:  # whatever the user's function raised
+    except (Exception, SystemExit) as error:  # whatever the user's function raised
         raise UserFunctionError(
             f"map_batches: to find its schema, {name!r} was called with no rows, and raised "
             f"{type(error).__name__}: {error}; pass schema="

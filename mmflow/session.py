@@ -11,7 +11,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -146,7 +146,8 @@ class Session:
                 options = {**found, **options}
             label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
             source = open_source(files, format, label, storage, options)
-        return Dataset(self, self.catalog.add(SourceLeaf(source)), _hidden(source), Selection.all(source))
+        offer = cache(lambda names: self.catalog.add(SourceLeaf(source, names)))
+        return Dataset(self, offer(()), _hidden(source), Selection.all(source), offer=offer)
 
     def read_csv(self, path: Paths, **options: Any) -> Dataset:
         """CSV. Options: delimiter header quote escape null schema on_bad_record validate exact. Raises as `read`."""

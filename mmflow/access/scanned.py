@@ -110,7 +110,8 @@ class IndexedRows:
         self, file: MappedFile, entry: FileEntry, form: ScannedFormat, columns: tuple[str, ...], how: Building
     ) -> None:
         self._file, self._entry, self._form, self._columns = file, entry, form, columns
-        self._decoded = tuple(c for c in columns if c in form.schema.names)
+        own = set(form.schema.names)
+        self._decoded = tuple(c for c in columns if c in own)
         self._lines = "_line" in columns and "_line" not in self._decoded
         self._how = how
         # Where bad records are dropped, options decide what is bad; the columns that are read don't (`checks_all`).

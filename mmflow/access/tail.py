@@ -70,7 +70,8 @@ def _last_of(
 ) -> pa.RecordBatch | None:
     """The last rows of one file; None if they take too many bytes, or a bad record was met."""
     refused = (lambda _: MetError()) if form.on_bad_record == "error" else None
-    decoded = tuple(c for c in columns if c in form.schema.names)
+    own = set(form.schema.names)
+    decoded = tuple(c for c in columns if c in own)
     begins, length = form.begins(file), _FIRST_BYTES
     while True:
         base, data = _suffix(file, begins, length)

@@ -182,9 +182,9 @@ class RegionWriter:
         rows.flags.writeable = False
         try:
             made = np.asarray(self.function(rows, number) if self.numbered else self.function(rows))
-        except MmflowError:
+        except (MmflowError, KeyboardInterrupt):  # Ray stops a task by the latter: its runner judges that
             raise
-        except Exception as error:  # whatever the user's function raised
+        except BaseException as error:  # whatever the user's function raised
             raise UserFunctionError(
                 f"{where}, raised {type(error).__name__}: {error}", function=name
             ) from error

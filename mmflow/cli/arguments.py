@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 __all__ = ["parser"]
@@ -190,9 +191,18 @@ def _kept(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", metavar="FILE", help="TOML file of settings")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help is not lost without a word."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse of Python 3.11 and later passes over every error of writing.
+        if message:
+            (file or sys.stderr).write(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    main = argparse.ArgumentParser(
+    main = _Parser(
         prog="mmflow",
         description="Columnar jobs over files too large to load.",
         epilog=_EPILOG,

@@ -49,6 +49,7 @@ from mmflow.exec.task import (
     TaskResult,
     WorkerLost,
 )
+from mmflow.exec.user_code import suspects
 from mmflow.sinks import StagedFile
 
 __all__ = ["Driver", "DriverOptions", "Released"]
@@ -370,7 +371,7 @@ class Driver:
             what = f"task {slot.id.label} of stage {run.stage.id} ({run.stage.title})"
             error = EngineError(
                 f"{what} failed {slot.failures} times, the last time: {reason}; if its worker was killed "
-                "for memory, lower shard_size or workers, or give more memory",
+                f"for memory, lower shard_size or workers, or give more memory{suspects(run.stage)}",
                 stage=run.stage.id,
                 task=slot.id.number,
             )

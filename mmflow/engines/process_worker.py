@@ -1,6 +1,6 @@
 """A worker process: calls functions on batches that come in shared memory. See `engines.processes`.
 
-Exits when its parent closes the link, or dies.
+Exits when its parent closes the link, and is killed when its parent dies, in the middle of a function, too.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ import functools
 import operator
 import os
 import pickle
+import select
+import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -77,7 +80,27 @@ def _told(error: BaseException) -> dict[str, str]:
     return {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
 
 
+def _die_with(parent: int) -> None:
+    """Kill this process when its parent dies: a function may run for hours, and holds the parent's output.
+
+    Not by PR_SET_PDEATHSIG, which strikes as soon as the thread that started this process ends.
+    """
+    try:
+        watched = os.pidfd_open(parent)
+    except ProcessLookupError:
+        os._exit(0)
+    if os.getppid() != parent:  # it died before, and its number is another process's now
+        os._exit(0)
+    threading.Thread(target=_kill_after, args=(watched,), name="mmflow-parent", daemon=True).start()
+
+
+def _kill_after(watched: int) -> None:
+    select.select([watched], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    _die_with(int(sys.argv[2]))
     _end = socket.socket(fileno=int(sys.argv[1]))
     _end.set_inheritable(False)
     try:

@@ -35,6 +35,16 @@ from mmflow.store.nameless import make_block, take_block
 __all__ = ["ProcessPool"]
 
 _KILL_AFTER = 0.3
+#: Signals that a process brings on itself.
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+
+
+class _EndedError(Exception):
+    """A function ended the process that it ran in."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(how)
+        self.how = how
 
 
 class ProcessPool:
@@ -61,11 +71,27 @@ class ProcessPool:
         """Call `function(batch)` in a worker; waits for one to be free.
 
         Raises:
-            UserFunctionError: The function raised, or it can't be sent.
-            WorkerLostError: The worker died (the next call gets a new one).
+            UserFunctionError: The function raised, it can't be sent, or it ended its process, twice.
+            WorkerLostError: The worker was killed from without (the next call gets a new one).
             EngineError: The pool is closed, or a worker can't be started.
         """
         code = _pickled(function)
+        try:
+            return self._apply(function, code, batch)
+        except _EndedError:
+            try:
+                return self._apply(function, code, batch)
+            except _EndedError as error:
+                name = getattr(function, "__name__", "function")
+                raise UserFunctionError(
+                    f"map_batches function {name!r} ended its worker process, twice: {error.how}; "
+                    "look for os._exit, or a crash in native code that it calls",
+                    function=name,
+                ) from error
+
+    def _apply(
+        self, function: Callable[[pa.RecordBatch], Any], code: bytes, batch: pa.RecordBatch
+    ) -> list[pa.RecordBatch]:
         slot = self._idle.get()
         worker: _Worker | None = None
         try:
@@ -149,7 +175,7 @@ class _Worker:
         ours, theirs = pair()
         with theirs:
             number = theirs.fileno()
-            command = [sys.executable, "-m", "mmflow.engines.process_worker", str(number)]
+            command = [sys.executable, "-m", "mmflow.engines.process_worker", str(number), str(os.getpid())]
             try:
                 self._process = subprocess.Popen(
                     command,
@@ -202,18 +228,20 @@ class _Worker:
                 self._sent[code] = self._calls
             return batches, error
         except PeerLostError:
-            raise WorkerLostError(f"a worker process died: {self._death()}") from None
+            raise self._death() from None
 
-    def _death(self) -> str:
+    def _death(self) -> WorkerLostError | _EndedError:
         try:
             code = self._process.wait(_KILL_AFTER)
         except subprocess.TimeoutExpired:
-            return "it closed its connection"
+            return WorkerLostError("a worker process died: it closed its connection")
         if code >= 0:
-            return f"it exited with code {code}"
+            return _EndedError(f"it exited with code {code}")
         name = signal.Signals(-code).name
+        if -code in _CRASHES:
+            return _EndedError(f"killed by {name}")
         hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
-        return f"killed by {name}{hint}"
+        return WorkerLostError(f"a worker process died: killed by {name}{hint}")
 
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):

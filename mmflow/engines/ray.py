@@ -63,6 +63,7 @@ from mmflow.engines.remote import (
 from mmflow.errors import BlockLostError, EngineError, SourceError
 from mmflow.exec.stage import Functions, ScanInput, Stage, Write
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
+from mmflow.exec.user_code import suspects
 
 __all__ = ["RayEngine", "small_bytes"]
 
@@ -466,7 +467,8 @@ def _sweep(spill_dir: str, run: str) -> None:
 def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> EngineError:
     return EngineError(
         f"task {task.number} of stage {task.stage} ({stage.title}) lost its worker {retries + 1} times, the last time: "
-        f"{first_line(error)}; if it was killed for memory, lower shard_size or workers, or give more memory",
+        f"{first_line(error)}; if it was killed for memory, lower shard_size or workers, or give more memory"
+        f"{suspects(stage)}",
         stage=task.stage,
         task=task.number,
     )

@@ -19,14 +19,11 @@ import importlib.metadata
 import os
 import pickle
 import platform
-import sys
-import sysconfig
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 import cloudpickle
@@ -34,6 +31,7 @@ import pyarrow as pa
 
 from mmflow.config import Settings
 from mmflow.engines.placement import seen_here
+from mmflow.engines.user_modules import user_modules
 from mmflow.errors import BlockLostError, UserFunctionError
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.kept import KeptBlock
@@ -75,11 +73,6 @@ _PAYLOADS = 16
 #: Less than this is not worth an object of its own.
 _PAYLOAD_BYTES = 256 << 10
 _STAGES_KEPT = 64
-#: Where Python and packages are. Not the environment's root: a project may well have it as a folder of its own.
-_INSTALLED = tuple(
-    {sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    | {os.path.dirname(os.__file__) + os.sep}
-)
 
 
 class Token(NamedTuple):
@@ -135,7 +128,7 @@ def pack_stage(stage: Stage, functions: Functions, run: str) -> StageCode:
     Raises:
         UserFunctionError: A function can't be pickled.
     """
-    modules = _modules_of_users()
+    modules = user_modules()
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -150,19 +143,6 @@ def pack_stage(stage: Stage, functions: Functions, run: str) -> StageCode:
             cloudpickle.unregister_pickle_by_value(module)
     # By content: a run that is resumed has the same name, and may meet workers that know its earlier stages.
     return StageCode(f"{run}-{stage.id}-{hashlib.blake2b(code, digest_size=8).hexdigest()}", code)
-
-
-def _modules_of_users() -> list[ModuleType]:
-    """Modules that are neither of Python, nor installed, nor ours: job files, notebooks' helpers, ..."""
-    found = {}
-    for module in list(sys.modules.values()):
-        name, file = getattr(module, "__name__", None), getattr(module, "__file__", None)
-        if not isinstance(name, str) or not isinstance(file, str) or not file.endswith(".py"):
-            continue
-        ours = name.partition(".")[0] == "mmflow" or name == "__main__"
-        if not ours and not file.startswith(_INSTALLED) and sys.modules.get(name) is module:
-            found[name] = module
-    return list(found.values())
 
 
 def first_line(error: Any) -> str:

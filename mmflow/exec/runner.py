@@ -40,6 +40,7 @@ from mmflow.exec.stage import (
     Write,
 )
 from mmflow.exec.task import BlockRef, Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
+from mmflow.exec.user_code import calling
 from mmflow.mapping.limits import process_memory
 from mmflow.sinks import open_sink
 
@@ -170,17 +171,11 @@ class _Run:
 
     def _call(self, step: MapStep, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         name = getattr(step.function, "__name__", "function")
-        try:
+        with calling(f"map_batches function {name!r}", name, self.context.check):
             if step.processes and self.context.processes is not None:
                 made = self.context.processes.apply(step.function, batch)
             else:
                 made = returned_batches(step.function(batch))
-        except MmflowError:
-            raise
-        except Exception as error:  # whatever the user's function raised
-            raise UserFunctionError(
-                f"map_batches function {name!r} raised {type(error).__name__}: {error}", function=name
-            ) from error
         return [self._fitted(b, step, name) for b in made if b.num_rows]
 
     def _fitted(self, batch: pa.RecordBatch, step: MapStep, name: str) -> pa.RecordBatch:

@@ -135,6 +135,17 @@ class TableInput:
     name: str
     table: pa.Table
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As an IPC stream: pyarrow 26 pickles a table without columns as one without rows.
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as writer:
+            writer.write_table(self.table)
+        return _table_input, (self.name, sink.getvalue())
+
+
+def _table_input(name: str, stream: pa.Buffer) -> TableInput:
+    return TableInput(name, pa.ipc.open_stream(stream).read_all())
+
 
 Input = ScanInput | ExchangeInput | TableInput
 

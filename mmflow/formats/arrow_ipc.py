@@ -242,12 +242,13 @@ def wanted_numbers(schema: pa.Schema, path: str, columns: Sequence[str]) -> list
         SourceError: One is missing, or the file has types that can't be computed with.
     """
     group_schema(schema, path)
+    known = {name: number for number, name in enumerate(schema.names)}
     for name in columns:
-        if name not in schema.names:
+        if name not in known:
             raise SourceError(
                 f"{path}: has no column {name!r}, which the source's schema names; "
                 f"its columns are {', '.join(schema.names)}",
                 path=path,
                 column=name,
             )
-    return [schema.names.index(name) for name in columns]
+    return [known[name] for name in columns]

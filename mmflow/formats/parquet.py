@@ -330,8 +330,9 @@ class _ParquetScan:
         """May the row group hold a row that satisfies all conjuncts?"""
         for comparison in self._request.prune:
             name = comparison.column
-            if footer.schema.names.count(name) == 1:
-                number = footer.schema.names.index(name)
+            numbers = footer.schema.get_all_field_indices(name)
+            if len(numbers) == 1:
+                number = numbers[0]
                 kind = footer.schema.field(number).type
                 if pa.types.is_nested(kind):
                     continue
@@ -377,10 +378,10 @@ def column_number(path: str, footer: Footer, name: str) -> int:
     Raises:
         SourceError: The file has none, or several.
     """
-    count = footer.schema.names.count(name)
-    if count == 1:
-        return int(footer.schema.names.index(name))
-    has = "several columns" if count else "no column"
+    numbers = footer.schema.get_all_field_indices(name)
+    if len(numbers) == 1:
+        return int(numbers[0])
+    has = "several columns" if numbers else "no column"
     raise SourceError(
         f"{path}: has {has} {name!r}, which the source's schema names; "
         f"its columns are {', '.join(footer.schema.names)}",

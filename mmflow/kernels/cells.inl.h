@@ -143,6 +143,19 @@ struct Pass {
     Status status = Status::kDone;
 };
 
+template <Kind kKind, bool kExact>
+inline void number_lanes(Batch& batch) noexcept {
+    if constexpr (kKind == Kind::kFloat64) {
+        real_lanes<kExact>(batch);
+    } else if constexpr (kKind >= Kind::kUInt8) {
+        constexpr int size = static_cast<int>(kKind) - static_cast<int>(Kind::kUInt8);
+        whole_lanes<false, kExact>(batch, 0, size < 3 ? static_cast<std::int64_t>(kTop[size]) : INT64_MAX);
+    } else {
+        constexpr int size = static_cast<int>(kKind) - static_cast<int>(Kind::kInt8);
+        whole_lanes<true, kExact>(batch, kLow[size], kHigh[size]);
+    }
+}
+
 // Reads a field of up to kBatch records by lanes; those that aren't sure are for the functions above. True where all are.
 // `exact`: of the field's type.
 template <Kind kKind, class Rows, class Place>
@@ -156,20 +169,12 @@ inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size
             batch.tail[i] = c.room >= 10 ? c.p[8] | static_cast<std::uint64_t>(c.p[9]) << 8 : 0;
         }
     }
-    if constexpr (kKind == Kind::kFloat64) {
-        real_lanes(batch);
-    } else if constexpr (kKind == Kind::kDate32) {
+    if constexpr (kKind == Kind::kDate32) {
         date_lanes(batch);
-    } else if constexpr (kKind >= Kind::kUInt8) {
-        constexpr int size = static_cast<int>(kKind) - static_cast<int>(Kind::kUInt8);
-        whole_lanes<false>(batch, 0, size < 3 ? static_cast<std::int64_t>(kTop[size]) : INT64_MAX);
+    } else if (exact && !Rows::kNested) {  // JSON has no numbers that begin so
+        number_lanes<kKind, true>(batch);
     } else {
-        constexpr int size = static_cast<int>(kKind) - static_cast<int>(Kind::kInt8);
-        whole_lanes<true>(batch, kLow[size], kHigh[size]);
-    }
-    // JSON has no such numbers.
-    if constexpr (!Rows::kNested && kKind != Kind::kDate32) {
-        if (exact) doubt_zeros(batch);
+        number_lanes<kKind, false>(batch);
     }
     std::uint64_t sure = 1;
     for (std::size_t i = 0; i < count; ++i) sure &= batch.sure[i];

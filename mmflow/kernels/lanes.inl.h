@@ -42,26 +42,32 @@ MMFLOW_INLINE bool are_digits(std::uint64_t bytes) noexcept {
     return (((bytes + 0x7676767676767676ull) | bytes) & 0x8080808080808080ull) == 0;
 }
 
-// Digits, 1 to 8 bytes with a sign where kSigned, within [low, high].
-template <bool kSigned>
+// Digits, 1 to 8 bytes with a sign where kSigned, within [low, high]; where kExact, none that begin with a zero before
+// another.
+template <bool kSigned, bool kExact>
 inline void whole_lanes(Batch& b, std::int64_t low, std::int64_t high) noexcept {
     for (std::size_t i = 0; i < kBatch; ++i) {
         const std::uint64_t negative = (b.word[i] & 0xff) == '-';
         const std::uint64_t n = b.length[i] - negative;  // of no text, huge
-        const std::uint64_t digits = ((b.word[i] >> (8 * negative)) ^ kZeros) << ((64 - 8 * n) & 63);
+        const std::uint64_t text = (b.word[i] >> (8 * negative)) ^ kZeros;
+        const std::uint64_t digits = text << ((64 - 8 * n) & 63);
         const auto value = static_cast<std::int64_t>((number_of(digits) ^ (~negative + 1)) + negative);
         b.value[i] = static_cast<std::uint64_t>(value);
-        b.sure[i] = (n - 1 < 8) & are_digits(digits) & (b.length[i] <= 8) & (kSigned | (negative == 0)) & (value >= low) & (value <= high);
+        b.sure[i] = (n - 1 < 8) & are_digits(digits) & (b.length[i] <= 8) & (kSigned | (negative == 0)) & (value >= low) & (value <= high) &
+                    (!kExact | ((text & 0xff) != 0) | (n < 2));
     }
 }
 
 // Optional sign, digits and perhaps a point between them, 8 bytes at most: one exact division (see parse_double).
+// kExact: as above.
+template <bool kExact>
 inline void real_lanes(Batch& b) noexcept {
     for (std::size_t i = 0; i < kBatch; ++i) {
         const std::uint64_t negative = (b.word[i] & 0xff) == '-';
         const std::uint64_t n = b.length[i] - negative;  // of no text, huge
         // The text in the top bytes, below it zeros.
-        const std::uint64_t text = ((b.word[i] >> (8 * negative)) ^ kZeros) << ((64 - 8 * n) & 63);
+        const std::uint64_t front = (b.word[i] >> (8 * negative)) ^ kZeros;
+        const std::uint64_t text = front << ((64 - 8 * n) & 63);
         const std::uint64_t x = text ^ 0x1e1e1e1e1e1e1e1eull;  // a point is '0' ^ 0x1e
         const std::uint64_t points = (x - 0x0101010101010101ull) & ~x & 0x8080808080808080ull;
         const std::uint64_t point = points & (~points + 1);  // the lowest is found exactly; none: 0
@@ -74,21 +80,12 @@ inline void real_lanes(Batch& b) noexcept {
         b.places[i] = places;
         b.sign[i] = negative << 63;
         b.value[i] = number_of(digits) | 0x4330000000000000ull;  // as the last bits of 2^52
-        b.sure[i] = (n - 1 < 8) & (n - has - places - 1 < 8) & (point >> 63 == 0) & are_digits(digits) & (b.length[i] <= 8);
+        b.sure[i] = (n - 1 < 8) & (n - has - places - 1 < 8) & (point >> 63 == 0) & are_digits(digits) & (b.length[i] <= 8) &
+                    (!kExact | ((front & 0xff) != 0) | ((front & 0xffff) == 0x1e00) | (n < 2));
     }
     for (std::size_t i = 0; i < kBatch; ++i) {
         const double value = (std::bit_cast<double>(b.value[i]) - 0x1p52) / kPower10Double[b.places[i]];
         b.value[i] = std::bit_cast<std::uint64_t>(value) | b.sign[i];
-    }
-}
-
-// Numbers that begin with a zero before another digit aren't sure.
-inline void doubt_zeros(Batch& b) noexcept {
-    for (std::size_t i = 0; i < kBatch; ++i) {
-        const std::uint64_t negative = (b.word[i] & 0xff) == '-';
-        const std::uint64_t text = b.word[i] >> (8 * negative);
-        const std::uint64_t zero = (text & 0xff) == '0', digit = ((text >> 8 & 0xff) ^ '0') < 10;
-        b.sure[i] &= ~(zero & digit & (b.length[i] > 1 + negative));
     }
 }
 

@@ -165,15 +165,22 @@ struct JsonFields {
     const JsonSpec& spec;
     JsonKey guesses[kGuesses] = {};
     std::size_t guess_count = 0;
+    // Behind the key that was found last: records of more fields than guesses mostly have them in the order of the keys.
+    std::size_t next_key = 0;
 
     // -1: not read; -2: odd.
     int slot_of(const Text& name, std::size_t number) noexcept {
         if (number < guess_count && same_text(guesses[number].name, name)) [[likely]] return guesses[number].slot;
         int slot = spec.closed ? -2 : -1;
-        for (std::size_t i = 0; i < spec.key_count; ++i) {
-            if (same_text(spec.keys[i].name, name)) {
-                slot = spec.keys[i].slot;
-                break;
+        if (next_key < spec.key_count && same_text(spec.keys[next_key].name, name)) {
+            slot = spec.keys[next_key++].slot;
+        } else {
+            for (std::size_t i = 0; i < spec.key_count; ++i) {
+                if (same_text(spec.keys[i].name, name)) {
+                    slot = spec.keys[i].slot;
+                    next_key = i + 1;
+                    break;
+                }
             }
         }
         if (number < kGuesses && slot != -2) {

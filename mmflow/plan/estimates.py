@@ -46,9 +46,9 @@ def _total_bytes(files: tuple[str, ...]) -> int:
 
 def scan_estimate(source: Source, columns: Sequence[str]) -> Estimate:
     """Upper bound of what a scan of these columns gives."""
-    schema = source.schema
-    whole = sum(width_of(t) for t in schema.types) or 1
-    read = sum(width_of(schema.field(c).type) if c in schema.names else 16 for c in columns)
+    widths = {f.name: width_of(f.type) for f in source.schema}
+    whole = sum(widths.values()) or 1
+    read = sum(widths.get(c, 16) for c in columns)
     share = min(1.0, read / whole)
     compressed = 4.0 if source.files and source.files[0].endswith((".gz", ".zst", ".bz2", ".xz")) else 1.0
     expansion = _EXPANSION.get(source.format.name, 1.0) * compressed

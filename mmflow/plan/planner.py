@@ -37,7 +37,7 @@ from mmflow.formats.carried import check_wanted
 from mmflow.formats.schema import public_schema
 from mmflow.plan.aggregates import keys_of, split
 from mmflow.plan.bugs import no_bug_seen
-from mmflow.plan.constants import refuse_overflowing_literals
+from mmflow.plan.constants import optimized
 from mmflow.plan.encoding import NotCarriedError, RefusedError, encode
 from mmflow.plan.estimates import exchange_partitions, partition_bytes, scan_estimate, width_of
 from mmflow.plan.exact import Exact, windows_in
@@ -142,9 +142,8 @@ class _Planner:
             as_sql: Run what Substrait can't carry as SQL that DataFusion writes; else that is an error.
         """
         whole = self.catalog.whole(frame)
-        refuse_overflowing_literals(frame)
         with planning("query"):
-            logical = frame.optimized_logical_plan()
+            logical = optimized(frame)
         if whole is not None:
             query = SubstraitPlan()
         else:
@@ -224,7 +223,7 @@ class _Planner:
         check_wanted(schema.field(i) for i in wanted)
         match leaf:
             case SourceLeaf():
-                made = self._scan(leaf, [schema.names[i] for i in wanted])
+                made = self._scan(leaf, [schema.field(i) for i in wanted])
             case TableLeaf():
                 made = self._table(leaf.table.select(wanted))
             case MapLeaf():
@@ -237,8 +236,8 @@ class _Planner:
             made = self._select(made, list(rel.read.common.emit.output_mapping))
         return made
 
-    def _scan(self, leaf: SourceLeaf, columns: list[str]) -> Pipeline:
-        types = [leaf.schema.field(c).type for c in columns]
+    def _scan(self, leaf: SourceLeaf, fields: list[pa.Field]) -> Pipeline:
+        columns, types = [f.name for f in fields], [f.type for f in fields]
         name = self.rels.name()
         rel, stored = self.rels.table(name, types)
         scan = ScanInput(name, leaf.source, tuple(columns))
@@ -747,11 +746,14 @@ class _Planner:
         row = sum(map(width_of, child.schema.types))
         estimate = Estimate(offset + count, min(child.estimate.nbytes, (offset + count) * row))
         if not child.single:
-            pieces = []
-            for branch in child.branches:
-                under = branch.rel if sort is None else with_inputs(sort, branch.rel)
-                title = f"limit {offset + count}" if sort is None else f"top {offset + count}"
-                pieces.append(branch.extend(with_inputs(top, under), title))
+            if sort is None:
+                # The stage's own limit ends each task after so many rows, at no cost.
+                pieces = [replace(b, title=(*b.title, f"limit {offset + count}")) for b in child.branches]
+            else:
+                pieces = [
+                    b.extend(with_inputs(top, with_inputs(sort, b.rel)), f"top {offset + count}")
+                    for b in child.branches
+                ]
             pruned = Pipeline(tuple(pieces), child.schema, estimate, child.one_nan)
             limit = offset + count if sort is None else None
             stages = self.builder.close(pruned, Broadcast(), limit=limit)

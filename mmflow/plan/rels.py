@@ -268,8 +268,9 @@ class Rels:
         batch = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in stored], schema=stored)
         self._context.register_record_batches(name, [[batch]])
         rel = self.encode(self._context.table(name).logical_plan()).relations[0].root.input
+        # Without a projection a read gives all columns; DataFusion 55 decodes one of n columns in n squared steps.
+        rel.read.ClearField("projection")
         if not len(types):
-            rel.read.projection.Clear()
             rel.read.projection.SetInParent()
             rel.read.projection.select.SetInParent()
         return rel, stored

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -108,7 +109,7 @@ def check_sink(spec: SinkSpec, schema: pa.Schema) -> None:
             f"partition_by: there is no column {missing[0]!r}{_close(missing[0], schema.names)}; "
             f"the columns are {', '.join(schema.names)}"
         )
-    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(schema.names).items() if count > 1)
     if twice:
         raise SinkError(f"can't write {spec.path}: two columns are named {twice[0]!r}; rename one (AS …)")
     if "" in spec.partition_by:

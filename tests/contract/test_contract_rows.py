@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import threading
 import time
@@ -123,6 +124,26 @@ def test_a_function_that_raises_is_an_error_of_the_user_and_not_tried_again(
 
     with pytest.raises(mf.UserFunctionError, match="'wrong' raised KeyError"):
         session.read_csv(str(orders)).map_batches(wrong, schema={"x": "int64"}).to_arrow()
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_what_is_no_exception_is_an_error_of_the_user_too_and_once(
+    session: mf.Session, tmp_path: Path, kind: type[BaseException]
+) -> None:
+    """A function that calls sys.exit must not end a worker, nor be tried again."""
+    log = tmp_path / "calls"
+    one = session.from_arrow({"n": [1]})
+
+    def wrong(batch: pa.RecordBatch) -> pa.RecordBatch:
+        with log.open("a") as file:
+            file.write("called\n")
+        raise kind("no more")
+
+    made = one.map_batches(wrong, schema=pa.schema([("n", pa.int64())]))
+    with pytest.raises(mf.UserFunctionError, match=f"'wrong' raised {kind.__name__}: no more"):
+        made.to_arrow()
+    assert log.read_text() == "called\n"
+    assert one.count() == 1
 
 
 def test_the_first_bad_record_of_the_file_is_the_error(session: mf.Session, tmp_path: Path) -> None:

@@ -137,14 +137,37 @@ def test_killed_worker_is_lost_and_replaced(pool: ProcessPool) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         return batch
 
-    def leaves(batch: pa.RecordBatch) -> pa.RecordBatch:
-        os._exit(5)
-
     with pytest.raises(WorkerLostError, match=r"killed by SIGKILL.*out of memory"):
         pool.apply(dies, BATCH)
-    with pytest.raises(WorkerLostError, match="exited with code 5"):
-        pool.apply(leaves, BATCH)
     assert children() == [], "the dead were waited for"
+    assert pool.apply(lambda b: b, BATCH) == [BATCH]
+
+
+def test_a_function_that_ends_its_process_is_named_after_one_retry(
+    pool: ProcessPool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    log = tmp_path_factory.mktemp("log") / "calls"
+
+    def leaves(batch: pa.RecordBatch) -> pa.RecordBatch:
+        with log.open("a") as file:
+            file.write("called\n")
+        os._exit(5)
+
+    def crashes(batch: pa.RecordBatch) -> pa.RecordBatch:
+        with log.open("a") as file:
+            file.write("called\n")
+        os.kill(os.getpid(), signal.SIGSEGV)
+        return batch
+
+    with pytest.raises(
+        UserFunctionError, match=r"'leaves' ended its worker process, twice: it exited with code 5"
+    ):
+        pool.apply(leaves, BATCH)
+    with pytest.raises(
+        UserFunctionError, match=r"'crashes' ended its worker process, twice: killed by SIGSEGV"
+    ):
+        pool.apply(crashes, BATCH)
+    assert log.read_text() == "called\n" * 4
     assert pool.apply(lambda b: b, BATCH) == [BATCH]
 
 
@@ -192,7 +215,7 @@ from mmflow.engines.processes import ProcessPool
 pool = ProcessPool(1, 1 << 20, sys.argv[1])
 batch = pa.RecordBatch.from_pydict({"n": [1]})
 def slow(batch):
-    time.sleep(1)
+    time.sleep(600)
     return batch
 pool.apply(lambda b: b, batch)
 threading.Thread(target=pool.apply, args=(slow, batch), daemon=True).start()

@@ -228,7 +228,9 @@ COLUMNS = CsvTypes(
 @pytest.mark.parametrize("rows", [1, 2, 63, 1000, 9000])
 def test_plain_files_are_read_by_the_kernel_alone(simd: str, quoted: bool, newline: bytes, rows: int) -> None:
     text = table(rows, rows, quoted=quoted, newline=newline)
-    kernel = _kernels.CsvReader(4, ord(","), ord('"'), [(2, (16, 0, 0, False, (), False, False))], [], [b""], False)
+    kernel = _kernels.CsvReader(
+        4, ord(","), ord('"'), [(2, (16, 0, 0, False, (), False, False))], [], [b""], False
+    )
     data = guarded(text, "back")
     status, consumed, records, found, lines, _, _ = kernel.decode(
         data.address, data.size, len(text), True, data

@@ -77,6 +77,8 @@ def test_groups_that_took_no_part_are_null() -> None:
         None,
         None,
     ]
+    assert _one("regexp_match('by', '(b)(x)?(y)')", table.slice(0, 1)) == [["b", None, "y"]]
+    assert _one("regexp_replace(upper('b'), '(B)', '$1x')", table.slice(0, 1)) == ["$1x"]
     with mf.Session() as session:
         dataset = session.from_arrow(table).select(
             functions.regexp_match(col("s"), mf.lit("(x)?y")).alias("m")
