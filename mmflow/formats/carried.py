@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmflow.errors import PlanError
-from mmflow.formats.schema import GIVEN, public_schema, public_type, type_text, unfit
+from mmflow.errors import ConfigError, PlanError
+from mmflow.formats.schema import GIVEN, canonical_type, public_schema, public_type, type_text, unfit
 
 __all__ = [
     "carriable",
@@ -35,6 +35,7 @@ __all__ = [
     "carried_type",
     "check_wanted",
     "converted",
+    "declared_text",
     "public_batch",
     "tags",
 ]
@@ -135,6 +136,50 @@ def _as_text(kind: pa.DataType) -> bytes:
 def carried_schema(schema: pa.Schema) -> pa.Schema:
     """Return the schema that plans see. See `carried_field`."""
     return pa.schema([carried_field(f) for f in schema])
+
+
+def declared_text(schema: pa.Schema, what: str) -> pa.Schema:
+    """Return the types that values of a text format are converted to, for declared ones.
+
+    Args:
+        schema: As it was declared.
+        what: Name of the format.
+
+    Raises:
+        ConfigError: A type can't be had from text.
+    """
+    fields = []
+    for field in schema:
+        kind, why = field.type, _refusal(field.type)
+        if why is None and _any(kind, pa.types.is_fixed_size_list):
+            why = "lists in text have no fixed size, declare them as list<...>"
+        if why is not None:
+            raise ConfigError(f"column {field.name!r}: {what} can't be read as {kind}: {why}")
+        # Half floats stay: text is rounded to what was declared.
+        odd = (
+            pa.types.is_decimal32,
+            pa.types.is_decimal64,
+            pa.types.is_run_end_encoded,
+            _is_extension,
+            _is_list_view,
+        )
+        carried = carried_type(kind) if any(_any(kind, test) for test in odd) else canonical_type(kind)
+        fields.append(pa.field(field.name, carried))
+    return pa.schema(fields)
+
+
+def _any(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:
+    """Does a test hold for a type, or one inside of it?"""
+    nested = pa.types.is_nested(kind) and not isinstance(kind, pa.BaseExtensionType)
+    return test(kind) or (nested and any(_any(kind.field(i).type, test) for i in range(kind.num_fields)))
+
+
+def _is_extension(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType)
+
+
+def _is_list_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind))
 
 
 def tags(field: pa.Field) -> dict[bytes, bytes] | None:

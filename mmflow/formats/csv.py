@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Comparison, Scan, ScanRequest, checks_all
+from mmflow.formats.carried import declared_text
 from mmflow.formats.compressed import CompressedScan, compression_of, first_bytes
 from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv_header import Header, first_record, holds_records, read_header
@@ -218,9 +219,10 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         splittable=not compressed,
     )
     if schema is None:
-        schema = _inferred(paths[0], made)
+        schema = canonical_schema(_inferred(paths[0], made))
         made = replace(made, origin=paths[0])
-    schema = canonical_schema(schema)
+    else:
+        schema = declared_text(schema, "CSV")
     check_types({f.name: f.type for f in schema})
     return replace(made, schema=schema)
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, Scan, ScanRequest, checks_all
+from mmflow.formats.carried import declared_text
 from mmflow.formats.compressed import CompressedScan, compression_of, first_bytes
 from mmflow.formats.decoder import RecordDecoder
 from mmflow.formats.encodings import BOM, check_text
@@ -107,7 +108,7 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
         schema = _inferred(paths[0], sample_file(paths[0], enough=_holds_line))
     unknown = options.get("unknown_fields", "error" if inferred else "ignore")
     return NdjsonFormat(
-        canonical_schema(schema),
+        canonical_schema(schema) if inferred else declared_text(schema, "NDJSON"),
         on_bad_record=options.get("on_bad_record", "error"),
         closed=unknown == "error",
         check_all=checks_all(options),

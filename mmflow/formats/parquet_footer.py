@@ -98,7 +98,7 @@ def read_layout(footer: bytes) -> FileLayout:
         FooterError: It is damaged.
     """
     try:
-        found = _Reader(footer).struct(_FILE)
+        found, _ = _struct(footer, 0, _FILE, 0)
         groups = tuple(_group(g) for g in found.get(4, ()))
         return FileLayout(groups, tuple(1 in order for order in found.get(7, ())))
     except (IndexError, RecursionError, OverflowError, MemoryError) as error:
@@ -107,6 +107,7 @@ def read_layout(footer: bytes) -> FileLayout:
 
 # Fields that are read, and how: None: as they are; a dict: a struct with these fields; a list: of such structs.
 _Shape = dict[int, Any]
+_SKIPPED = object()
 _STATISTICS: _Shape = {1: None, 2: None, 3: None, 5: None, 6: None}
 _COLUMN: _Shape = {1: None, 7: None, 9: None, 11: None, 12: _STATISTICS}
 _CHUNK: _Shape = {1: None, 3: _COLUMN, 8: {}}
@@ -143,123 +144,127 @@ def _bytes(value: Any) -> bytes | None:
     return value if isinstance(value, bytes) else None
 
 
-class _Reader:
-    """Reads Thrift's compact protocol; what it is not asked for it skips."""
+def _struct(data: bytes, at: int, shape: _Shape, depth: int) -> tuple[dict[int, Any], int]:
+    """Return the fields of a struct that `shape` names (of one that comes twice the last), and where it ends.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    def struct(self, shape: _Shape, depth: int = 0) -> dict[int, Any]:
-        """Return the fields of a struct that `shape` names; of one that comes twice the last."""
-        if depth > _DEEPEST:
-            raise FooterError("it is nested too deep")
-        found: dict[int, Any] = {}
-        number, data = 0, self._data
-        while True:
-            head = data[self._at]
-            self._at += 1
-            kind = head & 15
-            if kind == 0:
-                return found
-            if head >> 4:
-                number += head >> 4
-            else:
-                number = _signed(self._varint())
-            if number not in shape:
-                self._skip(kind, depth)
-            elif (wanted := shape[number]) is None:
-                found[number] = self._value(kind, depth)
-            elif isinstance(wanted, dict) and kind == _STRUCT:
-                found[number] = self.struct(wanted, depth + 1)
-            elif isinstance(wanted, list) and kind == _LIST:
-                found[number] = self._structs(wanted[0], depth)
+    One loop with what is frequent written out: a file of 20,000 columns has half a million fields.
+    """
+    if depth > _DEEPEST:
+        raise FooterError("it is nested too deep")
+    found: dict[int, Any] = {}
+    number = 0
+    while True:
+        head = data[at]
+        at += 1
+        kind = head & 15
+        if not kind:
+            return found, at
+        if head > 15:
+            number += head >> 4
+        else:
+            value, at = _varint(data, at)
+            number = (value >> 1) ^ -(value & 1)
+        wanted = shape.get(number, _SKIPPED)
+        if kind in _INTEGERS:
+            if wanted is None:
+                value, at = _varint(data, at)
+                found[number] = (value >> 1) ^ -(value & 1)
+            elif wanted is _SKIPPED:
+                while data[at] > 127:
+                    at += 1
+                at += 1
             else:
                 raise FooterError("a field has another type than it should")
-
-    def _structs(self, shape: _Shape, depth: int) -> list[dict[int, Any]]:
-        count, kind = self._list()
-        if count and kind != _STRUCT:
-            raise FooterError("a list holds no structs")
-        return [self.struct(shape, depth + 1) for _ in range(count)]
-
-    def _list(self) -> tuple[int, int]:
-        head = self._data[self._at]
-        self._at += 1
-        count = head >> 4
-        return (self._varint() if count == 15 else count), head & 15
-
-    def _value(self, kind: int, depth: int) -> Any:
-        if kind in _INTEGERS:
-            return _signed(self._varint())
-        if kind == _BINARY:
-            size = self._varint()
-            begin, self._at = self._at, self._at + size
-            if self._at > len(self._data):
-                raise FooterError("it ends inside a value")
-            return self._data[begin : self._at]
-        self._skip(kind, depth)
-        return None
-
-    def _varint(self) -> int:
-        data, at = self._data, self._at
-        byte = data[at]
-        at += 1
-        if byte < 128:
-            self._at = at
-            return byte
-        value, shift = byte & 127, 7
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 127) << shift
-            if byte < 128:
-                self._at = at
-                return value & 0xFFFFFFFFFFFFFFFF
-            shift += 7
-            if shift > 63:
-                raise FooterError("a number is too long")
-
-    def _skip(self, kind: int, depth: int) -> None:
-        """Skip the value of a field."""
-        if kind in _INTEGERS:
-            data, at = self._data, self._at
-            while data[at] > 127:
-                at += 1
-            self._at = at + 1
         elif kind == _BINARY:
-            size = self._varint()
-            self._at += size
-        elif kind == _STRUCT:
-            self.struct({}, depth + 1)
-        elif kind in (_LIST, _SET):
-            count, inner = self._list()
-            self._skip_elements(count, inner, depth)
-        elif kind == _MAP:
-            count = self._varint()
-            if count:
-                kinds = self._data[self._at]
-                self._at += 1
-                for _ in range(count):
-                    self._skip_elements(1, kinds >> 4, depth)
-                    self._skip_elements(1, kinds & 15, depth)
-        elif kind in (_BYTE, _DOUBLE, _UUID):
-            self._at += _WIDTHS[kind]
-        elif kind not in (_TRUE, _FALSE):  # which have no bytes of their own
-            raise FooterError(f"there is no type {kind}")
-
-    def _skip_elements(self, count: int, kind: int, depth: int) -> None:
-        if depth > _DEEPEST:
-            raise FooterError("it is nested too deep")
-        width = _WIDTHS.get(kind)
-        if width is not None:
-            self._at += count * width
-            return
-        for _ in range(count):
-            self._skip(kind, depth + 1)
-            if self._at > len(self._data):
+            size, at = _varint(data, at)
+            if wanted is None:
+                found[number] = data[at : at + size]
+            elif wanted is not _SKIPPED:
+                raise FooterError("a field has another type than it should")
+            at += size
+            if at > len(data):
                 raise FooterError("it ends inside a value")
+        elif wanted is _SKIPPED or wanted is None:
+            at = _skipped(data, at, kind, depth)
+        elif kind == _STRUCT and isinstance(wanted, dict):
+            found[number], at = _struct(data, at, wanted, depth + 1)
+        elif kind == _LIST and isinstance(wanted, list):
+            found[number], at = _structs(data, at, wanted[0], depth)
+        else:
+            raise FooterError("a field has another type than it should")
 
 
-def _signed(number: int) -> int:
-    return (number >> 1) ^ -(number & 1)
+def _structs(data: bytes, at: int, shape: _Shape, depth: int) -> tuple[list[dict[int, Any]], int]:
+    count, kind, at = _list(data, at)
+    if count and kind != _STRUCT:
+        raise FooterError("a list holds no structs")
+    found = []
+    for _ in range(count):
+        fields, at = _struct(data, at, shape, depth + 1)
+        found.append(fields)
+    return found, at
+
+
+def _list(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return the number of a list's elements, their type, and where they begin."""
+    head = data[at]
+    count, at = (head >> 4, at + 1) if head < 240 else _varint(data, at + 1)
+    return count, head & 15, at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    byte = data[at]
+    if byte < 128:
+        return byte, at + 1
+    value, shift = byte & 127, 7
+    while True:
+        at += 1
+        byte = data[at]
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value & 0xFFFFFFFFFFFFFFFF, at + 1
+        shift += 7
+        if shift > 63:
+            raise FooterError("a number is too long")
+
+
+def _skipped(data: bytes, at: int, kind: int, depth: int) -> int:
+    """Return where the value of a field ends."""
+    if kind in _INTEGERS:
+        while data[at] > 127:
+            at += 1
+        return at + 1
+    if kind == _BINARY:
+        size, at = _varint(data, at)
+        return at + size
+    if kind == _STRUCT:
+        return _struct(data, at, {}, depth + 1)[1]
+    if kind in (_LIST, _SET):
+        count, inner, at = _list(data, at)
+        return _skipped_elements(data, at, count, inner, depth)
+    if kind == _MAP:
+        count, at = _varint(data, at)
+        if count:
+            kinds, at = data[at], at + 1
+            for _ in range(count):
+                at = _skipped_elements(data, at, 1, kinds >> 4, depth)
+                at = _skipped_elements(data, at, 1, kinds & 15, depth)
+        return at
+    if kind in (_BYTE, _DOUBLE, _UUID):
+        return at + _WIDTHS[kind]
+    if kind in (_TRUE, _FALSE):  # which have no bytes of their own
+        return at
+    raise FooterError(f"there is no type {kind}")
+
+
+def _skipped_elements(data: bytes, at: int, count: int, kind: int, depth: int) -> int:
+    if depth > _DEEPEST:
+        raise FooterError("it is nested too deep")
+    width = _WIDTHS.get(kind)
+    if width is not None:
+        return at + count * width
+    for _ in range(count):
+        at = _skipped(data, at, kind, depth + 1)
+        if at > len(data):
+            raise FooterError("it ends inside a value")
+    return at

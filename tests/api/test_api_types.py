@@ -257,6 +257,26 @@ def test_lists_of_a_size_that_a_function_changed_are_lists(session: mf.Session) 
     assert made["x"].to_pylist()[0] == [1.5, 2, 3, 1]
 
 
+def test_types_that_text_can_not_have_are_named_where_they_are_declared(
+    session: mf.Session, tmp_path: Path
+) -> None:
+    (tmp_path / "t.ndjson").write_text('{"v": null, "w": 1}\n')
+    (tmp_path / "t.csv").write_text("v,w\n,1\n")
+    for read in (session.read_ndjson, session.read_csv):
+        path = tmp_path / ("t.csv" if read == session.read_csv else "t.ndjson")
+        for name in (*REFUSED, "fixed_size_list", "list of fixed_size_list"):
+            kind = REFUSED[name][0] if name in REFUSED else CARRIED[name][0]
+            with pytest.raises(mf.ConfigError, match=r"column 'v': (CSV|NDJSON) can't be read as"):
+                read(path, schema={"v": kind, "w": pa.int64()})
+        for kind in (
+            pa.decimal32(7, 2),
+            pa.list_(pa.uuid()) if read == session.read_ndjson else pa.decimal64(9, 1),
+        ):
+            ds = read(path, schema={"v": kind, "w": pa.int64()})
+            assert ds.schema.field("v").type == shown(kind)
+            assert session.sql("SELECT w FROM d", d=ds).to_arrow()["w"].to_pylist() == [1]
+
+
 def test_declared_lists_keep_their_size(session: mf.Session, tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": pa.array([[1, 2], None], pa.list_(pa.int8(), 2))}), tmp_path / "v.parquet")
     ds = session.read(tmp_path / "v.parquet", schema={"v": pa.list_(pa.int8(), 2)})
