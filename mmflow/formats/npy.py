@@ -36,6 +36,7 @@ from mmflow.shards import Shard
 __all__ = ["Column", "NpyFormat", "column_of", "from_spec", "open_npy", "wanted_columns"]
 
 _MOST_COLUMNS = 1000
+_LAST_CHARACTER = 0x10FFFF
 _ARROW_UNITS = ("s", "ms", "us", "ns")
 _Array = npt.NDArray[Any]
 
@@ -307,6 +308,9 @@ def _byte_views(values: npt.NDArray[np.bytes_], data: pa.Buffer) -> pa.Array:
 
 def _encoded(values: npt.NDArray[np.str_], path: str, column: str) -> pa.Array:
     """`U` text, which is UTF-32 in the file, as UTF-8."""
+    codes = np.ascontiguousarray(values).view(np.dtype("u4").newbyteorder(values.dtype.byteorder))
+    if codes.size and codes.max() > _LAST_CHARACTER:  # numpy 2 and Python answer with a SystemError
+        raise _unfit(path, column, "a text is not Unicode (a number is no character)")
     try:
         return pa.array(values.tolist(), pa.string()).cast(pa.string_view())
     except (UnicodeEncodeError, UnicodeDecodeError, ValueError) as error:

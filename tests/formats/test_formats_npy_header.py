@@ -107,3 +107,10 @@ def test_wide_arrays_are_tables(tmp_path: Path, width: int) -> None:
     assert rows.schema.field("value").type == pa.list_(pa.float32(), width)
     with pytest.raises(SourceError, match=rf"{width:,} columns in Fortran order; write it in C order"):
         mf.read_npy(tmp_path / "f.npy").to_arrow()
+
+
+def test_numbers_that_are_no_characters_are_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([65, 0x110000], "<u4").view("<U1"))
+    for read in (lambda ds: ds.to_arrow(), lambda ds: ds.take([1])):
+        with pytest.raises(SourceError, match="column 'value': a text is not Unicode"):
+            read(mf.read_npy(tmp_path / "a.npy"))
