@@ -225,13 +225,15 @@ class Dataset:
         other._check(right_keys)
         if how not in ("inner", "left", "right", "full", "semi", "anti"):
             raise PlanError(f"how = {how!r}: must be inner, left, right, full, semi or anti")
-        marked = {n: f"__right_{i}" for i, n in enumerate(other.columns)}
+        mark = "__right_"
+        while any(n.startswith(mark) for n in self.columns):
+            mark = f"_{mark}"
+        marked = {n: f"{mark}{i}" for i, n in enumerate(other.columns)}
         with planning("join"):
             right = other.frame.select(*[col(n).alias(m) for n, m in marked.items()])
-            joined = self.frame.join(
-                right, left_on=left_keys, right_on=[marked[k] for k in right_keys], how=how,
-                coalesce_duplicate_keys=False,
-            )  # fmt: skip
+            # By expressions: names that `join` is given are parsed as SQL's, so that "Id" is id and "a.b" the b of a.
+            equal = [col(k) == col(marked[r]) for k, r in zip(left_keys, right_keys, strict=True)]
+            joined = self.frame.join_on(right, *equal, how=how)
             if how in ("semi", "anti"):
                 return self._new(joined)
             return self._new(

@@ -9,7 +9,8 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from typing import Any
 
 import pyarrow as pa
@@ -58,7 +59,7 @@ class SourceLeaf:
     source: Source
     virtual: tuple[str, ...] = ()
     # Once, since a schema costs its number of columns.
-    schema: pa.Schema = field(init=False, compare=False)
+    schema: pa.Schema = attribute(init=False, compare=False)
 
     def __post_init__(self) -> None:
         types = VIRTUAL_COLUMNS | {PLACE: pa.int64()}
