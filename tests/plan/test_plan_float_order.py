@@ -30,7 +30,7 @@ ODD = [NAN, NEGATIVE_NAN, OTHER_NAN, 0.0, -0.0, math.inf, -math.inf, 1.0, -1.0, 
 QUERIES = [
     "select x from t order by x",
     "select x, y from t order by x desc nulls last, y",
-    "select f, x from t order by f nulls first, x desc",
+    "select f, x from t order by f nulls first, x desc nulls last",
     "select x, f from t order by x, f limit 5",
     "select y * x as z from t order by z",
     "select x, count(*) from t group by x",
