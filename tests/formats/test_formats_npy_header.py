@@ -111,6 +111,8 @@ def test_wide_arrays_are_tables(tmp_path: Path, width: int) -> None:
 
 def test_numbers_that_are_no_characters_are_an_error(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([65, 0x110000], "<u4").view("<U1"))
-    for read in (lambda ds: ds.to_arrow(), lambda ds: ds.take([1])):
-        with pytest.raises(SourceError, match="column 'value': a text is not Unicode"):
-            read(mf.read_npy(tmp_path / "a.npy"))
+    ds = mf.read_npy(tmp_path / "a.npy")
+    with pytest.raises(SourceError, match="column 'value': a text is not Unicode"):
+        ds.to_arrow()
+    with pytest.raises(SourceError, match="column 'value': a text is not Unicode"):
+        ds.take([1])
