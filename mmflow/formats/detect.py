@@ -43,6 +43,8 @@ _SUFFIXES = {
 }
 _DELIMITERS = {"tsv": "\t", "psv": "|"}
 _CANDIDATES = (",", ";", "\t", "|")
+#: A field, perhaps with a quoted part at its front, and the candidate behind it.
+_FIELD = re.compile(rb'(?:"(?:[^"]|"")*")?[^,;\t|\r\n]*([,;\t|])?')
 
 
 def detect(path: str) -> tuple[str, dict[str, Any]]:
@@ -99,8 +101,15 @@ def _looks_like_json(start: bytes) -> bool:
 
 
 def _sniffed(start: bytes) -> dict[str, Any]:
-    """The delimiter that cuts the first line into the most fields, where it isn't a comma."""
-    found = {d: first_record(start, Dialect(d.encode())) for d in _CANDIDATES}
-    counts = {d: 0 if f is None else len(f.fields) for d, f in found.items()}
+    """The delimiter that stands in the first record most often outside of quotes, where it isn't a comma.
+
+    A quote opens behind any of them: which one counts is not known yet.
+    """
+    first = first_record(start, Dialect(b","))
+    counts = dict.fromkeys(_CANDIDATES, 0)
+    position = len(start) if first is None else first.begin
+    while (field := _FIELD.match(start, position)) is not None and field[1]:
+        counts[field[1].decode()] += 1
+        position = field.end()
     best = max(_CANDIDATES, key=lambda d: counts[d])
     return {} if counts[","] == counts[best] else {"delimiter": best}

@@ -233,6 +233,16 @@ def test_types_are_found_again_where_the_docs_promise_it(session: Session, tmp_p
     assert repr(session.read(str(tmp_path / "o.ndjson")).to_arrow().to_pydict()) == repr(known.to_pydict())
 
 
+@pytest.mark.parametrize("names", [["a;b"], ["a", "b;c;d"], ["a\tb|c", 'x"y,z'], [";", "|"], ["a,b"]])
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_delimiters_in_names_are_not_taken_for_the_files(
+    session: Session, tmp_path: Path, names: list[str], suffix: str
+) -> None:
+    table = pa.table([[1, 2]] * len(names), names)
+    session.from_arrow(table).write(str(tmp_path / f"o.{suffix}"))
+    assert session.read(str(tmp_path / f"o.{suffix}")).to_arrow().equals(table)
+
+
 def test_values_that_a_format_has_no_form_for_are_refused_by_name(session: Session, tmp_path: Path) -> None:
     far = pa.table({"k": pa.array([2**31 - 1], pa.int32()).cast(pa.date32()), "i": [1]})
     zoned = pa.table({"k": pa.array([2**62], pa.int64()).cast(pa.timestamp("us", "UTC")), "i": [1]})
