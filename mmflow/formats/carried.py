@@ -121,16 +121,17 @@ def carried_field(field: pa.Field) -> pa.Field:
     """Return the field that plans see: nullable, with no metadata but what `public_schema` needs."""
     why = _refusal(field.type) or unfit(field.type)
     if why is not None:
-        shown = {GIVEN: _as_text(field.type), _REFUSED: f"{type_text(field.type)}: {why}"}
+        shown = {_given(field.type): "", _REFUSED: f"{type_text(field.type)}: {why}"}
         return pa.field(field.name, pa.null(), metadata=shown)
     kind, given = carried_type(field.type), _mapped(field.type, pa.string(), sizes=True)
     if given == public_type(kind):
         return pa.field(field.name, kind)
-    return pa.field(field.name, kind, metadata={GIVEN: _as_text(given)})
+    return pa.field(field.name, kind, metadata={_given(given): ""})
 
 
-def _as_text(kind: pa.DataType) -> bytes:
-    return base64.b64encode(pa.schema([pa.field("", kind)]).serialize().to_pybytes())
+def _given(kind: pa.DataType) -> bytes:
+    """Return the key that says a public type. The type is in the key: where columns meet, DataFusion keeps both."""
+    return GIVEN + base64.b64encode(pa.schema([pa.field("", kind)]).serialize().to_pybytes())
 
 
 def carried_schema(schema: pa.Schema) -> pa.Schema:
@@ -184,7 +185,7 @@ def _is_list_view(kind: pa.DataType) -> bool:
 
 def tags(field: pa.Field) -> dict[bytes, bytes] | None:
     """Return what of a field's metadata is ours."""
-    return {k: v for k, v in (field.metadata or {}).items() if k in (GIVEN, _REFUSED)} or None
+    return {k: v for k, v in (field.metadata or {}).items() if k == _REFUSED or k.startswith(GIVEN)} or None
 
 
 def carriable(field: pa.Field) -> bool:
@@ -257,8 +258,8 @@ def public_batch(batch: pa.RecordBatch, schema: pa.Schema | None = None) -> pa.R
             arrays.append(converted(array, field.type))
         except pa.ArrowInvalid as error:
             raise PlanError(
-                f"column {field.name!r} is {field.type}: {error}; wrap it in coalesce(...), which makes it a "
-                "list of any size",
+                f"column {field.name!r} is {field.type}: {error}; wrap what changes it in nullif(..., NULL), "
+                "which makes it a list of any size",
                 column=field.name,
             ) from error
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

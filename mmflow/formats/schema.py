@@ -31,8 +31,9 @@ __all__ = [
     "unfit",
 ]
 
-#: Key of a field's metadata: the public type of a column, where its own type does not say it (`formats/carried.py`).
-GIVEN = b"mmflow.given"
+#: Prefix of keys of a field's metadata; the rest is the public type of a column, where its own type does not say it
+#: (`formats/carried.py`).
+GIVEN = b"mmflow.given."
 
 _SIMPLE: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
@@ -398,5 +399,7 @@ def public_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _public(field: pa.Field) -> pa.DataType:
-    kind, text = public_type(field.type), (field.metadata or {}).get(GIVEN)
-    return kind if text is None else pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))).field(0).type
+    given = [key for key in field.metadata or {} if key.startswith(GIVEN)]
+    if len(given) != 1:  # a union of lists of different sizes has both
+        return public_type(field.type)
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(given[0].removeprefix(GIVEN)))).field(0).type

@@ -255,6 +255,20 @@ def test_lists_of_a_size_that_a_function_changed_are_lists(session: mf.Session) 
     made = session.sql("SELECT array_append(fixed_size_list, 1.0) AS x FROM d ORDER BY id", d=ds).to_arrow()
     assert made.schema.field("x").type == pa.list_(pa.float64())
     assert made["x"].to_pylist()[0] == [1.5, 2, 3, 1]
+    two, three = ({"x": pa.array([[1.0] * n], pa.list_(pa.float64(), n))} for n in (2, 3))
+    both = session.sql(
+        "SELECT x FROM a UNION ALL SELECT x FROM b", a=pa.table(two), b=pa.table(three)
+    ).to_arrow()
+    assert both.schema.field("x").type == pa.list_(pa.float64())
+    assert both["x"].to_pylist() == [[1, 1], [1, 1, 1]]
+    with pytest.raises(
+        PlanError, match=r"a list has 0 values and not 2; wrap what changes it in nullif\(..., NULL\)"
+    ):
+        session.sql("SELECT array_remove_all(x, 1.0) AS x FROM a", a=pa.table(two)).to_arrow()
+    wrapped = session.sql(
+        "SELECT nullif(array_remove_all(x, 1.0), NULL) AS x FROM a", a=pa.table(two)
+    ).to_arrow()
+    assert wrapped["x"].to_pylist() == [[]]
 
 
 def test_types_that_text_can_not_have_are_named_where_they_are_declared(
