@@ -69,6 +69,7 @@ from mmflow.plan.rels import (
     table_name,
     with_inputs,
 )
+from mmflow.plan.zone_comparisons import refuse_bent_comparisons
 
 __all__ = ["make_plan", "why_not_split"]
 
@@ -142,6 +143,7 @@ class _Planner:
             as_sql: Run what Substrait can't carry as SQL that DataFusion writes; else that is an error.
         """
         whole = self.catalog.whole(frame)
+        refuse_bent_comparisons(frame)
         with planning("query"):
             logical = optimized(frame)
         if whole is not None:

@@ -23,7 +23,7 @@ from mmflow.plan.datafusion_errors import is_datafusions
 from mmflow.plan.logical import expressions, parts
 from mmflow.plan.rels import add_functions, inputs_of, kind, messages
 
-__all__ = ["with_zones"]
+__all__ = ["type_of", "with_zones"]
 
 _UTC = "UTC"  # what a zone is decoded as
 _CAST, _TRY_CAST = "arrow_cast", "arrow_try_cast"
@@ -157,7 +157,7 @@ def _zoned_types(plan: LogicalPlan, context: SessionContext) -> list[pa.Timestam
             if name in ("Cast", "TryCast", "Literal") or (
                 name == "ScalarFunction" and part.rex_call_operator() in (_CAST, _TRY_CAST)
             ):
-                type_ = _type(part, plan, context)
+                type_ = type_of(part, plan, context)
                 if type_ is None or (pa.types.is_nested(type_) and ", tz=" in str(type_)):
                     return None
                 if pa.types.is_timestamp(type_) and type_.tz is not None:
@@ -170,7 +170,7 @@ def _zoned_types(plan: LogicalPlan, context: SessionContext) -> list[pa.Timestam
     return found
 
 
-def _type(expression: Expr, node: LogicalPlan, context: SessionContext) -> pa.DataType | None:
+def type_of(expression: Expr, node: LogicalPlan, context: SessionContext) -> pa.DataType | None:
     """Return the type of an expression of a node, as DataFusion tells it."""
     for below in (*node.inputs(), node):
         try:

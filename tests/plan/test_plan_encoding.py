@@ -263,3 +263,56 @@ def test_datasets_refuse_what_no_sql_says() -> None:
     ds = mf.from_arrow(pa.table({"d": pa.array([Decimal(1)], pa.decimal256(50, 1))}))
     with pytest.raises(mf.PlanError, match=r"Decimal256.*write it as SQL"):
         ds.filter(col("d") > lit(pa.scalar(Decimal(1), pa.decimal256(50, 1)))).to_arrow()
+
+
+#: Each is true of the row of `_CLOCKS`, and false by DataFusion 55.
+BENT = [
+    "ts AT TIME ZONE 'Asia/Tokyo' < timestamp '2024-07-01 12:00:01'",
+    "ts AT TIME ZONE 'Asia/Tokyo' IN (timestamp '2024-07-01 12:00:00')",
+    "ts < arrow_cast('2024-07-01 12:00:01', 'Timestamp(us, \"Asia/Tokyo\")')",
+    "arrow_cast(k, 'Timestamp(us, None)') > timestamp '2024-07-01 11:00:01'",
+]
+#: True by DataFusion, too: the same types, a zone that is UTC, two columns, no constant, or a guard.
+STRAIGHT = [
+    "nullif(ts AT TIME ZONE 'Asia/Tokyo', NULL) < timestamp '2024-07-01 12:00:01'",
+    "nullif(ts AT TIME ZONE 'Asia/Tokyo', NULL) >= timestamp '2024-07-01 12:00:00'",
+    "ts AT TIME ZONE 'UTC' > timestamp '2024-07-01 11:00:00'",
+    "k = timestamp '2024-07-01 12:00:00'",
+    "k BETWEEN timestamp '2024-07-01' AND timestamp '2024-07-02'",
+    "k::date = date '2024-07-01'",
+    "ts AT TIME ZONE 'Asia/Tokyo' = k",
+    "date_trunc('day', k) = timestamp '2024-07-01'",
+    "ts < now()",
+]
+_CLOCKS = pa.table(
+    {
+        "ts": pa.array([dt.datetime(2024, 7, 1, 12)], pa.timestamp("us")),
+        "k": pa.array([dt.datetime(2024, 7, 1, 3)], pa.timestamp("us", "Asia/Tokyo")),
+    }
+)
+
+
+@pytest.mark.parametrize("condition", BENT)
+def test_comparisons_that_datafusion_bends_across_zones_are_refused(condition: str) -> None:
+    t = mf.from_arrow(_CLOCKS)
+    for query in (f"SELECT * FROM t WHERE {condition}", f"SELECT {condition} FROM t", f"SELECT sum(1) FILTER (WHERE TRUE), ({condition}) FROM t GROUP BY 2"):  # fmt: skip
+        with pytest.raises(mf.PlanError, match=r"wrongly.*nullif\(x, NULL\)"):
+            mf.sql(query, t=t).to_arrow()
+    bent = SessionContext()
+    bent.register_record_batches("t", [_CLOCKS.to_batches()])
+    assert bent.sql(f"SELECT * FROM t WHERE {condition}").count() == 0  # once this is 1, the refusal can go
+
+
+@pytest.mark.parametrize("condition", STRAIGHT)
+def test_comparisons_across_zones_that_are_right_are_not_refused(condition: str) -> None:
+    t = mf.from_arrow(_CLOCKS)
+    assert mf.sql(f"SELECT * FROM t WHERE {condition}", t=t).count() == 1
+    assert mf.sql(f"SELECT {condition} AS c FROM t", t=t).to_arrow().column(0).to_pylist() == [True]
+
+
+def test_datasets_refuse_comparisons_that_datafusion_bends() -> None:
+    tokyo = pa.scalar(dt.datetime(2024, 7, 1, 3), pa.timestamp("us", "Asia/Tokyo"))
+    ds = mf.from_arrow(_CLOCKS)
+    with pytest.raises(mf.PlanError, match="wrongly"):
+        ds.filter(col("ts") < lit(tokyo)).to_arrow()
+    assert ds.filter(col("k") == lit(tokyo)).count() == 1
