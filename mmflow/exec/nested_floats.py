@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from datafusion import ScalarUDF
 
+from mmflow.formats.fixed_width import null_places, numpy_values
+
 __all__ = ["NestedFloats", "holds_floats", "with_one_nan_and_zero"]
 
 
@@ -28,11 +30,9 @@ def with_one_nan_and_zero(array: pa.Array) -> pa.Array:
     """Return an array in which every NaN has the same bits, and every zero, at any depth."""
     kind = array.type
     if pa.types.is_floating(kind):
-        values = array.fill_null(pa.scalar(0, kind)).to_numpy(zero_copy_only=False) + kind.to_pandas_dtype()(
-            0
-        )
+        values = numpy_values(array.fill_null(pa.scalar(0, kind))) + kind.to_pandas_dtype()(0)
         values[np.isnan(values)] = np.nan
-        return pa.array(values, kind, mask=np.asarray(array.is_null()))
+        return pa.array(values, kind, mask=null_places(array))
     if not holds_floats(kind):
         return array
     if pa.types.is_struct(kind):

@@ -25,6 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, PlanError
+from mmflow.formats.fixed_width import numpy_values
 from mmflow.formats.schema import GIVEN, canonical_type, public_schema, public_type, type_text, unfit
 
 __all__ = [
@@ -321,7 +322,7 @@ def _validity(array: pa.Array) -> pa.Buffer | None:
     """Return the bits of what is not null, from the first value on."""
     if not array.null_count:
         return None
-    return pa.array(np.asarray(array.is_valid())).buffers()[1]
+    return pa.array(numpy_values(array.is_valid())).buffers()[1]
 
 
 def _taken(values: pa.Array, indices: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -330,7 +331,7 @@ def _taken(values: pa.Array, indices: pa.Array, wanted: pa.DataType) -> pa.Array
 
 
 def _map(array: pa.MapArray, wanted: pa.MapType) -> pa.Array:
-    offsets = np.asarray(array.offsets).astype(np.int32)
+    offsets = numpy_values(array.offsets).astype(np.int32)
     first, count = int(offsets[0]), int(offsets[-1] - offsets[0])
     keys = converted(array.keys.slice(first, count), wanted.key_type)
     items = converted(array.items.slice(first, count), wanted.item_type)
@@ -346,12 +347,12 @@ def _list(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         ends = (np.arange(count + 1, dtype=np.int64) + array.offset) * array.type.list_size
         starts, lengths = ends[:-1], np.diff(ends)
     elif types.is_list(array.type) or types.is_large_list(array.type):
-        ends = np.asarray(array.offsets).astype(np.int64)
+        ends = numpy_values(array.offsets).astype(np.int64)
         starts, lengths = ends[:-1], np.diff(ends)
     else:
-        starts = np.asarray(array.offsets)[:count].astype(np.int64)
-        lengths = np.asarray(array.sizes)[:count].astype(np.int64)
-    missing = None if not array.null_count else ~np.asarray(array.is_valid())
+        starts = numpy_values(array.offsets)[:count].astype(np.int64)
+        lengths = numpy_values(array.sizes)[:count].astype(np.int64)
+    missing = None if not array.null_count else ~numpy_values(array.is_valid())
     if types.is_fixed_size_list(wanted):
         values = _sized(array.values, starts, lengths, missing, wanted)
         return pa.Array.from_buffers(wanted, count, [_validity(array)], children=[values])

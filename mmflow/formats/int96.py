@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from mmflow.formats.fixed_width import null_places, numpy_values
+
 __all__ = ["Int96Error", "Rows", "exact"]
 
 _BILLION = 10**9
@@ -75,9 +77,9 @@ def _nested(nanos: pa.Array, seconds: pa.Array, wanted: pa.DataType) -> pa.Array
 
 
 def _timestamps(nanos: pa.Array, seconds: pa.Array, wanted: pa.DataType) -> pa.Array:
-    valid = np.asarray(nanos.is_valid())
-    low = np.where(valid, nanos.fill_null(0).to_numpy(zero_copy_only=False).view(np.int64), 0)
-    whole = np.where(valid, seconds.fill_null(0).to_numpy(zero_copy_only=False).view(np.int64), 0)
+    valid = ~null_places(nanos)
+    low = np.where(valid, numpy_values(nanos).view(np.int64), 0)
+    whole = np.where(valid, numpy_values(seconds).view(np.int64), 0)
     # Both are right but for multiples of 2^64.
     part = (low.view(np.uint64) - whole.view(np.uint64) * np.uint64(_BILLION)).view(np.int64)
     if ((part < 0) | (part >= _BILLION)).any():

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import mmflow
+
+PACKAGE = Path(mmflow.__file__).parent
 
 # Runs in a child process, with a finder that tells where pandas was looked for.
 _CHILD = """
@@ -119,3 +124,14 @@ def test_reads_queries_and_outputs_import_no_pandas(tmp_path: Path) -> None:
         [sys.executable, "-c", _CHILD], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_values_leave_arrow_by_one_module() -> None:
+    """pyarrow's `to_numpy` and `np.asarray` import pandas; `formats.fixed_width` does without."""
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number}"
+        for path in PACKAGE.rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"\.to_numpy\(|np\.asarray\(.*\.(is_null|is_valid|offsets|sizes)\b", line)
+    ]
+    assert not found
