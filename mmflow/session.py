@@ -9,6 +9,7 @@ import os
 import re
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -24,7 +25,7 @@ from mmflow.config import Settings
 from mmflow.dataset import Dataset
 from mmflow.engines.progress import Progress
 from mmflow.engines.run import Outcome, Run, execute
-from mmflow.errors import ConfigError
+from mmflow.errors import ConfigError, PlanError
 from mmflow.exec.source import open_source
 from mmflow.exec.stage import Plan, Source
 from mmflow.expressions import mentions_virtual
@@ -190,6 +191,9 @@ class Session:
             table = data if isinstance(data, pa.Table) else pa.table(data)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise ConfigError(f"from_arrow: {type(data).__name__} is no table: {error}") from error
+        twice = next((n for n, count in Counter(table.schema.names).items() if count > 1), None)
+        if twice is not None:
+            raise PlanError(f"from_arrow: two columns are named {twice!r}; rename one")
         table = carried_table(table)
         frame = self.catalog.add(TableLeaf(table))
         return Dataset(self, frame, placed=lambda: self.catalog.add(TableLeaf(with_places(table))))

@@ -173,7 +173,7 @@ def test_every_type_passes_through_untouched(session: mf.Session, tmp_path: Path
     ds = _ENTRANCES[entrance](session, tmp_path, given)
     if entrance == "parquet":
         given = pq.read_table(tmp_path / "in.parquet")
-    _check(ds, given, names, tmp_path, thorough=entrance in ("parquet", "map_batches"))
+    _check(ds, given, names, tmp_path, thorough=entrance == "parquet")
 
 
 @pytest.mark.parametrize("entrance", ["from_arrow", "ipc_file", "share", "parquet"])
@@ -301,6 +301,8 @@ def test_objects_that_are_no_tables_are_named(session: mf.Session) -> None:
     for data in (7, {"a": [1], "b": [1, 2]}, {"a": [object()]}):
         with pytest.raises(mf.ConfigError, match="is no table"):
             session.from_arrow(data)
+    with pytest.raises(PlanError, match="from_arrow: two columns are named 'a'"):
+        session.from_arrow(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]))
 
 
 def test_sinks_name_what_they_can_not_hold(session: mf.Session, tmp_path: Path) -> None:
