@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mmflow as mf
@@ -64,7 +64,6 @@ def _column(kind: str, values: list[Any]) -> pa.Array:
     return pa.array(values, parsed)
 
 
-@settings(max_examples=2 * settings().max_examples)
 @given(kind=st.sampled_from(sorted(_TYPES)), data=st.data())
 def test_values_of_folders_are_read_back_as_they_were_written(kind: str, data: st.DataObject) -> None:
     """Through the paths alone, which cost no files: what `split` names, `HiveColumns` reads."""

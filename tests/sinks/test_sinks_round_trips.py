@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmflow.errors import SinkError
@@ -184,7 +184,6 @@ def session() -> Session:
     return Session(workers=1)
 
 
-@settings(max_examples=2 * settings().max_examples)
 @given(table=_tables(), form=st.sampled_from(_FORMATS))
 @example(table=pa.table({"c": ["", None, "x"], "d": [1, 2, 3]}), form="csv")
 @example(table=pa.table({"c": ["", "\0", "\ufeff"]}), form="csv")
