@@ -59,6 +59,7 @@ TYPES: list[tuple[pa.DataType, st.SearchStrategy[Any]]] = [
     (pa.timestamp("s"), st.datetimes(LOW, HIGH).map(lambda v: v.replace(microsecond=0))),
     (pa.timestamp("us"), st.datetimes(LOW, HIGH)),
     (pa.timestamp("us", "UTC"), _ZONED),
+    (pa.timestamp("ms", "Asia/Tokyo"), _ZONED.map(lambda v: v.replace(microsecond=0))),
     (pa.time64("us"), st.times()),
 ]
 #: Columns that text formats don't hold in a spelling that this test writes, and binary ones.
