@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mmflow.errors import ConfigError
+from mmflow.errors import ConfigError, plain_text
 from mmflow.remote.reach import Reach
 
 __all__ = ["Settings", "parse_size", "settings_table"]
@@ -121,7 +121,10 @@ def _place(text: str | Path) -> str:
 
 
 def _folder(text: str | Path) -> Path:
-    return Path(text).expanduser()
+    name = str(text)
+    if plain_text(name) != name:  # DataFusion takes no other names for its files
+        raise ValueError(f"{plain_text(name)} is not UTF-8; name another folder")
+    return Path(name).expanduser()
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {

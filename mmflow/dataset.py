@@ -17,7 +17,7 @@ from datafusion import DataFrame, Expr, functions
 from mmflow.access.numbers import integer
 from mmflow.access.source import Selection
 from mmflow.access.take import slice_rows, take_rows
-from mmflow.errors import ConfigError, MmflowError, PlanError, UserFunctionError
+from mmflow.errors import ConfigError, MmflowError, PlanError, UserFunctionError, plain_text
 from mmflow.exec.runner import returned_batches
 from mmflow.exec.stage import Plan, Result, ScanInput, Write
 from mmflow.expressions import IntoExpr, col, expr_of, lit, mentions_virtual, plain_name
@@ -87,7 +87,7 @@ class Dataset:
 
     def explain(self) -> str:
         """The stages that a run would have: scans, exchanges, what is pruned."""
-        return explain(self._plan())
+        return plain_text(explain(self._plan()))
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name_text(f.name)}: {type_text(f.type)}" for f in self.schema)

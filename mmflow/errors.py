@@ -44,7 +44,25 @@ __all__ = [
     "UnverifiableSourceWarning",
     "UserFunctionError",
     "WorkerLostError",
+    "plain_text",
 ]
+
+
+def plain_text(text: str) -> str:
+    r"""Return text that can be encoded: of names of files, bytes that are not UTF-8 as escapes.
+
+    Python holds such bytes as lone surrogates, which neither Arrow nor a terminal takes.
+
+    >>> import os
+    >>> plain_text(os.fsdecode(b"caf\xe9.csv"))
+    'caf\\xe9.csv'
+    """
+    for errors in ("strict", "surrogateescape", "backslashreplace"):
+        try:
+            return text.encode("utf-8", errors).decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:
+            continue
+    raise AssertionError("backslashreplace encodes everything")
 
 
 class MmflowError(Exception):
@@ -63,6 +81,7 @@ class MmflowError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, **context: Any) -> None:
+        message = plain_text(message)
         super().__init__(message)
         self.message = message
         self.context: dict[str, Any] = context

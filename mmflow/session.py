@@ -25,7 +25,7 @@ from mmflow.config import Settings
 from mmflow.dataset import Dataset
 from mmflow.engines.progress import Progress
 from mmflow.engines.run import Outcome, Run, execute
-from mmflow.errors import ConfigError, PlanError
+from mmflow.errors import ConfigError, PlanError, plain_text
 from mmflow.exec.source import open_source
 from mmflow.exec.stage import Plan, Source
 from mmflow.expressions import mentions_virtual
@@ -222,6 +222,9 @@ class Session:
             PlanError: The query is wrong.
             SourceError: A path in it can't be read.
         """
+        # Names of files that are not UTF-8 stand in the query as messages show them.
+        given = {plain_text(name): name for pair in _QUOTED.findall(query) for name in pair if name}
+        query = plain_text(query)
         virtual = mentions_virtual([query])
         frames = {
             n: (t if isinstance(t, Dataset) else self.from_arrow(t)).with_virtual(virtual)
@@ -230,6 +233,7 @@ class Session:
 
         def resolve(name: str) -> Any:
             """A table that the query names and nobody gave: a path, if it looks like one."""
+            name = given.get(name, name)
             if not re.search(r"[./*\\]", name) and not os.path.exists(name):
                 return None
             return self.read(name).with_virtual(virtual)
@@ -338,6 +342,9 @@ def _hidden(source: Source) -> tuple[str, ...]:
         virtual.remove(PLACE)  # which is found by the virtual column of that name
     return tuple(n for n in virtual if n not in own)
 
+
+#: What may name a file in a query: `FROM 'path'` and `FROM "path"`.
+_QUOTED = re.compile(r"""'([^']*)'|"([^"]*)\"""")
 
 _default: Session | None = None
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mmflow.errors import plain_text
 from mmflow.exec.compact import owned
 from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.formats.groups import batch_of
@@ -77,7 +78,7 @@ def with_virtual(
         if name in read.schema.names or name not in VIRTUAL_COLUMNS:
             arrays.append(read.column(name))
         elif name == "_file":
-            arrays.append(pa.repeat(pa.scalar(path, pa.string()), len(offsets)))
+            arrays.append(pa.repeat(pa.scalar(plain_text(path), pa.string()), len(offsets)))
         elif name == "_offset":
             arrays.append(pa.array(offsets))
         else:

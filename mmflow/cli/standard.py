@@ -8,11 +8,14 @@ Invariant: descriptors 0 to 2 are taken, so that no file that is opened later be
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
 import os
 import sys
+
+from mmflow.errors import plain_text
 
 __all__ = ["drop_output", "output_failure", "prepare"]
 
@@ -51,6 +54,18 @@ def prepare() -> None:
             errors="backslashreplace",
             line_buffering=True,
         )
+    # What an encoding lacks comes as escapes: in an ASCII locale, and of names of files that are not UTF-8.
+    codecs.register_error("mmflow.escape", _escaped)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="mmflow.escape")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)  # this is for writing
+    text = plain_text(error.object[error.start : error.end])
+    return text.encode(error.encoding, "backslashreplace").decode(error.encoding), error.end
 
 
 def output_failure(error: OSError) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from mmflow.engines.progress import Progress, StageProgress
 from mmflow.engines.scans import Checked
 from mmflow.engines.stages import StageRun
+from mmflow.errors import plain_text
 from mmflow.exec.task import BlockRef, Done, TaskId
 from mmflow.shards import FileEntry
 
@@ -55,7 +56,7 @@ class Totals:
         if done.rejects is not None:
             shards = checked.known.shards
             before = {
-                (files[shard.file].path, report.first): counts
+                (plain_text(files[shard.file].path), report.first): counts
                 for shard, report, counts in zip(shards, done.reports, checked.before, strict=False)
             }
             self.quarantined.append(Quarantined(done.rejects, before))

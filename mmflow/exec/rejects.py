@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from mmflow.errors import plain_text
 from mmflow.formats import Reject
 
 __all__ = ["SCHEMA", "rejects_batch"]
@@ -30,7 +31,7 @@ def rejects_batch(path: str, first: int, rejects: Iterable[Reject]) -> pa.Record
     """Rejects of one shard as rows of `SCHEMA`."""
     rows = [
         {
-            "path": path,
+            "path": plain_text(path),
             "byte_offset": r.byte_offset,
             "shard_first": first,
             "record": r.record,

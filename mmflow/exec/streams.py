@@ -89,7 +89,7 @@ def read_range(path: str, offset: int, length: int) -> pa.Buffer:
         whole = mapped(path)
         begin = min(offset, whole.size)
         return whole.slice(begin, min(length, whole.size - begin))
-    with pa.OSFile(path) as source:
+    with pa.OSFile(os.fsencode(path)) as source:
         source.seek(offset)
         return source.read_buffer(length)
 

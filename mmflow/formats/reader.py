@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from mmflow.errors import BadRecordError
+from mmflow.errors import BadRecordError, plain_text
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Reject, ScanReport, ScanRequest
 from mmflow.formats.decoder import BadValue, Decoded, RecordDecoder
 from mmflow.mapping import MappedFile
@@ -254,7 +254,9 @@ def assemble(decoded: Decoded, request: ScanRequest, path: str, base: int, lines
         if name in batch.schema.names:
             arrays.append(batch.column(name))
         elif name == "_file":
-            arrays.append(pa.repeat(pa.scalar(path, pa.string()), batch.num_rows).cast(pa.string_view()))
+            arrays.append(
+                pa.repeat(pa.scalar(plain_text(path), pa.string()), batch.num_rows).cast(pa.string_view())
+            )
         elif name == "_offset":
             assert decoded.offsets is not None
             arrays.append(pa.array(decoded.offsets + base))

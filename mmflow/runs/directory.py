@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from mmflow.errors import ConfigError, EngineError
+from mmflow.errors import ConfigError, EngineError, plain_text
 
 __all__ = ["LogWriter", "RunDirectory"]
 
@@ -128,7 +128,7 @@ class RunDirectory:
         Raises:
             EngineError: No room, no permission.
         """
-        self.write_bytes(name, text.encode())
+        self.write_bytes(name, plain_text(text).encode())
 
     def write_bytes(self, name: str, data: Any) -> None:
         """Write a file whole.
@@ -304,7 +304,7 @@ class LogWriter:
         Raises:
             EngineError: No room.
         """
-        data = text.encode() + b"\n"
+        data = plain_text(text).encode() + b"\n"
         if self._fd >= 0:
             with self._directory._failing("write", self._path):
                 self._append(data)

@@ -35,7 +35,8 @@ def encoded(fact: dict[str, Any]) -> str:
     >>> encoded({"kind": "read", "stage": "s"})
     '47a6a18c {"v":1,"kind":"read","stage":"s"}'
     """
-    text = json.dumps({"v": VERSION, **fact}, separators=(",", ":"), ensure_ascii=False)
+    # In ASCII: names of files need not be UTF-8.
+    text = json.dumps({"v": VERSION, **fact}, separators=(",", ":"))
     return f"{zlib.crc32(text.encode()):08x} {text}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -191,7 +192,7 @@ def open_parquet(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Wr
     """A Parquet file; row groups have at most `row_group_rows` rows."""
     stored = public_schema(schema)
     rows = options.get("row_group_rows", 1 << 20)
-    file = pa.OSFile(path, "wb")
+    file = pa.OSFile(os.fsencode(path), "wb")
     writer = _ParquetWriter(file, stored, options.get("compression", "snappy"))
 
     def put(table: pa.Table) -> None:
@@ -214,7 +215,7 @@ def open_arrow(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writ
     rows = options.get("batch_rows", 64 << 10)
     codec = options.get("compression", "none")
     write_options = pa.ipc.IpcWriteOptions(compression=None if codec == "none" else codec)
-    file = pa.OSFile(path, "wb")
+    file = pa.OSFile(os.fsencode(path), "wb")
     writer = pa.ipc.new_file(file, stored, options=write_options)
 
     def put(table: pa.Table) -> None:
