@@ -44,6 +44,15 @@ __all__ = [
     "sliced",
 ]
 
+#: What pyarrow 26 raises over damaged bytes.
+_DAMAGE = (
+    pa.ArrowInvalid,
+    pa.ArrowIndexError,
+    pa.ArrowKeyError,
+    pa.ArrowTypeError,
+    pa.ArrowCapacityError,
+    pa.ArrowSerializationError,
+)
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 
 
@@ -112,7 +121,7 @@ def reading(path: str, kind: str) -> Iterator[None]:
             "too large for this machine: write it again in smaller ones",
             path=path,
         ) from error
-    except (pa.ArrowInvalid, pa.ArrowIndexError, pa.ArrowTypeError, OSError, UnicodeDecodeError) as error:
+    except (*_DAMAGE, OSError, UnicodeDecodeError) as error:
         raise SourceError(
             f"can't read {path}: it is damaged, or not a {kind} file: {error}; restore it or write it again",
             path=path,
