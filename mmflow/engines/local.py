@@ -22,6 +22,7 @@ from mmflow.engines.base import Resources
 from mmflow.engines.processes import ProcessPool
 from mmflow.errors import EngineError, MmflowError
 from mmflow.exec.context import WorkerContext
+from mmflow.exec.heap import HeapWatch
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, MapStep
 from mmflow.exec.task import Cancelled, Done, Failed, Task, TaskId, TaskResult
@@ -38,7 +39,10 @@ _PATIENCE = 0.6
 
 
 class LocalEngine:
-    """An `Engine` of threads. Serves one run; half of the memory is for blocks, half for tasks.
+    """An `Engine` of threads. Serves one run.
+
+    Three eighths of the memory are for blocks, as much for tasks. The rest is for what nobody counts: batches in flight,
+    what allocators hold back, pages that are freed a moment later.
 
     Args:
         settings: `workers`, `memory`, `io`, `spill_dir` matter here.
@@ -54,7 +58,8 @@ class LocalEngine:
         self._work = work
         sweep(settings.spill_dir)
         self._folder = RunFolder(settings.spill_dir, run)
-        self._store = LocalStore(settings.memory // 2, self._folder)
+        self._heap = HeapWatch(settings.memory)
+        self._store = LocalStore(settings.memory * 3 // 8, self._folder)
         self._tasks: queue.SimpleQueue[tuple[Task, Functions, _Flags] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[TaskResult] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -135,7 +140,7 @@ class LocalEngine:
                 continue
             context = WorkerContext(
                 store=self._store,
-                memory=max(1 << 20, self._settings.memory // 2 // self._settings.workers),
+                memory=max(1 << 20, self._settings.memory * 3 // 8 // self._settings.workers),
                 io=cast(Io, self._settings.io),
                 spill=self._folder.path,
                 cancelled=flags.cancelled,
@@ -143,6 +148,7 @@ class LocalEngine:
                 processes=self._processes,
                 worker=worker,
                 reach=self._settings.reach,
+                heap=self._heap,
             )
             self._results.put(self._attempt(task, functions, context))
 

@@ -13,7 +13,6 @@ Invariant: a worker holds its outputs once. A block is let go of as it becomes b
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import importlib.metadata
 import os
@@ -35,6 +34,7 @@ from mmflow.engines.user_modules import user_modules
 from mmflow.errors import BlockLostError, UserFunctionError
 from mmflow.exec.context import WorkerContext
 from mmflow.exec.kept import KeptBlock
+from mmflow.exec.heap import HeapWatch, give_back
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, Stage
 from mmflow.exec.streams import DamagedError, stream_batches
@@ -163,7 +163,6 @@ def versions() -> dict[str, str]:
 
 # ---- in workers -------------------------------------------------------------------------------------------
 
-_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 _stages: OrderedDict[str, tuple[Stage, Functions]] = OrderedDict()
 _stages_lock = threading.Lock()
 
@@ -269,6 +268,7 @@ def stream_parcel(
             worker=f"{node}:{os.getpid()}",
             hand_in=hand_in,
             reach=parcel.reach,
+            heap=HeapWatch(parcel.memory),
         )
         result = run_task(task, functions, context)
         groups: list[list[BlockRef]] = [[] for _ in range(payloads_of(stage))]
@@ -280,14 +280,8 @@ def stream_parcel(
     finally:
         # Buffers of spilled blocks are mapped: they outlive their files.
         kept.close()
-        _give_back()
-
-
-def _give_back() -> None:
-    """Return what the task freed: allocators keep it for the next one, which may run in another process."""
-    pa.default_memory_pool().release_unused()
-    if _malloc_trim is not None:
-        _malloc_trim(0)
+        # Allocators keep it for the next task, which may run in another process.
+        give_back()
 
 
 def _let_go(kept: LocalStore, ref: BlockRef) -> pa.Buffer:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from mmflow.exec.heap import HeapWatch
 from mmflow.exec.task import BlockStore
 from mmflow.mapping import Io
 from mmflow.remote.reach import Reach
@@ -47,6 +48,7 @@ class WorkerContext:
         worker: Name for metrics.
         hand_in: Set when the task should end after the batch that it is at, and give what it has (`Done.rest`); only of
             tasks over one shard of a record format. None: never.
+        heap: Has allocators give back what they hold, where memory is short; None: they keep it.
     """
 
     store: BlockStore
@@ -58,6 +60,7 @@ class WorkerContext:
     worker: str = ""
     hand_in: _Flag | None = None
     reach: Reach = _LOCAL
+    heap: HeapWatch | None = None
 
     def handing_in(self) -> bool:
         """Should the task end here, and give what it has?"""
@@ -71,3 +74,5 @@ class WorkerContext:
         """
         if self.cancelled.is_set():
             raise Cancelled
+        if self.heap is not None:
+            self.heap.look()

@@ -12,7 +12,7 @@ from mmflow.exec.compact import owned
 from mmflow.exec.hashing import mixed
 from mmflow.kernels import kernels
 
-__all__ = ["hash_rows", "partition_batch", "split_rows"]
+__all__ = ["hash_rows", "partition_batch", "split_rows", "taken_rows"]
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -83,14 +83,26 @@ def split_rows(batch: pa.RecordBatch, chosen: I64, partitions: int) -> Iterator[
     yield from _parts(batch, order, np.searchsorted(chosen[order], np.arange(partitions + 1)))
 
 
+def taken_rows(batch: pa.RecordBatch, rows: I64) -> pa.RecordBatch:
+    """The rows of these numbers, which own their text."""
+    return _taken(_owning(batch), rows, batch.schema)
+
+
 def _parts(batch: pa.RecordBatch, order: I64, bounds: I64) -> Iterator[tuple[int, pa.RecordBatch]]:
+    owning = _owning(batch)
+    for partition, (begin, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        if begin < end:
+            # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
+            yield partition, _taken(owning, order[begin:end], batch.schema)
+
+
+def _owning(batch: pa.RecordBatch) -> pa.RecordBatch:
     # pyarrow 26 can't take from views: go through the owned form.
     names = [str(i) for i in range(batch.num_columns)]
-    owning = pa.RecordBatch.from_arrays([owned(c) for c in batch.columns], names=names)
-    for partition, (begin, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
-        if begin == end:
-            continue
-        # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
-        taken = owning.take(pa.array(order[begin:end]))
-        arrays = [c.cast(t) for c, t in zip(taken.columns, batch.schema.types, strict=True)]
-        yield partition, pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+    return pa.RecordBatch.from_arrays([owned(c) for c in batch.columns], names=names)
+
+
+def _taken(owning: pa.RecordBatch, rows: I64, schema: pa.Schema) -> pa.RecordBatch:
+    taken = owning.take(pa.array(rows))
+    arrays = [c.cast(t) for c, t in zip(taken.columns, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -140,7 +140,9 @@ class _Run:
     def _fragment(
         self, step: FragmentStep, flow: _Batches, sides: dict[str, int]
     ) -> Iterator[pa.RecordBatch]:
-        fragment = Fragment(step, self.functions, memory=self.context.memory // 2, spill=self.context.spill)
+        fragment = Fragment(
+            step, self.functions, memory=self.context.memory, given=self._given(step), spill=self.context.spill
+        )
         main = next((name for name, _ in step.inputs if name not in sides), None)
         for name, _ in step.inputs:
             if name in sides:
@@ -155,6 +157,11 @@ class _Run:
         most = min(_PIECE_BYTES, max(1 << 20, self.context.memory // 8))
         for piece in _pieces(flow, most, most if self.stage.limit is None else _FIRST_BYTES):
             yield from self._checked(fragment.run({main: piece}))
+
+    def _given(self, step: FragmentStep) -> int:
+        """Bytes that a step is given at once; 0: piece by piece, or it is unknown."""
+        refs = itertools.chain.from_iterable(self.task.blocks.values())
+        return 0 if step.streaming else sum(ref.nbytes for ref in refs)
 
     def _checked(self, batches: _Batches) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -57,7 +57,7 @@ def scan_estimate(source: Source, columns: Sequence[str]) -> Estimate:
 
 def partition_bytes(memory: int, workers: int) -> int:
     """Bytes that one partition of an exchange should hold: a task sorts or hashes it in its share of memory."""
-    return max(1 << 20, min(_PARTITION_BYTES, memory // workers // 8))
+    return max(1 << 20, min(_PARTITION_BYTES, memory // workers // 12))
 
 
 def exchange_partitions(nbytes: int, each: int, forced: int | None) -> int:

@@ -547,8 +547,10 @@ class _Planner:
             parts[0].partial_schema,
             estimate,
         )
-        # What a partial aggregation leaves is unknown before it runs; mostly far less than its input.
-        partitions = self._partitions(estimate.nbytes // 10) if parts[0].keys else 1
+        # What a partial aggregation leaves is unknown before it runs; mostly far less than its input. Where all of it
+        # would not do for memory, it is not relied on.
+        leaves = estimate.nbytes // 10 if estimate.nbytes <= self.settings.memory // 4 else estimate.nbytes
+        partitions = self._partitions(leaves) if parts[0].keys else 1
         mode = "partition" if partitions > 1 else "all"
         output = Hash(tuple(range(parts[0].keys)), partitions) if partitions > 1 else Broadcast()
         stages = self.builder.close(partial, output)
@@ -560,6 +562,7 @@ class _Planner:
             parts[0].final,
             trivial=False,
             streaming=False,
+            split=((name, tuple(range(parts[0].keys))),) if parts[0].keys else (),
             title=(f"final {title}",),
         )
         return Pipeline((branch,), schema, estimate)
