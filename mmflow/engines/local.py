@@ -41,8 +41,8 @@ _PATIENCE = 0.6
 class LocalEngine:
     """An `Engine` of threads. Serves one run.
 
-    Three eighths of the memory are for blocks, as much for tasks. The rest is for what nobody counts: batches in flight,
-    what allocators hold back, pages that are freed a moment later.
+    Three eighths of the memory are for blocks, as much for tasks. The rest is for what nobody counts: batches in
+    flight, and what allocators hold back.
 
     Args:
         settings: `workers`, `memory`, `io`, `spill_dir` matter here.

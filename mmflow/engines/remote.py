@@ -33,8 +33,8 @@ from mmflow.engines.placement import seen_here
 from mmflow.engines.user_modules import user_modules
 from mmflow.errors import BlockLostError, UserFunctionError
 from mmflow.exec.context import WorkerContext
-from mmflow.exec.kept import KeptBlock
 from mmflow.exec.heap import HeapWatch, give_back
+from mmflow.exec.kept import KeptBlock
 from mmflow.exec.runner import run_task
 from mmflow.exec.stage import Functions, Stage
 from mmflow.exec.streams import DamagedError, stream_batches

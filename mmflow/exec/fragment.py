@@ -28,8 +28,8 @@ __all__ = ["Fragment"]
 _PARTS = 8
 _DEPTH = 2
 _MOST_PARTS = 64
-#: Anonymous memory of DataFusion 55 for each byte of input that it sorts, groups, joins or ranks without spilling: 0.7 to
-#: 1.9, measured with RssAnon over rows of three numbers and a text of 50 bytes; the rest is for rows of other shapes.
+#: Anonymous memory of DataFusion 55 for each byte of input that it sorts, groups, joins or ranks without spilling:
+#: 0.7 to 1.9, measured with RssAnon over rows of three numbers and a text of 50 bytes; the rest is for other shapes.
 _PER_BYTE = 3
 
 
@@ -49,10 +49,12 @@ class Fragment:
     ) -> None:
         require_threads()
         self.step = step
-        # Spilling costs more memory than it saves where all fits: DataFusion 55 reads what was spilled in threads of their
-        # own, each of which keeps some 4 MiB of what it freed (0.5 bytes a byte that was spilled).
+        # Spilling costs more memory than it saves where all fits: DataFusion 55 reads what was spilled in threads
+        # of their own, each of which keeps some 4 MiB of what it freed (half a byte for each that was spilled).
         needed = given * _PER_BYTE
-        self._parts = min(_MOST_PARTS, 1 << max(0, -(-needed // memory) - 1).bit_length()) if step.split else 1
+        self._parts = (
+            min(_MOST_PARTS, 1 << max(0, -(-needed // memory) - 1).bit_length()) if step.split else 1
+        )
         pool = memory if not step.streaming and needed // self._parts <= memory else memory // 2
         config = SessionConfig().with_target_partitions(1)
         # Round-robin repartitioning would lose row order; one task is one thread anyway.

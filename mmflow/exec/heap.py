@@ -1,10 +1,10 @@
 """The heap of this process: what allocators hold back of what was freed.
 
     malloc of glibc     an arena a thread: numpy, the kernels
-    mimalloc            pyarrow's (a second one, DataFusion's, can't be reached): freed pages go back after a second or more
+    mimalloc            pyarrow's, which keeps freed pages for a second or more; DataFusion's own can't be reached
 
-Where memory is ample this saves page faults. Where the budget is small it would count for more than the rows themselves: a
-sort with a budget of 256 MiB held 150 MiB of it.
+Where memory is ample this saves page faults. Where the budget is small it would count for more than the rows
+themselves: a sort with a budget of 256 MiB held 150 MiB of it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def anonymous_bytes() -> int:
 
 
 def _use_system_pool() -> None:
-    """Have pyarrow allocate by malloc: pyarrow 26's mimalloc keeps freed pages for a second, and those of other threads longer.
+    """Have pyarrow allocate by malloc, which gives back when asked; a pool that the user chose stays.
 
-    A user's own choice of a pool stays.
+    pyarrow 26's mimalloc keeps freed pages for a second, and those of other threads longer.
     """
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ and pa.default_memory_pool().backend_name == "mimalloc":
         pa.set_memory_pool(pa.system_memory_pool())

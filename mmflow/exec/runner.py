@@ -141,7 +141,11 @@ class _Run:
         self, step: FragmentStep, flow: _Batches, sides: dict[str, int]
     ) -> Iterator[pa.RecordBatch]:
         fragment = Fragment(
-            step, self.functions, memory=self.context.memory, given=self._given(step), spill=self.context.spill
+            step,
+            self.functions,
+            memory=self.context.memory,
+            given=self._given(step),
+            spill=self.context.spill,
         )
         main = next((name for name, _ in step.inputs if name not in sides), None)
         for name, _ in step.inputs:
@@ -217,7 +221,7 @@ class _Run:
         done = Done(self.task.id, self.task.attempt, metrics=self.metrics)
         match output:
             case Write():
-                sink = open_sink(output.sink, self.context.spill)
+                sink = open_sink(output.sink, self.context.spill, self.context.memory)
                 files = sink.write(
                     self._counted(rows),
                     self.stage.schema,

@@ -28,7 +28,7 @@ from mmflow.sinks.spec import check_sink
 from mmflow.sinks.staging import attempt_folder, destination
 from mmflow.sinks.writer import Writer
 
-__all__ = ["FileSink", "write_files"]
+__all__ = ["AMPLE", "FileSink", "write_files"]
 
 _OPEN: Mapping[str, Callable[[str, pa.Schema, Mapping[str, Any]], Writer]] = {
     "parquet": columnar.open_parquet,
@@ -37,8 +37,12 @@ _OPEN: Mapping[str, Callable[[str, pa.Schema, Mapping[str, Any]], Writer]] = {
     "ndjson": rows.open_ndjson,
     "npy": npy.open_npy,
 }
+#: Memory of a task that need not think of it.
+AMPLE = 1 << 30
 #: Rows that wait until their partition has enough of them for a write of its own.
 _WAITING_BYTES = 64 << 20
+#: A column of few rows takes that much beside its values: buffers are cut to 64 bytes, and arrays are objects.
+_COLUMN_BYTES = 512
 _MOST_OPEN = 64
 _SMALL_ROWS = 4096
 #: Files that are brought to the disk at once: a file system writes its journal once for all that wait for it. 2,000
@@ -49,8 +53,9 @@ _SYNCING = 16
 class FileSink:
     """Writes Parquet, Arrow IPC, CSV, NDJSON or npy files; see `sinks.base.Sink`."""
 
-    def __init__(self, spec: SinkSpec) -> None:
+    def __init__(self, spec: SinkSpec, memory: int = AMPLE) -> None:
         self.spec = spec
+        self._memory = memory
 
     def write(
         self,
@@ -84,6 +89,7 @@ class FileSink:
                     number=number,
                     part=part,
                     keep=syncing.keep,
+                    memory=self._memory,
                 )
         except BaseException:  # whatever it was, also Ctrl-C: no half-written file may stay
             shutil.rmtree(folder, ignore_errors=True)
@@ -155,6 +161,7 @@ def write_files(
     number: int,
     part: tuple[int, ...],
     keep: Callable[[Path, str], str],
+    memory: int = AMPLE,
 ) -> tuple[StagedFile, ...]:
     """Write one task's rows to files of a folder.
 
@@ -163,6 +170,7 @@ def write_files(
         stem: Of part files' names.
         number, part: Of the task; without rows, only number 0 writes a file.
         keep: Is given each file when it is complete, and its path in the destination; says where it is staged.
+        memory: Bytes that the task may use: a quarter of them holds rows that are not written yet, at most 64 MiB.
 
     Raises:
         SinkError: See `Sink.write`.
@@ -170,10 +178,11 @@ def write_files(
     stem += "".join(f"_{p:03d}" for p in part)  # "_" sorts behind the "." of a suffix
     files = _Files(spec, schema, folder, stem, keep)
     target: _Target
+    most = min(_WAITING_BYTES, memory // 4)
     if spec.partition_by:
-        target = _Partitioned(files, spec.partition_by)
+        target = _Partitioned(files, spec.partition_by, most)
     else:
-        target = _Whole(files, create=not spec.is_folder or (number == 0 and not part))
+        target = _Whole(files, most, create=not spec.is_folder or (number == 0 and not part))
     try:
         for batch in batches:  # errors of the input are not ours
             with files.failing():
@@ -285,8 +294,9 @@ class _Failing:
 class _Whole:
     """All rows in one file; without rows there is one only if `create`."""
 
-    def __init__(self, files: _Files, *, create: bool) -> None:
+    def __init__(self, files: _Files, most: int, *, create: bool) -> None:
         self._files = files
+        self._most = most
         self._create = create
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -294,6 +304,8 @@ class _Whole:
             opened = self._files.writer("")
             opened.writer.write(batch)
             opened.rows += batch.num_rows
+            if opened.writer.pending > self._most:
+                opened.writer.flush()
 
     def finish(self) -> None:
         if self._create:
@@ -308,8 +320,9 @@ class _Partitioned:
     written, the others are copied together; `_total` is what all take.
     """
 
-    def __init__(self, files: _Files, columns: tuple[str, ...]) -> None:
+    def __init__(self, files: _Files, columns: tuple[str, ...], most: int) -> None:
         self._files = files
+        self._most = most
         self._columns = columns
         self._waiting: dict[str, list[pa.RecordBatch]] = {}
         self._nbytes: dict[str, int] = {}
@@ -317,14 +330,14 @@ class _Partitioned:
 
     def write(self, batch: pa.RecordBatch) -> None:
         for folder, part in split(batch, self._columns):
-            nbytes = part.nbytes
+            nbytes = part.nbytes + _COLUMN_BYTES * part.num_columns
             self._waiting.setdefault(folder, []).append(part)
             self._nbytes[folder] = self._nbytes.get(folder, 0) + nbytes
             self._total += nbytes
-        if self._total > _WAITING_BYTES:
+        if self._total > self._most:
             for folder in sorted(self._nbytes, key=self._nbytes.__getitem__, reverse=True):
                 self._put(folder)
-                if self._total <= _WAITING_BYTES // 2:
+                if self._total <= self._most // 2:
                     break
             self._waiting = {folder: [_together(parts)] for folder, parts in self._waiting.items()}
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from mmflow.errors import SinkError
 from mmflow.sinks.base import SinkSpec, StagedFile
 from mmflow.sinks.failures import writing
-from mmflow.sinks.files import write_files
+from mmflow.sinks.files import AMPLE, write_files
 from mmflow.sinks.object_places import Places
 from mmflow.sinks.object_store import ObjectStore
 from mmflow.sinks.spec import check_sink
@@ -30,10 +30,14 @@ class ObjectSink:
 
     Args:
         scratch: A folder for files until they are uploaded; None: the system's temporary one.
+        memory: See `write_files`.
     """
 
-    def __init__(self, spec: SinkSpec, scratch: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, spec: SinkSpec, scratch: str | os.PathLike[str] | None = None, memory: int = AMPLE
+    ) -> None:
         self.spec = spec
+        self._memory = memory
         self._scratch = scratch
 
     def write(
@@ -78,6 +82,7 @@ class ObjectSink:
                     number=number,
                     part=part,
                     keep=keep,
+                    memory=self._memory,
                 )
                 self._require_open(store, places, run)
             except BaseException:  # whatever it was, also Ctrl-C

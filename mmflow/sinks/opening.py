@@ -10,7 +10,7 @@ from mmflow.remote.url import is_url
 from mmflow.sinks.base import Sink, SinkSpec, StagedFile
 from mmflow.sinks.commit import LocalCommit
 from mmflow.sinks.committing import Commit
-from mmflow.sinks.files import FileSink
+from mmflow.sinks.files import AMPLE, FileSink
 from mmflow.sinks.staging import staged_there
 
 __all__ = ["open_commit", "open_sink", "staged_files"]
@@ -48,14 +48,15 @@ def staged_files(spec: SinkSpec, run: str) -> Callable[[StagedFile], bool]:
     return lambda file: sizes().get(file.staged) == file.nbytes
 
 
-def open_sink(spec: SinkSpec, scratch: str | os.PathLike[str] | None = None) -> Sink:
+def open_sink(spec: SinkSpec, scratch: str | os.PathLike[str] | None = None, memory: int = AMPLE) -> Sink:
     """The sink that writes as `spec` says; `open_commit` prepares and commits it.
 
     Args:
         scratch: A folder for temporary files of URLs; None: the system's temporary one.
+        memory: Bytes that the task may use; rows that wait to be written take a part of it.
     """
     if is_url(spec.path):
         from mmflow.sinks.object_sink import ObjectSink  # noqa: PLC0415  (imports fsspec)
 
-        return ObjectSink(spec, scratch)
-    return FileSink(spec)
+        return ObjectSink(spec, scratch, memory)
+    return FileSink(spec, memory)
