@@ -135,8 +135,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY or name == "functions":
-        from mmflow import pandas_gate  # noqa: PLC0415  (before anything imports pyarrow or datafusion)
+        from mmflow import address_space, pandas_gate  # noqa: PLC0415  (before pyarrow or datafusion are imported)
 
+        address_space.prepare()
         pandas_gate.close()
         if name == "functions":
             return importlib.import_module("mmflow.functions")

@@ -65,8 +65,9 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _dispatch(options: argparse.Namespace) -> int:
-    from mmflow import pandas_gate  # noqa: PLC0415  (pyarrow is slow to import; --help must not)
+    from mmflow import address_space, pandas_gate  # noqa: PLC0415  (pyarrow is slow to import; --help must not)
 
+    address_space.prepare()
     pandas_gate.close()
     from mmflow.cli import commands  # noqa: PLC0415
 
