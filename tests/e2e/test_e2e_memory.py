@@ -46,7 +46,7 @@ print(json.dumps({"rows": rows, "peak": peak}))
 
 #: What docs/architecture.md states of a process beside its budget: the interpreter, libraries, DataFusion's threads, and
 #: the kernels' blocks.
-BASE = 128 << 20
+BASE = 160 << 20
 
 
 def run(
