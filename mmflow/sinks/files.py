@@ -41,8 +41,6 @@ _OPEN: Mapping[str, Callable[[str, pa.Schema, Mapping[str, Any]], Writer]] = {
 AMPLE = 1 << 30
 #: Rows that wait until their partition has enough of them for a write of its own.
 _WAITING_BYTES = 64 << 20
-#: A column of few rows takes that much beside its values: buffers are cut to 64 bytes, and arrays are objects.
-_COLUMN_BYTES = 512
 _MOST_OPEN = 64
 _SMALL_ROWS = 4096
 #: Files that are brought to the disk at once: a file system writes its journal once for all that wait for it. 2,000
@@ -330,7 +328,7 @@ class _Partitioned:
 
     def write(self, batch: pa.RecordBatch) -> None:
         for folder, part in split(batch, self._columns):
-            nbytes = part.nbytes + _COLUMN_BYTES * part.num_columns
+            nbytes = part.nbytes
             self._waiting.setdefault(folder, []).append(part)
             self._nbytes[folder] = self._nbytes.get(folder, 0) + nbytes
             self._total += nbytes
