@@ -43,6 +43,7 @@ def plain(error: BaseException) -> str:
         text = text[cut.end() :]
     if failed_rule:
         return "DataFusion can't plan this query: write subqueries, ANY and ALL outside of a WHERE as joins"
+    text = text.replace("Error during planning: ", "")  # of each signature that does not fit
     text = _UNSUPPORTED.sub(lambda m: f"not supported: {m[1]}", text)
     twice = _ONE_NAME.match(text)
     if twice is not None:
