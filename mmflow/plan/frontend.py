@@ -5,6 +5,7 @@ Owns the planning context and the leaves of plans. Knows nothing of stages or ta
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +33,7 @@ from mmflow.formats.schema import uncarried
 from mmflow.mapping.forks import require_threads
 from mmflow.plan.datafusion_errors import is_datafusions, plain
 from mmflow.plan.logical import tables_of
-from mmflow.plan.subqueries import forgotten_nulls, with_any
+from mmflow.plan.subqueries import forgotten_nulls, name_read_twice, with_any, with_own_names
 
 __all__ = [
     "Catalog",
@@ -252,6 +253,16 @@ class Catalog:
                 with planning("SQL"):
                     frame = self.context.sql_with_options(query, _QUERIES_ONLY)
                     optimized = frame.optimized_logical_plan()
+            named = with_own_names(query)
+            if named != query:
+                apart = self._runnable(named)
+                if apart is not None:
+                    frame, optimized, query = *apart, named
+                elif shared := name_read_twice(frame.logical_plan()):
+                    raise PlanError(
+                        f"SQL: a subquery of ANY, SOME or ALL that refers to the rows around it reads {shared}, as "
+                        "these do, and DataFusion takes one for the other: give that table an alias in the subquery"
+                    )
             reason = unsplit(frame)
             if reason is None:
                 return frame
@@ -294,6 +305,15 @@ class Catalog:
     def whole(self, frame: DataFrame) -> SqlLeaf | None:
         """Return the leaf that a frame of `sql` stands for although it is none."""
         return next((leaf for known, leaf in self._whole if known is frame), None)
+
+    def _runnable(self, query: str) -> tuple[DataFrame, LogicalPlan] | None:
+        """Return the frame of a query and its optimized plan; None where DataFusion can't run it."""
+        with contextlib.suppress(PlanError), planning("SQL"):
+            frame = self.context.sql_with_options(query, _QUERIES_ONLY)
+            optimized = frame.optimized_logical_plan()
+            frame.execution_plan()
+            return frame, optimized
+        return None
 
     def _forgotten(self, query: str) -> int:
         """Count what of a query `with_any` must rewrite."""

@@ -9,7 +9,8 @@ a null-aware anti join or a *mark join*, whose mark is true or false, never null
     WHERE (x IN (…)) IS NULL, CASE   mark join           wrong
 
 `= ANY (SELECT …)` and `<> ALL (SELECT …)` mean the same, and DataFusion plans them by three joins, with nulls: slower,
-and right.
+and right, if the subquery's columns can't be taken for those outside: `x = ANY (SELECT x FROM t …)` over the same t
+compares x with itself (every row passes), so such subqueries get a name of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 
 from datafusion import LogicalPlan
 
-__all__ = ["forgotten_nulls", "with_any"]
+__all__ = ["forgotten_nulls", "name_read_twice", "with_any", "with_own_names"]
 
 # How DataFusion 55 shows them.
 _SUBQUERY = "(<subquery>)"
@@ -32,12 +33,14 @@ _BARE_TEST = re.compile(
 _COMPARES = re.compile(r" (?:[=<>!]+|IS|IN|LIKE|ILIKE|SIMILAR|BETWEEN) ")
 
 # What stands between the tokens that matter is passed over: text, quoted names, comments.
-_TOKENS = re.compile(
-    r"""
+_PASSED = r"""
     [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
-    | (?P<test>\b(?P<not>NOT\s+)?IN\s*(?=\([\s(]*(?:SELECT|WITH|VALUES)\b))
-    """,
-    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+"""
+_SUBQUERY_AHEAD = r"\s*(?=\([\s(]*(?:SELECT|WITH|VALUES)\b)"
+_FLAGS = re.IGNORECASE | re.DOTALL | re.VERBOSE
+_TOKENS = re.compile(rf"{_PASSED} | (?P<test>\b(?P<not>NOT\s+)?IN{_SUBQUERY_AHEAD})", _FLAGS)
+_QUANTIFIERS = re.compile(
+    rf"{_PASSED} | (?P<test>[=<>]\s*(?:ANY|SOME|ALL){_SUBQUERY_AHEAD}) | (?P<open>\() | (?P<close>\))", _FLAGS
 )
 
 
@@ -67,6 +70,52 @@ def with_any(query: str, forgotten: Callable[[str], int]) -> str:
         else:
             number += 1
     return query
+
+
+def with_own_names(query: str) -> str:
+    """Give the subquery of each = ANY, > ALL and the like a name of its own: its columns are no others' then."""
+    made: list[str] = []
+    closing: list[str] = []  # what stands before the closing bracket of each that is open
+    quantified, number, at = False, 0, 0
+    for token in _QUANTIFIERS.finditer(query):
+        made.append(query[at : token.start()])
+        at = token.end()
+        if token["open"]:
+            number += quantified
+            closing.append(f') AS "mmflow_quantified_{number}"' if quantified else "")
+            made.append("(SELECT * FROM (" if quantified else "(")
+            quantified = False
+        elif token["close"]:
+            made.append(f"{closing.pop() if closing else ''})")
+        else:
+            quantified = token["test"] is not None
+            made.append(token[0])
+    return "".join([*made, query[at:]])
+
+
+def name_read_twice(plan: LogicalPlan) -> str | None:
+    """Return a name under which a subquery of a plan, not optimized yet, reads a table as the rows around it do."""
+    lines = str(plan.display_indent()).splitlines()
+    names = list(_relations(lines))
+    for number, line in enumerate(lines):
+        if line.strip() == "Subquery:":
+            end = next(
+                (n for n in range(number + 1, len(lines)) if _depth(lines[n]) <= _depth(line)), len(lines)
+            )
+            inside = {name for at, name in names if number < at < end}
+            shared = inside & {name for at, name in names if not number < at < end}
+            if shared:
+                return min(shared)
+    return None
+
+
+def _relations(lines: list[str]) -> Iterator[tuple[int, str]]:
+    """Give the names under which tables are read, and the numbers of their lines: of nested names the outermost."""
+    alias = "SubqueryAlias: "
+    for number, line in enumerate(lines):
+        text = line.lstrip()
+        if text.startswith(alias) and not lines[number - 1].lstrip().startswith(alias):
+            yield number, text.removeprefix(alias)
 
 
 def _right(lines: list[str]) -> int:

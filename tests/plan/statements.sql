@@ -160,6 +160,10 @@ select count(*) from range(100000)
 ~ select * from range(100000) limit 3
 -- # nulls: DuckDB gives the same rows, DataFusion not always
 select id from t where i64 > all (select i64 from u)
+select id from t where k = any (select k from t where k > 1)
+~ select id from t where i64 > all (select i64 from t where i64 < 0)
+select id from t where k <> all (select k from t where k > 1 and k is not null) or id = 1
+~ select id from t where i64 <= some (with w as (select i64 from t where k = 1) select i64 from w)
 ~ select id from t where i64 > all (select i64 from u where i64 is not null)
 ~ select id from t where i64 > all (select i64 from u where false)
 ~ select id from t where i64 < all (select i64 from u where k=t.k)
