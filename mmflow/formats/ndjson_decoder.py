@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -135,7 +136,8 @@ class NdjsonDecoder:
         return row, first
 
 
-def _blank(texts: pa.Array) -> np.ndarray:
-    """Which lines hold nothing but white space."""
+def _blank(texts: pa.Array) -> npt.NDArray[np.bool_]:
+    """Return which lines hold nothing but white space, shape (rows,)."""
     trimmed = pc.utf8_trim(texts.cast(pa.binary()).cast(pa.string(), safe=False), " \t\r")
-    return (numpy_values(pc.binary_length(trimmed)) == 0) & ~null_places(trimmed)
+    empty: npt.NDArray[np.bool_] = numpy_values(pc.binary_length(trimmed)) == 0
+    return empty & ~null_places(trimmed)
