@@ -20,6 +20,7 @@ import contextlib
 import errno
 import mmap
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -165,7 +166,7 @@ class MappedArray:
             self._reading.check_windows()
         except SourceChangedError:
             # On a full tmpfs a hole gets no page to be read from, and looks the same: its zeros are right.
-            if os.fstatvfs(self._reading.fd).f_bavail:
+            if shutil.disk_usage(self.path).free:
                 raise
 
     def _check_place(self, what: str) -> None:
