@@ -471,7 +471,7 @@ def test_detection(tmp_path: Path) -> None:
         ("csv", {"header": "maybe"}, "true or false"),
         ("csv", {"on_bad_record": "ignore"}, "error, null, skip, quarantine"),
         ("csv", {"schema": "a:int46"}, "did you mean"),
-        ("csv", {"schema": "a:list<int64>"}, "CSV can't be read as"),
+        ("csv", {"schema": "a:fixed_size_list<int64>[2]"}, "CSV can't be read as"),
         ("text", {"schema": "a:string"}, "leave schema= out"),
         ("records", {}, "layout"),
         (
