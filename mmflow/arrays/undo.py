@@ -1,6 +1,6 @@
 """The undo log: what pages held before they were changed, so that a crash leaves the old content or the new.
 
-    .NAME.mmflow~undo-PID-N beside the file, locked (flock) by the process that writes
+    .NAME.mmflow~undo-PID-RANDOM beside the file, locked (flock) by the process that writes
 
     | magic | size, inode |  offset  length  crc32 | bytes |  offset  length  crc32 | bytes | ...
                                                    ("bytes" of a hole: none, and its length has the top bit set)
@@ -125,10 +125,9 @@ class UndoLog:
         bits[first - chunk * _CHUNK : stop - chunk * _CHUNK] = True
 
     def _open(self) -> None:
-        number = 0
         while True:
-            self.name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{number}")
-            number += 1
+            # A name that no other log had: other writers remember how far they have read it (`arrays.writers`).
+            self.name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{os.urandom(6).hex()}")
             try:
                 log = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.OPEN_FLAGS, 0o600)
             except FileExistsError:

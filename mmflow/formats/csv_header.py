@@ -18,11 +18,11 @@ from mmflow.formats.csv_decoder import BROKEN, CsvDecoder, CsvTypes
 from mmflow.formats.csv_structure import Dialect, parse_record
 from mmflow.formats.encodings import BOM, check_text, legacy_encoding
 
-__all__ = ["Header", "first_record", "holds_records", "read_header", "unique_names"]
+__all__ = ["CONTROL", "Header", "first_record", "holds_records", "read_header", "unique_names"]
 
 _UNCLOSED, _LONE_RETURN = 2, 3  # of `Structure.broken`
 #: Control characters but for tabs and line breaks, which a quoted name may hold.
-_CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def _name(path: str, start: bytes, found: FirstRecord, number: int) -> str:
         raise _wrong(
             path, start, at, f"the name of its column {number + 1:,} is not UTF-8{guess}", advice
         ) from error
-    control = _CONTROL.search(name)
+    control = CONTROL.search(name)
     if control is None:
         return name
     at = start.find(control[0].encode(), found.begin)

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmflow.formats.csv_header import CONTROL
 from mmflow.formats.ndjson_values import is_binary
 from mmflow.sinks.text import csv_fields, csv_rows, json_rows, text_slices, unwritable
 from mmflow.sinks.writer import Writer, boolean
@@ -111,4 +112,6 @@ def csv_problem(field: pa.Field) -> str | None:
     """Return why a column can't be written as CSV; None where it can."""
     if is_binary(field.type):
         return "CSV has no form for bytes; write them as text (encode(…, 'base64')), or write ndjson, parquet or arrow"
+    if CONTROL.search(field.name):
+        return "its name holds a control character, by which readers of CSV tell binary files; rename it (AS …)"
     return unwritable(field.type)

@@ -77,7 +77,8 @@ def test_files_give_names_back_or_refuse_them(name: str, form: str) -> None:
             try:
                 ds.write(str(Path(folder, path, "")), form, partition_by=keys)
             except mf.SinkError as refused:
-                assert keys, refused  # as a folder's name: empty, hidden
+                # As a folder's name: empty, hidden. In a header of CSV: control characters.
+                assert keys or (form == "csv" and not name.isprintable()), refused
                 continue
             read = mf.read(str(Path(folder, path)))
             if form == "csv" and not name:
