@@ -1,4 +1,4 @@
-// Options: quote, number of fields, final, stop, filters.
+// Options: quote, number of fields, exact, final, stop, filters.
 #include "fuzzing.h"
 
 using namespace mmflow;
@@ -14,7 +14,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
     const int fields = 1 + count % 11;
     std::vector<Target> targets;
     for (int i = 0; i < fields; ++i) {
-        if ((count / 11) % 3 != 1 || i % 2) targets.push_back({i, kinds[(i + count / 33) % 11]});
+        if ((count / 11) % 3 != 1 || i % 2) {
+            targets.push_back({i, kinds[(i + count / 33) % 11]});
+            targets.back().type.exact = (end & 4) != 0;
+        }
     }
     const Text words[] = {{reinterpret_cast<const std::uint8_t*>("a"), 1}, {reinterpret_cast<const std::uint8_t*>("xy"), 2}};
     const Filter filters[] = {{0, {Kind::kString}, Filter::Test::kText, 0, 0, 0, 0, words, 2},

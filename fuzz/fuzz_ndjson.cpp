@@ -1,4 +1,4 @@
-// Options: which fields are wanted, closed, final, stop, filters.
+// Options: which fields are wanted, closed (records, the inner object), exact, final, stop, filters.
 #include "fuzzing.h"
 
 using namespace mmflow;
@@ -12,12 +12,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
     const std::uint8_t wanted = input.byte(), end = input.byte(), stop = input.byte(), filtered = input.byte();
     const Type point_types[] = {{Kind::kFloat64}, {Kind::kString}};
     const Text point_names[] = {text_of("x"), text_of("y")};
-    const Type point{Kind::kStruct, 0, 0, false, point_types, point_names, 2};
+    const Type point{.kind = Kind::kStruct, .closed = (end & 8) != 0, .children = point_types, .names = point_names,
+                     .child_count = 2};
     const Type integer{Kind::kInt64};
     const Text item[] = {text_of("")};
     const Type kinds[] = {{Kind::kInt64},   {Kind::kString}, {Kind::kTimestamp, 6, 0, true},
-                          {Kind::kBool},    point,           {Kind::kList, 0, 0, false, &point, item, 1},
-                          {Kind::kFloat64}, {Kind::kList, 0, 0, false, &integer, item, 1}};
+                          {Kind::kBool},    point,           {.kind = Kind::kList, .children = &point, .names = item, .child_count = 1},
+                          {Kind::kFloat64}, {.kind = Kind::kList, .children = &integer, .names = item, .child_count = 1}};
     const char* names[] = {"a", "b", "t", "ok", "p", "ps", "f", "l"};
     std::vector<JsonKey> keys;
     std::vector<Target> targets;
@@ -26,7 +27,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
     for (int i = 0; i < 8; ++i) {
         const bool read = wanted >> i & 1;
         if (read || closed) keys.push_back({text_of(names[i]), read ? slots : -1});
-        if (read) targets.push_back({slots++, kinds[i]});
+        if (read) {
+            targets.push_back({slots++, kinds[i]});
+            targets.back().type.exact = (end & 16) != 0;
+        }
     }
     const Text words[] = {text_of("x")};
     const Filter filters[] = {{0, {Kind::kInt64}, Filter::Test::kInt, -5, 100, 0, 0, nullptr, 0},
