@@ -113,5 +113,7 @@ def csv_problem(field: pa.Field) -> str | None:
     if is_binary(field.type):
         return "CSV has no form for bytes; write them as text (encode(…, 'base64')), or write ndjson, parquet or arrow"
     if CONTROL.search(field.name):
-        return "its name holds a control character, by which readers of CSV tell binary files; rename it (AS …)"
+        return (
+            "its name holds a control character, by which readers of CSV tell binary files; rename it (AS …)"
+        )
     return unwritable(field.type)
