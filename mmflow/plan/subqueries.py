@@ -94,28 +94,36 @@ def with_own_names(query: str) -> str:
 
 
 def name_read_twice(plan: LogicalPlan) -> str | None:
-    """Return a name under which a subquery of a plan, not optimized yet, reads a table as the rows around it do."""
+    """Return a name under which a subquery of a plan, not optimized yet, reads a table as the rows around it do.
+
+    What is within derived tables, and within other subqueries, is not seen from there.
+    """
     lines = str(plan.display_indent()).splitlines()
-    names = list(_relations(lines))
+    seen: dict[tuple[int, ...], set[str]] = {}
     for number, line in enumerate(lines):
-        if line.strip() == "Subquery:":
-            end = next(
-                (n for n in range(number + 1, len(lines)) if _depth(lines[n]) <= _depth(line)), len(lines)
-            )
-            inside = {name for at, name in names if number < at < end}
-            shared = inside & {name for at, name in names if not number < at < end}
-            if shared:
-                return min(shared)
+        above = list(_ancestors(lines, number))
+        subqueries = tuple(n for n in above if lines[n].strip() == _SUBQUERY_NODE)
+        own = above[: above.index(subqueries[0])] if subqueries else above
+        if line.lstrip().startswith(_ALIAS) and not any(lines[n].lstrip().startswith(_ALIAS) for n in own):
+            seen.setdefault(subqueries, set()).add(line.lstrip().removeprefix(_ALIAS))
+    for scope, names in seen.items():
+        around = [seen.get(scope[number:], set()) for number in range(1, len(scope) + 1)]
+        shared = names & set().union(*around)
+        if shared:
+            return min(shared)
     return None
 
 
-def _relations(lines: list[str]) -> Iterator[tuple[int, str]]:
-    """Give the names under which tables are read, and the numbers of their lines: of nested names the outermost."""
-    alias = "SubqueryAlias: "
-    for number, line in enumerate(lines):
-        text = line.lstrip()
-        if text.startswith(alias) and not lines[number - 1].lstrip().startswith(alias):
-            yield number, text.removeprefix(alias)
+_ALIAS, _SUBQUERY_NODE = "SubqueryAlias: ", "Subquery:"
+
+
+def _ancestors(lines: list[str], number: int) -> Iterator[int]:
+    """Give the numbers of the lines of the nodes above a node, from the nearest on."""
+    depth = _depth(lines[number])
+    for above in range(number - 1, -1, -1):
+        if _depth(lines[above]) < depth:
+            depth = _depth(lines[above])
+            yield above
 
 
 def _right(lines: list[str]) -> int:
