@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datafusion import ScalarUDF
 
 from mmflow.errors import PlanError
+from mmflow.exec.plan_function import PlanFunction
 from mmflow.exec.refusals import refusal
 from mmflow.formats.fixed_width import numpy_values
 
@@ -36,36 +36,20 @@ def bounds(kind: pa.DataType) -> tuple[int, int]:
     return 0, (1 << kind.bit_width) - 1
 
 
-class CheckedFunction:
-    """A scalar function that gives what an operation gives, or raises where that does not fit the type.
-
-    Attributes:
-        name: Name in plans.
-        made: DataFusion's object.
-        aggregate: Always false; as `exec.stage.Function` has it.
-    """
-
-    aggregate = False
+class CheckedFunction(PlanFunction):
+    """A scalar function that gives what an operation gives, or raises where that does not fit the type."""
 
     def __init__(self, operation: str, kind: pa.DataType) -> None:
-        self._recipe = (operation, kind)
         plain = (
             str(kind).replace("(", "_").replace(", ", "_").replace(")", "").replace("[", "_").replace("]", "")
         )
-        self.name = f"mmflow_{operation}_{plain}"
         arguments = {"negate": [kind], "sum": [_wide(kind)]}.get(operation, [kind, kind])
         compute: Any = _COMPUTE.get(operation, _combined)
 
         def call(*arrays: pa.Array) -> Any:
             return compute(operation, kind, *arrays)
 
-        fields = [pa.field(f"argument{i}", t) for i, t in enumerate(arguments)]
-        udf: Any = ScalarUDF  # datafusion 55 has no types for its initializer
-        self.made: Any = udf(self.name, call, fields, pa.field("result", kind), "immutable")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # DataFusion's objects can't be pickled: they are made again from what they were made of.
-        return CheckedFunction, self._recipe
+        super().__init__(f"mmflow_{operation}_{plain}", call, arguments, kind, (operation, kind))
 
 
 def _wide(kind: pa.DataType) -> pa.DataType:

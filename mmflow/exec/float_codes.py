@@ -6,13 +6,11 @@ of infinities or NaN is 1.8e308. Integers have no such gap.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from datafusion import ScalarUDF
 
+from mmflow.exec.plan_function import PlanFunction
 from mmflow.formats.fixed_width import null_places
 
 __all__ = ["FloatCode"]
@@ -20,33 +18,13 @@ __all__ = ["FloatCode"]
 _NEGATIVE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
-class FloatCode:
-    """A scalar function from float64 to int64 that keeps the order, or (`back`) the one that undoes it.
+class FloatCode(PlanFunction):
+    """A scalar function from float64 to int64 that keeps the order, or (`back`) the one that undoes it."""
 
-    Attributes:
-        name: Name in plans.
-        made: DataFusion's object.
-        aggregate: Always false; as `exec.stage.Function` has it.
-    """
-
-    aggregate = False
-
-    def __init__(self, *, back: bool) -> None:
-        self._back = back
-        self.name = "mmflow_float_of_code" if back else "mmflow_code_of_float"
+    def __init__(self, back: bool) -> None:
+        name = "mmflow_float_of_code" if back else "mmflow_code_of_float"
         argument, result = (pa.int64(), pa.float64()) if back else (pa.float64(), pa.int64())
-        fields = [pa.field("argument", argument)]
-        call = _decoded if back else _encoded
-        udf: Any = ScalarUDF  # datafusion 55 has no types for its initializer
-        self.made: Any = udf(self.name, call, fields, pa.field("result", result), "immutable")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # DataFusion's objects can't be pickled.
-        return _made, (self._back,)
-
-
-def _made(back: bool) -> FloatCode:
-    return FloatCode(back=back)
+        super().__init__(name, _decoded if back else _encoded, [argument], result, (back,))
 
 
 def _flipped(bits: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

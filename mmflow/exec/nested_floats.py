@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datafusion import ScalarUDF
 
+from mmflow.exec.plan_function import PlanFunction
 from mmflow.formats.fixed_width import null_places, numpy_values
 
 __all__ = ["NestedFloats", "holds_floats", "with_one_nan_and_zero"]
@@ -43,24 +42,9 @@ def with_one_nan_and_zero(array: pa.Array) -> pa.Array:
     return pa.Array.from_buffers(kind, len(array), own, array.null_count, array.offset, children=children)
 
 
-class NestedFloats:
-    """A scalar function that gives lists or structs with one kind of NaN and of zero.
-
-    Attributes:
-        name: Name in plans.
-        made: DataFusion's object.
-        aggregate: Always false; as `exec.stage.Function` has it.
-    """
-
-    aggregate = False
+class NestedFloats(PlanFunction):
+    """A scalar function that gives lists or structs with one kind of NaN and of zero."""
 
     def __init__(self, kind: pa.DataType) -> None:
-        self._kind = kind
-        self.name = f"mmflow_floats_{zlib.crc32(str(kind).encode()):08x}"
-        udf: Any = ScalarUDF  # datafusion 55 has no types for its initializer
-        fields = [pa.field("argument", kind)]
-        self.made: Any = udf(self.name, with_one_nan_and_zero, fields, pa.field("result", kind), "immutable")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # DataFusion's objects can't be pickled.
-        return NestedFloats, (self._kind,)
+        name = f"mmflow_floats_{zlib.crc32(str(kind).encode()):08x}"
+        super().__init__(name, with_one_nan_and_zero, [kind], kind, (kind,))

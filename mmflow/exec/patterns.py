@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
-from datafusion import ScalarUDF
 
 from mmflow.errors import PlanError
+from mmflow.exec.plan_function import PlanFunction
 from mmflow.exec.refusals import refusal
 
 __all__ = ["PatternCheck", "captured_one_by_one"]
@@ -17,7 +16,7 @@ __all__ = ["PatternCheck", "captured_one_by_one"]
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Where a capturing group opens: the text from `start` to `end`, as `(` or `(?P<name>`."""
+    """Place where a capturing group opens: the text from `start` to `end`, as `(` or `(?P<name>`."""
 
     start: int
     end: int
@@ -110,26 +109,11 @@ def _behind_class(pattern: str, at: int) -> int:
     return at
 
 
-class PatternCheck:
-    """A scalar function that gives patterns as they are, and raises for one whose groups may take no part in a match.
-
-    Attributes:
-        name: Name in plans.
-        made: DataFusion's object.
-        aggregate: Always false; as `exec.stage.Function` has it.
-    """
-
-    aggregate = False
+class PatternCheck(PlanFunction):
+    """A scalar function that gives patterns as they are, and raises where a group may take no part in a match."""
 
     def __init__(self) -> None:
-        self.name = "mmflow_pattern"
-        udf: Any = ScalarUDF  # datafusion 55 has no types for its initializer
-        fields = [pa.field("pattern", pa.string_view())]
-        self.made: Any = udf(self.name, _checked, fields, pa.field("result", pa.string_view()), "immutable")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # DataFusion's objects can't be pickled.
-        return PatternCheck, ()
+        super().__init__("mmflow_pattern", _checked, [pa.string_view()], pa.string_view())
 
 
 def _checked(patterns: pa.Array) -> pa.Array:
