@@ -71,7 +71,7 @@ class Selection:
 
     @property
     def inside(self) -> tuple[str, ...]:
-        """Those of `names` that stand in the files, virtual ones among them."""
+        """Return those of `names` that stand in the files, virtual ones among them."""
         hive = self.source.hive
         return self.names if hive is None else hive.inside(self.names)
 

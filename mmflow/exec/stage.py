@@ -104,7 +104,7 @@ class ScanInput:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Those of the source's files that may hold a wanted row, as far as their paths say."""
+        """Return those of the source's files that may hold a wanted row, as far as their paths say."""
         hive = self.source.hive
         if hive is None or not self.prune:
             return self.source.files

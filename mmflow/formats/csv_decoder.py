@@ -121,7 +121,7 @@ class CsvDecoder:
     # ---- values ----------------------------------------------------------------------------
 
     def _readable(self, columns: Sequence[str], text: pa.Buffer) -> dict[str, pa.Array]:
-        """Those of the columns whose every value is of its type; halving them finds the others in few passes."""
+        """Return the columns whose every value is of its type; halving them finds the others in few passes."""
         try:
             return self._read(columns, text, self._types.nulls)
         except pa.ArrowInvalid:

@@ -77,7 +77,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class FileLayout:
-    """What a footer says.
+    """Contents of a footer.
 
     Attributes:
         groups: Row groups.

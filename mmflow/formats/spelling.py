@@ -1,4 +1,4 @@
-"""How text spells values: the type that holds every one of some texts, and texts that a type would bend.
+"""Spelling of values in text: the type that holds every one of some texts, and texts that a type would bend.
 
     texts of a column -> joined, a line each -> one pattern for all of them -> checks of what patterns can't say
 

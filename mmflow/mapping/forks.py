@@ -1,4 +1,4 @@
-"""What a forked child must not do with what its parent owns.
+"""Forked children, which own nothing of their parent's.
 
 A child of `os.fork` gets copies of all objects and descriptors. Were it to treat them as its own, it would flush and
 unlock for its parent as it ends. So whatever owns files, locks or logs registers here, and in each child is told to let
@@ -37,7 +37,7 @@ def disown_in_children(owner: Disownable) -> None:
 
 
 class _Threads:
-    """Whether this process has started DataFusion's threads, or is a fork of one that has."""
+    """State of DataFusion's threads: started here, or lost, in a fork of a process that had started them."""
 
     started = False
     lost = False

@@ -1,4 +1,4 @@
-"""What DataFusion 55 computes of literals while it optimizes, and wrongly.
+"""Arithmetic on literals, which DataFusion 55 computes while it optimizes, and wrongly.
 
 Nothing of it is left in the optimized plan. So a query with such a place is optimized again, without the rule that
 folds literals: overflows of integers (`9223372036854775807 + 1` wraps) are looked for there, and a query whose regular

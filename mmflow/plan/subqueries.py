@@ -153,7 +153,7 @@ def _planned_right(test: _Test, correlated: list[bool]) -> bool:
 
 
 def _correlated(lines: list[str], number: int) -> list[bool]:
-    """Whether each subquery of a node refers to the rows outside of it, in the order of the node's text."""
+    """Return whether each subquery of a node refers to the rows outside of it, in the order of the node's text."""
     inside = _depth(lines[number]) + 2
     found: list[bool] = []
     for line in lines[number + 1 :]:

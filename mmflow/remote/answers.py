@@ -1,4 +1,4 @@
-"""What servers say of the parts of files that they send, and whether that is what was asked for.
+"""Answers of servers that send parts of files, held against what was asked for.
 
     request   bytes [begin, end) of a file of a known identity; with its ETag, so that a server may say at once that it
               has another version

@@ -1,4 +1,4 @@
-"""Who may change an array's file: one writer a page, the process that opened it, and only that very file, whole."""
+"""Changes of an array's file: by one writer a page, the process that opened it, and only that very file, whole."""
 
 from __future__ import annotations
 

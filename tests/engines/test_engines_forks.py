@@ -1,4 +1,4 @@
-"""What a forked child does with runs, locks and folders of its parent: nothing, and an error instead of a wait."""
+"""Forked children leave runs, locks and folders to their parent, and get an error instead of a wait."""
 
 from __future__ import annotations
 
