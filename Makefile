@@ -1,16 +1,20 @@
-# Two commands do everything, set-up included: `make demo` and `make test`.
+# Three commands do everything, set-up included: `make demo`, `make check` (daily), and `make test` (all).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_SCALE ?= 0.3
+# Two processes for tests, however many cores there are: many tests have two workers of their own.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 10
 FUZZ_CXX ?= $(shell fuzz/compiler $(CXX))
 DATA := .cache/demo
 # What is written for other systems, too.
-PORTABLE := $(wildcard mmflow/mapping/*.py) $(filter-out %/regions.py,$(wildcard mmflow/arrays/*.py)) mmflow/sinks/atomic.py mmflow/sinks/lock.py
+PORTABLE := $(wildcard mmflow/mapping/*.py mmflow/mapping/system/*.py) $(filter-out %/regions.py,$(wildcard mmflow/arrays/*.py)) mmflow/sinks/commit/atomic.py mmflow/sinks/commit/lock.py mmflow/storage/os_errors.py
 LINUX := %/linux.py %/mounts.py %/pagemap.py
 
-.PHONY: demo test nightly lint sanitize fuzz bench clean
+LINTERS := ruff format types types-darwin types-win32 imports
+
+.PHONY: demo check test nightly lint $(LINTERS:%=lint-%) sanitize fuzz bench wheel sdist smoke clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -19,24 +23,35 @@ demo: $(VENV)/.demo
 	$(BIN)/mmflow run jobs/pricing_summary.py --source $(DATA)/lineitem.csv --output $(DATA)/summary --if-exists replace
 	$(BIN)/mmflow sql "SELECT * FROM '$(DATA)/summary'" --format table
 
+check: lint
+	$(BIN)/python -m pytest $(PARALLEL) -m "unit and not slow and not nightly"
+
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --durations 60 --durations-min 4
 
 # Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples.
 nightly: $(VENV)/.test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m nightly --timeout 3600
 
 lint: $(VENV)/.test
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target $(LINTERS:%=lint-%)
+
+lint-ruff:
 	$(BIN)/ruff check .
+lint-format:
 	$(BIN)/ruff format --check .
+lint-types:
 	$(BIN)/mypy
+lint-types-darwin:
 	$(BIN)/mypy --follow-imports silent --cache-dir .mypy_cache/darwin --platform darwin $(filter-out $(LINUX) %/windows.py,$(PORTABLE))
+lint-types-win32:
 	$(BIN)/mypy --follow-imports silent --cache-dir .mypy_cache/win32 --platform win32 $(filter-out $(LINUX) %/unix.py %/macos.py,$(PORTABLE))
+lint-imports:
 	$(BIN)/lint-imports
 
 # The kernels' tests with every address and every overflow checked.
 sanitize: $(VENV)/.test
-	$(BIN)/python -m pip install -q --no-deps --upgrade --target build/sanitized -C cmake.define.MMFLOW_SANITIZE=ON -C cmake.define.CMAKE_CXX_COMPILER=$(CXX) \
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --upgrade --target build/sanitized -C cmake.define.MMFLOW_SANITIZE=ON -C cmake.define.CMAKE_CXX_COMPILER=$(CXX) \
 	  -C build-dir=build/sanitized-objects .
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so)" \
 	  $(BIN)/python fuzz/sanitized_tests.py build/sanitized tests/kernels
@@ -62,6 +77,19 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/runs.py
 	$(BIN)/python benchmarks/arrays.py
 
+# Distributions for this Python, in dist/ (docs/releasing.md). `smoke` installs the wheel into an empty environment and runs queries.
+wheel: $(VENV)/.test
+	@rm -f dist/*.whl
+	@$(BIN)/python release/make_wheel.py
+
+sdist: $(VENV)/.test
+	@rm -f dist/*.tar.gz
+	@$(BIN)/python -m build -q --sdist --no-isolation -o dist . > /dev/null
+	@$(BIN)/twine check --strict dist/*.tar.gz
+
+smoke: wheel
+	@$(BIN)/python release/smoke.py dist/*.whl
+
 # A stamp says what was installed last, so that nothing is installed twice.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -69,9 +97,11 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV) || (echo "can't make a virtual environment: apt-get install python3-venv" && exit 1)
 	@$(BIN)/python -m pip install -q --upgrade pip
 
-$(VENV)/.%: pyproject.toml constraints.txt CMakeLists.txt $(wildcard mmflow/kernels/*) | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$*]'
+$(VENV)/.%: pyproject.toml constraints.txt CMakeLists.txt $(wildcard mmflow/kernels/*.* mmflow/kernels/*/*.*) | $(VENV)/bin/python
+	@# Where nanobind lies in one place, objects of the last build are used again; an isolated build compiles all.
+	$(BIN)/python -m pip install -q -c constraints.txt --group build
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[$*]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

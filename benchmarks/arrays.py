@@ -48,7 +48,7 @@ def made(folder: Path, megabytes: int, name: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """Of the elements."""
+    """Return a digest of the elements."""
     found = hashlib.blake2b()
     array = np.load(path, mmap_mode="r")
     for begin in range(0, len(array), CHUNK // ROW):

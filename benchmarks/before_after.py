@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 
 class _Checkout:
-    """A process of one checkout, which runs a work when it is told to."""
+    """Process of one checkout, which runs a work on request."""
 
     def __init__(self, python: Path, arguments: list[str]) -> None:
         command = [str(python), __file__, "--serve", *arguments]

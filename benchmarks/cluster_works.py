@@ -1,8 +1,8 @@
 """The work that clusters are measured by: mmflow's way, and those of Ray Data and Dask DataFrame.
 
-Peers are used as their documentation says, and told what mmflow is told: types, and the columns that are wanted. Ray
+Peers are used as their documentation says, and given what mmflow is given: types, and the columns that are wanted. Ray
 Data comes twice: by its defaults, which read in new processes each time, and cut one file into up to 200 blocks and 200
-partitions, each a task; and tuned, told to do neither, which its documentation calls rarely needed.
+partitions, each a task; and tuned to do neither, which its documentation calls rarely needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import mmflow as mf
 
 __all__ = ["Work", "same", "works"]
 
-#: Blocks and partitions of Ray Data where it is told how many to make.
+#: Number of blocks and partitions of Ray Data where it is given.
 _FEW = 2 * CORES
 #: Bytes of a partition of NDJSON, for which Dask has no default; that of CSV.
 _DASK_BLOCK = 64_000_000
@@ -45,7 +45,7 @@ class Work:
 
     Attributes:
         mmflow: Computes it with an engine, given as settings of a session; `out` is a folder to write to, if it writes.
-        peers: By engine, and name of the way.
+        peers: Functions by engine, and by name of the variant.
         writes: Folder under which it writes; its results are folders then (see `same`).
     """
 
@@ -112,7 +112,7 @@ def _tune(tuned: bool, *, ordered: bool = False) -> None:
 def _ray_csv(
     path: Path, types: Mapping[str, str], columns: list[str], tuned: bool, *, ordered: bool = False
 ) -> Any:
-    import ray  # noqa: PLC0415
+    import ray  # noqa: PLC0415  (only who measures it has it)
 
     _tune(tuned, ordered=ordered)
     convert = pacsv.ConvertOptions(
@@ -122,7 +122,7 @@ def _ray_csv(
 
 
 def _dask_csv(path: Path, types: Mapping[str, str], columns: list[str]) -> Any:
-    import dask.dataframe as dd  # noqa: PLC0415
+    import dask.dataframe as dd  # noqa: PLC0415  (only who measures it has it)
 
     dtype = {n: _DASK[types[n]] for n in columns if types[n] in _DASK}
     dates = [n for n in columns if n not in dtype]
@@ -158,7 +158,7 @@ _Q1_AGGREGATES = {
 
 
 def _ray_q6(path: Path, tuned: bool) -> pa.Table:
-    from ray.data.expressions import col  # noqa: PLC0415
+    from ray.data.expressions import col  # noqa: PLC0415  (only who measures it has it)
 
     chosen = _ray_csv(path, data.LINEITEM, _Q6, tuned).filter(
         expr=(col("l_shipdate") >= dt.date(1994, 1, 1))
@@ -184,8 +184,8 @@ def _dask_q6(path: Path) -> pa.Table:
 
 
 def _ray_q1(path: Path, tuned: bool) -> pa.Table:
-    from ray.data.aggregate import Count, Mean, Sum  # noqa: PLC0415
-    from ray.data.expressions import col  # noqa: PLC0415
+    from ray.data.aggregate import Count, Mean, Sum  # noqa: PLC0415  (only who measures it has it)
+    from ray.data.expressions import col  # noqa: PLC0415  (only who measures it has it)
 
     made = {"sum": Sum, "mean": Mean}
     aggregates = [
@@ -233,9 +233,9 @@ def _peers(
 
 
 def _ray_ndjson(path: Path, tuned: bool) -> pa.Table:
-    import ray  # noqa: PLC0415
-    from ray.data.aggregate import Count, Mean  # noqa: PLC0415
-    from ray.data.expressions import col  # noqa: PLC0415
+    import ray  # noqa: PLC0415  (only who measures it has it)
+    from ray.data.aggregate import Count, Mean  # noqa: PLC0415  (only who measures it has it)
+    from ray.data.expressions import col  # noqa: PLC0415  (only who measures it has it)
 
     _tune(tuned)
     # `lines=True`, pandas' reader, is the documented way; pyarrow's, without it, is faster.
@@ -246,7 +246,7 @@ def _ray_ndjson(path: Path, tuned: bool) -> pa.Table:
 
 
 def _dask_ndjson(path: Path) -> pa.Table:
-    import dask.dataframe as dd  # noqa: PLC0415
+    import dask.dataframe as dd  # noqa: PLC0415  (only who measures it has it)
 
     t = dd.read_json(str(path), lines=True, blocksize=_DASK_BLOCK)
     t = t[t.status >= 500]
@@ -293,8 +293,8 @@ def _join(left: Path, right: Path) -> Work:
 
     def ray(tuned: bool, out: Path) -> pa.Table:
         del out
-        from ray.data.aggregate import Count, Sum  # noqa: PLC0415
-        from ray.data.expressions import col  # noqa: PLC0415
+        from ray.data.aggregate import Count, Sum  # noqa: PLC0415  (only who measures it has it)
+        from ray.data.expressions import col  # noqa: PLC0415  (only who measures it has it)
 
         t = _ray_csv(left, data.KEYED, ["k", "v", "s"], tuned)
         u = _ray_csv(right, data.KEYED, ["k", "v"], tuned)
@@ -319,10 +319,10 @@ def works(folder: Path, scale: float, log_rows: int, rows: int) -> Mapping[str, 
     """Work by name; making it makes the data that it needs.
 
     Args:
-        folder: For data, and for what is written.
-        scale: Of TPC-H.
-        log_rows: Of the web log.
-        rows: Of each table that is sorted or joined.
+        folder: Folder of the data and of outputs.
+        scale: Scale factor of TPC-H.
+        log_rows: Number of rows of the web log.
+        rows: Number of rows of each table that is sorted or joined.
     """
     return {
         "csv-q6": lambda: _lineitem(_read(data.lineitem_csv(folder, scale)), Q6, _ray_q6, _dask_q6),

@@ -63,7 +63,7 @@ def measured(work: Work, engine: str, address: str, repeats: int, peer_repeats: 
 def measure(
     engine: str, made: Mapping[str, Callable[[], Work]], names: list[str], repeats: int, peer_repeats: int
 ) -> list[dict[str, str]]:
-    """An engine's table; each row is told as soon as it is there."""
+    """Print an engine's table, each row as soon as it is there."""
     rows = []
     with _CLUSTERS[engine]() as address:
         for name in names:

@@ -1,11 +1,11 @@
-"""What the scheduler costs per task: the driver alone, the local engine, Ray and Dask; and a walk over a petabyte.
+"""Costs of the scheduler per task: the scheduler alone, the local engine, Ray and Dask; and a walk over a petabyte.
 
     python benchmarks/driver_overhead.py [--tasks 10000] [--engines local,ray,dask] [--walk 8000000]
 
-Empty tasks say that they read their shard, and do nothing: through the driver's state machine alone, and through the
+Empty tasks say that they read their shard, and do nothing: through the scheduler alone, and through the
 local engine's threads. Page tasks take the whole way of a real one, on every engine, with nearly no work: each maps
 one page of a sparse file, gathers the one number in it, and puts that as its block. Prints microseconds per task and
-the memory that the driver holds, for a scan whose rows go straight to the result and for one that feeds an
+the memory that the scheduler holds, for a scan whose rows go straight to the result and for one that feeds an
 exchange of 8 partitions. Clusters have two cores, and have run some such tasks before.
 
 The walk plans so many shards of 128 MiB, in files of 8 TiB that need not exist, and drives them as empty tasks: its
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import resource
 import tempfile
 import time
@@ -28,19 +27,21 @@ from typing import Any
 import pyarrow as pa
 from local_clusters import CORES, dask_cluster, ray_cluster
 
+from mmflow.blocks.references import LocalBlock
 from mmflow.config import Settings
-from mmflow.engines.base import Engine
-from mmflow.engines.driver import Driver, DriverOptions
 from mmflow.engines.local import LocalEngine
-from mmflow.engines.run import execute
-from mmflow.engines.scans import ScanSource
-from mmflow.exec.context import WorkerContext
-from mmflow.exec.ranges import boundaries
-from mmflow.exec.stage import ExchangeInput, Functions, Hash, Plan, Result, ScanInput, Source, Stage
-from mmflow.exec.task import BlockRef, Done, Task, TaskResult
+from mmflow.engines.loop import execute
+from mmflow.engines.opening import open_engine
+from mmflow.engines.protocol import Engine
 from mmflow.formats import ScanReport, open_format
 from mmflow.mapping import FileIdentity
+from mmflow.plan.stages import ExchangeInput, Functions, Hash, Plan, Result, ScanInput, Source, Stage
+from mmflow.plan.tasks import Done, Task, TaskResult
+from mmflow.scheduler.scans import ScanSource
+from mmflow.scheduler.scheduler import Scheduler, SchedulerOptions
 from mmflow.shards import FileEntry, Shard, group_shards, plan_shards
+from mmflow.worker.context import WorkerContext
+from mmflow.worker.range_partition import boundaries
 
 SCHEMA = pa.schema([("id", pa.int64())])
 PAGE = 4096
@@ -55,11 +56,11 @@ def scan(path: str) -> ScanInput:
     return ScanInput("t", Source((path,), records, "bench"), ("id",))
 
 
-def result_plan(path: str = "f") -> Plan:
+def result_plan(path: str = __file__) -> Plan:
     return Plan((Stage(0, (scan(path),), (), Result(), SCHEMA),))
 
 
-def exchange_plan(path: str = "f") -> Plan:
+def exchange_plan(path: str = __file__) -> Plan:
     return Plan(
         (
             Stage(0, (scan(path),), (), Hash((0,), 8), SCHEMA),
@@ -83,31 +84,33 @@ def empty(task: Task, functions: Functions, context: WorkerContext) -> TaskResul
         (shard,) = task.shards.shards
         reports = (ScanReport(first=shard.begin, next=shard.end, records=1),)
     parts = task.stage.output.partitions if isinstance(task.stage.output, Hash) else 1
-    return Done(task.id, task.attempt, tuple(BlockRef(-1, 1, 8) for _ in range(parts)), reports)
+    return Done(task.id, task.attempt, tuple(LocalBlock(-1, 1, 8) for _ in range(parts)), reports)
 
 
-def drive(plan: Plan, shards: ScanSource, engine: LocalEngine | None) -> None:
-    driver = Driver(plan, {0: shards}, boundaries=boundaries, options=DriverOptions(), run="bench", now=0.0)
-    while not driver.finished:
-        new = driver.tasks(4 - driver.running, 0.0)
+def new_scheduler(plan: Plan, shards: ScanSource, engine: LocalEngine | None) -> None:
+    scheduler = Scheduler(
+        plan, {0: shards}, boundaries=boundaries, options=SchedulerOptions(), run="bench", now=0.0
+    )
+    while not scheduler.finished:
+        new = scheduler.tasks(4 - scheduler.running, 0.0)
         if engine is None:
             for task in new:
-                driver.on_result(empty(task, plan.functions, None), 0.0)  # type: ignore[arg-type]
+                scheduler.on_result(empty(task, plan.functions, None), 0.0)  # type: ignore[arg-type]  # no engine: it is not used
         else:
             for task in new:
                 engine.submit(task, plan.functions)
             for result in engine.poll(1.0):
-                driver.on_result(result, 0.0)
-        for released in driver.take_results():
-            driver.consumed(released)
-        driver.take_deletes()
+                scheduler.on_result(result, 0.0)
+        for released in scheduler.take_results():
+            scheduler.consumed(released)
+        scheduler.take_deletes()
 
 
 def pages(make: Callable[[str], Plan], path: Path, tasks: int, settings: Settings, engine: Engine) -> None:
     """Run page tasks on an engine, which is closed."""
     with path.open("wb") as file:
         file.truncate(tasks * PAGE)  # records of zeros: nothing is written, and holes are data to this format
-    with execute(make(str(path)), settings, engine=engine) as run:
+    with execute(make(str(path)), settings, lambda *_: engine) as run:
         rows = sum(batch.num_rows for batch in run)
     if rows != tasks:
         raise AssertionError(f"{rows:,} rows of {tasks:,} tasks")
@@ -120,14 +123,7 @@ def cluster(engine: str) -> Iterator[str | None]:
         yield address
 
 
-def engine_class(name: str) -> Callable[[Settings, str], Engine]:
-    made: Callable[[Settings, str], Engine] = getattr(
-        importlib.import_module(f"mmflow.engines.{name}"), f"{name.capitalize()}Engine"
-    )
-    return made
-
-
-def told(title: str, where: str, tasks: int, seconds: float) -> None:
+def report(title: str, where: str, tasks: int, seconds: float) -> None:
     print(f"{title:18} {where:26} {tasks:>9,} tasks  {seconds / tasks * 1e6:8.1f} µs each", flush=True)
 
 
@@ -138,35 +134,34 @@ def empty_tasks(tasks: int, settings: Settings) -> None:
     for title, make in PLANS.items():
         for engine in (None, LocalEngine(settings, "bench", work=empty)):
             clock = time.perf_counter()
-            drive(make(), source(tasks), engine)
-            where = "empty, driver alone" if engine is None else "empty, local engine"
-            told(title, where, tasks, time.perf_counter() - clock)
+            new_scheduler(make(), source(tasks), engine)
+            where = "empty, scheduler alone" if engine is None else "empty, local engine"
+            report(title, where, tasks, time.perf_counter() - clock)
             if engine is not None:
                 engine.close()
         tracemalloc.start()
-        drive(make(), source(tasks), None)
+        new_scheduler(make(), source(tasks), None)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         print(
-            f"{title:18} {'driver alone, peak memory':26} {tasks:>9,} tasks  {peak / tasks:8.1f} bytes each"
+            f"{title:18} {'scheduler alone, peak memory':26} {tasks:>9,} tasks  {peak / tasks:8.1f} bytes each"
         )
 
 
 def page_tasks(name: str, tasks: int, settings: dict[str, Any], folder: Path) -> None:
-    make_engine = engine_class(name)
     with cluster(name) as address:
         loaded = Settings.load({**settings, "engine": name, "address": address, "shard_size": PAGE}, env={})
         for title, make in PLANS.items():
             for count in (min(WARM_UP, tasks), tasks):
-                engine = make_engine(loaded, f"bench-{count}")
+                engine = open_engine(loaded, f"bench-{count}")
                 clock = time.perf_counter()
                 pages(make, folder / f"pages-{count}.bin", count, loaded, engine)
                 seconds = time.perf_counter() - clock
-            told(title, f"page, {name} engine", tasks, seconds)
+            report(title, f"page, {name} engine", tasks, seconds)
 
 
 def shards_of(count: int) -> ScanSource:
-    """The plan of so many shards, as `engines.run` makes it."""
+    """The plan of so many shards, as `engines.loop` makes it."""
     whole, rest = divmod(count * STEP, FILE)
     sizes = [FILE] * whole + [rest] * bool(rest)
     files = [FileEntry(f"f{i}", FileIdentity(0, i + 1, size, 0)) for i, size in enumerate(sizes)]
@@ -188,17 +183,17 @@ def walk(count: int) -> None:
     title = "walk"
     clock = time.perf_counter()
     planned = sum(len(group) for group in shards_of(count).groups)
-    told(title, "planned alone", planned, time.perf_counter() - clock)
+    report(title, "planned alone", planned, time.perf_counter() - clock)
     before = most_memory()
     clock = time.perf_counter()
-    drive(result_plan(), shards_of(count), None)
-    told(title, "planned and driven", count, time.perf_counter() - clock)
+    new_scheduler(result_plan(), shards_of(count), None)
+    report(title, "planned and driven", count, time.perf_counter() - clock)
     print(
         f"{title:18} {'peak memory of all':26} {count:>9,} tasks  {(most_memory() - before) / 1e6:8.1f} MB more"
     )
     for part in (count // 80, count // 8):
         tracemalloc.start()
-        drive(result_plan(), shards_of(part), None)
+        new_scheduler(result_plan(), shards_of(part), None)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         print(

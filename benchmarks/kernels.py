@@ -18,20 +18,20 @@ import data
 import pyarrow as pa
 from timing import interleaved, table
 
-from mmflow.exec.hashing import hash_columns
-from mmflow.exec.partition import hash_rows
 from mmflow.formats.base import Comparison
-from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes
-from mmflow.formats.csv_native import csv_decoder
-from mmflow.formats.csv_structure import Dialect
-from mmflow.formats.decoder import RecordDecoder
-from mmflow.formats.ndjson_decoder import NdjsonDecoder
-from mmflow.formats.ndjson_native import ndjson_decoder
-from mmflow.formats.records import gather, kernel_field, record_field
-from mmflow.formats.schema import canonical_schema, parse_schema
-from mmflow.formats.text import TextDecoder
-from mmflow.formats.text_native import text_decoder
+from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes
+from mmflow.formats.csv.kernel import csv_decoder
+from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.ndjson.decoder import NdjsonDecoder
+from mmflow.formats.ndjson.kernel import ndjson_decoder
+from mmflow.formats.records.format import gather, kernel_field, record_field
+from mmflow.formats.schemas.schema import canonical_schema, parse_schema
+from mmflow.formats.text.format import TextDecoder
+from mmflow.formats.text.kernel import text_decoder
 from mmflow.kernels import kernels
+from mmflow.worker.hashing import hash_columns
+from mmflow.worker.partition import hash_rows
 
 _PIECE = 4 << 20
 
@@ -127,7 +127,7 @@ def main() -> None:
 
     records = mapped(data.records_bin(options.folder, int(options.scale * 15_625_000)), nbytes, header=False)
     fields = [
-        record_field({"name": n, "type": t, "offset": data.RECORD.fields[n][1], "order": o})  # type: ignore[index]
+        record_field({"name": n, "type": t, "offset": data.RECORD.fields[n][1], "order": o})  # type: ignore[index]  # a structured type has fields
         for n, t, o in (("key", "int32", "little"), ("price", "float64", "little"), ("count", "int32", "big"))
     ]
     size = data.RECORD.itemsize

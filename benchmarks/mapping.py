@@ -1,4 +1,4 @@
-"""When mapping beats reading, and what each advice gives: one file, read in order, here and there, and in strides.
+"""Mapping compared with reading, and the effect of each advice: one file, read in order, at random, and in strides.
 
     python benchmarks/mapping.py [--folder .cache/bench] [--size 1GiB] [--repeats 5] [--reads 200000]
 

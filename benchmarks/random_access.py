@@ -21,17 +21,17 @@ from typing import Any
 THREADS = 2
 os.environ.setdefault("POLARS_MAX_THREADS", str(THREADS))  # before Polars starts its threads
 
-import data  # noqa: E402
-import duckdb  # noqa: E402
-import numpy as np  # noqa: E402
-import polars as pl  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.csv as pacsv  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-from timing import drop, interleaved, table  # noqa: E402
+import data  # noqa: E402  (after POLARS_MAX_THREADS is set)
+import duckdb  # noqa: E402  (after POLARS_MAX_THREADS is set)
+import numpy as np  # noqa: E402  (after POLARS_MAX_THREADS is set)
+import polars as pl  # noqa: E402  (after POLARS_MAX_THREADS is set)
+import pyarrow as pa  # noqa: E402  (after POLARS_MAX_THREADS is set)
+import pyarrow.csv as pacsv  # noqa: E402  (after POLARS_MAX_THREADS is set)
+import pyarrow.parquet as pq  # noqa: E402  (after POLARS_MAX_THREADS is set)
+from timing import drop, interleaved, table  # noqa: E402  (after POLARS_MAX_THREADS is set)
 
-import mmflow as mf  # noqa: E402
-from mmflow.access import sidecar  # noqa: E402
+import mmflow as mf  # noqa: E402  (after POLARS_MAX_THREADS is set)
+from mmflow.rows import index_file  # noqa: E402  (after POLARS_MAX_THREADS is set)
 
 COLUMNS = ["l_orderkey", "l_extendedprice", "l_shipdate", "l_comment"]
 LAYOUT = [
@@ -103,10 +103,10 @@ def same(a: pa.Table, b: pa.Table) -> bool:
 
 
 def index_seconds(dataset: mf.Dataset, path: Path) -> float:
-    """What the record index takes to build."""
-    for side in sidecar.sidecar_paths(str(path)):
+    """Return the seconds that the record index takes to build."""
+    for side in index_file.sidecar_paths(str(path)):
         Path(side).unlink(missing_ok=True)
-    sidecar._held.clear()
+    index_file._indexes.clear()
     start = time.perf_counter()
     dataset.take([-(10**6), -1])
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What it costs to record a run.
+"""Costs of recording a run.
 
     python benchmarks/runs.py [--folder .cache/bench] [--scale 2] [--rows 10000000] [--repeats 5]
 
@@ -19,9 +19,9 @@ from data import KEYED, LINEITEM, keyed_csv, lineitem_csv
 from timing import interleaved, table
 
 import mmflow as mf
+from mmflow.api.results import WriteResult
 from mmflow.config import Settings
-from mmflow.runs.recorded import RecordedRun
-from mmflow.summary import WriteResult
+from mmflow.runs.recorded_run import RecordedRun
 
 Q1 = """SELECT l_returnflag, l_linestatus, sum(l_quantity) AS quantity, sum(l_extendedprice) AS price,
 avg(l_discount) AS discount, count(*) AS n FROM t WHERE l_shipdate <= DATE '1998-09-02' GROUP BY 1, 2 ORDER BY 1, 2"""

@@ -192,7 +192,7 @@ RECORDS = "SELECT count(*) AS n, sum(price) AS price, max(count) AS most FROM {t
 
 def _records(path: Path, query: str) -> Work:
     layout = [
-        {"name": n, "type": t, "offset": data.RECORD.fields[n][1], "order": o}  # type: ignore[index]
+        {"name": n, "type": t, "offset": data.RECORD.fields[n][1], "order": o}  # type: ignore[index]  # a structured type has fields
         for n, t, o in (
             ("id", "int64", "little"),
             ("key", "int32", "little"),
@@ -300,9 +300,9 @@ def works(folder: Path, scale: float, rows: int) -> Mapping[str, Callable[[], Wo
     """Work by name; making it makes the data that it needs.
 
     Args:
-        folder: For data, and for what is written.
-        scale: Of TPC-H; records are in proportion (scale 2: 2 GB).
-        rows: Of the web logs.
+        folder: Folder of the data and of outputs.
+        scale: Scale factor of TPC-H; records are in proportion (scale 2: 2 GB).
+        rows: Number of rows of the web logs.
     """
 
     def lineitem(query: str) -> Callable[[], Work]:

@@ -1,4 +1,4 @@
-// Options: wanted and located and final, stop, length of the needle, its bytes.
+// Options: lines returned, located and final, stop, length of the needle, its bytes.
 #include "fuzzing.h"
 
 using namespace mmflow;
@@ -11,10 +11,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
         c = input.byte();
         if (c == '\n' || c == '\r') c = 'n';
     }
-    const bool wanted = options & 1, located = options & 2;
-    const LinesSpec spec{wanted, located, needle.data(), needle.size()};
+    const bool returned = options & 1, located = options & 2;
+    const LinesSpec spec{returned, located, needle.data(), needle.size()};
     std::vector<Target> targets;
-    if (wanted) targets.push_back({0, {Kind::kString}});
+    if (returned) targets.push_back({0, {Kind::kString}});
     std::size_t size = 0;
     const auto text = input.rest(size);
     const std::size_t limit = stop == 255 ? size : size * stop / 254;

@@ -1,4 +1,4 @@
-// Options: which fields are wanted, closed (records, the inner object), exact, final, stop, filters.
+// Options: which fields are read, closed (records, the inner object), exact, final, stop, filters.
 #include "fuzzing.h"
 
 using namespace mmflow;
@@ -9,7 +9,7 @@ Text text_of(const char* s) { return {reinterpret_cast<const std::uint8_t*>(s), 
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t length) {
     fuzzing::Input input(bytes, length);
-    const std::uint8_t wanted = input.byte(), end = input.byte(), stop = input.byte(), filtered = input.byte();
+    const std::uint8_t fields = input.byte(), end = input.byte(), stop = input.byte(), filtered = input.byte();
     const Type point_types[] = {{Kind::kFloat64}, {Kind::kString}};
     const Text point_names[] = {text_of("x"), text_of("y")};
     const Type point{.kind = Kind::kStruct, .closed = (end & 8) != 0, .children = point_types, .names = point_names,
@@ -25,7 +25,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
     const bool closed = end & 4, located = end & 2;
     int slots = 0;
     for (int i = 0; i < 8; ++i) {
-        const bool read = wanted >> i & 1;
+        const bool read = fields >> i & 1;
         if (read || closed) keys.push_back({text_of(names[i]), read ? slots : -1});
         if (read) {
             targets.push_back({slots++, kinds[i]});

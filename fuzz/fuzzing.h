@@ -1,4 +1,4 @@
-// What the fuzz targets share: an input is options, one byte each, and then the text.
+// Common parts of the fuzz targets: an input is options, one byte each, and then the text.
 //
 // Each target decodes it on every instruction set that runs here, from memory that ends where the text does, and aborts
 // unless all give the same, byte for byte. Results then go through the Arrow interface and are released.
@@ -9,8 +9,8 @@
 #include <memory>
 #include <vector>
 
-#include "arrow_c.h"
-#include "dispatch.h"
+#include "common/arrow_c.h"
+#include "simd/dispatch.h"
 
 namespace fuzzing {
 

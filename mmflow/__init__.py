@@ -1,10 +1,10 @@
 """mmflow: columnar jobs over files too large to load.
 
     import mmflow as mf
-    from mmflow import col, functions as F
+    from mmflow import col
 
     ds = mf.read_csv("access/*.csv", delimiter=";")
-    errors = ds.filter(col("status") >= 500).group_by("host").agg(F.count().alias("n"))
+    errors = ds.filter(col("status") >= 500).group_by("host").agg(n=mf.len())
     errors.sort("n", descending=True).limit(10).show()
 
 Names are imported when first used, so that `import mmflow` costs next to nothing.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mmflow.distribution import VERSION
 from mmflow.errors import (
     BadRecordError,
     ConfigError,
@@ -23,6 +24,7 @@ from mmflow.errors import (
     OutOfRangeError,
     PeerLostError,
     PlanError,
+    SilentServerWarning,
     SinkError,
     SourceChangedError,
     SourceError,
@@ -30,14 +32,16 @@ from mmflow.errors import (
     UserFunctionError,
     WorkerLostError,
 )
+from mmflow.usercode.tracebacks import near, public
 
 if TYPE_CHECKING:
-    from mmflow import functions
-    from mmflow.arrays import MappedArray, create_array, open_array, open_image
-    from mmflow.dataset import Dataset
-    from mmflow.expressions import col, lit
-    from mmflow.jobs import job
-    from mmflow.reading import (
+    from mmflow.api import functions
+    from mmflow.api.dataset import Dataset
+    from mmflow.api.expressions import Expr, coalesce, col, concat_str, element, lit, selectors, when
+    from mmflow.api.expressions import length as len  # noqa: A004  (it is mf.len)
+    from mmflow.api.jobs import job
+    from mmflow.api.progress import progress
+    from mmflow.api.reading import (
         from_arrow,
         map_array,
         read,
@@ -50,74 +54,55 @@ if TYPE_CHECKING:
         read_text,
         sql,
     )
-    from mmflow.session import Session
-    from mmflow.store.channel import Receiver, Sender, channel
-    from mmflow.store.sharing import SharedTable, attach, share
-    from mmflow.summary import BadRecordsWarning, RunSummary, WriteResult
-    from mmflow.udfs import udaf, udf
+    from mmflow.api.results import BadRecordsWarning, RunSummary, WriteResult
+    from mmflow.api.session import Session
+    from mmflow.api.udf import udaf, udf
+    from mmflow.api.verbs.joining import concat
+    from mmflow.arrays import MappedArray, create_array, open_array, open_image
+    from mmflow.shm.channel import Receiver, Sender, channel
+    from mmflow.shm.tables import SharedTable, attach, share
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _READ = ("from_arrow", "map_array", "read", "read_arrow", "read_csv", "read_ndjson", "read_npy", "read_parquet",
          "read_records", "read_text", "sql")  # fmt: skip
 _LAZY = {
-    "BadRecordsWarning": "summary",
-    "Dataset": "dataset",
+    "BadRecordsWarning": "api.results",
+    "Dataset": "api.dataset",
     "MappedArray": "arrays",
-    "Receiver": "store.channel",
-    "RunSummary": "summary",
-    "Sender": "store.channel",
-    "Session": "session",
-    "SharedTable": "store.sharing",
-    "WriteResult": "summary",
-    "attach": "store.sharing",
-    "channel": "store.channel",
-    "col": "expressions",
+    "Receiver": "shm.channel",
+    "RunSummary": "api.results",
+    "Sender": "shm.channel",
+    "Session": "api.session",
+    "SourceInfo": "api.source_info",
+    "SharedTable": "shm.tables",
+    "WriteResult": "api.results",
+    "attach": "shm.tables",
+    "channel": "shm.channel",
+    "concat": "api.verbs.joining",
     "create_array": "arrays",
-    "job": "jobs",
-    "lit": "expressions",
+    "job": "api.jobs",
+    "len": "api.expressions",
     "open_array": "arrays",
     "open_image": "arrays",
-    "share": "store.sharing",
-    "udaf": "udfs",
-    "udf": "udfs",
-    **dict.fromkeys(_READ, "reading"),
+    "progress": "api.progress",
+    "share": "shm.tables",
+    "udaf": "api.udf",
+    "udf": "api.udf",
+    **dict.fromkeys(_READ, "api.reading"),
+    **dict.fromkeys(("Expr", "coalesce", "col", "concat_str", "element", "lit", "when"), "api.expressions"),
 }
 
-__all__ = [
-    "BadRecordError",
-    "BadRecordsWarning",
-    "ConfigError",
-    "Dataset",
-    "EngineError",
-    "MappedArray",
-    "MmflowError",
-    "OutOfRangeError",
-    "PeerLostError",
-    "PlanError",
-    "Receiver",
-    "RunSummary",
-    "Sender",
+_MODULES = {"functions": "api.functions", "selectors": "api.expressions.selectors"}
+
+__all__ = [  # noqa: RUF022  (grouped by topic)
+    # Sessions and datasets
     "Session",
-    "SharedTable",
-    "SinkError",
-    "SourceChangedError",
-    "SourceError",
-    "UnverifiableSourceWarning",
-    "UserFunctionError",
-    "WorkerLostError",
+    "Dataset",
+    "RunSummary",
+    "SourceInfo",
     "WriteResult",
-    "attach",
-    "channel",
-    "col",
-    "create_array",
-    "from_arrow",
-    "functions",
-    "job",
-    "lit",
-    "map_array",
-    "open_array",
-    "open_image",
+    # Readers: rows of files, of memory and of SQL
     "read",
     "read_arrow",
     "read_csv",
@@ -126,25 +111,78 @@ __all__ = [
     "read_parquet",
     "read_records",
     "read_text",
-    "share",
+    "from_arrow",
+    "concat",
     "sql",
-    "udaf",
+    # Expressions and functions
+    "Expr",
+    "col",
+    "lit",
+    "when",
+    "coalesce",
+    "concat_str",
+    "element",
+    "len",
+    "selectors",
+    "functions",
     "udf",
+    "udaf",
+    # Jobs
+    "job",
+    # Display of runs
+    "progress",
+    # Arrays in files
+    "MappedArray",
+    "create_array",
+    "map_array",
+    "open_array",
+    "open_image",
+    # Shared memory of one host
+    "SharedTable",
+    "attach",
+    "share",
+    "Receiver",
+    "Sender",
+    "channel",
+    # Errors
+    "MmflowError",
+    "BadRecordError",
+    "ConfigError",
+    "EngineError",
+    "OutOfRangeError",
+    "PeerLostError",
+    "PlanError",
+    "SinkError",
+    "SourceChangedError",
+    "SourceError",
+    "UserFunctionError",
+    "WorkerLostError",
+    # Warnings
+    "BadRecordsWarning",
+    "SilentServerWarning",
+    "UnverifiableSourceWarning",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY or name == "functions":
-        from mmflow import address_space, pandas_gate  # noqa: PLC0415  (before pyarrow or datafusion are imported)
+if not TYPE_CHECKING:  # checkers know the names above, and no others
 
-        address_space.prepare()
-        pandas_gate.close()
-        if name == "functions":
-            return importlib.import_module("mmflow.functions")
-        value = getattr(importlib.import_module(f"mmflow.{_LAZY[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'mmflow' has no attribute {name!r}")
+    @public
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY or name in _MODULES:
+            from mmflow.private_apis import pyarrow_pandas  # noqa: PLC0415  (before pyarrow or datafusion are imported)
+            from mmflow.startup import limit_address_space  # noqa: PLC0415  (before pyarrow or datafusion are imported)
+
+            limit_address_space()
+            pyarrow_pandas.defer_import()
+            if name in _MODULES:
+                return importlib.import_module(f"mmflow.{_MODULES[name]}")
+            value = getattr(
+                importlib.import_module(f"mmflow.{_LAZY[name]}"), "length" if name == "len" else name
+            )
+            globals()[name] = value
+            return value
+        hint = "" if name.startswith("_") else near(name, [*__all__, "__version__"], "mmflow")
+        raise AttributeError(f"mmflow has no attribute {name!r}{hint}", name=name, obj=None)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,6 @@
 """`python -m mmflow`."""
 
-import sys
-
 from mmflow.cli.main import main
+from mmflow.cli.process_exit import exit_process
 
-sys.exit(main())
+exit_process(main())

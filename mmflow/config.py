@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 import re
 import tempfile
@@ -15,24 +16,36 @@ import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mmflow.errors import ConfigError, plain_text
-from mmflow.remote.reach import Reach
+from mmflow.remote.options import RemoteOptions
 
-__all__ = ["Settings", "parse_size", "settings_table"]
+__all__ = [
+    "EngineName",
+    "IoName",
+    "Settings",
+    "default_runs_dir",
+    "named_sources",
+    "parse_setting",
+    "parse_size",
+    "settings_table",
+]
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
 _SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
+EngineName = Literal["local", "ray", "dask"]
+IoName = Literal["auto", "mmap", "pread"]
+
 
 def parse_size(text: str | int) -> int:
-    """Bytes from `64MiB`, `4GB`, `512k` or a plain number; k, M, G alone mean KiB, MiB, GiB.
+    """Return the bytes of `64MiB`, `4GB`, `512k` or a plain number; k, M, G alone mean KiB, MiB, GiB.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: The text has another form.
 
     >>> parse_size("64MiB"), parse_size("4GB"), parse_size("512k"), parse_size(10)
     (67108864, 4000000000, 524288, 10)
@@ -50,29 +63,31 @@ def _available_cpus() -> int:
 
 
 def _default_memory() -> int:
-    """Half of what the container may use."""
-    from mmflow.mapping.limits import total_memory  # noqa: PLC0415  (imports pyarrow, which --help should not)
+    """Return half of the memory that the container may use."""
+    from mmflow.mapping.system.limits import total_memory  # noqa: PLC0415  (imports pyarrow, which --help should not)
 
     return total_memory() // 2
 
 
-def _state_home() -> Path:
+def state_dir() -> Path:
+    """Return the user's folder for what outlives a process: runs, and the history of the shell."""
     home = os.environ.get("XDG_STATE_HOME")
-    return Path(home) if home else Path.home() / ".local" / "state"
+    return (Path(home) if home else Path.home() / ".local" / "state") / "mmflow"
 
 
-def _positive(text: str | int) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError("must be at least 1")
-    return value
+def default_runs_dir() -> str:
+    """Return the folder where runs are kept unless a setting names another."""
+    return str(state_dir() / "runs")
 
 
-def _natural(text: str | int) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError("must not be negative")
-    return value
+def _whole(least: int) -> Callable[[str | int], int]:
+    def parse(text: str | int) -> int:
+        digits = str(text).strip().removeprefix("+")
+        if not digits.isdecimal() or int(digits) < least:
+            raise ValueError(f"must be a whole number of at least {least}")
+        return int(digits)
+
+    return parse
 
 
 def _positive_size(text: str | int) -> int:
@@ -102,20 +117,24 @@ def _boolean(text: str | bool) -> bool:
 
 
 def _count_or_share(text: str | float) -> int | float:
-    """A number of records, or a share of all: `0.1%`, or a number below 1 with a point."""
-    if isinstance(text, str) and text.endswith("%"):
-        value = float(text[:-1]) / 100
-    else:
-        value = float(text)
-        if value == int(value) and "." not in str(text):
-            value = int(value)
-    if value < 0 or (isinstance(value, float) and value > 1):
-        raise ValueError("must be a count such as 100, or a share such as 0.1%")
+    """Return a number of records (int), or a share of all (float): `0.1%`, or a number below 1 with a point."""
+    wrong = ValueError("must be a count such as 100, or a share such as 0.1%")
+    try:
+        if isinstance(text, str) and text.endswith("%"):
+            value = float(text[:-1]) / 100
+        else:
+            value = float(text)
+            if value == int(value) and "." not in str(text):
+                value = int(value)
+    except (ValueError, OverflowError):  # no number; infinity or NaN
+        raise wrong from None
+    if value < 0 or (isinstance(value, float) and not value <= 1):
+        raise wrong
     return value
 
 
-def _place(text: str | Path) -> str:
-    """A folder, or the URL of one."""
+def _folder_or_url(text: str | Path) -> str:
+    """Return the path or URL of a folder."""
     path = str(text).removeprefix("file://")
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
@@ -128,24 +147,25 @@ def _folder(text: str | Path) -> Path:
 
 
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "engine": _one_of("local", "ray", "dask"),
+    "engine": _one_of(*get_args(EngineName)),
     "address": str,
     "shard_size": _positive_size,
-    "workers": _positive,
+    "workers": _whole(1),
     "memory": _positive_size,
-    "io": _one_of("auto", "mmap", "pread"),
-    "partitions": _positive,
+    "io": _one_of(*get_args(IoName)),
+    "partitions": _whole(1),
     "broadcast": parse_size,
     "spill_dir": _folder,
     "cache_dir": _folder,
     "cache_size": parse_size,
-    "runs_dir": _place,
+    "runs_dir": _folder_or_url,
     "resumable": _boolean,
     "metrics": str,
     "max_bad_records": _count_or_share,
-    "retries": _natural,
+    "retries": _whole(0),
 }
-#: Tables of a settings file, and which commands they are for.
+_SOURCES = "sources"
+#: Tables of a settings file, with the commands that read them.
 _TABLES = {"kubernetes": "mmflow submit, status, logs, cancel, list and k8s"}
 _MAY_BE_NONE = {
     "address",
@@ -158,38 +178,48 @@ _MAY_BE_NONE = {
 }
 
 
+def parse_setting(key: str, value: Any) -> Any:
+    """Return the value of a setting, parsed.
+
+    Raises:
+        TypeError, ValueError: It does not fit.
+    """
+    return None if key in _MAY_BE_NONE and value in ("", None) else _PARSERS[key](value)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How things are run; never what is computed.
+    """Settings of a session. They decide how a plan is run, never what it computes.
 
     Attributes:
-        engine: local, ray or dask.
-        address: Of the cluster; None starts one here.
+        engine: Engine that runs tasks: local, ray or dask.
+        address: Address of the cluster; None starts one here.
         shard_size: Bytes of a file that one task reads; rounded up to whole pages. None: chosen from the size of
             what is read (`shards.default_shard_size`).
-        workers: Tasks at once.
-        memory: Bytes of anonymous memory over all workers; beyond it, blocks go to `spill_dir`.
-        io: auto, mmap or pread.
-        partitions: Of every exchange; None: chosen from estimated sizes.
-        broadcast: Bytes up to which one side of a join is copied to every task.
-        spill_dir: Where blocks and operators spill.
-        cache_dir: Where pages of remote files are kept; None: the user's cache folder, or `spill_dir` where that can't
+        workers: Number of tasks that run at once.
+        memory: Bytes of anonymous memory of all workers together; beyond it, blocks go to `spill_dir`.
+        io: Way of reading files: auto, mmap or pread.
+        partitions: Number of partitions of every exchange; None: chosen from estimated sizes.
+        broadcast: Largest side of a join, in bytes, that is copied to every task.
+        spill_dir: Folder for blocks and operators that spill.
+        cache_dir: Folder for pages of remote files; None: the user's cache folder, or `spill_dir` where that can't
             be written to.
-        cache_size: Most bytes of them; None: 10 GiB, or half of what is free there if that is less; 0: none.
-        runs_dir: Where runs are kept: a folder, or a URL that fsspec knows.
-        resumable: Keep the outputs of a recorded run's tasks until its end, so that it can be resumed.
-        metrics: For Prometheus: a port, or a path that ends in .prom; None: none.
-        max_bad_records: A run with more bad records than this fails, whatever `on_bad_record` does with them: a count
-            (int) or a share of all records (float); None: any number.
-        retries: Further attempts of a task that failed for a reason that may pass.
+        cache_size: Largest size of these pages, in bytes; None: 10 GiB, or half of the free space if that is
+            less; 0: none.
+        runs_dir: Folder of recorded runs, or a URL that fsspec knows.
+        resumable: Whether outputs of a recorded run's tasks are kept until its end, so that it can be resumed.
+        metrics: Port for Prometheus, or a path that ends in .prom; None: no metrics.
+        max_bad_records: Largest number (int) of bad records, or their share of all records (float), with which a run
+            succeeds, whatever `on_bad_record` is; None: any number.
+        retries: Number of further attempts of a task that failed for a reason that may pass.
     """
 
-    engine: str
+    engine: EngineName
     address: str | None
     shard_size: int | None
     workers: int
     memory: int
-    io: str
+    io: IoName
     partitions: int | None
     broadcast: int
     spill_dir: Path
@@ -211,17 +241,17 @@ class Settings:
         base: Mapping[str, Any] | None = None,
         tables: Collection[str] = (),
     ) -> Settings:
-        """Settings from flags, environment, a TOML file, a base and defaults, in this order of precedence.
+        """Load settings from flags, environment, a TOML file, a base and defaults, in this order of precedence.
 
         Args:
-            flags: By key; None values count as not given.
-            env: Environment; None: this process's.
-            file: A TOML file of keys.
-            base: Of a run that is resumed: what it had.
-            tables: Of the file, that somebody else reads (`settings_table`).
+            flags: Values by key; None counts as not given.
+            env: Environment variables; None: this process's.
+            file: TOML file of keys.
+            base: Settings of the run that is resumed.
+            tables: Tables of the file that others read (`settings_table`).
 
         Raises:
-            ConfigError: An unknown key, or a value that does not fit; names key, value and where it came from.
+            ConfigError: A key is unknown, or a value does not fit; names the key, the value and its source.
         """
         values: dict[str, Any] = {}
         for key, value in (base or {}).items():
@@ -241,20 +271,20 @@ class Settings:
     def given(
         cls, flags: Mapping[str, Any], *, file: str | Path | None = None, tables: Collection[str] = ()
     ) -> dict[str, str]:
-        """What of the settings is given by flags, environment or file, as text that flags take. Raises as `load`."""
+        """Return the settings from flags, environment and file, as text for flags. Raises as `load`."""
         loaded = cls.load(flags, file=file, tables=tables).plain()
         keys = set(_from_file(file, tables)) | {k for k, v in flags.items() if v is not None}
         keys |= {k for k in loaded if f"MMFLOW_{k.upper()}" in os.environ}
         return {k: _text(loaded[k]) for k in loaded if k in keys}
 
     @property
-    def reach(self) -> Reach:
-        """How remote files are reached, but for a source's own options."""
+    def remote_options(self) -> RemoteOptions:
+        """Options of remote files, without a source's own."""
         folder = "" if self.cache_dir is None else os.path.abspath(self.cache_dir)
-        return Reach(folder, self.cache_size, os.path.abspath(self.spill_dir))
+        return RemoteOptions(folder, self.cache_size, os.path.abspath(self.spill_dir))
 
     def plain(self) -> dict[str, Any]:
-        """As JSON can hold it, and `load` takes it back."""
+        """Return the settings as values for JSON, which `load` accepts as `base`."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
 
 
@@ -275,7 +305,7 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         "spill_dir": lambda: Path(tempfile.gettempdir()),
         "cache_dir": lambda: None,
         "cache_size": lambda: None,
-        "runs_dir": lambda: str(_state_home() / "mmflow" / "runs"),
+        "runs_dir": default_runs_dir,
         "resumable": lambda: True,
         "metrics": lambda: None,
         "max_bad_records": lambda: None,
@@ -285,10 +315,10 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_table(file: str | Path | None, name: str) -> dict[str, Any] | None:
-    """A table of a settings file; None: it has none of that name.
+    """Return a table of a settings file; None: it has none of that name.
 
     Raises:
-        ConfigError: The file can't be read, or this is no table.
+        ConfigError: The file can't be read, or the name is not that of a table.
     """
     table = _read_file(file).get(name)
     if table is not None and not isinstance(table, dict):
@@ -296,10 +326,27 @@ def settings_table(file: str | Path | None, name: str) -> dict[str, Any] | None:
     return table
 
 
+def named_sources(file: str | Path | None) -> dict[str, dict[str, Any]]:
+    """Return the tables `[sources.NAME]` of a settings file: a path, and options of its format, for each name in SQL.
+
+    Raises:
+        ConfigError: The file can't be read, or a source has no path or a value that is no text, number or list of them.
+    """
+    sources = settings_table(file, _SOURCES) or {}
+    for name, source in sources.items():
+        if not isinstance(source, dict) or "path" not in source:
+            raise ConfigError(f"{file}: [{_SOURCES}.{name}] needs a path")
+        try:
+            json.dumps(source)
+        except TypeError as error:
+            raise ConfigError(f"{file}: [{_SOURCES}.{name}]: {error}; write it as text") from error
+    return sources
+
+
 def _from_file(file: str | Path | None, tables: Collection[str] = ()) -> dict[str, Any]:
     read = _read_file(file)
     for name in [n for n, value in read.items() if isinstance(value, dict)]:
-        if name in tables:
+        if name in tables or name == _SOURCES:
             del read[name]
         elif name in _TABLES:
             raise ConfigError(
@@ -326,9 +373,7 @@ def _parsed(key: str, value: Any, where: str) -> Any:
         close = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"the keys are {', '.join(known)}"
         raise ConfigError(f"unknown setting {key!r} in {where}; {hint}")
-    if key in _MAY_BE_NONE and value in ("", None):
-        return None
     try:
-        return _PARSERS[key](value)
+        return parse_setting(key, value)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {key} = {value!r}: {error}") from error

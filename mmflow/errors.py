@@ -1,21 +1,21 @@
-"""Every error that mmflow raises on purpose.
+"""Errors that mmflow raises on purpose.
 
     MmflowError
     ├── ConfigError            a setting, flag or argument is wrong
     ├── PlanError              the query is wrong, or can't be planned
     ├── SourceError            input missing, unreadable, of the wrong format
     │   ├── SourceChangedError input changed between planning and the end of the task
-    │   ├── SourceUnreachableError   a remote input can't be reached (retried)
-    │   └── TooManyBadRecordsError   more of them than `max_bad_records`
+    │   ├── SourceUnreachableError   a remote input, or a file server, can't be reached (retried)
+    │   └── TooManyBadRecordsError   more bad records than `max_bad_records`
     ├── BadRecordError         a record that does not fit its format or schema
     ├── OutOfRangeError        a row that was asked for by number does not exist (also an IndexError)
     ├── UserFunctionError      a Python function given by the user raised
     ├── SinkError              output can't be written or committed
     └── EngineError            tasks can't be run: memory, cluster, limits
-        ├── CancelledError     somebody asked for the run to be cancelled
+        ├── CancelledError     the run was cancelled
         ├── WorkerLostError    a worker died under a task (retried)
         ├── PeerLostError      the process at the other end of a channel died, or closed its end
-        └── BlockLostError     a block of intermediate rows is gone or damaged (made again)
+        └── BlockLostError     a block of intermediate rows is gone or damaged (recomputed)
 
 Messages say what is wrong, where, and what to do. `retryable` tells the scheduler
 whether another attempt may succeed. Every class survives pickling, since errors
@@ -24,6 +24,7 @@ cross process boundaries.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "OutOfRangeError",
     "PeerLostError",
     "PlanError",
+    "SilentServerWarning",
     "SinkError",
     "SourceChangedError",
     "SourceError",
@@ -45,11 +47,12 @@ __all__ = [
     "UserFunctionError",
     "WorkerLostError",
     "plain_text",
+    "suggest",
 ]
 
 
 def plain_text(text: str) -> str:
-    r"""Return text that can be encoded: of names of files, bytes that are not UTF-8 as escapes.
+    r"""Return text that can be encoded: bytes of file names that are not UTF-8 become escapes.
 
     Python holds such bytes as lone surrogates, which neither Arrow nor a terminal takes.
 
@@ -65,11 +68,28 @@ def plain_text(text: str) -> str:
     raise AssertionError("backslashreplace encodes everything")
 
 
+def suggest(name: str, known: Iterable[str], what: str) -> str:
+    """Return what was meant by an unknown name: the nearest known one, or all of them.
+
+    >>> suggest("delimeter", ["delimiter", "quote"], "options")
+    "did you mean 'delimiter'?"
+    >>> suggest("x", ["delimiter", "quote"], "options")
+    'the options are delimiter, quote'
+    """
+    import difflib  # noqa: PLC0415  (for errors only)
+
+    listed = list(known)
+    close = difflib.get_close_matches(name, listed, 1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"the {what} are {', '.join(listed)}" if listed else f"there are no {what}"
+
+
 class MmflowError(Exception):
     """Root of all errors that mmflow raises on purpose.
 
     Args:
-        message: What went wrong, where, and what to do.
+        message: Message that says what happened, where, and what to do.
         context: Structured facts for programs (path, column, ...); picklable values only.
 
     >>> import pickle
@@ -111,13 +131,13 @@ class SourceChangedError(SourceError):
 
 
 class SourceUnreachableError(SourceError):
-    """A remote input can't be reached, or its server fails: another time it may go better."""
+    """A remote input, or a file server, can't be reached, or its server fails; another attempt may succeed."""
 
     retryable = True
 
 
 class TooManyBadRecordsError(SourceError):
-    """More records were bad than `max_bad_records` allows; those set aside are in the run's quarantine."""
+    """More records were bad than `max_bad_records` allows; quarantined ones are in the run's quarantine."""
 
 
 class OutOfRangeError(MmflowError, IndexError):
@@ -125,7 +145,64 @@ class OutOfRangeError(MmflowError, IndexError):
 
 
 class UserFunctionError(MmflowError):
-    """A function passed to mmflow (map_batches, udf, a job) raised."""
+    """A function passed to mmflow (map_batches, udf, a job) raised, or returned what does not fit.
+
+    Attributes:
+        place: Place in the user's code that raised, as `file:line`; "" if it is not known.
+        traceback: Traceback of the function's own error, in the user's frames only.
+        path: Input that the rows come from; None if they come from several, or from memory.
+        row: Number of the first row of the batch in `path`, from 0.
+    """
+
+    @classmethod
+    def at(
+        cls,
+        summary: str,
+        *,
+        function: str | None = None,
+        place: str = "",
+        traceback: str = "",
+        path: str | None = None,
+        row: int | None = None,
+    ) -> UserFunctionError:
+        """Build the error with its message from its parts; `summary` is the first line."""
+        message = summary
+        if place:
+            message += f"\n  at {place}"
+        if path is not None:
+            message += f"\n  in a batch of {path}" + ("" if row is None else f" that begins with row {row:,}")
+        return cls(
+            message, summary=summary, function=function, place=place, traceback=traceback, path=path, row=row
+        )
+
+    @property
+    def place(self) -> str:
+        return str(self.context.get("place") or "")
+
+    @property
+    def traceback(self) -> str:
+        return str(self.context.get("traceback") or "")
+
+    @property
+    def path(self) -> str | None:
+        return self.context.get("path")
+
+    @property
+    def row(self) -> int | None:
+        return self.context.get("row")
+
+    def from_batch(self, path: str, row: int | None) -> UserFunctionError:
+        """Return the same error with the position of the batch, unless it has one."""
+        if self.path is not None:
+            return self
+        parts = {"summary": self.message, **self.context}
+        return UserFunctionError.at(**{**parts, "path": path, "row": row})
+
+    def located(self, *, records_before: int) -> UserFunctionError:
+        """Return the same error with `row` counted from the start of the file, not of the shard."""
+        if self.row is None or not records_before:
+            return self
+        return UserFunctionError.at(**{**self.context, "row": self.row + records_before})
 
 
 class SinkError(MmflowError):
@@ -147,11 +224,11 @@ class WorkerLostError(EngineError):
 
 
 class PeerLostError(EngineError):
-    """The process at the other end of a channel died, or closed its end before all was said."""
+    """The process at the other end of a channel died, or closed its end without ending the channel."""
 
 
 class BlockLostError(EngineError):
-    """A block of intermediate rows is gone or damaged; the task that made it can make it again."""
+    """A block of intermediate rows is gone or damaged; the task that computed it can recompute it."""
 
     retryable = True
 
@@ -194,7 +271,7 @@ class BadRecordError(MmflowError):
             message += f" (value {value!r})"
         if excerpt:
             message += f"\n  record: {excerpt[:120]!r}"
-        message += "\n  on_bad_record = null, skip or quarantine goes on past such records"
+        message += "\n  on_bad_record = null, skip or quarantine continues past such records"
         return cls(
             message,
             path=path,
@@ -208,7 +285,7 @@ class BadRecordError(MmflowError):
         )
 
     def located(self, *, records_before: int, lines_before: int) -> BadRecordError:
-        """The same error with `record` and `line` counted from the start of the file."""
+        """Return the same error with `record` and `line` counted from the start of the file."""
         parts = dict(self.context)
         if parts["record"] is not None:
             parts["record"] += records_before
@@ -217,5 +294,9 @@ class BadRecordError(MmflowError):
         return BadRecordError.at(**parts)
 
 
+class SilentServerWarning(UserWarning):
+    """A file server has not answered for some seconds; what waits for it continues once it does."""
+
+
 class UnverifiableSourceWarning(UserWarning):
-    """Nothing tells the versions of a remote file apart, so a change while it is read may go unseen."""
+    """Versions of a remote file can't be distinguished, so a change while it is read may go unnoticed."""

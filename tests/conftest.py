@@ -1,18 +1,27 @@
-"""What all tests share: Hypothesis profiles, TPC-H tables made once, an S3 server on this machine."""
+"""Shared parts of all tests: kinds, turns on the machine, Hypothesis profiles, TPC-H tables made once, an S3 server."""
 
 from __future__ import annotations
 
+import compileall
+import fcntl
 import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Where Python may not write bytecode, each collection would rewrite all asserts, and each of a thousand processes compile
+# all of mmflow: half a second of its start.
+sys.dont_write_bytecode = False
+compileall.compile_dir(Path(__file__).parents[1] / "mmflow", quiet=1)
 
 # A shell that starts the tests in the background has them ignore Ctrl-C; tests of Ctrl-C need it heard.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,6 +35,75 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 ROOT = Path(__file__).parents[1]
 
+# Helpers of the cluster tests assert, too.
+pytest.register_assert_rewrite("tests.cluster.host_checks", "tests.cluster.leftovers")
+
+# ---- kinds of tests, and which worker of pytest-xdist runs them ------------------------------------
+
+#: Packages whose tests need nothing but this process, and are over within a minute each. Doctests are like them.
+UNIT = {"blocks", "formats", "kernels", "mapping", "rows", "scheduler", "shards", "shm", "sinks", "worker"}
+#: Packages whose tests start Ray or Dask.
+CLUSTER = {"cluster", "contract"}
+#: Packages whose tests share what takes long to make, or would disturb each other: one worker runs them.
+TOGETHER = {"cluster", "contract", "tpch"}
+
+
+def _kind(item: pytest.Item) -> str:
+    """Return the kind of a test by its folder, where it has no mark of its own."""
+    package = item.path.parent.name if ROOT / "tests" in item.path.parents else ""
+    return "cluster" if package in CLUSTER else "unit" if package in UNIT or not package else "integration"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its kind; workers of pytest-xdist begin with the kinds that take longest."""
+    kinds = ("cluster", "integration", "unit")
+    for item in items:
+        if not any(item.get_closest_marker(kind) for kind in kinds):
+            item.add_marker(_kind(item))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: next(i for i, kind in enumerate(kinds) if item.get_closest_marker(kind)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a worker whole files, and whole packages of those in TOGETHER.
+
+    pytest-xdist 3.8 does not see its own mark `xdist_group` with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    def room(nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        package = Path(file).parent.name
+        return package if package in TOGETHER else file
+
+    made = LoadScopeScheduling(config, log)
+    made._split_scope = room
+    return made
+
+
+@contextmanager
+def _turn(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Hold the machine, together with others or alone. Who waits for it alone is not overtaken."""
+    with open(folder / "queue", "a") as queue, open(folder / "machine", "a") as machine:
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(queue, fcntl.LOCK_UN)
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test marked `alone` while the other workers of pytest-xdist wait, before its timeout begins to count."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]  # private to pytest
+    with _turn(factory.getbasetemp().parent, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+# ---- fixtures ----------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _runs_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -38,17 +116,20 @@ def _runs_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _bugs_are_seen() -> Iterator[None]:
     """An exception that the planner did not foresee is not taken for a refusal of a query."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmflow.plan.bugs.unforeseen", lambda error, _: error)
+        patch.setattr("mmflow.plan.errors.bug_error", lambda error, _: error)
         yield
 
 
 def _tpch(form: str) -> Path:
     """All eight tables at scale 0.1, cached between runs."""
     folder = ROOT / ".cache" / "tpch-0.1" / form
-    if not (folder / "supplier.done").exists():
-        tool = Path(sys.executable).with_name("tpchgen-cli")
-        subprocess.run([str(tool), form, "-s", "0.1", f"--output-dir={folder}"], check=True)
-        (folder / "supplier.done").touch()
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be making them
+        if not (folder / "supplier.done").exists():
+            tool = Path(sys.executable).with_name("tpchgen-cli")
+            subprocess.run([str(tool), form, "-s", "0.1", f"--output-dir={folder}"], check=True)
+            (folder / "supplier.done").touch()
     return folder
 
 

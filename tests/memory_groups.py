@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from mmflow.mapping.cgroup import cgroup_memory
+from mmflow.mapping.system.cgroup import cgroup_memory
 
 __all__ = ["MemoryGroup"]
 
@@ -42,7 +42,7 @@ class MemoryGroup:
         return f"echo $$ > {self.folder}/cgroup.procs"
 
     def hits(self) -> int:
-        """How often the limit was hit: the kernel had to find pages to take back before it could give one."""
+        """Return how often the limit was hit: the kernel had to find pages to take back before it could give one."""
         if self.version == 1:
             return int(Path(self.folder, "memory.failcnt").read_text())
         events = dict(line.split() for line in Path(self.folder, "memory.events").read_text().splitlines())

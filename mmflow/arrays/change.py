@@ -1,26 +1,27 @@
-"""One change of an array file by many workers: all of it, or, whoever dies when, nothing.
+"""One change of an array file by many workers: all of it counts or, whenever a process dies, nothing.
 
     data/a.npy                         the file
-    data/.a.npy.mmflow-lock            held by whoever changes it (`sinks.lock`); free: what is below is of the dead
+    data/.a.npy.mmflow-lock            held by the driver that changes it (`sinks.commit.lock`); free: the rest is old
     data/.a.npy.mmflow~change-RUN/     one change
-        rows                           as large as the file, all hole: what its tasks are cut of; there while the change
-                                       is under way, so a worker that does not find it any more writes nothing
+        rows                           as large as the file, all hole: tasks are cut from it; it exists while the change
+                                       is active, and without it a worker writes nothing
         undo-BEGIN                     in place: the old content of the region that begins there, durable, whole
-        new                            else: the file to be
+        new                            else: the new file
+        file                           in place: inode of the file that is changed; another file is left alone
         recorded                       the run can be resumed, with this change
     data/.a.npy.mmflow~changed-RUN/    the change counts; to be deleted
-    data/.a.npy.mmflow~undone-RUN/     it was undone; to be deleted
+    data/.a.npy.mmflow~undone-RUN/     the change was undone; to be deleted
 
     in place   log regions, change them; fsync; rename change-RUN to changed-RUN
     else       write `new`; fsync; rename it to the file
-    roll back  put back what all undo-… say; rename change-RUN to undone-RUN
+    roll back  restore the content of all undo-…; rename change-RUN to undone-RUN
 
-The renames are the points at which a change counts, or is gone. Whoever makes them holds a lock on all of the file's
-bytes (`arrays.locks`), and workers hold one on what they write while they look for `rows` and write: so late workers,
-of dead drivers too, never write to what is final.
+The renames are the points at which a change counts, or is gone. They are made under a lock on all of the file's
+bytes (`arrays.locks`), and workers lock the bytes that they write while they check for `rows` and write. So late
+workers, even of dead drivers, never write to a final file.
 
-A worker writes whole pages, which no other has. The rest of its bytes, where regions meet within a page, it
-returns, and the driver writes them: two hosts that write to one page would each send back all of it.
+A worker writes whole pages, which no other one writes. It returns the rest of its bytes, where regions meet within a
+page, and the driver writes them: two hosts that write to one page would each send all of it.
 """
 
 from __future__ import annotations
@@ -35,19 +36,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mmflow.arrays.failures import writing
-from mmflow.arrays.holes import clone, write_at, write_sparsely
-from mmflow.arrays.locks import locked
-from mmflow.arrays.undo import live_writers, play_back, roll_back_dead
+from mmflow.arrays.holes import clone_file, write_at, write_sparsely
+from mmflow.arrays.locks import lock_bytes
+from mmflow.arrays.undo import has_live_writers, restore_content, roll_back_dead_writers
 from mmflow.errors import SinkError
 from mmflow.mapping.system import system
-from mmflow.sinks.atomic import fsync_folder, rename_new
-from mmflow.sinks.checkpoints import checkpoint
-from mmflow.sinks.lock import DestinationLock
+from mmflow.mapping.system.owner_lock import OwnerLock
+from mmflow.sinks.commit.atomic import fsync_folder, rename_new
+from mmflow.sinks.commit.failpoints import failpoint
+from mmflow.sinks.commit.lock import lock_destination
+from mmflow.storage.os_errors import write_errors
 
-__all__ = ["NEW", "ROWS", "UNDO", "Change", "being_changed", "settle"]
+__all__ = ["NEW", "ROWS", "UNDO", "Change", "is_being_changed", "recover_dead_changes"]
 
-ROWS, NEW, UNDO, RECORDED = "rows", "new", "undo-", "recorded"
+ROWS, NEW, UNDO, FILE, RECORDED = "rows", "new", "undo-", "file", "recorded"
 
 
 def _beside(path: str, what: str) -> Path:
@@ -64,33 +66,33 @@ def _folders(path: str, *kinds: str) -> list[Path]:
         return []
 
 
-def settle(path: str, own: str = "") -> None:
-    """Put back what dead writers and dead runs left half changed in a file, and delete what they left beside it.
+def recover_dead_changes(path: str, own: str = "") -> None:
+    """Undo the unfinished changes of dead writers and dead runs in a file, and delete their files beside it.
 
-    What a run that can be resumed wrote beside the file stays, and so does all of the run `own`, which goes on.
+    The new file of a run that can be resumed stays, and so do all files of the run `own`, which goes on.
 
     Raises:
         SinkError: The old content can't be written.
     """
-    roll_back_dead(path)
+    roll_back_dead_writers(path)
     found = _folders(path, "change", "changed", "undone")
     if not found:
         return
     needed = any(name.startswith(UNDO) for folder in found for name in _names(folder))
-    with writing(path, "put back the old content of") if needed else contextlib.suppress(OSError):
+    with write_errors(path, "restore the old content of") if needed else contextlib.suppress(OSError):
         lock = _free_lock(path)
         if lock is not None:
             try:
-                _settle(path, own)
+                _recover(path, own)
             finally:
                 lock.release()
 
 
-def being_changed(path: str) -> bool:
-    """Is a change of the file under way?"""
+def is_being_changed(path: str) -> bool:
+    """Return whether a change of the file is active."""
     if not _folders(path, "change"):
         return False
-    with writing(path, "lock"):
+    with write_errors(path, "lock"):
         lock = _free_lock(path)
         if lock is not None:
             lock.release()
@@ -103,20 +105,20 @@ def _names(folder: Path) -> list[str]:
     return []
 
 
-def _free_lock(path: str) -> DestinationLock | None:
+def _free_lock(path: str) -> OwnerLock | None:
     try:
-        return DestinationLock.acquire(_beside(path, "-lock"), destination=path, run="that opens it")
-    except SinkError:  # whoever changes the file lives
+        return lock_destination(_beside(path, "-lock"), destination=path, run="that opens it")
+    except SinkError:  # the driver that changes the file lives
         return None
 
 
-def _lock(path: str, run: str) -> DestinationLock:
-    with writing(path, "lock"):
-        return DestinationLock.acquire(_beside(path, "-lock"), destination=path, run=run)
+def _lock(path: str, run: str) -> OwnerLock:
+    with write_errors(path, "lock"):
+        return lock_destination(_beside(path, "-lock"), destination=path, run=run)
 
 
-def _settle(path: str, own: str = "", *, readers: bool = True) -> None:
-    """With the lock: end what the dead left, but for the run `own`."""
+def _recover(path: str, own: str = "", *, readers: bool = True) -> None:
+    """End the changes of dead runs, under the lock, except those of the run `own`."""
     for folder in _folders(path, "change"):
         keep = readers and (folder / NEW).exists() and (folder / RECORDED).exists()
         if folder.name != _beside(path, f"~change-{own}").name and not keep:
@@ -125,7 +127,7 @@ def _settle(path: str, own: str = "", *, readers: bool = True) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in _folders(path, "changed"):
         if folder != _beside(path, f"~changed-{own}"):
-            # A run that goes on must find that it changed the file already.
+            # A resumed run must find that it has changed the file already.
             keep = (folder / RECORDED).exists()
             for name in _names(folder) if keep else ():
                 if name != RECORDED:
@@ -135,53 +137,53 @@ def _settle(path: str, own: str = "", *, readers: bool = True) -> None:
 
 
 def _undo(path: str, folder: Path) -> None:
-    """Put back the old content, and delete the folder of the change."""
+    """Restore the old content, and delete the folder of the change."""
     new = folder / NEW
-    # With the lock no late worker writes, whatever it still logs.
-    with writing(path, "put back the old content of"), _all_of(str(new) if new.exists() else path):
+    # Under the lock no late worker writes, whatever it still logs.
+    with write_errors(path, "restore the old content of"), _lock_file(str(new) if new.exists() else path):
         for name in sorted(os.listdir(folder)):
             if name.startswith(UNDO) and not name.endswith(".part"):
-                log = os.open(folder / name, os.O_RDONLY | system.OPEN_FLAGS)
+                log = os.open(folder / name, os.O_RDONLY | system.open_flags)
                 try:
-                    play_back(log, path)
+                    restore_content(log, path)
                 finally:
                     os.close(log)
-                checkpoint("played back")
+                failpoint("played back")
         undone = _beside(path, folder.name.replace(_beside(path, "~change-").name, "~undone-"))
         os.rename(folder, undone)
-        checkpoint("undone")
+        failpoint("undone")
         fsync_folder(folder.parent)
         shutil.rmtree(undone, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _all_of(path: str) -> Iterator[None]:
-    """Hold a lock on all bytes of a file, if it is there."""
+def _lock_file(path: str) -> Iterator[None]:
+    """Lock all bytes of a file during the block, if it exists."""
     try:
-        fd = os.open(path, os.O_RDWR | system.OPEN_FLAGS)
+        fd = os.open(path, os.O_RDWR | system.open_flags)
     except FileNotFoundError:
         yield
         return
     try:
-        with locked(fd, path):
+        with lock_bytes(fd, path):
             yield
     finally:
         os.close(fd)
 
 
 class Change:
-    """The driver's side of one change: a context manager, which undoes it unless it was committed.
+    """The driver's side of one change; a context manager, which undoes the change unless it was committed.
 
     Args:
-        path: The file: that is changed, or is to be.
-        run: Its name, as part of file names; "": made up.
-        in_place: Change the file itself; else a new one takes its place.
-        recorded: The run can be resumed, and goes on with a change of the same text only, which says what it does and
-            how it is cut into regions. A new file that is not whole yet is kept for it. "": it can't.
+        path: File that is changed, or created.
+        run: Name of the run, as part of file names; "": a new one.
+        in_place: Whether to change the file itself; else a new one replaces it.
+        recorded: Text that describes the change and its regions, for a run that can be resumed: it goes on only with a
+            change of the same text, for which an unfinished new file is kept. "": the run can't be resumed.
 
     Attributes:
-        folder: Of the change.
-        done: An earlier driver of this run committed it.
+        folder: Folder of the change.
+        done: Whether an earlier driver of this run committed it.
     """
 
     def __init__(self, path: str, run: str = "", *, in_place: bool, recorded: str = "") -> None:
@@ -192,17 +194,17 @@ class Change:
         self.done = False
         self._recorded = recorded
         self._changed = _beside(path, f"~changed-{self.run}")
-        self._lock: DestinationLock | None = None
+        self._lock: OwnerLock | None = None
         self._overwrite = False
 
     @property
     def target(self) -> str:
-        """The file that workers write to."""
+        """File that workers write to."""
         return os.path.abspath(self.path) if self.in_place else str(self.folder / NEW)
 
     @property
     def rows(self) -> str:
-        """The file that tasks are cut of."""
+        """File that tasks are cut from."""
         return str(self.folder / ROWS)
 
     # ---- before -----------------------------------------------------------------------------------------
@@ -216,39 +218,42 @@ class Change:
         preallocate: bool = True,
         like: str | None = None,
     ) -> None:
-        """Make room. A change that an earlier driver of this run began goes on.
+        """Prepare the change, or resume the one that an earlier driver of this run began.
 
         Args:
-            size: Bytes of the file.
-            overwrite: A file that is there may be replaced.
-            pieces: What a new file holds before any row is written, by offset.
-            preallocate: Take all the room of a new file now.
-            like: A new file begins as a copy of this one.
+            size: Size of the file, in bytes.
+            overwrite: Whether an existing file may be replaced.
+            pieces: Content of a new file before any row is written, by offset.
+            preallocate: Whether to reserve the space of a new file now.
+            like: File of which a new file begins as a copy.
 
         Raises:
-            SinkError: The file is there, or is being changed; no room, no permission.
+            SinkError: The file exists, another run changes it, or it is not the one that an earlier driver of this run
+                began to change; the disk is full, or there is no permission.
         """
         self._overwrite = overwrite
         self._lock = _lock(self.path, self.run)
         try:
-            with writing(self.path, "change" if self.in_place else "make"):
-                _settle(self.path, self.run, readers=False)
+            with write_errors(self.path, "change" if self.in_place else "make"):
+                _recover(self.path, self.run, readers=False)
                 self.done = self._was_committed()
                 if self.done:
                     return
                 if not self.in_place and not overwrite and os.path.lexists(self.path):
                     raise FileExistsError
-                if os.path.exists(self.path) and live_writers(self.path):
+                if os.path.exists(self.path) and has_live_writers(self.path):
                     raise SinkError(
                         f"{self.path} is open with changes that are not flushed yet; flush or close it first",
                         path=self.path,
                     )
-                if os.path.exists(self.rows) and self._known() != self._recorded:
+                if os.path.exists(self.rows) and self._read_recorded() != self._recorded:
                     _undo(self.path, self.folder)
-                if not os.path.exists(self.rows):
-                    self._make(size, pieces or {}, like, preallocate=preallocate)
+                if os.path.exists(self.rows):
+                    self._check_file()
+                else:
+                    self._create_folder(size, pieces or {}, like, preallocate=preallocate)
         except BaseException:
-            self._leave()
+            self._clean_up()
             raise
 
     def _was_committed(self) -> bool:
@@ -256,19 +261,23 @@ class Change:
             return self._changed.exists()
         return os.path.exists(self.rows) and not os.path.exists(self.target)
 
-    def _known(self) -> str:
+    def _read_recorded(self) -> str:
         with contextlib.suppress(FileNotFoundError):
             return (self.folder / RECORDED).read_text()
         return ""
 
-    def _make(self, size: int, pieces: Mapping[int, bytes], like: str | None, *, preallocate: bool) -> None:
+    def _create_folder(
+        self, size: int, pieces: Mapping[int, bytes], like: str | None, *, preallocate: bool
+    ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         os.mkdir(self.folder)
         if self._recorded:
             (self.folder / RECORDED).write_text(self._recorded)
-        if not self.in_place:
-            self._make_new(size, pieces, like, preallocate=preallocate)
-        checkpoint("prepared")
+        if self.in_place:
+            (self.folder / FILE).write_text(str(os.stat(self.path).st_ino))
+        else:
+            self._create_new_file(size, pieces, like, preallocate=preallocate)
+        failpoint("prepared")
         unfinished = self.folder / f"{ROWS}.part"
         with open(unfinished, "wb") as file:
             file.truncate(size)
@@ -276,19 +285,34 @@ class Change:
         os.rename(unfinished, self.rows)
         fsync_folder(self.folder)
         fsync_folder(self.folder.parent)
-        checkpoint("begun")
+        failpoint("begun")
 
-    def _make_new(
+    def _check_file(self) -> None:
+        """Check that the file is still the one whose pages were changed.
+
+        Raises:
+            SinkError: Another one has taken its place.
+        """
+        known = self.folder / FILE
+        if self.in_place and known.exists() and known.read_text() != str(os.stat(self.path).st_ino):
+            raise SinkError(
+                f"another file has taken the place of {self.path} since its change began, and is left as it is; the "
+                f"old pages of the one before are in {self.folder}: delete that folder, then run anew, without "
+                "--resume",
+                path=self.path,
+            )
+
+    def _create_new_file(
         self, size: int, pieces: Mapping[int, bytes], like: str | None, *, preallocate: bool
     ) -> None:
-        fd = os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.OPEN_FLAGS, 0o666)
+        fd = os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.open_flags, 0o666)
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.chmod(self.target, stat.S_IMODE(os.stat(self.path).st_mode))
             if like is not None:
-                source = os.open(like, os.O_RDONLY | system.OPEN_FLAGS)
+                source = os.open(like, os.O_RDONLY | system.open_flags)
                 try:
-                    clone(source, fd)
+                    clone_file(source, fd)
                 finally:
                     os.close(source)
             os.ftruncate(fd, size)
@@ -299,44 +323,47 @@ class Change:
         finally:
             os.close(fd)
 
-    # ---- while it is under way -----------------------------------------------------------------------------
+    # ---- while it is active --------------------------------------------------------------------------------
 
-    def put(self, pieces: Mapping[int, bytes | memoryview]) -> None:
-        """Write bytes of regions whose tasks are done, by offset: what they could not write as whole pages.
+    def write_seams(self, pieces: Mapping[int, bytes | memoryview]) -> None:
+        """Write the seams of regions whose tasks are done, by offset: bytes that are not whole pages.
 
         Raises:
-            SinkError: No room.
+            SinkError: The disk is full.
         """
         if pieces:
-            with writing(self.path), open(self.target, "r+b", buffering=0) as file:
+            self._check_file()
+            with write_errors(self.path), open(self.target, "r+b", buffering=0) as file:
                 for offset, data in pieces.items():
-                    with locked(file.fileno(), self.path, offset, len(data)):
-                        write_sparsely(file.fileno(), data, offset, system.GRANULARITY)
-                    checkpoint("put")
+                    with lock_bytes(file.fileno(), self.path, offset, len(data)):
+                        write_sparsely(file.fileno(), data, offset, system.granularity)
+                    failpoint("put")
 
     # ---- ends ------------------------------------------------------------------------------------------------
 
     def commit(self, published: Callable[[], None] = lambda: None) -> None:
-        """Make the change durable, and count.
+        """Make the change durable, and publish it.
 
         Args:
-            published: Called once it can be seen, before what is left of it is deleted.
+            published: Function that is called once the change is visible, before its files are deleted.
 
         Raises:
-            SinkError: The disk says no, or somebody made a file of this name meanwhile.
+            SinkError: The disk fails, another process created a file of this name meanwhile, or another file has taken
+                the place of the one that was changed.
         """
         if not self.done:
-            with writing(self.path, "commit the change of"), open(self.target, "r+b") as file:
+            with write_errors(self.path, "commit the change of"), open(self.target, "r+b") as file:
                 system.sync(file.fileno())
-                checkpoint("synced")
-                with locked(file.fileno(), self.path):
+                failpoint("synced")
+                with lock_bytes(file.fileno(), self.path):
+                    self._check_file()
                     self._publish()
-                checkpoint("published")
+                failpoint("published")
                 fsync_folder(self.folder.parent)
             self.done = True
         published()
-        checkpoint("noted")
-        self._leave()
+        failpoint("noted")
+        self._clean_up()
 
     def _publish(self) -> None:
         if self.in_place:
@@ -347,7 +374,7 @@ class Change:
             rename_new(Path(self.target), Path(self.path).absolute())
 
     def abort(self) -> None:
-        """Undo the change, unless its run may go on with it. Idempotent; nothing after `commit`."""
+        """Undo the change, unless its run can be resumed. Idempotent; does nothing after `commit`."""
         if self._lock is None:
             return
         try:
@@ -358,12 +385,12 @@ class Change:
             self._lock.release()
             self._lock = None
 
-    def _leave(self) -> None:
+    def _clean_up(self) -> None:
         if self.done:
             shutil.rmtree(self._changed, ignore_errors=True)
             if not self.in_place:
                 shutil.rmtree(self.folder, ignore_errors=True)
-            checkpoint("cleaned")
+            failpoint("cleaned")
         elif not os.path.exists(self.rows):
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
@@ -371,14 +398,14 @@ class Change:
             self._lock = None
 
     def sweep(self) -> None:
-        """Delete what is left of a change that an earlier driver of this run committed.
+        """Delete the files of a change that an earlier driver of this run committed.
 
         Raises:
-            SinkError: Another run changes the file now.
+            SinkError: Another run is changing the file.
         """
         self._lock = _lock(self.path, self.run)
         self.done = True
-        self._leave()
+        self._clean_up()
 
     def __enter__(self) -> Self:
         return self

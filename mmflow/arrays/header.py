@@ -1,8 +1,8 @@
 """Headers of npy files for arrays: any number of dimensions, and data that begins at a multiple of 4 KiB.
 
 That is a page of most systems; where pages are larger, the data still begins there, since numpy reads no header of more
-than 10,000 bytes. Files are the same wherever they were made. Written as version 2 of the format, whose header may be
-that long; numpy reads it as any other.
+than 10,000 bytes. Files are the same on every system. They are version 2 of the format, whose header may be
+that long; numpy reads it like any other.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from mmflow.arrays.layout import ArrayLayout, packed_row
+from mmflow.arrays.layout import ArrayLayout, packed_row_bytes
 from mmflow.errors import SourceError
-from mmflow.formats.npy_header import NpyError, parse_header
-from mmflow.mapping.failures import source_failure
+from mmflow.formats.npy.header import NpyError, parse_header
+from mmflow.storage.os_errors import read_error
 
-__all__ = ["header_bytes", "read_npy_layout"]
+__all__ = ["build_header", "read_npy_layout"]
 
 _UNIT = 4096
 
 
-def header_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """A header whose length is a multiple of 4 KiB."""
+def build_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return a header whose length is a multiple of 4 KiB."""
     fields = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     text = repr(fields).encode("latin1")
     head = npy.magic(2, 0)
@@ -35,10 +35,10 @@ def header_bytes(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def read_npy_layout(path: str) -> ArrayLayout:
-    """The array of an npy file, which has all the bytes that its header promises.
+    """Read the layout of an npy file, and check that the file has all bytes that its header promises.
 
     Raises:
-        SourceError: Missing, not npy, damaged, cut short, or of Python objects.
+        SourceError: The file is missing, not npy, damaged, cut short, or holds Python objects.
     """
     try:
         with open(path, "rb") as file:
@@ -50,14 +50,19 @@ def read_npy_layout(path: str) -> ArrayLayout:
 
             found = parse_header(read, size)
     except OSError as error:
-        raise source_failure(path, error) from error
+        raise read_error(path, error) from error
     except NpyError as error:
         raise SourceError(f"{path} is no npy file that can be mapped: {error}", path=path) from error
     dtype, shape = found.dtype, found.shape
     if dtype.hasobject:
         raise SourceError(f"{path} holds Python objects, which are never unpickled here", path=path)
     layout = ArrayLayout(
-        "npy", dtype, shape, found.begin, packed_row(dtype, shape), fortran=found.fortran and len(shape) > 1
+        "npy",
+        dtype,
+        shape,
+        found.begin,
+        packed_row_bytes(dtype, shape),
+        fortran=found.fortran and len(shape) > 1,
     )
     if size < layout.end:
         raise SourceError(

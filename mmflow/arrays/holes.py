@@ -1,6 +1,6 @@
-"""Holes of sparse files: found, kept, made again; and copies of files that share what they can.
+"""Holes of sparse files: found, kept, and punched; and copies of files that share blocks.
 
-Invariant: a hole reads as zeros, so whatever is done about holes changes room, never content.
+Invariant: a hole reads as zeros, so holes change the space of a file, never its content.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 
 from mmflow.mapping.system import system
 
-__all__ = ["clone", "data_extents", "has_holes", "punch", "write_at", "write_sparsely"]
+__all__ = ["clone_file", "find_data_extents", "has_holes", "punch_hole", "write_at", "write_sparsely"]
 
 _UNSUPPORTED = {errno.ENOTSUP, errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.ENOTTY, errno.EBADF}
 _AT_ONCE = 8 << 20
 
 
-def data_extents(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Parts of `[begin, end)` that are no holes, in order. Moves the descriptor's position."""
+def find_data_extents(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of `[begin, end)` that are no holes, in order. Moves the descriptor's position."""
     while begin < end:
         try:
             start, stop = system.find_data(fd, begin)
@@ -35,18 +35,18 @@ def data_extents(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def has_holes(fd: int, begin: int, end: int) -> bool:
-    """Is there a hole in `[begin, end)`?"""
-    return next(data_extents(fd, begin, end), None) != (begin, end) if begin < end else False
+    """Return whether there is a hole in `[begin, end)`."""
+    return next(find_data_extents(fd, begin, end), None) != (begin, end) if begin < end else False
 
 
-def punch(fd: int, begin: int, end: int) -> None:
-    """Make a hole of a range, which holds zeros from then on.
+def punch_hole(fd: int, begin: int, end: int) -> None:
+    """Turn a range into a hole, or into zeros where there are no holes.
 
     Raises:
-        OSError: It can't be written.
+        OSError: The range can't be written.
     """
     try:
-        system.punch(fd, begin, end - begin)
+        system.punch_hole(fd, begin, end - begin)
         return
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
@@ -57,10 +57,10 @@ def punch(fd: int, begin: int, end: int) -> None:
 
 
 def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data`.
+    """Write all of `data` at an offset.
 
     Raises:
-        OSError: No room, for one.
+        OSError: The disk is full, or the write fails.
     """
     view = memoryview(data).cast("B")
     while view:
@@ -69,34 +69,34 @@ def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None
 
 
 def write_sparsely(fd: int, data: bytes | bytearray | memoryview, offset: int, page: int) -> None:
-    """Write `data`, but no zeros into holes.
+    """Write `data` at an offset, but no zeros into holes.
 
     Raises:
-        OSError: No room, for one.
+        OSError: The disk is full, or the write fails.
     """
     view = memoryview(data).cast("B")
     end = offset + len(view)
     if not has_holes(fd, offset, end):
         write_at(fd, view, offset)
         return
-    # Cut as the file's pages are, so that a page that stays a hole is a whole one.
+    # Cut at the file's pages, since only whole pages stay holes.
     edges = [offset, *range(offset - offset % page + page, end, page), end]
     full = np.bitwise_or.reduceat(np.frombuffer(view, np.uint8), np.array(edges[:-1]) - offset) != 0
-    for begin, stop in data_extents(fd, offset, end):
+    for begin, stop in find_data_extents(fd, offset, end):
         full[np.searchsorted(edges, begin, "right") - 1 : np.searchsorted(edges, stop, "left")] = True
     steps = np.flatnonzero(np.diff(np.concatenate(([False], full, [False])).astype(np.int8)))
     for first, last in steps.reshape(-1, 2).tolist():
         write_at(fd, view[edges[first] - offset : edges[last] - offset], edges[first])
 
 
-def clone(source: int, target: int) -> str:
-    """Make an empty file a copy of another, holes and all.
+def clone_file(source: int, target: int) -> str:
+    """Make an empty file a copy of another, holes included.
 
     Returns:
-        How: `reflink` (they share their blocks until one is changed) or `copy`.
+        The method: `reflink` (they share their blocks until one is changed) or `copy`.
 
     Raises:
-        OSError: No room, for one.
+        OSError: The disk is full, or a read or write fails.
     """
     try:
         system.clone(source, target)
@@ -106,13 +106,13 @@ def clone(source: int, target: int) -> str:
             raise
     size = os.fstat(source).st_size
     os.ftruncate(target, size)
-    for begin, end in list(data_extents(source, 0, size)):
+    for begin, end in list(find_data_extents(source, 0, size)):
         while begin < end:
-            begin += _copied(source, target, begin, min(end - begin, _AT_ONCE))
+            begin += _copy_range(source, target, begin, min(end - begin, _AT_ONCE))
     return "copy"
 
 
-def _copied(source: int, target: int, offset: int, length: int) -> int:
+def _copy_range(source: int, target: int, offset: int, length: int) -> int:
     try:
         copied = system.copy_range(source, target, offset, length)
     except OSError as error:

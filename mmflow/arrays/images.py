@@ -1,9 +1,9 @@
-"""Images as arrays of pixels: uncompressed BMP, and rasters of which the user says how they lie.
+"""Images as arrays of pixels: uncompressed BMP, and rasters whose layout the user gives.
 
     BMP   | file header (14) | header (40 and more) | masks | rows of pixels, each padded to 4 bytes | colour profile |
 
-Pixels are as the file has them, byte by byte: BMP means blue, green, red (`ArrayLayout.channels`). What says nothing of
-the pixels is not looked at (sizes that are 0 or, beyond 4 GiB, wrong).
+Pixels are the bytes of the file, in its order: for BMP blue, green, red (`ArrayLayout.channels`). Header fields that
+don't concern the pixels are ignored (sizes that are 0 or, beyond 4 GiB, wrong).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from mmflow.arrays.layout import ArrayLayout, packed_row
+from mmflow.arrays.layout import ArrayLayout, packed_row_bytes
 from mmflow.errors import ConfigError, SourceError
-from mmflow.mapping.failures import source_failure
+from mmflow.storage.os_errors import read_error
 
-__all__ = ["is_bmp", "raw_layout", "read_bmp_layout"]
+__all__ = ["build_raw_layout", "is_bmp", "read_bmp_layout"]
 
 _FILE = struct.Struct("<2sI4xI")
 _HEADER = struct.Struct("<IiiHHI")
@@ -31,16 +31,16 @@ _BYTES = {0xFF << (8 * n): n for n in range(4)}
 
 
 def read_bmp_layout(path: str) -> ArrayLayout:
-    """The pixels of a BMP file: (height, width, channels) of uint8, the top row first.
+    """Read the layout of a BMP file: (height, width, channels) of uint8, the top row first.
 
     Raises:
-        SourceError: Missing, no BMP, damaged, cut short, compressed, or of a palette.
+        SourceError: The file is missing, no BMP, damaged, cut short, compressed, or has a palette.
     """
     try:
         with open(path, "rb") as file:
             head, size = file.read(_MASKS_AT + _MASKS.size), os.fstat(file.fileno()).st_size
     except OSError as error:
-        raise source_failure(path, error) from error
+        raise read_error(path, error) from error
     if head[:2] != b"BM":
         raise SourceError(f"{path} is no BMP file: it does not begin with BM", path=path)
     if len(head) < _FILE.size + _HEADER.size:
@@ -68,7 +68,7 @@ def read_bmp_layout(path: str) -> ArrayLayout:
     padded = -(-width * bits // 32) * 4
     channels = _channels(path, head, header, bits, packing)
     made = ArrayLayout("bmp", np.dtype("u1"), shape, begin, padded, height > 0, channels)
-    return _whole(made, path, size)
+    return _require_whole(made, path, size)
 
 
 def _channels(path: str, head: bytes, header: int, bits: int, packing: int) -> str:
@@ -80,7 +80,7 @@ def _channels(path: str, head: bytes, header: int, bits: int, packing: int) -> s
         raise _damaged(path, "it ends within its masks")
     masks = list(_MASKS.unpack_from(head, _MASKS_AT))
     if header < 56 and packing == _BITFIELDS:
-        masks[3] = 0  # these four bytes are something else
+        masks[3] = 0  # these four bytes have another meaning
     used = [mask for mask in masks if mask]
     if not all(masks[:3]) or len(set(used)) != len(used) or any(mask not in _BYTES for mask in used):
         shown = ", ".join(f"{mask:#010x}" for mask in masks)
@@ -92,7 +92,7 @@ def _channels(path: str, head: bytes, header: int, bits: int, packing: int) -> s
     return "".join(made)
 
 
-def raw_layout(
+def build_raw_layout(
     path: str,
     shape: Sequence[int],
     dtype: npt.DTypeLike,
@@ -101,11 +101,11 @@ def raw_layout(
     row_bytes: int | None,
     bottom_up: bool,
 ) -> ArrayLayout:
-    """The pixels of a file without a header, as the user says that they lie.
+    """Build the layout of a raster without a header from the user's description.
 
     Raises:
-        ConfigError: They can't lie so.
-        SourceError: Missing, or cut short.
+        ConfigError: The description is impossible.
+        SourceError: The file is missing, or cut short.
     """
     try:
         kind, sizes = np.dtype(dtype), tuple(int(n) for n in shape)
@@ -116,7 +116,7 @@ def raw_layout(
             f"open_image: shape {sizes} of {kind} from byte {offset:,} on is nowhere in a file; give a plain dtype, "
             "at least one dimension, and nothing below 0"
         )
-    packed = packed_row(kind, sizes)
+    packed = packed_row_bytes(kind, sizes)
     if row_bytes is not None and row_bytes < packed:
         raise ConfigError(
             f"open_image: row_bytes = {row_bytes:,} is less than the {packed:,} that a row takes"
@@ -125,11 +125,11 @@ def raw_layout(
     try:
         size = os.stat(path).st_size
     except OSError as error:
-        raise source_failure(path, error) from error
-    return _whole(made, path, size)
+        raise read_error(path, error) from error
+    return _require_whole(made, path, size)
 
 
-def _whole(layout: ArrayLayout, path: str, size: int) -> ArrayLayout:
+def _require_whole(layout: ArrayLayout, path: str, size: int) -> ArrayLayout:
     if size < layout.end:
         raise SourceError(
             f"{path} is cut short: it has {size:,} bytes, and rows of {layout.shape} end at {layout.end:,}",
@@ -143,13 +143,13 @@ def _damaged(path: str, why: str) -> SourceError:
 
 
 def is_bmp(path: str) -> bool:
-    """Does a file say that it is a BMP?
+    """Return whether a file begins as a BMP.
 
     Raises:
-        SourceError: It can't be read.
+        SourceError: The file can't be read.
     """
     try:
         with open(path, "rb") as file:
             return file.read(2) == b"BM"
     except OSError as error:
-        raise source_failure(path, error) from error
+        raise read_error(path, error) from error

@@ -1,4 +1,4 @@
-"""How arrays come to be: made, or opened, as npy files or images."""
+"""Creating and opening arrays: npy files and images."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from mmflow.arrays.array import MappedArray, Mode
-from mmflow.arrays.failures import writing
-from mmflow.arrays.header import header_bytes, read_npy_layout
-from mmflow.arrays.images import raw_layout, read_bmp_layout
+from mmflow.arrays.header import build_header, read_npy_layout
+from mmflow.arrays.images import build_raw_layout, read_bmp_layout
 from mmflow.arrays.layout import ArrayLayout
 from mmflow.errors import ConfigError
 from mmflow.mapping import Access
-from mmflow.mapping.huge import HugePages, check_huge_pages
+from mmflow.mapping.answering import check_answers
 from mmflow.mapping.system import system
-from mmflow.sinks.atomic import rename_new
+from mmflow.mapping.system.huge import HugePages, check_huge_pages
+from mmflow.sinks.commit.atomic import rename_new
+from mmflow.storage.os_errors import write_errors
+from mmflow.usercode.tracebacks import public
 
 __all__ = ["create_array", "open_array", "open_image"]
 
-_MOST_BYTES = (1 << 63) - 1
+_MAX_BYTES = (1 << 63) - 1
 
 
+@public
 def create_array(
     path: str | os.PathLike[str],
     dtype: npt.DTypeLike,
@@ -37,19 +40,42 @@ def create_array(
     access: Access = "any",
     huge_pages: HugePages = "auto",
 ) -> MappedArray:
-    """Make an npy file of zeros, and open it for writing.
+    """Create an npy file of zeros, and open it for writing.
 
-    Args:
-        path: The file.
-        dtype: Of its elements; no Python objects.
-        shape: Rows first.
-        sparse: Take no room until something is written; else all of it now.
-        overwrite: Replace a file that is there.
-        undo, access, huge_pages: See `open_array`.
+    Parameters
+    ----------
+    path
+        File.
+    dtype
+        Type of the elements; no Python objects.
+    shape
+        Shape, rows first.
+    sparse
+        Whether the file takes space only where it is written. Else all of it is reserved now.
+    overwrite
+        Whether to replace an existing file.
+    undo, access, huge_pages
+        As for `open_array`.
 
-    Raises:
-        SinkError: The file exists, or there is no room, or no permission.
-        ConfigError: A dtype or shape that can't be, or another access or huge_pages.
+    Returns
+    -------
+    MappedArray
+        Array of zeros of this shape, opened with mode `r+`.
+
+    Raises
+    ------
+    SinkError
+        The file exists, the disk is full, or there is no permission.
+    ConfigError
+        The dtype, shape, access or huge_pages is invalid.
+
+    Examples
+    --------
+    >>> import mmflow as mf
+    >>> with mf.create_array("a.npy", "int32", (3, 2)) as array:
+    ...     array[0] = [1, 2]
+    >>> mf.open_array("a.npy")[0]
+    array([1, 2], dtype=int32)
     """
     check_huge_pages(huge_pages)
     name = os.fspath(path)
@@ -64,17 +90,17 @@ def create_array(
         )
     if not sizes or any(n < 0 for n in sizes):
         raise ConfigError(f"create_array: shape {sizes} must have at least one dimension, and none below 0")
-    head = header_bytes(kind, sizes)
+    head = build_header(kind, sizes)
     size = len(head) + kind.itemsize * math.prod(sizes)
-    if size > _MOST_BYTES:
+    if size > _MAX_BYTES:
         raise ConfigError(
-            f"create_array: {kind} of shape {sizes} takes {size:,} bytes; a file holds at most {_MOST_BYTES:,}"
+            f"create_array: {kind} of shape {sizes} takes {size:,} bytes; a file holds at most {_MAX_BYTES:,}"
         )
     unfinished = f"{name}.mmflow-{os.getpid()}.part"
-    with writing(name, "make"):
+    with write_errors(name, "make"):
         if not overwrite and os.path.lexists(name):
             raise FileExistsError
-        fd = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR | system.OPEN_FLAGS, 0o666)
+        fd = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR | system.open_flags, 0o666)
         try:
             try:
                 os.write(fd, head)
@@ -94,6 +120,7 @@ def create_array(
     return open_array(name, "r+", undo=undo, access=access, huge_pages=huge_pages)
 
 
+@public
 def open_array(
     path: str | os.PathLike[str],
     mode: Mode = "r",
@@ -104,26 +131,51 @@ def open_array(
 ) -> MappedArray:
     """Open an npy file as an array.
 
-    Args:
-        path: The file.
-        mode: `r`: read. `r+`: change the file in place. `c`: change it in private (copy on write).
-        undo: Keep the old content of changed pages until `flush` (`commit`), so that a crash changes nothing; without,
-            changes are quicker, and a crash leaves some of them.
-        access: How it will be read: in `sequential` order (large readahead), `random` (none), or `any` (the system
-            judges by what it sees).
-        huge_pages: May pages of what is read be huge? `auto`: as the system has it; `on`: a touch of what is not in
-            memory reads a whole one; `off`. docs/mapping.md says what each gives.
+    Parameters
+    ----------
+    path
+        File.
+    mode
+        `r`: read. `r+`: change the file in place. `c`: change a private copy (copy on write).
+    undo
+        Whether to log the old content of changed pages until `flush` (`commit`), so that a crash changes nothing.
+        Without the log, changes are faster, and a crash leaves some of them.
+    access
+        Order of reads: `sequential` (large readahead), `random` (none), or `any` (the system decides).
+    huge_pages
+        Use of huge pages for reads. `auto`: the system decides; `on`: the first touch of a page reads a whole huge one;
+        `off`: never. docs/mapping.md has measurements.
 
-    Raises:
-        SourceError: Missing, no npy file, damaged, or not accessible.
-        SinkError: A writer died in the middle of a change, and its pages can't be put back.
-        ConfigError: Another mode, access or huge_pages.
+    Returns
+    -------
+    MappedArray
+        Array over the mapped file. Nothing is read before it is indexed.
+
+    Raises
+    ------
+    SourceError
+        The file is missing, no npy file, damaged, or not accessible.
+    SinkError
+        A writer died during a change, and its pages can't be restored.
+    ConfigError
+        The mode, access or huge_pages is invalid.
+
+    Examples
+    --------
+    >>> import mmflow as mf
+    >>> import numpy as np
+    >>> np.save("a.npy", np.arange(6).reshape(3, 2))
+    >>> mf.open_array("a.npy")[1:]
+    array([[2, 3],
+           [4, 5]])
     """
+    check_answers([os.fspath(path)])
     return MappedArray(
         os.fspath(path), mode, read_npy_layout, undo=undo, access=access, huge_pages=huge_pages
     )
 
 
+@public
 def open_image(
     path: str | os.PathLike[str],
     mode: Mode = "r",
@@ -139,26 +191,50 @@ def open_image(
 ) -> MappedArray:
     """Open an image as an array of pixels, the top row first.
 
-    Args:
-        path: An uncompressed BMP file of 24 or 32 bits a pixel: an array of (height, width, channels) bytes, of which
-            `channels` says what they are. With `shape`, any file.
-        mode: As of `open_array`.
-        undo, access, huge_pages: As of `open_array`.
-        shape: Of a raster without a header: rows first.
-        dtype: Of its elements.
-        offset: Byte offset of the row that lies first.
-        row_bytes: From one row to the next; None: rows have no padding.
-        bottom_up: The bottom row lies first.
+    Parameters
+    ----------
+    path
+        Uncompressed BMP file of 24 or 32 bits a pixel. With `shape`, any file.
+    mode, undo, access, huge_pages
+        As for `open_array`.
+    shape
+        Shape of a raster without a header, rows first.
+    dtype
+        Type of its elements.
+    offset
+        Offset of the first row in the file, in bytes.
+    row_bytes
+        Distance from one row to the next, in bytes. By default rows have no padding.
+    bottom_up
+        Whether the bottom row comes first in the file.
 
-    Raises:
-        SourceError: Missing, no such BMP (compressed, of a palette), damaged, cut short, or not accessible.
-        SinkError: A writer died in the middle of a change, and its pages can't be put back.
-        ConfigError: Another mode, or a raster that can't be.
+    Returns
+    -------
+    MappedArray
+        Pixels of the BMP, shape (height, width, channels), bytes whose meaning `channels` gives; or the raster.
+
+    Raises
+    ------
+    SourceError
+        The file is missing, not such a BMP (compressed, with a palette), damaged, cut short, or not accessible.
+    SinkError
+        A writer died during a change, and its pages can't be restored.
+    ConfigError
+        The mode is invalid, or the raster impossible.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> import mmflow as mf
+    >>> _ = Path("gray.raw").write_bytes(bytes(range(6)))
+    >>> mf.open_image("gray.raw", shape=(2, 3))[1]
+    array([3, 4, 5], dtype=uint8)
     """
 
     def layout(name: str) -> ArrayLayout:
         if shape is None:
             return read_bmp_layout(name)
-        return raw_layout(name, shape, dtype, offset=offset, row_bytes=row_bytes, bottom_up=bottom_up)
+        return build_raw_layout(name, shape, dtype, offset=offset, row_bytes=row_bytes, bottom_up=bottom_up)
 
+    check_answers([os.fspath(path)])
     return MappedArray(os.fspath(path), mode, layout, undo=undo, access=access, huge_pages=huge_pages)

@@ -1,6 +1,6 @@
-"""Which pages of a private mapping differ from the file.
+"""Changed pages of a private mapping.
 
-Where the system tells which pages are copies (Linux), only these are compared; elsewhere every page is.
+Where the system knows which pages are copies (Linux), only these are compared with the file; elsewhere all pages are.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from mmflow.mapping.system import system
 
-__all__ = ["changed"]
+__all__ = ["find_changed_pages"]
 
 
-def changed(mapping: mmap.mmap, fd: int, page: int) -> npt.NDArray[np.int64]:
-    """Numbers of the pages (of `page` bytes) in which a private mapping of a whole file differs from the file."""
+def find_changed_pages(mapping: mmap.mmap, fd: int, page: int) -> npt.NDArray[np.int64]:
+    """Return the numbers of pages (of `page` bytes) in which a private mapping of a whole file differs from it."""
     copied = system.private_copies(mapping)
     candidates = np.arange(-(-len(mapping) // page)) if copied is None else np.unique(copied // page)
     differ = []

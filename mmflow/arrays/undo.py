@@ -1,4 +1,4 @@
-"""The undo log: what pages held before they were changed, so that a crash leaves the old content or the new.
+"""The undo log: the old content of changed pages, so that a crash leaves either the old content or the new.
 
     .NAME.mmflow~undo-PID-RANDOM beside the file, locked (flock) by the process that writes
 
@@ -6,10 +6,10 @@
                                                    ("bytes" of a hole: none, and its length has the top bit set)
 
 Write-ahead: a page's old content is durable in the log before the page is changed, so a record that is cut short
-belongs to a change that was never made. The changes count once the log is gone; a log that nobody has locked is of a
-dead writer, and is played back by whoever opens the file next.
+belongs to a change that was never made. The changes count once the log is gone. An unlocked log is of a dead writer;
+the next process that opens the file restores its content.
 
-(The `~` is in no name of a run, so no commit of a sink takes the log for what a run has left.)
+(No name of a run has a `~`, so no commit of a sink mistakes the log for a file of a stale run.)
 
 Several writers of one file each have a log; `arrays.writers` keeps them from changing the same page.
 """
@@ -27,23 +27,24 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mmflow.arrays.failures import writing
-from mmflow.arrays.holes import data_extents, punch, write_at
+from mmflow.arrays.holes import find_data_extents, punch_hole, write_at
 from mmflow.errors import SinkError
 from mmflow.mapping.system import system
-from mmflow.sinks.atomic import fsync_folder
-from mmflow.sinks.checkpoints import checkpoint
+from mmflow.mapping.system.owner_lock import try_lock
+from mmflow.sinks.commit.atomic import fsync_folder
+from mmflow.sinks.commit.failpoints import failpoint
+from mmflow.storage.os_errors import write_errors
 
 __all__ = [
     "Record",
     "UndoLog",
+    "has_live_writers",
     "is_live",
-    "live_writers",
-    "log_names",
+    "list_logs",
     "log_range",
-    "play_back",
-    "records",
-    "roll_back_dead",
+    "read_records",
+    "restore_content",
+    "roll_back_dead_writers",
     "start_log",
 ]
 
@@ -52,7 +53,7 @@ _HEAD = struct.Struct("<8sQQ")
 _RECORD = struct.Struct("<QQI")
 _HOLE = 1 << 63
 _INODE = (1 << 64) - 1  # Windows has longer ones
-_CHUNK = 1 << 16  # pages whose bits are kept together
+_CHUNK = 1 << 16  # pages whose bits share an array
 _AT_ONCE = 8 << 20
 
 
@@ -65,12 +66,12 @@ def _folder(path: str) -> Path:
 
 
 class UndoLog:
-    """The log of one writer, from its first change on until `clear`.
+    """Log of one writer, from its first change until `clear`.
 
     Args:
-        path: The file that is changed.
+        path: File that is changed.
         fd: Its descriptor, for reading and writing.
-        page: Bytes of a page.
+        page: Size of a page, in bytes.
 
     Attributes:
         name: Path of the log; "" before the first change.
@@ -85,15 +86,16 @@ class UndoLog:
         self._saved: dict[int, npt.NDArray[np.bool_]] = {}
 
     def save(self, begin: int, end: int) -> None:
-        """Make the old content of the pages of `[begin, end)` durable, as far as it is not yet.
+        """Log the old content of the pages of `[begin, end)`, unless it is logged already, and make it durable.
 
         Raises:
-            SinkError: No room, no permission.
+            SinkError: The disk is full, or there is no permission.
         """
+        self._forget_removed()
         pages = list(self._unsaved(begin // self._page, -(-end // self._page)))
         if not pages:
             return
-        with writing(self._path, "keep the old content of"):
+        with write_errors(self._path, "log the old content of"):
             if self._log < 0:
                 self._open()
             size = os.fstat(self._fd).st_size
@@ -102,10 +104,10 @@ class UndoLog:
             system.sync(self._log, content_only=True)
         for first, stop in pages:
             self._mark(first, stop)
-        checkpoint("saved")
+        failpoint("saved")
 
     def _unsaved(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Runs of pages that are not in the log."""
+        """Yield runs of pages that are not in the log."""
         for chunk in range(first // _CHUNK, -(-stop // _CHUNK)):
             bits = self._saved.get(chunk)
             base = chunk * _CHUNK
@@ -126,77 +128,84 @@ class UndoLog:
 
     def _open(self) -> None:
         while True:
-            # A name that no other log had: other writers remember how far they have read it (`arrays.writers`).
+            # A name that no other log ever had: other writers remember their position in it (`arrays.writers`).
             self.name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{os.urandom(6).hex()}")
             try:
-                log = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.OPEN_FLAGS, 0o600)
+                log = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.open_flags, 0o600)
             except FileExistsError:
                 continue
             system.lock(log, shared=False, wait=True)
             if os.fstat(log).st_nlink:
                 break
-            os.close(log)  # before it was locked, somebody took it for that of a dead writer
+            os.close(log)  # before it was locked, another process removed it as a dead writer's
         self._log = log
         start_log(log, self._fd)
         fsync_folder(_folder(self._path))
-        checkpoint("opened")
+        failpoint("opened")
 
     def clear(self) -> None:
-        """Forget the old content: the changes are durable, and count. Idempotent.
+        """Delete the old content, so that the durable changes count. Idempotent.
 
         Raises:
             SinkError: The log can't be removed.
         """
+        self._forget_removed()
         if self._log >= 0:
-            with writing(self._path, "finish the change of"):
-                _forget(self._log, self.name)
-            os.close(self._log)
+            with write_errors(self._path, "finish the change of"):
+                _remove_log(self._log, self.name)
+            self.abandon()
             _unlink_closed(self.name)
-            self._log = -1
-            self._saved.clear()
+
+    def _forget_removed(self) -> None:
+        """Close a log that `clear` removed before Ctrl-C interrupted it: its changes count."""
+        if self._log >= 0 and not os.fstat(self._log).st_nlink:
+            self.abandon()
 
     def roll_back(self) -> None:
-        """Put the old content back, into the file that was changed, whatever stands at its path now. Idempotent.
+        """Restore the old content of the file that was changed, whatever is at its path now. Idempotent.
 
         Raises:
-            SinkError: It can't be written.
+            SinkError: The file can't be written.
         """
+        self._forget_removed()
         if self._log >= 0:
-            with writing(self._path, "put back the old content of"):
-                play_back(self._log, self._path, self._fd)
+            with write_errors(self._path, "restore the old content of"):
+                restore_content(self._log, self._path, self._fd)
             self.clear()
 
     def abandon(self) -> None:
-        """Leave the log as that of a dead writer, for whoever opens the file next; in a forked child, as its parent's.
-        Idempotent."""
+        """Leave the log to the next process that opens the file, as a dead writer's. Idempotent.
+
+        In a forked child it stays that of the parent.
+        """
         if self._log >= 0:
-            os.close(self._log)
-            self._log = -1
             self._saved.clear()
+            log, self._log = self._log, -1
+            os.close(log)
 
 
-def roll_back_dead(path: str) -> int:
-    """Put back what dead writers of a file left half changed.
+def roll_back_dead_writers(path: str) -> int:
+    """Undo the unfinished changes of a file's dead writers.
 
     Returns:
-        How many of them there were.
+        The number of writers.
 
     Raises:
         SinkError: The old content can't be written.
     """
     count = 0
-    for name in log_names(path):
-        with writing(path, "put back the old content of"):
+    for name in list_logs(path):
+        with write_errors(path, "restore the old content of"):
             try:
-                log = os.open(name, os.O_RDWR | system.OPEN_FLAGS)
+                log = os.open(name, os.O_RDWR | system.open_flags)
             except FileNotFoundError:
                 continue
             try:
-                # Else its writer lives, or somebody else was here first.
+                # Otherwise its writer lives, or another process was first.
                 begun = not is_live(log) and os.fstat(log).st_nlink
                 if begun:
-                    play_back(log, path)
-                    _forget(log, name)
+                    restore_content(log, path)
+                    _remove_log(log, name)
                     count += 1
             finally:
                 os.close(log)
@@ -205,7 +214,7 @@ def roll_back_dead(path: str) -> int:
     return count
 
 
-def log_names(path: str) -> list[str]:
+def list_logs(path: str) -> list[str]:
     """Return the paths of all undo logs of a file, in order; none where its folder can't be listed."""
     folder, prefix = _folder(path), _prefix(path)
     try:
@@ -214,11 +223,11 @@ def log_names(path: str) -> list[str]:
         return []
 
 
-def live_writers(path: str) -> bool:
-    """Is there a log whose writer lives? Its changes are neither final nor given up."""
-    for name in log_names(path):
+def has_live_writers(path: str) -> bool:
+    """Return whether a log has a live writer, whose changes are neither final nor abandoned."""
+    for name in list_logs(path):
         with contextlib.suppress(FileNotFoundError):
-            log = os.open(name, os.O_RDWR | system.OPEN_FLAGS)
+            log = os.open(name, os.O_RDWR | system.open_flags)
             try:
                 if is_live(log):
                     return True
@@ -227,20 +236,20 @@ def live_writers(path: str) -> bool:
     return False
 
 
-def _forget(log: int, name: str) -> None:
-    """Let a log that is locked say nothing any more: deleted, or, where it can't be while it is open, emptied."""
-    if system.DELETES_OPEN:
+def _remove_log(log: int, name: str) -> None:
+    """Delete a locked log, or empty it where an open file can't be deleted."""
+    if system.deletes_open:
         os.unlink(name)
     else:
         os.ftruncate(log, 0)
         system.sync(log)
-    checkpoint("unlinked")
+    failpoint("unlinked")
     fsync_folder(Path(name).parent)
 
 
 def _unlink_closed(name: str) -> None:
-    """Delete a log that was only emptied. Somebody who looks into it just now deletes it in our place."""
-    if not system.DELETES_OPEN:
+    """Delete a log that was only emptied, unless another process has it open, which then deletes it."""
+    if not system.deletes_open:
         with contextlib.suppress(FileNotFoundError, PermissionError):
             os.unlink(name)
 
@@ -249,8 +258,7 @@ def _unlink_closed(name: str) -> None:
 
 
 class Record(NamedTuple):
-    """The old content of `length` bytes from `offset` on: in the log at `position`; None: a hole. The next record
-    begins at `end`."""
+    """Old content of `length` bytes from `offset` on, in the log at `position` (None: a hole) up to `end`."""
 
     offset: int
     length: int
@@ -266,29 +274,29 @@ def start_log(log: int, fd: int) -> None:
 
 
 def log_range(log: int, fd: int, begin: int, end: int) -> None:
-    """Write what `[begin, end)` of a file holds to its log, holes as such.
+    """Write the content of `[begin, end)` of a file to its log, holes as such.
 
     Raises:
-        OSError: No room, for one.
+        OSError: The disk is full, or a read or write fails.
     """
     at = begin
-    for first, last in [*data_extents(fd, begin, end), (end, end)]:
+    for first, last in [*find_data_extents(fd, begin, end), (end, end)]:
         if at < first:
             hole = first - at | _HOLE
             _write(log, _RECORD.pack(at, hole, zlib.crc32(struct.pack("<QQ", at, hole))))
         for offset in range(first, last, _AT_ONCE):
             old = system.read_bytes(fd, min(_AT_ONCE, last - offset), offset)
             _write(log, _RECORD.pack(offset, len(old), zlib.crc32(old)) + old)
-            checkpoint("logged")
+            failpoint("logged")
         at = last
 
 
-def records(log: int, start: int = 0) -> Iterator[Record]:
-    """The records of a log, up to one that is cut short: its pages were not changed yet.
+def read_records(log: int, start: int = 0) -> Iterator[Record]:
+    """Yield the records of a log, up to one that is cut short, whose pages were not changed yet.
 
     Args:
         log: Descriptor of the log.
-        start: The `end` of the record before; 0: all of them.
+        start: `end` of the record before; 0: the first record.
     """
     position = start or _HEAD.size
     size = os.fstat(log).st_size
@@ -306,26 +314,26 @@ def records(log: int, start: int = 0) -> Iterator[Record]:
         position += length
 
 
-def play_back(log: int, path: str, fd: int | None = None) -> None:
-    """Write all whole records of a log back to the file, and make that durable.
+def restore_content(log: int, path: str, fd: int | None = None) -> None:
+    """Write all complete records of a log back to the file, and make that durable.
 
     Args:
         log: Descriptor of the log.
-        path: The file.
+        path: File.
         fd: Its descriptor, open for writing; None: `path` is opened.
 
     Raises:
-        SinkError: The file is not what it was.
-        OSError: It can't be written.
+        SinkError: The file was cut short or replaced.
+        OSError: The file can't be written.
     """
     head = system.read_bytes(log, _HEAD.size, 0)
     if len(head) < _HEAD.size:
-        return  # not even begun: nothing was changed
+        return  # not even a head: nothing was changed
     magic, size, inode = _HEAD.unpack(head)
     now = os.stat(path if fd is None else fd)
     if magic != _MAGIC or now.st_size < size or now.st_ino & _INODE != inode:
         raise SinkError(
-            f"{path} was cut short or replaced after a writer of it died; its old pages are in the hidden files "
+            f"{path} was cut short or replaced while it was being changed; its old pages are in the hidden files "
             f".{os.path.basename(path)}.mmflow~… beside it: restore the file from a copy, unless it is whole as it is, "
             "then delete them",
             path=path,
@@ -333,7 +341,7 @@ def play_back(log: int, path: str, fd: int | None = None) -> None:
     if fd is not None:
         _restore(log, fd)
         return
-    opened = os.open(path, os.O_WRONLY | system.OPEN_FLAGS)
+    opened = os.open(path, os.O_WRONLY | system.open_flags)
     try:
         _restore(log, opened)
     finally:
@@ -341,25 +349,21 @@ def play_back(log: int, path: str, fd: int | None = None) -> None:
 
 
 def _restore(log: int, fd: int) -> None:
-    for record in records(log):
+    for record in read_records(log):
         if record.position is None:
-            punch(fd, record.offset, record.offset + record.length)
+            punch_hole(fd, record.offset, record.offset + record.length)
         else:
             old = system.read_bytes(log, record.length, record.position)
             if zlib.crc32(old) != record.crc:
                 break
             write_at(fd, old, record.offset)
-        checkpoint("restored")
+        failpoint("restored")
     system.sync(fd)
 
 
 def is_live(log: int) -> bool:
-    """Is the writer of an open log alive? Where it is not, its lock is taken, for as long as the descriptor is open."""
-    try:
-        system.lock(log, shared=False, wait=False)
-    except BlockingIOError:
-        return True
-    return False
+    """Return whether the writer of an open log lives; if not, lock the log until its descriptor is closed."""
+    return not try_lock(log)
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -1,78 +1,93 @@
-"""`mmflow`: parse, dispatch, and turn what goes wrong into one message and an exit code.
+"""`mmflow`: parse the command line, run its command, and turn errors into one message and an exit code.
 
-Exit codes: 0 done, 1 the job failed, or its output could not be written, 2 wrong usage, 130 interrupted. Data goes to
-stdout, all else to stderr.
+Exit codes: 0 done; 1 the query or job is wrong or failed, or its output can't be written; 2 wrong usage (of options,
+arguments or settings); 130 interrupted. Data goes to stdout, all else to stderr.
 Nothing slow is imported before a command is known.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from mmflow.cli import arguments, standard
-from mmflow.errors import ConfigError, MmflowError, PlanError
+import click
+
+from mmflow.cli import standard_streams
+from mmflow.cli.parsing import WORKING
+from mmflow.cli.process_exit import exit_process
+from mmflow.cli.signals import ending_signals
+from mmflow.cli.tree import COMPLETION_VARIABLE, command_line
+from mmflow.cli.usage import usage_message
+from mmflow.errors import ConfigError, MmflowError
+from mmflow.usercode import tracebacks
 
 __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    standard.prepare()
-    traceback = True
+    """Run the command line, and return its exit code."""
+    standard_streams.prepare()
+    with ending_signals(), tracebacks.restored():
+        return _main(sys.argv[1:] if argv is None else argv)
+
+
+def _main(argv: Sequence[str]) -> int:
+    root = command_line()
+    context = root.context_class(root, info_name="mmflow")
     try:
-        options = _parsed(argv)
-        traceback = options.traceback
-        code = _dispatch(options)
+        code = _complete(root) if COMPLETION_VARIABLE in os.environ else _run(context, argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
         # A second Ctrl-C while things are taken down must not print a traceback.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(
+            signal.SIGINT, lambda *_: None
+        )  # not SIG_IGN: Python raises for one that has come already
         print("interrupted", file=sys.stderr)
+        standard_streams.end_output()
         code = 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once more at exit.
-        standard.drop_output()
+        # The reader of the pipe has ended, as `head` does. Python would complain once more at exit.
+        standard_streams.drop_output()
         return 0
     except OSError as error:
-        if error.filename is not None:  # a file's, which is not expected here
+        if error.filename is not None:  # an error of a file, which is not expected here
             raise
-        standard.drop_output()
-        print(f"error: {standard.output_failure(error)}", file=sys.stderr)
+        standard_streams.drop_output()
+        print(f"error: {standard_streams.output_failure(error)}", file=sys.stderr)
         code = 1
+    except click.UsageError as error:
+        print(usage_message(error), file=sys.stderr)
+        code = 2
     except MmflowError as error:
-        if traceback:
+        if tracebacks.shows_all():
             raise
-        from mmflow.runs.redact import Redactor  # noqa: PLC0415  (only who fails needs it)
+        from mmflow.runs.redaction import Redactor  # noqa: PLC0415  (needed on errors only)
 
         print(f"error: {Redactor().text(str(error))}", file=sys.stderr)
-        code = 2 if isinstance(error, ConfigError | PlanError) else 1
+        code = 2 if isinstance(error, ConfigError) and WORKING not in context.meta else 1
     return code
 
 
-def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+def _complete(root: click.Command) -> int:
+    from mmflow.cli.completion import answer  # noqa: PLC0415  (--help needs less)
+
+    return answer(root)
+
+
+def _run(context: click.Context, argv: Sequence[str]) -> int:
+    """Parse the words and run their command. Click's own `main` has messages and an order of signals of its own."""
     try:
-        options, rest = arguments.parser().parse_known_args(argv)
-        if rest and options.command not in ("run", "submit", "explain", "k8s"):
-            arguments.parser().error(f"unrecognized arguments: {' '.join(rest)}")
-    except SystemExit:
-        sys.stdout.flush()  # help, which must not be lost without a word
-        raise
-    options.rest = rest
-    return options
-
-
-def _dispatch(options: argparse.Namespace) -> int:
-    from mmflow import address_space, pandas_gate  # noqa: PLC0415  (pyarrow is slow to import; --help must not)
-
-    address_space.prepare()
-    pandas_gate.close()
-    from mmflow.cli import commands  # noqa: PLC0415
-
-    return commands.COMMANDS[options.command](options)
+        with context:
+            context.command.parse_args(context, list(argv))
+            if context.params.get("traceback"):
+                tracebacks.show_all()
+            code: int = context.command.invoke(context)
+    except click.exceptions.Exit as ended:  # --help, --version
+        code = ended.exit_code
+    return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())

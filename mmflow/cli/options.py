@@ -1,33 +1,45 @@
-"""Settings, and options of formats, as the command line gives them."""
+"""Settings, and options of formats, from the command line."""
 
 from __future__ import annotations
 
-import argparse
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from mmflow.dataset import Dataset
+from mmflow.api.dataset import Dataset
+from mmflow.api.session import Session
+from mmflow.cli.parsing import Options
+from mmflow.config import named_sources
 from mmflow.errors import ConfigError
-from mmflow.session import Session
 
-__all__ = ["flags_of", "opened", "pair"]
+__all__ = ["flags_of", "pair", "read_source", "session_of", "sources_of"]
 
 _SETTINGS = (
     "engine", "address", "shard_size", "workers", "memory", "io", "partitions", "broadcast", "spill_dir",
-    "cache_dir", "cache_size", "runs_dir",    "resumable", "metrics", "max_bad_records",
+    "cache_dir", "cache_size", "runs_dir", "resumable", "metrics", "max_bad_records",
 )  # fmt: skip
 
 
-def flags_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Settings that flags of this command give; None where they don't."""
+def sources_of(options: Options) -> dict[str, Any]:
+    """Return the named sources of a job: those of `--config`, and those that `mmflow submit` hands on."""
+    return {**json.loads(options.sources or "{}"), **named_sources(options.config)}
+
+
+def flags_of(options: Options) -> dict[str, Any]:
+    """Return the settings that flags of this command give; None where they don't."""
     return {key: getattr(options, key, None) for key in _SETTINGS}
 
 
+def session_of(options: Options) -> Session:
+    """Return a session with the settings of the command line."""
+    return Session(config=options.config, **flags_of(options))
+
+
 def pair(text: str, flag: str) -> tuple[str, str]:
-    """Key and value of `key=value`.
+    """Return the key and value of `key=value`.
 
     Raises:
-        ConfigError: It is something else.
+        ConfigError: The text has another form.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -35,7 +47,7 @@ def pair(text: str, flag: str) -> tuple[str, str]:
     return key, value
 
 
-def opened(session: Session, path: str, options: Sequence[str]) -> Dataset:
-    """The files at a path, with options of their format as `key=value`."""
+def read_source(session: Session, path: str, options: Sequence[str]) -> Dataset:
+    """Return the dataset of the files at a path, with options of their format as `key=value`."""
     given: dict[str, Any] = dict(pair(text, "--opt") for text in options)
     return session.read(path, given.pop("format", None), **given)

@@ -1,8 +1,7 @@
-"""Where the rows of a command go: into files, or to stdout; what was set aside is said on stderr."""
+"""Output of a command: rows into files or to stdout, counts of bad records to stderr."""
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import warnings
@@ -11,86 +10,132 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmflow.dataset import Dataset
+from mmflow.api.dataset import Dataset
+from mmflow.api.results import BadRecordsWarning, RunSummary
+from mmflow.api.session import Session
+from mmflow.cli.parsing import Options
 from mmflow.errors import ConfigError
-from mmflow.sinks.stdout import write_table
-from mmflow.summary import BadRecordsWarning, RunSummary, WriteResult
+from mmflow.sinks.screen import is_terminal
+from mmflow.sinks.spec import sink_spec
+from mmflow.sinks.stdout import BINARY_FORMATS, STDOUT_FORMATS, write_table
 
-__all__ = ["emit", "print_rows"]
+__all__ = ["STDOUT", "check_output", "emit", "emit_rows", "stdout_format"]
 
-_HELD_BYTES = 64 << 20
-_STDOUT = ("table", "json", "csv", "arrow")
+_BUFFER_BYTES = 64 << 20
+#: Path of `--output` that means standard output.
+STDOUT = "-"
+#: Rows of a result in a table on a terminal, and elsewhere.
+_TERMINAL_ROWS, _PIPE_ROWS = 40, 1000
 
 
 def emit(
-    dataset: Dataset, options: argparse.Namespace, output: Mapping[str, Any] | None
+    dataset: Dataset, options: Options, output: Mapping[str, Any] | None, *, table_rows: int | None = None
 ) -> RunSummary | None:
-    """Write rows to a sink, or print them; say on stderr what was set aside."""
+    """Write rows to a sink, or print them; print the count of bad records on stderr.
+
+    Args:
+        dataset: The rows.
+        options: Options that say where they go, and in which form.
+        output: Arguments of `Dataset.write` that a job gives.
+        table_rows: Largest number of rows in a table. None: by the kind of standard output.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadRecordsWarning)
-        target = dict(output or {})
-        if options.output is not None:
-            target["path"] = options.output
-        if target.get("path") is not None:
-            result = _write(dataset, target, options)
-            print(result.told(), file=sys.stderr)
+        target = _target(options, output)
+        if target is None:
+            _print(dataset, options, table_rows)
         else:
-            _print(dataset, options)
-    summary = dataset.session.last_run
+            print(dataset.write(**target), file=sys.stderr)
+    summary = dataset.context.last_run
     if summary is not None and summary.bad_records:
         print(f"warning: {summary.bad_message()}", file=sys.stderr)
     return summary
 
 
-def _write(dataset: Dataset, target: dict[str, Any], options: argparse.Namespace) -> WriteResult:
-    path, form = target.pop("path"), options.format or target.pop("format", None)
-    target.pop("format", None)
-    if options.if_exists is not None:
-        target["if_exists"] = options.if_exists
-    return dataset.write(path, form, **target)
+def _target(options: Options, output: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the arguments of `Dataset.write`, those of a job among them; None: rows go to standard output."""
+    given = {"path": options.output, "format": options.format, "if_exists": options.if_exists}
+    target = {**(output or {}), **{k: v for k, v in given.items() if v is not None}}
+    return None if target.get("path") in (None, STDOUT) else target
 
 
-def _print(dataset: Dataset, options: argparse.Namespace) -> None:
-    form = _form(options.format, "; name a file with --output")
-    if options.if_exists is not None:
-        raise ConfigError("--if-exists goes with --output")
-    batches = _held_back(dataset.iter_batches())
-    first = next(batches, None)  # not even a header before the run has ended well
-    _to_stdout(itertools.chain(() if first is None else (first,), batches), dataset.schema, form)
+def _print(dataset: Dataset, options: Options, table_rows: int | None) -> None:
+    form = stdout_format(options)
+    batches = _buffered(dataset.iter_batches())
+    first = next(batches, None)  # not even a header before the run has succeeded
+    rows = itertools.chain(() if first is None else (first,), batches)
+    most = table_rows or (_TERMINAL_ROWS if is_terminal(sys.stdout) else _PIPE_ROWS)
+    _to_stdout(rows, dataset.schema, form, most, every_column=dataset.shows_every_column)
 
 
-def print_rows(read: Callable[[], pa.Table], form: str | None) -> None:
-    """Print a table, that is read once it is known how it is printed: by default as a table on a terminal, else CSV.
+def emit_rows(session: Session, read: Callable[[], pa.Table], options: Options) -> None:
+    """Write or print a table as `emit` does. It is read once it is clear where it goes.
 
     Raises:
-        ConfigError: There is no such format.
+        ConfigError: The form of the rows does not fit the place.
     """
-    known = _form(form)
+    if _target(options, None) is not None:
+        emit(session.from_arrow(read()), options, None)
+        return
+    form = stdout_format(options)
     table = read()
-    _to_stdout(table.to_batches(), table.schema, known)
+    _to_stdout(table.to_batches(), table.schema, form, None)  # as many as were asked for
 
 
-def _form(form: str | None, else_do: str = "") -> str:
-    form = form or ("table" if sys.stdout.isatty() else "csv")
-    if form not in _STDOUT:
-        raise ConfigError(f"--format {form!r}: rows on stdout are {', '.join(_STDOUT)}{else_do}")
+def check_output(options: Options, output: Mapping[str, Any] | None = None) -> None:
+    """Check that rows can go where the options say, or the output of a job, before anything is started.
+
+    Raises:
+        ConfigError: They can't.
+    """
+    target = _target(options, output)
+    if target is None:
+        stdout_format(options)
+    else:
+        sink_spec(**target)
+
+
+def stdout_format(options: Options) -> str:
+    """Return the form of rows on standard output: by default a table on a terminal, else CSV.
+
+    Raises:
+        ConfigError: There is no such form, it is not one for a terminal, or an option needs a file.
+    """
+    terminal = is_terminal(sys.stdout)
+    form: str = options.format or ("table" if terminal else "csv")
+    if form not in STDOUT_FORMATS:
+        raise ConfigError(f"--format {form} needs a file: name it with --output")
+    if form in BINARY_FORMATS and terminal:
+        raise ConfigError(
+            f"--format {form} is binary, and stdout is a terminal: send it to a file (> rows.{form}) or into a pipe, "
+            "or name a file with --output"
+        )
+    if getattr(options, "if_exists", None) is not None:
+        raise ConfigError("--if-exists needs --output: rows on stdout replace nothing")
     return form
 
 
-def _to_stdout(rows: Iterable[pa.RecordBatch], schema: pa.Schema, form: str) -> None:
+def _to_stdout(
+    rows: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    form: str,
+    most: int | None,
+    *,
+    every_column: bool = False,
+) -> None:
     sys.stdout.flush()
-    write_table(rows, schema, form, sys.stdout.buffer)
+    write_table(rows, schema, form, sys.stdout.buffer, max_rows=most, every_column=every_column)
     sys.stdout.buffer.flush()
 
 
-def _held_back(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Nothing before the run has ended well, unless the result outgrows what may wait in memory."""
+def _buffered(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches once the run has succeeded, or once they outgrow the buffer."""
     waiting: list[pa.RecordBatch] = []
-    held = 0
+    nbytes = 0
     for batch in batches:
         waiting.append(batch)
-        held += batch.nbytes
-        if held > _HELD_BYTES:
+        nbytes += batch.nbytes
+        if nbytes > _BUFFER_BYTES:
             yield from waiting
             waiting.clear()
             yield from batches

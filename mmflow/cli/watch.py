@@ -1,4 +1,4 @@
-"""`mmflow status --watch`: a run as it goes, on a terminal or a line per change."""
+"""`mmflow status --watch`: the live status of a run, on a terminal or as a line per change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mmflow.runs.wording import count, duration, plural, size, visible
+from mmflow.runs.report.formatting import count, duration, plural, size, visible
 
 __all__ = ["line", "render", "watch"]
 
@@ -22,16 +22,16 @@ Events = Sequence[Mapping[str, Any]]
 _ENDS = ("done", "failed", "cancelled", "died")
 _STYLES = {"done": "green", "failed": "red", "died": "red", "cancelled": "yellow", "running": "cyan"}
 _FAILURES = 3
-# Speed of now: over this long, as shards are verified in jumps.
+# Time over which the current speed is measured: shards are verified in jumps.
 _NOW_SECONDS = 10.0
 
 
 def watch(load: Callable[[], tuple[dict[str, Any], list[dict[str, Any]]]], seconds: float = 1.0) -> None:
-    """Show a run until it has ended. Ctrl-C ends the watching, not the run.
+    """Show a run until it has ended. Ctrl-C ends the display, not the run.
 
     Args:
-        load: Gives the state of the run and its events so far.
-        seconds: Between two looks.
+        load: Function that returns the state of the run and its events so far.
+        seconds: Time between two updates.
     """
     console = Console()
     try:
@@ -47,7 +47,7 @@ def _live(
     load: Callable[[], tuple[dict[str, Any], list[dict[str, Any]]]], seconds: float, console: Console
 ) -> None:
     state, events = load()
-    # Nothing is drawn by rich's own thread: what is shown changes with each look only.
+    # rich's own thread draws nothing: the display changes with each update only.
     with Live(render(state, events), console=console, auto_refresh=False) as live:
         live.refresh()
         while state.get("state") not in _ENDS:
@@ -57,49 +57,47 @@ def _live(
 
 
 def _lines(load: Callable[[], tuple[dict[str, Any], list[dict[str, Any]]]], seconds: float) -> None:
-    said = ""
+    printed = ""
     while True:
         state, events = load()
         now = line(state, events)
-        if now != said:
+        if now != printed:
             print(now, flush=True)
-            said = now
+            printed = now
         if state.get("state") in _ENDS:
             return
         time.sleep(seconds)
 
 
-# ---- what is shown --------------------------------------------------------------------------------------
+# ---- display --------------------------------------------------------------------------------------
 
 
 def render(state: Mapping[str, Any], events: Events) -> RenderableType:
-    """A run at this moment.
+    """Return the display of a run at this moment.
 
     Args:
-        state: `run`, `state`, `job`, `engine`, `started`, `seconds`, `error`.
-        events: Those of docs/runs.md; only what the last opening had is shown.
+        state: Dict of `run`, `state`, `job`, `engine`, `started`, `seconds`, `error`.
+        events: Events (docs/runs.md), of which those of the last opening are shown.
     """
-    seen = _Seen(events)
-    p = seen.progress
+    latest = _Latest(events)
+    p = latest.progress
     parts: list[RenderableType] = [_head(state)]
     if p:
-        total, done = int(p.get("bytes_total") or 0), int(p.get("bytes_done") or 0)
         ended = state.get("state") in _ENDS
-        if total:
-            parts.append(_bar(done, total, _STYLES.get(str(state.get("state")), "cyan")))
-        parts.append(Text(_speed(p, seen, ended=ended)))
-        if seen.titles or p.get("stages"):
-            parts += [Text(), _stages(p, seen)]
-        trouble = _trouble(p)
-        if trouble:
-            parts += [Text(), Text(trouble, style="yellow")]
-    for f in reversed(seen.failures):
-        again = "tried again" if f.get("again") else "given up"
+        parts.append(_bar(_fraction(p), _STYLES.get(str(state.get("state")), "cyan")))
+        parts.append(Text(_speed(p, latest, ended=ended)))
+        if latest.titles or p.get("stages"):
+            parts += [Text(), _stages(p, latest)]
+        incidents = _incidents(p)
+        if incidents:
+            parts += [Text(), Text(incidents, style="yellow")]
+    for f in reversed(latest.failures):
+        outcome = "retried" if f.get("retried") else "given up"
         reason = _first(f.get("reason"))
         parts.append(
-            Text(f"  stage {f.get('stage')} task {f.get('number')} failed, {again}: {reason}", style="dim")
+            Text(f"  stage {f.get('stage')} task {f.get('number')} failed, {outcome}: {reason}", style="dim")
         )
-    parts += [Text(f"  warning: {w}", style="yellow") for w in dict.fromkeys(reversed(seen.warnings))]
+    parts += [Text(f"  warning: {w}", style="yellow") for w in dict.fromkeys(reversed(latest.warnings))]
     error = _error(state)
     if error:
         parts += [Text(), Text(error, style="red")]
@@ -107,28 +105,29 @@ def render(state: Mapping[str, Any], events: Events) -> RenderableType:
 
 
 def line(state: Mapping[str, Any], events: Events) -> str:
-    """The same in one line.
+    """Return the display in one line.
 
     >>> line({"run": "a1", "state": "failed", "job": "sums", "error": "disk full"}, [])
     'a1 failed: disk full'
     """
-    p = _Seen(events).progress
+    p = _Latest(events).progress
     text = visible(f"{state.get('run') or ''} {state.get('state') or ''}".strip(), 200)
     parts = []
     if p:
         total, done = int(p.get("bytes_total") or 0), int(p.get("bytes_done") or 0)
+        parts.append(f"{int(_fraction(p) * 100)}%")
         if total:
-            parts.append(f"{done / total:.0%} of {size(total)}")
+            parts.append(f"{size(done)} of {size(total)}")
         stages = p.get("stages") or ()
         parts.append(plural(sum(int(s.get("done") or 0) for s in stages), "task") + " done")
         parts.append(f"{count(int(p.get('rows') or 0))} rows")
-        parts += [_trouble(p)]
+        parts += [_incidents(p)]
     error = _first(_error(state))
     return ": ".join(t for t in (text, ", ".join(t for t in parts if t), error) if t)
 
 
-class _Seen:
-    """What the last opening's events say. Read from their end, as there may be very many."""
+class _Latest:
+    """State of the last opening, from its events. They are read from their end, as there may be very many."""
 
     def __init__(self, events: Events) -> None:
         self.progress: Mapping[str, Any] = {}
@@ -142,8 +141,7 @@ class _Seen:
         for e in reversed(events):
             kind = e.get("event")
             if kind == "progress":
-                if not planned:  # another plan, which ran before, counts bytes of its own
-                    self._progressed(e)
+                self._progressed({**e, "stages": []} if planned else e)  # of another plan, which ran before
             elif kind == "task_failed" and len(self.failures) < _FAILURES:
                 self.failures.append(e)
             elif kind == "warning" and len(self.warnings) < _FAILURES:
@@ -167,7 +165,7 @@ class _Seen:
             self.earlier = e
 
     def _since(self, end: Mapping[str, Any]) -> dict[str, Any]:
-        """What happened after the last progress."""
+        """Return the changes after the last progress."""
         since: dict[str, Any] = {k: end[k] for k in ("rows", "records", "bad") if end.get(k) is not None}
         since["stages"] = []
         for s in self.progress.get("stages") or ():
@@ -177,7 +175,7 @@ class _Seen:
         return since
 
     def rate(self) -> float:
-        """Bytes a second, over the last seconds."""
+        """Return the bytes per second over the last seconds."""
         if not self.earlier:
             return 0.0
         took = float(self.progress["t"]) - float(self.earlier["t"])
@@ -200,18 +198,23 @@ def _head(state: Mapping[str, Any]) -> Text:
     return text
 
 
-def _bar(done: int, total: int, style: str) -> Table:
+def _fraction(p: Mapping[str, Any]) -> float:
+    """Return the share of the work of all stages: files may have been read long before a sort ends."""
+    return float(p.get("fraction") or 0.0)
+
+
+def _bar(fraction: float, style: str) -> Table:
     grid = Table.grid(expand=True, padding=(0, 1))
     grid.add_column(ratio=1)
     grid.add_column(justify="right")
-    bar = ProgressBar(total=total, completed=done, complete_style=style, finished_style=style)
-    grid.add_row(bar, f"{min(1.0, done / total):.0%}")
+    bar = ProgressBar(total=1.0, completed=fraction, complete_style=style, finished_style=style)
+    grid.add_row(bar, f"{int(fraction * 100)}%")
     return grid
 
 
-def _speed(p: Mapping[str, Any], seen: _Seen, *, ended: bool) -> str:
+def _speed(p: Mapping[str, Any], latest: _Latest, *, ended: bool) -> str:
     total, done = int(p.get("bytes_total") or 0), int(p.get("bytes_done") or 0)
-    elapsed, now = float(p.get("elapsed") or 0.0), seen.rate()
+    elapsed, now = float(p.get("elapsed") or 0.0), latest.rate()
     mean = done / elapsed if elapsed > 0 else 0.0
     parts = [f"{size(done)} of {size(total)}"] if total else []
     if not ended and now:
@@ -220,12 +223,13 @@ def _speed(p: Mapping[str, Any], seen: _Seen, *, ended: bool) -> str:
         parts.append(f"{size(mean)}/s mean")
     parts.append(f"{count(int(p.get('records') or 0))} records")
     parts.append(f"{count(int(p.get('rows') or 0))} rows")
-    if not ended and (now or mean) and done < total:
-        parts.append(f"{duration((total - done) / (now or mean))} left")
+    fraction = _fraction(p)
+    if not ended and 0 < fraction < 1:
+        parts.append(f"{duration(elapsed * (1 - fraction) / fraction)} left")
     return "  ".join(parts)
 
 
-def _stages(p: Mapping[str, Any], seen: _Seen) -> Table:
+def _stages(p: Mapping[str, Any], latest: _Latest) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("stage")  # the one that gives way where the terminal is narrow
     for head in ("done", "running", "of", "rows"):
@@ -233,24 +237,24 @@ def _stages(p: Mapping[str, Any], seen: _Seen) -> Table:
     for s in p.get("stages") or ():
         done, running, total = int(s.get("done") or 0), int(s.get("running") or 0), s.get("total")
         style = "" if running else "green" if total is not None and done >= total else "dim"
-        title = visible(seen.titles.get(int(s["id"]), ""), 200)
+        title = visible(latest.titles.get(int(s["id"]), ""), 200)
         name = Text(f"{s['id']} {title}", no_wrap=True, overflow="ellipsis")
         of, rows = "?" if total is None else f"{total:,}", count(int(s.get("rows") or 0))
         table.add_row(name, f"{done:,}", f"{running:,}", of, rows, style=style)
     return table
 
 
-def _trouble(p: Mapping[str, Any]) -> str:
-    """What was tried again, and bad records; and what a journal gave."""
+def _incidents(p: Mapping[str, Any]) -> str:
+    """Return counts of retries, bad records, and tasks restored from the journal."""
     n = {
         k: int(p.get(k) or 0)
-        for k in ("retries", "reruns", "second", "bad", "quarantined", "restored", "pruned")
+        for k in ("retries", "reruns", "stragglers", "bad", "quarantined", "restored", "pruned")
     }
     parts = [
         plural(n["retries"], "retry", "retries") if n["retries"] else "",
         plural(n["reruns"], "shard") + " read again" if n["reruns"] else "",
-        plural(n["second"], "second attempt") if n["second"] else "",
-        plural(n["bad"], "bad record") + (f" ({n['quarantined']:,} set aside)" if n["quarantined"] else "")
+        plural(n["stragglers"], "slow task") + " helped" if n["stragglers"] else "",
+        plural(n["bad"], "bad record") + (f" ({n['quarantined']:,} quarantined)" if n["quarantined"] else "")
         if n["bad"]
         else "",
         plural(n["restored"], "task") + " restored" if n["restored"] else "",

@@ -1,6 +1,6 @@
-"""Where and when tasks run: the scheduler, and the engines that it drives."""
+"""Engines, which decide where and when tasks run, and the loop that drives one."""
 
-from mmflow.engines.base import Engine, Resources
-from mmflow.engines.progress import Progress, StageProgress
+from mmflow.engines.protocol import Engine, Resources
+from mmflow.scheduler.progress import Progress, StageProgress
 
 __all__ = ["Engine", "Progress", "Resources", "StageProgress"]

@@ -9,45 +9,52 @@ of the run is left on disk after `close`.
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
 
+from mmflow.blocks import LocalStore, RunFolder, sweep
 from mmflow.config import Settings
-from mmflow.engines.base import Resources
 from mmflow.engines.processes import ProcessPool
+from mmflow.engines.protocol import Resources
 from mmflow.errors import EngineError, MmflowError
-from mmflow.exec.context import WorkerContext
-from mmflow.exec.heap import HeapWatch
-from mmflow.exec.runner import run_task
-from mmflow.exec.stage import Functions, MapStep
-from mmflow.exec.task import Cancelled, Done, Failed, Task, TaskId, TaskResult
-from mmflow.mapping import Io
-from mmflow.store import LocalStore, RunFolder, sweep
+from mmflow.kernels import kernels
+from mmflow.mapping.system.forks import disown_in_children
+from mmflow.plan.stages import Functions, MapStep
+from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult
+from mmflow.worker.context import WorkerContext
+from mmflow.worker.heap import HeapWatch
+from mmflow.worker.task_runner import run_task
 
-__all__ = ["LocalEngine"]
+__all__ = ["LocalEngine", "threads_left_behind"]
 
 Work = Callable[[Task, Functions, WorkerContext], TaskResult]
 
-#: How long `close` waits for tasks to notice. One inside a long call is left behind: its thread is a daemon,
+#: Time that `close` waits for tasks to notice. One inside a long call is left behind: its thread is a daemon,
 #: and what it still puts is refused by the closed store.
 _PATIENCE = 0.6
+#: Seconds that threads have as the process exits. One that is in a long call of a user's function, or waits for a
+#: server, is left: it stops when it asks for the interpreter, which is gone.
+_EXIT_PATIENCE = 0.5
+
+_live: weakref.WeakSet[LocalEngine] = weakref.WeakSet()
 
 
 class LocalEngine:
-    """An `Engine` of threads. Serves one run.
+    """`Engine` of threads. Serves one run.
 
-    Three eighths of the memory are for blocks, as much for tasks. The rest is for what nobody counts: batches in
+    Three eighths of the memory are for blocks, as much for tasks. The rest is for what is not counted: batches in
     flight, and what allocators hold back.
 
     Args:
         settings: `workers`, `memory`, `io`, `spill_dir` matter here.
         run: Name of the run.
-        work: What runs a task.
+        work: Function that runs a task.
 
     Raises:
         EngineError: `spill_dir` can't be written to.
@@ -66,6 +73,13 @@ class LocalEngine:
         self._flags: dict[tuple[TaskId, int], _Flags] = {}
         self._processes: ProcessPool | None = None
         self._closed = False
+        _live.add(self)
+        disown_in_children(self)
+
+    def disown(self) -> None:
+        """Leave threads and folders to the process that started them, in a forked child."""
+        self._closed = True
+        self._threads.clear()
 
     def resources(self) -> Resources:
         return Resources(self._settings.workers, self._settings.memory)
@@ -74,7 +88,7 @@ class LocalEngine:
         return self._store
 
     def submit(self, task: Task, functions: Functions) -> None:
-        """See `Engine.submit`. Threads start with the first tasks."""
+        """Start a task soon. Threads start with the first tasks."""
         if self._closed:
             raise EngineError("the engine is closed: the run has ended")
         if self._processes is None and any(isinstance(s, MapStep) and s.processes for s in task.stage.steps):
@@ -90,7 +104,6 @@ class LocalEngine:
             thread.start()
 
     def poll(self, timeout: float) -> Sequence[TaskResult]:
-        """See `Engine.poll`."""
         results: list[TaskResult] = []
         try:
             results.append(self._results.get(timeout=max(0.0, timeout)))
@@ -103,19 +116,21 @@ class LocalEngine:
         return results
 
     def cancel(self, task: TaskId, attempt: int) -> None:
-        """See `Engine.cancel`. A task looks at its flag between batches."""
+        """Stop an attempt, which looks at its flag between batches."""
         flags = self._flags.get((task, attempt))
         if flags is not None:
             flags.cancelled.set()
 
-    def hand_in(self, task: TaskId, attempt: int) -> None:
-        """See `Engine.hand_in`."""
+    def request_stop(self, task: TaskId, attempt: int) -> None:
         flags = self._flags.get((task, attempt))
         if flags is not None:
-            flags.hand_in.set()
+            flags.stop_request.set()
+
+    def silent(self) -> tuple[()]:
+        """Return no attempts: threads of this process are never silent."""
+        return ()
 
     def close(self) -> None:
-        """See `Engine.close`."""
         if self._closed:
             return
         self._closed = True
@@ -126,9 +141,14 @@ class LocalEngine:
             self._processes.close()
         for _ in self._threads:
             self._tasks.put(None)
+        self.join(deadline)
+        self._store.close()
+
+    def join(self, deadline: float) -> bool:
+        """Return whether all threads have ended, by a time of `time.monotonic`; only after `close`."""
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._store.close()
+        return not any(thread.is_alive() for thread in self._threads)
 
     # ---- in worker threads --------------------------------------------------------------------------
 
@@ -141,13 +161,13 @@ class LocalEngine:
             context = WorkerContext(
                 store=self._store,
                 memory=max(1 << 20, self._settings.memory * 3 // 8 // self._settings.workers),
-                io=cast(Io, self._settings.io),
+                io=self._settings.io,
                 spill=self._folder.path,
                 cancelled=flags.cancelled,
-                hand_in=flags.hand_in,
+                stop_request=flags.stop_request,
                 processes=self._processes,
                 worker=worker,
-                reach=self._settings.reach,
+                remote_options=self._settings.remote_options,
                 heap=self._heap,
             )
             self._results.put(self._attempt(task, functions, context))
@@ -155,7 +175,9 @@ class LocalEngine:
     def _attempt(self, task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
         try:
             result = self._work(task, functions, context)
-            return self._once(result) if isinstance(result, Done) and result.kept is not None else result
+            return (
+                self._once(result) if isinstance(result, Done) and result.checkpoint is not None else result
+            )
         except MmflowError as error:
             return Failed(task.id, task.attempt, error)
         except MemoryError as error:
@@ -164,25 +186,42 @@ class LocalEngine:
             return Failed(task.id, task.attempt, _bug(task, error))
 
     def _once(self, done: Done) -> Done:
-        """A result whose blocks are on disk once: what was kept and spilled, too, is read from where it is kept."""
-        assert done.kept is not None  # the caller looked
+        """Return a result whose blocks are on disk once: spilled ones are dropped for their checkpoints."""
+        assert done.checkpoint is not None  # the caller looked
         outputs = []
-        for ref, kept in zip(done.outputs, done.kept.outputs, strict=True):
-            if ref is not None and kept is not None and self._store.on_disk(ref):
+        for ref, checkpoint in zip(done.outputs, done.checkpoint.outputs, strict=True):
+            if ref is not None and checkpoint is not None and self._store.on_disk(ref):
                 self._store.delete(ref)
-                ref = kept
+                ref = checkpoint
             outputs.append(ref)
         return replace(done, outputs=tuple(outputs))
 
 
 class _Flags:
-    """What an attempt is told while it runs."""
+    """Flags of an attempt."""
 
-    __slots__ = ("cancelled", "hand_in")
+    __slots__ = ("cancelled", "stop_request")
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
-        self.hand_in = threading.Event()
+        self.stop_request = threading.Event()
+
+
+def threads_left_behind() -> int:
+    """Return the number of threads that are still inside of a long call, although their run has ended."""
+    return sum(t.is_alive() for engine in list(_live) if engine._closed for t in engine._threads)
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what still runs as the process exits: after `sys.exit`, say, with rows that were not all read."""
+    deadline = time.monotonic() + _EXIT_PATIENCE
+    engines = list(_live)
+    for engine in engines:
+        engine.close()
+    ended = [engine.join(deadline) for engine in engines]
+    if not all(ended):
+        kernels().threads_left()
 
 
 def _out_of_memory(error: MemoryError) -> EngineError:

@@ -1,4 +1,4 @@
-"""Where the data is: which nodes of a cluster see a file, and whose page cache holds it.
+"""Places of data: which nodes of a cluster see a file, and whose page cache holds it.
 
     probe(paths)                       on each node: what it sees
     Placement(probes).choose(shards)   in the driver: where a task may go, and where it better goes
@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from mmflow.errors import SourceError
-from mmflow.exec.task import ShardTask
 from mmflow.mapping import FileIdentity, resident_bytes
-from mmflow.mapping.host import boot_id
-from mmflow.remote.url import is_url
+from mmflow.mapping.system.host import read_boot_id
+from mmflow.plan.tasks import ShardTask
 from mmflow.shards import FileEntry, Shard
+from mmflow.storage.url import is_url
 
 __all__ = ["PROBED", "Choice", "Placement", "Seen", "probe", "probed", "seen_here"]
 
@@ -37,18 +37,18 @@ _WORTH = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A file as a node sees it; `resident`: bytes in its page cache, for equal parts of the file."""
+    """File as a node sees it; `resident`: bytes in its page cache, for equal parts of the file."""
 
     size: int
     mtime_ns: int
     resident: tuple[int, ...] = ()
 
     def same(self, identity: FileIdentity) -> bool:
-        """Is it the file that was planned? Devices and inodes have other numbers on another host."""
+        """Return whether it is the planned file. Devices and inodes have other numbers on another host."""
         return (self.size, self.mtime_ns) == (identity.size, identity.mtime_ns)
 
     def resident_in(self, begin: int, end: int) -> float:
-        """About how many bytes of a range are in the page cache.
+        """Return about how many bytes of a range are in the page cache.
 
         >>> Seen(100, 0, (50, 0)).resident_in(0, 50), Seen(100, 0, (50, 0)).resident_in(25, 100)
         (50.0, 25.0)
@@ -66,7 +66,7 @@ class Seen:
 
 
 def probed(files: Sequence[str]) -> tuple[str, ...]:
-    """Of the files of a source those that nodes are asked about; every node can read URLs, or is taken to."""
+    """Return the files of a source that nodes are asked about; every node is taken to read URLs."""
     return tuple(itertools.islice((f for f in files if not is_url(f)), PROBED))
 
 
@@ -85,7 +85,7 @@ def _look(path: str) -> Seen | None:
         size = status.st_size
         part = max(_PART_BYTES, -(-size // _PARTS))
         resident: tuple[int, ...] = ()
-        with suppress(OSError):  # not told for this file: no preference then
+        with suppress(OSError):  # unknown for this file: no preference then
             starts = range(0, size, part)
             # Equal parts, as `Seen.resident_in` takes them to be.
             each = -(-size // max(1, len(starts)))
@@ -101,18 +101,18 @@ def _look(path: str) -> Seen | None:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Where a task goes: to one of `nodes` only (None: to any), and if it can to `preferred`."""
+    """Nodes for a task: only one of `nodes` (None: any), and `preferred` if possible."""
 
     nodes: tuple[str, ...] | None = None
     preferred: str | None = None
 
 
 class Placement:
-    """What all nodes see of a source's files.
+    """View that all nodes have of a source's files.
 
     Args:
-        probes: By node: by path, what it sees. A path that a node was not asked about may be read there.
-        names: Of nodes, for messages; None: they are called as they are.
+        probes: Answers by node and path. A path that a node was not asked about may be read there.
+        names: Names of nodes for messages; None: their ids.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Placement:
         return ", ".join(sorted({self._names.get(node, node) for node in nodes}))
 
     def choose(self, task: ShardTask) -> Choice:
-        """Where the shards of a task are to be read.
+        """Choose where the shards of a task are read.
 
         Raises:
             SourceError: No node sees all of its files; names the first that is missing, and the nodes.
@@ -179,17 +179,17 @@ def _readable(seen: Mapping[str, Seen | None], file: FileEntry) -> bool:
 
 
 def seen_here(task: ShardTask, host: str) -> ShardTask:
-    """A task whose files have the identities that they have here.
+    """Return a task whose files have the identities that they have here.
 
-    Devices and inodes are numbers of a host. Where the driver's file can't be told from this one by them, since it was
+    Devices and inodes are numbers of a host. Where they don't distinguish the driver's file from this one, since it was
     seen on another host or through another file system, size and time of modification decide; from then on it is this
     file that must not change.
 
     Args:
-        task: As the driver planned it.
-        host: Where that was (`boot_id`).
+        task: Task as the driver planned it.
+        host: Host where the task was planned (`read_boot_id`).
     """
-    return replace(task, files=tuple(_here(file, host == boot_id()) for file in task.files))
+    return replace(task, files=tuple(_here(file, host == read_boot_id()) for file in task.files))
 
 
 def _here(file: FileEntry, planned_here: bool) -> FileEntry:

@@ -1,4 +1,4 @@
-"""A worker process: calls functions on batches that come in shared memory. See `engines.processes`.
+"""Worker process that calls functions on batches in shared memory (`engines.processes`).
 
 Exits when its parent closes the link, and is killed when its parent dies, in the middle of a function, too.
 """
@@ -14,16 +14,16 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
-from mmflow.errors import PeerLostError
-from mmflow.exec.returned import returned_batches
-from mmflow.store.link import Link
-from mmflow.store.nameless import make_block, take_block
+from mmflow.blocks.memfd import map_block, write_block
+from mmflow.errors import MmflowError, PeerLostError
+from mmflow.shm.link import Link
+from mmflow.usercode.failures import function_error
+from mmflow.worker.user_functions import list_batches
 
 __all__ = ["serve"]
 
@@ -44,11 +44,11 @@ def serve(link: Link) -> None:
         try:
             made = _call(functions, number, code, block)
             _give(link, made, budget, spill_dir)
-            error: dict[str, str] | None = None
+            error: MmflowError | None = None
         except PeerLostError:
             raise
         except BaseException as raised:  # noqa: BLE001  (whatever the function raised goes to the parent)
-            error = _told(raised)
+            error = _describe(raised)
         made = []  # held by the parent from now on
         link.send(pickle.dumps(error))
 
@@ -56,10 +56,10 @@ def serve(link: Link) -> None:
 def _call(
     functions: dict[int, Callable[..., Any]], number: int, code: bytes | None, block: int
 ) -> list[pa.RecordBatch]:
-    (batch,) = take_block(block)
+    (batch,) = map_block(block)
     if code is not None:
         functions[number] = pickle.loads(code)
-    return returned_batches(functions[number](batch))
+    return list_batches(functions[number](batch))
 
 
 def _give(link: Link, made: list[pa.RecordBatch], budget: int, spill_dir: str) -> None:
@@ -67,7 +67,7 @@ def _give(link: Link, made: list[pa.RecordBatch], budget: int, spill_dir: str) -
     left = budget
     for batch in made:
         room = functools.partial(operator.ge, left)
-        fd, nbytes = make_block([batch], batch.schema, room=room, spill_dir=spill_dir)
+        fd, nbytes = write_block([batch], batch.schema, room=room, spill_dir=spill_dir)
         try:
             link.send(b"", [fd])
         finally:
@@ -76,8 +76,11 @@ def _give(link: Link, made: list[pa.RecordBatch], budget: int, spill_dir: str) -
             left -= nbytes
 
 
-def _told(error: BaseException) -> dict[str, str]:
-    return {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+def _describe(error: BaseException) -> MmflowError:
+    """Return the error without what holds its function: for the parent, which says whose it is."""
+    # A class of the user's own may not be picklable.
+    known = isinstance(error, MmflowError) and type(error).__module__ == MmflowError.__module__
+    return cast("MmflowError", error) if known else function_error("", error)
 
 
 def _die_with(parent: int) -> None:

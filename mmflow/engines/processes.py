@@ -6,10 +6,10 @@
 
 Workers are fresh interpreters, not forks (a fork of a threaded process may deadlock) and not
 `multiprocessing` children (those run the user's script again). Functions travel by cloudpickle, batches
-as blocks without a name (`store.nameless`) over a `store.link`, so nothing is left behind by whoever dies.
+as blocks without a name (`blocks.memfd`) over a `shm.link`, so a process that dies leaves nothing behind.
 
 Invariant: a worker's death is noticed at once and reported as `WorkerLostError`, also where a process that it started
-lives on; every worker is waited for.
+lives on; every worker is waited for. One that is stopped is as good as dead.
 """
 
 from __future__ import annotations
@@ -22,25 +22,32 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
 import pyarrow as pa
 
-from mmflow.errors import EngineError, PeerLostError, UserFunctionError, WorkerLostError
-from mmflow.store.link import Link, pair
-from mmflow.store.nameless import make_block, take_block
+from mmflow.blocks.memfd import map_block, write_block
+from mmflow.engines.stopped import is_stopped
+from mmflow.errors import EngineError, MmflowError, PeerLostError, UserFunctionError, WorkerLostError
+from mmflow.shm.link import Link, pair
+from mmflow.usercode.shipped import dumps
+from mmflow.worker.user_functions import function_label
 
 __all__ = ["ProcessPool"]
 
 _KILL_AFTER = 0.3
+_CLOSED_SECONDS = 1.0
+#: One a second.
+_STOPPED_CHECKS = 10
+#: A process that was killed is gone by then, unless the kernel holds it, as for a disk that does not answer.
+_DEAD_SECONDS = 10.0
 #: Signals that a process brings on itself.
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 
 
 class _EndedError(Exception):
-    """A function ended the process that it ran in."""
+    """End of a worker process by the function that ran in it."""
 
     def __init__(self, how: str) -> None:
         super().__init__(how)
@@ -48,24 +55,26 @@ class _EndedError(Exception):
 
 
 class ProcessPool:
-    """Up to `workers` processes, started as they are needed. Thread-safe.
+    """Pool of up to `workers` processes, started as they are needed. Thread-safe.
 
     Args:
-        workers: Most processes.
+        workers: Largest number of processes.
         budget: Bytes of shared memory that each call may fill with what it gets, and with what it gives; beyond it,
             batches go by disk.
-        spill_dir: Where.
+        spill_dir: Folder for blocks that spill.
     """
 
     def __init__(self, workers: int, budget: int, spill_dir: str | os.PathLike[str]) -> None:
         self._budget = budget
         self._spill_dir = os.path.abspath(spill_dir)
-        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        # The last one to be idle is the next to be used: a class of the user's is then made in as few as may be.
+        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
             self._idle.put(None)
         self._lock = threading.Lock()
         self._alive: set[_Worker] = set()
         self._closed = False
+        self._codes: dict[int, tuple[Callable[..., Any], bytes]] = {}
 
     def apply(self, function: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         """Call `function(batch)` in a worker; waits for one to be free.
@@ -75,7 +84,7 @@ class ProcessPool:
             WorkerLostError: The worker was killed from without (the next call gets a new one).
             EngineError: The pool is closed, or a worker can't be started.
         """
-        code = _pickled(function)
+        code = self._code(function)
         try:
             return self._apply(function, code, batch)
         except _EndedError:
@@ -89,10 +98,18 @@ class ProcessPool:
                     function=name,
                 ) from error
 
+    def _code(self, function: Callable[..., Any]) -> bytes:
+        """Return a function as it was when the pool was given it first, pickled."""
+        with self._lock:
+            known = self._codes.get(id(function))
+            if known is None:
+                known = self._codes[id(function)] = function, _pickled(function)
+            return known[1]
+
     def _apply(
         self, function: Callable[[pa.RecordBatch], Any], code: bytes, batch: pa.RecordBatch
     ) -> list[pa.RecordBatch]:
-        slot = self._idle.get()
+        slot = self._free()
         worker: _Worker | None = None
         try:
             worker = slot if slot is not None else self._start()
@@ -105,14 +122,19 @@ class ProcessPool:
                 worker = None
             raise
         finally:
-            self._idle.put(worker)
+            with self._lock:  # `close` has emptied the queue, or will
+                if self._closed and worker is not None:
+                    worker.disconnect()
+                    worker = None
+                self._idle.put(worker)
 
-    def map_batches(
-        self, function: Callable[[pa.RecordBatch], Any], batches: Iterable[pa.RecordBatch]
-    ) -> Iterator[pa.RecordBatch]:
-        """`apply` on batch after batch, in order."""
-        for batch in batches:
-            yield from self.apply(function, batch)
+    def _free(self) -> _Worker | None:
+        """Wait for a worker that no other call has; None: it is yet to be started."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._idle.get(timeout=_CLOSED_SECONDS)
+            if self._closed:
+                raise EngineError("the process pool is closed: the run has ended")
 
     def close(self) -> None:
         """Stop all workers; calls under way fail. Idempotent."""
@@ -122,21 +144,23 @@ class ProcessPool:
         for worker in alive:
             worker.stop()
         for worker in alive:
-            worker.wait()
+            worker.reap()
         # The link of a worker that is in use is closed by who uses it.
-        for _ in range(self._idle.qsize()):
-            with contextlib.suppress(queue.Empty):
-                slot = self._idle.get_nowait()
-                if slot is not None:
-                    slot.disconnect()
-                self._idle.put(None)
+        slots: list[_Worker | None] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                slots.append(self._idle.get_nowait())
+        for slot in slots:
+            if slot is not None:
+                slot.disconnect()
+            self._idle.put(None)
 
     # ---- one call -----------------------------------------------------------------------------------
 
     def _exchange(
         self, worker: _Worker, function: Callable[..., Any], code: bytes, batch: pa.RecordBatch
     ) -> list[pa.RecordBatch]:
-        given, _ = make_block(
+        given, _ = write_block(
             [batch], batch.schema, room=lambda nbytes: nbytes <= self._budget, spill_dir=self._spill_dir
         )
         try:
@@ -145,11 +169,11 @@ class ProcessPool:
             os.close(given)
         if answer is not None:
             name = getattr(function, "__name__", "function")
-            raise UserFunctionError(
-                f"map_batches function {name!r} raised {answer['type']}: {answer['message']}",
-                function=name,
-                traceback=answer["traceback"],
-            )
+            if not isinstance(answer, UserFunctionError) or "summary" not in answer.context:
+                raise answer
+            parts = {**answer.context, "function": name}
+            parts["summary"] = f"{function_label(function)}{parts['summary']}"
+            raise UserFunctionError.at(**parts)
         return batches
 
     def _start(self) -> _Worker:
@@ -164,12 +188,12 @@ class ProcessPool:
         with self._lock:
             self._alive.discard(worker)
         worker.stop()
-        worker.wait()
+        worker.reap()
         worker.disconnect()
 
 
 class _Worker:
-    """A child process and the link to it; used by one thread at a time."""
+    """Child process and the link to it; used by one thread at a time."""
 
     def __init__(self, budget: int, spill_dir: str) -> None:
         ours, theirs = pair()
@@ -193,9 +217,10 @@ class _Worker:
         self._link = Link(ours, "worker process")
         self._sent: dict[bytes, int] = {}
         self._calls = 0
+        self._stopped = 0  # checks that found it so, one behind the other
         self._first: Any = (budget, spill_dir, list(sys.path))
 
-    def call(self, code: bytes, given: int) -> tuple[list[pa.RecordBatch], dict[str, str] | None]:
+    def call(self, code: bytes, given: int) -> tuple[list[pa.RecordBatch], MmflowError | None]:
         """Send a call and wait for its answer.
 
         Args:
@@ -206,7 +231,7 @@ class _Worker:
             What it gave, and what it raised, if it did.
 
         Raises:
-            WorkerLostError: The process died.
+            WorkerLostError: The process died, or stays stopped.
         """
         try:
             if self._first is not None:
@@ -219,16 +244,31 @@ class _Worker:
             self._link.send(pickle.dumps(call), [given])
             batches: list[pa.RecordBatch] = []
             while True:
-                text, blocks = self._link.receive()
+                text, blocks = self._link.receive(self._check)
                 if not blocks:
                     break
-                batches += take_block(*blocks)
-            error: dict[str, str] | None = pickle.loads(text)
+                batches += map_block(*blocks)
+            error: MmflowError | None = pickle.loads(text)
             if new and error is None:  # else it may not even have been unpickled
                 self._sent[code] = self._calls
             return batches, error
         except PeerLostError:
             raise self._death() from None
+
+    def _check(self) -> None:
+        """Abandon a process that is stopped: it might never continue.
+
+        Raises:
+            WorkerLostError: It was stopped for too long.
+        """
+        if not is_stopped(self._process.pid):
+            self._stopped = 0
+            return
+        self._stopped += 1  # not by a clock: this process may have been stopped, too
+        if self._stopped > _STOPPED_CHECKS:
+            raise WorkerLostError(
+                f"a worker process was stopped (SIGSTOP), and did not continue for {_STOPPED_CHECKS} seconds"
+            )
 
     def _death(self) -> WorkerLostError | _EndedError:
         try:
@@ -247,8 +287,10 @@ class _Worker:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    def wait(self) -> None:
-        self._process.wait()
+    def reap(self) -> None:
+        """Wait for a process that was killed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_DEAD_SECONDS)
 
     def disconnect(self) -> None:
         self._link.close()
@@ -256,7 +298,7 @@ class _Worker:
 
 def _pickled(function: Callable[..., Any]) -> bytes:
     try:
-        return bytes(cloudpickle.dumps(function))
+        return dumps(function)
     except Exception as error:  # whatever an object's own pickling raises
         name = getattr(function, "__name__", "function")
         raise UserFunctionError(

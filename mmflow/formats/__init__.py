@@ -11,8 +11,8 @@ from mmflow.formats.base import (
     ScanReport,
     ScanRequest,
 )
-from mmflow.formats.detect import detect
 from mmflow.formats.registry import FORMATS, from_spec, open_format
+from mmflow.formats.schemas.detection import check_one_format, detect
 
 __all__ = [
     "FORMATS",
@@ -25,6 +25,7 @@ __all__ = [
     "Scan",
     "ScanReport",
     "ScanRequest",
+    "check_one_format",
     "detect",
     "from_spec",
     "open_format",

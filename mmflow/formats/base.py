@@ -1,4 +1,4 @@
-"""What a format is: bytes of a file in, record batches out.
+"""Formats: bytes of a file in, record batches out.
 
 Invariant: for any list of shards that tile a file, the concatenated batches equal those of
 reading the file as one shard. Formats know nothing of plans, tasks or engines.
@@ -6,7 +6,7 @@ reading the file as one shard. Formats know nothing of plans, tasks or engines.
 Two families implement `Format`:
 
 - record formats (csv, ndjson, text, records): a record belongs to the shard in which its first
-  byte lies; `formats/reader.py` walks windows, `RecordDecoder` decodes one window. A faster
+  byte lies; `formats/decoding/reader.py` walks windows, `RecordDecoder` decodes one window. A faster
   decoder (C++ kernels) drops in as another `RecordDecoder`.
 - group formats (parquet, arrow_ipc, npy): whole row groups or batches belong to a shard.
 """
@@ -84,24 +84,20 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """What a scan of a shard is asked for.
+    """Request to scan one shard.
 
     Attributes:
         columns: Wanted columns, in output order; may hold `VIRTUAL_COLUMNS`. May be empty: batches
             then have no columns but a row count.
         prune: Conjuncts that all rows of interest satisfy; a format may drop whole groups by their
             statistics, and must return every other row.
-        start: Byte offset at which the shard's first record begins, where it is known; None: guess.
-        lines_before: Physical lines of the file before `start`, for `_line`.
-        window_bytes: Most bytes of the file to hold mapped at once (a longer record may exceed it).
-        batch_rows: Most rows of a batch.
+        window_bytes: Largest part of the file that is mapped at once, in bytes (a longer record may exceed it).
+        batch_rows: Largest number of rows of a batch.
         piece_bytes: Record formats: a batch is of records that fit in so many bytes, or of one that does not.
     """
 
     columns: tuple[str, ...]
     prune: tuple[Comparison, ...] = ()
-    start: int | None = None
-    lines_before: int = 0
     window_bytes: int = 64 << 20
     batch_rows: int = 64 << 10
     piece_bytes: int = 4 << 20
@@ -109,7 +105,7 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record dropped by `skip` or `quarantine`, or with nulls put in by `null`.
+    """Record that `skip` or `quarantine` dropped, or into which `null` put nulls.
 
     `line` and `record` are relative to the shard (0-based), `raw` the record's bytes without its
     terminator (kept by quarantine only, else empty).
@@ -125,13 +121,13 @@ class Reject:
 
 @dataclass(slots=True)
 class ScanReport:
-    """What a scan of one shard found; complete once its batches are exhausted.
+    """Report of a scan of one shard; complete once its batches are exhausted.
 
     Of record formats it is true at each batch, too: of the shard up to `next`, behind the batch's last record.
 
     For record formats `first` is the byte offset of the first record that the shard owns and `next`
     that of the first record after its last one (end of file: the file's size), so that
-    `next` of a shard equals `first` of the following one if both were read right: the chain check.
+    `next` of a shard equals `first` of the following one if both were read right: the boundary check.
     `next >= shard.end`, unless `error` ended the shard: blanks after the last record (empty lines, and NULs
     where `skips_holes`) are skipped up to the shard's end. For group formats they are group numbers, with
     the same rule for `first`.
@@ -139,7 +135,7 @@ class ScanReport:
     Attributes:
         records: Records owned by the shard, bad ones included.
         lines: Physical lines from `first` up to `next`; from the start, where that was known (byte 0, so a
-            header counts; a `fresh` shard's begin; `ScanRequest.start`).
+            header counts; a `fresh` shard's begin; `Shard.known_start`).
         bytes_read: Bytes of the file that were looked at.
         bad: Number of bad records met (dropped or with values put to null).
         rejects: They, one by one (`null` and `skip`: the first 100 of a shard; quarantine: all).
@@ -160,7 +156,7 @@ class ScanReport:
 
 
 class Scan(Protocol):
-    """An iteration over the batches of one shard, and what it found.
+    """Iteration over the batches of one shard, and its report.
 
     With policy `error`, a bad record ends the iteration: it is in `report.error`, with `record` and
     `line` relative to the shard, and is not raised, since the start of the shard may have
@@ -174,15 +170,16 @@ class Scan(Protocol):
 
 
 class Format(Protocol):
-    """A format with its options bound and its schema known: all that a worker needs.
+    """Format with its options bound and its schema known, which is all that a worker needs.
 
     Attributes:
         name: csv, ndjson, text, records, arrow_ipc, npy, parquet.
-        schema: Full schema, canonical types (`formats.schema.canonical_schema`), without
+        schema: Full schema, canonical types (`formats.schemas.schema.canonical_schema`), without
             `VIRTUAL_COLUMNS`; every field nullable.
-        record_oriented: True for record formats: byte-range shards, chain check, virtual columns.
+        record_oriented: True for record formats: byte-range shards, boundary check, virtual columns.
         one_nan: True where every NaN that a scan gives has the same bits.
-        splittable: False where a file must be one shard (compressed text, IPC streams).
+        splittable: False where every file must be one shard (IPC streams); of others see `is_splittable` of
+            `formats/decoding/scan.py`.
         skips_holes: True where a run of NUL bytes at a record's start is blank (text formats).
     """
 
@@ -212,5 +209,5 @@ class Format(Protocol):
         ...
 
     def spec(self) -> dict[str, Any]:
-        """The format as plain data (JSON-able but for the Arrow schema); `formats.from_spec` undoes it."""
+        """Return the format as plain data (JSON-able but for the Arrow schema); `formats.from_spec` is the inverse."""
         ...

@@ -1,4 +1,4 @@
-"""Formats by name: what sessions and workers open them by."""
+"""Registry of formats by name, through which sessions and workers open them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import difflib
 import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, SupportsIndex
 
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
 from mmflow.formats.base import Format
-from mmflow.formats.schema import parse_schema
+from mmflow.formats.schemas.schema import parse_schema
 
 __all__ = ["FORMATS", "from_spec", "open_format"]
 
@@ -28,7 +29,7 @@ FORMATS: dict[str, set[str]] = {
     "parquet": set(),
 }
 #: Formats of whole groups of rows, whose spec holds the schema that was found.
-_GROUPS = ("arrow_ipc", "npy", "parquet")
+_GROUPS = {"arrow_ipc": "ArrowIpcFormat", "npy": "NpyFormat", "parquet": "ParquetFormat"}
 _ALIASES = {"arrow": "arrow_ipc", "ipc": "arrow_ipc", "feather": "arrow_ipc", "jsonl": "ndjson", "json": "ndjson",
             "tsv": "csv", "log": "text", "binary": "records"}  # fmt: skip
 _CHOICES = {
@@ -40,7 +41,7 @@ _ESCAPES = {"\\t": "\t", "tab": "\t", "\\\\": "\\"}
 
 
 def format_name(name: str) -> str:
-    """The canonical name of a format.
+    """Return the canonical name of a format.
 
     Raises:
         ConfigError: There is no such format.
@@ -55,13 +56,13 @@ def format_name(name: str) -> str:
 
 
 def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: Any) -> Format:
-    """A format bound to its options and schema, for files `paths`.
+    """Open a format, bound to its options and schema, for files `paths`.
 
     Args:
         name: csv, ndjson, text, records, arrow_ipc, npy or parquet (or an alias: arrow, jsonl, ...).
         paths: Files; the first is sampled where the schema is not given.
-        schema: As `parse_schema` takes it; None: found.
-        options: By name; texts, as the command line gives them, are parsed.
+        schema: Schema in a form that `parse_schema` reads; None: it is inferred.
+        options: Options by name; texts of the command line are parsed.
 
     Raises:
         ConfigError: An unknown format, option or type, or a value that does not fit.
@@ -78,10 +79,13 @@ def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: 
 
 
 def _opener(name: str) -> Callable[[Sequence[str], Mapping[str, Any], pa.Schema | None], Format]:
-    module = importlib.import_module(f"mmflow.formats.{name}")
     opener: Callable[[Sequence[str], Mapping[str, Any], pa.Schema | None], Format]
-    opener = getattr(module, f"open_{name}")
+    opener = getattr(_module(name), f"open_{name}")
     return opener
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"mmflow.formats.{name}.format")
 
 
 def _option(name: str, key: str, value: Any) -> Any:
@@ -123,7 +127,7 @@ def _nulls(value: Any) -> tuple[str, ...]:
         texts = ", ".join(repr(t.strip()) for t in value.split(","))
         raise ConfigError(
             f"null = {value!r}: it is one text that means null, and this one looks like a list; "
-            f"in Python write null=[{texts}]; --opt and SQL take one text"
+            f"in Python write null=[{texts}]; --opt takes one text"
         )
     return (value,)
 
@@ -140,13 +144,14 @@ def _number(key: str, value: Any) -> int:
 
 
 def from_spec(spec: Mapping[str, Any], paths: Sequence[str] = ()) -> Format:
-    """A format from what its `spec` gave.
+    """Return the format that gave a `spec()`.
 
     Raises:
         ConfigError: It is not such a spec.
     """
     options = dict(spec)
-    if options["format"] in _GROUPS:
-        made: Format = importlib.import_module(f"mmflow.formats.{options['format']}").from_spec(options)
+    name = options.pop("format")
+    if name in _GROUPS:
+        made: Format = getattr(_module(name), _GROUPS[name])(**options)
         return made
-    return open_format(options.pop("format"), paths, **options)
+    return open_format(name, paths, **options)

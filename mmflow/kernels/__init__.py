@@ -1,7 +1,11 @@
-"""The native kernels, on the instruction set that is asked for.
+"""The native kernels, on the chosen instruction set.
 
-The C++ beside this file knows nothing of Python but for bindings.cpp. Each kernel reads what is plain and stops
-before what is not; the reference decoders in `mmflow.formats` judge that, and are what tests compare against.
+    csv/ ndjson/ lines/    decoding of text to columns
+    simd/                  64 bytes at a time, for each instruction set, and the choice of it
+    common/                columns, values, status; Arrow arrays
+
+Of the C++ here, only bindings.cpp knows Python. Each kernel decodes common forms, and stops before a record that needs
+the fallback: the reference decoders in `mmflow.formats`, against which the tests compare the kernels.
 """
 
 from __future__ import annotations
@@ -18,16 +22,16 @@ __all__ = ["kernels"]
 
 @functools.cache
 def kernels() -> Any:
-    """The compiled module. MMFLOW_SIMD=scalar|avx2|avx512|neon forces an instruction set; else the best here is used.
+    """Return the compiled module, set to the instruction set of MMFLOW_SIMD (scalar, avx2, avx512, neon) or the best.
 
     Raises:
-        ConfigError: That instruction set doesn't run here.
+        ConfigError: MMFLOW_SIMD names an instruction set that this machine does not have.
     """
     module = importlib.import_module("mmflow._kernels")
-    wanted = os.environ.get("MMFLOW_SIMD")
-    if wanted:
+    name = os.environ.get("MMFLOW_SIMD")
+    if name:
         available = module.simd_available()
-        if wanted not in available:
-            raise ConfigError(f"MMFLOW_SIMD={wanted}: not on this machine, which has {', '.join(available)}")
-        module.simd_use(wanted)
+        if name not in available:
+            raise ConfigError(f"MMFLOW_SIMD={name} does not run here; choose one of {', '.join(available)}")
+        module.simd_use(name)
     return module

@@ -1,17 +1,19 @@
-// Python's view of the kernels: the only file that knows of Python.
+// The Python module of the kernels: the only file that includes Python.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <deque>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <vector>
 
-#include "arrow_c.h"
+#include "common/arrow_c.h"
 #include "dictionary.h"
-#include "dispatch.h"
+#include "simd/dispatch.h"
 #include "gather.h"
 #include "guard.h"
 #include "hashing.h"
@@ -23,6 +25,46 @@ namespace {
 using mmflow::Kernels;
 
 const Kernels* chosen = nullptr;
+
+// Calls a function that takes the GIL. Before Python 3.14, a thread that takes it after the interpreter's end is ended by
+// pthread_exit, which unwinds frames that must not be unwound (destructors, pyarrow's, Rust's): the process aborts with
+// "terminate called without an active exception". Here, as in 3.14, the thread sleeps until the process is gone.
+template <typename Take>
+void take_gil(Take take) noexcept {
+    try {
+        take();
+    } catch (...) {  // only that end; leaving the handler would continue it
+        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+}
+
+// Releases the GIL in a block.
+class Unlocked {
+   public:
+    Unlocked() : state_(PyEval_SaveThread()) {}
+    Unlocked(const Unlocked&) = delete;
+    Unlocked& operator=(const Unlocked&) = delete;
+    ~Unlocked() {
+        take_gil([this] { PyEval_RestoreThread(state_); });
+    }
+
+   private:
+    PyThreadState* state_;
+};
+
+// Holds the GIL in a block, whether the thread had it or not.
+class Locked {
+   public:
+    Locked() {
+        take_gil([this] { state_ = PyGILState_Ensure(); });
+    }
+    Locked(const Locked&) = delete;
+    Locked& operator=(const Locked&) = delete;
+    ~Locked() { PyGILState_Release(state_); }
+
+   private:
+    PyGILState_STATE state_{};
+};
 
 std::vector<std::string> simd_available() {
     std::vector<std::string> names;
@@ -42,15 +84,15 @@ void simd_use(const std::string& name) {
 
 std::string simd_used() { return chosen->name; }
 
-void hold_object(void* object) noexcept {
-    nb::gil_scoped_acquire gil;
+void retain_object(void* object) noexcept {
+    const Locked gil;
     Py_INCREF(static_cast<PyObject*>(object));
 }
 
-void drop_object(void* object) noexcept {
-    // Whoever lets go last may be a thread of DataFusion, or come after the interpreter's end.
+void release_object(void* object) noexcept {
+    // The last reference may go on a thread of DataFusion, or after the interpreter's end.
     if (!Py_IsInitialized()) return;
-    nb::gil_scoped_acquire gil;
+    const Locked gil;
     Py_DECREF(static_cast<PyObject*>(object));
 }
 
@@ -61,7 +103,7 @@ void release_capsule(PyObject* capsule) noexcept {
     std::free(array);
 }
 
-// Columns while they are filled.
+// Columns that are being filled.
 struct Columns {
     std::vector<mmflow::Column> list;
     mmflow::Bytes offsets;
@@ -78,13 +120,13 @@ struct Columns {
     Columns& operator=(const Columns&) = delete;
     ~Columns() { release(); }
 
-    // What a reader gives: (status, consumed, records, rows, lines, array capsule, offsets). String views of the
+    // The result of a reader: (status, consumed, records, rows, lines, array capsule, offsets). String views of the
     // array point into `data`, which `owner` keeps alive.
-    nb::tuple given(const mmflow::RecordsResult& r, bool located, const std::uint8_t* data, std::size_t size,
+    nb::tuple to_python(const mmflow::RecordsResult& r, bool located, const std::uint8_t* data, std::size_t size,
                     nb::handle owner) {
         if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
         const nb::bytes places(reinterpret_cast<const char*>(offsets.data), located ? r.rows * 8 : 0);
-        const mmflow::Owner held{owner.ptr(), hold_object, drop_object};
+        const mmflow::Owner held{owner.ptr(), retain_object, release_object};
         ArrowArray* array = mmflow::to_arrow(list.data(), list.size(), r.rows, data, size, held);
         if (array == nullptr) throw std::bad_alloc();
         const nb::object capsule = nb::steal(PyCapsule_New(array, "arrow_array", release_capsule));
@@ -98,12 +140,12 @@ struct Columns {
     }
 };
 
-// What a reader was asked for, kept as long as it lives.
-class Wanted {
+// Columns and filters of a reader, with the memory that they point to.
+class ReaderSpec {
    public:
     // targets: (field, type); filters: (field, type, test, low, high, texts). A type is (kind, digits, scale, zoned,
     // children, exact, closed), a child (name, type).
-    Wanted(const nb::list& targets, const nb::list& filters) {
+    ReaderSpec(const nb::list& targets, const nb::list& filters) {
         for (nb::handle item : targets) {
             const nb::tuple t = nb::cast<nb::tuple>(item);
             targets_.push_back({nb::cast<int>(t[0]), type(t[1])});
@@ -166,21 +208,21 @@ class Wanted {
     std::vector<mmflow::Filter> filters_;
 };
 
-// What the readers have in common; one call at a time.
+// Base of the readers. Not thread-safe.
 template <class Spec, class Scratch>
 class Reader {
    public:
-    Reader(const nb::list& targets, const nb::list& filters) : wanted_(targets, filters) {}
+    Reader(const nb::list& targets, const nb::list& filters) : reader_spec_(targets, filters) {}
     Reader(const Reader&) = delete;
     Reader& operator=(const Reader&) = delete;
     ~Reader() { scratch_.release(); }
 
     nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
         const auto* data = reinterpret_cast<const std::uint8_t*>(address);
-        Columns columns(wanted_.targets());
+        Columns columns(reader_spec_.targets());
         mmflow::RecordsResult r;
         {
-            nb::gil_scoped_release gil;
+            const Unlocked gil;
             mmflow::Column* list = columns.list.data();
             if constexpr (std::is_same_v<Spec, mmflow::CsvSpec>) {
                 r = chosen->csv_decode(spec_, data, size, stop, final, scratch_, list, columns.offsets);
@@ -190,11 +232,11 @@ class Reader {
                 r = chosen->lines_decode(spec_, data, size, stop, final, scratch_, list, columns.offsets);
             }
         }
-        return columns.given(r, spec_.located, data, size, owner);
+        return columns.to_python(r, spec_.located, data, size, owner);
     }
 
    protected:
-    Wanted wanted_;
+    ReaderSpec reader_spec_;
     Spec spec_{};
     Scratch scratch_;
 };
@@ -203,9 +245,9 @@ class CsvReader : public Reader<mmflow::CsvSpec, mmflow::CsvScratch> {
    public:
     CsvReader(int fields, int delimiter, int quote, nb::list targets, nb::list filters, nb::list nulls, bool located)
         : Reader(targets, filters) {
-        for (nb::handle null : nulls) nulls_.push_back(wanted_.text(null));
-        spec_ = {fields, static_cast<std::uint8_t>(delimiter), quote, wanted_.targets().data(),
-                 wanted_.targets().size(), wanted_.filters().data(), wanted_.filters().size(), nulls_.data(),
+        for (nb::handle null : nulls) nulls_.push_back(reader_spec_.text(null));
+        spec_ = {fields, static_cast<std::uint8_t>(delimiter), quote, reader_spec_.targets().data(),
+                 reader_spec_.targets().size(), reader_spec_.filters().data(), reader_spec_.filters().size(), nulls_.data(),
                  nulls_.size(), located};
     }
 
@@ -220,10 +262,10 @@ class JsonReader : public Reader<mmflow::JsonSpec, mmflow::JsonScratch> {
         : Reader(targets, filters) {
         for (nb::handle item : keys) {
             const nb::tuple t = nb::cast<nb::tuple>(item);
-            keys_.push_back({wanted_.text(t[0]), nb::cast<int>(t[1])});
+            keys_.push_back({reader_spec_.text(t[0]), nb::cast<int>(t[1])});
         }
-        spec_ = {keys_.data(), keys_.size(), closed, slots, wanted_.targets().data(), wanted_.targets().size(),
-                 wanted_.filters().data(), wanted_.filters().size(), located};
+        spec_ = {keys_.data(), keys_.size(), closed, slots, reader_spec_.targets().data(), reader_spec_.targets().size(),
+                 reader_spec_.filters().data(), reader_spec_.filters().size(), located};
     }
 
    private:
@@ -232,14 +274,14 @@ class JsonReader : public Reader<mmflow::JsonSpec, mmflow::JsonScratch> {
 
 class LinesReader : public Reader<mmflow::LinesSpec, mmflow::LinesScratch> {
    public:
-    // targets: none, or the line as text
+    // targets: empty, or the line as text
     LinesReader(nb::list targets, bool located, nb::bytes needle) : Reader(targets, nb::list()) {
-        const mmflow::Text text = wanted_.text(needle);
-        spec_ = {!wanted_.targets().empty(), located, text.data, text.size};
+        const mmflow::Text text = reader_spec_.text(needle);
+        spec_ = {!reader_spec_.targets().empty(), located, text.data, text.size};
     }
 };
 
-// Gathers the fields of fixed-width records; one call at a time.
+// Reader of fixed-width records. Not thread-safe.
 class RecordsReader {
    public:
     // fields: (offset, width, form)
@@ -248,7 +290,7 @@ class RecordsReader {
             const nb::tuple t = nb::cast<nb::tuple>(item);
             const auto form = static_cast<mmflow::RecordField::Form>(nb::cast<int>(t[2]));
             fields_.push_back({nb::cast<std::size_t>(t[0]), nb::cast<std::size_t>(t[1]), form});
-            // Values leave as bytes of the width that the field has: the type is Python's to say.
+            // Values leave as bytes of the field's width; Python gives them their type.
             const bool text = form == mmflow::RecordField::Form::kText;
             targets_.push_back({0, {text ? mmflow::Kind::kString : mmflow::Kind::kUInt8}});
         }
@@ -259,10 +301,10 @@ class RecordsReader {
         Columns columns(targets_);
         mmflow::RecordsResult r;
         {
-            nb::gil_scoped_release gil;
+            const Unlocked gil;
             r = mmflow::gather_records(fields_.data(), fields_.size(), data, count, size_, columns.list.data());
         }
-        return columns.given(r, false, data, count * size_, owner);
+        return columns.to_python(r, false, data, count * size_, owner);
     }
 
    private:
@@ -275,12 +317,12 @@ const std::uint8_t* at(std::uintptr_t address) { return reinterpret_cast<const s
 
 int text_views(std::uintptr_t offsets, std::size_t width, std::uintptr_t data, std::size_t size, std::uintptr_t bits,
                std::size_t count, int piece, std::uintptr_t views) {
-    nb::gil_scoped_release gil;
+    const Unlocked gil;
     const mmflow::TextColumn text{at(offsets), width, at(data), size, at(bits), count};
     return static_cast<int>(chosen->text_views(text, piece, reinterpret_cast<std::uint8_t*>(views)));
 }
 
-// The dictionary of dictionary.h; one call at a time.
+// The dictionary of dictionary.h. Not thread-safe.
 class TextDictionary {
    public:
     TextDictionary(std::size_t most_values, std::size_t most_bytes) : kernel_(most_values, most_bytes) {}
@@ -289,7 +331,7 @@ class TextDictionary {
                        std::size_t offset, std::size_t count, std::uintptr_t codes) {
         std::vector<const std::uint8_t*> pointers;
         for (const std::uintptr_t address : buffers) pointers.push_back(at(address));
-        nb::gil_scoped_release gil;
+        const Unlocked gil;
         return kernel_.encode(at(views), pointers.data(), {at(bits), offset}, count,
                               reinterpret_cast<std::int32_t*>(codes));
     }
@@ -314,34 +356,34 @@ void add_hashing(nb::module_& m) {
     const auto state_at = [](Address address) { return reinterpret_cast<std::uint64_t*>(address); };
     m.def("hash_whole", [=](Address values, std::size_t width, bool is_signed, Address bits, std::size_t offset,
                             std::size_t count, Address state) {
-        nb::gil_scoped_release gil;
+        const Unlocked gil;
         mmflow::hash_whole(at(values), width, is_signed, {at(bits), offset}, count, state_at(state));
     });
     m.def("hash_real", [=](Address values, std::size_t width, Address bits, std::size_t offset, std::size_t count,
                            Address state) {
-        nb::gil_scoped_release gil;
+        const Unlocked gil;
         mmflow::hash_real(at(values), width, {at(bits), offset}, count, state_at(state));
     });
     m.def("hash_fixed", [=](Address values, std::size_t width, Address bits, std::size_t offset, std::size_t count,
                             Address state) {
-        nb::gil_scoped_release gil;
+        const Unlocked gil;
         mmflow::hash_fixed(at(values), width, {at(bits), offset}, count, state_at(state));
     });
     m.def("hash_text", [=](Address offsets, std::size_t width, Address data, Address bits, std::size_t offset,
                            std::size_t count, Address state) {
-        nb::gil_scoped_release gil;
+        const Unlocked gil;
         mmflow::hash_text(at(offsets), width, at(data), {at(bits), offset}, count, state_at(state));
     });
     m.def("hash_views", [=](Address views, const std::vector<Address>& buffers, Address bits, std::size_t offset,
                             std::size_t count, Address state) {
         std::vector<const std::uint8_t*> pointers;
         for (const Address address : buffers) pointers.push_back(at(address));
-        nb::gil_scoped_release gil;
+        const Unlocked gil;
         mmflow::hash_views(at(views), pointers.data(), {at(bits), offset}, count, state_at(state));
     });
     m.def("partition_rows", [=](Address state, std::size_t count, std::size_t partitions, Address order,
                                 Address bounds) {
-        nb::gil_scoped_release gil;
+        const Unlocked gil;
         mmflow::partition_rows(state_at(state), count, partitions, reinterpret_cast<std::int64_t*>(order),
                                reinterpret_cast<std::int64_t*>(bounds));
     });
@@ -354,15 +396,18 @@ NB_MODULE(_kernels, m) {
     chosen = *mmflow::available_kernels();
 
     m.def("simd_available", &simd_available, "Instruction sets that run here, the fastest first.");
-    m.def("simd_use", &simd_use, nb::arg("name"), "Use this one; ValueError where it doesn't run here.");
-    m.def("simd_used", &simd_used, "The one in use.");
+    m.def("simd_use", &simd_use, nb::arg("name"), "Use an instruction set; ValueError where it doesn't run here.");
+    m.def("simd_used", &simd_used, "The instruction set in use.");
 
     m.def("guard_install", &mmflow::guard_install, "Install the SIGBUS handler; 0, or an errno.");
     m.def("guard_register", &mmflow::guard_register, nb::arg("address"), nb::arg("length"),
-          "Watch a mapped range; a token, or -1 if no more can be watched.");
+          "Watch a mapped range and return its token, or -1 if no more can be watched.");
     m.def("guard_release", &mmflow::guard_release, nb::arg("token"), "Stop watching; before the range is unmapped.");
-    m.def("guard_hit", &mmflow::guard_hit, nb::arg("token"), "Was a fault in the range papered over?");
+    m.def("guard_hit", &mmflow::guard_hit, nb::arg("token"), "Whether a fault in the range was answered with zeros.");
     m.def("guard_count", &mmflow::guard_count, "Ranges being watched.");
+
+    m.def("threads_left", [] { nb::set_leak_warnings(false); },
+          "Note that threads outlive the interpreter: what they hold is no leak to be told of.");
 
     nb::class_<CsvReader>(m, "CsvReader")
         .def(nb::init<int, int, int, nb::list, nb::list, nb::list, bool>(), nb::arg("fields"), nb::arg("delimiter"),
@@ -388,12 +433,13 @@ NB_MODULE(_kernels, m) {
     nb::class_<TextDictionary>(m, "TextDictionary")
         .def(nb::init<std::size_t, std::size_t>(), nb::arg("most_values"), nb::arg("most_bytes"))
         .def("encode", &TextDictionary::encode, nb::arg("views"), nb::arg("buffers"), nb::arg("bits"),
-             nb::arg("offset"), nb::arg("count"), nb::arg("codes"), "Rows encoded; fewer than `count`: it gives up.")
-        .def("values", &TextDictionary::values, "The values by code: int32 offsets, text.");
+             nb::arg("offset"), nb::arg("count"), nb::arg("codes"),
+             "Encode rows and return how many; fewer than `count` where it gives up.")
+        .def("values", &TextDictionary::values, "Return the values by code: int32 offsets, text.");
 
     m.def("text_views", &text_views, nb::arg("offsets"), nb::arg("width"), nb::arg("data"), nb::arg("size"),
           nb::arg("bits"), nb::arg("count"), nb::arg("piece"), nb::arg("views"),
-          "Write the views of a column of text, see views.h; 0, or nonzero where it is damaged or odd.");
+          "Write the views of a column of text, see views.h; 0, or nonzero where it needs the fallback.");
 
     add_hashing(m);
 }

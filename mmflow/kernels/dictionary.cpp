@@ -6,9 +6,9 @@
 namespace mmflow {
 namespace {
 
-constexpr std::uint64_t kOdd = 0x9e3779b97f4a7c15ull, kOther = 0xbf58476d1ce4e5b9ull;
-// Slots looked at before giving up: text made to collide would else be slow.
-constexpr std::size_t kMostSteps = 64;
+constexpr std::uint64_t kMultiplier = 0x9e3779b97f4a7c15ull, kOtherMultiplier = 0xbf58476d1ce4e5b9ull;
+// Slots probed before giving up: text made to collide would be slow otherwise.
+constexpr std::size_t kMaxProbes = 64;
 
 template <class T>
 inline T load(const std::uint8_t* p) noexcept {
@@ -17,11 +17,11 @@ inline T load(const std::uint8_t* p) noexcept {
     return value;
 }
 
-// Of 8 bytes or more; the last word overlaps the one before.
+// Hashes 8 bytes or more; the last word overlaps the one before.
 inline std::uint64_t hash_long(const std::uint8_t* p, std::size_t n) noexcept {
     std::uint64_t state = n;
     const auto mix = [&](std::uint64_t word) noexcept {
-        state = (state ^ word) * kOdd;
+        state = (state ^ word) * kMultiplier;
         state ^= state >> 32;
     };
     for (std::size_t at = 0; at + 8 < n; at += 8) mix(load<std::uint64_t>(p + at));
@@ -66,8 +66,8 @@ std::int32_t TextDictionary::add(Key key, const std::uint8_t* p, std::size_t n) 
 }
 
 inline std::int32_t TextDictionary::find(Key key, const std::uint8_t* p, std::size_t n) noexcept {
-    std::size_t slot = ((key.low ^ key.high * kOther) * kOdd) >> shift_;
-    for (std::size_t steps = 0; steps < kMostSteps; ++steps, slot = (slot + 1) & mask_) {
+    std::size_t slot = ((key.low ^ key.high * kOtherMultiplier) * kMultiplier) >> shift_;
+    for (std::size_t steps = 0; steps < kMaxProbes; ++steps, slot = (slot + 1) & mask_) {
         const auto taken = load<std::int32_t>(slots_.data + slot * 4);
         if (taken == 0) {
             const std::int32_t code = add(key, p, n);

@@ -1,25 +1,25 @@
-// A dictionary of text that grows: views in, codes out, the same codes over many calls. For what repeats.
+// A growing dictionary of text, for values that repeat: views in, codes out, the same codes over many calls.
 #pragma once
-#include "column.h"
+#include "common/column.h"
 #include "hashing.h"
 
 namespace mmflow {
 
 class TextDictionary {
    public:
-    // Of at most so many values, and bytes of them together.
+    // Limits: number of values, and bytes of all of them together.
     TextDictionary(std::size_t most_values, std::size_t most_bytes) noexcept
         : most_values_(most_values), most_bytes_(most_bytes) {}
     TextDictionary(const TextDictionary&) = delete;
     TextDictionary& operator=(const TextDictionary&) = delete;
     ~TextDictionary();
 
-    // Codes of `count` views (16 bytes each, padded with zeros, over `buffers`); nulls get 0. Gives the rows that it has
-    // done: fewer than `count` where it gives up, which is for good.
+    // Writes the codes of `count` views (16 bytes each, padded with zeros, over `buffers`); 0 for nulls. Returns the number
+    // of rows: fewer than `count` where it gives up, and then it is useless from there on.
     std::size_t encode(const std::uint8_t* views, const std::uint8_t* const* buffers, Validity validity,
                        std::size_t count, std::int32_t* codes) noexcept;
 
-    // The values by code, as Arrow has them: int32 offsets, one more than values, and text.
+    // The values by code, in Arrow's layout: int32 offsets, one more than values, and text.
     std::size_t values() const noexcept { return values_; }
     const std::uint8_t* offsets() const noexcept { return offsets_.data; }
     const std::uint8_t* text() const noexcept { return text_.data; }

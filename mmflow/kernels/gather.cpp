@@ -1,8 +1,8 @@
 #include "gather.h"
 
-#include "arch_scalar.h"
-#include "blocks.inl.h"
-#include "values.inl.h"
+#include "simd/arch_scalar.h"
+#include "simd/blocks.inl.h"
+#include "common/values.inl.h"
 
 namespace mmflow {
 namespace {
@@ -71,7 +71,7 @@ RecordsResult gather_records(const RecordField* fields, std::size_t field_count,
                         const std::uint8_t* p = from + i * size;
                         std::size_t n = field.width;
                         while (n > 0 && (p[n - 1] == 0 || p[n - 1] == ' ')) --n;
-                        if (!scalar::is_utf8(p, n)) return {Status::kIrregular};
+                        if (!scalar::is_utf8(p, n)) return {Status::kNeedsFallback};
                         const auto room = static_cast<std::size_t>(data + count * size - p);
                         scalar::write_view(out + (row + i) * 16, p, n, room, 0, static_cast<std::uint32_t>(p - data));
                     }

@@ -1,13 +1,13 @@
-// Fixed-width records: one field of each, gathered into a column. Plain C++: the time goes to memory.
+// Gathering of the fields of fixed-width records into columns. Plain C++: memory takes the time.
 #pragma once
-#include "rows.h"
+#include "common/rows.h"
 
 namespace mmflow {
 
 // A field of a record of binary layout.
 struct RecordField {
     enum class Form : int {
-        kBytes,    // as they stand
+        kBytes,    // bytes as they are
         kSwapped,  // the other byte order
         kBool,     // one byte; anything but 0 is true
         kText,     // padded with NULs or spaces at its end
@@ -17,8 +17,8 @@ struct RecordField {
     Form form;
 };
 
-// `count` records of `size` bytes at `data`, of any alignment; one column for each field. kIrregular: some text is not
-// UTF-8, and nothing was given.
+// Gathers `count` records of `size` bytes at `data`, of any alignment, into one column for each field. kNeedsFallback: some
+// text is not UTF-8, and the columns are meaningless.
 RecordsResult gather_records(const RecordField* fields, std::size_t field_count, const std::uint8_t* data,
                              std::size_t count, std::size_t size, Column* columns) noexcept;
 

@@ -1,8 +1,8 @@
 #include "guard.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -22,24 +22,24 @@ struct Slot {
 };
 
 Slot slots[kSlots];
-std::atomic<std::size_t> used{0};  // slots that were ever in use: the handler looks no further
+std::atomic<std::size_t> used{0};  // slots ever in use: the handler searches no further
 std::atomic<std::size_t> watched{0};
 std::mutex writers;
 std::size_t free_list[kSlots];
 std::size_t free_count = 0;
 
 struct sigaction previous;
-std::atomic<long> passing{0};  // the thread that has passed a fault on, and not come back yet
+std::atomic<pthread_t> passing{};  // the thread that is forwarding a fault
 std::uintptr_t page_mask = 0;
 
-void die_of(int signal) {
-    // Put the default back, and let the instruction fault again.
+void restore_default(int signal) {
+    // With the default handler, the instruction faults again, and the process dies.
     struct sigaction fatal {};
     fatal.sa_handler = SIG_DFL;
     sigaction(signal, &fatal, nullptr);
 }
 
-void pass_on(int signal, siginfo_t* info, void* context) {
+void forward(int signal, siginfo_t* info, void* context) {
     if (previous.sa_flags & SA_SIGINFO) {
         previous.sa_sigaction(signal, info, context);
         return;
@@ -49,23 +49,23 @@ void pass_on(int signal, siginfo_t* info, void* context) {
         previous.sa_handler(signal);
         return;
     }
-    die_of(signal);
+    restore_default(signal);
 }
 
-// A fault that is nobody's window. The handler before ours may have been put there when ours was, and hand it back to us
-// (Python's faulthandler does, once it has printed where it was): then there is nobody left.
-void not_ours(int signal, siginfo_t* info, void* context) {
-    const long self = syscall(SYS_gettid);
+// Handles a fault outside of all windows. The handler before ours may pass it back to us (Python's faulthandler does,
+// once it has printed the traceback): then the default handler is the only one left.
+void handle_foreign(int signal, siginfo_t* info, void* context) {
+    const pthread_t self = pthread_self();
     if (passing.load() == self) {
-        die_of(signal);
+        restore_default(signal);
         return;
     }
     passing.store(self);
-    pass_on(signal, info, context);
-    passing.store(0);
+    forward(signal, info, context);
+    passing.store(pthread_t{});
 }
 
-void handle(int signal, siginfo_t* info, void* context) {
+void handle_fault(int signal, siginfo_t* info, void* context) {
     const int saved = errno;
     const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
     const std::size_t count = used.load(std::memory_order_acquire);
@@ -81,7 +81,7 @@ void handle(int signal, siginfo_t* info, void* context) {
         return;
     }
     errno = saved;
-    not_ours(signal, info, context);
+    handle_foreign(signal, info, context);
 }
 
 // With the lock.
@@ -89,10 +89,10 @@ int install() noexcept {
     page_mask = ~(static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE)) - 1);
     struct sigaction current {};
     if (sigaction(SIGBUS, nullptr, &current) != 0) return errno;
-    if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == handle) return 0;
+    if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == handle_fault) return 0;
     previous = current;
     struct sigaction ours {};
-    ours.sa_sigaction = handle;
+    ours.sa_sigaction = handle_fault;
     // SA_ONSTACK: runs on an alternate stack where a thread has one; SA_NODEFER: a fault in an earlier handler
     // that we pass on to must not block.
     ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
@@ -109,7 +109,7 @@ int guard_install() noexcept {
 
 std::int64_t guard_register(std::uintptr_t address, std::size_t length) noexcept {
     std::lock_guard<std::mutex> lock(writers);
-    install();  // somebody may have put a handler over ours: ray.init enables faulthandler
+    install();  // another library may have installed a handler over ours: ray.init enables faulthandler
     std::size_t index = used.load(std::memory_order_relaxed);
     if (free_count > 0) {
         index = free_list[--free_count];

@@ -2,8 +2,8 @@
 //
 // A mapped file that another process shortens makes every later touch of the missing pages a SIGBUS, which
 // kills the process. The guard's handler, for addresses inside registered windows only, maps an anonymous
-// zero page there and remembers the hit; whoever owns the window then raises SourceChangedError instead of
-// using what was read. All other faults go to the handler that was there before; if that hands them back, the process
+// zero page there and remembers the hit; the window's owner then raises SourceChangedError instead of
+// using the bytes. All other faults go to the handler that was there before; if that hands them back, the process
 // dies of them. A handler that another library puts over ours later is put below it when the next window is registered.
 //
 // The handler is async-signal-safe: it reads a table of atomics and calls mmap(2), nothing else. mmap is not
@@ -26,7 +26,7 @@ std::int64_t guard_register(std::uintptr_t address, std::size_t length) noexcept
 // Stop watching. Call before the window is unmapped.
 void guard_release(std::int64_t token) noexcept;
 
-// Has a fault in this window been papered over?
+// Whether a fault in this window was answered with zeros.
 bool guard_hit(std::int64_t token) noexcept;
 
 // Number of windows being watched.

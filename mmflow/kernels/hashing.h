@@ -1,11 +1,11 @@
-// Hashes of rows for shuffles: the same on every machine and in every run. mmflow/exec/hashing.py defines them.
+// Hashes of rows for shuffles: the same on every machine and in every run. mmflow/worker/hashing.py defines them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 namespace mmflow {
 
-// Which rows of a column are null: bits from `offset` on; without bits, none is.
+// Bits from `offset` on, set for rows that are not null; without bits, no row is null.
 struct Validity {
     const std::uint8_t* bits;
     std::size_t offset;
@@ -33,7 +33,7 @@ void hash_text(const std::uint8_t* offsets, std::size_t width, const std::uint8_
 void hash_views(const std::uint8_t* views, const std::uint8_t* const* buffers, Validity validity, std::size_t count,
                 std::uint64_t* state) noexcept;
 
-// Row numbers by partition, in their order within each: those of partition i are order[bounds[i]..bounds[i + 1]).
+// Orders row numbers by partition, stably: those of partition i are order[bounds[i]..bounds[i + 1]).
 // `bounds` has partitions + 1.
 void partition_rows(const std::uint64_t* state, std::size_t count, std::size_t partitions, std::int64_t* order,
                     std::int64_t* bounds) noexcept;

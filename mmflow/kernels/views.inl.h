@@ -1,16 +1,16 @@
 // The kernel of views.h, compiled once for each instruction set.
 #pragma once
-#include "utf8.inl.h"
-#include "values.inl.h"
+#include "common/utf8.inl.h"
+#include "common/values.inl.h"
 #include "views.h"
 
 namespace mmflow::MMFLOW_ARCH {
 namespace {
 
-// Rows that are judged at a time: mostly their text still is in the first level cache when its views are written.
+// Rows that are validated at a time: mostly their text is still in the first level cache when its views are written.
 constexpr std::size_t kViewRows = 512;
 
-// What a view keeps of 12 bytes of text, and of where it lies; by length, 13 stands for all that are longer.
+// Masks of a view, by its length: its part of 12 bytes of text, and of the place. 13 stands for all that are longer.
 struct ViewMask {
     std::uint64_t first = 0, last = 0, place = 0;
 };
@@ -30,8 +30,8 @@ struct ViewMasks {
 
 constexpr ViewMasks kViewMasks;
 
-// As `write_view`, of text in a room of 12 bytes or more, and without a branch on the length. That takes half as long
-// again, but where short and long values mix the branch is mispredicted, which takes longer than all the rest.
+// Like `write_view`, where 12 bytes may be read, and without a branch on the length. It takes 1.5 times as long, but
+// where short and long values mix, the branch is mispredicted, which takes longer than all the rest.
 inline void write_mixed_view(std::uint8_t* out, const std::uint8_t* p, std::size_t n, std::uint32_t buffer,
                              std::uint32_t offset) noexcept {
     std::uint64_t first, last = 0;
@@ -46,7 +46,7 @@ inline void write_mixed_view(std::uint8_t* out, const std::uint8_t* p, std::size
     std::memcpy(out + 8, &high, 8);
 }
 
-// A negative one is huge.
+// Loads an offset; a negative one becomes huge.
 template <class Offset>
 inline std::uint64_t load_offset(const std::uint8_t* offsets, std::size_t i) noexcept {
     Offset value;
@@ -54,16 +54,16 @@ inline std::uint64_t load_offset(const std::uint8_t* offsets, std::size_t i) noe
     return static_cast<std::uint64_t>(static_cast<std::int64_t>(value));
 }
 
-// What is still to be checked of values whose text, all together, is known.
+// Checks that remain for values whose text is known as a whole.
 enum class Check {
     kNothing,  // it is ASCII
-    kStarts,   // it is UTF-8: that no value begins within a character
-    kEach,     // it is neither, and the bytes that make it so may be those of nulls
+    kStarts,   // it is UTF-8: no value may begin within a character
+    kEach,     // it is neither, but perhaps only the bytes of nulls are not
 };
 
-// Rows [begin, end), whose text is that of [first, last). `mixed`: are short and long values both
-// frequent in the rows before, and so probably in these; then says the same of these. Each offset is loaded once: another program may write to a mapped
-// file at any moment.
+// Writes the views of rows [begin, end), whose text is [first, last). `mixed`: whether short and long values were both
+// frequent in the rows before; set to the same for these. Each offset is loaded once, since another program may write to
+// a mapped file at any moment.
 template <class Offset, bool kNulls, Check kCheck>
 inline bool write_views(const TextColumn& text, int piece, std::size_t begin, std::size_t end, std::uint64_t first,
                         std::uint64_t last, bool& mixed, std::uint8_t* views) noexcept {
@@ -111,18 +111,18 @@ inline Status write_all_views(const TextColumn& text, int piece, std::uint8_t* v
     for (std::size_t begin = 0; begin < text.count; begin += kViewRows) {
         const std::size_t end = text.count - begin < kViewRows ? text.count : begin + kViewRows;
         const std::uint64_t last = load_offset<Offset>(text.offsets, end);
-        if (first > last || last > text.size) return Status::kIrregular;
-        const Coding coding = coding_of(text.data + first, last - first);
-        bool sure = false;
+        if (first > last || last > text.size) return Status::kNeedsFallback;
+        const Coding coding = find_coding(text.data + first, last - first);
+        bool ok = false;
         if (coding == Coding::kAscii) {
-            sure = write_views<Offset, kNulls, Check::kNothing>(text, piece, begin, end, first, last, mixed, views);
+            ok = write_views<Offset, kNulls, Check::kNothing>(text, piece, begin, end, first, last, mixed, views);
         } else if (coding == Coding::kUtf8) {
-            sure = write_views<Offset, kNulls, Check::kStarts>(text, piece, begin, end, first, last, mixed, views);
+            ok = write_views<Offset, kNulls, Check::kStarts>(text, piece, begin, end, first, last, mixed, views);
         }
         if constexpr (kNulls) {
-            if (!sure) sure = write_views<Offset, kNulls, Check::kEach>(text, piece, begin, end, first, last, mixed, views);
+            if (!ok) ok = write_views<Offset, kNulls, Check::kEach>(text, piece, begin, end, first, last, mixed, views);
         }
-        if (!sure) return Status::kIrregular;
+        if (!ok) return Status::kNeedsFallback;
         first = last;
     }
     return Status::kDone;

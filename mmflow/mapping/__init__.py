@@ -1,13 +1,13 @@
-"""Files as windows: mapped where that is possible and wise, read where not, one face for both.
+"""Files as windows: mapped where that is possible and wise, else read, with one interface for both.
 
-Knows nothing of shards, records or formats.
+It knows nothing of shards, records or formats.
 """
 
+from mmflow.mapping.access_policy import Access, Advice, Decision, FileFacts, Io, decide, read_facts
 from mmflow.mapping.file import MappedFile, default_budget
 from mmflow.mapping.identity import FileIdentity
+from mmflow.mapping.page_cache import resident_bytes
 from mmflow.mapping.readable import as_arrow_file
-from mmflow.mapping.residency import resident_bytes
-from mmflow.mapping.strategy import Access, Advice, Decision, FileFacts, Io, decide, read_facts
 from mmflow.mapping.window import Window
 
 __all__ = [

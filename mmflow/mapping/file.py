@@ -1,7 +1,7 @@
-"""A file that is read through windows.
+"""Files that are read through windows.
 
 Invariant: while a MappedFile is open it holds one descriptor and no mapping of its own; windows
-own theirs and outlive it. What was read is only to be trusted after `check_unchanged`.
+own theirs and outlive it. Bytes that were read may be trusted only after `check_unchanged`.
 """
 
 from __future__ import annotations
@@ -16,45 +16,43 @@ from types import TracebackType
 from typing import Self
 
 from mmflow.errors import SourceChangedError, SourceError
-from mmflow.mapping.failures import source_failure
+from mmflow.mapping.access_policy import Access, Advice, Decision, Io, decide, read_facts
 from mmflow.mapping.identity import FileIdentity
-from mmflow.mapping.limits import total_memory
-from mmflow.mapping.loading import Loader
-from mmflow.mapping.pressure import near_limit
-from mmflow.mapping.residency import resident_bytes
-from mmflow.mapping.strategy import Access, Advice, Decision, Io, decide, read_facts
+from mmflow.mapping.page_cache import resident_bytes
+from mmflow.mapping.readahead import Loader
+from mmflow.mapping.reclaim import is_near_limit
 from mmflow.mapping.system import system
+from mmflow.mapping.system.limits import total_memory
 from mmflow.mapping.window import Mapping, Window, open_window, read_into
+from mmflow.storage.os_errors import read_error
 
 __all__ = ["MappedFile", "default_budget", "require_regular"]
 
-#: Page cache is given back in pieces of at least this much: each call walks page tables and locks.
-_DROP_AT_ONCE = 32 << 20
-#: How often, in bytes that are done with, to look whether the container's memory nears its limit.
-_LOOK_EVERY = 8 << 20
-#: Ranges up to this are left to the kernel's own readahead.
-_LOAD_BYTES = 1 << 20
+#: Page cache is evicted in pieces of at least this many bytes: each call walks page tables and locks.
+_EVICT_BYTES = 32 << 20
+#: Bytes between checks whether the container's memory nears its limit.
+_CHECK_BYTES = 8 << 20
+#: Ranges of up to this many bytes are left to the kernel's own readahead.
+_READAHEAD_BYTES = 1 << 20
 
 
 def default_budget() -> int:
-    """Bytes of page cache that one file may fill: half the container's memory."""
+    """Return the bytes of page cache that one file may fill: half the container's memory."""
     return total_memory() // 2
 
 
 class MappedFile:
-    """A regular file, open for reading through windows. A context manager; `open` makes it.
-
-    Windows may be asked for from several threads.
+    """Regular file, open for reading through windows; a context manager. Thread-safe.
 
     Attributes:
-        remote: Bytes that nobody needs are better not asked for: they come over a network.
-        path: As given.
-        size: In bytes, when opened; windows never reach beyond it.
-        identity: When opened.
-        decision: How windows are filled, and why.
+        fetches: Whether bytes are fetched before they can be read, so that unneeded ones should not be asked for.
+        path: Path, as given.
+        size: Size when opened, in bytes; windows never reach beyond it.
+        identity: Identity when opened.
+        decision: The way in which windows are filled, with the reason.
     """
 
-    remote = False
+    fetches = False
 
     def __init__(self, path: str, fd: int, identity: FileIdentity, decision: Decision) -> None:
         self.path = path
@@ -68,9 +66,9 @@ class MappedFile:
         self._hits: list[bool] = []  # shared with windows, which may outlive this object
         self._prefetched = 0
         self._loading: Loader | None = None
-        self._drop_begin = 0
-        self._drop_end = 0
-        self._drop_seen = 0  # how far `_drop_end` was when it was last asked whether to drop
+        self._evict_begin = 0
+        self._evict_end = 0
+        self._evict_checked = 0  # `_evict_end` when eviction was last considered
 
     @classmethod
     def open(
@@ -85,17 +83,17 @@ class MappedFile:
         """Open a file for reading.
 
         Args:
-            path: A regular file.
+            path: Regular file.
             io: `mmap`, `pread`, or `auto` to let `strategy.decide` choose.
-            budget: Bytes of page cache that the file may fill; beyond it, pages are dropped behind.
+            budget: Bytes of page cache that the file may fill; beyond it, pages are evicted behind the cursor.
                 None: half of the container's memory.
-            access: How it will be read.
-            expected: Identity when planned.
+            access: Order in which it will be read.
+            expected: Identity at planning time.
 
         Raises:
-            SourceError: Missing, not readable, a directory, a pipe or a device.
-            SourceChangedError: Not the file that was planned with.
-            EngineError: Out of file descriptors.
+            SourceError: The file is missing, unreadable, a directory, a pipe or a device.
+            SourceChangedError: The file is not the one that was planned with.
+            EngineError: The process is out of file descriptors.
         """
         name = os.fspath(path)
         try:
@@ -103,9 +101,9 @@ class MappedFile:
         except FileNotFoundError as error:
             if expected is not None:
                 expected.check(name)
-            raise source_failure(name, error) from error
+            raise read_error(name, error) from error
         except OSError as error:
-            raise source_failure(name, error) from error
+            raise read_error(name, error) from error
         try:
             status = os.fstat(fd)
             require_regular(name, status.st_mode)
@@ -116,14 +114,14 @@ class MappedFile:
             decision = decide(read_facts(fd), io=io, budget=limit, access=access)
             if access != "any":
                 system.advise_file(fd, 0, 0, access)
-        except BaseException:  # whatever it is, the descriptor must not leak
+        except BaseException:  # the descriptor must not leak, whatever happens
             os.close(fd)
             raise
         return cls(name, fd, identity, decision)
 
     @property
     def fd(self) -> int:
-        """The descriptor of a local file, valid until `close`."""
+        """Descriptor of the file, valid until `close`."""
         return self._descriptor()
 
     def _descriptor(self) -> int:
@@ -133,29 +131,29 @@ class MappedFile:
 
     @property
     def fetched(self) -> int:
-        """Bytes of it that came over a network, for this object; none of a local file."""
+        """Bytes that were fetched for this object."""
         return 0
 
-    def kept(self) -> int | None:
-        """Bytes of a remote file that are kept here; None: it is local."""
+    def cached_bytes(self) -> int | None:
+        """Return the bytes that a local cache holds; None: the file needs no cache."""
         return None
 
     def resident(self, begin: int, end: int) -> int:
-        """Bytes of `[begin, end)` that are in the page cache, as far as the kernel tells."""
+        """Return the bytes of `[begin, end)` in the page cache; 0 where the kernel does not tell."""
         try:
             return resident_bytes(self._descriptor(), begin, end - begin)
         except OSError:
             return 0
 
     def window(self, offset: int, length: int, *, populate: bool = True) -> Window:
-        """The bytes `[offset, offset + length)`, clipped to the file's size.
+        """Return the bytes `[offset, offset + length)`, clipped to the file's size.
 
-        Without `populate`, pages come in one by one as they are touched: for windows of which little is.
+        Without `populate`, pages come in one by one as they are touched, for windows of which few pages are read.
 
         Raises:
             SourceChangedError: The file shrank.
             SourceError: The bytes can't be read.
-            EngineError: No memory left for the window.
+            EngineError: There is no memory left for the window.
         """
         if offset < 0 or length < 0:
             raise ValueError(f"window [{offset}, {offset} + {length}) of {self.path} is negative")
@@ -164,7 +162,7 @@ class MappedFile:
 
     def _window(self, offset: int, length: int, populate: bool, lease: object = None) -> Window:
         hits = self._hits
-        if populate and length > _LOAD_BYTES and Advice.PREFETCH in self.decision.advice:
+        if populate and length > _READAHEAD_BYTES and Advice.PREFETCH in self.decision.advice:
             self._loader().load(offset, offset + length)
         window = open_window(
             self._descriptor(),
@@ -185,14 +183,14 @@ class MappedFile:
         return window
 
     def prefetch(self, offset: int, length: int) -> None:
-        """Start loading a range into the page cache; returns at once, and never fails.
+        """Start reading a range into the page cache. Returns at once, and never fails.
 
-        Does nothing where the decision is against it, or for a range that was asked for already.
+        Does nothing where the decision is against it, or for a range that was prefetched before.
         """
         if Advice.PREFETCH not in self.decision.advice:
             return
         begin, end = max(offset, self._prefetched), min(offset + length, self.size)
-        if end - begin <= _LOAD_BYTES:
+        if end - begin <= _READAHEAD_BYTES:
             return
         self._prefetched = end
         threading.Thread(
@@ -200,39 +198,36 @@ class MappedFile:
         ).start()
 
     def load(self, begin: int, end: int) -> None:
-        """Bring a range into the page cache by reading it in order; blocks while it does, and never fails."""
+        """Read a range into the page cache, in order. Blocks until it is there, and never fails."""
         self._loader().load(begin, min(end, self.size))
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        """Copy bytes of the file, all of `view`.
+        """Fill `view` with bytes of the file.
 
         Raises:
-            SourceChangedError: The file ends before.
-            SourceError: They can't be read.
+            SourceChangedError: The file ends before the view is full.
+            SourceError: The bytes can't be read.
         """
         read_into(self._descriptor(), self.path, offset, view)
 
-    def hold(self, parts: Sequence[tuple[int, int]]) -> object:
-        """Have these ranges (offset, length) of a remote file here, fetched all at once, while what this gives lives.
+    def pin(self, parts: Sequence[tuple[int, int]]) -> object:
+        """Fetch ranges (offset, length) together, and pin them while the returned object lives.
 
-        A favour: what there is no room for is fetched as it is read.
+        Ranges that find no room are fetched when they are read.
         """
         del parts
         return None
 
-    def prepare(self, parts: Sequence[tuple[int, int]]) -> None:
-        """These ranges (offset, length) are read next, one after the other: a remote file asks for all of them at once.
-
-        Local ones leave it to `prefetch`.
-        """
+    def fetch(self, parts: Sequence[tuple[int, int]]) -> None:
+        """Start fetching ranges (offset, length) that are read next, where bytes must be fetched. Never fails."""
 
     def prefetch_parts(self, parts: Sequence[tuple[int, int]]) -> None:
-        """`prefetch` for ranges of which not all between them is needed."""
+        """Prefetch ranges (offset, length), of which not all bytes in between are needed."""
         begin = min(offset for offset, _ in parts)
         self.prefetch(begin, max(offset + length for offset, length in parts) - begin)
 
-    def paces(self, most: int) -> Iterator[int]:
-        """Bytes of the first window of a scan, of the second, ...; `most` at most, and soon."""
+    def window_sizes(self, most: int) -> Iterator[int]:
+        """Yield the sizes of a scan's windows in bytes, the first one, the second one, ...; `most` soon."""
         return itertools.repeat(most)
 
     def _loader(self) -> Loader:
@@ -241,62 +236,61 @@ class MappedFile:
                 self._loading = Loader(self._descriptor())
             return self._loading
 
-    def drop_behind(self, offset: int, length: int) -> None:
-        """Give back the page cache of a range that is done with, where the decision says so, or where the container's
-        memory nears its limit (then all that was read in order up to here).
+    def evict_behind(self, offset: int, length: int) -> None:
+        """Evict the pages of a range that has been read, where the decision says so or memory nears its limit.
 
-        Calls are coalesced; the last piece is dropped on `close`. Views of the range that are left stay valid: their
-        pages come back from the file when they are touched.
+        Near the limit of the container, all that was read in order up to here goes. Calls are coalesced; `close` evicts
+        the last piece. Views of the range stay valid: their pages come back from the file when they are touched.
         """
         if length <= 0:
             return
-        if offset != self._drop_end:
-            self._drop()
-            self._drop_begin = self._drop_seen = offset
-        self._drop_end = offset + length
-        always = Advice.DROP_BEHIND in self.decision.advice
-        if self._drop_end - self._drop_seen >= (_DROP_AT_ONCE if always else _LOOK_EVERY):
-            self._drop()
+        if offset != self._evict_end:
+            self._evict()
+            self._evict_begin = self._evict_checked = offset
+        self._evict_end = offset + length
+        always = Advice.EVICT_BEHIND in self.decision.advice
+        if self._evict_end - self._evict_checked >= (_EVICT_BYTES if always else _CHECK_BYTES):
+            self._evict()
 
-    def _drop(self) -> None:
-        begin, end = self._drop_begin, self._drop_end
-        self._drop_seen = end
-        if begin < end and (Advice.DROP_BEHIND in self.decision.advice or near_limit()):
+    def _evict(self) -> None:
+        begin, end = self._evict_begin, self._evict_end
+        self._evict_checked = end
+        if begin < end and (Advice.EVICT_BEHIND in self.decision.advice or is_near_limit()):
             with self._lock:
                 live = [mapping for ref in self._mappings if (mapping := ref()) is not None]
             for mapping in live:
-                mapping.let_go(begin, end)
-            system.advise_file(self._descriptor(), begin, end - begin, "drop")
-            self._drop_begin = end
+                mapping.release_pages(begin, end)
+            system.advise_file(self._descriptor(), begin, end - begin, "evict")
+            self._evict_begin = end
 
     def check_unchanged(self) -> None:
-        """Check that the file still is what it was when opened, and that no window lost its pages.
+        """Check that the file is still as it was when opened, and that no window lost its pages.
 
         Raises:
-            SourceChangedError: It changed; nothing that was read from it may be used.
+            SourceChangedError: The file changed; nothing that was read from it may be used.
         """
         self.identity.check(self.path)
         self.check_windows()
 
     def check_windows(self) -> None:
-        """Check that no window lost its pages, whatever else became of the file.
+        """Check that no window lost its pages, whatever else happened to the file.
 
         Raises:
-            SourceChangedError: It was cut short, and a page beyond its end was read as zeros.
+            SourceChangedError: A page was read as zeros: it lay beyond the end of the file, or could not be read.
         """
         with self._lock:
             live = [ref() for ref in self._mappings]
         if self._hits or any(mapping is not None and mapping.hit for mapping in live):
             raise SourceChangedError(
-                f"{self.path} changed while it was being read: it was cut short, and grew back; "
-                "run again once nothing writes to it",
+                f"{self.path} changed while it was being read: it was cut short, and grew back, or its disk or file "
+                "server failed; run again once nothing writes to it, or look for the fault in dmesg",
                 path=self.path,
             )
 
     def close(self) -> None:
         """Close the descriptor; windows stay valid. Idempotent."""
         if self._fd is not None:
-            self._drop()
+            self._evict()
             os.close(self._fd)
             self._fd = None
             self._loading = None  # a prefetch under way still holds it
@@ -314,10 +308,10 @@ class MappedFile:
 
 
 def require_regular(path: str, mode: int) -> None:
-    """Refuse what can't be mapped or read twice.
+    """Refuse a file that can't be mapped or read twice.
 
     Args:
-        path: For the message.
+        path: Path of the file, for the message.
         mode: `st_mode` of the file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which file this is: what must not change between planning and the end of a task.
+"""Identity of a file, which must not change between planning and the end of a task.
 
 Invariant: equal identities mean equal bytes, as far as the file system tells. A writer that
 keeps the size and sets the time of modification back is not noticed, nor is one that rewrites a
@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from mmflow.errors import SourceChangedError
-from mmflow.mapping.failures import source_failure
+from mmflow.storage.os_errors import read_error
 
 __all__ = ["FileIdentity"]
 
@@ -20,8 +20,8 @@ __all__ = ["FileIdentity"]
 class FileIdentity:
     """Device, inode, size in bytes and time of modification in ns of a file.
 
-    Remote ones (`mmflow.remote`) have no device and inode, but a `tag` where their server gives them one (ETag); then
-    the time is 0, for servers tell it in several ways.
+    A remote file (`mmflow.remote`) has no device and inode, but a `tag` (ETag) where its server sends one; then the
+    time is 0, since servers report it in several ways.
     """
 
     device: int
@@ -36,35 +36,35 @@ class FileIdentity:
 
     @classmethod
     def of(cls, file: str | int) -> FileIdentity:
-        """The identity of a path or an open file descriptor, now.
+        """Return the current identity of a path or an open file descriptor.
 
         Raises:
-            SourceError: Missing, or not accessible.
+            SourceError: The file is missing, or not accessible.
         """
         try:
             return cls.from_stat(os.stat(file))
         except OSError as error:
-            raise source_failure(str(file), error, "look at") from error
+            raise read_error(str(file), error, "look at") from error
 
     def check(self, path: str) -> None:
-        """Compare with what stands at `path` now.
+        """Check that the file at `path` still has this identity.
 
         Raises:
-            SourceChangedError: Another file, size or time of modification; or it is gone.
+            SourceChangedError: The file, its size or its time of modification differs, or it is gone.
         """
         try:
             now = FileIdentity.from_stat(os.stat(path))
         except FileNotFoundError as error:
             raise _changed(path, "it is gone") from error
         except OSError as error:
-            raise source_failure(path, error, "look at") from error
+            raise read_error(path, error, "look at") from error
         self.check_same(now, path)
 
     def check_same(self, now: FileIdentity, path: str) -> None:
-        """Compare with a later identity of the same path.
+        """Check that a later identity of the same path is equal.
 
         Raises:
-            SourceChangedError: They differ; the message names in what.
+            SourceChangedError: They differ; the message says how.
         """
         if now == self:
             return

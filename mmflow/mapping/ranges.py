@@ -1,7 +1,7 @@
-"""Many small ranges of a file: copied one behind the other, or rows of one size at random places.
+"""Reading of many small ranges of a file: copied one behind the other, or rows of one size at random places.
 
-Invariant: memory is that of the bytes asked for. Pages are asked for before they are touched, so that a disk has many
-requests to work on at once.
+Invariant: memory is that of the bytes that are read. Pages are requested before they are touched, so that a disk has
+many requests to work on at once.
 """
 
 from __future__ import annotations
@@ -19,64 +19,64 @@ from mmflow.errors import EngineError
 from mmflow.mapping.file import MappedFile
 from mmflow.mapping.system import system
 
-__all__ = ["read_ranges", "row_parts", "rows_in_memory"]
+__all__ = ["load_rows", "read_ranges", "split_rows"]
 
 I64 = npt.NDArray[np.int64]
 
-#: Rows of one part lie within so many bytes of the file: were they read instead of mapped, it would be no more.
+#: Bytes of the file that hold the rows of one part: the most that is read where they can't be mapped.
 _SPAN = 64 << 20
 _PART_ROWS = 64 << 10
-#: One page of so many: from there on all are read, in order.
+#: If one page in this many is needed, all are read, in order.
 _DENSE = 4
 _PART_BYTES = 16 << 20
-#: One range of so many bytes is mapped rather than copied.
-_WHOLE = 1 << 20
+#: A single range of at least this many bytes is mapped, not copied.
+_MAP_BYTES = 1 << 20
 
 
 def read_ranges(file: MappedFile, begins: I64, ends: I64) -> pa.Buffer:
-    """The bytes of ranges `[begin, end)`, one behind the other: a copy, or a window where they are one range.
+    """Return the bytes of ranges `[begin, end)`, one behind the other: a copy, or a window if they are one range.
 
     Args:
-        file: Open.
-        begins: Ascending, shape (n,).
-        ends: Each in the file, and not past the next range's begin, shape (n,).
+        file: Open file.
+        begins: Offsets in ascending order, shape (n,).
+        ends: End of each range, in the file, and not past the next range's begin, shape (n,).
 
     Raises:
         SourceChangedError: The file shrank.
         SourceError: The bytes can't be read.
-        EngineError: No memory for them.
+        EngineError: There is no memory for them.
     """
     if not len(begins):
         return pa.py_buffer(b"")
-    # Neighbours are one range.
+    # Adjacent ranges become one.
     cut = np.flatnonzero(begins[1:] != ends[:-1]) + 1
     begins, ends = begins[np.concatenate([[0], cut])], ends[np.concatenate([cut - 1, [len(ends) - 1]])]
     total = int((ends - begins).sum())
-    if len(begins) == 1 and total >= _WHOLE and file.decision.kind == "mmap":
+    if len(begins) == 1 and total >= _MAP_BYTES and file.decision.kind == "mmap":
         file.load(int(begins[0]), int(ends[0]))
         return file.window(int(begins[0]), total).buffer
     try:
         memory: Any = pa.allocate_buffer(total)
     except MemoryError as error:  # pa.ArrowMemoryError is one
         raise EngineError(f"no memory for {total:,} bytes of {file.path}", path=file.path) from error
-    held = (
-        file.hold(list(zip(begins.tolist(), (ends - begins).tolist(), strict=True))) if file.remote else None
+    pinned = (
+        file.pin(list(zip(begins.tolist(), (ends - begins).tolist(), strict=True))) if file.fetches else None
     )
     if len(begins) > 1:
-        _ask_for(file, begins, ends)
+        _request_pages(file, begins, ends)
     view = memoryview(memory).cast("B")
     done = 0
     for begin, length in zip(begins.tolist(), (ends - begins).tolist(), strict=True):
         file.read_into(begin, view[done : done + length])
         done += length
-    del held
+    del pinned
     return memory
 
 
-def row_parts(numbers: I64, size: int) -> Iterator[I64]:
-    """Ascending numbers of rows of `size` bytes in parts that `rows_in_memory` takes.
+def split_rows(numbers: I64, size: int) -> Iterator[I64]:
+    """Split ascending numbers of rows of `size` bytes into parts for `load_rows`.
 
-    >>> [part.tolist() for part in row_parts(np.array([0, 5, 1 << 40]), 8)]
+    >>> [part.tolist() for part in split_rows(np.array([0, 5, 1 << 40]), 8)]
     [[0, 5], [1099511627776]]
     """
     most = max(1, min(_PART_ROWS, _PART_BYTES // size))
@@ -87,46 +87,46 @@ def row_parts(numbers: I64, size: int) -> Iterator[I64]:
             yield numbers[first : min(first + most, end)]
 
 
-def rows_in_memory(file: MappedFile, begin: int, size: int, numbers: I64) -> tuple[pa.Buffer, I64]:
-    """A buffer of whole rows of a file that holds those wanted, and their places in it.
+def load_rows(file: MappedFile, begin: int, size: int, numbers: I64) -> tuple[pa.Buffer, I64]:
+    """Return a buffer of whole rows of a file that holds the rows with these numbers, and their places in it.
 
     Args:
-        file: Open.
-        begin: Offset of row 0.
-        size: Bytes of a row.
-        numbers: Of the rows, ascending; one of `row_parts`.
+        file: Open file.
+        begin: Offset of row 0, in bytes.
+        size: Size of a row, in bytes.
+        numbers: Row numbers, ascending; one part of `split_rows`.
 
     Returns:
-        The buffer: a window, of which only what is touched comes into memory, or a copy of just these rows. The
-        number of each wanted row in it, shape (n,).
+        The buffer: a window, of which only the touched pages come into memory, or a copy of just these rows. The
+        place of each row in it, shape (n,).
 
     Raises:
         SourceChangedError: The file shrank.
         SourceError: The bytes can't be read.
     """
     begins = begin + numbers * size
-    if file.remote or file.decision.kind != "mmap":  # a window of a remote one would be fetched whole
+    if file.fetches or file.decision.kind != "mmap":  # a window would be fetched whole
         return read_ranges(file, begins, begins + size), np.arange(len(numbers))
     if len(numbers) > 1:
-        _ask_for(file, begins, begins + size)
+        _request_pages(file, begins, begins + size)
     span = int(begins[-1] - begins[0]) + size
     return file.window(int(begins[0]), span, populate=False).buffer, numbers - numbers[0]
 
 
-def _ask_for(file: MappedFile, begins: I64, ends: I64) -> None:
-    """Start loading the pages of ascending ranges of a local file. Never fails."""
-    if file.remote:
+def _request_pages(file: MappedFile, begins: I64, ends: I64) -> None:
+    """Start reading the pages of ascending ranges in, unless the file fetches its bytes. Never fails."""
+    if file.fetches:
         return
-    first, last = begins // system.PAGE_SIZE, (ends - 1) // system.PAGE_SIZE
+    first, last = begins // system.page_size, (ends - 1) // system.page_size
     span = int(ends[-1] - begins[0])
     if span <= _SPAN and file.resident(int(begins[0]), int(ends[-1])) >= span:
         return
     edges = np.flatnonzero(first[1:] > last[:-1] + 1) + 1
-    if span <= _SPAN and int((last - first + 1).sum()) * system.PAGE_SIZE * _DENSE >= span:
+    if span <= _SPAN and int((last - first + 1).sum()) * system.page_size * _DENSE >= span:
         file.load(int(begins[0]), int(ends[-1]))
         return
-    starts = first[np.concatenate([[0], edges])] * system.PAGE_SIZE
-    stops = (last[np.concatenate([edges - 1, [len(last) - 1]])] + 1) * system.PAGE_SIZE
-    with contextlib.suppress(OSError):  # only a favour
+    starts = first[np.concatenate([[0], edges])] * system.page_size
+    stops = (last[np.concatenate([edges - 1, [len(last) - 1]])] + 1) * system.page_size
+    with contextlib.suppress(OSError):  # only speed is lost
         for start, length in zip(starts.tolist(), (stops - starts).tolist(), strict=True):
             system.advise_file(file.fd, start, length, "load")

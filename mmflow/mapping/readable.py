@@ -1,6 +1,6 @@
-"""A mapped file as an Arrow file, for pyarrow's own readers (Parquet, IPC).
+"""Mapped files as Arrow files, for pyarrow's own readers (Parquet, IPC).
 
-Invariant: what is read is a view of a window (no copy for mmap), which lives as long as the view does.
+Invariant: a read returns a view of a window (no copy for mmap), which lives as long as the view.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class WindowReader:
         self._file = file
         self._populate = populate
         self._ahead_end = ahead
-        self._asked = 0
+        self._fetched_end = 0
         self._position = 0
         self._block: Window | None = None
         self._lock = threading.Lock()
@@ -66,11 +66,11 @@ class WindowReader:
     read = read_buffer
 
     def _read_ahead(self, end: int) -> None:
-        """Have what comes behind `end` on its way, in pieces that are worth a request."""
-        if end < self._ahead_end and end + _AHEAD // 2 > self._asked:
-            begin = max(end, self._asked)
-            self._asked = min(end + _AHEAD, self._ahead_end)
-            self._file.prepare([(begin, self._asked - begin)])
+        """Start fetching the bytes behind `end`, in pieces that are worth a request."""
+        if end < self._ahead_end and end + _AHEAD // 2 > self._fetched_end:
+            begin = max(end, self._fetched_end)
+            self._fetched_end = min(end + _AHEAD, self._ahead_end)
+            self._file.fetch([(begin, self._fetched_end - begin)])
 
     def _view(self, offset: int, length: int) -> pa.Buffer:
         self._read_ahead(offset + length)
@@ -92,13 +92,13 @@ class WindowReader:
 
 
 def as_arrow_file(file: MappedFile, *, populate: bool = True, ahead: int = 0) -> pa.NativeFile:
-    """An Arrow random-access file over `file`, which must stay open while it is used.
+    """Open an Arrow random-access file over `file`, which must stay open while it is used.
 
     Args:
-        file: Open.
-        populate: See `MappedFile.window`.
-        ahead: Up to this byte it is read in order, all of it: `MappedFile.prepare` is told.
+        file: Open file.
+        populate: Whether pages are mapped at once, as in `MappedFile.window`.
+        ahead: End of the bytes that are read in order, all of them, which `MappedFile.fetch` may bring in ahead.
 
-    What was read stays valid after both are closed.
+    Buffers stay valid after both are closed.
     """
     return pa.PythonFile(WindowReader(file, populate=populate, ahead=ahead), mode="r")

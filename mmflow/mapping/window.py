@@ -1,4 +1,4 @@
-"""A range of a file as an Arrow buffer: mapped, or read into memory.
+"""Windows: ranges of a file as Arrow buffers, mapped or read into memory.
 
 Invariants: `buffer` is exactly `[offset, offset + length)` of the file, immutable, and decoders
 can't tell how it was filled (its address has the alignment of its offset, up to 64 bytes, either
@@ -19,10 +19,10 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import EngineError, SourceChangedError, SourceError
-from mmflow.mapping import guard
-from mmflow.mapping.failures import source_failure
-from mmflow.mapping.strategy import Advice, Decision, Kind
+from mmflow.mapping import sigbus_guard
+from mmflow.mapping.access_policy import Advice, Decision, Kind
 from mmflow.mapping.system import PageAdvice, system
+from mmflow.storage.os_errors import read_error
 
 __all__ = ["Mapping", "Window", "open_window", "read_into", "window_memory"]
 
@@ -32,10 +32,10 @@ _READ_AT_ONCE = 1 << 30  # the kernel reads at most 2 GiB - 4 KiB in one call
 
 
 class Mapping:
-    """Owns one mapped range, which begins at `offset` of its file; unmaps it when collected.
+    """Owner of one mapped range, which begins at `offset` of its file; unmaps it when collected.
 
-    `hit` says whether a fault in it was papered over by the guard (the file shrank). Without `on_hit` it is not
-    guarded: where nobody asks, the end of the process is better than zeros. `lease` is let go of after it was
+    `hit` says whether the guard answered a fault in it with zeros (the file shrank). Without `on_hit` it is not
+    guarded: where nobody checks, the end of the process is better than zeros. `lease` is released after the range is
     unmapped.
     """
 
@@ -61,24 +61,27 @@ class Mapping:
         self._unmap = system.unmap  # at interpreter exit module globals may be gone before the last view is
         self._using = threading.RLock()
         self.lease = lease
-        self.token = guard.UNGUARDED if on_hit is None else guard.register(address, length)
+        self.token = sigbus_guard.UNGUARDED if on_hit is None else sigbus_guard.register(address, length)
 
     @property
     def hit(self) -> bool:
-        return guard.was_hit(self.token)
+        return sigbus_guard.was_hit(self.token)
 
-    def let_go(self, begin: int, end: int) -> None:
-        """Stop holding the pages of the file's range `[begin, end)`: the kernel can't drop what is mapped. A touch
-        maps them again."""
-        # Who has a weak reference may get a mapping that another thread is just about to unmap.
+    def release_pages(self, begin: int, end: int) -> None:
+        """Release the pages of the file's range `[begin, end)`, since the kernel can't evict mapped ones.
+
+        A touch maps them again."""
+        # A weak reference may give a mapping that another thread is about to unmap.
         with self._using:
             first = max(0, begin - self.offset)
             last = min(self.length, end - self.offset)
-            first -= first % system.PAGE_SIZE
+            first -= first % system.page_size
             if first < last:
-                _try_advice(self.address + first, last - first, "let go")
+                _try_advice(self.address + first, last - first, "release")
 
-    def __del__(self, _release: Callable[[int], None] = guard.release) -> None:  # bound, as `_unmap` is
+    def __del__(
+        self, _release: Callable[[int], None] = sigbus_guard.release
+    ) -> None:  # bound, as `_unmap` is
         if not hasattr(self, "token"):  # guard.register raised
             self._unmap(self.address, self.length)
             return
@@ -92,15 +95,15 @@ class Mapping:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A live range of a file.
+    """Live range of a file.
 
     Attributes:
-        buffer: The bytes; any view of it keeps them alive, also past the Window and its file.
-        offset: Of the first byte, in the file.
-        length: In bytes.
-        kind: How it was filled.
-        reason: Why so.
-        mapping: Owner of the mapped range, None for pread and for empty windows.
+        buffer: Bytes of the range; any view keeps them alive, even after the window and its file are gone.
+        offset: Offset of the first byte in the file.
+        length: Length in bytes.
+        kind: The way it was filled.
+        reason: Reason for that, for people.
+        mapping: Owner of the mapped range; None for pread and for empty windows.
     """
 
     buffer: pa.Buffer
@@ -130,7 +133,7 @@ def open_window(
 
     Args:
         fd: Open for reading; may be closed at once afterwards.
-        path: For messages.
+        path: Path of the file, for messages.
         decision: Its advice is followed; where mapping fails, pread takes over and says why.
         populate: False where most pages will not be touched: they come in one by one, whatever the decision.
         lease: Kept for as long as the range is mapped.
@@ -147,7 +150,7 @@ def open_window(
     if offset + length > size:
         raise _shrunk(path, offset + length, size)
     if decision.kind == "mmap":
-        begin = offset - offset % system.GRANULARITY
+        begin = offset - offset % system.granularity
         span = offset - begin + length
         try:
             address = system.map_file(fd, begin, span)
@@ -181,18 +184,18 @@ def _advise(fd: int, path: str, mapping: Mapping, advice: Advice, end: int) -> N
             size = os.fstat(fd).st_size
             if size < end:
                 raise _shrunk(path, end, size) from error
-            raise source_failure(path, OSError(errno.EIO, "I/O error"), "read") from error
+            raise read_error(path, OSError(errno.EIO, "I/O error"), "read") from error
         if error.errno == _HWPOISON:
             raise SourceError(
                 f"can't read {path}: a page of memory that holds it has a hardware error; "
                 "check the machine's memory (dmesg)",
                 path=path,
             ) from error
-        # Not offered (before Linux 5.14), or short of memory for page tables: faults will do it, one by one.
+        # Not offered (before Linux 5.14), or no memory for page tables: faults bring the pages in, one by one.
 
 
 def _try_advice(address: int, length: int, advice: PageAdvice) -> None:
-    with contextlib.suppress(OSError):  # advice is only advice: a kernel without it loses speed, no more
+    with contextlib.suppress(OSError):  # a kernel without this advice only loses speed
         system.advise(address, length, advice)
 
 
@@ -203,10 +206,10 @@ def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
 
 
 def window_memory(path: str, offset: int, length: int) -> tuple[pa.Buffer, memoryview]:
-    """Memory for a window that is not mapped, and the same to be filled; its address has the alignment of its offset.
+    """Allocate memory for a window that is not mapped, aligned as its offset; return it, and a view to fill it.
 
     Raises:
-        EngineError: There is none left.
+        EngineError: There is no memory left.
     """
     lead = offset % _ALIGNMENT
     try:
@@ -232,7 +235,7 @@ def read_into(fd: int, path: str, offset: int, view: memoryview) -> None:
         try:
             got = system.read_at(fd, view[done : min(length, done + _READ_AT_ONCE)], offset + done)
         except OSError as error:
-            raise source_failure(path, error, "read") from error
+            raise read_error(path, error, "read") from error
         if got == 0:
             raise _shrunk(path, offset + length, offset + done)
         done += got

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from mmflow.exec.stage import (
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import pyarrow as pa
+
+from mmflow.formats import Comparison
+from mmflow.plan.stages import (
     Broadcast,
     ExchangeInput,
     Forward,
@@ -14,12 +20,12 @@ from mmflow.exec.stage import (
     Range,
     Result,
     ScanInput,
+    SqlStep,
     Stage,
     TableInput,
     Write,
 )
-from mmflow.formats import Comparison
-from mmflow.remote.url import is_url
+from mmflow.storage.url import is_url
 
 __all__ = ["explain"]
 
@@ -35,18 +41,24 @@ _SIGNS = {
 }
 
 
-def explain(plan: Plan) -> str:
-    """One paragraph per stage: what it reads, what it does, where its rows go."""
-    return "\n".join(line for stage in plan.stages for line in _stage(stage))
+def explain(plan: Plan, measured: Mapping[int, Sequence[str]] = MappingProxyType({})) -> str:
+    """Return one paragraph per stage: its inputs, its operators, and where its rows go.
+
+    Args:
+        plan: Plan.
+        measured: Further lines of stages that were run, by stage.
+    """
+    return "\n".join(line for stage in plan.stages for line in [*_stage(stage), *measured.get(stage.id, ())])
 
 
 def _stage(stage: Stage) -> list[str]:
     lines = [f"stage {stage.id}: {stage.title or 'pass on'}"]
     lines += [f"  reads   {_input(source)}" for source in stage.inputs]
+    lines += [line for s in stage.inputs if isinstance(s, ScanInput) for line in _checks(s)]
     pruning = [c for s in stage.inputs if isinstance(s, ScanInput) for c in s.prune]
     if pruning:
         lines.append(f"  prunes  {' and '.join(map(_comparison, pruning))}")
-    streams = all(step.streaming for step in stage.steps if isinstance(step, FragmentStep))
+    streams = all(step.streaming for step in stage.steps if isinstance(step, FragmentStep | SqlStep))
     if stage.steps and streams:
         lines.append("  streams in pieces of bounded size")
     if stage.limit is not None:
@@ -72,6 +84,29 @@ def _input(source: Input) -> str:
             stages = " and ".join(str(s) for s in source.stages)
             how = {"partition": "by partition", "forward": "task by task", "all": "whole, in every task"}
             return f"stage {stages}, {how[source.mode]}"
+
+
+def _checks(scan: ScanInput) -> list[str]:
+    """Return a line for the columns that a scan decodes only to find bad records, and for what turns it off."""
+    source = scan.source.format
+    options = source.spec()
+    if options.get("validate") != "all":
+        return []
+    # Numbers of records have no bad values.
+    free = [f.name for f in source.schema if source.name == "records" and not _is_text(f.type)]
+    more = [name for name in source.schema.names if name not in scan.columns and name not in free]
+    if not more:
+        return []
+    policy = options["on_bad_record"]
+    columns = f"column ({more[0]})" if len(more) == 1 else f"columns ({more[0]} … {more[-1]})"
+    cause = {"error": "", "null": f", the default with on_bad_record={policy!r}"}
+    why = cause.get(policy, f", which on_bad_record={policy!r} needs")
+    option = "on_bad_record='error'" if policy in ("skip", "quarantine") else "validate='projected'"
+    return [f"  checks  {len(more):,} more {columns}: validate='all'{why}; {option} checks only what is read"]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_string_view(kind))
 
 
 def _comparison(c: Comparison) -> str:

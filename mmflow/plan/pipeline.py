@@ -1,4 +1,4 @@
-"""What the planner holds while it walks a plan: stages still open at the top.
+"""Pipelines: stages that are still open at the top while the planner walks a plan.
 
 A pipeline is one or more branches (more than one after UNION ALL), each of which will become a stage
 once an exchange closes it. Row-wise operators extend the open relation of every branch; exchanges close
@@ -12,16 +12,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 from substrait.algebra_pb2 import Rel
 
-from mmflow.exec.stage import (
-    ExchangeInput,
-    FragmentStep,
-    Input,
-    Output,
-    ScanInput,
-    Stage,
-    Step,
-)
-from mmflow.plan.rels import Rels
+from mmflow.plan.stages import ExchangeInput, FragmentStep, Input, Output, ScanInput, Stage, Step
+from mmflow.plan.substrait import RelationBuilder
 
 __all__ = ["Branch", "Builder", "Estimate", "Pipeline"]
 
@@ -36,16 +28,16 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """An open stage.
+    """Open stage.
 
     Attributes:
-        inputs: Of the stage.
+        inputs: Inputs of the stage.
         tables: Names and schemas under which the open relation reads its inputs.
         steps: Closed steps that run before the open relation.
         rel: The open relation.
-        trivial: The open relation is a bare read: needs no fragment.
+        trivial: The open relation is a bare read, which needs no fragment.
         streaming: The open relation may run on pieces of its first input (see `FragmentStep`).
-        split: As in `FragmentStep`.
+        split: Tables and their key columns (see `FragmentStep`).
         title: Operators so far, for explain.
     """
 
@@ -61,13 +53,13 @@ class Branch:
 
     @property
     def single(self) -> bool:
-        """Will its stage have one task whatever the data?"""
+        """True if the stage has one task whatever the data."""
         return all(isinstance(i, ExchangeInput) and i.mode == "all" for i in self.inputs) or not any(
             isinstance(i, ScanInput | ExchangeInput) for i in self.inputs
         )
 
     def extend(self, rel: Rel, title: str, *, streaming: bool = True, by_key: bool = False) -> Branch:
-        """The branch with one more operator on top; `by_key`: it does not let rows with different keys meet."""
+        """Return the branch with one more operator on top. With `by_key`, rows with different keys never meet in it."""
         return replace(
             self,
             rel=rel,
@@ -83,7 +75,7 @@ class Pipeline:
     """Branches with one schema.
 
     Attributes:
-        one_nan: Columns in which every NaN has the same bits (columns of other types count, too).
+        one_nan: Columns in which every NaN has the same bits. Columns of other types count, too.
     """
 
     branches: tuple[Branch, ...]
@@ -101,14 +93,14 @@ class Pipeline:
 
 
 class Builder:
-    """Closes branches into stages, and opens branches over them."""
+    """Builder of stages: closes branches into stages, and opens branches over them."""
 
-    def __init__(self, rels: Rels) -> None:
+    def __init__(self, rels: RelationBuilder) -> None:
         self.rels = rels
         self.stages: list[Stage] = []
 
     def steps(self, branch: Branch, schema: pa.Schema) -> tuple[Step, ...]:
-        """The branch's steps, its open relation closed as the last."""
+        """Return the steps of a branch, its open relation closed as the last."""
         if branch.trivial:
             return branch.steps
         plan = self.rels.plan(branch.rel)
@@ -120,7 +112,7 @@ class Builder:
         """Make a stage of each branch.
 
         Returns:
-            Their numbers.
+            Numbers of the stages.
         """
         made = []
         for branch in pipeline.branches:
@@ -141,12 +133,12 @@ class Builder:
     def read(
         self, stages: tuple[int, ...], mode: str, schema: pa.Schema
     ) -> tuple[ExchangeInput, tuple[str, pa.Schema], Rel]:
-        """An input over stages, its table, and a relation that reads it."""
+        """Return an input over stages, its table, and a relation that reads it."""
         name = self.rels.name()
         rel, stored = self.rels.table(name, schema.types)
-        return ExchangeInput(name, stages, mode), (name, stored), rel  # type: ignore[arg-type]
+        return ExchangeInput(name, stages, mode), (name, stored), rel  # type: ignore[arg-type]  # one of the modes, by its callers
 
     def reopen(self, stages: tuple[int, ...], mode: str, like: Pipeline) -> Pipeline:
-        """A pipeline that goes on from stages whose output has the layout of `like`."""
+        """Return a pipeline over stages whose output has the layout of `like`."""
         source, table, rel = self.read(stages, mode, like.schema)
         return Pipeline((Branch((source,), (table,), rel),), like.schema, like.estimate, like.one_nan)

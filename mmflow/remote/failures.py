@@ -1,4 +1,4 @@
-"""What went wrong with a remote file: gone, refused, changed, or something that may pass."""
+"""Failures of remote files: gone, refused, changed, or something that may pass."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mmflow.errors import MmflowError, SourceError, SourceUnreachableError
-from mmflow.remote.url import shown
+from mmflow.remote.responses import NoRanges, to_nanoseconds
+from mmflow.storage.url import redact_url
 
-__all__ = ["NoRanges", "judged", "missing", "retried"]
+__all__ = ["missing_error", "refusal_hint", "retry", "translate_errors"]
 
+#: A question is asked so often at most, and not again after so many seconds, since S3's client repeats it as well.
 _ATTEMPTS = 5
+_ASKING_SECONDS = 10.0
+#: Seconds by which S3 lets clocks differ.
+_SKEW_SECONDS = 900
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _REFUSED = frozenset({401, 403})
-#: Of the statuses from 400 to 499, those that may pass: a timeout, too early, too many requests.
+#: Statuses from 400 to 499 that may pass: a timeout, too early, too many requests.
 _PASSING = frozenset({408, 425, 429})
 #: S3's codes that may pass although their status is one of 400 to 499.
 _PASSING_CODES = frozenset({"RequestTimeout", "SlowDown"})
 _T = TypeVar("_T")
 
 
-class NoRanges(Exception):  # noqa: N818  (what is so, not an error: the file is read as a whole)
-    """The server of a file sends whole files only."""
-
-
 @contextmanager
-def judged(url: str, doing: str) -> Iterator[None]:
+def translate_errors(url: str, doing: str) -> Iterator[None]:
     """Turn what a file system raises into what mmflow raises.
 
     Raises:
@@ -41,15 +42,17 @@ def judged(url: str, doing: str) -> Iterator[None]:
     except (MmflowError, NoRanges):
         raise
     except Exception as error:
-        raise _judgement(url, doing, error) from error
+        raise _translate(url, doing, error) from error
 
 
-def _judgement(url: str, doing: str, error: BaseException) -> Exception:
+def _translate(url: str, doing: str, error: BaseException) -> Exception:
     # fsspec calls whatever goes wrong over http a missing file; its cause says what it was.
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, Exception) and not _is_missing(cause):
         error = cause
-    name = shown(url)
+    name = redact_url(url)
+    if hint := refusal_hint(error):
+        return SourceError(f"can't {doing} {name}: access denied: {hint} ({error})", path=name)
     said = f"{type(error).__name__}: {error}".replace(url, name) if str(error) else type(error).__name__
     status = _status(error)
     if _is_missing(error):
@@ -68,14 +71,48 @@ def _judgement(url: str, doing: str, error: BaseException) -> Exception:
     return SourceUnreachableError(f"can't {doing} {name}: {said}", path=name)
 
 
+def _answer(error: BaseException) -> dict[str, Any] | None:
+    """Return what botocore says of an answer, of the error itself or the one behind it; None: it is not botocore's."""
+    for each in (error, error.__cause__):
+        answer = getattr(each, "response", None)
+        if isinstance(answer, dict):
+            return answer
+    return None
+
+
+def refusal_hint(error: BaseException) -> str:
+    """Return why S3 refuses a request that is well signed, as far as its answer tells; "": it does not.
+
+    An answer to HEAD has no body: only the status and the server's time.
+    """
+    answer = _answer(error)
+    if answer is None:
+        return ""
+    code = str(answer.get("Error", {}).get("Code", ""))
+    http = answer.get("ResponseMetadata", {})
+    there = to_nanoseconds(http.get("HTTPHeaders", {}).get("date"))
+    apart = abs(time.time() - there / 1e9) if there else 0.0
+    bare = code in ("400", "401", "403")
+    if code == "RequestTimeTooSkewed" or (bare and apart > _SKEW_SECONDS):
+        return (
+            f"the clocks of this machine and of the server are {apart:,.0f} seconds apart, and S3 lets them differ by "
+            f"{_SKEW_SECONDS}; set this machine's (chrony, systemd-timesyncd)"
+        )
+    if code.startswith(("Expired", "RequestExpired", "TokenRefresh")):
+        return "the credentials have expired, and there are no newer ones where they come from; renew them"
+    if code == "400":
+        return "the credentials have expired, most likely (the answer to a HEAD gives no reason); renew them"
+    return ""
+
+
 def _is_missing(error: BaseException) -> bool:
     return isinstance(error, FileNotFoundError) or _status(error) in (404, 410)
 
 
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status that an error of aiohttp or botocore tells; None: it tells none, or one that passes."""
-    answer = getattr(error, "response", None)
-    if not isinstance(answer, dict):
+    answer = _answer(error)
+    if answer is None:
         status = getattr(error, "status", None)
         return status if isinstance(status, int) else None
     if answer.get("Error", {}).get("Code") in _PASSING_CODES:
@@ -84,32 +121,34 @@ def _status(error: BaseException) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def missing(url: str) -> SourceError:
-    """The error for a URL at which there is nothing."""
-    name = shown(url)
+def missing_error(url: str) -> SourceError:
+    """Return the error for a URL at which there is nothing."""
+    name = redact_url(url)
     hint = (
         "; memory:// files are seen by the process that made them only" if url.startswith("memory:") else ""
     )
     return SourceError(f"no such file or folder: {name}; check the URL{hint}", path=name)
 
 
-def retried(ask: Callable[[], _T], between: Callable[[], None] = lambda: None) -> _T:
+def retry(ask: Callable[[], _T], between: Callable[[], None] = lambda: None) -> _T:
     """Ask until there is an answer, a few times at most, with growing pauses.
 
     Args:
-        ask: Raises as `judged` does.
+        ask: Raises as `translate_errors` does.
         between: Called before it is asked again.
 
     Raises:
         SourceUnreachableError: It did not get better.
     """
+    begun = time.monotonic()
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return ask()
         except SourceUnreachableError as error:
-            if attempt == _ATTEMPTS:
+            if attempt == _ATTEMPTS or time.monotonic() - begun > _ASKING_SECONDS:
+                times = f"{attempt} times" if attempt > 1 else "once"
                 raise SourceUnreachableError(
-                    f"{error.message}; tried {attempt} times: check the network and the server, then run again",
+                    f"{error.message}; tried {times}: check the network and the server, then run again",
                     **error.context,
                 ) from error
         between()

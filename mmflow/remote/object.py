@@ -9,59 +9,60 @@ from dataclasses import replace
 
 from mmflow.errors import MmflowError, SourceChangedError, SourceError, SourceUnreachableError
 from mmflow.mapping import FileIdentity
-from mmflow.remote.answers import UNTOLD, AnswerMismatchError
-from mmflow.remote.failures import missing, retried
-from mmflow.remote.reach import Reach, seen_before
-from mmflow.remote.store import Found, open_store
-from mmflow.remote.url import scheme_of, shown
+from mmflow.remote.failures import missing_error, retry
+from mmflow.remote.filesystem import FileInfo, open_store
+from mmflow.remote.options import RemoteOptions, seen_files
+from mmflow.remote.responses import UNVERIFIABLE, AnswerMismatchError
+from mmflow.storage.url import redact_url, url_scheme
 
-__all__ = ["RemoteObject", "look"]
+__all__ = ["RemoteObject", "look_up"]
 
 #: A file that was looked at a moment ago is not looked at again at the end of a task: what was read of it is known to
 #: be of this identity anyway.
 _FRESH_SECONDS = 1.0
 
 
-def look(url: str, storage: str, *, again: bool = True) -> Found:
-    """What there is at a URL, now; or, unless `again`, as it was seen before in this `reaching` block.
+def look_up(url: str, storage: str, *, again: bool = True) -> FileInfo:
+    """Return what is at a URL now; or, unless `again`, as it was seen in this `using_remote_options` block.
 
     Raises:
         SourceError: Nothing; or it can't be asked.
         ConfigError: No such file system.
     """
     store = open_store(url, storage)
-    seen: dict[tuple[str, str], Found] = seen_before()
+    seen: dict[tuple[str, str], FileInfo] = seen_files()
     if not again and (url, storage) in seen:
         return seen[url, storage]
     try:
-        found = retried(lambda: store.look(url))
+        found = retry(lambda: store.look(url))
     except FileNotFoundError as error:
-        raise missing(url) from error
+        raise missing_error(url) from error
     seen[url, storage] = found
     return found
 
 
 class RemoteObject:
-    """A remote file. Thread-safe.
+    """Remote file of a known identity. Thread-safe.
 
     Attributes:
-        url: As given. name: as messages have it.
-        identity: What it has to be.
+        url: URL as given.
+        name: URL for messages, without secrets.
+        identity: Expected identity.
         fetched: Bytes that came over the network.
     """
 
-    def __init__(self, url: str, reach: Reach, identity: FileIdentity) -> None:
+    def __init__(self, url: str, remote_options: RemoteOptions, identity: FileIdentity) -> None:
         self.url = url
-        self.name = shown(url)
+        self.name = redact_url(url)
         self.identity = identity
         self.fetched = 0
-        self._storage = reach.storage
-        self._store = open_store(url, reach.storage)
+        self._storage = remote_options.storage
+        self._store = open_store(url, remote_options.storage)
         self._lock = threading.Lock()
         self._checked = float("-inf")
 
     def read(self, begin: int, end: int) -> bytes:
-        """The bytes `[begin, end)`, all of them; only to be used after `verify`.
+        """Read the bytes `[begin, end)`, all of them; only to be used after `verify`.
 
         Raises:
             NoRanges: The server sends whole files only.
@@ -82,7 +83,7 @@ class RemoteObject:
             return data
 
         try:
-            return retried(ask, between=self._verify_if_reached)
+            return retry(ask, between=self._verify_if_possible)
         except FileNotFoundError as error:
             raise self._gone() from error
         except SourceUnreachableError as error:
@@ -91,7 +92,7 @@ class RemoteObject:
             raise
 
     def stream(self) -> Iterator[bytes]:
-        """All bytes in order; only to be used after `verify`.
+        """Yield all bytes in order; only to be used after `verify`.
 
         Raises:
             SourceChangedError: The file is gone.
@@ -115,22 +116,22 @@ class RemoteObject:
             SourceError: It can't be asked.
         """
         try:
-            found = retried(lambda: self._store.look(self.url))
+            found = retry(lambda: self._store.look(self.url))
         except FileNotFoundError as error:
             raise self._gone() from error
         now = found.identity
-        if self.identity.tag.startswith(UNTOLD) and now.tag.startswith(UNTOLD):
+        if self.identity.tag.startswith(UNVERIFIABLE) and now.tag.startswith(UNVERIFIABLE):
             now = replace(now, tag=self.identity.tag)
         self.identity.check_same(now, self.name)
         self._checked = time.monotonic()
 
-    def verify_lately(self) -> None:
-        """The same, unless that was done a moment ago."""
+    def verify_recently(self) -> None:
+        """Verify the identity, unless that was done a moment ago."""
         if time.monotonic() - self._checked > _FRESH_SECONDS:
             self.verify()
 
-    def _verify_if_reached(self) -> None:
-        """Between attempts: what can't be read may have been replaced."""
+    def _verify_if_possible(self) -> None:
+        """Verify the identity between attempts: a file that can't be read may have been replaced."""
         try:
             self.verify()
         except SourceChangedError:
@@ -145,8 +146,8 @@ class RemoteObject:
         )
 
     def _gone(self) -> SourceError:
-        if scheme_of(self.url) == "memory":
-            return missing(self.url)
+        if url_scheme(self.url) == "memory":
+            return missing_error(self.url)
         return SourceChangedError(
             f"{self.name} changed while it was being read: it is gone; run again once nothing writes to it",
             path=self.name,

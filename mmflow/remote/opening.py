@@ -1,4 +1,4 @@
-"""Files by path or URL: opening them, and which they are."""
+"""Opening of files by path or URL, and their identities."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from mmflow.errors import MmflowError, UnverifiableSourceWarning
 from mmflow.mapping import Access, FileIdentity, Io, MappedFile
-from mmflow.remote.pool import submit
-from mmflow.remote.reach import Reach, current_reach
-from mmflow.remote.url import is_url
+from mmflow.remote.cache.pool import submit
+from mmflow.remote.filesystem import FileInfo, open_store
+from mmflow.remote.object import RemoteObject, look_up
+from mmflow.remote.options import RemoteOptions, current_remote_options
+from mmflow.remote.responses import UNVERIFIABLE
+from mmflow.storage.url import is_url, redact_url
 
-if TYPE_CHECKING:  # they import fsspec, which only URLs need
-    from mmflow.remote.store import Found
-
-__all__ = ["check_unchanged", "identities", "known_size", "note_found", "open_file"]
+__all__ = ["check_unchanged", "known_size", "open_file", "read_identities", "remember_sizes"]
 
 #: From so many files of a folder on, it is listed instead of asked for each.
 _LISTED = 8
@@ -34,12 +33,12 @@ def open_file(
     budget: int | None = None,
     access: Access = "sequential",
     expected: FileIdentity | None = None,
-    reach: Reach | None = None,
+    remote_options: RemoteOptions | None = None,
 ) -> MappedFile:
     """Open a local file or a URL for reading. See `MappedFile.open`.
 
     Args:
-        reach: How remote files are reached; None: as `reaching` says.
+        remote_options: Options of remote files; None: those of `using_remote_options`.
 
     Raises:
         SourceError: Missing, unreadable, no file.
@@ -51,11 +50,11 @@ def open_file(
     name = os.fspath(path)
     if not is_url(name):
         return MappedFile.open(name, io=io, budget=budget, access=access, expected=expected)
-    from mmflow.remote.file import RemoteFile  # noqa: PLC0415
+    from mmflow.remote.file import RemoteFile  # noqa: PLC0415  (it imports this module)
 
-    return RemoteFile.reach(
+    return RemoteFile.remote_options(
         name,
-        current_reach() if reach is None else reach,
+        current_remote_options() if remote_options is None else remote_options,
         io=io,
         budget=budget,
         access=access,
@@ -63,28 +62,26 @@ def open_file(
     )
 
 
-def note_found(found: Iterable[Found]) -> None:
+def remember_sizes(found: Iterable[FileInfo]) -> None:
     """Remember sizes."""
     if len(_sizes) > _MOST_SIZES:
         _sizes.clear()
     _sizes.update((f.url, f.size) for f in found if f.size is not None)
 
 
-def known_size(url: str, reach: Reach | None = None) -> int:
-    """Bytes of a remote file, as it was seen last.
+def known_size(url: str, remote_options: RemoteOptions | None = None) -> int:
+    """Return the bytes of a remote file, as it was seen last.
 
     Raises:
         SourceError: It was never seen, and is missing or can't be asked.
     """
     if url not in _sizes:
-        from mmflow.remote.object import look  # noqa: PLC0415
-
-        note_found([look(url, (reach or current_reach()).storage)])
+        remember_sizes([look_up(url, (remote_options or current_remote_options()).storage)])
     return _sizes.get(url, 0)
 
 
-def identities(paths: Sequence[str], storage: str = "") -> list[FileIdentity]:
-    """Which files these are now. Remote ones are asked several at once, or listed.
+def read_identities(paths: Sequence[str], storage: str = "") -> list[FileIdentity]:
+    """Return the identities of files now. Several remote ones are asked at once, or listed.
 
     Raises:
         SourceError: One is missing, or can't be asked.
@@ -92,40 +89,35 @@ def identities(paths: Sequence[str], storage: str = "") -> list[FileIdentity]:
     remote = [path for path in paths if is_url(path)]
     if not remote:
         return [FileIdentity.of(path) for path in paths]
-    from mmflow.remote.object import look  # noqa: PLC0415
-
     seen = _listed(remote, storage)
-    asked = {p: submit(partial(look, p, storage)) for p in dict.fromkeys(remote) if p not in seen}
+    asked = {p: submit(partial(look_up, p, storage)) for p in dict.fromkeys(remote) if p not in seen}
     for path, request in asked.items():
         seen[path] = request.result()
-    note_found(seen.values())
+    remember_sizes(seen.values())
     found = [seen[path].identity if path in seen else FileIdentity.of(path) for path in paths]
     _warn_of_unverifiable(paths, found)
     return found
 
 
 def _warn_of_unverifiable(paths: Sequence[str], found: Sequence[FileIdentity]) -> None:
-    from mmflow.remote.answers import UNTOLD  # noqa: PLC0415
-    from mmflow.remote.url import shown  # noqa: PLC0415
-
-    unsure = [path for path, identity in zip(paths, found, strict=True) if identity.tag.startswith(UNTOLD)]
+    unsure = [
+        path for path, identity in zip(paths, found, strict=True) if identity.tag.startswith(UNVERIFIABLE)
+    ]
     if unsure:
         others = f" and of {len(unsure) - 1:,} others" if unsure[1:] else ""
         warnings.warn(
-            f"the server of {shown(unsure[0])}{others} gives neither ETag nor Last-Modified: if the file changes while "
-            "it is read and keeps its size, nobody can tell, and rows of two versions may mix",
+            f"the server of {redact_url(unsure[0])}{others} gives neither ETag nor Last-Modified: if the file "
+            "changes while it is read and keeps its size, nobody can tell, and rows of two versions may mix",
             UnverifiableSourceWarning,
             stacklevel=2,
         )
 
 
-def _listed(urls: Iterable[str], storage: str) -> dict[str, Found]:
-    from mmflow.remote.store import open_store  # noqa: PLC0415
-
+def _listed(urls: Iterable[str], storage: str) -> dict[str, FileInfo]:
     folders: dict[str, list[str]] = defaultdict(list)
     for url in urls:
         folders[url.rpartition("/")[0]].append(url)
-    seen: dict[str, Found] = {}
+    seen: dict[str, FileInfo] = {}
     for folder, files in folders.items():
         if len(files) < _LISTED:
             continue
@@ -148,8 +140,6 @@ def check_unchanged(path: str, identity: FileIdentity, storage: str = "") -> Non
         SourceError: It can't be looked at.
     """
     if is_url(path):
-        from mmflow.remote.object import RemoteObject  # noqa: PLC0415
-
-        RemoteObject(path, Reach(storage=storage), identity).verify()
+        RemoteObject(path, RemoteOptions(storage=storage), identity).verify()
     else:
         identity.check(path)

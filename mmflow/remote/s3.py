@@ -1,26 +1,25 @@
-"""Requests to S3 over s3fs, with what its own reading leaves out: which version is wanted, and what the answer says."""
+"""Requests to S3 over s3fs, with the checks that its own reading lacks: the version asked for, and the answer's."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fsspec.asyn import sync
-
 from mmflow.mapping import FileIdentity
-from mmflow.remote.answers import Answer, AnswerMismatchError, judge, strong_tag
-from mmflow.remote.url import shown
+from mmflow.remote.responses import Answer, AnswerMismatchError, judge, strong_tag
+from mmflow.storage.object_store import FsspecStore
+from mmflow.storage.url import redact_url
 
 __all__ = ["read"]
 
 
-def read(fs: Any, url: str, path: str, begin: int, end: int, identity: FileIdentity) -> bytes:
+def read(store: FsspecStore, url: str, begin: int, end: int, identity: FileIdentity) -> bytes:
     """Return the bytes `[begin, end)` of an object, or fewer where the connection ends before.
 
     Raises:
         AnswerMismatchError: The object is another version, or the answer is of another range.
         OSError: As s3fs judges what went wrong.
     """
-    data: bytes = sync(fs.loop, _read, fs, url, path, begin, end, identity)
+    data: bytes = store.run(_read, store.fs, url, store.path(url), begin, end, identity)
     return data
 
 
@@ -37,8 +36,8 @@ async def _read(fs: Any, url: str, path: str, begin: int, end: int, identity: Fi
         code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", "")
         if code in ("PreconditionFailed", "412", "InvalidRange", "416"):
             raise AnswerMismatchError(
-                f"{shown(url)} can't be read as one version: its store has another one now ({code})",
-                path=shown(url),
+                f"{redact_url(url)} can't be read as one version: its store has another one now ({code})",
+                path=redact_url(url),
             ) from error
         raise
     body = answer["Body"]

@@ -1,1 +1,1 @@
-"""Runs: what is kept of them, how they go on, and what can be asked about them."""
+"""Runs: their folder, journal, events, resumption, and report."""

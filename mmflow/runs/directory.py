@@ -1,16 +1,17 @@
-"""The folder of a run: on a local path, or any file system that fsspec knows.
+"""Folder of a run: on a local path, or any file system that fsspec knows.
 
     read, write      small files, whole
     LogWriter        lines that are appended; object stores can't append, so there a log is many small objects
-    read_lines       what was appended, by whichever driver
-    read_facts       the same, of logs whose lines are JSON
+    read_lines       appended lines, of all drivers
+    read_facts       the same, for logs whose lines are JSON
 
-Invariant: a file that was written whole is old or new to whoever reads it, never half.
+Invariant: a reader sees the old or the new version of a file that is written whole, never a part.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import posixpath
@@ -20,56 +21,65 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from mmflow.errors import ConfigError, EngineError, plain_text
+from mmflow.errors import EngineError, plain_text
+from mmflow.storage.object_store import ObjectStore, open_store
 
-__all__ = ["LogWriter", "RunDirectory"]
+__all__ = ["LogWriter", "RunDirectory", "disk_usage"]
 
-#: An object store gets a new object for each so many seconds, or bytes.
+#: Limits of seconds and bytes after which a log on an object store gets a new object.
 _FLUSH_SECONDS = 1.0
 _FLUSH_BYTES = 1 << 20
 
 
 class RunDirectory:
-    """One run's folder.
+    """Folder of one run.
 
     Args:
-        parent: Where runs are kept: a path, or a URL.
-        name: The run's.
+        parent: Folder of all runs: a path, or a URL.
+        name: Name of the run.
     """
 
     def __init__(self, parent: str | os.PathLike[str], name: str) -> None:
         self.name = name
         self.url = posixpath.join(os.fspath(parent), name)
-        self.remote = "://" in self.url
-        self._fs: Any = None
-        self._root = self.url
-        if self.remote:
-            self._fs, self._root = _file_system(self.url)
+        self._store: ObjectStore | None = None
+        if "://" in self.url:
+            self._store = open_store(self.url, action="keep runs in")
+
+    @property
+    def remote(self) -> bool:
+        """True if the folder is a URL."""
+        return self._store is not None
+
+    @property
+    def exclusive(self) -> bool:
+        """True if `create` is atomic; else two clients that create at once may both succeed."""
+        return self._store is None or self._store.exclusive
 
     def make(self) -> None:
-        """Make the folder; only its owner may look into it.
+        """Create the folder with access for its owner only.
 
         Raises:
-            EngineError: It can't be made, or is somebody else's.
+            EngineError: It can't be created, or belongs to another user.
         """
         if self.remote:
             return  # object stores have no folders
-        with self._failing("make"):
+        with self.engine_errors("make"):
             os.makedirs(os.path.dirname(self.url), mode=0o700, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self.url, mode=0o700)
         self.check()
 
     def check(self) -> None:
-        """Check that it is this user's own, if it is there: a run says which code is run, and is written to.
+        """Check that the folder, if it exists, belongs to this user: it decides which code runs.
 
         Raises:
-            EngineError: It is somebody else's, or a link to who knows where.
+            EngineError: It belongs to another user, or is a symbolic link.
         """
         if self.remote:
             return
         try:
-            with self._failing("look at"):
+            with self.engine_errors("look at"):
                 status = os.lstat(self.url)
         except EngineError as error:
             if isinstance(error.__cause__, FileNotFoundError):
@@ -80,18 +90,18 @@ class RunDirectory:
                 f"{self.url} is not a folder of yours; set runs_dir to one that is", path=self.url
             )
 
-    def path(self, name: str) -> str:
-        """The path or URL of a file in it."""
-        return posixpath.join(self.url, name)
+    def path(self, name: str = "") -> str:
+        """Return the path or URL of a file in the folder, or of the folder."""
+        return posixpath.join(self.url, name) if name else self.url
 
     def folder(self, name: str) -> str:
-        """The path or URL of a folder in it, which is made.
+        """Create a folder in it, and return its path or URL.
 
         Raises:
-            EngineError: It can't be made.
+            EngineError: It can't be created.
         """
         if not self.remote:
-            with self._failing("make"):
+            with self.engine_errors("make"):
                 path = self.url
                 for part in name.split("/"):  # makedirs gives its mode to the last one only
                     path = posixpath.join(path, part)
@@ -100,33 +110,38 @@ class RunDirectory:
         return self.path(name)
 
     def exists(self, name: str = "") -> bool:
-        """Is there such a file or folder?"""
-        if not self.remote:
-            return os.path.exists(self.path(name) if name else self.url)
-        self._fs.invalidate_cache()  # listings are kept, and others write here
-        return bool(self._fs.exists(self._at(name)))
+        """Return whether there is such a file or folder."""
+        if self._store is None:
+            return os.path.exists(self.path(name))
+        with self.engine_errors("look at"):
+            try:
+                return bool(self._store.info(self.path(name)))
+            except FileNotFoundError:
+                return False
 
-    def claim(self, name: str) -> None:
-        """Make an empty file that nobody else has made, where that is how drivers exclude each other.
+    def create(self, name: str, text: str) -> bool:
+        """Write a small file of a remote folder that must not exist; return False if it does.
 
         Raises:
-            EngineError: Somebody else has.
+            EngineError: It can't be written.
         """
-        if not self.remote:
-            return
-        with self._failing("write"):
+        assert self._store is not None  # local folders have locks
+        with self.engine_errors("write"):
             try:
-                self._fs.pipe_file(self._at(name), b"", mode="create")
+                self._store.create(self.path(name), plain_text(text).encode())
             except FileExistsError:
-                raise EngineError(
-                    f"another driver of run {self.name} has just started; see mmflow status {self.name}"
-                ) from None
+                return False
+            except OSError as error:
+                if error.errno == errno.EBUSY:  # S3's 409: another client creates it at this moment
+                    return False
+                raise
+        return True
 
     def write(self, name: str, text: str) -> None:
         """Write a small file whole.
 
         Raises:
-            EngineError: No room, no permission.
+            EngineError: No space, no permission.
         """
         self.write_bytes(name, plain_text(text).encode())
 
@@ -134,11 +149,11 @@ class RunDirectory:
         """Write a file whole.
 
         Raises:
-            EngineError: No room, no permission.
+            EngineError: No space, no permission.
         """
-        with self._failing("write"):
-            if self.remote:
-                self._fs.pipe_file(self._at(name), bytes(data))
+        with self.engine_errors("write"):
+            if self._store is not None:
+                self._store.write(self.path(name), bytes(data))
                 return
             temporary = self.path(f".{name}.{os.getpid()}.tmp")
             try:
@@ -152,7 +167,7 @@ class RunDirectory:
                 raise
 
     def read(self, name: str) -> str | None:
-        """A small text file; None: there is none.
+        """Read a small text file; None if there is none.
 
         Raises:
             EngineError: It can't be read.
@@ -161,77 +176,90 @@ class RunDirectory:
         return None if data is None else data.decode(errors="replace")
 
     def read_bytes(self, name: str) -> bytes | None:
-        """A file; None: there is none.
+        """Read a file; None if there is none.
 
         Raises:
             EngineError: It can't be read.
         """
-        with self._failing("read"):
+        with self.engine_errors("read"):
             try:
                 return self._bytes(name)
             except FileNotFoundError:
                 return None
 
     def _bytes(self, name: str, begin: int = 0) -> bytes:
-        if self.remote:
-            return bytes(self._fs.cat_file(self._at(name)))
+        if self._store is not None:
+            return self._store.read(self.path(name))
         with open(self.path(name), "rb") as file:
             file.seek(begin)
             return file.read()
 
     def size(self, path: str) -> int | None:
-        """Bytes of a file in it, by its full path or URL; None: it is not there."""
+        """Return the bytes of a file in it, by its full path or URL; None if there is none."""
         try:
-            if self.remote:
-                return int(self._fs.size(self._fs._strip_protocol(path)))
+            if self._store is not None:
+                return int(self._store.info(path)["size"])
             return os.stat(path).st_size
         except FileNotFoundError:
             return None
+
+    def usage(self) -> int:
+        """Return the bytes that the folder takes, on disk where it is local; files that are going do not count."""
+        if self._store is not None:
+            with self.engine_errors("look at"):
+                return sum(int(info["size"]) for info in self._store.find(self.url).values())
+        return disk_usage(self.url)
+
+    def modified(self, name: str) -> float:
+        """Return when a file in it was last written, in seconds since 1970, by the clock of its file system."""
+        with self.engine_errors("look at"):
+            if self._store is None:
+                return os.stat(self.path(name)).st_mtime
+            info = self._store.info(self.path(name))
+        written = next((info[k] for k in ("LastModified", "mtime", "updated", "created") if info.get(k)), 0)
+        return float(written.timestamp() if hasattr(written, "timestamp") else written)
 
     def append(self, log: str, lines: list[str]) -> None:
         """Append lines to a log of a local folder, of a run whose driver writes elsewhere (it has a `LogWriter`).
 
         Raises:
-            EngineError: No room, no permission.
+            EngineError: No space, no permission.
         """
         self.folder(log)
-        with self._failing("write"), open(self.path(f"{log}/000000.jsonl"), "ab") as file:
+        with self.engine_errors("write"), open(self.path(f"{log}/000000.jsonl"), "ab") as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
 
     def remove(self, name: str) -> None:
-        """Remove a file or folder, if it is there and can be."""
+        """Remove a file or folder if it exists, as far as possible."""
         with contextlib.suppress(OSError):
-            if self.remote:
-                self._fs.rm(self._at(name), recursive=True)
+            if self._store is not None:
+                self._store.delete_tree(self.path(name))
             elif os.path.isdir(self.path(name)):
                 shutil.rmtree(self.path(name), ignore_errors=True)
             else:
                 os.unlink(self.path(name))
 
     def remove_files(self, folder: str, end: str) -> None:
-        """Remove the files of a folder whose names end so, as far as they can be."""
+        """Remove the files of a folder with this suffix, as far as possible."""
         for name in self.names(folder):
             if name.endswith(end):
                 self.remove(f"{folder}/{name}")
 
     def names(self, folder: str) -> list[str]:
-        """Names in a folder, sorted; none if it is not there."""
+        """Return the names in a folder, sorted; none if it doesn't exist."""
         try:
-            if self.remote:
-                self._fs.invalidate_cache(self._at(folder))
-                return sorted(
-                    posixpath.basename(p.rstrip("/")) for p in self._fs.ls(self._at(folder), detail=False)
-                )
+            if self._store is not None:
+                return sorted(posixpath.basename(u.rstrip("/")) for u in self._store.list(self.path(folder)))
             return sorted(os.listdir(self.path(folder)))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def read_lines(self, log: str, read: dict[str, int] | None = None) -> Iterator[str]:
-        """The lines of a log; a last line without its end is left out.
+        """Yield the lines of a log, without an incomplete last one.
 
         Args:
-            log: Its folder.
-            read: Bytes of each of its files that are known already, which is brought up to date.
+            log: Name of the log's folder.
+            read: Bytes already read of each of its files; updated.
 
         Raises:
             EngineError: It can't be read.
@@ -241,7 +269,7 @@ class RunDirectory:
             known = read.get(name, 0)
             if known and self.remote:
                 continue  # objects are written once
-            with self._failing("read"):
+            with self.engine_errors("read"):
                 data = self._bytes(f"{log}/{name}", known)
             *lines, rest = data.split(b"\n")
             read[name] = known + len(data) - len(rest)
@@ -249,18 +277,16 @@ class RunDirectory:
                 yield line.decode(errors="replace")
 
     def read_facts(self, log: str, read: dict[str, int] | None = None) -> Iterator[dict[str, Any]]:
-        """The JSON objects of a log; damaged lines are left out. Takes and raises what `read_lines` does."""
+        """Yield the JSON objects of a log without damaged lines. Takes and raises what `read_lines` does."""
         for line in self.read_lines(log, read):
             with contextlib.suppress(ValueError):
                 fact = json.loads(line)
                 if isinstance(fact, dict):
                     yield fact
 
-    def _at(self, name: str) -> str:
-        return posixpath.join(self._root, name) if name else self._root
-
     @contextlib.contextmanager
-    def _failing(self, what: str, path: str = "") -> Iterator[None]:
+    def engine_errors(self, what: str, path: str = "") -> Iterator[None]:
+        """Raise an EngineError with advice in place of an OSError of the block."""
         try:
             yield
         except OSError as error:
@@ -272,13 +298,23 @@ class RunDirectory:
             ) from error
 
 
+def disk_usage(folder: str) -> int:
+    """Return the bytes that the files of a local folder take on disk."""
+    total = 0
+    for here, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(here, name)).st_blocks * 512
+    return total
+
+
 class LogWriter:
-    """Appends lines to a log of a run: one writer for each time that its driver was started.
+    """Writer of lines to a log of a run, one for each opening.
 
     Args:
-        directory: The run's.
+        directory: Folder of the run.
         log: Name of the log's folder.
-        opening: How often the run was started before: no two writers share a file.
+        opening: Number of earlier starts of the run: no two writers share a file.
     """
 
     def __init__(self, directory: RunDirectory, log: str, opening: int) -> None:
@@ -287,13 +323,13 @@ class LogWriter:
         self._opening = opening
         self._path = directory.path(f"{log}/{opening:06}.jsonl")
         self._fd = -1
-        self._held: list[bytes] = []
+        self._buffer: list[bytes] = []
         self._bytes = 0
         self._flushed = time.monotonic()
         self._objects = 0
         if not directory.remote:
             directory.folder(log)
-            with directory._failing("write"):
+            with directory.engine_errors("write"):
                 self._fd = os.open(
                     self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600
                 )
@@ -302,14 +338,14 @@ class LogWriter:
         """Append a line; to a local file at once.
 
         Raises:
-            EngineError: No room.
+            EngineError: No space.
         """
         data = plain_text(text).encode() + b"\n"
         if self._fd >= 0:
-            with self._directory._failing("write", self._path):
+            with self._directory.engine_errors("write", self._path):
                 self._append(data)
             return
-        self._held.append(data)
+        self._buffer.append(data)
         self._bytes += len(data)
         if self._bytes >= _FLUSH_BYTES or time.monotonic() - self._flushed >= _FLUSH_SECONDS:
             self.flush()
@@ -320,23 +356,22 @@ class LogWriter:
             while view:
                 view = view[os.write(self._fd, view) :]
         except OSError:
-            with contextlib.suppress(OSError):  # else the next line would go on where this one broke off
+            with contextlib.suppress(OSError):  # else the next line would be appended to this partial one
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - (len(data) - len(view)))
             raise
 
     def flush(self) -> None:
-        """Write what is held back.
+        """Write the buffered lines.
 
         Raises:
             EngineError: It can't be written.
         """
         self._flushed = time.monotonic()
-        if self._held:
+        if self._buffer:
             name = f"{self._log}/{self._opening:06}-{self._objects:06}.jsonl"
             self._objects += 1
-            data, self._held, self._bytes = b"".join(self._held), [], 0
-            with self._directory._failing("write"):
-                self._directory._fs.pipe_file(self._directory._at(name), data)
+            data, self._buffer, self._bytes = b"".join(self._buffer), [], 0
+            self._directory.write_bytes(name, data)
 
     def close(self) -> None:
         """Flush, and close. Idempotent."""
@@ -344,13 +379,3 @@ class LogWriter:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def _file_system(url: str) -> tuple[Any, str]:
-    import fsspec  # noqa: PLC0415  (slow to import, and needed for URLs only)
-
-    try:
-        fs, root = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"can't keep runs in {url}: {error}") from error
-    return fs, root

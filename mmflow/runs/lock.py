@@ -1,71 +1,238 @@
-"""Who drives a run: a lock on a file of its folder, which the kernel takes back when its holder dies.
+"""Lock of a run: held by the process that drives the run, or removes its folder.
 
-    <run>/driver    locked (flock) for as long as the driver lives; its text says who that is
+    <run>/driver            local folders: locked (flock) as long as the holder lives
+    <run>/openings/000003   object stores: the holder's sign of life, created exclusively, rewritten while it is held
 
-In a folder on an object store there are no locks: there, a run whose last event is recent is taken to be alive.
+On an object store the last opening decides. It may be followed by another one if it was released, if its process was
+of this machine and has ended, or if it stays as it is while it is watched for longer than a living holder is silent.
+Clocks of hosts differ, so times are compared only to show a state, never to take a lock.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
+import posixpath
+import shutil
 import socket
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from mmflow.errors import EngineError
-from mmflow.mapping.forks import disown_in_children
-from mmflow.mapping.host import is_locked
+from mmflow.mapping.system.host import machine_id, read_process_start
+from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked
 from mmflow.runs.directory import RunDirectory
 
-__all__ = ["DriverLock", "driver_lives"]
+__all__ = [
+    "REMOVED",
+    "RunLock",
+    "Watch",
+    "is_driver_alive",
+    "lock_run",
+    "opening_of",
+    "remove_locked",
+    "take_lock",
+]
 
-_NAME = "driver"
+_DRIVER = "its driver"
+_FILE, _OPENINGS = "driver", "openings"
+#: Seconds between two signs of life on an object store, and without one after which a holder counts as dead.
+_SIGN_SECONDS, _SILENT_SECONDS = 15.0, 60.0
+#: Seconds that another client may take to create an object where that is not atomic, and a thread to end.
+_SETTLE_SECONDS, _JOIN_SECONDS = 1.0, 5.0
+#: Beginning of the names of folders that are being removed.
+REMOVED = ".removed-"
 
 
-class DriverLock:
-    """Held until `release`, or until the process dies.
-
-    Raises:
-        EngineError: The run has a driver, which lives.
-    """
-
-    def __init__(self, directory: RunDirectory) -> None:
-        self._fd = -1
-        if directory.remote:
-            return
-        fd = os.open(directory.path(_NAME), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(fd, 4096, 0).decode(errors="replace").strip()
-            os.close(fd)
-            raise EngineError(
-                f"run {directory.name} is running ({holder}); wait for it, or stop it: mmflow cancel {directory.name}",
-                run=directory.name,
-            ) from None
-        os.ftruncate(fd, 0)
-        with contextlib.suppress(OSError):  # it is only for people
-            os.pwrite(fd, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode(), 0)
-        self._fd = fd
-        disown_in_children(self)
+class RunLock(Protocol):
+    """Lock of a run, held until `release`, or until its process dies."""
 
     def release(self) -> None:
-        """Give the lock back; a forked child only drops its copy of it. Idempotent."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    disown = release
+        """Release the lock. Idempotent."""
 
 
-def driver_lives(directory: RunDirectory) -> bool | None:
-    """Does the run have a driver? None: that can't be told."""
+@dataclass(slots=True)
+class Watch:
+    """Memory of a process that waits for a lock: the last sign of life that it saw, and when it saw that first."""
+
+    sign: object = None
+    since: float = field(default_factory=time.monotonic)
+
+    def silence(self, sign: object) -> float:
+        """Return for how long, in seconds, this sign of life has been the last one."""
+        if sign != self.sign:
+            self.sign, self.since = sign, time.monotonic()
+        return time.monotonic() - self.since
+
+
+def take_lock(directory: RunDirectory, owner: str = _DRIVER, watch: Watch | None = None) -> RunLock:
+    """Take the lock of a run.
+
+    Args:
+        directory: Folder of the run.
+        owner: Name of the holder, for people.
+        watch: Memory of earlier tries. None: a holder on another host, of which nothing is known, counts as dead.
+
+    Raises:
+        HeldError: Another process holds it.
+        FileNotFoundError: The folder is not there; another process has just removed it.
+        EngineError: The folder can't be read or written.
+    """
     if directory.remote:
-        return None
+        return _Opening.take(directory, owner, watch)
     try:
-        return is_locked(directory.path(_NAME))
+        return OwnerLock(directory.path(_FILE), owner)
+    except (HeldError, FileNotFoundError):
+        raise
+    except OSError as error:
+        with directory.engine_errors("lock"):
+            raise error from None
+        raise AssertionError from error  # engine_errors has raised
+
+
+def lock_run(directory: RunDirectory) -> RunLock:
+    """Take the lock of a run for its driver.
+
+    Raises:
+        EngineError: The run has a live driver.
+        FileNotFoundError: The folder is not there; another process has just removed it.
+    """
+    try:
+        return take_lock(directory)
+    except HeldError as held:
+        raise EngineError(
+            f"run {directory.name} is running: {held.holder}; wait for it, or stop it: mmflow cancel {directory.name}",
+            run=directory.name,
+        ) from None
+
+
+def opening_of(directory: RunDirectory) -> int:
+    """Return the number of the last opening on an object store; -1 for a local folder, or if there is none."""
+    return _last_opening(directory)[0] if directory.remote else -1
+
+
+def is_driver_alive(directory: RunDirectory) -> bool | None:
+    """Return whether the run has a live driver; None if that can't be known."""
+    if directory.remote:
+        holder = _last_opening(directory)[1]
+        alive = _is_alive(holder)
+        return time.time() - holder.get("t", 0.0) < _SILENT_SECONDS if alive is None else alive
+    try:
+        return is_locked(directory.path(_FILE))
     except FileNotFoundError:
         return False
     except OSError:
         return None
+
+
+def remove_locked(directory: RunDirectory, lock: RunLock) -> None:
+    """Remove the folder of a run whose lock is held, and release the lock. Another run may then have the name.
+
+    Raises:
+        EngineError: It can't be removed.
+    """
+    if isinstance(lock, _Opening):
+        for name in directory.names(""):
+            if name != _OPENINGS:
+                directory.remove(name)
+        lock.silence()
+        for name in directory.names(_OPENINGS):  # the last one, which is ours, at the end
+            directory.remove(f"{_OPENINGS}/{name}")
+        directory.remove("")
+        return
+    parent, name = posixpath.split(directory.url)
+    aside = posixpath.join(parent, f"{REMOVED}{name}-{uuid.uuid4().hex[:8]}")
+    with directory.engine_errors("remove"):
+        os.rename(directory.url, aside)  # so that nobody sees, or adds to, half of a run
+    lock.release()
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+# ---- object stores ----------------------------------------------------------------------------------------
+
+
+class _Opening:
+    """Lock on an object store: the last object of `openings/`, rewritten by a thread as long as it is held."""
+
+    def __init__(self, directory: RunDirectory, name: str, holder: dict[str, Any]) -> None:
+        self._directory = directory
+        self._name = name
+        self._holder = holder
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._give_signs, name="mmflow-run-lock", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def take(cls, directory: RunDirectory, owner: str, watch: Watch | None) -> _Opening:
+        number, last = _last_opening(directory)
+        alive = _is_alive(last)
+        if alive is None:
+            alive = watch is not None and watch.silence((number, last.get("t"))) < _SILENT_SECONDS
+        if alive:
+            raise HeldError(_holder_text(last))
+        holder = {
+            "owner": owner, "host": socket.gethostname(), "pid": os.getpid(),
+            "process": read_process_start(os.getpid()), "machine": machine_id(), "t": time.time(),
+            "nonce": uuid.uuid4().hex, "released": False,
+        }  # fmt: skip
+        name = f"{_OPENINGS}/{number + 1:06}"
+        created = directory.create(name, json.dumps(holder))
+        if created and not directory.exclusive:
+            time.sleep(_SETTLE_SECONDS)
+        # Ours, too, if only the response to the request was lost.
+        found = _read_holder(directory, name)
+        if found.get("nonce") != holder["nonce"]:
+            raise HeldError(_holder_text(found))
+        return cls(directory, name, holder)
+
+    def _give_signs(self) -> None:
+        while not self._stop.wait(_SIGN_SECONDS):
+            with contextlib.suppress(EngineError):  # the store may be unreachable for a while
+                self._write()
+
+    def _write(self) -> None:
+        self._holder["t"] = time.time()
+        self._directory.write(self._name, json.dumps(self._holder))
+
+    def release(self) -> None:
+        if not self._stop.is_set():
+            self.silence()
+            self._holder["released"] = True
+            with contextlib.suppress(EngineError):  # others see that the sign stays as it is
+                self._write()
+
+    def silence(self) -> None:
+        """Give no further signs."""
+        self._stop.set()
+        self._thread.join(_JOIN_SECONDS)
+
+
+def _last_opening(directory: RunDirectory) -> tuple[int, dict[str, Any]]:
+    """Return the number of the last opening and its holder; -1 and a released holder if there is none."""
+    last = max((int(n) for n in directory.names(_OPENINGS) if n.isdigit()), default=-1)
+    return last, {"released": True} if last < 0 else _read_holder(directory, f"{_OPENINGS}/{last:06}")
+
+
+def _read_holder(directory: RunDirectory, name: str) -> dict[str, Any]:
+    holder: Any = None
+    with contextlib.suppress(ValueError):
+        holder = json.loads(directory.read(name) or "null")
+    return holder if isinstance(holder, dict) else {}
+
+
+def _is_alive(holder: dict[str, Any]) -> bool | None:
+    """Return whether a holder lives; None if that can't be known from here."""
+    if holder.get("released"):
+        return False
+    if not holder.get("machine") or holder["machine"] != machine_id():
+        return None
+    began = read_process_start(int(holder.get("pid") or 0))
+    return began is not None and began == holder.get("process")
+
+
+def _holder_text(holder: dict[str, Any]) -> str:
+    return f"{holder.get('owner')} (process {holder.get('pid')} on {holder.get('host')})"

@@ -1,17 +1,16 @@
-"""Bad records that a run set aside: `quarantine.arrow` in its folder (`engines.rejects.SCHEMA`)."""
+"""Quarantined bad records of a run: `quarantine.arrow` in its folder (`formats.rejects.SCHEMA`)."""
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 
 import pyarrow as pa
 
-from mmflow.engines.rejects import SCHEMA
-from mmflow.errors import ConfigError
+from mmflow.errors import SourceError
+from mmflow.formats.rejects import SCHEMA
 from mmflow.runs.directory import RunDirectory
 
-__all__ = ["quarantine_name", "read_quarantine", "write_quarantine"]
+__all__ = ["is_quarantine", "pack_quarantine", "quarantine_name", "read_quarantine", "write_quarantine"]
 
 _STEM, _END = "quarantine", ".arrow"
 
@@ -21,42 +20,52 @@ def quarantine_name(number: str) -> str:
     return f"{_STEM}-{number}{_END}" if number else f"{_STEM}{_END}"
 
 
-def write_quarantine(directory: RunDirectory, number: str, rejects: Sequence[pa.RecordBatch]) -> str:
+def is_quarantine(name: str) -> bool:
+    """Return whether a file of a run's folder has bad records."""
+    return name.startswith(_STEM) and name.endswith(_END)
+
+
+def pack_quarantine(rejects: Sequence[pa.RecordBatch]) -> pa.Buffer:
+    """Return the file of bad records, batches of `formats.rejects.SCHEMA`."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, SCHEMA) as writer:
+        for batch in rejects:
+            writer.write_batch(batch)
+    return sink.getvalue()
+
+
+def write_quarantine(directory: RunDirectory, number: str, packed: pa.Buffer) -> str:
     """Write the bad records of one plan of a run.
 
     Args:
-        directory: The run's.
-        number: Of the plan, "" for the first.
-        rejects: Batches of `engines.rejects.SCHEMA`.
+        directory: Folder of the run.
+        number: Number of the plan, "" for the first.
+        packed: File of the bad records.
 
     Returns:
         The file's path or URL.
 
     Raises:
-        EngineError: No room, no permission.
+        EngineError: No space, no permission.
     """
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, SCHEMA) as writer:
-        for batch in rejects:
-            writer.write_batch(batch)
     name = quarantine_name(number)
-    directory.write_bytes(name, sink.getvalue())
+    directory.write_bytes(name, packed)
     return directory.path(name)
 
 
 def read_quarantine(directory: RunDirectory) -> pa.Table:
-    """All bad records that a run set aside; no rows if there were none.
+    """Read all quarantined records of a run; the table is empty if there are none.
 
     Raises:
         EngineError: They can't be read.
-        ConfigError: A file is not what a run wrote.
+        SourceError: A file is damaged.
     """
     tables = []
     for name in directory.names(""):
-        if posixpath.basename(name).startswith(_STEM) and name.endswith(_END):
+        if is_quarantine(name):
             data = directory.read_bytes(name)
             try:
                 tables.append(pa.ipc.open_file(pa.py_buffer(data or b"")).read_all())
             except pa.ArrowInvalid as error:
-                raise ConfigError(f"{directory.path(name)} is damaged: {error}") from error
+                raise SourceError(f"{directory.path(name)} is damaged: {error}") from error
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()

@@ -1,6 +1,6 @@
-"""Recording a run: its journal, its events, and what a run that goes on knows from before.
+"""Recorder of a run: its journal, its events, and the state that a resumed run restores.
 
-Attempts are numbered so that none of a driver's is ever taken for one of an earlier driver, whose tasks may still run:
+Attempts are numbered so that those of a driver differ from those of an earlier driver, whose tasks may still run:
 
     opening 0   0, 1, 2, ...            opening 1   100000, ...
       restarted in place  1000, ...       restarted in place  101000, ...
@@ -16,101 +16,106 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from mmflow.engines.progress import Progress
-from mmflow.engines.recording import Finished
+from mmflow.blocks.checkpoints import read_checkpoint
+from mmflow.blocks.references import CheckpointBlock
 from mmflow.errors import BlockLostError, CancelledError, SourceChangedError
-from mmflow.exec.kept import KeptBlock, read_kept
-from mmflow.exec.stage import ExchangeInput, Plan, ScanInput, Write
-from mmflow.exec.task import Done
 from mmflow.plan.explain import explain
+from mmflow.plan.stages import ExchangeInput, Plan, ScanInput, Write
+from mmflow.plan.tasks import Done
 from mmflow.runs.directory import LogWriter, RunDirectory
-from mmflow.runs.journal import Replay, encoded, task_line
-from mmflow.runs.redact import Redactor
+from mmflow.runs.journal import Replay, encode_line, task_line
+from mmflow.runs.redaction import Redactor
+from mmflow.scheduler.progress import Progress, sum_counts
 from mmflow.shards import FileEntry
-from mmflow.sinks import Committed, StagedFile, staged_files
+from mmflow.sinks import CommitResult, StagedFile, staged_files
 
-__all__ = ["BLOCKS", "CANCEL", "EVENTS", "EVENT_VERSION", "JOURNAL", "SOURCES", "RunRecorder"]
+__all__ = ["BLOCKS", "CANCEL", "EVENTS", "EVENT_VERSION", "JOURNAL", "SOURCES", "PlanRecorder", "RunRecorder"]
 
 JOURNAL, EVENTS, SOURCES, BLOCKS, CANCEL = "journal", "events", "sources.jsonl", "blocks", "cancel"
-EVENT_VERSION = 1
-_OPENING = 100_000
-_RESTART = 1_000
-_RESTARTS = 20
-_TICK_SECONDS = 1.0
+EVENT_VERSION = 2
+_ATTEMPTS_PER_OPENING = 100_000
+_ATTEMPTS_PER_RESTART = 1_000
+_MAX_RESTARTS = 20
+_REPORT_SECONDS = 1.0
 
 
 class RunRecorder:
-    """The `Recorder` of one run; one for each time that its driver starts.
+    """Recorder of one opening of a run. Thread-safe.
 
-    A job may run several plans, one after the other; they share the journal, since keys are of content.
+    A job may run several plans, one after the other or in threads of its own, each with a `PlanRecorder`. They share
+    the journal, since its keys are content hashes.
 
     Args:
         directory: The run's folder.
-        opening: How often it was started before.
-        redactor: Takes secrets out of events.
-        resumable: Keep outputs of tasks, and say so in the journal.
+        opening: Number of earlier starts.
+        redactor: Remover of secrets from events.
+        staged_as: Name that staging files and commits of the run carry; None: the name of the run.
+        resumable: Whether outputs of tasks are kept as checkpoints, and recorded in the journal.
 
     Raises:
         EngineError: The folder can't be read or written.
     """
 
     def __init__(
-        self, directory: RunDirectory, opening: int, redactor: Redactor, *, resumable: bool = True
+        self,
+        directory: RunDirectory,
+        opening: int,
+        redactor: Redactor,
+        *,
+        staged_as: str | None = None,
+        resumable: bool = True,
     ) -> None:
         self.directory = directory
+        self.staged_as = staged_as or directory.name
+        self.opening = opening
+        self.resumable = resumable
+        self.on_progress: Callable[[Progress], None] | None = None
+        #: Published destinations.
+        self.wrote: list[str] = []
+        #: State of the journal at the start, and after each restart.
+        self.replay = self._replay_journal()
         self._redactor = redactor
-        self._resumable = resumable
-        self._opening = opening
         self._restarts = 0
-        self._plans = 0
-        self._staged: Callable[[StagedFile], bool] | None = None
-        self._replay = self._replayed()
+        #: Latest progress of each plan of this opening, by the name of its run.
+        self._progress: dict[str, Progress] = {}
+        self._began = time.monotonic()
         self._sources = _recorded_sources(directory)
         self._journal = LogWriter(directory, JOURNAL, opening)
         self._events = LogWriter(directory, EVENTS, opening)
-        self._lock = threading.Lock()
-        self._folders: dict[str, str] = {}
-        self._ticked = 0.0
-        self._unseen = False
-        self.progress: Progress | None = None
-        #: Destinations whose new content can be seen.
-        self.wrote: list[str] = []
-        self.on_progress: Callable[[Progress], None] | None = None
+        self._lock = threading.RLock()
 
-    # ---- what the loop asks ---------------------------------------------------------------------------
+    def plan(self, run: str) -> PlanRecorder:
+        """Return the recorder of a plan, by the name of its run."""
+        return PlanRecorder(self, run)
 
     @property
     def first_attempt(self) -> int:
-        return self._opening * _OPENING + self._restarts * _RESTART
+        """Number of the first attempt of each task."""
+        return self.opening * _ATTEMPTS_PER_OPENING + self._restarts * _ATTEMPTS_PER_RESTART
 
-    def started(self, plan: Plan, run: str, inputs: tuple[FileEntry, ...], slots: int) -> None:
-        """See `Recorder.started`."""
-        number, self._plans = self._plans, self._plans + 1
-        self.progress = None
-        output = plan.stages[-1].output
-        self._staged = staged_files(output.sink, run) if isinstance(output, Write) else None
-        known = self._sources.get(number)
-        if known is None:
-            self._note_sources(number, inputs)
-        else:
-            _check_sources(known, {self._redactor.text(e.path): _identity(e) for e in inputs})
-        if self._opening == 0:
-            text = explain(plan)
-            before = self.directory.read("plan.txt")
-            self.directory.write(
-                "plan.txt", self._redactor.text(text if before is None else f"{before}\n{text}")
-            )
-        nbytes = sum(e.identity.size for e in inputs)
-        self.event(
-            "plan",
-            slots=slots,
-            bytes_total=nbytes,
-            files=len(inputs),
-            stages=[_told(stage) for stage in plan.stages],
-        )
+    def begin_plan(self, number: int, plan: Plan, inputs: tuple[FileEntry, ...]) -> None:
+        """Record the inputs of a plan and its explanation.
 
-    def _note_sources(self, number: int, inputs: tuple[FileEntry, ...]) -> None:
-        self._sources[number] = {self._redactor.text(e.path): _identity(e) for e in inputs}
+        Raises:
+            SourceChangedError: The run is resumed, and an input has changed.
+        """
+        now = {self._redactor.text(e.path): _identity(e) for e in inputs}
+        with self._lock:
+            # Plans that threads start may get other numbers when the run is resumed.
+            before = [self._sources[number]] if number in self._sources else []
+            if now not in self._sources.values() and before:
+                _check_sources(before[0], now)
+            if not before:
+                self._write_sources(number, now)
+            if self.opening == 0:
+                text = explain(plan)
+                shown = self.directory.read("plan.txt")
+                self.directory.write(
+                    "plan.txt", self._redactor.text(text if shown is None else f"{shown}\n{text}")
+                )
+
+    def _write_sources(self, number: int, now: dict[str, tuple[int, int, int, str]]) -> None:
+        self._sources[number] = now
         lines = [
             json.dumps({"plan": n, "path": path, "size": size, "mtime_ns": mtime, "inode": inode, "tag": tag})
             for n, files in self._sources.items()
@@ -118,155 +123,264 @@ class RunRecorder:
         ]
         self.directory.write(SOURCES, "".join(f"{line}\n" for line in lines))
 
-    def known(self, stage: str, key: str) -> Done | None:
-        """See `Recorder.known`."""
-        found = self._replay.known(key)
-        if found is None:
-            return None
-        done = found.done
-        assert done.kept is not None  # the journal says what was kept
-        # Outputs of a stage that was read are gone, and not needed: its readers are known.
-        needed = [done.kept.rejects, done.kept.sample]
-        needed += () if stage in self._replay.read else done.outputs
-        if not self._there(ref.token for ref in needed if ref is not None):
-            return None
-        if self._staged is not None and not all(map(self._staged, done.files)):
-            return None
-        if done.kept.sample is not None:
-            try:
-                (sample,) = read_kept(done.kept.sample)
-            except BlockLostError:
-                return None
-            done = replace(done, sample=sample)
-        return done
-
-    def _there(self, blocks: Iterable[KeptBlock]) -> bool:
-        """Are these in files of at least the right size? Whether they are right, is seen when they are read."""
-        ends: dict[str, int] = {}
-        for block in blocks:
-            ends[block.path] = max(ends.get(block.path, 0), block.offset + block.length)
-        return all((self.directory.size(path) or 0) >= end for path, end in ends.items())
-
-    def place(self, stage: str, key: str) -> str:
-        """See `Recorder.place`. "": nothing is kept."""
-        if not self._resumable:
-            return ""
-        folder = self._folders.get(stage)
-        if folder is None:
-            folder = self._folders[stage] = self.directory.folder(f"{BLOCKS}/{stage[:16]}")
-        return f"{folder}/{key}"
-
-    def finished(self, finished: Finished) -> None:
-        """See `Recorder.finished`."""
-        kept = finished.done.kept
-        assert kept is not None  # what is not kept is not recorded
-        refs = (*kept.outputs, kept.rejects, kept.sample)
-        if not self._there(ref.token for ref in refs if ref is not None):
-            if not self._unseen:
-                self._unseen = True
-                where = (
-                    f"runs_dir {self.directory.url} is not shared with worker {finished.done.metrics.worker}"
-                )
-                self.event(
-                    "warning",
-                    message=f"{where}: what it finishes must be computed again if the run is resumed",
-                )
-            return
-        self._journal.line(task_line(finished.stage, finished.key, finished.done))
-
-    def read(self, stage: str) -> None:
-        """See `Recorder.read`."""
-        if stage in self._replay.read:
-            return
-        self._journal.line(encoded({"kind": "read", "stage": stage}))
-        self.directory.remove_files(f"{BLOCKS}/{stage[:16]}", ".blocks")
+    def line(self, fact: str) -> None:
+        """Write a line of the journal."""
+        with self._lock:
+            self._journal.line(fact)
 
     def event(self, event: str, **facts: Any) -> None:
-        """See `Recorder.event`. Thread-safe."""
+        """Write an event."""
         with self._lock:
             text = json.dumps(
                 {"v": EVENT_VERSION, "t": round(time.time(), 6), "event": event, **facts}, default=str
             )
             self._events.line(self._redactor.text(text))
 
-    def tick(self, progress: Progress, *, last: bool = False) -> None:
-        """See `Recorder.tick`."""
-        self.progress = progress
-        now = time.monotonic()
-        if now - self._ticked < _TICK_SECONDS and not last:
-            return
-        self._ticked = now
+    def progress(self, latest: Progress) -> Progress:
+        """Return the counts of all plans of this opening together, with the stages of the one that reports."""
+        with self._lock:
+            counts = sum_counts(self._progress.values())
+        elapsed = time.monotonic() - self._began
+        return Progress(stages=latest.stages, fraction=latest.fraction, **counts, elapsed=elapsed)
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts of the run: of this opening, or of those before as long as this one has read nothing."""
+        if self._progress:
+            return sum_counts(self._progress.values())
+        return {name: int(self._last_progress().get(name) or 0) for name in sum_counts(())}
+
+    def _last_progress(self) -> dict[str, Any]:
+        events = (e for e in self.directory.read_facts(EVENTS) if e.get("event") == "progress")
+        return max(events, key=lambda e: e["t"], default={})
+
+    def report_progress(self, run: str, latest: Progress) -> None:
+        """Write the progress of the run, with the stages of one plan, as an event, and flush all logs.
+
+        Raises:
+            CancelledError: A cancellation of the run was requested.
+        """
+        self.keep_progress(run, latest)
+        progress = self.progress(latest)
         if self.on_progress is not None:
             self.on_progress(progress)
         facts = dataclasses.asdict(progress)
         facts["running"] = sum(s.running for s in progress.stages)
         for stage in facts["stages"]:
             del stage["title"], stage["complete"]
-        self.event("progress", **facts)
-        self._journal.flush()
-        self._events.flush()
+        self.event("progress", plan=self.plan_number(run), **facts)
+        self._flush()
         if self.directory.exists(CANCEL):
             raise CancelledError(
-                f"run {self.directory.name} was cancelled; --resume {self.directory.name} goes on with it"
+                f"run {self.directory.name} was cancelled; --resume {self.directory.name} resumes it"
             )
 
-    def restarting(self, lost: str, reason: str) -> bool:
-        """See `Recorder.restarting`."""
-        if self._restarts >= _RESTARTS:
-            return False
-        self._restarts += 1
-        self._journal.line(encoded({"kind": "lost", "path": lost}))
-        self._journal.flush()
-        self._replay = self._replayed()
+    def plan_number(self, run: str) -> int:
+        """Return the number of a plan, which the name of its run carries."""
+        return int(run.removeprefix(self.staged_as).removeprefix(".") or 0)
+
+    def _flush(self) -> None:
+        with self._lock:
+            self._journal.flush()
+            self._events.flush()
+
+    def record_restart(self, lost: str, reason: str) -> bool:
+        """Record a lost checkpoint before the plan restarts; False after too many restarts."""
+        with self._lock:
+            if self._restarts >= _MAX_RESTARTS:
+                return False
+            self._restarts += 1
+            self._journal.line(encode_line({"kind": "lost", "path": lost}))
+            self._journal.flush()
+            self.replay = self._replay_journal()
         self.event("restarted", reason=reason)
         return True
 
-    def _replayed(self) -> Replay:
+    def _replay_journal(self) -> Replay:
         return Replay.of(self.directory.read_lines(JOURNAL))
 
     # ---- commits --------------------------------------------------------------------------------------
 
-    def committed(self, run: str) -> Committed | None:
-        """What a plan of this run committed before its driver died; None: it did not."""
-        return self._replay.committed.get(run)
+    def committed(self, run: str, path: str) -> CommitResult | None:
+        """Return what a plan of this run committed to a path before its driver died; None: it did not.
 
-    def progress_before(self, run: str) -> Progress:
-        """Return how far a plan of this run was when it committed its output, and tell it as this opening's.
-
-        A driver that died between the commit and its note left it in its events.
+        Args:
+            run: Name of the plan's run, which was another one if threads started plans in another order.
+            path: Destination of the plan.
         """
-        counts = self._replay.counts.get(run)
-        if counts is None:
-            told = (e for e in self.directory.read_facts(EVENTS) if e.get("event") == "progress")
-            counts = max(told, key=lambda e: e["t"], default={})
+        with self._lock:
+            before, counts = self.replay.committed, self.replay.counts
+            if run not in before or before[run].path != path:
+                other = next((name for name, made in before.items() if made.path == path), None)
+                if other is None:
+                    return None
+                before[run], counts[run] = before.pop(other), counts.pop(other, {})
+            return before.pop(run)
+
+    def keep_progress(self, run: str, progress: Progress) -> None:
+        """Keep the progress of a plan."""
+        with self._lock:
+            self._progress[run] = progress
+
+    def restore_progress(self, run: str) -> Progress:
+        """Return the progress of a plan of this run at its commit, and report it as this opening's.
+
+        If a driver died between the commit and its record, the progress is in its events, with that of other plans.
+        """
+        counts = self.replay.counts.get(run)
+        if not counts:
+            counts, others = self._last_progress(), sum_counts(self._progress.values())
+            counts = {**counts, **{n: max(0, counts.get(n, 0) - others[n]) for n in others}}
         known = {f.name: counts.get(f.name, 0) for f in dataclasses.fields(Progress) if f.name != "stages"}
         progress = Progress(stages=(), **known)
-        self.tick(progress, last=True)
+        self.report_progress(run, progress)
         return progress
 
-    def note_committed(self, run: str, made: Committed) -> None:
-        """Note that the output of a plan can be seen."""
+    def record_commit(self, run: str, made: CommitResult) -> None:
+        """Record that the output of a plan is published."""
         self.wrote.append(made.path)
         facts = {"path": made.path, "files": made.files, "rows": made.rows, "bytes": made.nbytes}
-        counts = {} if self.progress is None else dataclasses.asdict(replace(self.progress, stages=()))
-        self._journal.line(encoded({"kind": "committed", "run": run, **facts, "progress": counts}))
-        self._journal.flush()
-        self.event("committed", **facts)
+        counts = {}
+        if (progress := self._progress.get(run)) is not None:
+            progress = replace(progress, rows=made.rows)  # rows of an array are not those of its plan
+            self.keep_progress(run, progress)
+            counts = dataclasses.asdict(replace(progress, stages=()))
+        self.line(encode_line({"kind": "committed", "run": run, **facts, "progress": counts}))
+        self._flush()
+        self.event("committed", plan=self.plan_number(run), **facts)
 
     # ---- ends --------------------------------------------------------------------------------------------
 
     @property
     def damaged(self) -> int:
-        """Lines of the journal that could not be used."""
-        return self._replay.damaged
+        """Number of unusable lines in the journal."""
+        return self.replay.damaged
 
     def close(self) -> None:
-        """Write what is held back. Idempotent."""
-        self._journal.close()
-        self._events.close()
+        """Flush and close the logs. Idempotent."""
+        with self._lock:
+            self._journal.close()
+            self._events.close()
 
 
-def _told(stage: Any) -> dict[str, Any]:
+class PlanRecorder:
+    """Recorder of one plan of a run.
+
+    Args:
+        run: Recorder of the run.
+        name: Name of the plan's run, with its number, which is the same when the run is resumed.
+    """
+
+    def __init__(self, run: RunRecorder, name: str) -> None:
+        self._run = run
+        self._name = name
+        self._number = run.plan_number(name)
+        self._staged: Callable[[StagedFile], bool] | None = None
+        self._folders: dict[str, str] = {}
+        self._last_report = 0.0
+        self._warned_unshared = False
+
+    @property
+    def first_attempt(self) -> int:
+        """Number of the first attempt of each task."""
+        return self._run.first_attempt
+
+    def begin_plan(self, plan: Plan, run: str, inputs: tuple[FileEntry, ...], slots: int) -> None:
+        """Record the start of the plan."""
+        output = plan.stages[-1].output
+        self._staged = staged_files(output.sink, run) if isinstance(output, Write) else None
+        self._run.begin_plan(self._number, plan, inputs)
+        self.event(
+            "plan",
+            slots=slots,
+            bytes_total=sum(e.identity.size for e in inputs),
+            files=len(inputs),
+            stages=[_stage_facts(stage) for stage in plan.stages],
+        )
+
+    def find_finished(self, stage: str, key: str) -> Done | None:
+        """Return the result of a finished task whose outputs still exist; None if it must run."""
+        replay = self._run.replay
+        found = replay.finished_task(key)
+        if found is None:
+            return None
+        done = found.done
+        assert done.checkpoint is not None  # only tasks with checkpoints are recorded
+        # Outputs of a consumed stage are deleted, and not needed: its readers are finished.
+        needed = [done.checkpoint.rejects, done.checkpoint.sample]
+        needed += () if stage in replay.consumed else done.checkpoint.outputs
+        if not self._exist(needed):
+            return None
+        if self._staged is not None and not all(map(self._staged, done.files)):
+            return None
+        if done.checkpoint.sample is not None:
+            try:
+                (sample,) = read_checkpoint(done.checkpoint.sample)
+            except BlockLostError:
+                return None
+            done = replace(done, sample=sample)
+        return done
+
+    def _exist(self, blocks: Iterable[CheckpointBlock | None]) -> bool:
+        """Return whether the files of these blocks are large enough. Their content is checked when they are read."""
+        ends: dict[str, int] = {}
+        for block in blocks:
+            if block is not None:
+                ends[block.path] = max(ends.get(block.path, 0), block.offset + block.length)
+        return all((self._run.directory.size(path) or 0) >= end for path, end in ends.items())
+
+    def checkpoint_path(self, stage: str, key: str) -> str:
+        """Return the path for a task's checkpoint; "" if none is kept."""
+        if not self._run.resumable:
+            return ""
+        folder = self._folders.get(stage)
+        if folder is None:
+            folder = self._folders[stage] = self._run.directory.folder(self._checkpoint_folder(stage))
+        return f"{folder}/{key}"
+
+    def _checkpoint_folder(self, stage: str) -> str:
+        """Return the folder of a stage's outputs: plans that run at once may have equal stages."""
+        return f"{BLOCKS}/{stage[:16]}" + (f"-{self._number}" if self._number else "")
+
+    def record_finished(self, stage: str, key: str, done: Done) -> None:
+        """Record a finished task, unless its checkpoint is not visible here."""
+        checkpoint = done.checkpoint
+        assert checkpoint is not None  # only tasks with checkpoints are recorded
+        if not self._exist((*checkpoint.outputs, checkpoint.rejects, checkpoint.sample)):
+            if not self._warned_unshared:
+                self._warned_unshared = True
+                where = f"runs_dir {self._run.directory.url} is not shared with worker {done.metrics.worker}"
+                self.event(
+                    "warning",
+                    message=f"{where}: its finished tasks must be recomputed if the run is resumed",
+                )
+            return
+        self._run.line(task_line(stage, key, done))
+
+    def record_consumed(self, stage: str) -> None:
+        """Record that the outputs of a stage are no longer needed, and delete them."""
+        if stage in self._run.replay.consumed:
+            return
+        self._run.line(encode_line({"kind": "consumed", "stage": stage}))
+        self._run.directory.remove_files(self._checkpoint_folder(stage), ".blocks")
+
+    def event(self, event: str, **facts: Any) -> None:
+        """Write an event, with the number of the plan."""
+        self._run.event(event, plan=self._number, **facts)
+
+    def report_progress(self, progress: Progress, *, last: bool = False) -> None:
+        """Report the progress of the plan, at most once per second."""
+        self._run.keep_progress(self._name, progress)
+        now = time.monotonic()
+        if now - self._last_report >= _REPORT_SECONDS or last:
+            self._last_report = now
+            self._run.report_progress(self._name, progress)
+
+    def record_restart(self, lost: str, reason: str) -> bool:
+        """Record a lost checkpoint before the plan restarts; False after too many restarts."""
+        return self._run.record_restart(lost, reason)
+
+
+def _stage_facts(stage: Any) -> dict[str, Any]:
     scan = bool(stage.inputs) and isinstance(stage.inputs[0], ScanInput)
     reads = [s for i in stage.inputs if isinstance(i, ExchangeInput) for s in i.stages]
     return {"id": stage.id, "title": stage.title, "reads": reads, "scan": scan, "notes": list(stage.notes)}
@@ -277,7 +391,7 @@ def _identity(entry: FileEntry) -> tuple[int, int, int, str]:
 
 
 def _recorded_sources(directory: RunDirectory) -> dict[int, dict[str, tuple[int, int, int, str]]]:
-    """Files by plan, with size, time of modification and inode."""
+    """Return the recorded input files by plan: size, time of modification, inode and ETag."""
     plans: dict[int, dict[str, tuple[int, int, int, str]]] = {}
     for line in (directory.read(SOURCES) or "").splitlines():
         try:
@@ -286,7 +400,7 @@ def _recorded_sources(directory: RunDirectory) -> dict[int, dict[str, tuple[int,
             plans.setdefault(fact["plan"], {})[fact["path"]] = identity
         except (ValueError, KeyError, TypeError):
             raise SourceChangedError(
-                f"{directory.path(SOURCES)}, which says what the inputs were, is damaged: start a new run"
+                f"{directory.path(SOURCES)} (the list of inputs) is damaged: start a new run"
             ) from None
     return plans
 
@@ -294,7 +408,7 @@ def _recorded_sources(directory: RunDirectory) -> dict[int, dict[str, tuple[int,
 def _check_sources(
     known: dict[str, tuple[int, int, int, str]], now: dict[str, tuple[int, int, int, str]]
 ) -> None:
-    changes = [f"{path} is gone" for path in known.keys() - now.keys()]
+    changes = [f"{path} is missing" for path in known.keys() - now.keys()]
     changes += [f"{path} is new" for path in now.keys() - known.keys()]
     for path in sorted(known.keys() & now.keys()):
         if known[path] != now[path]:
@@ -302,8 +416,8 @@ def _check_sources(
     if changes:
         more = f"; and {len(changes) - 5:,} more" if len(changes) > 5 else ""
         raise SourceChangedError(
-            f"inputs changed since the run began: {'; '.join(sorted(changes)[:5])}{more}; what was computed of them "
-            "before can't be used: start a new run"
+            f"inputs changed since the run began: {'; '.join(sorted(changes)[:5])}{more}; earlier results can't "
+            "be used: start a new run"
         )
 
 

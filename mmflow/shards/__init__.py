@@ -1,24 +1,23 @@
-"""Files to shards, in O(shards) and without reading data; and the check that shards chain."""
+"""Shards: files cut into byte ranges, and the check of the record boundaries between them."""
 
-from mmflow.shards.chain import Chained, FileChain, Right, Span, Verdict, WrongStart
-from mmflow.shards.discover import Paths, find_files
+from mmflow.shards.boundary_check import BoundaryCheck, BoundaryReport, StartMismatch, Valid, VerifiedPrefix
+from mmflow.shards.discovery import Paths, find_files
 from mmflow.shards.model import FileEntry, Shard
-from mmflow.shards.plan import cut_rest, default_shard_size, entries, group_shards, plan_shards
+from mmflow.shards.plan import cut_remainder, default_shard_size, group_shards, identify_files, plan_shards
 
 __all__ = [
-    "Chained",
-    "FileChain",
+    "BoundaryCheck",
+    "BoundaryReport",
     "FileEntry",
     "Paths",
-    "Right",
     "Shard",
-    "Span",
-    "Verdict",
-    "WrongStart",
-    "cut_rest",
+    "StartMismatch",
+    "Valid",
+    "VerifiedPrefix",
+    "cut_remainder",
     "default_shard_size",
-    "entries",
     "find_files",
     "group_shards",
+    "identify_files",
     "plan_shards",
 ]

@@ -1,4 +1,4 @@
-"""Files and folders here that a glob matches.
+"""Globs of local files and folders.
 
 Invariant: nothing is left out in silence: a folder that can't be listed, or a link to nothing, is an error.
 `**` follows no links to folders, as in bash; other parts match them by name.
@@ -10,14 +10,14 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from mmflow.mapping.failures import source_failure
-from mmflow.remote.patterns import ANY_DEPTH, is_glob, is_hidden, part_matches
+from mmflow.storage.globs import ANY_DEPTH, is_glob, is_hidden, part_matches
+from mmflow.storage.os_errors import read_error
 
-__all__ = ["matches"]
+__all__ = ["match_glob"]
 
 
-def matches(pattern: str) -> list[tuple[str, int]]:
-    """Return paths that a glob matches, each once and sorted, with what `os.stat` says is their mode.
+def match_glob(pattern: str) -> list[tuple[str, int]]:
+    """Return the paths that a glob matches, each once and sorted, with the mode from `os.stat`.
 
     Raises:
         SourceError: A folder on the way can't be listed, or a match is a link to nothing.
@@ -27,57 +27,57 @@ def matches(pattern: str) -> list[tuple[str, int]]:
     if pattern.endswith("/"):
         parts.append("")
     found: dict[str, int] = {}
-    for path in _below(root, parts):
+    for path in _match_below(root, parts):
         if path not in found:
             try:
                 found[path] = os.stat(path).st_mode
             except OSError as error:
-                raise source_failure(path, error, "look at") from error
+                raise read_error(path, error, "look at") from error
     return sorted(found.items())
 
 
-def _below(folder: str, parts: Sequence[str]) -> Iterator[str]:
-    """Paths below a folder (empty: the current one) that the parts of a pattern match."""
+def _match_below(folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """Yield the paths below a folder (empty: the current one) that the parts of a pattern match."""
     if not parts:
         yield folder
         return
     part, rest = parts[0], parts[1:]
     if part == ANY_DEPTH:
-        yield from _any_depth(folder, rest)
+        yield from _match_any_depth(folder, rest)
     elif not is_glob(part):
         path = os.path.join(folder, part)
         if os.path.isdir(path) if rest or not part else os.path.lexists(path):
-            yield from _below(path, rest)
+            yield from _match_below(path, rest)
     else:
-        for entry in _entries(folder):
+        for entry in _list_folder(folder):
             if part_matches(part, entry.name) and (not rest or _is_folder(entry)):
-                yield from _below(os.path.join(folder, entry.name), rest)
+                yield from _match_below(os.path.join(folder, entry.name), rest)
 
 
-def _any_depth(folder: str, rest: Sequence[str]) -> Iterator[str]:
-    """`**` and what comes behind it: at its end it also stands for the files of its folders."""
+def _match_any_depth(folder: str, rest: Sequence[str]) -> Iterator[str]:
+    """Yield the matches of `**` and of the parts behind it; as the last part it also stands for files."""
     while rest and rest[0] == ANY_DEPTH:
         rest = rest[1:]
     if rest:
-        yield from _below(folder, rest)
-    for entry in _entries(folder):
+        yield from _match_below(folder, rest)
+    for entry in _list_folder(folder):
         if is_hidden(entry.name):
             continue
         path = os.path.join(folder, entry.name)
         if entry.is_dir(follow_symlinks=False):
-            yield from _any_depth(path, rest)
+            yield from _match_any_depth(path, rest)
         elif not rest and not _is_folder(entry):
             yield path
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _list_folder(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder or ".") as entries:
             return sorted(entries, key=lambda entry: entry.name)
-    except FileNotFoundError:  # the folder of a pattern that is not there: no match
+    except FileNotFoundError:  # a missing folder has no match
         return []
     except OSError as error:
-        raise source_failure(folder or ".", error, "list") from error
+        raise read_error(folder or ".", error, "list") from error
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -86,4 +86,4 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     except FileNotFoundError:  # a link to nothing is no folder
         return False
     except OSError as error:
-        raise source_failure(entry.path, error, "look at") from error
+        raise read_error(entry.path, error, "look at") from error

@@ -1,4 +1,4 @@
-"""The words of sharding, as values."""
+"""Files and shards, as values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["FileEntry", "Shard"]
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file of a source and its identity when planned; `storage`: options of a remote one's file system."""
+    """File of a source, with its identity at planning time and the options of its remote file system (`storage`)."""
 
     path: str
     identity: FileIdentity
@@ -20,12 +20,16 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Byte range `[begin, end)` of file number `file`; `begin` is page aligned, or where a record is known to begin.
+    """Byte range `[begin, end)` of file number `file`.
 
-    `fresh`: what lies before `begin` is the file's start or a hole, so a record may begin right there.
+    `begin` is page aligned, or a known start of a record. `fresh` says that the file's start or a hole lies before
+    `begin`, so a record may begin right there. `known_start`: byte offset of its first record; None: it is guessed.
+    `lines_before`: physical lines of the file before `known_start` (needed by `_line` only).
     """
 
     file: int
     begin: int
     end: int
     fresh: bool = False
+    known_start: int | None = None
+    lines_before: int = 0

@@ -1,4 +1,4 @@
-"""Files to shards, lazily and without reading a byte of them.
+"""Planning of shards, lazily and without reading a byte of the files.
 
     file     |.data......|....hole......|..data...........|
     extents  [0,         e1)            [b2,              size)
@@ -15,35 +15,36 @@ import errno
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from mmflow.errors import SourceError
 from mmflow.mapping import FileIdentity
-from mmflow.mapping.failures import source_failure
-from mmflow.mapping.strategy import PSEUDO_FILE_SYSTEMS
+from mmflow.mapping.access_policy import PSEUDO_FILE_SYSTEMS
 from mmflow.mapping.system import system
-from mmflow.remote.opening import identities
-from mmflow.remote.url import is_url
+from mmflow.remote.opening import read_identities
 from mmflow.shards.model import FileEntry, Shard
+from mmflow.storage.os_errors import read_error
+from mmflow.storage.url import is_url
 
-__all__ = ["cut_rest", "default_shard_size", "entries", "group_shards", "plan_shards"]
+__all__ = ["cut_remainder", "default_shard_size", "group_shards", "identify_files", "plan_shards"]
 
 _SHARDS_PER_WORKER = 4
 #: Holes shorter than this are read over: as zeros from memory they cost less than a shard of their own.
 _SHORT_HOLE = 1 << 20
 
 
-def entries(paths: Iterable[str], storage: str = "") -> tuple[FileEntry, ...]:
-    """The files with their identities, as they are now.
+def identify_files(paths: Iterable[str], storage: str = "") -> tuple[FileEntry, ...]:
+    """Return the files with their identities, as they are now.
 
     Args:
         paths: Files and URLs.
         storage: Options of the file system of URLs (`remote.storage_text`).
 
     Raises:
-        SourceError: One is missing, or has no size to be cut by (/proc and the like).
+        SourceError: A file is missing, or reports no size (/proc and the like).
     """
     listed = list(paths)
-    found = identities(listed, storage)
+    found = read_identities(listed, storage)
     for path, identity in zip(listed, found, strict=True):
         if identity.size == 0 and not is_url(path):
             _refuse_sizeless(path)
@@ -51,11 +52,11 @@ def entries(paths: Iterable[str], storage: str = "") -> tuple[FileEntry, ...]:
 
 
 def _refuse_sizeless(path: str) -> None:
-    """Files of /proc look empty and aren't: reading nothing of them would be a wrong answer."""
+    """Refuse files of /proc: they look empty and are not, so reading nothing of them would be a wrong answer."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise source_failure(path, error) from error
+        raise read_error(path, error) from error
     try:
         name = system.file_system_name(fd)
     finally:
@@ -68,12 +69,14 @@ def _refuse_sizeless(path: str) -> None:
 
 
 def default_shard_size(nbytes: int, workers: int) -> int:
-    """Bytes of a shard where no size is asked for: enough shards to keep all workers busy to the end, none so
-    small that starting its task is much of it, nor so large that little is lost with a task.
+    """Return the bytes of a shard where the user set no size.
+
+    There are enough shards to keep all workers busy to the end. None is so small that starting its task takes much of
+    the time, or so large that a lost task costs much.
 
     Args:
-        nbytes: Of all that is read.
-        workers: Tasks at once.
+        nbytes: Size of all files together, in bytes.
+        workers: Tasks that run at once.
 
     >>> [default_shard_size(n << 20, 2) >> 20 for n in (10, 160, 1600, 1 << 20)]
     [16, 20, 128, 128]
@@ -88,21 +91,21 @@ def plan_shards(
     shard_size: int,
     splittable: bool,
     skips_holes: bool,
-    page_size: int = system.GRANULARITY,
+    page_size: int = system.granularity,
 ) -> Iterator[Shard]:
-    """The shards of one file, in order; none for an empty file.
+    """Yield the shards of one file, in order; none for an empty file.
 
     Args:
-        entry: The file.
+        entry: File.
         number: Its number in the source: `Shard.file`.
         shard_size: Bytes per shard, rounded up to whole pages; at least one page.
-        splittable: False: the file is one shard.
-        skips_holes: Leave out what the file system knows to be a hole.
-        page_size: Shards begin at multiples of it, in bytes.
+        splittable: Whether the file may be cut; False: it is one shard.
+        skips_holes: Whether to leave out what the file system knows to be a hole.
+        page_size: Bytes of which each shard's begin is a multiple.
 
     Raises:
-        SourceError: The file can't be looked at (only with `skips_holes`).
-        SourceChangedError: It is not the file that `entry` was made of (only with `skips_holes`).
+        SourceError: The file can't be opened (only with `skips_holes`).
+        SourceChangedError: The file is not the one that `entry` describes (only with `skips_holes`).
     """
     size = entry.identity.size
     if size == 0:
@@ -121,39 +124,42 @@ def plan_shards(
             yield Shard(number, begin, min(begin + step, extent_end), fresh=begin == extent_begin)
 
 
-def cut_rest(
-    shard: Shard, begin: int, parts: int, *, least: int, page_size: int = system.GRANULARITY
+def cut_remainder(
+    shard: Shard, begin: int, parts: int, *, least: int, page_size: int = system.granularity
 ) -> tuple[Shard, ...]:
-    """What is left of a shard that was read up to a record, in parts of about the same size.
+    """Cut the remainder of a shard, from its first unread record on, into shards of about the same size.
+
+    The start of the first one is known.
 
     Args:
-        shard: The shard.
-        begin: Where that record begins, and the first part.
-        parts: Parts, at most.
-        least: Bytes of each at least, but of one that is all.
-        page_size: Where they are cut: at multiples of it, or of `least` if that is less.
+        shard: Shard.
+        begin: Offset of the first unread record, in bytes.
+        parts: Largest number of new shards.
+        least: Smallest size of each in bytes, unless there is only one.
+        page_size: Bytes of which the cuts are multiples; `least` if that is smaller.
 
-    >>> [(s.begin, s.end) for s in cut_rest(Shard(0, 0, 90), 13, 3, least=10, page_size=8)]
+    >>> [(s.begin, s.end) for s in cut_remainder(Shard(0, 0, 90), 13, 3, least=10, page_size=8)]
     [(13, 48), (48, 80), (80, 90)]
-    >>> [(s.begin, s.end) for s in cut_rest(Shard(0, 0, 90), 13, 9, least=30, page_size=8)]
+    >>> [(s.begin, s.end) for s in cut_remainder(Shard(0, 0, 90), 13, 9, least=30, page_size=8)]
     [(13, 48), (48, 90)]
     """
     align = min(page_size, least)
     step = -(-max(least, -(-(shard.end - begin) // parts)) // align) * align
     first = -(-begin // align) * align + step
     ends = [*range(first, shard.end - least + 1, step), shard.end]
-    return tuple(Shard(shard.file, b, e) for b, e in itertools.pairwise((begin, *ends)))
+    cut = [Shard(shard.file, b, e) for b, e in itertools.pairwise((begin, *ends))]
+    return (replace(cut[0], known_start=begin), *cut[1:])
 
 
 def _data_extents(entry: FileEntry, page_size: int, short: int) -> Iterator[tuple[int, int]]:
-    """Page-aligned parts of a file that hold data; parts less than `short` bytes apart are one."""
+    """Yield the page-aligned parts of a file that hold data; parts less than `short` bytes apart are joined."""
     try:
         fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
         entry.identity.check(entry.path)
-        raise source_failure(entry.path, error) from error
+        raise read_error(entry.path, error) from error
     except OSError as error:
-        raise source_failure(entry.path, error) from error
+        raise read_error(entry.path, error) from error
     try:
         entry.identity.check_same(FileIdentity.of(fd), entry.path)
         size = entry.identity.size
@@ -194,11 +200,11 @@ def _seek_data(fd: int, size: int) -> Iterator[tuple[int, int]]:
 def group_shards(
     shards: Iterable[Shard], files: Sequence[FileEntry], *, target_bytes: int, max_shards: int
 ) -> Iterator[tuple[Shard, ...]]:
-    """Shards as tasks take them: small whole files together, all else alone.
+    """Group shards into tasks: small whole files together, all else alone.
 
-    Neighbouring files that are one shard each share a group up to `target_bytes` and `max_shards`; a
-    shard of a file that has several is alone, so that a wrong guess of its start costs one shard. Order is
-    kept. Looks one shard ahead; O(group) memory.
+    Neighbouring files of one shard each share a group up to `target_bytes` and `max_shards`. A shard of a file that
+    has several is alone, so that a wrong guess of its start costs one shard. The order stays. Reads one shard ahead;
+    O(group) memory.
 
     >>> f = [FileEntry("a", FileIdentity(0, 1, 10, 0)), FileEntry("b", FileIdentity(0, 2, 10, 0))]
     >>> two = [Shard(0, 0, 10, True), Shard(1, 0, 10, True)]
@@ -206,7 +212,7 @@ def group_shards(
     [2]
     """
     group: list[Shard] = []
-    held = 0
+    nbytes = 0
     previous = -1
     ahead = iter(shards)
     shard = next(ahead, None)
@@ -214,15 +220,15 @@ def group_shards(
         following = next(ahead, None)
         several = shard.file == previous or (following is not None and following.file == shard.file)
         length = files[shard.file].identity.size
-        if several or (group and (held + length > target_bytes or len(group) >= max_shards)):
+        if several or (group and (nbytes + length > target_bytes or len(group) >= max_shards)):
             if group:
                 yield tuple(group)
-            group, held = [], 0
+            group, nbytes = [], 0
         if several:
             yield (shard,)
         else:
             group.append(shard)
-            held += length
+            nbytes += length
         previous = shard.file
         shard = following
     if group:

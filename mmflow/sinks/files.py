@@ -1,7 +1,7 @@
-"""The sink of all formats to local paths: one task's rows into staging files.
+"""Sink of all formats to local paths: one task's rows into staging files.
 
-Invariant: after `write` returned, the files are complete and on the disk; after it raised, its attempt has
-left nothing.
+Invariant: after `write` returns, the files are complete and durable; after it raises, its attempt has left
+nothing.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from mmflow.errors import SinkError
-from mmflow.remote.url import is_url
-from mmflow.sinks import columnar, npy, rows
-from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
-from mmflow.sinks.failures import sink_failure, writing
+from mmflow.sinks.base import SUFFIXES, SinkAttempt, SinkSpec, StagedFile
+from mmflow.sinks.commit.staging import attempt_folder, destination
 from mmflow.sinks.partition import split
 from mmflow.sinks.spec import check_sink
-from mmflow.sinks.staging import attempt_folder, destination
-from mmflow.sinks.writer import Writer
+from mmflow.sinks.writers import columnar, npy, rows
+from mmflow.sinks.writers.base import Writer
+from mmflow.storage.os_errors import write_error, write_errors
+from mmflow.storage.url import is_url
 
-__all__ = ["AMPLE", "FileSink", "write_files"]
+__all__ = ["DEFAULT_MEMORY", "FileSink", "write_files"]
 
 _OPEN: Mapping[str, Callable[[str, pa.Schema, Mapping[str, Any]], Writer]] = {
     "parquet": columnar.open_parquet,
@@ -37,64 +37,48 @@ _OPEN: Mapping[str, Callable[[str, pa.Schema, Mapping[str, Any]], Writer]] = {
     "ndjson": rows.open_ndjson,
     "npy": npy.open_npy,
 }
-#: Memory of a task that need not think of it.
-AMPLE = 1 << 30
-#: Rows that wait until their partition has enough of them for a write of its own.
-_WAITING_BYTES = 64 << 20
-_MOST_OPEN = 64
+#: Memory of a task that has no limit of its own, in bytes.
+DEFAULT_MEMORY = 1 << 30
+#: Limit of the rows that wait until their partition has enough of them for a write of its own, in bytes.
+_MAX_PENDING_BYTES = 64 << 20
+_MAX_OPEN_FILES = 64
 _SMALL_ROWS = 4096
-#: Files that are brought to the disk at once: a file system writes its journal once for all that wait for it. 2,000
-#: one after the other took 20 s, by so many 1.
-_SYNCING = 16
+#: Threads that fsync files: a file system writes its journal once for all callers that wait. 2,000 files took 20 s
+#: one after the other, and 1 s with this many threads.
+_SYNC_THREADS = 16
 
 
 class FileSink:
-    """Writes Parquet, Arrow IPC, CSV, NDJSON or npy files; see `sinks.base.Sink`."""
+    """Writer of Parquet, Arrow IPC, CSV, NDJSON or npy files into a local staging folder."""
 
-    def __init__(self, spec: SinkSpec, memory: int = AMPLE) -> None:
+    def __init__(self, spec: SinkSpec, memory: int = DEFAULT_MEMORY) -> None:
         self.spec = spec
         self._memory = memory
 
     def write(
-        self,
-        batches: Iterable[pa.RecordBatch],
-        schema: pa.Schema,
-        *,
-        run: str,
-        stage: int,
-        number: int,
-        attempt: int,
-        part: tuple[int, ...] = (),
+        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, attempt: SinkAttempt
     ) -> tuple[StagedFile, ...]:
         """Write one attempt's rows; a task without rows writes a file only if it is number 0.
 
         Raises:
-            SinkError: See `Sink.write`; also if the run was aborted meanwhile (its staging is gone).
+            SinkError: As in `Sink.write`; also if the run was aborted meanwhile (its staging is deleted).
         """
         spec = self.spec
         check_sink(spec, schema)
-        folder = attempt_folder(spec, run, stage=stage, number=number, attempt=attempt, part=part)
+        folder = attempt_folder(spec, attempt)
         self._make(folder)
-        stem = f"part-{run}-{number:05d}" if spec.if_exists == "append" else f"part-{number:05d}"
         try:
-            with _Syncing(spec.path) as syncing:
+            with _FileSyncer(spec.path) as syncer:
+                unique = spec.keeps_files
                 return write_files(
-                    spec,
-                    batches,
-                    schema,
-                    folder=folder,
-                    stem=stem,
-                    number=number,
-                    part=part,
-                    keep=syncing.keep,
-                    memory=self._memory,
+                    spec, batches, schema, attempt, folder, syncer.keep, self._memory, unique=unique
                 )
-        except BaseException:  # whatever it was, also Ctrl-C: no half-written file may stay
+        except BaseException:  # also Ctrl-C: no half-written file may stay
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
     def _make(self, folder: Path) -> None:
-        with writing(self.spec.path):
+        with write_errors(self.spec.path):
             shutil.rmtree(folder, ignore_errors=True)
             try:
                 folder.mkdir()
@@ -106,23 +90,23 @@ class FileSink:
                 ) from None
 
 
-class _Syncing:
-    """Brings files to the disk while others are written; its end waits for all of them."""
+class _FileSyncer:
+    """Background fsync of complete files while others are written; `__exit__` waits for all of them."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._first: Path | None = None
         self._pool: ThreadPoolExecutor | None = None
-        self._waiting: list[Future[None]] = []
+        self._pending: list[Future[None]] = []
 
     def keep(self, file: Path, path: str) -> str:
-        """Take a complete file; see `write_files`."""
+        """Schedule the fsync of a complete file and return its staged path."""
         del path
         if self._pool is None and self._first is None:
-            self._first = file  # mostly the only one, which needs no thread
+            self._first = file  # usually the only one, which needs no thread
         else:
-            self._pool = self._pool or ThreadPoolExecutor(_SYNCING, "mmflow-sync")
-            self._waiting.append(self._pool.submit(_sync, file))
+            self._pool = self._pool or ThreadPoolExecutor(_SYNC_THREADS, "mmflow-sync")
+            self._pending.append(self._pool.submit(_sync, file))
         return str(file)
 
     def __enter__(self) -> Self:
@@ -134,10 +118,10 @@ class _Syncing:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=kind is not None)
         if kind is None:
-            with writing(self._path):
+            with write_errors(self._path):
                 if self._first is not None:
                     _sync(self._first)
-                for done in self._waiting:
+                for done in self._pending:
                     done.result()
 
 
@@ -153,34 +137,36 @@ def write_files(
     spec: SinkSpec,
     batches: Iterable[pa.RecordBatch],
     schema: pa.Schema,
-    *,
+    attempt: SinkAttempt,
     folder: Path,
-    stem: str,
-    number: int,
-    part: tuple[int, ...],
     keep: Callable[[Path, str], str],
-    memory: int = AMPLE,
+    memory: int,
+    *,
+    unique: bool,
 ) -> tuple[StagedFile, ...]:
     """Write one task's rows to files of a folder.
 
     Args:
-        folder: Exists; what is in it after an error is the caller's to delete.
-        stem: Of part files' names.
-        number, part: Of the task; without rows, only number 0 writes a file.
-        keep: Is given each file when it is complete, and its path in the destination; says where it is staged.
-        memory: Bytes that the task may use: a quarter of them holds rows that are not written yet, at most 64 MiB.
+        attempt: Attempt that writes; without rows, only task number 0 writes a file.
+        folder: An existing folder; after an error the caller deletes its content.
+        keep: Called with each complete file and its path in the destination; returns where it is staged.
+        memory: Bytes that the task may use: at most a quarter of them, and 64 MiB, buffers rows.
+        unique: Whether names of files differ from those of other runs.
 
     Raises:
-        SinkError: See `Sink.write`.
+        SinkError: As in `Sink.write`.
     """
-    stem += "".join(f"_{p:03d}" for p in part)  # "_" sorts behind the "." of a suffix
-    files = _Files(spec, schema, folder, stem, keep)
+    # "_" sorts behind the "." of a suffix.
+    task = f"{attempt.number:05d}" + "".join(f"_{p:03d}" for p in attempt.part)
+    stem = f"part-{attempt.run}-{task}" if unique else f"part-{task}"
+    files = _AttemptFiles(spec, schema, folder, stem, keep)
     target: _Target
-    most = min(_WAITING_BYTES, memory // 4)
+    max_pending = min(_MAX_PENDING_BYTES, memory // 4)
     if spec.partition_by:
-        target = _Partitioned(files, spec.partition_by, most)
+        target = _PartitionedFiles(files, spec.partition_by, max_pending)
     else:
-        target = _Whole(files, most, create=not spec.is_folder or (number == 0 and not part))
+        first = attempt.number == 0 and not attempt.part
+        target = _SingleFile(files, max_pending, create=not spec.is_folder or first)
     try:
         for batch in batches:  # errors of the input are not ours
             with files.failing():
@@ -200,15 +186,15 @@ class _Target(Protocol):
 
 
 @dataclass(slots=True)
-class _Opened:
+class _OpenFile:
     writer: Writer
     staged: Path
     path: str
     rows: int = 0
 
 
-class _Files:
-    """Opens and completes the files of one attempt."""
+class _AttemptFiles:
+    """Open and complete files of one attempt."""
 
     def __init__(
         self, spec: SinkSpec, schema: pa.Schema, folder: Path, stem: str, keep: Callable[[Path, str], str]
@@ -219,34 +205,68 @@ class _Files:
         self._folder = folder
         self._stem = stem
         self._keep = keep
-        self._open: OrderedDict[str, _Opened] = OrderedDict()
+        self._open: OrderedDict[str, _OpenFile] = OrderedDict()
         self._count: dict[str, int] = {}
 
     def failing(self) -> Any:
-        """Errors of the block as SinkErrors that know how much was written."""
-        return _Failing(self)
+        """Turn errors of the block into SinkErrors that say how much was written."""
+        return _WriteErrors(self)
 
-    def writer(self, folder: str) -> _Opened:
-        """The open file of a partition ("" for none)."""
+    def writer(self, folder: str) -> _OpenFile:
+        """Return the open file of a partition ("" for none)."""
         opened = self._open.get(folder)
         if opened is None:
-            if len(self._open) >= _MOST_OPEN:
+            if len(self._open) >= _MAX_OPEN_FILES:
                 self._complete(next(iter(self._open)))
             opened = self._open[folder] = self._create(folder)
         self._open.move_to_end(folder)
         return opened
 
-    def _create(self, folder: str) -> _Opened:
-        again = self._count.get(folder, 0)
-        self._count[folder] = again + 1
-        name = self._stem + (f"-{again}" if again else "") + SUFFIXES[self._spec.format][0]
+    def write(self, folder: str, batch: pa.RecordBatch) -> Writer | None:
+        """Write rows to the file of a partition, and to further ones where it is full.
+
+        Returns:
+            Writer of the open file; None: the last one was complete.
+        """
+        spec, opened = self._spec, None
+        if spec.approximate_bytes_per_file is not None:
+            pieces = max(1, -(-4 * batch.nbytes // spec.approximate_bytes_per_file))
+            step = max(1, batch.num_rows // pieces)
+        else:
+            step = batch.num_rows
+        while batch.num_rows:
+            opened = self.writer(folder)
+            room = step if spec.max_rows_per_file is None else spec.max_rows_per_file - opened.rows
+            part = batch.slice(0, min(step, room))
+            batch = batch.slice(part.num_rows)
+            opened.writer.write(part)
+            opened.rows += part.num_rows
+            if self._is_full(opened):
+                self._complete(folder)
+                opened = None
+        return None if opened is None else opened.writer
+
+    def _is_full(self, opened: _OpenFile) -> bool:
+        most = self._spec.approximate_bytes_per_file
+        if most is not None and not opened.writer.pending:
+            opened.writer.flush()  # what lies in buffers has no size yet
+        if most is not None and opened.staged.stat().st_size + opened.writer.pending >= most:
+            return True
+        return opened.rows == self._spec.max_rows_per_file
+
+    def _create(self, folder: str) -> _OpenFile:
+        number = self._count.get(folder, 0)
+        self._count[folder] = number + 1
+        # Sorts behind the file before, and before what the remainder of the task's shard gives ("_001").
+        name = self._stem + (f"_{number:09d}" if number else "") + SUFFIXES[self._spec.format][0]
         if not self._spec.is_folder:
             name = destination(self._spec).name
         path = f"{folder}/{name}" if folder else name
         staged = self._folder / path
         staged.parent.mkdir(parents=True, exist_ok=True)
-        writer = _OPEN[self._spec.format](str(staged), self._schema, self._spec.options)
-        return _Opened(writer, staged, path)
+        options = self._spec.options | {"sorted_by": self._spec.sorted_by}
+        writer = _OPEN[self._spec.format](str(staged), self._schema, options)
+        return _OpenFile(writer, staged, path)
 
     def _complete(self, folder: str) -> None:
         opened = self._open[folder]
@@ -266,17 +286,17 @@ class _Files:
         self._open.clear()
 
     def written(self) -> int:
-        """Bytes in this attempt's files so far."""
+        """Return the bytes in this attempt's files so far."""
         return sum(f.stat().st_size for f in self._folder.rglob("*") if f.is_file())
 
     @property
     def path(self) -> str:
-        """What a full disk or the like is said of."""
+        """Path that an error such as a full disk is reported for."""
         return str(self._folder) if is_url(self._spec.path) else self._spec.path
 
 
-class _Failing:
-    def __init__(self, files: _Files) -> None:
+class _WriteErrors:
+    def __init__(self, files: _AttemptFiles) -> None:
         self._files = files
 
     def __enter__(self) -> None:
@@ -284,79 +304,77 @@ class _Failing:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            raise sink_failure(self._files.path, error, written=self._files.written()) from error
+            raise write_error(self._files.path, error, written=self._files.written()) from error
         if isinstance(error, pa.ArrowInvalid | pa.ArrowNotImplementedError):
             raise SinkError(f"can't write {self._files.path}: {error}", path=self._files.path) from error
 
 
-class _Whole:
-    """All rows in one file; without rows there is one only if `create`."""
+class _SingleFile:
+    """Target of all rows in one file; without rows the file is written only if `create`."""
 
-    def __init__(self, files: _Files, most: int, *, create: bool) -> None:
+    def __init__(self, files: _AttemptFiles, max_pending: int, *, create: bool) -> None:
         self._files = files
-        self._most = most
+        self._max_pending = max_pending
         self._create = create
 
     def write(self, batch: pa.RecordBatch) -> None:
-        if batch.num_rows:
-            opened = self._files.writer("")
-            opened.writer.write(batch)
-            opened.rows += batch.num_rows
-            if opened.writer.pending > self._most:
-                opened.writer.flush()
+        writer = self._files.write("", batch)
+        if writer is not None and writer.pending > self._max_pending:
+            writer.flush()
 
     def finish(self) -> None:
-        if self._create:
+        if self._create and not self._files.staged:
             self._files.writer("")
         self._files.complete()
 
 
-class _Partitioned:
-    """Rows wait in memory, by partition; the largest are written when they grow too much.
+class _PartitionedFiles:
+    """Target of partitioned rows: they wait in memory, and the largest partitions are written at the limit.
 
-    What waits are slices of the batches that came, which stay as long as one of their slices does. So when some are
-    written, the others are copied together; `_total` is what all take.
+    Rows wait as slices, which keep their whole input batches alive. So when some partitions are written, the slices of
+    the others are copied; `_total` is the bytes of all slices.
     """
 
-    def __init__(self, files: _Files, columns: tuple[str, ...], most: int) -> None:
+    def __init__(self, files: _AttemptFiles, columns: tuple[str, ...], max_pending: int) -> None:
         self._files = files
-        self._most = most
+        self._max_pending = max_pending
         self._columns = columns
-        self._waiting: dict[str, list[pa.RecordBatch]] = {}
+        self._pending: dict[str, list[pa.RecordBatch]] = {}
         self._nbytes: dict[str, int] = {}
         self._total = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         for folder, part in split(batch, self._columns):
             nbytes = part.nbytes
-            self._waiting.setdefault(folder, []).append(part)
+            self._pending.setdefault(folder, []).append(part)
             self._nbytes[folder] = self._nbytes.get(folder, 0) + nbytes
             self._total += nbytes
-        if self._total > self._most:
+        if self._total > self._max_pending:
             for folder in sorted(self._nbytes, key=self._nbytes.__getitem__, reverse=True):
                 self._put(folder)
-                if self._total <= self._most // 2:
+                if self._total <= self._max_pending // 2:
                     break
-            self._waiting = {folder: [_together(parts)] for folder, parts in self._waiting.items()}
+            self._pending = {folder: [_concatenated(parts)] for folder, parts in self._pending.items()}
 
     def _put(self, folder: str) -> None:
         self._total -= self._nbytes.pop(folder)
-        opened = self._files.writer(folder)
-        parts = self._waiting.pop(folder)
-        # Small parts one by one would cost the writer more than their rows do.
+        parts, writer = self._pending.pop(folder), None
+        # Writing small parts one by one costs more than their rows do.
         for part in (
-            parts if sum(part.num_rows for part in parts) > len(parts) * _SMALL_ROWS else [_together(parts)]
+            parts
+            if sum(part.num_rows for part in parts) > len(parts) * _SMALL_ROWS
+            else [_concatenated(parts)]
         ):
-            opened.writer.write(part)
-            opened.rows += part.num_rows
-        opened.writer.flush()
+            writer = self._files.write(folder, part)
+        if writer is not None:
+            writer.flush()
 
     def finish(self) -> None:
-        for folder in sorted(self._waiting):
+        for folder in sorted(self._pending):
             self._put(folder)
         self._files.complete()
 
 
-def _together(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """The rows of all parts, in buffers of their own."""
+def _concatenated(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return the rows of all parts in buffers of their own."""
     return pa.concat_batches([*parts, parts[0].slice(0, 0)])

@@ -1,7 +1,7 @@
-"""The sink of all formats to object stores: files in local temporary space, each uploaded when it is complete.
+"""Sink of all formats to object stores: files in local temporary space, each uploaded when it is complete.
 
-Invariant: after `write` returned, its objects are whole in the staging of a run that may write; after it raised,
-its attempt has left nothing.
+Invariant: after `write` returns, its objects are whole in the staging of a run that may write; after it raises, its
+attempt has left nothing.
 """
 
 from __future__ import annotations
@@ -15,53 +15,45 @@ from pathlib import Path
 import pyarrow as pa
 
 from mmflow.errors import SinkError
-from mmflow.sinks.base import SinkSpec, StagedFile
-from mmflow.sinks.failures import writing
-from mmflow.sinks.files import AMPLE, write_files
-from mmflow.sinks.object_places import Places
-from mmflow.sinks.object_store import ObjectStore
+from mmflow.sinks.base import SinkAttempt, SinkSpec, StagedFile
+from mmflow.sinks.commit.destination_store import DestinationStore
+from mmflow.sinks.commit.object_paths import ObjectPaths
+from mmflow.sinks.files import DEFAULT_MEMORY, write_files
 from mmflow.sinks.spec import check_sink
+from mmflow.storage.os_errors import write_errors
 
 __all__ = ["ObjectSink"]
 
 
 class ObjectSink:
-    """Writes files of any format to a URL; see `sinks.base.Sink`.
+    """Writer of files of any format to a URL.
 
     Args:
-        scratch: A folder for files until they are uploaded; None: the system's temporary one.
-        memory: See `write_files`.
+        scratch: A folder for files until they are uploaded; None: the system's temporary folder.
+        memory: Bytes that the task may use, as in `write_files`.
     """
 
     def __init__(
-        self, spec: SinkSpec, scratch: str | os.PathLike[str] | None = None, memory: int = AMPLE
+        self, spec: SinkSpec, scratch: str | os.PathLike[str] | None = None, memory: int = DEFAULT_MEMORY
     ) -> None:
         self.spec = spec
         self._memory = memory
         self._scratch = scratch
 
     def write(
-        self,
-        batches: Iterable[pa.RecordBatch],
-        schema: pa.Schema,
-        *,
-        run: str,
-        stage: int,
-        number: int,
-        attempt: int,
-        part: tuple[int, ...] = (),
+        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, attempt: SinkAttempt
     ) -> tuple[StagedFile, ...]:
         """Write one attempt's rows; a task without rows writes a file only if it is number 0.
 
         Raises:
-            SinkError: See `Sink.write`; also if the run was stopped meanwhile.
-            ConfigError: No package for this kind of URL.
+            SinkError: As in `Sink.write`; also if the run was stopped meanwhile.
+            ConfigError: The package for this kind of URL is missing.
         """
-        spec, places = self.spec, Places.of(self.spec)
+        spec, paths = self.spec, ObjectPaths.of(self.spec)
         check_sink(spec, schema)
-        store = ObjectStore(places.base)
-        self._require_open(store, places, run)
-        staging = places.attempt(run, stage=stage, number=number, attempt=attempt, part=part)
+        store = DestinationStore(paths.base)
+        self._require_open(store, paths, attempt.run)
+        staging = paths.attempt(attempt)
 
         def keep(file: Path, path: str) -> str:
             name = f"{staging}/{path}.staged"
@@ -70,31 +62,23 @@ class ObjectSink:
             return name
 
         with contextlib.ExitStack() as stack:
-            with writing(str(self._scratch or tempfile.gettempdir())):
+            with write_errors(str(self._scratch or tempfile.gettempdir())):
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sink-", dir=self._scratch))
             try:
                 staged = write_files(
-                    spec,
-                    batches,
-                    schema,
-                    folder=Path(folder),
-                    stem=f"part-{run}-{number:05d}",
-                    number=number,
-                    part=part,
-                    keep=keep,
-                    memory=self._memory,
+                    spec, batches, schema, attempt, Path(folder), keep, self._memory, unique=True
                 )
-                self._require_open(store, places, run)
-            except BaseException:  # whatever it was, also Ctrl-C
+                self._require_open(store, paths, attempt.run)
+            except BaseException:  # also Ctrl-C
                 with contextlib.suppress(SinkError):  # the first error is the one that counts
                     store.delete_folder(staging)
                 raise
         return staged
 
-    def _require_open(self, store: ObjectStore, places: Places, run: str) -> None:
-        if store.info(places.open(run)) is None:
+    def _require_open(self, store: DestinationStore, paths: ObjectPaths, run: str) -> None:
+        if store.info(paths.open(run)) is None:
             raise SinkError(
-                f"can't write {self.spec.path}: {places.open(run)} is not there; either the run was stopped, "
+                f"can't write {self.spec.path}: {paths.open(run)} is not there; either the run was stopped, "
                 "or this worker doesn't see the same store as the driver (credentials, endpoint)",
                 path=self.spec.path,
             )

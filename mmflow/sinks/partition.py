@@ -1,4 +1,4 @@
-"""Hive partitioning: rows by the values of some columns, values as folder names.
+"""Hive partitioning: rows split by the values of some columns, values as folder names.
 
 Invariant: rows of one partition keep their order; equal values give equal folder names and different
 values different ones.
@@ -14,18 +14,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmflow.formats.fixed_width import numpy_values
-from mmflow.formats.schema import public_type
-from mmflow.sinks.limits import UnwritableError, check_moments, unwritable_value
+from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.formats.schemas.schema import public_type
+from mmflow.sinks.writers.value_limits import UnwritableError, check_years, unwritable_value_error
 
 __all__ = ["NULL", "partition_problem", "quoted", "split"]
 
-#: How Hive, Spark, DuckDB and pyarrow write null.
+#: Folder name of nulls in Hive, Spark, DuckDB and pyarrow.
 NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partition_problem(field: pa.Field) -> str | None:
-    """Why rows can't be partitioned by a column; None where they can."""
+    """Return why rows can't be partitioned by a column; None where they can."""
     types = pa.types
     tests = (types.is_integer, types.is_boolean, types.is_decimal, types.is_date, types.is_timestamp)
     if public_type(field.type) == pa.string() or any(test(field.type) for test in tests):
@@ -34,10 +34,10 @@ def partition_problem(field: pa.Field) -> str | None:
 
 
 def split(batch: pa.RecordBatch, columns: Sequence[str]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The batch by partition: folder (`a=1/b=x`) and rows, without the partition columns.
+    """Yield the batch by partition: folder (`a=1/b=x`) and rows, without the partition columns.
 
-    The parts are slices of one batch, sorted by partition: to take each by itself costs 0.1 ms, for a batch of 2,000
-    partitions as much as all the rest of writing them.
+    The parts are slices of one batch that is sorted by partition: a `take` for each costs 0.1 ms, and with 2,000
+    partitions in a batch as much as the rest of the write.
 
     >>> b = pa.RecordBatch.from_pydict({"k": ["a", None, "a/b"], "v": [1, 2, 3]})
     >>> [(folder, part["v"].to_pylist()) for folder, part in split(b, ["k"])]
@@ -71,24 +71,24 @@ def split(batch: pa.RecordBatch, columns: Sequence[str]) -> Iterator[tuple[str, 
 def _texts(values: pa.Array, column: str) -> list[str | None]:
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
         try:
-            check_moments(values)
+            check_years(values)
         except UnwritableError as error:
-            raise unwritable_value(column, error) from None
+            raise unwritable_value_error(column, error) from None
     if pa.types.is_timestamp(values.type) and values.type.tz is not None:
         values = values.cast(pa.timestamp(values.type.unit, "UTC"))
     texts: Any = values.cast(pa.string())
     if pa.types.is_timestamp(values.type):
         texts = pc.replace_substring_regex(texts, r"\.0+(Z?)$", r"\1")
-    return texts.to_pylist()  # type: ignore[no-any-return]
+    return texts.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
 
 
 def _name(column: str, value: str | None) -> str:
     text = NULL if value is None else quote(value, safe=" ")
-    if value == NULL:  # the text, not null: must not become the same folder
+    if value == NULL:  # this text must not share the folder of nulls
         text = "%5F" + value[1:]
     return f"{quoted(column)}={text}"
 
 
 def quoted(column: str) -> str:
-    """A column's name as a part of a folder's."""
+    """Return a column's name escaped for a folder name."""
     return quote(column, safe=" ")

@@ -1,4 +1,4 @@
-"""Sink specs from what people write, and the checks that need no file.
+"""Sink specs from user input, and the checks that need no file.
 
 Invariant: a spec that `sink_spec` made has a known format, options of that format with their right types,
 and an absolute path without symbolic links, or the URL of an object store without secrets.
@@ -15,16 +15,19 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SinkError
-from mmflow.formats.schema import type_text
-from mmflow.remote.url import is_url
-from mmflow.sinks import columnar, npy, rows
+from mmflow.formats.schemas.schema import type_text
+from mmflow.mapping.answering import check_answers
 from mmflow.sinks.base import SUFFIXES, IfExists, SinkSpec
 from mmflow.sinks.partition import partition_problem
-from mmflow.sinks.url import checked_url, local_path
+from mmflow.sinks.url import local_path, validate_url
+from mmflow.sinks.writers import columnar, npy, rows
+from mmflow.sinks.writers.base import parse_positive
+from mmflow.storage.url import is_url
 
 __all__ = ["check_sink", "sink_spec"]
 
-_IF_EXISTS = ("error", "replace", "append")
+_IF_EXISTS = ("error", "replace", "append", "replace-partitions")
+_LIMITS = {"max_rows_per_file": parse_positive, "approximate_bytes_per_file": parse_positive}
 _ALIASES = {"ipc": "arrow", "arrow_ipc": "arrow", "feather": "arrow", "jsonl": "ndjson"}
 _OPTIONS: dict[str, Mapping[str, Callable[[Any], Any]]] = {
     "parquet": columnar.PARQUET_OPTIONS,
@@ -44,26 +47,30 @@ _PROBLEMS: dict[str, Callable[[pa.Field], str | None]] = {
 
 def sink_spec(
     path: str | os.PathLike[str],
-    format: str | None = None,  # noqa: A002  (the name that users know)
+    format: str | None = None,
     *,
     partition_by: Iterable[str] | str = (),
     if_exists: IfExists = "error",
+    max_rows_per_file: int | None = None,
+    approximate_bytes_per_file: int | None = None,
     **options: Any,
 ) -> SinkSpec:
-    """A checked spec.
+    """Return a checked spec.
 
     Args:
-        path: Where to write, a local path or a URL (`s3://bucket/out`): one file where it ends in a suffix of the
-            format, else a folder.
+        path: Destination, a local path or a URL (`s3://bucket/out`): one file if it ends in a suffix of the format,
+            else a folder.
         format: parquet, arrow, csv, ndjson, npy; None: by the path's suffix, Parquet for a folder.
         partition_by: Columns that become folders `k=v`; a string is one column.
-        if_exists: error, replace or append.
-        options: Of the format; strings are parsed. parquet: `compression` (snappy), `row_group_rows`
+        if_exists: error, replace, append or replace-partitions.
+        max_rows_per_file, approximate_bytes_per_file: Where a task begins another file of a folder.
+        options: Options of the format; strings are parsed. parquet: `compression` (snappy), `row_group_rows`
             (1,048,576); arrow: `compression` (none), `batch_rows` (65,536); csv: `delimiter` (","), `header`
             (true), `null` ("").
 
     Raises:
         ConfigError: An unknown format or option (with a suggestion), or a value that does not fit.
+        SourceUnreachableError: The file server of the path does not answer.
 
     >>> sink_spec("/tmp/out.tsv").options["delimiter"], sink_spec("/tmp/out").format
     ('\\t', 'parquet')
@@ -72,11 +79,12 @@ def sink_spec(
     if not given:
         raise ConfigError("no output: the path is empty; name a file or a folder")
     if is_url(given):
-        absolute = checked_url(given)
+        absolute = validate_url(given)
     else:
         given = local_path(given)
+        check_answers([given])
         absolute = os.path.realpath(os.path.expanduser(given))
-        # A slash at the end says folder, whatever the name.
+        # A slash at the end means a folder, whatever the name.
         absolute += "/" if given.endswith("/") and absolute != "/" else ""
     name = _format_name(format, given)
     known = _OPTIONS[name]
@@ -94,11 +102,37 @@ def sink_spec(
     columns = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
     if len(set(columns)) < len(columns):
         raise ConfigError(f"partition_by names a column twice: {', '.join(columns)}")
-    return SinkSpec(absolute, name, columns, if_exists, values)
+    if if_exists == "replace-partitions" and not columns:
+        raise ConfigError(
+            "if_exists = 'replace-partitions': partition_by says which partitions; name its columns"
+        )
+    given_limits = {
+        "max_rows_per_file": max_rows_per_file,
+        "approximate_bytes_per_file": approximate_bytes_per_file,
+    }
+    limits = {k: _option(name, _LIMITS, k, v) for k, v in given_limits.items() if v is not None}
+    _check_level(values)
+    spec = SinkSpec(absolute, name, columns, if_exists, values, **limits)
+    if not spec.is_folder and limits:
+        raise ConfigError(f"{absolute} is one file, so it can't be cut; write to a folder: end the path in /")
+    return spec
+
+
+def _check_level(options: Mapping[str, Any]) -> None:
+    level, codec = options.get("compression_level"), options.get("compression", "snappy")
+    if level is None:
+        return
+    if codec == "none" or not pa.Codec.supports_compression_level(codec):
+        raise ConfigError(
+            f"compression_level = {level}: {codec} has no levels; give compression='zstd', for instance"
+        )
+    least, most = pa.Codec.minimum_compression_level(codec), pa.Codec.maximum_compression_level(codec)
+    if not least <= level <= most:
+        raise ConfigError(f"compression_level = {level}: the levels of {codec} are {least} to {most}")
 
 
 def check_sink(spec: SinkSpec, schema: pa.Schema) -> None:
-    """Check that rows of `schema` can be written as `spec` says, before anything is computed.
+    """Check, before anything is computed, that rows of `schema` can be written as `spec` says.
 
     Raises:
         SinkError: A column that doesn't exist, or whose type the format can't hold; says which and why.
@@ -119,6 +153,11 @@ def check_sink(spec: SinkSpec, schema: pa.Schema) -> None:
         raise SinkError(
             f"partition_by: folders named {hidden[0]}=… would be hidden, and not read back; "
             "rename the column (AS …)"
+        )
+    named = spec.options.get("bloom_filters", ())
+    if unknown := [name for name in named if name not in schema.names or name in spec.partition_by]:
+        raise SinkError(
+            f"bloom_filters: the files have no column {unknown[0]!r}{_close(unknown[0], schema.names)}"
         )
     stays = [f for f in schema if f.name not in spec.partition_by]
     if not stays:

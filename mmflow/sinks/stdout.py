@@ -1,9 +1,10 @@
-"""A result on a stream: a table for people; JSON, CSV or Arrow for programs.
+"""Results on a stream: a table for people; CSV, JSON, NDJSON, Arrow or Parquet for programs.
 
-Invariant: JSON is one array of row objects, CSV is RFC 4180 with a header, Arrow is an IPC stream; all are
-complete also for a result without rows, and none holds more than a batch in memory. Values are as in
-`sinks.text`: decimals and 64-bit integers exactly, timestamps ISO 8601, binary base64, NaN and
-infinities as text in JSON.
+Invariant: JSON is one array of row objects, NDJSON one object in each line, CSV is RFC 4180 with a header, Arrow is an
+IPC stream. All are complete also for a result without rows, and none but Parquet, which gathers row groups, holds more
+than a batch in memory. Values are as in
+`sinks.writers.text`: decimals and 64-bit integers exactly, timestamps ISO 8601, binary base64, NaN
+and infinities as text in JSON.
 """
 
 from __future__ import annotations
@@ -12,50 +13,54 @@ import codecs
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, BinaryIO, TextIO, cast
+from typing import BinaryIO, TextIO, cast
 
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SinkError
-from mmflow.formats.carried import public_batch
-from mmflow.formats.fixed_width import numpy_values
-from mmflow.formats.schema import public_schema, type_text
-from mmflow.sinks.limits import UnwritableError
-from mmflow.sinks.rows import csv_header, csv_problem, lines
-from mmflow.sinks.text import csv_fields, csv_rows, json_rows, text_slices, unwritable
+from mmflow.formats.schemas.arrow_types import public_batch
+from mmflow.formats.schemas.schema import public_schema, type_text
+from mmflow.sinks.markdown_table import write_markdown
+from mmflow.sinks.parquet_stream import write_parquet_stream
+from mmflow.sinks.screen import has_colors, screen_width
+from mmflow.sinks.text_table import ShownRows, text_table
+from mmflow.sinks.writers.columnar import parquet_problem
+from mmflow.sinks.writers.rows import csv_header, csv_problem, lines, text_problem
+from mmflow.sinks.writers.text import csv_rows, json_rows, text_slices
 
-__all__ = ["STDOUT_FORMATS", "binary_stdout", "write_table"]
+__all__ = ["BINARY_FORMATS", "STDOUT_FORMATS", "binary_stdout", "write_table"]
 
-STDOUT_FORMATS = ("table", "json", "csv", "arrow")
-#: Longer values are cut in tables.
-_CELL = 80
+STDOUT_FORMATS = ("table", "csv", "json", "ndjson", "markdown", "arrow", "parquet")
+#: Those that are no text.
+BINARY_FORMATS = ("arrow", "parquet")
+_PROBLEMS: dict[str, Callable[[pa.Field], str | None]] = {"csv": csv_problem, "parquet": parquet_problem}
 
 
-class _Encoded:
-    """A text stream that has no binary one below it, as a binary one: of a notebook, or `io.StringIO`."""
+class _Utf8Adapter:
+    """Binary stream on top of a text stream that has none below it (a notebook's, or `io.StringIO`)."""
 
     def __init__(self, text: TextIO) -> None:
         self._text = text
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal."""
+        """Return whether the stream is a terminal."""
         return bool(getattr(self._text, "isatty", lambda: False)())
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write UTF-8; what the stream's own encoding lacks comes as escapes."""
+        """Write UTF-8; characters that the stream's encoding lacks are escaped."""
         text = self._decoder.decode(bytes(data))
         encoding = getattr(self._text, "encoding", None) or "utf-8"
         self._text.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(data)
 
     def flush(self) -> None:
-        """Hand on what the stream holds back."""
+        """Flush the text stream."""
         getattr(self._text, "flush", lambda: None)()
 
 
 def binary_stdout() -> BinaryIO:
-    """Return standard output as a binary stream, whatever stands in for it; one that drops all where there is none.
+    """Return standard output as a binary stream; a stream that discards everything where there is none.
 
     Raises:
         SinkError: It is closed.
@@ -67,45 +72,49 @@ def binary_stdout() -> BinaryIO:
         raise SinkError("can't print: standard output is closed; write the rows to a file instead")
     getattr(stream, "flush", lambda: None)()
     found = getattr(stream, "buffer", None)
-    return cast(BinaryIO, _Encoded(stream)) if found is None else found
+    return cast(BinaryIO, _Utf8Adapter(stream)) if found is None else found
 
 
 def write_table(
     batches: Iterable[pa.RecordBatch],
     schema: pa.Schema,
-    format: str,  # noqa: A002  (the flag's name)
+    format: str,
     stream: BinaryIO,
     *,
     width: int | None = None,
     max_rows: int | None = 1000,
+    every_column: bool = False,
 ) -> int:
-    """Write all rows to a binary stream (`sys.stdout.buffer`); returns their number.
+    """Write all rows to a binary stream (`sys.stdout.buffer`) and return their number.
 
     Args:
-        batches: Of `schema`; consumed one by one.
+        batches: Batches of `schema`, consumed one by one.
         schema: Names and types, also if there is no batch.
-        format: table, json, csv or arrow.
-        stream: Is flushed, not closed. BrokenPipeError comes through.
-        width: Of tables, in characters; None: the terminal's, or unlimited where there is none.
-        max_rows: Of tables; what lies beyond is counted and said. None: all.
+        format: One of `STDOUT_FORMATS`.
+        stream: Flushed, not closed. BrokenPipeError passes through.
+        width: Width of tables in characters; None: the terminal's; without one that of COLUMNS, else unlimited.
+        max_rows: Limit of rows in tables: the first and last ones, and the number of all. None: all.
+        every_column: Show all columns in tables, where necessary in several ones below each other.
 
     Raises:
-        ConfigError: An unknown format, or a type that it can't show (calendar intervals, unions).
+        ConfigError: An unknown format.
+        SinkError: A column of a type that it can't show (calendar intervals, unions).
     """
     writers: Mapping[str, Callable[[], int]] = {
-        "table": lambda: _write_people(batches, schema, stream, width, max_rows),
+        "table": lambda: _write_text_table(batches, schema, stream, width, max_rows, every_column),
         "json": lambda: _write_json(batches, schema, stream),
+        "ndjson": lambda: _write_ndjson(batches, stream),
+        "markdown": lambda: write_markdown(batches, schema, stream),
+        "parquet": lambda: write_parquet_stream(batches, schema, stream),
         "csv": lambda: _write_csv(batches, schema, stream),
         "arrow": lambda: _write_arrow(batches, schema, stream),
     }
     if format not in writers:
         raise ConfigError(f"unknown format {format!r}: must be one of {', '.join(STDOUT_FORMATS)}")
     for field in schema if format != "arrow" else ():
-        why = csv_problem(field) if format == "csv" else unwritable(field.type)
+        why = _PROBLEMS.get(format, text_problem)(field)
         if why is not None:
-            raise ConfigError(
-                f"can't show column {field.name!r} ({type_text(field.type)}) as {format}: {why}"
-            )
+            raise SinkError(f"can't show column {field.name!r} ({type_text(field.type)}) as {format}: {why}")
     rows = writers[format]()
     stream.flush()
     return rows
@@ -124,6 +133,15 @@ def _write_json(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: Bi
     return rows
 
 
+def _write_ndjson(batches: Iterable[pa.RecordBatch], stream: BinaryIO) -> int:
+    rows = 0
+    for batch in batches:
+        for piece in text_slices(batch):
+            stream.write(memoryview(lines(json_rows(piece))))
+            rows += piece.num_rows
+    return rows
+
+
 def _write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: BinaryIO) -> int:
     rows = 0
     if schema.names:
@@ -139,71 +157,26 @@ def _write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: Bin
 def _write_arrow(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: BinaryIO) -> int:
     stored = public_schema(schema)
     rows = 0
-    with pa.ipc.new_stream(stream, stored) as writer:
-        for batch in batches:
-            writer.write_batch(public_batch(batch, stored))
-            rows += batch.num_rows
+    writer = pa.ipc.new_stream(stream, stored)
+    for batch in batches:
+        writer.write_batch(public_batch(batch, stored))
+        rows += batch.num_rows
+    # Not where something is raised: the mark of the end would say that these are all rows, and wait for a reader.
+    writer.close()
     return rows
 
 
-def _write_people(
+def _write_text_table(
     batches: Iterable[pa.RecordBatch],
     schema: pa.Schema,
     stream: BinaryIO,
     width: int | None,
     max_rows: int | None,
+    every_column: bool,
 ) -> int:
-    from rich import box  # noqa: PLC0415  (slow to import, and only tables need it)
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for field in schema:
-        numeric = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        right = numeric or pa.types.is_decimal(field.type)
-        table.add_column(
-            Text(field.name), justify="right" if right else "left", overflow="ellipsis", no_wrap=True
-        )
-    rows = shown = 0
+    rows = ShownRows(schema, max_rows)
     for batch in batches:
-        rows += batch.num_rows
-        take = batch.num_rows if max_rows is None else min(batch.num_rows, max_rows - shown)
-        for piece in text_slices(batch.slice(0, take)):
-            for cells in zip(*(_cells(column) for column in piece.columns), strict=True):
-                table.add_row(*(Text("null", style="dim") if c is None else Text(c) for c in cells))
-        shown += take
-    terminal = getattr(stream, "isatty", lambda: False)()
-    text = io.StringIO()
-    if terminal:
-        console = Console(file=text, force_terminal=True, force_jupyter=False, width=width)
-    else:
-        # In a notebook rich would show the table itself, and write nothing.
-        console = Console(file=text, force_jupyter=False, width=width or 1_000_000, color_system=None)
-    if schema.names:
-        console.print(table)
-    count = f"{rows:,} row{'' if rows == 1 else 's'}"
-    if shown < rows:
-        count += f", the first {shown:,} are shown; --format csv gives all"
-    console.print(Text(f"({count})", style="dim"))
-    stream.write("".join(line.rstrip() + "\n" for line in text.getvalue().splitlines()).encode())
-    return rows
-
-
-def _cells(column: pa.Array) -> list[str | None]:
-    """Values as short texts of one line each; None for null."""
-    try:
-        quoted = csv_fields(column, ",", "")
-    except UnwritableError:  # years beyond 9999, which people may see, since nobody reads them back
-        quoted = pa.array(list(map(str, numpy_values(column))), pa.string())
-    cells: list[str | None] = []
-    for text, valid in zip(quoted.to_pylist(), column.is_valid().to_pylist(), strict=True):
-        plain = text[1:-1].replace('""', '"') if text.startswith('"') else text
-        line = "".join(c if c.isprintable() else _visible(c) for c in plain)
-        cells.append(None if not valid else line if len(line) <= _CELL else line[: _CELL - 1] + "…")
-    return cells
-
-
-def _visible(character: str) -> Any:
-    """A control character as an escape, so that data can't drive the terminal."""
-    return character.encode("unicode_escape").decode()
+        rows.add(batch)
+    width, colors = width or screen_width(stream), has_colors(stream)
+    stream.write(text_table(rows, width, colors=colors, every_column=every_column).encode())
+    return rows.total

@@ -64,7 +64,7 @@ def test_schema_and_columns_are_public(session: mf.Session, orders: Path) -> Non
     assert ds.schema.types == [pa.int64(), pa.string(), pa.int64(), pa.float64(), pa.string()]
     assert ds.to_arrow().schema == ds.schema
     assert "region: string" in repr(ds)
-    assert "<td>region</td>" in ds._repr_html_()
+    assert ">region<br>" in ds._repr_html_()
 
 
 def test_select_rename_drop_with_columns(session: mf.Session, orders: Path) -> None:
@@ -230,10 +230,14 @@ def test_wrong_names_suggest_the_right_ones(session: mf.Session, orders: Path) -
         ds.filter(col("regoin") == lit("x"))
     with pytest.raises(mf.SourceError, match=r"orders\.csv"):
         session.read_csv(str(orders.with_name("order.csv")))
+    wrong: dict[str, Any] = {"delimitr": ";"}
+    misspelt: dict[str, Any] = {"shard_sise": 1}
     with pytest.raises(mf.ConfigError, match="delimiter"):
-        session.read_csv(str(orders), delimitr=";")
-    with pytest.raises(mf.ConfigError, match="shard_size"):
-        mf.Session(shard_sise=1)
+        session.read(str(orders), "csv", **wrong)
+    with pytest.raises(TypeError, match="delimitr"):
+        session.read_csv(str(orders), **wrong)
+    with pytest.raises(TypeError, match="shard_sise"):
+        mf.Session(**misspelt)
 
 
 def test_bad_records_are_counted_and_kept(tmp_path: Path) -> None:
@@ -273,7 +277,7 @@ def test_writes_are_committed(session: mf.Session, orders: Path, tmp_path: Path)
 def test_iteration_can_be_left_early(session: mf.Session, orders: Path) -> None:
     batches = session.read_csv(str(orders)).iter_batches()
     assert next(batches).num_rows > 0
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()  # type: ignore[attr-defined]  # an iterator to users, a generator here
 
 
 def test_public_names_are_there() -> None:
@@ -283,12 +287,17 @@ def test_public_names_are_there() -> None:
 
 
 IMPORTS = """
+import os
 import sys
 import mmflow
 heavy = {"ray", "dask", "distributed", "pandas", "datafusion", "pyarrow", "rich", "numpy"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-from mmflow.cli.arguments import parser
-parser().format_help()
+from mmflow.cli.main import main
+assert main(["--help"]) == main(["sql", "--help"]) == main(["completion", "bash"]) == 0
+assert main(["sqll"]) == 2
+os.environ |= {"_MMFLOW_COMPLETE": "bash_complete", "COMP_WORDS": "mmflow status ", "COMP_CWORD": "2"}
+assert main([]) == 0
+del os.environ["_MMFLOW_COMPLETE"]
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 import mmflow as mf
 mf.sql("SELECT 1 AS a").agg(mf.functions.sum(mf.col("a")).alias("s")).to_arrow()

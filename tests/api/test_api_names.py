@@ -57,6 +57,42 @@ def test_every_verb_takes_a_name_as_it_is(name: str) -> None:
 
 
 @settings(max_examples=max(6, settings().max_examples // 8))
+@given(NAME)
+@example('"q')
+@example("a.b")
+@example("number")
+@example("__key_0")
+@example("")
+def test_every_further_verb_takes_a_name_as_it_is(name: str) -> None:
+    ds = mf.from_arrow(_table(name))
+    assert ds.unique(name, keep="last").sort("other").to_dicts() == [
+        {name: 1, "other": 10},
+        {name: 2, "other": 30},
+    ]
+    assert ds.value_counts(name, name="k").sort("k").to_dicts() == [{name: 1, "k": 1}, {name: 2, "k": 2}]
+    assert ds.fill_null({name: 0}).drop_nulls(name).top_k(1, by=name).tail(1).columns == [name, "other"]
+    assert ds.with_row_index("k").columns == ["k", name, "other"]
+    assert (
+        ds.unpivot(name, index="other", variable_name="k", value_name="w").limit(1).to_arrow()["k"][0].as_py()
+        == name
+    )
+    assert ds.pivot("other", [10, 20], index=name, values=name, aggregate_function="max").columns == [
+        name,
+        "10",
+        "20",
+    ]
+    assert ds.join_asof(ds, on=name, suffix="_2").columns == [name, "other", "other_2"]
+    assert ds.join_asof(ds, on="other", by=name).count() == 3
+    assert ds.describe([0.5]).columns == ["statistic", name, "other"]
+    assert mf.concat([ds, ds.select(name)], how="diagonal").sample(n=9).columns == [name, "other"]
+    assert ds.select(**{name: F.make_array(col(name))}).explode(name).columns == [name]
+    if not name:  # DataFusion has no field without a name
+        return
+    struct = pa.array([{name: 1}, None], pa.struct([(name, pa.int64())]))
+    assert mf.from_arrow(pa.table({"w": struct})).unnest("w").to_arrow().to_pydict() == {name: [1, None]}
+
+
+@settings(max_examples=max(6, settings().max_examples // 8))
 @given(NAME, NAME)
 def test_sql_takes_a_quoted_name_as_it_is(name: str, table: str) -> None:
     quoted, source = ('"' + n.replace('"', '""') + '"' for n in (name, table or "t"))

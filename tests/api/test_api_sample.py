@@ -15,8 +15,8 @@ import pytest
 
 import mmflow as mf
 from mmflow import col
-from mmflow.exec.scan import place_of
-from mmflow.picking import pick_numbers
+from mmflow.api.sampling import pick_numbers
+from mmflow.worker.scan import place_of
 
 ROWS = 4_000
 Picks = npt.NDArray[np.bool_]
@@ -177,6 +177,7 @@ def test_no_row_and_every_row(sessions: list[mf.Session], tmp_path: Path) -> Non
         ((True,), "is a number"),
         ((0.5, 1.5), "a seed is an integer"),
         ((0.5, None), "a seed is an integer"),
+        ((), "either a fraction"),
     ],
 )
 def test_bad_arguments(sessions: list[mf.Session], arguments: tuple[Any, ...], message: str) -> None:
@@ -184,11 +185,51 @@ def test_bad_arguments(sessions: list[mf.Session], arguments: tuple[Any, ...], m
         sessions[0].from_arrow({"n": [1]}).sample(*arguments)
 
 
-def test_rows_that_are_not_told_apart_are_refused(sessions: list[mf.Session]) -> None:
-    ds = sessions[0].from_arrow({"n": [1, 2]})
-    for lost in (ds.distinct(), ds.union(ds), ds.join(ds, on="n"), ds.group_by("n").agg()):
-        with pytest.raises(mf.PlanError, match="call it before join"):
-            lost.sample(0.5)
+@pytest.mark.parametrize("number", [-1, 1.5, True])
+def test_bad_numbers_of_rows(sessions: list[mf.Session], number: Any) -> None:
+    with pytest.raises(mf.PlanError, match="natural number"):
+        sessions[0].from_arrow({"n": [1]}).sample(n=number)
+
+
+@pytest.mark.parametrize("kind", ["union", "join", "unique", "grouped", "mapped"])
+def test_rows_that_no_file_has_are_picked_independently(
+    sessions: list[mf.Session], tmp_path: Path, kind: str
+) -> None:
+    read, _ = _write(tmp_path, "ndjson")
+    ds, half = read(sessions[0]), ROWS // 2
+    other = ds.filter(col("n") >= half).select((col("n") - half).alias("n"), col("n").alias("m"))
+    made = {
+        "union": ds.filter(col("n") < half).union(ds.filter(col("n") >= half)),
+        "join": ds.join(other, on="n", how="left"),
+        "unique": ds.unique("n", keep="last"),
+        "grouped": ds.value_counts("n"),
+        "mapped": ds.map_batches(lambda batch: batch, schema={"n": "int64"}),
+    }[kind].select("n")
+    spread = _MOST * np.sqrt(ROWS * 0.25 * 0.75)
+    picks = [_values(made.sample(0.25, seed=seed), "n") for seed in range(4)]
+    for taken in picks:
+        assert len(set(taken)) == len(taken)
+        assert abs(len(taken) - ROWS / 4) < spread
+        assert abs(len({n + 1 for n in taken} & set(taken)) - ROWS / 16) < spread
+    assert abs(len(set(picks[0]) & set(picks[1])) - ROWS / 16) < spread
+    places = np.concatenate(picks) // (ROWS // 50)
+    assert abs(_chi_square(np.bincount(places, minlength=50), len(places) / 50, 0.75)) < _MOST
+    assert abs(len(made.sample(0.5).sample(0.5).to_arrow()) - ROWS / 4) < spread
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_number_of_rows_is_that_number_and_every_row_is_as_likely(
+    sessions: list[mf.Session], tmp_path: Path, placed: bool
+) -> None:
+    read, _ = _write(tmp_path, "ndjson")
+    ds = read(sessions[0]) if placed else read(sessions[0]).unique("n", keep="first")
+    picks = [_values(ds.sample(n=200, seed=seed), "n") for seed in range(12)]
+    assert [len(set(taken)) for taken in picks] == [200] * 12
+    counts = np.bincount(np.concatenate(picks) // (ROWS // 40), minlength=40)
+    assert abs(_chi_square(counts, 12 * 200 / 40, 1 - 200 / ROWS)) < _MOST
+    assert placed == (picks[0] == _values(read(sessions[1]).sample(n=200, seed=0), "n"))
+    assert ds.sample(n=0).count() == 0
+    assert ds.sample(n=2 * ROWS).count() == ROWS
 
 
 def test_places_are_not_among_the_columns(sessions: list[mf.Session], tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _map_batches(session: mf.Session, folder: Path, table: pa.Table) -> mf.Datas
         first = batch.column(0)[0].as_py()
         return _batch(table.slice(first, batch.num_rows))
 
-    return rows.map_batches(looked_up, batch_rows=4)
+    return rows.map_batches(looked_up, batch_rows=4, schema=table.schema)
 
 
 _ENTRANCES: dict[str, Entrance] = {
@@ -122,7 +122,7 @@ def _rows(table: pa.Table, key: str = "id") -> list[Any]:
 
 def _check(ds: mf.Dataset, given: pa.Table, names: list[str], folder: Path, *, thorough: bool = True) -> None:
     """All kinds of queries over the columns `names` of a dataset that holds `given`."""
-    session, rows = ds.session, _plain(given.to_pylist())
+    session, rows = mf.Session.of(ds.context), _plain(given.to_pylist())
     assert session.sql("SELECT count(*) AS n FROM d", d=ds).to_arrow().to_pylist() == [{"n": 6}]
     assert _rows(ds.select("id").to_arrow()) == [{"id": i} for i in range(6)]
     every = ds.select("id", *names).to_arrow()

@@ -1,4 +1,4 @@
-"""Imports and uses mapped arrays as Python on Windows would: neither fcntl nor resource, msvcrt's locks.
+"""Script that uses mapped arrays like Python on Windows: without fcntl and resource, with msvcrt's locks.
 
 python as_windows.py PATH
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute
 import pyarrow.csv
 import pyarrow.json
-import pyarrow.parquet  # noqa: F401
+import pyarrow.parquet  # noqa: F401  (before the modules that Windows lacks are hidden)
 
 LACKS = [
     *("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "SEEK_DATA", "SEEK_HOLE"),
@@ -27,7 +27,7 @@ locked_at: list[int] = []
 
 
 def locking(fd: int, mode: int, count: int) -> None:
-    """msvcrt's: of bytes from where the file stands, and PermissionError says that somebody has them."""
+    """Lock bytes as msvcrt does: from the file's position on, with PermissionError where they are taken."""
     locked_at.append(os.lseek(fd, 0, os.SEEK_CUR))
     try:
         FLOCK(fd, LOCKS)
@@ -43,17 +43,17 @@ def main(path: str) -> None:
         delattr(os, name)
     here, sys.platform = sys.platform, "win32"
     from mmflow.arrays import create_array, open_array
-    from mmflow.mapping import windows
     from mmflow.mapping.system import system
+    from mmflow.mapping.system.windows import WindowsSystem
 
-    assert system is windows
-    assert "mmflow.mapping.linux" not in sys.modules
+    assert type(system) is WindowsSystem
+    assert "mmflow.mapping.system.linux" not in sys.modules
     assert "mmflow.arrays.regions" not in sys.modules
     array = create_array(path, "i8", 100_000)
     array[:5] = np.ones(5)
     array.flush()
     array[:] = 3
-    with open_array(path) as reader:  # the writer lives: nobody puts its changes back
+    with open_array(path) as reader:  # the writer lives: nobody undoes its changes
         assert reader[-1] == 3
     array.roll_back()
     array[5] = 7

@@ -14,14 +14,14 @@ MASKS = {"R": 0, "G": 1, "B": 2, "A": 3}
 def bmp(
     pixels: Pixels, *, top_down: bool = False, header: int = 40, channels: str = "", profile: bytes = b""
 ) -> bytes:
-    """An uncompressed BMP file.
+    """Build an uncompressed BMP file.
 
     Args:
         pixels: (height, width, 3 or 4), the top row first, bytes as they are to lie.
         top_down: The order of the rows.
         header: Bytes of the second header: 40, 52, 56, 108 or 124.
-        channels: With masks: what each byte is, as `RGBA`.
-        profile: What follows the pixels.
+        channels: Meaning of each byte, as `RGBA`, where there are masks.
+        profile: Bytes after the pixels.
     """
     height, width, depth = pixels.shape
     padded = np.full((height, -(-width * depth // 4) * 4), 0xEE, np.uint8)

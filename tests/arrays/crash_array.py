@@ -1,4 +1,4 @@
-"""Changes an array in a process of its own that kills itself at the n-th step of the change.
+"""Script that changes an array and kills its own process at the n-th step of the change.
 
 python crash_array.py PATH MODE DIE_AT
 """
@@ -17,15 +17,15 @@ import mmflow.arrays.undo as undo_module
 def main(path: str, mode: str, die_at: str) -> None:
     reached = 0
 
-    def checkpoint(step: str) -> None:
+    def failpoint(step: str) -> None:
         nonlocal reached
         reached += 1
         if reached == int(die_at):
             os.kill(os.getpid(), signal.SIGKILL)
 
     for module in (array_module, undo_module):
-        vars(module)["checkpoint"] = checkpoint
-    array = mf.open_array(path, mode)  # type: ignore[arg-type]
+        vars(module)["failpoint"] = failpoint
+    array = mf.open_array(path, mode)  # type: ignore[arg-type]  # of str
     if mode == "r":
         return
     array[100:5000] = 2

@@ -1,4 +1,4 @@
-"""Changes an array file in processes that kill themselves at the n-th step of the change, for each n; says what is left.
+"""Script that changes an array file in processes that kill themselves at each step in turn, and reports the result.
 
     python crash_map.py FOLDER HOW          HOW: in place, out, over itself, copy
 
@@ -33,22 +33,22 @@ NEW = OLD * 2
 def dying_at(step: int) -> Callable[[str], None]:
     lock, reached = threading.Lock(), 0
 
-    def checkpoint(name: str) -> None:
+    def failpoint(name: str) -> None:
         nonlocal reached
         with lock:
             reached += 1
             if reached == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    return checkpoint
+    return failpoint
 
 
 def in_child(step: int, do: Callable[[], Any]) -> bool:
-    """Run it in a process that dies at a step; did it?"""
+    """Run the change in a process that dies at a step; return whether it died."""
     child = os.fork()
     if child == 0:
         for module in (array_module, change_module, regions_module, undo_module):
-            vars(module)["checkpoint"] = dying_at(step)
+            vars(module)["failpoint"] = dying_at(step)
         try:
             do()
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""Changes an array in place, as on another system, in a process that kills itself in the middle of the change.
+"""Script that changes an array in place, as on another system, and kills its own process during the change.
 
 python crash_system.py PATH SYSTEM STEP
 """
@@ -21,12 +21,12 @@ def main(path: str, name: str, die_at: str) -> None:
         array[:10] = 1
         array.flush()
 
-        def checkpoint(step: str) -> None:
+        def failpoint(step: str) -> None:
             if step == die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         for module in (array_module, undo_module):
-            vars(module)["checkpoint"] = checkpoint
+            vars(module)["failpoint"] = failpoint
         array[5:7000] = 2
         array[30_000::7] = 2
         array.flush()

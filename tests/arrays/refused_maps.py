@@ -1,4 +1,4 @@
-"""A process whose kernel refuses to map files for writing, with an error of choice (seccomp), changes an array.
+"""Script that changes an array while the kernel refuses to map files for writing, with a chosen error (seccomp).
 
     python refused_maps.py PATH ERRNO
 
@@ -23,7 +23,7 @@ NO_NEW_PRIVS, SECCOMP, FILTER = 38, 22, 2
 
 
 def refuse(number: int) -> None:
-    """From here on, mmap(PROT_READ | PROT_WRITE) of a file fails."""
+    """Make mmap(PROT_READ | PROT_WRITE) of a file fail from here on."""
     steps = [
         (LOAD, 0, 0, NUMBER),
         (EQUAL, 0, 5, MMAP[platform.machine()]),

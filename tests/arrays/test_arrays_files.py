@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,24 @@ import pyarrow as pa
 import pytest
 
 import mmflow as mf
+from tests.fork_server import ForkServer
 
-CRASH = Path(__file__).parent / "crash_array.py"
+
+@pytest.fixture(scope="module")
+def changes() -> Iterator[ForkServer]:
+    """Processes that run `crash_array.py`."""
+    with ForkServer("tests.arrays.crash_array") as server:
+        yield server
 
 
-def _crash(path: Path, mode: str, die_at: int) -> bool:
-    code = subprocess.run([sys.executable, str(CRASH), str(path), mode, str(die_at)]).returncode
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
+def _crash(changes: ForkServer, path: Path, mode: str, die_at: int) -> bool:
+    done = changes.run(str(path), mode, str(die_at))
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
 
 
 @pytest.mark.parametrize("mode", ["r+", "c"])
-def test_a_crash_leaves_old_or_new(tmp_path: Path, mode: str) -> None:
+def test_a_crash_leaves_old_or_new(tmp_path: Path, changes: ForkServer, mode: str) -> None:
     path = tmp_path / "a.npy"
     old = np.ones(50_000, "<i4")
     new = old.copy()
@@ -36,10 +43,10 @@ def test_a_crash_leaves_old_or_new(tmp_path: Path, mode: str) -> None:
     seen = []
     for die_at in range(1, 40):
         np.save(path, old)
-        died = _crash(path, mode, die_at)
+        died = _crash(changes, path, mode, die_at)
         if die_at % 3 == 0 and died:  # the roll-back dies, too, at its first and second step
-            _crash(path, "r", 1)
-            _crash(path, "r", 2)
+            _crash(changes, path, "r", 1)
+            _crash(changes, path, "r", 2)
         found = mf.open_array(path)[...]
         assert any((found == whole).all() for whole in (old, new))
         seen.append(bool((found == new).all()))
@@ -108,6 +115,7 @@ def test_an_error_in_a_block_rolls_back(tmp_path: Path) -> None:
     assert (np.load(path) == 1).all()
 
 
+@pytest.mark.root
 def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -159,7 +167,8 @@ def test_descriptors_and_mappings_stay_flat(tmp_path: Path) -> None:
     for _ in range(3_400):
         once()
     after = held()
-    assert after[0] == before[0]
+    # Other tests' threads may open a few; 10,200 opens would leave thousands.
+    assert after[0] <= before[0] + 5
     assert after[1] <= before[1] + 20
 
 
@@ -228,7 +237,7 @@ def test_arrow_views(tmp_path: Path) -> None:
         (lambda p: mf.open_array(p / "objects.npy"), "Python objects"),
         (lambda p: mf.open_array(p / "short.npy"), "cut short"),
         (lambda p: mf.open_array(p / "fortran.npy", "r+"), "Fortran"),
-        (lambda p: mf.open_array(p / "ok.npy", "w"), "mode 'w'"),  # type: ignore[arg-type]
+        (lambda p: mf.open_array(p / "ok.npy", "w"), "mode 'w'"),  # type: ignore[arg-type]  # wrong on purpose
         (lambda p: mf.create_array(p / "ok.npy", "i4", 3), "exists"),
         (lambda p: mf.create_array(p / "new.npy", "O", 3), "plain dtype"),
         (lambda p: mf.create_array(p / "new.npy", "i4", -3), "none below 0"),
@@ -237,11 +246,11 @@ def test_arrow_views(tmp_path: Path) -> None:
         (lambda p: mf.open_array(p / "ok.npy").commit(), "mode c"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said(tmp_path: Path, make: object, message: str) -> None:
+def test_reports_invalid_arguments(tmp_path: Path, make: object, message: str) -> None:
     (tmp_path / "text.npy").write_text("hello")
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     np.save(tmp_path / "ok.npy", np.arange(3))
     (tmp_path / "short.npy").write_bytes((tmp_path / "ok.npy").read_bytes()[:-1])
     np.save(tmp_path / "fortran.npy", np.asfortranarray(np.ones((3, 2))))
     with pytest.raises(mf.MmflowError, match=message):
-        make(tmp_path)  # type: ignore[operator]
+        make(tmp_path)  # type: ignore[operator]  # a call by type `object`

@@ -1,4 +1,4 @@
-"""Sparse files: what is written and copied reads as if holes were zeros, and stays a hole where it can."""
+"""Sparse files: writes and copies read as if holes were zeros, and holes stay where they can."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from mmflow.arrays.holes import clone, data_extents, has_holes, punch, write_sparsely
+from mmflow.arrays.holes import clone_file, find_data_extents, has_holes, punch_hole, write_sparsely
 
 PAGE = 4096
 SIZE = 12 * PAGE + 100
@@ -22,7 +22,7 @@ RUNS = st.lists(st.tuples(st.integers(0, 3 * PAGE), st.sampled_from([b"\0", b"\0
     there=st.lists(st.integers(0, SIZE - 1), max_size=3), runs=RUNS, offset=st.integers(0, SIZE - 1),
     hole=st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(sorted), allocated=st.booleans(),
 )  # fmt: skip
-def test_as_if_there_were_no_holes(
+def test_holes_read_like_zeros(
     tmp_path_factory: pytest.TempPathFactory,
     there: list[int],
     runs: Any,
@@ -49,16 +49,16 @@ def test_as_if_there_were_no_holes(
             assert path.stat().st_blocks * 512 <= (len(pages) + 1) * PAGE
         copy = path.with_name("copy")
         target = os.open(copy, os.O_CREAT | os.O_RDWR)
-        assert clone(fd, target) in ("reflink", "copy")
+        assert clone_file(fd, target) in ("reflink", "copy")
         os.close(target)
         assert copy.read_bytes() == wanted
         assert copy.stat().st_blocks <= path.stat().st_blocks
         begin, end = hole
         if begin < end:
-            punch(fd, begin, end)
+            punch_hole(fd, begin, end)
             wanted[begin:end] = bytes(end - begin)
         assert path.read_bytes() == wanted
-        found = list(data_extents(fd, begin, end))
+        found = list(find_data_extents(fd, begin, end))
         assert all(begin <= b < e <= end for b, e in found)
         assert all(a[1] < b[0] for a, b in itertools.pairwise(found))
         assert has_holes(fd, begin, end) == (begin < end and found != [(begin, end)])

@@ -1,4 +1,4 @@
-"""Images as arrays: what Pillow reads, read and changed; rasters against numpy; what is no such image."""
+"""Images as arrays: BMP files against Pillow, rasters against numpy, and files that are no such images."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def _head(**changes: int) -> bytes:
         (_head(bits=32, packing=3, offset=68)[:60], "within its masks"),
     ],
 )  # fmt: skip
-def test_what_is_no_such_image_is_said(tmp_path: Path, content: bytes, message: str) -> None:
+def test_reports_files_that_are_no_such_image(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.bmp"
     path.write_bytes(content)
     with pytest.raises(mf.SourceError, match=message):
@@ -164,7 +164,7 @@ def test_what_is_no_such_image_is_said(tmp_path: Path, content: bytes, message: 
         ({"shape": (2, 20), "row_bytes": 10}, "less than the 20"),
     ],
 )
-def test_rasters_that_can_not_be(tmp_path: Path, how: Any, message: str) -> None:
+def test_refuses_impossible_rasters(tmp_path: Path, how: Any, message: str) -> None:
     path = tmp_path / "a.raw"
     path.write_bytes(b"x" * 100)
     with pytest.raises(mf.MmflowError, match=message):

@@ -1,4 +1,4 @@
-"""Limits of the system, met for real: each is an error of its own, or a fallback that says why."""
+"""Real limits of the system: each is a specific error, or a fallback with its reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import mmflow as mf
 CHANGE = """
 import mmap, os, resource, sys
 import mmflow as mf
-from mmflow.mapping.linux import map_file, unmap
+from mmflow.mapping.system import system
 
 path = sys.argv[1]
 with mf.open_array(path, "r+") as array:
@@ -47,7 +47,7 @@ MAPPINGS = """
     fd, held = os.open(path, os.O_RDWR), []
     try:
         while True:  # the same page again and again: no two are one mapping
-            held.append(map_file(fd, 0, mmap.PAGESIZE))
+            held.append(system.map_file(fd, 0, mmap.PAGESIZE))
     except OSError as error:
         pass
 """
@@ -100,7 +100,7 @@ def test_no_mappings_left(tmp_path: Path) -> None:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that other users see; pytest's are for their owner only."""
+    """Create a folder that other users can enter; pytest's own are private."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
@@ -113,8 +113,8 @@ def test_a_file_that_may_not_be_written(public: Path) -> None:
     code = """
 import os, sys
 import mmflow as mf
-import mmflow.array_maps
-array_maps, session = mmflow.array_maps, mf.Session()  # another user may not see what is imported
+import mmflow.api.map_array
+array_maps, session = mmflow.api.map_array, mf.Session()  # another user may not see what is imported
 mf.open_array(sys.argv[1])[...]
 if os.getuid() == 0:
     os.setgroups([]), os.setgid(int(sys.argv[3])), os.setuid(int(sys.argv[2]))
@@ -158,7 +158,7 @@ except mf.SinkError as error:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_changes_at_the_same_time_is_told(tmp_path: Path) -> None:
+def test_refuses_concurrent_changes(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.arange(5000))
     with mf.open_array(path, "c") as private:
@@ -197,7 +197,7 @@ def test_who_changes_at_the_same_time_is_told(tmp_path: Path) -> None:
         ("ENOMEM", "vm.max_map_count", "raise RLIMIT_AS or vm.max_map_count"),
     ],
 )
-def test_where_files_can_not_be_mapped_changes_are_written(
+def test_writes_changes_where_files_can_not_be_mapped(
     tmp_path: Path, name: str, fallback: str, private: str
 ) -> None:
     path = tmp_path / "a.npy"

@@ -43,7 +43,7 @@ def test_arrays_without_rows_of_their_own(tmp_path: Path, array: npt.NDArray[Any
         mf.map_array(path, lambda rows: rows, out=tmp_path / "b.npy")
 
 
-def test_private_changes_of_them_are_committed(tmp_path: Path) -> None:
+def test_commits_private_changes_of_arrays_without_rows(tmp_path: Path) -> None:
     for array in (np.asfortranarray(np.arange(12.0).reshape(3, 4)), np.array(7.5)):
         path = tmp_path / "a.npy"
         np.save(path, array)

@@ -141,7 +141,7 @@ _WRITER = """
 
 @contextlib.contextmanager
 def _other_writer(path: Path, row: int) -> Iterator[None]:
-    """Another process that has changed a row and not flushed it; killed at the end."""
+    """Start a process that has changed a row and not flushed it; kill it at the end."""
     code = textwrap.dedent(_WRITER).format(row=row)
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

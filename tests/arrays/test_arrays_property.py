@@ -20,7 +20,7 @@ SHAPES = hnp.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=40)
 
 
 class Arrays(RuleBasedStateMachine):
-    """`now` is what the array should hold, `safe` what the file should hold after a roll-back."""
+    """Model of an array: `now` is its expected content, `safe` that of the file after a roll-back."""
 
     def __init__(self) -> None:
         super().__init__()

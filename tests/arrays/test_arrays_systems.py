@@ -1,4 +1,4 @@
-"""Mapped arrays as other systems have them, against numpy: what Python's mmap offers, and other page sizes."""
+"""Mapped arrays on other systems, against numpy: with Python's mmap, and with other page sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmflow as mf
-from mmflow.mapping import linux, macos, windows
 from mmflow.mapping.system import System
+from mmflow.mapping.system.waiting import wait_until_free
 from tests.arrays.bmp_files import bmp
-from tests.mapping.systems import SYSTEMS, on, with_facts
+from tests.mapping.systems import LINUX, MACOS, SYSTEMS, WINDOWS, on, with_facts
+from tests.waiting import wait_until
 
 KIB = 1 << 10
 SIZE = 300 * KIB + 123
@@ -40,7 +41,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 class Run:
-    """`now` is what the array should hold, `safe` what the file should."""
+    """Model of an array: `now` is its expected content, `safe` that of the file."""
 
     def __init__(self, path: Path, system: System, *, sparse: bool) -> None:
         self.path, self.system = path, system
@@ -86,13 +87,13 @@ class Run:
 
     def keep(self, *, in_place: bool) -> None:
         if self.array.mode == "c":
-            page = self.system.GRANULARITY
+            page = self.system.granularity
             pages = np.unique((np.flatnonzero(self.now != self.safe) + self.array.layout.begin) // page)
             assert self.array.changed_pages().tolist() == pages.tolist()
-            if not in_place and not self.system.DELETES_OPEN:
+            if not in_place and not self.system.deletes_open:
                 with pytest.raises(mf.SinkError, match="commit in place"):
                     self.array.commit(in_place=False)
-            assert self.array.commit(in_place=in_place or not self.system.DELETES_OPEN) == len(pages)
+            assert self.array.commit(in_place=in_place or not self.system.deletes_open) == len(pages)
             assert self.array.changed_pages().tolist() == []
         elif self.array.mode == "r+":
             self.array.flush()
@@ -107,7 +108,7 @@ class Run:
 
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(sorted(SYSTEMS)), sparse=st.booleans(), steps=st.lists(STEPS, max_size=12))
-def test_any_sequence_is_as_of_numpy(name: str, sparse: bool, steps: list[Any]) -> None:
+def test_any_sequence_equals_numpy(name: str, sparse: bool, steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, on(SYSTEMS[name]):
         run = Run(Path(folder, "a.npy"), SYSTEMS[name], sparse=sparse)
         for step in steps:
@@ -117,7 +118,7 @@ def test_any_sequence_is_as_of_numpy(name: str, sparse: bool, steps: list[Any]) 
         run.end()
 
 
-def test_a_sequence_that_has_all(tmp_path: Path, name: str) -> None:
+def test_sequence_with_every_operation(tmp_path: Path, name: str) -> None:
     with on(SYSTEMS[name]):
         run = Run(tmp_path / "a.npy", SYSTEMS[name], sparse=True)
         change: list[tuple[Any, ...]] = [("write", 70_000, 3, 1), ("write", 100, 140 * KIB, 2), ("snapshot",)]
@@ -187,8 +188,8 @@ def test_an_image(tmp_path: Path, name: str, top_down: bool) -> None:
     assert path.read_bytes() == bmp(pixels, top_down=top_down, profile=b"profile")
 
 
-@pytest.mark.parametrize("other", [linux, macos, windows])
-def test_room_is_taken_and_what_is_there_stays(tmp_path: Path, other: System) -> None:
+@pytest.mark.parametrize("other", [LINUX, MACOS, WINDOWS])
+def test_preallocates_space_and_keeps_content(tmp_path: Path, other: System) -> None:
     path = tmp_path / "data"
     with open(path, "w+b", buffering=0) as file:
         file.truncate(3 << 20)
@@ -197,15 +198,15 @@ def test_room_is_taken_and_what_is_there_stays(tmp_path: Path, other: System) ->
         held = path.read_bytes()
         other.preallocate(file.fileno(), 1000, (2 << 20) - 1000)
         assert path.read_bytes() == held
-        if other is not windows:  # where nothing is a hole
+        if other is not WINDOWS:  # where nothing is a hole
             assert 2 << 20 <= path.stat().st_blocks * 512 < 3 << 20
         other.preallocate(file.fileno(), 0, (3 << 20) + 77)
         assert path.read_bytes() == held + bytes(77)
-        if other is not windows:
+        if other is not WINDOWS:
             assert path.stat().st_blocks * 512 >= 3 << 20
 
 
-def test_holes_are_kept_where_they_can_be_told(tmp_path: Path, name: str) -> None:
+def test_keeps_holes_where_the_system_knows_them(tmp_path: Path, name: str) -> None:
     with on(SYSTEMS[name]):
         array = mf.create_array(tmp_path / "a.npy", "u1", 1 << 20, sparse=True)
         array[500_000] = 1
@@ -219,31 +220,44 @@ def test_holes_are_kept_where_they_can_be_told(tmp_path: Path, name: str) -> Non
         assert found[0][0] <= 500_000 < found[0][1] <= 504_096
 
 
-def test_a_snapshot_waits_where_locks_are_on_whole_files(tmp_path: Path) -> None:
+def test_a_snapshot_waits_where_locks_are_on_whole_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+
+    def counted(attempt: Callable[[], None], *, wait: bool) -> None:
+        def counting() -> None:
+            attempts.append(1)
+            attempt()
+
+        wait_until_free(counting, wait=wait)
+
     path = tmp_path / "a.npy"
     np.save(path, np.arange(100_000))
-    with on(macos), mf.open_array(path) as array, open(path, "r+b", buffering=0) as writer:
-        linux.lock(writer.fileno(), shared=False, wait=True)
+    with on(MACOS), mf.open_array(path) as array, open(path, "r+b", buffering=0) as writer:
+        LINUX.lock(writer.fileno(), shared=False, wait=True)
+        monkeypatch.setattr("mmflow.mapping.system.macos.wait_until_free", counted)
         with ThreadPoolExecutor(1) as others:
             seen = others.submit(array.snapshot, 5)
-            time.sleep(0.2)  # who does not wait, reads now
+            wait_until(lambda: seen.done() or len(attempts) > 1, "the snapshot to wait for its lock")
+            assert not seen.done()
             writer.seek(array.layout.begin + 5 * 8)
             writer.write((7).to_bytes(8, sys.byteorder))
-            linux.lock(writer.fileno(), shared=True, wait=True)
+            LINUX.lock(writer.fileno(), shared=True, wait=True)
             assert seen.result() == 7
 
 
 def test_a_snapshot_of_a_file_that_was_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.arange(100_000))
-    with on(macos), mf.open_array(path) as array:
+    with on(MACOS), mf.open_array(path) as array:
         (tmp_path / "b.npy").write_bytes(path.read_bytes())
         (tmp_path / "b.npy").replace(path)
         with pytest.raises(mf.SinkError, match="another file has taken its place"):
             array.snapshot(5)
 
 
-def test_a_change_that_can_not_be_mapped_is_written(tmp_path: Path, name: str) -> None:
+def test_writes_change_that_can_not_be_mapped(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.npy"
 
     def refuse(fd: int, offset: int, length: int, *, private: bool) -> Any:
@@ -255,7 +269,7 @@ def test_a_change_that_can_not_be_mapped_is_written(tmp_path: Path, name: str) -
     assert int(np.load(path).sum()) == 3 * 199_990
 
 
-def test_nothing_of_linux_is_needed_to_import_it(tmp_path: Path) -> None:
+def test_imports_without_linux(tmp_path: Path) -> None:
     command = [sys.executable, str(HERE / "as_windows.py"), str(tmp_path / "a.npy")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Functions over arrays by many workers: against numpy, and what is left when they fail, repeat, or come too late."""
+"""Functions over arrays by many workers, against numpy, and when they fail, repeat, or come too late."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FUNCTIONS: list[Any] = [lambda rows: rows * 3, _numbered, _sums]
     dtype=st.sampled_from(["u1", "<i4", ">i2", "f8"]), function=st.sampled_from(FUNCTIONS),
     where=st.sampled_from(["in place", "out", "over itself"]),
 )  # fmt: skip
-def test_as_numpy_has_it(
+def test_maps_like_numpy(
     tmp_path_factory: pytest.TempPathFactory, rows: int, inner: list[int], paged: bool, dtype: str, function: Any,
     where: str,
 ) -> None:  # fmt: skip
@@ -100,7 +100,7 @@ def test_images(
         assert np.array_equal(np.load(out), wanted)
 
 
-def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+def test_reports_invalid_calls(tmp_path: Path) -> None:
     path, image = tmp_path / "a.npy", tmp_path / "a.bmp"
     np.save(path, np.arange(3000))
     image.write_bytes(bmp(np.zeros((5, 5, 3), np.uint8)))
@@ -149,7 +149,7 @@ def _region(rows: int) -> Any:
     return pa.RecordBatch.from_pylist([{"begin": 0, "stop": rows}], REGION)
 
 
-def test_attempts_at_once_write_the_same_and_late_ones_nothing(tmp_path: Path) -> None:
+def test_concurrent_attempts_write_the_same_and_late_ones_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     rows = 4096
     with mf.create_array(path, "i4", rows) as array:
@@ -204,12 +204,12 @@ def test_attempts_at_once_write_the_same_and_late_ones_nothing(tmp_path: Path) -
             wanted = np.load(path)
             go_on.set()
             attempt.join()
-            assert "ended by somebody else" in str(said[0])
+            assert "ended by another process" in str(said[0])
         assert np.array_equal(np.load(path), wanted)
         assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
 
 
-def test_a_worker_that_dies_in_its_region_is_tried_again(tmp_path: Path) -> None:
+def test_retries_worker_that_dies_in_its_region(tmp_path: Path) -> None:
     path, died = tmp_path / "a.npy", tmp_path / "died"
     values = np.arange(3 << 20, dtype="i8")  # regions of three calls
     np.save(path, values)
@@ -279,7 +279,7 @@ def test_holes_are_skipped_and_kept(tmp_path: Path) -> None:
             assert all(any(b <= n < s for b, s in found) for n in (0, rows // 2, rows - 1))
 
 
-def test_what_is_undone_are_holes_again(tmp_path: Path) -> None:
+def test_undo_restores_holes(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     rows = 1 << 20
     with mf.create_array(path, "f8", rows, sparse=True) as array:
@@ -304,6 +304,7 @@ def test_what_is_undone_are_holes_again(tmp_path: Path) -> None:
     assert path.stat().st_blocks <= room + 16  # zeros into holes take no room
 
 
+@pytest.mark.root
 def test_a_full_disk_is_an_error_and_undone(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -328,7 +329,7 @@ def test_a_full_disk_is_an_error_and_undone(tmp_path: Path) -> None:
 # ---- several processes ----------------------------------------------------------------------------------
 
 
-def test_a_reader_meanwhile_sees_no_torn_page(tmp_path: Path) -> None:
+def test_concurrent_reader_sees_no_torn_page(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     pages = 2048
     with mf.create_array(path, "u1", (pages, 4096)) as array:

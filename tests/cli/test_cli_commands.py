@@ -14,20 +14,22 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from mmflow.api.assessment import assess
+from mmflow.api.jobs import load_job
+from mmflow.blocks import RunFolder
+from mmflow.cli.parsing import Command
+from mmflow.cli.runs import submission_of
+from mmflow.cli.tree import command_line
 from mmflow.config import Settings
 from mmflow.errors import ConfigError
-from mmflow.jobs import load_job
-from mmflow.store import RunFolder
+from tests.fork_server import run_mmflow
 
 ROOT = Path(__file__).parents[2]
 MMFLOW = str(Path(sys.executable).with_name("mmflow"))
 
 
 def mmflow(*arguments: str | Path, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [MMFLOW, *map(str, arguments)], capture_output=True, text=True, timeout=120, cwd=ROOT,
-        env={**os.environ, **env}, check=False,
-    )  # fmt: skip
+    done = run_mmflow(*map(str, arguments), cwd=ROOT, env={**os.environ, **env})
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -163,7 +165,7 @@ def test_inspect(small: Path) -> None:
 def test_doctor_shows_what_runs_hold_and_what_dead_ones_left(tmp_path: Path) -> None:
     living, dead = RunFolder(tmp_path, "living"), RunFolder(tmp_path, "dead")
     (dead.path / "0.block").write_bytes(bytes(1000))
-    os.close(dead._lock)  # as the kernel does when its owner dies
+    dead._lock.release()  # as the kernel does when its owner dies
     facts = json.loads(mmflow("doctor", "--json", MMFLOW_SPILL_DIR=str(tmp_path)).stdout)
     states = {s["folder"]: (s["bytes"], s["state"].split(";")[0]) for s in facts["stores"]}
     assert states[str(living.path)] == (0, "in use")
@@ -173,14 +175,16 @@ def test_doctor_shows_what_runs_hold_and_what_dead_ones_left(tmp_path: Path) -> 
 
 def test_doctor_says_whether_the_cluster_answers() -> None:
     done = mmflow("doctor", "--engine", "dask", "--address", "tcp://127.0.0.1:9", code=1)
-    assert "can't run: can't use the Dask cluster at tcp://127.0.0.1:9" in done.stdout
+    assert done.stdout.startswith("Does not work:\n  - can't use the Dask cluster at tcp://127.0.0.1:9")
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.getuid() != 0, reason="mounts a file system")
 def test_doctor_explains_the_shared_memory_that_containers_get() -> None:
     script = f"mount -t tmpfs -o size=64m none /dev/shm && exec {MMFLOW} doctor"
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60)
-    assert "/dev/shm has 64 MiB, which is what containers get" in done.stdout
+    assert done.stdout.startswith("Works with limits:\n")
+    assert "/dev/shm has 64.0 MiB, which is what containers get" in done.stdout
 
 
 def test_doctor() -> None:
@@ -188,7 +192,28 @@ def test_doctor() -> None:
     assert facts["engines"]["local"] == "ready"
     assert facts["limits"]["max_mappings"] > 0
     assert facts["sigbus_guard"] is True
-    assert "shared_memory" in mmflow("doctor").stdout
+    assert facts["verdict"] in ("fine", "works with limits")
+    text = mmflow("doctor").stdout
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert f"{facts['workers']} at once" in text
+
+
+def test_doctor_has_advice_for_what_is_not_fine(tmp_path: Path) -> None:
+    limits = {"open_files": 256, "max_mappings": 4096, "address_space": 1 << 30, "available_memory": 1 << 30}
+    bad = {
+        "limits": limits, "sigbus_guard": False, "shared_memory": {"folder": "/dev/shm", "size": 64 << 20, "free": 0},
+        "spill": {"folder": "/tmp", "free": 1 << 20},
+    }  # fmt: skip
+    errors, warnings = assess(Settings.load({"spill_dir": tmp_path / "none", "memory": "2GiB"}), bad)
+    for text, advice in zip([*errors, *warnings], [
+        "--spill-dir", "--shm-size=4g", "--spill-dir", "--memory 512MiB", "ulimit -n", "sysctl vm.max_map_count",
+        "ulimit -v", "--io pread",
+    ], strict=True):  # fmt: skip
+        assert advice in text
+    most = {"open_files": None, "max_mappings": None, "address_space": None, "available_memory": 4 << 30}
+    good = {**bad, "limits": most, "sigbus_guard": True, "spill": {"folder": "/tmp", "free": 9 << 30}}
+    good["shared_memory"] = {"folder": "/dev/shm", "size": 9 << 30, "free": 9 << 30}
+    assert assess(Settings.load({"spill_dir": tmp_path, "memory": "2GiB"}), good) == ([], [])
 
 
 def test_flag_over_environment_over_file_over_default(small: Path, tmp_path: Path) -> None:
@@ -232,19 +257,52 @@ def test_settings_of_clusters_are_right(engine: str) -> None:
     ("arguments", "words"),
     [
         (("run", "jobs/pricing_summary.py", "--sorce", "x"), "did you mean --source"),
-        (("run", "jobs/pricing_summary.py"), "needs --source"),
-        (("run", "jobs/pricing_summary.py", "--source", "x", "--delta", "ten"), "not integer"),
+        (("run", "jobs/pricing_summary.py"), "missing option --source"),
+        (("run", "jobs/pricing_summary.py", "--source", "x", "--delta", "ten"), "--delta must be an integer, not 'ten'"),
         (("run", "jobs/pricing_sumary.py"), "pricing_summary.py"),
         (("sql", "SELECT 1", "--opt", "t.header=false"), "--table"),
-        (("sql", "SELECT 1", "--format", "xml"), "table, json, csv, arrow"),
-        (("sql", "SELECT 1", "--io", "mmmap"), "did you mean 'mmap'"),
-        (("sql", "SELECT 1", "--engine", "spark"), "local, ray, dask"),
+        (("sql", "SELECT $d", "--param", "d=2024-13-01"), "quote it if it is text"),
+        (("sql", "SELECT $d", "--param", "e=1"), "$d of the query has no value: give --param d=VALUE"),
+        (("sql", "SELECT 1", "--format", "xml"), "table, csv, json"),
+        (("sql", "SELECT 1", "--io", "mmmap"), "did you mean mmap?"),
+        (("sql", "SELECT 1", "--engine", "spark"), "local, ray or dask"),
     ],
 )  # fmt: skip
 def test_wrong_usage(arguments: tuple[str, ...], words: str) -> None:
     done = mmflow(*arguments, code=2)
     assert words in done.stderr
     assert done.stdout == ""
+
+
+def test_named_sources_and_parameters_of_jobs(small: Path, tmp_path: Path) -> None:
+    config, job = tmp_path / "c.toml", tmp_path / "job.toml"
+    config.write_text(f"workers = 1\n[sources.small]\npath = '{small}'\n")
+    job.write_text(
+        "sql = 'SELECT sum(v) AS s FROM small WHERE k = $k AND v > $least'\n"
+        "[params.k]\n[params.least]\ntype = 'integer'\ndefault = 0\n"
+    )
+    assert mmflow("sql", "SELECT count(*) AS n FROM small", "--config", config).stdout.split() == ["n", "3"]
+    arguments = ("--k", "a", "--config", config, "--runs-dir", tmp_path / "runs")
+    done = mmflow("run", job, *arguments, "--output", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().split() == ["s", "4"]
+    name = done.stderr.split()[1]
+    facts = json.loads((tmp_path / "runs" / name / "run.json").read_text())
+    assert facts["named_sources"] == {"small": {"path": str(small)}}
+    submit = command_line().command_of("submit")
+    assert isinstance(submit, Command)
+    options = submit.options_of([str(job), *map(str, arguments)])
+    submitted = submission_of(options, Settings.load(file=config), "r", None, resumes=False)
+    assert f"--sources={json.dumps(facts['named_sources'])}" in submitted.arguments
+
+
+def test_explain_and_profile_are_plain_text(small: Path) -> None:
+    query = f"SELECT k, sum(v) AS s FROM '{small}' GROUP BY k ORDER BY k"
+    explained = mmflow("sql", f"EXPLAIN {query}").stdout
+    assert explained == mmflow("explain", query).stdout
+    profiled = mmflow("sql", "--profile", query)
+    assert profiled.stdout.split() == ["k,s", "a,4", "b,2"]
+    assert "in      3 rows" in profiled.stderr
+    assert "run of" in mmflow("sql", f"EXPLAIN ANALYZE {query}").stdout
 
 
 def test_formats_of_stdout(small: Path) -> None:

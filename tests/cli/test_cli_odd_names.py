@@ -54,7 +54,7 @@ def test_rows_and_their_file(odd: str) -> None:
     assert mf.read(odd.replace("caf", "c*")).count() == 3
 
 
-def test_bad_records_of_it_are_told_and_set_aside(odd: str, tmp_path: Path) -> None:
+def test_bad_records_of_it_are_reported_and_quarantined(odd: str, tmp_path: Path) -> None:
     with pytest.raises(mf.BadRecordError) as caught:
         mf.read_csv(odd, schema="a:int64,b:int64").to_arrow()
     assert SHOWN in str(caught.value)
@@ -117,7 +117,7 @@ def test_the_command_line_says_such_names(odd: str, tmp_path: Path) -> None:
         out,
         "--format",
         "csv",
-        "--run-id",
+        "--name",
         "r",
         *flags,
     )

@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
         ("inspect x.csv", "> /dev/full"),
         ("--help", "> /dev/full"),
         (f'sql "{ROWS}" --format arrow', ">&-"),
-        ("list", ">&-"),
+        ("completion bash", ">&-"),
     ],
 )
 def test_output_that_can_not_be_written_fails_with_one_line(
@@ -56,7 +56,8 @@ def test_messages_that_nobody_takes_are_dropped(folder: Path) -> None:
     done = shell(f'mmflow sql "{ROWS}" --format csv 2>&-', folder)
     assert (done.returncode, done.stdout) == (0, "a,b\n1,x\n2,y\n")
     assert shell("mmflow sql \"SELECT * FROM 'none.csv'\" 2>/dev/full", folder).returncode == 1
-    assert shell('mmflow sql "SELEC" 2>&-', folder).returncode == 2
+    assert shell('mmflow sql "SELEC" 2>&-', folder).returncode == 1
+    assert shell("mmflow sqll 2>&-", folder).returncode == 2
     done = shell(f'mmflow sql "{ROWS}" --output y.csv >&- <&- 2>/dev/full', folder)
     assert (done.returncode, (folder / "y.csv").read_text()) == (0, "a,b\n1,x\n2,y\n")
 

@@ -18,8 +18,8 @@ from tests.cluster.leftovers import (
     mmflow_files,
     nothing_left,
     sockets_under,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 STORE_BYTES = 80 << 20  # Ray wants 75 MiB at least
 WORKERS = 2
@@ -61,7 +61,7 @@ class Nodes:
         self._cluster.remove_node(self.by_id.pop(node), allow_graceful=False)
 
     def shutdown(self) -> None:
-        self._cluster.shutdown()  # type: ignore[no-untyped-call]
+        self._cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray has no types here
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +94,14 @@ def nodes(ray_cluster: Nodes) -> Nodes:
 
 @pytest.fixture
 def spill(tmp_path: Path) -> Iterator[Path]:
-    """Where blocks and operators of this test spill; empty once the run is over."""
+    """Folder where blocks and operators of this test spill; empty once the run is over."""
     folder = tmp_path / "spill"
     folder.mkdir()
     before = mmflow_files("/dev/shm")
     yield folder
-    wait_until(lambda: not mmflow_files(folder), f"{folder} to be empty", 5)
-    assert set(mmflow_files("/dev/shm")) <= set(before)
+    wait_until(lambda: not mmflow_files(folder), f"{folder} to be empty", 30)
+    # Other tests' workers may die meanwhile; theirs are swept soon.
+    wait_until(lambda: set(mmflow_files("/dev/shm")) <= set(before), "/dev/shm to be as it was", 30)
 
 
 OpenSession = Callable[..., mf.Session]

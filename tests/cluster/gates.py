@@ -59,7 +59,7 @@ class Gate:
         return (text[0], int(text[1])) if text else None
 
     def seen(self) -> list[str]:
-        """Where the function was called, once for each call."""
+        """Return the processes that called the function, once for each call."""
         return [p.name.split("-")[1] for p in self.folder.glob("seen-*")]
 
     def open(self) -> None:

@@ -1,4 +1,4 @@
-"""What holds of hosts on every engine: one is lost in an exchange, files that only some see."""
+"""Checks of hosts on every engine: one is lost in an exchange, files that only some see."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Protocol
 
 import mmflow as mf
 from tests.cluster.gates import Gate
-from tests.cluster.leftovers import wait_until
 from tests.cluster.namespaces import Host
 from tests.cluster.queries import SCHEMA, Query
+from tests.waiting import wait_until
 
 __all__ = ["COUNTED", "GROUPED", "Hosts", "hide_a_file", "lose_a_host"]
 
@@ -18,7 +18,7 @@ COUNTED = "SELECT count(*) AS n FROM t"
 
 
 class Hosts(Protocol):
-    """Where the driver runs, and hosts that work, by name."""
+    """Host of the driver, and hosts that work, by name."""
 
     head: Host
     address: str
@@ -40,7 +40,7 @@ def lose_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, fo
         (other,) = set(hosts.workers) - {held[0]}
         hosts.kill(other)
         gate.open()
-        done = query.event()
+        done = query.end()
         assert done["event"] == "done", done
         assert done["retries"] >= 1
         assert query.rows().equals(
@@ -60,7 +60,7 @@ def hide_a_file(hosts: Hosts, engine: str, data: Path, folder: Path) -> None:
     try:
         query = Query(hosts.head, engine, hosts.address, folder, data, COUNTED)
         try:
-            assert query.event() == {"event": "done", "retries": 0}
+            assert query.end() == {"event": "done", "retries": 0}
             assert query.rows().to_pylist() == [{"n": 40_000}]
         finally:
             query.close()
@@ -70,7 +70,7 @@ def hide_a_file(hosts: Hosts, engine: str, data: Path, folder: Path) -> None:
         try:
             query = Query(hosts.head, engine, hosts.address, folder, data, COUNTED)
             try:
-                said = query.event()
+                said = query.end()
             finally:
                 query.close()
         finally:

@@ -1,7 +1,7 @@
-"""What a test may leave behind, and how to see it: processes, files, sockets.
+"""Leftovers of a test: processes, files, sockets.
 
 Ray's daemons start sessions of their own, and lose their parents; workers overwrite their environment with their title.
-So processes are told by descent: this process adopts every orphan below it (PR_SET_CHILD_SUBREAPER).
+So processes are found by descent: this process adopts every orphan below it (PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import contextlib
 import ctypes
 import os
 import signal
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import wait_until
 
 __all__ = [
     "adopted_orphans",
@@ -22,7 +23,6 @@ __all__ = [
     "mmflow_files",
     "nothing_left",
     "sockets_under",
-    "wait_until",
 ]
 
 _SET_CHILD_SUBREAPER = 36
@@ -123,15 +123,3 @@ def sockets_under(folder: str | os.PathLike[str]) -> list[str]:
     lines = Path("/proc/net/unix").read_text().splitlines()[1:]
     paths = [line.split(maxsplit=7)[7] for line in lines if len(line.split(maxsplit=7)) == 8]
     return [p for p in paths if p.startswith(os.fspath(folder))]
-
-
-def wait_until(true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    """Wait for something to become so.
-
-    Raises:
-        AssertionError: It does not.
-    """
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.02)

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.config import parse_size
-from tests.cluster.leftovers import descendants, wait_until
+from tests.cluster.leftovers import descendants
+from tests.waiting import wait_until
 
 __all__ = ["BUDGET", "Watched", "anonymous", "watched"]
 
@@ -56,12 +57,12 @@ def anonymous(which: Callable[[int, str], bool]) -> dict[int, int]:
     return found
 
 
-def _reading(process: subprocess.Popen[str], told: list[str]) -> threading.Thread:
+def _reading(process: subprocess.Popen[str], lines: list[str]) -> threading.Thread:
     """Wait for the next line of a process beside what else there is to do."""
 
     def read() -> None:
         assert process.stdout is not None
-        told.append(process.stdout.readline())
+        lines.append(process.stdout.readline())
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
@@ -70,7 +71,7 @@ def _reading(process: subprocess.Popen[str], told: list[str]) -> threading.Threa
 
 @dataclass
 class Watched:
-    """A driver that has read all rows, and lives on until it is told to end: what it found, memory beyond idle by process."""
+    """A driver that has read all rows, and lives on until it is asked to end: what it found, memory beyond idle by process."""
 
     found: dict[str, Any]
     beyond: dict[int, int]
@@ -98,7 +99,7 @@ def watched(
 
     Args:
         kind: sort or join.
-        folder: For the files.
+        folder: Folder for the files.
         settings: Engine, address, spill_dir.
         which: Processes to watch, by id and command line; the driver is watched in any case.
         also: Called again and again while it runs.
@@ -137,15 +138,15 @@ def _watch(
     assert len(idle) > 1, "workers are there"
     _go_on(process)
     most: dict[int, int] = {}
-    told: list[str] = []
+    lines: list[str] = []
 
     def over() -> bool:
         for pid, nbytes in anonymous(which).items():
             most[pid] = max(nbytes, most.get(pid, 0))
         also()
-        return bool(told)
+        return bool(lines)
 
-    reader = _reading(process, told)
+    reader = _reading(process, lines)
     wait_until(over, "the query to end", 200)
     reader.join()
     # A worker that was not there before, or had not imported anything yet (40 MiB instead of 100), is taken to have begun
@@ -154,4 +155,4 @@ def _watch(
     least = min(n for n in workers if n > max(workers) // 2)
     began = {pid: max(n, least) for pid, n in idle.items()} | {process.pid: idle[process.pid]}
     beyond = {pid: n - began.get(pid, least) for pid, n in most.items()}
-    return Watched({**json.loads(told[0]), "expected": rows}, beyond)
+    return Watched({**json.loads(lines[0]), "expected": rows}, beyond)

@@ -46,8 +46,8 @@ def _stores() -> tuple[int, int]:
     """Bytes of all object stores of Ray, used and in total."""
     if not ray.is_initialized():
         return 0, 0
-    total = ray.cluster_resources()["object_store_memory"]  # type: ignore[no-untyped-call]
-    return int(total - ray.available_resources().get("object_store_memory", 0)), int(total)  # type: ignore[no-untyped-call]
+    total = ray.cluster_resources()["object_store_memory"]  # type: ignore[no-untyped-call]  # Ray has no types here
+    return int(total - ray.available_resources().get("object_store_memory", 0)), int(total)  # type: ignore[no-untyped-call]  # Ray has no types here
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.cluster.leftovers import wait_until
+from tests.waiting import wait_until
 
 __all__ = ["Host", "Network", "why_not"]
 
@@ -30,7 +30,7 @@ _TOOLS = ("ip", "unshare", "nsenter", "mount")
 
 
 def why_not() -> str | None:
-    """Why there can't be hosts here; None: there can."""
+    """Return why there can't be hosts here; None: there can."""
     if os.geteuid():
         return "needs root, to make network namespaces"
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -149,7 +149,7 @@ class Host:
 
     @property
     def enter(self) -> list[str]:
-        """What to put before a command to run it here."""
+        """Return the prefix of a command that runs here."""
         variables = [f"{name}={value}" for name, value in self._environment.items()]
         return [*self._space.enter("--net", "--mount", "--uts", "--pid"), "env", *variables]
 
@@ -166,7 +166,7 @@ class Host:
         return subprocess.Popen([*self.enter, *command], text=True, env=_env(), **options)
 
     def kill(self) -> None:
-        """As if its power failed."""
+        """End the host as if its power failed."""
         self._space.kill()
 
 
@@ -189,7 +189,7 @@ class Network:
         Args:
             shm_bytes: Size of its /dev/shm.
             mounts: Folders that are its own, and empty.
-            environment: For what runs there, beside this process's.
+            environment: Environment variables of its processes, beside those of this one.
         """
         number = len(self._hosts) + 1
         host = Host(number, self._switch, shm_bytes=shm_bytes, mounts=mounts, environment=environment or {})

@@ -56,6 +56,13 @@ class Query:
         assert line, "the driver ended without a word"
         return dict(json.loads(line))
 
+    def end(self) -> dict[str, Any]:
+        """Return the event that ends it."""
+        event = self.event()
+        while event["event"] not in ("done", "error"):
+            event = self.event()
+        return event
+
     def rows(self) -> pa.Table:
         with pa.ipc.open_file(self.out) as file:
             return file.read_all()

@@ -11,7 +11,7 @@ import sys
 import pyarrow as pa
 
 import mmflow as mf
-from mmflow.engines.progress import Progress
+from mmflow.scheduler.progress import Progress
 from tests.cluster.gates import Gate
 
 __all__: list[str] = []

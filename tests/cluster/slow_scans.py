@@ -20,14 +20,14 @@ SETTINGS = {"shard_size": "8MiB", "memory": "16MiB", "workers": 2, "partitions":
 
 
 def write_rows(path: Path) -> None:
-    """Some hundred bytes a row: `id`, `text`."""
+    """Write rows of some hundred bytes each: `id`, `text`."""
     path.write_text("id,text\n" + "".join(f"{i},{'x' * 92}\n" for i in range(ROWS)))
 
 
 def counted(
     session: mf.Session, path: Path, crawl: Crawl, gate: Callable[[pa.RecordBatch], pa.RecordBatch]
 ) -> list[int]:
-    """How often each id is there: a slow scan, an exchange, and a gate in those who read it."""
+    """Return a count of each id: a slow scan, an exchange, and a gate in its readers."""
     read = session.read_csv(str(path))
     crawled = read.map_batches(crawl.function(), schema=read.schema)
     counts = crawled.group_by("id").agg(F.count().alias("n"))
@@ -38,7 +38,7 @@ def counted(
 
 
 class Crawl:
-    """For `map_batches`: more and more seconds for each batch of the first shard, as long as one process has it to
+    """Function for `map_batches` that takes more and more seconds for each batch of the first shard, as long as one process has it to
     itself, and a note of each."""
 
     def __init__(self, folder: Path) -> None:
@@ -66,6 +66,6 @@ class Crawl:
         return sum(int(p.name.split("-")[1]) for p in self.folder.iterdir())
 
     def processes(self) -> set[str]:
-        """Which were given rows of the first shard."""
+        """Return the processes that received rows of the first shard."""
         notes = [p.name.split("-") for p in self.folder.iterdir()]
         return {process for first, _, process, _ in notes if int(first) < ROWS // 2 - 4000}

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import STORE_BYTES
-from tests.cluster.leftovers import adopted_orphans, descendants, nothing_left, wait_until
+from tests.cluster.leftovers import adopted_orphans, descendants, nothing_left
+from tests.waiting import wait_until
 
 SCRIPT = """
 import sys, mmflow as mf

@@ -21,10 +21,10 @@ from tests.cluster.namespaces import Host, Network, why_not
 from tests.cluster.queries import Query
 
 REASON = why_not()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
+pytestmark = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
 
 PORT = 6379
-#: Ray takes a token that it finds for a head, but not for the nodes that join it: so all are told.
+#: Ray takes a token that it finds for a head, but not for the nodes that join it: so all get it.
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 NOTICING = {
     "health_check_initial_delay_ms": 1000,
@@ -107,7 +107,7 @@ def test_shards_go_first_where_their_pages_are(hosts: RayHosts, data: Path, tmp_
             # One task, so that no host has to help the other.
             query = Query(hosts.head, "ray", hosts.address, folder, data, COUNTED, shard_size="64MiB")
             try:
-                assert query.event() == {"event": "done", "retries": 0}
+                assert query.end() == {"event": "done", "retries": 0}
             finally:
                 query.close()
         finally:

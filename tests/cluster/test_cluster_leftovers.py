@@ -1,4 +1,4 @@
-"""What keeps the machine clean, and what says whether it is."""
+"""Leftovers of tests are found, and cleaned up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster.leftovers import adopted_orphans, descendants, end, wait_until
+from tests.cluster.leftovers import adopted_orphans, descendants, end
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 #: A process in a session of its own, whose parent has ended: as Ray's daemons are. Says its id.

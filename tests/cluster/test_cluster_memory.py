@@ -9,8 +9,9 @@ import pytest
 
 from tests.cluster.conftest import STORE_BYTES, Nodes
 from tests.cluster.dask_workers import dask_workers
-from tests.cluster.leftovers import adopted_orphans, mmflow_files, wait_until
+from tests.cluster.leftovers import adopted_orphans, mmflow_files
 from tests.cluster.memory import watched
+from tests.waiting import wait_until
 
 
 def _spilled(nodes: Nodes) -> int:

@@ -25,17 +25,28 @@ def local() -> Iterator[mf.Session]:
         yield opened
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    """Clusters that sessions started end with the tests; nothing of theirs is left."""
-    before = {p.pid for p in psutil.Process().children(recursive=True)}
-    yield
+@pytest.fixture(scope="session", autouse=True)
+def children_before() -> set[int]:
+    """Processes that were there before the first test of this folder."""
+    return {p.pid for p in psutil.Process().children(recursive=True)}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End the clusters that sessions started once the tests of this folder are over; nothing of theirs is left.
+
+    A fixture can't: those of a module would start Ray and Dask anew for each file, those of the session would leave
+    this process connected to Ray in the tests of other folders.
+    """
+    if nextitem is not None and nextitem.path.parent == item.path.parent:
+        return
     import ray
 
-    from mmflow.engines.dask import disconnect
+    from mmflow.engines.dask.engine import disconnect
 
     ray.shutdown()
     disconnect()
+    before = item.funcargs["children_before"]  # type: ignore[attr-defined]  # of functions only, as all tests are
     left = [p for p in psutil.Process().children(recursive=True) if p.pid not in before]
     _, alive = psutil.wait_procs(left, timeout=20)
     assert [" ".join(p.cmdline()) for p in alive] == []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mmflow as mf
-from mmflow.jobs import load_job
+from mmflow.api.jobs import load_job
 from tests.arrays.bmp_files import bmp
 
 ROOT = Path(__file__).parents[2]

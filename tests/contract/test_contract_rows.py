@@ -7,6 +7,7 @@ import importlib
 import threading
 import time
 from pathlib import Path
+from traceback import extract_tb
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -122,8 +123,14 @@ def test_a_function_that_raises_is_an_error_of_the_user_and_not_tried_again(
     def wrong(batch: pa.RecordBatch) -> pa.RecordBatch:
         raise KeyError("no such thing")
 
-    with pytest.raises(mf.UserFunctionError, match="'wrong' raised KeyError"):
+    with pytest.raises(mf.UserFunctionError, match="'wrong' raised KeyError") as caught:
         session.read_csv(str(orders)).map_batches(wrong, schema={"x": "int64"}).to_arrow()
+    # Where it was raised, and the rows that it was given, on every engine.
+    error = caught.value
+    assert error.place == f"{__file__}:{wrong.__code__.co_firstlineno + 1}"
+    assert (error.path, error.row) == (str(orders), 0)
+    assert [line for line in error.traceback.splitlines() if "File" in line][-1].endswith("in wrong")
+    assert {f.filename for f in extract_tb(error.__traceback__)} == {__file__}
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])

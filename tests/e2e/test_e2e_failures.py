@@ -1,4 +1,4 @@
-"""What users run into, through the real command: one message, exit code 1 or 2, no traceback, no partial output."""
+"""Errors of users through the real command: one message, exit code 1 or 2, no traceback, no partial output."""
 
 from __future__ import annotations
 
@@ -15,18 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.fork_server import run_mmflow
+
 MMFLOW = str(Path(sys.executable).with_name("mmflow"))
 
 
 def mmflow(*arguments: str | Path, code: int | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command; `code` is the exit code it must give."""
-    done = subprocess.run(
-        [MMFLOW, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_mmflow(*map(str, arguments))
     assert "Traceback" not in done.stderr, done.stderr
     if code is not None:
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
@@ -142,7 +138,7 @@ def test_bad_records_by_policy(tmp_path: Path, policy: str) -> None:
         "--opt", "t.schema=id:int64,v:int64", "--opt", f"t.on_bad_record={policy}",
     )  # fmt: skip
     assert rows(done) == [{"n": 5 if policy == "null" else 3, "s": 90}]
-    assert "2" in done.stderr  # how many were set aside
+    assert "2" in done.stderr  # number of quarantined records
     assert "bad" in done.stderr.lower() or "dropped" in done.stderr.lower()
 
 
@@ -193,7 +189,7 @@ def _start_gated(path: Path, *arguments: str, **more: object) -> tuple[subproces
     process = subprocess.Popen(
         [MMFLOW, "run", str(folder / "gated.py"), "--source", str(path), "--started", str(started), "--go", str(go),
          "--shard-size", "1MiB", "--workers", "2", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,  # type: ignore[call-overload]
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,  # type: ignore[call-overload]  # keyword arguments of any name
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not started.exists():
@@ -238,6 +234,7 @@ def test_a_file_that_changes_while_it_is_read(big: Path, change: str, io: str) -
 # ---- permissions, space, destinations ----------------------------------------------------------
 
 
+@pytest.mark.root
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root, to give up root's rights"
 )
@@ -274,6 +271,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("form", ["csv", "parquet", "arrow", "ndjson"])
 def test_disk_full_at_the_sink(big: Path, small_disk: Path, form: str) -> None:
     done = mmflow(
@@ -326,7 +324,7 @@ def test_ctrl_c_stops_within_a_second_and_leaves_nothing(big: Path, tmp_path: Pa
     left = [p.name for p in tmp_path.iterdir() if p.name not in ("big.csv", "spill", "gate")]
     if resumable == "true":  # what it staged, to go on with
         assert all(name.startswith(".result.mmflow-") for name in left)
-        assert "go on with it: mmflow run --resume" in err
+        assert "resume it: mmflow run --resume" in err
     else:
         assert left == []
 

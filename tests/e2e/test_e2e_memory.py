@@ -13,7 +13,7 @@ import pytest
 
 import mmflow as mf
 from mmflow.formats import open_format
-from mmflow.shards import entries, plan_shards
+from mmflow.shards import identify_files, plan_shards
 
 SCRIPT = """
 import json, sys, threading, time
@@ -58,7 +58,7 @@ def run(
         capture_output=True, text=True, timeout=250, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    return json.loads(done.stdout)  # type: ignore[no-any-return]  # the shape of our own JSON
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_planning_a_tebibyte_costs_next_to_nothing(tmp_path: Path) -> None:
         file.write(b"3,4\n5,6\n")
     form = open_format("csv", [str(path)], schema={"a": "int64", "b": "int64"})
     tracemalloc.start()
-    (entry,) = entries([str(path)])
+    (entry,) = identify_files([str(path)])
     shards = list(
         plan_shards(entry, 0, shard_size=64 << 20, splittable=form.splittable, skips_holes=form.skips_holes)
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from mmflow.blocks.run_folder import RunFolder, sweep
 from mmflow.runs.directory import RunDirectory
-from mmflow.runs.lock import DriverLock, driver_lives
-from mmflow.sinks.lock import DestinationLock
-from mmflow.store.folder import RunFolder, sweep
+from mmflow.runs.lock import is_driver_alive, lock_run
+from mmflow.sinks.commit.lock import lock_destination
 
 
 def _run(code: str, *arguments: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -129,16 +129,18 @@ def test_locks_and_folders_end_with_their_owner_though_a_child_of_it_lives_on(tm
     run.make()
     lock, spill = tmp_path / "lock", tmp_path / "spill"
     child = _forked_and_killed(
-        "from mmflow.sinks.lock import DestinationLock as D; from mmflow.store.folder import RunFolder; "
-        "from mmflow.runs.lock import DriverLock; from mmflow.runs.directory import RunDirectory; "
-        "held = [D.acquire(Path(sys.argv[1]), destination='d', run='r'), RunFolder(sys.argv[2], 'r'), "
-        "DriverLock(RunDirectory(sys.argv[3], 'r1'))]",
+        "from mmflow.sinks.commit.lock import lock_destination; from mmflow.blocks.run_folder import RunFolder; "
+        "from mmflow.runs.lock import lock_run; from mmflow.runs.directory import RunDirectory; "
+        "held = [lock_destination(Path(sys.argv[1]), destination='d', run='r'), RunFolder(sys.argv[2], 'r'), "
+        "lock_run(RunDirectory(sys.argv[3], 'r1'))]",
         lock, spill, tmp_path / "runs",
     )  # fmt: skip
     try:
-        DestinationLock.acquire(lock, destination="d", run="mine").release()
-        assert driver_lives(run) is False
-        DriverLock(run).release()
+        lock_destination(lock, destination="d", run="mine").release()
+        assert is_driver_alive(run) is False
+        held = lock_run(run)
+        assert held is not None
+        held.release()
         RunFolder(spill, "mine").close()
         assert sweep(spill) != []
     finally:

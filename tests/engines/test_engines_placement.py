@@ -1,4 +1,4 @@
-"""Which node reads which shard, given what the nodes see."""
+"""Placement of shards on nodes, given the files that the nodes see."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from mmflow.engines.placement import Choice, Placement, Seen, probe, seen_here
 from mmflow.errors import SourceError
-from mmflow.exec.task import ShardTask
 from mmflow.mapping import FileIdentity
-from mmflow.mapping.host import boot_id
+from mmflow.mapping.system.host import read_boot_id
+from mmflow.plan.tasks import ShardTask
 from mmflow.shards import FileEntry, Shard
 
 A, B = FileEntry("/a", FileIdentity(1, 1, 100, 7)), FileEntry("/b", FileIdentity(1, 2, 100, 8))
@@ -24,7 +24,7 @@ Probes = dict[str, dict[str, Seen | None]]
 
 def task(*files: FileEntry, begin: int = 0, end: int = 100) -> ShardTask:
     shards = tuple(Shard(number, begin, end) for number in range(len(files)))
-    return ShardTask(files, shards, (None,) * len(files), (0,) * len(files))
+    return ShardTask(files, shards)
 
 
 def test_without_a_difference_any_node_will_do() -> None:
@@ -109,11 +109,11 @@ def test_another_hosts_numbers_of_a_file_are_no_change(tmp_path: Path) -> None:
 
     elsewhere = replace(here, device=here.device + 1, inode=here.inode + 1)
     assert identity(elsewhere, "another host") == here
-    assert identity(elsewhere, boot_id()) == here  # another file system of this host
+    assert identity(elsewhere, read_boot_id()) == here  # another file system of this host
     assert identity(replace(here, inode=here.inode + 1), "another host") == here
     # On the same file system another inode is another file; and so is one of another size or time anywhere.
     replaced = replace(here, inode=here.inode + 1)
-    assert identity(replaced, boot_id()) == replaced
+    assert identity(replaced, read_boot_id()) == replaced
     grown = replace(elsewhere, size=here.size + 1)
     assert identity(grown, "another host") == grown
     os.utime(path, ns=(1, 1))

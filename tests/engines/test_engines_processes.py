@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from mmflow.blocks import shared_memory_folder
 from mmflow.engines.processes import ProcessPool
 from mmflow.errors import EngineError, UserFunctionError, WorkerLostError
-from mmflow.store import shared_memory_folder
+from tests.waiting import wait_until
 
 BATCH = pa.RecordBatch.from_pydict({"n": list(range(1000)), "s": [f"text {i}" for i in range(1000)]})
 
@@ -60,7 +61,7 @@ def test_answers(pool: ProcessPool) -> None:
         (got,) = pool.apply(plus, BATCH)
         assert got.column(0).to_pylist() == list(range(10, 1010))
     assert pool.apply(lambda batch: iter([batch, batch.slice(0, 1)]), BATCH) == [BATCH, BATCH.slice(0, 1)]
-    assert list(pool.map_batches(lambda b: b.slice(0, 1), [BATCH, BATCH])) == [BATCH.slice(0, 1)] * 2
+    assert pool.apply(lambda b: b.slice(0, 1), BATCH) == [BATCH.slice(0, 1)]
     assert pool.apply(lambda batch: [], BATCH) == []
 
 
@@ -71,15 +72,20 @@ def test_views_and_dictionaries_travel(pool: ProcessPool) -> None:
     assert pool.apply(lambda b: b, batch) == [batch]
 
 
-def test_workers_work_side_by_side(pool: ProcessPool) -> None:
-    def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
-        time.sleep(0.5)
+def test_workers_work_side_by_side(pool: ProcessPool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("running")
+
+    def meets_the_other(batch: pa.RecordBatch) -> pa.RecordBatch:
+        (folder / str(os.getpid())).touch()
+        wait_until(lambda: len(list(folder.iterdir())) > 1, "the other worker")
         return pa.RecordBatch.from_pydict({"pid": [os.getpid()]})
 
     pool.apply(lambda b: b, BATCH)
     pids: list[Any] = []
     threads = [
-        threading.Thread(target=lambda: pids.append(pool.apply(slow, BATCH)[0].column(0)[0].as_py()))
+        threading.Thread(
+            target=lambda: pids.append(pool.apply(meets_the_other, BATCH)[0].column(0)[0].as_py())
+        )
         for _ in range(4)
     ]
     for thread in threads:
@@ -143,6 +149,19 @@ def test_killed_worker_is_lost_and_replaced(pool: ProcessPool) -> None:
     assert pool.apply(lambda b: b, BATCH) == [BATCH]
 
 
+def test_a_stopped_worker_is_lost_and_replaced(pool: ProcessPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmflow.engines.processes._STOPPED_CHECKS", 1)
+
+    def stop(batch: pa.RecordBatch) -> pa.RecordBatch:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return batch
+
+    with pytest.raises(WorkerLostError, match="SIGSTOP"):
+        pool.apply(stop, BATCH)
+    assert len(children()) == 0
+    assert pool.apply(lambda batch: batch, BATCH) == [BATCH]
+
+
 def test_a_function_that_ends_its_process_is_named_after_one_retry(
     pool: ProcessPool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -180,10 +199,13 @@ def test_prints_do_not_reach_standard_output(pool: ProcessPool, capfd: pytest.Ca
     assert "hello" not in capfd.readouterr().out
 
 
-def test_close_ends_calls_under_way(pool: ProcessPool) -> None:
+@pytest.mark.alone
+def test_close_ends_calls_under_way(pool: ProcessPool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    begun = tmp_path_factory.mktemp("call") / "begun"
     failures: list[BaseException] = []
 
     def sleeps(batch: pa.RecordBatch) -> pa.RecordBatch:
+        begun.touch()
         time.sleep(60)
         return batch
 
@@ -195,10 +217,7 @@ def test_close_ends_calls_under_way(pool: ProcessPool) -> None:
 
     thread = threading.Thread(target=call)
     thread.start()
-    deadline = time.monotonic() + 10
-    while not children() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
+    wait_until(begun.exists, "the call to begin")
     clock = time.monotonic()
     pool.close()
     thread.join(5)
@@ -209,17 +228,19 @@ def test_close_ends_calls_under_way(pool: ProcessPool) -> None:
 
 
 PARENT = """
-import sys, time, threading
+import os, sys, time, threading
 import pyarrow as pa
 from mmflow.engines.processes import ProcessPool
-pool = ProcessPool(1, 1 << 20, sys.argv[1])
+pool, begun = ProcessPool(1, 1 << 20, sys.argv[1]), sys.argv[2]
 batch = pa.RecordBatch.from_pydict({"n": [1]})
 def slow(batch):
+    open(begun, "w").close()
     time.sleep(600)
     return batch
 pool.apply(lambda b: b, batch)
 threading.Thread(target=pool.apply, args=(slow, batch), daemon=True).start()
-time.sleep(0.2)
+while not os.path.exists(begun):
+    time.sleep(0.01)
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -227,18 +248,21 @@ time.sleep(60)
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     """A parent that is killed leaves no worker behind, and nothing in memory or on disk."""
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], stdout=subprocess.PIPE)
+    spill, begun = tmp_path / "spill", tmp_path / "begun"
+    spill.mkdir()
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(spill), str(begun)], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
     workers = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{p}/cmdline").exists() and not _zombie(p) for p in workers):
-        assert time.monotonic() < deadline, "a worker outlived its parent"
-        time.sleep(0.1)
-    assert list(tmp_path.iterdir()) == []
+
+    def gone() -> bool:
+        return not any(Path(f"/proc/{p}/cmdline").exists() and not _zombie(p) for p in workers)
+
+    wait_until(gone, "the workers to end with their parent", 10)
+    assert list(spill.iterdir()) == []
     assert shared_by(parent.pid) == []
 
 

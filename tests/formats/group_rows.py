@@ -1,4 +1,4 @@
-"""Reading files of group formats shard by shard, with the chain check, in every way the tests want."""
+"""Reading files of group formats shard by shard, with the boundary check, in every way the tests want."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.formats import Comparison, Format, ScanReport, ScanRequest
-from mmflow.formats.schema import public_schema
+from mmflow.formats.schemas.schema import public_schema
 from mmflow.mapping import Io, MappedFile
-from mmflow.shards import FileChain, Right, Shard
+from mmflow.shards import BoundaryCheck, Shard, Valid
 
 PAGE = 4096
 
@@ -34,11 +34,11 @@ def read(
     window: int = 64 << 20,
     batch_rows: int = 64 << 10,
 ) -> tuple[list[dict[str, Any]], list[ScanReport]]:
-    """Rows of a file, and its shards' reports, which chain from group 0 on."""
+    """Rows of a file, and its shards' reports, which follow each other from group 0 on."""
     wanted = tuple(form.schema.names if columns is None else columns)
     expected = pa.schema([form.schema.field(name) for name in wanted])
     request = ScanRequest(wanted, prune=prune, window_bytes=window, batch_rows=batch_rows)
-    chain = FileChain(str(path), grouped=True)
+    check = BoundaryCheck(str(path), grouped=True)
     batches: list[pa.RecordBatch] = []
     reports = []
     with MappedFile.open(str(path), io=io) as file:
@@ -49,7 +49,7 @@ def read(
                 assert 0 < batch.num_rows <= batch_rows
                 batch.validate(full=True)
                 batches.append(batch)
-            assert isinstance(chain.judge(shard, scan.report), Right)
+            assert isinstance(check.verify(shard, scan.report), Valid)
             reports.append(scan.report)
         file.check_unchanged()
     # Views outlive the file and its windows' makers.

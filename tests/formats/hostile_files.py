@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
 import mmflow as mf
-from mmflow.access.source import Selection
 from mmflow.errors import MmflowError
+from mmflow.rows.source import Selection
 
 __all__ = ["encrypted_parquet", "mutants", "seeds", "survives"]
 

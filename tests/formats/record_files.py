@@ -1,4 +1,4 @@
-"""Reading a file through shards as a run does, with the chain check; and generated files."""
+"""Reading a file through shards as a run does, with the boundary check; and generated files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmflow.formats import Format, ScanReport, ScanRequest
 from mmflow.mapping import MappedFile
-from mmflow.shards import FileChain, Right, Shard, entries, plan_shards
+from mmflow.shards import BoundaryCheck, Shard, Valid, identify_files, plan_shards
 
 Io = Literal["mmap", "pread"]
 
@@ -24,49 +24,49 @@ def read(
     shard_size: int = 1 << 30,
     window: int = 64 << 20,
     io: Io = "mmap",
-    hand_in: int = 0,
+    stop_after: int = 0,
 ) -> tuple[list[dict[str, Any]], list[ScanReport]]:
     """Rows and reports of a file, shard by shard; wrong guesses are run again.
 
-    With `hand_in`, a scan ends after so many batches, and another one reads the rest of its shard.
+    With `stop_after`, a scan ends after so many batches, and another one reads the rest of its shard.
 
     Raises:
         BadRecordError: The first bad record, under the policy `error`.
     """
-    (entry,) = entries([str(path)])
-    chain = FileChain(str(path))
+    (entry,) = identify_files([str(path)])
+    check = BoundaryCheck(str(path))
     rows: list[dict[str, Any]] = []
     reports: list[ScanReport] = []
     shards = plan_shards(
         entry, 0, shard_size=shard_size, splittable=form.splittable, skips_holes=form.skips_holes
     )
-    left: deque[tuple[Shard, int | None]] = deque((shard, None) for shard in shards)
+    left = deque(shards)
     while left:
-        shard, start = left.popleft()
+        shard = replace(left.popleft(), lines_before=check.lines_before)
         while True:
-            request = ScanRequest(columns, start=start, lines_before=chain.lines_before, window_bytes=window)
+            request = ScanRequest(columns, window_bytes=window)
             found: list[dict[str, Any]] = []
             with MappedFile.open(str(path), io=io, expected=entry.identity) as file:
                 scan = form.scan(file, shard, request)
                 for number, batch in enumerate(scan, 1):
                     found += batch.to_pylist() or [{}] * batch.num_rows
                     rest = scan.report.next
-                    if number == hand_in and scan.report.error is None and rest < shard.end:
-                        left.appendleft((Shard(shard.file, rest, shard.end), rest))
+                    if number == stop_after and scan.report.error is None and rest < shard.end:
+                        left.appendleft(Shard(shard.file, rest, shard.end, known_start=rest))
                         shard = replace(shard, end=rest)
                         break
-            verdict = chain.judge(shard, scan.report, start)
-            if isinstance(verdict, Right):
+            result = check.verify(shard, scan.report)
+            if isinstance(result, Valid):
                 break
-            start = verdict.start
+            shard = check.known(shard)
         if scan.report.error is not None:
             raise scan.report.error.located(
-                records_before=verdict.records_before, lines_before=verdict.lines_before
+                records_before=result.records_before, lines_before=result.lines_before
             )
         rows += found
         reports.append(scan.report)
     if form.splittable:
-        chain.finish(entry.identity.size)
+        check.finish(entry.identity.size)
     return rows, reports
 
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 import mmflow as mf
 from mmflow.errors import BadRecordError, SourceError
 from mmflow.formats import open_format
-from mmflow.formats.csv_header import first_record, holds_records, read_header, unique_names
-from mmflow.formats.csv_structure import Dialect, parse_record
+from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes
+from mmflow.formats.csv.header import first_record, holds_records, read_header, unique_names
+from mmflow.formats.csv.structure import Dialect, parse_record
 
 
 def written(folder: Path, data: bytes, name: str = "t.csv") -> str:
@@ -38,8 +39,8 @@ def written(folder: Path, data: bytes, name: str = "t.csv") -> str:
         (b"\xfe\xff" + "a,b\n1,2\n".encode("utf-16-be"), ["UTF-16BE"]),
         ("a,b\n1,2\n".encode("utf-32"), ["UTF-32LE"]),
         (b"\0\0\xfe\xff" + "a,b\n1,2\n".encode("utf-32-be"), ["UTF-32BE"]),
-        (gzip.compress(b"a,b\n1,2\n"), ["gzip", ".gz"]),
-        (bz2.compress(b"a,b\n1,2\n"), ["bzip2", ".bz2"]),
+        (gzip.compress(gzip.compress(b"a,b\n1,2\n", mtime=0), mtime=0), ["gzip", "compressed twice"]),
+        (gzip.compress(bz2.compress(b"a,b\n1,2\n"), mtime=0), ["bzip2", "compressed twice"]),
         (b"PK\x03\x04\x14\0\0\0", ["zip archive"]),
         (b"a\0b,c\n1,2\n", ["control character '\\x00'", "byte offset 1"]),
         (b"\x7fELF\x02\x01\x01\n", ["control character '\\x7f'", "byte offset 0"]),
@@ -125,6 +126,30 @@ def test_first_records_end_where_the_definition_says(data: bytes) -> None:
             return
         position = end + 1
     assert found is None
+
+
+_escaped = st.lists(st.sampled_from([b"a", b",", b'"', b"\\", b"\n", b" "]), min_size=1, max_size=12).map(
+    b"".join
+)
+
+
+@given(_escaped, st.sampled_from([b'"', None]))
+def test_first_records_with_escapes_are_split_as_decoders_split_them(
+    data: bytes, quote: bytes | None
+) -> None:
+    dialect = Dialect(quote=quote, escape=b"\\")
+    found = first_record(data + b"\n", dialect)
+    if found is None or found.following > len(data) + 1:
+        return
+    _, count, broken = parse_record(data + b"\n", found.begin, dialect, final=True) or (0, 0, 0)
+    assert (len(found.fields), found.broken) == (count, broken)
+    record = (data + b"\n")[found.begin : found.following]
+    if broken or not record.endswith(b"\n") or record.endswith(b"\\\n"):
+        return
+    names = tuple(map(str, range(count)))
+    decoder = CsvDecoder(names, CsvTypes(names, dict.fromkeys(names, pa.binary()), ()), dialect, "error")
+    batch = decoder.decode(pa.py_buffer(record), len(record), final=True, located=False).batch
+    assert [column[0].as_py() for column in batch.columns] == list(found.fields)
 
 
 def test_headers_with_escapes_are_read(tmp_path: Path) -> None:

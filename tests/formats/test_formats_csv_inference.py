@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 import mmflow as mf
 from mmflow.errors import BadRecordError, ConfigError
 from mmflow.formats import open_format
-from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes
-from mmflow.formats.csv_structure import Dialect
-from mmflow.formats.spelling import inferred_type
+from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes
+from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.schemas.inference import infer_type
 
 from .record_files import read
 
@@ -91,7 +91,7 @@ COLUMNS: list[tuple[list[str], pa.DataType]] = [
 
 
 def says(value: Any, text: str) -> bool:
-    """Is this the value that the text says, by Python's own parsers?"""
+    """Return whether a value is that of the text, by Python's own parsers."""
     match value:
         case None:
             return text == ""
@@ -125,7 +125,7 @@ def lines(texts: list[str]) -> bytes:
 
 @pytest.mark.parametrize(("texts", "kind"), COLUMNS, ids=[str(t)[:40] for t, _ in COLUMNS])
 def test_the_type_of_some_texts(tmp_path: Path, texts: list[str], kind: pa.DataType) -> None:
-    assert inferred_type(texts) == kind
+    assert infer_type(texts) == kind
     path = tmp_path / "t.csv"
     path.write_bytes(lines([*texts, ""]))
     form = open_format("csv", [str(path)])

@@ -12,7 +12,7 @@ import pytest
 
 import mmflow as mf
 from mmflow.errors import SourceError
-from mmflow.formats.parquet_footer import FooterError, read_layout
+from mmflow.formats.parquet.footer import FooterError, read_layout
 from tests.formats.hostile_files import encrypted_parquet, mutants, seeds, survives
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 import mmflow as mf
 from mmflow.errors import BadRecordError, ConfigError, MmflowError, PlanError, SourceError
 from mmflow.formats import detect, open_format
-from mmflow.formats.schema import DEEPEST
+from mmflow.formats.schemas.schema import DEEPEST
 
 from .record_files import read
 
@@ -102,7 +102,7 @@ def exact(text: str) -> Any:
 
 
 def says(value: Any, wanted: Any) -> bool:
-    """Is a value that was read the one that was wanted? Floats may be rounded, whole numbers not."""
+    """Return whether a value that was read is the expected one. Floats may be rounded, whole numbers not."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and wanted.keys() <= value.keys() and all(
             says(v, wanted.get(k)) for k, v in value.items()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import mmflow as mf
 from mmflow.errors import SourceError
-from mmflow.formats.npy_header import NpyError, parse_header
+from mmflow.formats.npy.header import NpyError, parse_header
 
 
 def _file(header: str, version: tuple[int, int] = (1, 0), data: bytes = bytes(64)) -> bytes:

@@ -1,4 +1,4 @@
-"""Where bad records are not errors, every query sees the same rows, whatever columns it reads."""
+"""Queries see the same rows where bad records are not errors, whatever columns they read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import mmflow as mf
 from mmflow import col
+from mmflow.api.options import OnBadRecord
 from mmflow.errors import ConfigError, PlanError
 from mmflow.formats import open_format
 
@@ -123,8 +124,43 @@ def test_every_query_sees_the_same_rows(session: mf.Session, tmp_path: Path, nam
             assert ds.select(first)[: total + 9].num_rows == total
 
 
+def test_explain_says_which_columns_are_read_to_check_them(session: mf.Session, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b,c\n1,2,3\n")
+    (tmp_path / "r.bin").write_bytes(b"12345678")
+    layout = [
+        {"name": n, "type": t, "offset": o}
+        for n, t, o in (("i", "int32", 0), ("t", "char[2]", 4), ("u", "char[2]", 6))
+    ]
+
+    def checks(columns: list[str], **options: Any) -> list[str]:
+        dataset = session.read_csv(tmp_path / "a.csv", **options)
+        lines = (
+            dataset.select(columns).explain()
+            if columns
+            else session.sql("SELECT count(*) FROM t", t=dataset).explain()
+        )
+        return [line.strip() for line in lines.splitlines() if line.startswith("  checks")]
+
+    assert checks(["b"]) == checks(["a", "b", "c"], on_bad_record="skip") == []
+    assert checks(["b"], on_bad_record="null", validate="projected") == []
+    (skip,), (null,) = checks(["b"], on_bad_record="skip"), checks(["a", "b"], on_bad_record="null")
+    assert skip.startswith(
+        "checks  2 more columns (a … c): validate='all', which on_bad_record='skip' needs; "
+    )
+    assert skip.endswith("; on_bad_record='error' checks only what is read")
+    assert null.startswith(
+        "checks  1 more column (c): validate='all', the default with on_bad_record='null'; "
+    )
+    assert null.endswith("; validate='projected' checks only what is read")
+    assert checks([], validate="all") == [
+        "checks  3 more columns (a … c): validate='all'; validate='projected' checks only what is read"
+    ]
+    records = session.read_records(tmp_path / "r.bin", layout=layout, on_bad_record="skip")
+    assert "checks  1 more column (u)" in records.select("t").explain()
+
+
 def test_a_condition_hides_no_bad_records(session: mf.Session, tmp_path: Path) -> None:
-    """How many bad records there are does not depend on what is asked for either."""
+    """The number of bad records does not depend on the query either."""
     path = tmp_path / "data.csv"
     path.write_bytes(_csv([(i % 10, "b" if i % 70 == 0 else "") for i in range(2000)]))
     ds = session.read_csv(str(path), on_bad_record="quarantine", schema=DECLARED)
@@ -136,7 +172,7 @@ def test_a_condition_hides_no_bad_records(session: mf.Session, tmp_path: Path) -
 @pytest.mark.parametrize("policy", ["skip", "quarantine"])
 @pytest.mark.parametrize("name", ["csv", "ndjson", "records"])
 def test_dropping_by_the_columns_that_are_read_is_refused(
-    session: mf.Session, tmp_path: Path, name: str, policy: str
+    session: mf.Session, tmp_path: Path, name: str, policy: OnBadRecord
 ) -> None:
     path = tmp_path / "data"
     path.write_bytes(FORMATS[name][0]([(1, "")]))

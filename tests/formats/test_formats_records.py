@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmflow.errors import BadRecordError, ConfigError, SourceError
-from mmflow.formats import ScanReport, detect, open_format
-from mmflow.formats.csv_structure import Dialect, parse_record, scan_structure
+from mmflow.formats import ScanReport, check_one_format, detect, open_format
+from mmflow.formats.csv.structure import Dialect, parse_record, scan_structure
 
 from .record_files import Io, read, ways
 
@@ -99,7 +99,7 @@ _dialects = st.sampled_from(
 def test_structure_equals_the_byte_by_byte_definition(
     data: bytes, stop: int, dialect: Dialect, final: bool, chunks: tuple[int, int]
 ) -> None:
-    from mmflow.formats import csv_structure
+    from mmflow.formats.csv import structure
 
     wanted, position = [], 0
     while position < min(stop, len(data)):
@@ -116,12 +116,12 @@ def test_structure_equals_the_byte_by_byte_definition(
         if end > position:
             wanted.append((position, end, following, fields, broken))
         position = following
-    before = csv_structure._SMALL, csv_structure._LARGE
-    csv_structure._SMALL, csv_structure._LARGE = chunks
+    before = structure._SMALL, structure._LARGE
+    structure._SMALL, structure._LARGE = chunks
     try:
         found = scan_structure(np.frombuffer(data, np.uint8), stop, dialect, final=final)
     finally:
-        csv_structure._SMALL, csv_structure._LARGE = before
+        structure._SMALL, structure._LARGE = before
     columns = (found.starts, found.ends, found.nexts, found.fields, found.broken)
     assert list(zip(*(c.tolist() for c in columns), strict=True)) == wanted
 
@@ -368,12 +368,12 @@ def test_binary_records(tmp_path: Path, count: int, header: int, pad: int, way: 
 @given(
     lines=st.lists(st.integers(0, 3000), max_size=40),
     blanks=st.integers(0, 3),
-    hand_in=st.integers(1, 3),
+    stop_after=st.integers(1, 3),
     way=ways,
 )
 @few
 def test_a_scan_that_ends_at_a_batch_and_one_of_the_rest_are_one(
-    tmp_path: Path, name: str, lines: list[int], blanks: int, hand_in: int, way: Way
+    tmp_path: Path, name: str, lines: list[int], blanks: int, stop_after: int, way: Way
 ) -> None:
     """Rows, their places, and what was counted."""
     made = {
@@ -395,7 +395,7 @@ def test_a_scan_that_ends_at_a_batch_and_one_of_the_rest_are_one(
     columns = ("line" if name == "text" else "a", "_offset", *(("_line",) if name != "records" else ()))
     whole, (report,) = read(path, form, columns) if lines else ([], [ScanReport()])
     size, window, io = way
-    rows, reports = read(path, form, columns, shard_size=size, window=window, io=io, hand_in=hand_in)
+    rows, reports = read(path, form, columns, shard_size=size, window=window, io=io, stop_after=stop_after)
     assert rows == whole
     if lines:
         assert sum(r.records for r in reports) == report.records
@@ -426,18 +426,11 @@ def test_compressed_text_equals_plain(tmp_path: Path, suffix: str) -> None:
     with pa.CompressedOutputStream(str(path), codec) as out:
         out.write(data)
     form = open_format("csv", [str(path)])
-    assert not form.splittable
     columns = ("k", "s", "_line", "_offset")
     assert read(path, form, columns)[0] == read(plain, open_format("csv", [str(plain)]), columns)[0]
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(SourceError, match="decompress"):
         read(path, form, columns)
-
-
-def test_a_file_that_only_claims_to_be_compressed(tmp_path: Path) -> None:
-    path = write(tmp_path, "f.csv.gz", b"a,b\n1,2\n")
-    with pytest.raises(SourceError, match="decompress"):
-        open_format("csv", [str(path)])
 
 
 def test_detection(tmp_path: Path) -> None:
@@ -460,6 +453,12 @@ def test_detection(tmp_path: Path) -> None:
         detect(str(write(tmp_path, "x.parquet", b"nope")))
     with pytest.raises(SourceError, match="say which"):
         detect(str(write(tmp_path, "x.dat", b"\1\0\2")))
+    mixed = [str(tmp_path / name) for name in ("a.csv", "e", "d.jsonl", "g.unknown", "k.csv.gz")]
+    with pytest.raises(
+        SourceError, match=r"these 5 files .* csv \(a\.csv\), ndjson \(d\.jsonl\); name those"
+    ):
+        check_one_format(mixed)
+    check_one_format([mixed[i] for i in (0, 1, 3, 4)])
 
 
 @pytest.mark.parametrize(

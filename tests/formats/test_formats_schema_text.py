@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmflow.cli.main import main
 from mmflow.errors import ConfigError
-from mmflow.formats.schema import name_text, parse_schema, parse_type, schema_text, type_text
+from mmflow.formats.schemas.schema import name_text, parse_schema, parse_type, schema_text, type_text
 
 UNITS = ["s", "ms", "us", "ns"]
 SIMPLE = [

@@ -225,7 +225,7 @@ def test_damaged_text_is_the_error_that_pyarrow_gives(
     assert "In column 1: " in str(judged.value)
     with pytest.raises(SourceError) as error:
         read(form, path)
-    assert f"f.arrow: it is damaged, or not a Arrow IPC file: {judged.value}" in str(error.value)
+    assert f"f.arrow: it is damaged, or no Arrow IPC file: {judged.value}" in str(error.value)
     # What is not read is not judged.
     assert read(form, path, columns=["t"])[0] == [{"t": "x"}, {"t": "y"}, {"t": "z"}]
 

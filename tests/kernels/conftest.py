@@ -1,4 +1,4 @@
-"""Instruction sets: each test leaves the one in use as it found it."""
+"""Instruction sets: each test restores the one in use."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def _restored() -> Iterator[None]:
 
 @pytest.fixture(params=_kernels.simd_available())
 def simd(request: pytest.FixtureRequest) -> str:
-    """Every instruction set that runs here, one after the other."""
+    """Yield every instruction set that runs here."""
     _kernels.simd_use(request.param)
     return str(request.param)

@@ -1,4 +1,4 @@
-"""Bytes between two pages that may not be touched: a kernel that reads one byte too many dies."""
+"""Bytes between two protected pages: a kernel that reads one byte too many dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Guarded:
-    """Keeps the mapping; pages before and behind the text are PROT_NONE."""
+    """Owner of a mapping; the pages before and behind the text are PROT_NONE."""
 
     def __init__(self, text: bytes, side: Literal["front", "back"]) -> None:
         page = mmap.PAGESIZE
@@ -30,6 +30,6 @@ class _Guarded:
 
 
 def guarded(text: bytes, side: Literal["front", "back"]) -> pa.Buffer:
-    """`text` with its first byte, or behind its last one, flush against a page that may not be touched."""
+    """Place `text` so that its first or last byte touches a protected page."""
     holder = _Guarded(text, side)
     return pa.foreign_buffer(holder.address, len(text), holder)

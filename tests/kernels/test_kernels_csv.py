@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from mmflow import _kernels
 from mmflow.formats.base import Comparison
-from mmflow.formats.csv_decoder import CsvDecoder, CsvTypes
-from mmflow.formats.csv_native import csv_decoder
-from mmflow.formats.csv_structure import Dialect
-from mmflow.formats.native import NativeDecoder, imported, kernel_type
+from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes
+from mmflow.formats.csv.kernel import csv_decoder
+from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.decoding.kernel_types import import_batch, kernel_type
 
-from .draining import drained, plain
+from .draining import agree, drained, plain
 from .guarded import guarded
 
 SIMD = _kernels.simd_available()
@@ -84,13 +84,14 @@ def both(
     final: bool = True,
     side: Literal["front", "back"] = "back",
 ) -> None:
-    """Assert that kernel and reference give the same."""
-    reference = CsvDecoder(columns, types, dialect, policy)
-    native = csv_decoder(columns, types, dialect, policy)
-    assert isinstance(native, NativeDecoder)
-    data = guarded(text, side)
-    limit = len(text) if stop is None else stop
-    assert drained(native, data, limit, final=final) == drained(reference, data, limit, final=final)
+    """Assert that kernel and reference are equal, on every instruction set."""
+    agree(
+        CsvDecoder(columns, types, dialect, policy),
+        lambda: csv_decoder(columns, types, dialect, policy),
+        guarded(text, side),
+        len(text) if stop is None else stop,
+        final=final,
+    )
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -98,13 +99,10 @@ def both(
 
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize(("nulls", "exact"), [(("",), False), (("", "NA", "-1"), True), ((), False)])
-def test_values_at_the_edges_of_a_type(simd: str, name: str, nulls: tuple[str, ...], exact: bool) -> None:
+def test_values_at_the_edges_of_a_type(name: str, nulls: tuple[str, ...], exact: bool) -> None:
     kind = TYPES[name]
     types = CsvTypes(("v", "n"), {"v": kind, "n": pa.int64()}, nulls, exact)
     schema = pa.schema([("v", kind)])
-    kernel = _kernels.CsvReader(
-        2, ord(","), ord('"'), [(0, kernel_type(kind, exact=exact))], [], [n.encode() for n in nulls], False
-    )
     ends: list[tuple[str, Literal["front", "back"]]] = [("\n", "back"), ("", "back"), ("\r\n", "front")]
     forms = [form for value in VALUES for form in (value, f'"{value}"') if not form.startswith("\0")]
     text = "".join(f"{form},1\n" for form in forms).encode()
@@ -112,22 +110,36 @@ def test_values_at_the_edges_of_a_type(simd: str, name: str, nulls: tuple[str, .
         pa.py_buffer(text), len(text), final=True, located=False
     )
     bad = {b.record for b in judged.bad}
-    read = 0
-    for row, form in enumerate(forms):
-        for end, side in ends:
-            record = f"{form},1{end}".encode()
-            data = guarded(record, side)
+    wanted = plain(judged.batch.column(0))
+    inputs = [
+        (row, guarded(f"{form},1{end}".encode(), side))
+        for row, form in enumerate(forms)
+        for end, side in ends
+    ]
+    for isa in SIMD:
+        _kernels.simd_use(isa)
+        kernel = _kernels.CsvReader(
+            2,
+            ord(","),
+            ord('"'),
+            [(0, kernel_type(kind, exact=exact))],
+            [],
+            [n.encode() for n in nulls],
+            False,
+        )
+        read = 0
+        for row, data in inputs:
             status, _, records, rows, _, capsule, _ = kernel.decode(data.address, data.size, 1, True, data)
             if status:
                 assert records == rows == 0
                 continue
             read += 1
-            assert row not in bad, form
+            assert row not in bad, (isa, forms[row])
             assert rows == records == 1
-            got = imported(schema, capsule, rows)
+            got = import_batch(schema, capsule, rows)
             got.validate(full=True)
-            assert plain(got.column(0)) == plain(judged.batch.column(0)[row : row + 1]), form
-    assert read >= 3 * 2  # what is plain is read, not left to the reference
+            assert plain(got.column(0)) == wanted[row : row + 1], (isa, forms[row])
+        assert read >= 3 * 2  # what is plain is read, not left to the reference
 
 
 @given(
@@ -137,9 +149,7 @@ def test_values_at_the_edges_of_a_type(simd: str, name: str, nulls: tuple[str, .
 )
 def test_any_text_as_any_type(value: str, name: str, exact: bool) -> None:
     types = CsvTypes(("n", "v"), {"v": TYPES[name], "n": pa.int64()}, ("",), exact)
-    for isa in SIMD:
-        _kernels.simd_use(isa)
-        both(f"1,{value}\n2,{value}".encode(), types, ("v",))
+    both(f"1,{value}\n2,{value}".encode(), types, ("v",))
 
 
 @given(value=st.floats(allow_nan=False, allow_infinity=False))
@@ -179,23 +189,21 @@ def test_any_bytes(
     kinds = [pa.string_view(), pa.int64(), pa.float64(), pa.date32()]
     types = CsvTypes(names, dict(zip(names, kinds[:fields], strict=True)), ("",))
     text = b"".join(pieces)
-    for isa in SIMD:
-        _kernels.simd_use(isa)
-        for columns in (names, names[-1:], ()):
-            both(
-                text,
-                types,
-                columns,
-                dialect=Dialect(b",", quote),
-                policy=policy,
-                stop=stop,
-                final=final,
-                side=side,
-            )
+    for columns in (names, names[-1:], ()):
+        both(
+            text,
+            types,
+            columns,
+            dialect=Dialect(b",", quote),
+            policy=policy,
+            stop=stop,
+            final=final,
+            side=side,
+        )
 
 
 def table(rows: int, seed: int, *, quoted: bool, newline: bytes) -> bytes:
-    """Plain records; with text in quotes, some of it with doubled quotes and newlines."""
+    """Build plain records, with quoted text, some of it with doubled quotes and newlines."""
     draw = random.Random(seed)
     texts = [
         "plain",
@@ -226,17 +234,19 @@ COLUMNS = CsvTypes(
 @pytest.mark.parametrize("quoted", [False, True])
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
 @pytest.mark.parametrize("rows", [1, 2, 63, 1000, 9000])
-def test_plain_files_are_read_by_the_kernel_alone(simd: str, quoted: bool, newline: bytes, rows: int) -> None:
+def test_plain_files_are_read_by_the_kernel_alone(quoted: bool, newline: bytes, rows: int) -> None:
     text = table(rows, rows, quoted=quoted, newline=newline)
-    kernel = _kernels.CsvReader(
-        4, ord(","), ord('"'), [(2, (16, 0, 0, False, (), False, False))], [], [b""], False
-    )
     data = guarded(text, "back")
-    status, consumed, records, found, lines, _, _ = kernel.decode(
-        data.address, data.size, len(text), True, data
-    )
-    assert (status, consumed, records, found) == (0, len(text), rows, rows)
-    assert lines == text.count(b"\n")
+    for isa in SIMD:
+        _kernels.simd_use(isa)
+        kernel = _kernels.CsvReader(
+            4, ord(","), ord('"'), [(2, (16, 0, 0, False, (), False, False))], [], [b""], False
+        )
+        status, consumed, records, found, lines, _, _ = kernel.decode(
+            data.address, data.size, len(text), True, data
+        )
+        assert (status, consumed, records, found) == (0, len(text), rows, rows)
+        assert lines == text.count(b"\n")
     both(text, COLUMNS, ("s", "d", "f", "i"))
     both(text, COLUMNS, ("d",), stop=len(text) // 2, side="front")
     both(text[:-1], COLUMNS, ("d", "s"), final=False)
@@ -256,7 +266,7 @@ def test_plain_files_are_read_by_the_kernel_alone(simd: str, quoted: bool, newli
         b"\n\n\r\n",
     ],
 )
-def test_an_odd_record_in_a_plain_file(simd: str, where: int, odd: bytes) -> None:
+def test_record_that_needs_fallback_in_a_plain_file(where: int, odd: bytes) -> None:
     lines = table(9000, 7, quoted=False, newline=b"\n").splitlines(keepends=True)
     text = b"".join([*lines[:where], odd, *lines[where:]])
     for policy in ("error", "null", "skip"):
@@ -264,10 +274,10 @@ def test_an_odd_record_in_a_plain_file(simd: str, where: int, odd: bytes) -> Non
 
 
 @pytest.mark.parametrize("name", [n for n in TYPES if n != "text"])
-@settings(max_examples=max(10, settings().max_examples // 5))  # each is forty records, judged six times
+@settings(max_examples=max(10, settings().max_examples // 5))  # each is forty records, judged twice
 @given(seed=st.integers(0, 1 << 32), share=st.sampled_from([0.0, 0.02, 0.5]), exact=st.booleans())
 def test_batches_of_short_and_long_values(name: str, seed: int, share: float, exact: bool) -> None:
-    """Values that are read by the batch, among them some (`share`) that are not: long, null, quoted, or wrong."""
+    """Build values for the batch, with a `share` of others: long, null, quoted, or wrong."""
     draw = random.Random(seed)
     kind = TYPES[name]
 
@@ -283,15 +293,13 @@ def test_batches_of_short_and_long_values(name: str, seed: int, share: float, ex
     texts = [f'"{v}"' if draw.random() < share else v for v in values]
     types = CsvTypes(("k", "v"), {"k": pa.int64(), "v": kind}, ("",), exact)
     text = "".join(f"{i},{v}\n" for i, v in enumerate(texts)).encode()
-    for isa in SIMD:
-        _kernels.simd_use(isa)
-        both(text, types, ("v", "k"))
-        both(text, types, ("v",), policy="skip")
+    both(text, types, ("v", "k"))
+    both(text, types, ("v",), policy="skip")
 
 
 @given(st.data())
 def test_any_fields_of_wide_records(data: st.DataObject) -> None:
-    """Which starts are kept depends on what is read: any fields of records of up to 150."""
+    """Read any fields of records of up to 150, since they determine which starts are kept."""
     fields = data.draw(st.integers(1, 150))
     names = tuple(f"c{i}" for i in range(fields))
     wanted = data.draw(st.lists(st.sampled_from(names), unique=True, max_size=8))
@@ -307,9 +315,7 @@ def test_any_fields_of_wide_records(data: st.DataObject) -> None:
         )
     text = newline.join([*records, b""] if data.draw(st.booleans()) else records)
     types = CsvTypes(names, dict.fromkeys(names, pa.string_view()), ("",))
-    for isa in SIMD:
-        _kernels.simd_use(isa)
-        both(text, types, tuple(wanted), policy="skip")
+    both(text, types, tuple(wanted), policy="skip")
 
 
 # ---- filters -------------------------------------------------------------------------------------
@@ -326,7 +332,9 @@ def test_any_fields_of_wide_records(data: st.DataObject) -> None:
         ([Comparison("s", "eq", "plain"), Comparison("f", "le", -5e5)], lambda i, f, s, d: s in ("plain", 'say "so"') and f <= -5e5),
     ],
 )  # fmt: skip
-def test_rows_that_surely_do_not_count_are_left_out(simd: str, prune: list[Comparison], keeps: Any) -> None:
+def test_leaves_out_rows_that_certainly_fail_the_filter(
+    simd: str, prune: list[Comparison], keeps: Any
+) -> None:
     text = table(3000, 3, quoted=True, newline=b"\n")
     names = ("i", "f", "s", "d")
     reference = CsvDecoder(names, COLUMNS, Dialect(), "error")

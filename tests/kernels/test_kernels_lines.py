@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import mmflow as mf
 from mmflow import _kernels
 from mmflow.formats.base import Comparison
-from mmflow.formats.native import kernel_type
-from mmflow.formats.text import TextDecoder
-from mmflow.formats.text_native import text_decoder
+from mmflow.formats.decoding.kernel_types import kernel_type
+from mmflow.formats.text.format import TextDecoder
+from mmflow.formats.text.kernel import text_decoder
 
 from .draining import drained
 from .guarded import guarded
@@ -89,7 +89,7 @@ def test_plain_lines_are_read_by_the_kernel_alone(simd: str, count: int) -> None
 
 
 def lines_where(folder: Path, lines: list[str], condition: str) -> pa.Table:
-    """Which of the lines, each written fifty times, meet a condition, and how often."""
+    """Count which of the lines, each written fifty times, meet a condition."""
     path = folder / "log.txt"
     path.write_text("\n".join(lines * 50) + "\n")
     with mf.Session(workers=2, shard_size="4KiB") as session:
@@ -116,7 +116,7 @@ PATTERNS = [
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @pytest.mark.parametrize("negated", ["", "NOT "])
-def test_like_gives_the_rows_that_it_should(tmp_path: Path, pattern: str, negated: str) -> None:
+def test_like_returns_the_right_rows(tmp_path: Path, pattern: str, negated: str) -> None:
     lines = [
         "needle",
         "a needle",
@@ -149,7 +149,7 @@ REGEXES = [
 
 
 @pytest.mark.parametrize("pattern", REGEXES)
-def test_regular_expressions_give_the_rows_that_they_should(tmp_path: Path, pattern: str) -> None:
+def test_regular_expressions_return_the_right_rows(tmp_path: Path, pattern: str) -> None:
     lines = [
         "needle",
         "a needle",

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import mmflow as mf
 from mmflow import _kernels
+from mmflow.api.results import BadRecordsWarning
 from mmflow.errors import BadRecordError
-from mmflow.formats.native import imported
-from mmflow.formats.records import Field, gather, kernel_field
-from mmflow.summary import BadRecordsWarning
+from mmflow.formats.decoding.kernel_types import import_batch
+from mmflow.formats.records.format import Field, gather, kernel_field
 
 from .draining import plain
 from .guarded import guarded
@@ -63,7 +63,7 @@ def test_fields_are_gathered_like_the_reference(
         assert status
         return
     assert (status, consumed, records, rows) == (0, count * size, count, count)
-    batch = imported(pa.schema([(f.name, f.type) for f in fields]), capsule, rows)
+    batch = import_batch(pa.schema([(f.name, f.type) for f in fields]), capsule, rows)
     for column, (array, _) in zip(batch.columns, judged, strict=True):
         # Not every number is a time of day, or a decimal of 20 digits: records are believed.
         column.validate(full=pa.types.is_string_view(column.type))

@@ -1,4 +1,4 @@
-"""Text by offsets as views: the kernel judges and converts like pyarrow's full validation and cast, within its buffers."""
+"""Text by offsets as views: the kernel equals pyarrow's full validation and cast, and stays within its buffers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmflow import _kernels
-from mmflow.formats.views_native import text_views
+from mmflow.formats.decoding.views_kernel import text_views
 
 from .guarded import guarded
 
@@ -34,7 +34,7 @@ each_simd = settings(suppress_health_check=[HealthCheck.function_scoped_fixture]
 
 @dataclass(frozen=True)
 class Raw:
-    """A column as a file may hold it, whole or damaged, its buffers flush against pages that may not be touched."""
+    """Column from a file, valid or damaged, whose buffers touch protected pages."""
 
     wide: bool
     count: int
@@ -44,7 +44,7 @@ class Raw:
     nulls: int
 
     def array(self) -> pa.Array | None:
-        """By pyarrow; None where it is damaged."""
+        """Convert by pyarrow; None where the column is damaged."""
         kind = pa.large_string() if self.wide else pa.string()
         try:
             array = pa.Array.from_buffers(kind, self.count, [self.bits, self.offsets, self.data], self.nulls)
@@ -54,7 +54,7 @@ class Raw:
         return array
 
     def views(self, piece: int) -> bytes | None:
-        """By the kernel."""
+        """Convert by the kernel."""
         into = guarded(bytes(16 * self.count), "back")
         bits = self.bits.address if self.bits else 0
         rest = (self.data.address, self.data.size, bits, self.count, piece, into.address)
@@ -86,7 +86,7 @@ def columns(draw: st.DrawFn) -> Raw:
 
 @given(raw=columns(), piece=st.sampled_from([30, 8, 4]))
 @each_simd
-def test_what_is_valid_becomes_views(simd: str, raw: Raw, piece: int) -> None:
+def test_valid_text_becomes_views(simd: str, raw: Raw, piece: int) -> None:
     array, views = raw.array(), raw.views(piece)
     if array is None:
         assert views is None or raw.count == 0  # no text: what offsets there are is of no matter
@@ -107,7 +107,7 @@ def test_what_is_valid_becomes_views(simd: str, raw: Raw, piece: int) -> None:
     assert all(begin <= b.address <= b.address + b.size <= end for b in made.buffers()[2:])
 
 
-def test_a_wrong_number_of_nulls_is_for_pyarrow_to_judge(simd: str) -> None:
+def test_leaves_wrong_number_of_nulls_to_pyarrow(simd: str) -> None:
     raw = pa.array(["a", None, "b"]).buffers()
     for nulls in (1, 2):
         views = text_views(pa.Array.from_buffers(pa.string(), 3, raw, nulls))
@@ -120,7 +120,7 @@ REST = [b"", *(bytes(r) for n in (1, 2) for r in itertools.product([0x41, 0x80, 
 
 
 @pytest.mark.parametrize("before", [0, 61, 62, 63, 127])
-def test_every_kind_of_character_is_judged_like_python_does(simd: str, before: int) -> None:
+def test_validates_every_kind_of_character_like_python(simd: str, before: int) -> None:
     views = np.zeros(16, np.uint8)
     for first, second, rest in itertools.product(FIRST, SECOND, REST):
         data = b"a" * before + bytes([first, second]) + rest
@@ -136,7 +136,7 @@ def test_every_kind_of_character_is_judged_like_python_does(simd: str, before: i
             assert not given_up, data
 
 
-def test_what_is_not_text_by_offsets_is_left(simd: str) -> None:
+def test_leaves_other_types_alone(simd: str) -> None:
     for array in (
         pa.array([1]),
         pa.array([b"x"]),

@@ -1,6 +1,6 @@
-"""Another system than this one, or this one with other facts, for all modules that ask a system.
+"""Other systems than this one, or this one with other facts, for all modules that call it.
 
-On it, what its Python does not have is gone, and on Windows no file can be deleted, or replaced, while it is open.
+On them, what their Python does not have is gone, and on Windows no file can be deleted, or replaced, while it is open.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from typing import Any, cast
 import pytest
 
 import mmflow.mapping
-from mmflow.mapping import linux, macos, windows
 from mmflow.mapping.system import System, system
+from mmflow.mapping.system.linux import LinuxSystem
+from mmflow.mapping.system.macos import MacSystem
+from mmflow.mapping.system.windows import WindowsSystem
 
-__all__ = ["SYSTEMS", "on", "with_facts"]
+__all__ = ["LINUX", "MACOS", "SYSTEMS", "WINDOWS", "on", "with_facts"]
 
+LINUX, MACOS, WINDOWS = LinuxSystem(), MacSystem(), WindowsSystem()
 _NO_MAC_HAS = ["copy_file_range", "fdatasync", "posix_fadvise", "posix_fallocate"]
 _NO_WINDOWS_HAS = [
     *_NO_MAC_HAS,
@@ -42,25 +45,25 @@ class _Facts:
 
 
 def with_facts(of: System, **facts: Any) -> System:
-    """A system with some facts changed."""
+    """Return a system with some attributes or methods replaced."""
     return cast(System, _Facts(of, facts))
 
 
 SYSTEMS: dict[str, System] = {
-    "Linux, 16 KiB pages": with_facts(linux, GRANULARITY=16 << 10, PAGE_SIZE=16 << 10),
-    "Linux, 64 KiB pages": with_facts(linux, GRANULARITY=64 << 10, PAGE_SIZE=64 << 10),
-    "macOS, Intel": macos,
-    "macOS, Apple's processors": with_facts(macos, GRANULARITY=16 << 10, PAGE_SIZE=16 << 10),
+    "Linux, 16 KiB pages": with_facts(LINUX, granularity=16 << 10, page_size=16 << 10),
+    "Linux, 64 KiB pages": with_facts(LINUX, granularity=64 << 10, page_size=64 << 10),
+    "macOS, Intel": MACOS,
+    "macOS, Apple's processors": with_facts(MACOS, granularity=16 << 10, page_size=16 << 10),
     # Its locks are of its own C library.
-    "Windows": with_facts(windows, GRANULARITY=64 << 10, lock=linux.lock),
+    "Windows": with_facts(WINDOWS, granularity=64 << 10, lock=LINUX.lock),
 }
 
 
 @contextlib.contextmanager
 def on(other: System) -> Iterator[None]:
     """Run the block as on another system."""
-    for found in pkgutil.iter_modules(mmflow.mapping.__path__):
-        importlib.import_module(f"mmflow.mapping.{found.name}")
+    for found in pkgutil.walk_packages(mmflow.mapping.__path__, "mmflow.mapping."):
+        importlib.import_module(found.name)
     importlib.import_module("mmflow.arrays")
     using = [
         module
@@ -76,9 +79,9 @@ def on(other: System) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for user in using:
             patch.setattr(user, "system", other)
-        for name in {macos: _NO_MAC_HAS, windows: _NO_WINDOWS_HAS}.get(base, []):
+        for name in {MACOS: _NO_MAC_HAS, WINDOWS: _NO_WINDOWS_HAS}.get(base, []):
             patch.delattr(os, name)
-        if base is windows:
+        if base is WINDOWS:
             for name in _NO_WINDOWS_MAPS:
                 patch.delattr(mmap, name)
             for name in ("unlink", "remove", "rename", "replace"):

@@ -1,4 +1,4 @@
-"""MappedFile: opening, prefetching, dropping behind; and Arrow readers over windows."""
+"""MappedFile: opening, prefetching, evicting behind the cursor; and Arrow readers over windows."""
 
 from __future__ import annotations
 
@@ -15,17 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mmflow.errors import SourceChangedError, SourceError
-from mmflow.mapping import (
-    Advice,
-    FileIdentity,
-    Io,
-    MappedFile,
-    as_arrow_file,
-    linux,
-    residency,
-    resident_bytes,
-)
-from mmflow.mapping.limits import process_memory
+from mmflow.mapping import Advice, FileIdentity, Io, MappedFile, as_arrow_file, page_cache, resident_bytes
+from mmflow.mapping.system import system
+from mmflow.mapping.system.limits import process_memory
 from mmflow.mapping.window import Window
 
 MIB = 1 << 20
@@ -95,9 +87,9 @@ def cold(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("io", ["mmap", "pread"])
-def test_prefetch_loads_ahead_and_drop_behind_gives_back(cold: Path, io: Io) -> None:
+def test_prefetches_ahead_and_evicts_behind(cold: Path, io: Io) -> None:
     with MappedFile.open(cold, budget=MIB, io=io) as file:
-        assert Advice.DROP_BEHIND in file.decision.advice
+        assert Advice.EVICT_BEHIND in file.decision.advice
         file.prefetch(0, 40 * MIB)
         deadline = time.monotonic() + 20
         while resident_bytes(file.fd, 0, 40 * MIB) < 40 * MIB:
@@ -106,7 +98,7 @@ def test_prefetch_loads_ahead_and_drop_behind_gives_back(cold: Path, io: Io) -> 
         for offset in range(0, 80 * MIB, 8 * MIB):
             window = file.window(offset, 8 * MIB)
             assert window.buffer.size == 8 * MIB
-            file.drop_behind(offset, 8 * MIB)
+            file.evict_behind(offset, 8 * MIB)
         del window
         assert resident_bytes(file.fd, 0, 32 * MIB) < 8 * MIB
         fd = os.dup(file.fd)
@@ -116,10 +108,10 @@ def test_prefetch_loads_ahead_and_drop_behind_gives_back(cold: Path, io: Io) -> 
         assert thread.name != "mmflow-prefetch"
 
 
-def test_a_file_within_the_budget_is_not_dropped(cold: Path) -> None:
+def test_keeps_pages_of_file_within_budget(cold: Path) -> None:
     with MappedFile.open(cold, budget=1 << 40) as file:
         assert file.window(0, 80 * MIB).length == 80 * MIB
-        file.drop_behind(0, 80 * MIB)
+        file.evict_behind(0, 80 * MIB)
         assert resident_bytes(file.fd, 0, 80 * MIB) == 80 * MIB
 
 
@@ -137,7 +129,7 @@ def test_residency_by_mincore_equals_cachestat(cold: Path) -> None:
     fd = os.open(cold, os.O_RDONLY)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
-        page = linux.PAGE_SIZE
+        page = system.page_size
         for n in (3, 4, 100, 9000):
             os.pread(fd, 1, n * page)
         for offset, length in (
@@ -147,7 +139,7 @@ def test_residency_by_mincore_equals_cachestat(cold: Path) -> None:
             (50 * MIB, MIB),
             (0, 0),
         ):
-            assert residency._by_mincore(fd, offset, length) == resident_bytes(fd, offset, length)
+            assert page_cache._by_mincore(fd, offset, length) == resident_bytes(fd, offset, length)
         assert resident_bytes(fd, 3 * page, 2 * page) == 2 * page
         assert resident_bytes(fd, 3 * page + 5, 7) == 7
     finally:

@@ -1,4 +1,4 @@
-"""Huge pages: where the kernel says that it has them, mappings lie so, and bytes are the same in any case."""
+"""Huge pages: where the kernel has them, mappings use them, and bytes are the same in any case."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 
 import mmflow as mf
 from mmflow.errors import ConfigError
-from mmflow.mapping import linux
-from mmflow.mapping.huge import HUGE, advise_huge, whole_file
+from mmflow.mapping.system import system
+from mmflow.mapping.system.huge import HUGE, advise_huge, map_whole_file
 
 SIZE = 3 * HUGE + 12_345
 DATA = np.random.default_rng(5).bytes(SIZE)
@@ -27,7 +27,7 @@ THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 @pytest.fixture(params=["disk", "/dev/shm"])
 def fd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
     folder = tmp_path if request.param == "disk" else Path("/dev/shm")
-    path = folder / f"mmflow-test-huge-{os.getpid()}"
+    path = folder / f"test-huge-{os.getpid()}"  # not of those that other tests look for
     path.write_bytes(DATA)
     opened = os.open(path, os.O_RDONLY)
     yield opened
@@ -36,7 +36,7 @@ def fd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
 
 
 def kib(address: int, field: str) -> int:
-    """A field of the mapping that begins at an address, from smaps."""
+    """Return a field of the mapping at an address, from smaps."""
     for part in re.split(r"\n(?=[0-9a-f]+-)", Path("/proc/self/smaps").read_text()):
         if part.startswith(f"{address:x}-"):
             found = re.search(rf"^{field}: +(\d+) kB$", part, re.MULTILINE)
@@ -47,7 +47,7 @@ def kib(address: int, field: str) -> int:
 
 @pytest.mark.parametrize("wanted", ["auto", "on", "off"])
 def test_a_whole_file_is_the_same_in_any_pages(fd: int, wanted: str) -> None:
-    whole, _ = whole_file(fd, wanted, collapse=True)  # type: ignore[arg-type]
+    whole, _ = map_whole_file(fd, wanted, collapse=True)  # type: ignore[arg-type]  # of str
     assert whole.address % HUGE == 0
     assert whole.to_pybytes() == DATA
     view = whole.slice(HUGE, 10)
@@ -60,7 +60,7 @@ def test_a_whole_file_is_the_same_in_any_pages(fd: int, wanted: str) -> None:
 
 
 @pytest.mark.skipif(not THP.exists(), reason="no transparent huge pages in this kernel")
-def test_shared_memory_lies_in_huge_pages_if_asked_for() -> None:
+def test_collapses_shared_memory_into_huge_pages() -> None:
     table = pa.table({"x": np.arange(1 << 20)})  # 8 MiB
     with mf.share(table, huge_pages="on") as handle:
         attached = mf.attach(handle)
@@ -82,12 +82,12 @@ def test_shared_memory_lies_in_huge_pages_if_asked_for() -> None:
         )
 
 
-def test_what_the_system_refuses_is_told() -> None:
-    assert "collapse" not in advise_huge(linux.GRANULARITY, HUGE, "off")
+def test_reports_refused_advice() -> None:
+    assert "collapse" not in advise_huge(system.granularity, HUGE, "off")
     assert "refuses huge pages (huge): " in advise_huge(
-        linux.GRANULARITY, HUGE, "on"
+        system.granularity, HUGE, "on"
     )  # nothing is mapped there
-    assert advise_huge(linux.GRANULARITY, 4096, "on") == ""
+    assert advise_huge(system.granularity, 4096, "on") == ""
 
 
 @pytest.mark.parametrize("access", ["sequential", "random", "any"])
@@ -95,25 +95,25 @@ def test_what_the_system_refuses_is_told() -> None:
 def test_arrays_are_the_same_with_any_advice(tmp_path: Path, access: str, huge: str) -> None:
     path = tmp_path / "a.npy"
     wanted = np.frombuffer(DATA[: 2 * HUGE], np.int64).reshape(-1, 4)
-    with mf.create_array(path, "int64", wanted.shape, access=access, huge_pages=huge) as a:  # type: ignore[arg-type]
+    with mf.create_array(path, "int64", wanted.shape, access=access, huge_pages=huge) as a:  # type: ignore[arg-type]  # of str
         a[:] = wanted
         assert np.array_equal(a[5:70_000], wanted[5:70_000])
     for mode in ("r", "r+", "c"):
-        with mf.open_array(path, mode, access=access, huge_pages=huge) as a:  # type: ignore[arg-type]
+        with mf.open_array(path, mode, access=access, huge_pages=huge) as a:  # type: ignore[arg-type]  # of str
             assert np.array_equal(a[...], wanted)
 
 
 def test_a_whole_file_that_is_cut_short_is_never_zeros(tmp_path: Path) -> None:
-    """Nobody asks whether it was: blocks and shared tables are files that nobody else writes to."""
+    """Check that truncation ends the process: blocks and shared tables are files that nobody else writes to."""
     path = tmp_path / "whole"
     path.write_bytes(DATA)
     script = f"""
 import os
 from mmflow.mapping import MappedFile
-from mmflow.mapping.huge import whole_file
+from mmflow.mapping.system.huge import map_whole_file
 with MappedFile.open({str(path)!r}) as file:
     file.window(0, 10)  # the guard is there
-    whole, _ = whole_file(file.fd)
+    whole, _ = map_whole_file(file.fd)
 os.truncate({str(path)!r}, 4096)
 print(bytes(whole)[-1])
 """
@@ -121,14 +121,14 @@ print(bytes(whole)[-1])
     assert (done.returncode, done.stdout) == (-signal.SIGBUS, "")
 
 
-def test_other_choices_are_refused(tmp_path: Path) -> None:
+def test_refuses_other_choices(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
     with pytest.raises(ConfigError, match="huge_pages 'yes' must be auto, on or off"):
-        mf.open_array(tmp_path / "a.npy", huge_pages="yes")  # type: ignore[arg-type]
+        mf.open_array(tmp_path / "a.npy", huge_pages="yes")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ConfigError, match="access 'backwards' must be sequential, random or any"):
-        mf.open_array(tmp_path / "a.npy", access="backwards")  # type: ignore[arg-type]
+        mf.open_array(tmp_path / "a.npy", access="backwards")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(ConfigError, match="huge_pages"):
-        mf.create_array(tmp_path / "b.npy", "i4", 3, huge_pages="2M")  # type: ignore[arg-type]
+        mf.create_array(tmp_path / "b.npy", "i4", 3, huge_pages="2M")  # type: ignore[arg-type]  # wrong on purpose
     assert not (tmp_path / "b.npy").exists()
     with pytest.raises(ConfigError, match="huge_pages"):
-        mf.share({"x": [1]}, huge_pages=True)  # type: ignore[arg-type]
+        mf.share({"x": [1]}, huge_pages=True)  # type: ignore[arg-type]  # wrong on purpose

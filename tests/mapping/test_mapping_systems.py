@@ -1,4 +1,4 @@
-"""Windows of files as other systems have them: what Python's mmap offers, and other page sizes."""
+"""Windows of files on other systems: with Python's mmap, and with other page sizes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmflow.errors import SourceChangedError
-from mmflow.mapping import MappedFile, linux, macos, resident_bytes, windows
-from mmflow.mapping.limits import read_limits
+from mmflow.mapping import MappedFile, resident_bytes
 from mmflow.mapping.system import System
-from tests.mapping.systems import SYSTEMS, on
+from mmflow.mapping.system.limits import read_limits
+from tests.mapping.systems import LINUX, MACOS, SYSTEMS, WINDOWS, on
 
 KIB = 1 << 10
 SIZE = 300 * KIB + 123
@@ -49,14 +49,14 @@ def test_any_range_reads_the_same(path: str, name: str, offset: int, length: int
         assert window.kind == "mmap"
         assert window.buffer.to_pybytes() == DATA[offset : offset + length]
         if window.mapping is not None:
-            assert window.mapping.offset % SYSTEMS[name].GRANULARITY == 0
+            assert window.mapping.offset % SYSTEMS[name].granularity == 0
         file.prefetch(0, SIZE)
-        file.drop_behind(offset, length)
+        file.evict_behind(offset, length)
         file.check_unchanged()
         assert window.buffer.to_pybytes() == DATA[offset : offset + length]
 
 
-def test_views_outlive_the_file_and_then_all_is_given_back(path: str, system: System) -> None:
+def test_views_outlive_file_and_then_release_everything(path: str, system: System) -> None:
     def held() -> tuple[int, int]:
         gc.collect()
         return Path("/proc/self/maps").read_text().count(path), len(os.listdir("/proc/self/fd"))
@@ -90,7 +90,7 @@ def test_reading_from_many_threads(path: str, system: System) -> None:
     assert not wrong
 
 
-def test_a_file_that_was_cut_short_is_an_error(tmp_path: Path, system: System) -> None:
+def test_refuses_file_that_was_cut_short(tmp_path: Path, system: System) -> None:
     target = tmp_path / "cut.bin"
     target.write_bytes(DATA)
     with on(system), MappedFile.open(target) as file:
@@ -99,17 +99,17 @@ def test_a_file_that_was_cut_short_is_an_error(tmp_path: Path, system: System) -
             file.window(0, SIZE)
 
 
-def test_what_a_system_does_not_tell_is_unknown_and_not_an_error(path: str) -> None:
-    for other in (macos, windows):
+def test_facts_that_system_does_not_know_are_no_error(path: str) -> None:
+    for other in (MACOS, WINDOWS):
         with on(other), MappedFile.open(path) as file:
             assert file.resident(0, SIZE) == 0
             assert "(unknown)" in file.decision.reason
             with pytest.raises(OSError, match="not implemented"):
                 resident_bytes(file.fd, 0, SIZE)
-            assert read_limits().address_space is None or other is macos
+            assert read_limits().address_space is None or other is MACOS
 
 
-def test_the_system_that_is_chosen_is_this_one() -> None:
+def test_chooses_this_system() -> None:
     from mmflow.mapping.system import system as here
 
-    assert here is {"linux": linux, "darwin": macos, "win32": windows}[sys.platform]
+    assert type(here) is type({"linux": LINUX, "darwin": MACOS, "win32": WINDOWS}[sys.platform])

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmflow.errors import SourceChangedError, SourceError
-from mmflow.mapping import Access, Advice, Decision, FileIdentity, Io, MappedFile, guard, linux
+from mmflow.mapping import Access, Advice, Decision, FileIdentity, Io, MappedFile, sigbus_guard
 from mmflow.mapping.window import open_window
-from tests.mapping.systems import on, with_facts
+from tests.mapping.systems import LINUX, on, with_facts
 
 SIZE = 300_001
 DATA = np.random.default_rng(7).bytes(SIZE)
@@ -60,7 +60,7 @@ def test_any_range_reads_the_same_by_mmap_and_pread(
             if window.mapping is not None:
                 assert (
                     window.offset - (window.buffer.address - window.mapping.address)
-                ) % linux.GRANULARITY == 0
+                ) % LINUX.granularity == 0
 
 
 @pytest.mark.parametrize("io", ["mmap", "pread"])
@@ -136,7 +136,7 @@ def test_windows_from_many_threads(path: str) -> None:
     assert not wrong
 
 
-def test_mapping_that_is_impossible_falls_back_to_pread_with_the_reason(path: str) -> None:
+def test_falls_back_to_pread_with_the_reason(path: str) -> None:
     fd = os.open(path, os.O_WRONLY)  # mmap of a descriptor without read permission: EACCES
     try:
         with pytest.raises(SourceError):  # and pread can't read it either: the error that matters
@@ -145,7 +145,7 @@ def test_mapping_that_is_impossible_falls_back_to_pread_with_the_reason(path: st
         os.close(fd)
     fd = os.open(path, os.O_RDONLY)
     try:
-        with on(with_facts(linux, GRANULARITY=1)):  # finer than the kernel's: EINVAL
+        with on(with_facts(LINUX, granularity=1)):  # finer than the kernel's: EINVAL
             window = open_window(fd, path, 100, 50, Decision("mmap", Advice.NONE, "test"))
     finally:
         os.close(fd)
@@ -209,20 +209,20 @@ def test_window_past_a_truncated_end_is_an_error_not_a_signal(tmp_path: Path, io
 
 
 def test_populating_past_the_end_reports_efault(tmp_path: Path) -> None:
-    """The fact that windows rely on: populate fails where a touch would be a SIGBUS."""
+    """Check the fact that windows rely on: populate fails where a touch would be a SIGBUS."""
     target = tmp_path / "short"
     target.write_bytes(b"x")
     with open(target, "rb") as f:
-        address = linux.map_file(f.fileno(), 0, 4 * linux.PAGE_SIZE)
+        address = LINUX.map_file(f.fileno(), 0, 4 * LINUX.page_size)
     try:
         with pytest.raises(OSError, match="Bad address"):
-            linux.advise(address, 4 * linux.PAGE_SIZE, "load")
+            LINUX.advise(address, 4 * LINUX.page_size, "load")
     finally:
-        linux.unmap(address, 4 * linux.PAGE_SIZE)
+        LINUX.unmap(address, 4 * LINUX.page_size)
 
 
 def test_truncation_under_a_live_window_is_noticed_and_survived(tmp_path: Path) -> None:
-    if not guard.available():
+    if not sigbus_guard.available():
         pytest.skip("needs the SIGBUS guard of mmflow._kernels, which is not built")
     target = tmp_path / "cut"
     target.write_bytes(DATA)
@@ -255,9 +255,9 @@ for keep in (True, False):
     assert done.stdout.split() == ["noticed", "True"] * 2, done.stderr
 
 
-def test_a_handler_that_comes_later_takes_nothing_from_the_guard(tmp_path: Path) -> None:
-    """faulthandler, as `ray.init` enables it: it catches SIGBUS, prints, and hands it on to who was there before."""
-    if not guard.available():
+def test_guard_stays_above_later_handlers(tmp_path: Path) -> None:
+    """Enable faulthandler, as `ray.init` does: it catches SIGBUS, prints, and passes it to the handler before it."""
+    if not sigbus_guard.available():
         pytest.skip("needs the SIGBUS guard of mmflow._kernels, which is not built")
     target = tmp_path / "cut"
     target.write_bytes(DATA)

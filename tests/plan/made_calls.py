@@ -86,7 +86,7 @@ def functions(context: SessionContext, kind: str) -> list[str]:
 
 
 def accepted(context: SessionContext, expression: str) -> bool:
-    """Does DataFusion compute it?"""
+    """Return whether DataFusion computes an expression."""
     try:
         context.sql(f"SELECT {expression} FROM t").collect()
     except BaseException as error:

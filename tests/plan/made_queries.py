@@ -32,14 +32,14 @@ VALUES: dict[str, list[Any]] = {
 
 @st.composite
 def tables(draw: st.DrawFn) -> pa.Table:
-    """A table of few rows."""
+    """Draw a table of few rows."""
     some = {name: st.sampled_from(values) for name, values in VALUES.items()}
     return pa.Table.from_pylist(draw(st.lists(st.fixed_dictionaries(some), max_size=14)), SCHEMA)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table lies in files: rows of each, and of their row groups; in which order they are named."""
+    """Layout of a table in files: rows of files and of row groups, and the order of their names."""
 
     form: str
     file_rows: int
@@ -98,7 +98,7 @@ class Grammar:
         return f"{self.rng.choice(aliases)}.{self.rng.choice(names)}"
 
     def value(self, kind: str, aliases: str, depth: int = 1) -> str:
-        """An expression of a kind over the columns of the aliases."""
+        """Return an expression of a kind over the columns of the aliases."""
         if depth == 0 or self.rng.random() < 0.3:
             return self.column(kind, aliases)
         inner, other = (self.value(kind, aliases, depth - 1) for _ in range(2))
@@ -126,7 +126,7 @@ class Grammar:
         return self.of(*some)
 
     def simple(self, aliases: str, depth: int = 1) -> str:
-        """A condition without subqueries."""
+        """Return a condition without subqueries."""
         kind = self.of("int", "float", "text", "date")
         one, two = (self.value(kind, aliases, depth) for _ in range(2))
         number, text = self.value("int", aliases, depth), self.value("text", aliases, depth)
@@ -140,7 +140,7 @@ class Grammar:
         )
 
     def condition(self, aliases: str, *, subqueries: bool = True, depth: int = 2) -> str:
-        """A condition; `subqueries`: on the rows of u, too."""
+        """Return a condition, with `subqueries` also on the rows of u."""
         if depth and self.rng.random() < 0.5:
             one, two = (self.condition(aliases, subqueries=subqueries, depth=depth - 1) for _ in range(2))
             return self.of(f"({one} AND {two})", f"({one} OR {two})", f"(NOT {one})", f"({one} IS NOT TRUE)")
@@ -161,7 +161,7 @@ class Grammar:
         )
 
     def source(self) -> tuple[str, str]:
-        """A FROM clause, and the aliases that it has."""
+        """Return a FROM clause and its aliases."""
         one = self.of("t", "t", "(SELECT DISTINCT a, b, f, s, d, p FROM t)")
         if self.rng.random() < 0.5:
             return f"{one} x", "x"
@@ -221,5 +221,5 @@ class Grammar:
         return f"{self.plain()} {how} {self.plain()}"
 
     def query(self) -> str:
-        """A query; rows that ORDER BY and LIMIT leave out are no matter of chance."""
+        """Return a query in which ORDER BY and LIMIT determine the rows."""
         return self.rng.choice([self.plain, self.grouped, self.ordered, self.combined])()

@@ -10,10 +10,9 @@ with t as (select k,v from a) select * from t t1 join t t2 on t1.k=t2.k
 select * from a t1 join a t2 on t1.k=t2.k
 select k from a intersect select k from b
 select k from a except select k from b
-select k from a except all select k from b
-select k from a intersect all select k from b
 select k from a union select k from b
 select k from a union all select k from b
+select k, s from a where k = 1 union all select k, s from a order by k, s
 select k, s from a union all select w, t from b union all select k, cast(w as varchar) from c
 select k, count(*) from (select k from a union all select k from b) group by k
 select k, sum(v) over (partition by k order by i) x, row_number() over (order by i) r from a

@@ -18,7 +18,7 @@ WORDS = (
 
 
 def every_type(rows: int, seed: int) -> pa.Table:
-    """A table with a column of each type that plans carry, an eighth of its values null."""
+    """Return a table with a column of each type that plans carry. An eighth of its values is null."""
     rng = random.Random(seed)
     day, second = dt.timedelta(days=1), dt.timedelta(seconds=1)
     start = dt.datetime(2020, 1, 1)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 import mmflow as mf
 from mmflow import col, functions
 from mmflow.errors import PlanError
-from mmflow.exec.patterns import captured_one_by_one
+from mmflow.plan.functions.patterns import captured_one_by_one
 
 TEXTS = ["", "a", "b", "ab", "ba", "aab", "abab", "c(a", "[b]", "cab", None]
 
@@ -101,7 +101,7 @@ def test_a_dollar_in_a_replacement_is_a_dollar() -> None:
     assert _one("regexp_replace(s, '(b)', r)", table) == ["a$1xbc"]
 
 
-def test_groups_are_told_from_other_parentheses() -> None:
+def test_groups_are_distinguished_from_other_parentheses() -> None:
     assert captured_one_by_one(r"\((?P<n>a)?[(](?i:b)") == [r"\((?P<n>a)?[(](?i:b)"]
     assert captured_one_by_one("[]()](a)|(?<m>[^](])") == ["[]()](a)|(?:[^](])", "[]()](?:a)|(?<m>[^](])"]
     assert captured_one_by_one("(a)(?:b)?") == ["(a)(?:b)?"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from datafusion import SessionConfig, SessionContext
 
 import mmflow as mf
+from mmflow.config import EngineName
 from tests.plan.made_calls import calls, functions, uses
 from tests.plan.sql_tables import plain_types, rows_of, write_tables
 
@@ -19,7 +21,7 @@ EXPRESSIONS = [
     if not line.startswith("--")
 ]
 #: What Substrait can't carry: in one task.
-WHOLE = ("similar to", "arrow_field")
+WHOLE = ("arrow_field",)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def differences(
         columns = ", ".join(f"{e} AS c{n}" for n, e in enumerate(some))
         query = f"SELECT id, {columns} FROM t ORDER BY id"
         try:
-            dataset = tables["t"].session.sql(query, t=tables["t"])
+            dataset = mf.sql(query, t=tables["t"])
             whole = "gather, SQL" in dataset.explain()
             got = dataset.to_arrow()
         except mf.MmflowError as error:
@@ -98,13 +100,13 @@ def test_functions_mean_the_same_in_filters_and_keys(
             f"SELECT count(*) FROM t WHERE ({expression}) IS NOT NULL",
             f"SELECT {expression} AS x, count(*), min(id) FROM t GROUP BY 1",
         ):
-            got = tables["t"].session.sql(query, t=tables["t"]).to_arrow()
+            got = mf.sql(query, t=tables["t"]).to_arrow()
             assert sorted(rows_of(got)) == sorted(rows_of(datafusion.sql(query).to_arrow_table())), query
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(8))
-def test_calls_made_by_chance_give_datafusions_values(
+def test_random_calls_give_datafusions_values(
     seed: int, tables: dict[str, mf.Dataset], datafusion: SessionContext
 ) -> None:
     made = [*calls(datafusion, seed, each=12), *uses(datafusion, seed, share=1.0)]
@@ -168,13 +170,24 @@ FRAMES = [
 def same(query: str, tables: dict[str, mf.Dataset], datafusion: SessionContext) -> None:
     wanted = datafusion.sql(query).to_arrow_table()
     try:
-        got = tables["t"].session.sql(query, t=tables["t"]).to_arrow()
+        got = mf.sql(query, t=tables["t"]).to_arrow()
     except mf.PlanError as error:
         # DataFusion refuses such frames itself, unless it can turn the order of the window around.
         assert "sliding accumulator" in error.message, query
         return
     assert plain_types(got.schema) == plain_types(wanted.schema), query
-    assert sorted(rows_of(got)) == sorted(rows_of(wanted)), query
+    for row, expected in zip(sorted(rows_of(got)), sorted(rows_of(wanted)), strict=True):
+        assert all(map(equal_text, row, expected)), (query, row, expected)
+
+
+def equal_text(value: str, expected: str) -> bool:
+    """Return whether two values are equal, or numbers that differ by rounding: DataFusion subtracts in moving frames."""
+    if value == expected:
+        return True
+    try:
+        return math.isclose(float(value), float(expected), rel_tol=1e-7, abs_tol=1e-9)
+    except ValueError:
+        return False
 
 
 def aggregated(aggregates: Sequence[str], group: str) -> str:
@@ -185,7 +198,7 @@ def aggregated(aggregates: Sequence[str], group: str) -> str:
 
 
 def windowed(rng: random.Random, number: int) -> str:
-    """A query of so many window functions; each frame fits each function."""
+    """Return a query of some window functions. Each frame fits each function."""
     chosen = []
     for n in range(number):
         over = f"{rng.choice(PARTITIONS)} {rng.choice(ORDERS)} {rng.choice(FRAMES)}"
@@ -217,7 +230,7 @@ def test_window_functions_give_datafusions_values(
 
 
 def refused(query: str, datafusion: SessionContext) -> bool:
-    """Does DataFusion itself not run it?"""
+    """Return whether DataFusion itself can't run it."""
     try:
         datafusion.sql(query).to_arrow_table()
     except BaseException as error:
@@ -236,7 +249,7 @@ def test_every_aggregate_and_window_function_of_datafusion_is_tried(datafusion: 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(4))
-def test_aggregates_and_windows_made_by_chance_give_datafusions_values(
+def test_random_aggregates_and_windows_give_datafusions_values(
     seed: int, tables: dict[str, mf.Dataset], datafusion: SessionContext
 ) -> None:
     rng = random.Random(seed)
@@ -251,7 +264,7 @@ def test_aggregates_and_windows_made_by_chance_give_datafusions_values(
 @pytest.mark.nightly
 @pytest.mark.parametrize("engine", ["ray", "dask"])
 def test_engines_give_datafusions_values(
-    engine: str, paths: dict[str, Path], datafusion: SessionContext
+    engine: EngineName, paths: dict[str, Path], datafusion: SessionContext
 ) -> None:
     with mf.Session(engine=engine, workers=2, partitions=3, broadcast=0) as session:
         tables = {name: session.read_parquet(str(path)) for name, path in paths.items()}

@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import mmflow as mf
+from mmflow.config import EngineName
 from tests.plan.made_queries import LAYOUTS, SCHEMA, VALUES, Grammar, Layout, settings, tables, write
 from tests.plan.sql_tables import rows_of
 
@@ -23,7 +24,11 @@ _FEW = hypothesis_settings(max_examples=20 if os.environ.get("HYPOTHESIS_PROFILE
 
 
 def answer(
-    query: str, made: dict[str, pa.Table], layout: Layout, chosen: dict[str, Any], engine: str = "local"
+    query: str,
+    made: dict[str, pa.Table],
+    layout: Layout,
+    chosen: dict[str, Any],
+    engine: EngineName = "local",
 ) -> list[tuple[str, ...]]:
     """Rows of a query over tables in files, in the order in which they come."""
     with tempfile.TemporaryDirectory() as folder, mf.Session(engine=engine, **_set(chosen)) as session:
@@ -86,7 +91,7 @@ def test_a_condition_a_filter_and_its_complements_agree(
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("engine", ["ray", "dask"])
-def test_made_queries_give_duckdbs_rows_on_engines(engine: str, tmp_path: Path) -> None:
+def test_made_queries_give_duckdbs_rows_on_engines(engine: EngineName, tmp_path: Path) -> None:
     rng = random.Random(11)
     tables_made = {
         name: pa.Table.from_pylist([{c: rng.choice(v) for c, v in VALUES.items()} for _ in range(40)], SCHEMA)

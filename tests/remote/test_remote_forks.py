@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmflow.remote.blocks import BLOCK
-from mmflow.remote.entry import GROUP, Entry, evict
+from mmflow.remote.cache.blocks import BLOCK
+from mmflow.remote.cache.entry import GROUP, Entry, evict
 
 
 @pytest.fixture

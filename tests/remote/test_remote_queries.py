@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import os
+import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import mmflow as mf
-from mmflow.errors import ConfigError, SourceChangedError, SourceError
-from mmflow.remote.opening import identities, open_file
+from mmflow.errors import ConfigError, SourceChangedError, SourceError, SourceUnreachableError
+from mmflow.remote.filesystem import open_store
+from mmflow.remote.opening import open_file, read_identities
 from tests.remote.web import Web, serving
 
 ROWS = 6_000
@@ -192,7 +196,7 @@ def test_a_run_counts_what_it_fetched_and_says_how(large: Web, tmp_path: Path) -
         '    return session.read(source).group_by().agg(mf.functions.count(mf.lit(1)).alias("n"))\n'
     )
     tool = str(Path(sys.executable).with_name("mmflow"))
-    url = f"{large.url}/a.csv?X-Amz-Signature=not-to-be-told"
+    url = f"{large.url}/a.csv?X-Amz-Signature=not-to-be-shown"
     command = [tool, "run", str(job), "--source", url, "--json", "--cache-dir", str(tmp_path / "c"), "--runs-dir", str(tmp_path / "runs"), "--output", str(tmp_path / "out.csv")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -203,8 +207,10 @@ def test_a_run_counts_what_it_fetched_and_says_how(large: Web, tmp_path: Path) -
     events = [json.loads(line) for line in lines]
     fetched = sum(e["fetched"] for e in events if e["event"] == "task_done" and "fetched" in e)
     assert fetched > 0.8 * (large.folder / "a.csv").stat().st_size
-    told = [p for p in (tmp_path / "runs").rglob("*") if p.is_file() and b"not-to-be-told" in p.read_bytes()]
-    assert not told
+    leaks = [
+        p for p in (tmp_path / "runs").rglob("*") if p.is_file() and b"not-to-be-shown" in p.read_bytes()
+    ]
+    assert not leaks
     shown = subprocess.run([tool, "inspect", url, "--cache-dir", str(tmp_path / "c"), "--json"],
                            capture_output=True, text=True, timeout=60, check=True)  # fmt: skip
     facts = json.loads(shown.stdout)
@@ -220,8 +226,8 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> Non
     with serving(tmp_path / "files") as web, session(tmp_path, shard_size="64KiB") as here:
         batches = here.read_csv(f"{web.url}/a.csv", schema={"k": "int64"}).iter_batches()
         next(batches)
-        time.sleep(0.01)
         path.write_text("k\n" + "2\n" * 400_000)
+        os.utime(path, (1_000_000_000, 1_000_000_000))  # whatever the clock's ticks are
         with pytest.raises(
             SourceChangedError, match=r"a\.csv changed while it was being read: it was replaced"
         ):
@@ -320,10 +326,42 @@ def test_an_object_store(s3: Callable[[], str], files: Path, tmp_path: Path) -> 
         source = here.read(f"{bucket}/logs/a.csv", storage_options={"version_aware": False})
         store.pipe_file(f"{bucket}/logs/a.csv", b"k,v,t\n" + b"7,1.0,x\n" * 20_000)
         assert set(source.to_arrow()["k"].to_pylist()) == {7}
-        (identity,) = identities([f"{bucket}/logs/a.csv"])
+        (identity,) = read_identities([f"{bucket}/logs/a.csv"])
         store.pipe_file(f"{bucket}/logs/a.csv", b"k,v,t\n" + b"8,1.0,x\n" * 20_000)
         with (
-            open_file(f"{bucket}/logs/a.csv", expected=identity, reach=here.settings.reach) as file,
+            open_file(
+                f"{bucket}/logs/a.csv", expected=identity, remote_options=here.settings.remote_options
+            ) as file,
             pytest.raises(SourceChangedError, match="it was replaced"),
         ):
             file.window(100_000, 100)
+
+
+def test_a_store_that_drops_every_connection_is_asked_for_seconds_not_minutes() -> None:
+    """s3fs repeats five times what botocore repeats, and mmflow asks five times: 250 requests, for minutes."""
+    server = socket.create_server(("127.0.0.1", 0))
+    asked = 0
+
+    def drop() -> None:
+        nonlocal asked
+        with contextlib.suppress(OSError):  # the test has ended
+            while True:
+                connection, _ = server.accept()
+                asked += 1
+                connection.close()
+
+    with server:
+        thread = threading.Thread(target=drop, daemon=True)
+        thread.start()
+        store = open_store(
+            "s3://bucket/file.csv",
+            json.dumps({
+                "endpoint_url": f"http://127.0.0.1:{server.getsockname()[1]}", "key": "none", "secret": "none",
+                "config_kwargs": {"retries": {"total_max_attempts": 2}},
+            }),
+        )  # fmt: skip
+        with pytest.raises(SourceUnreachableError):
+            store.look("s3://bucket/file.csv")
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    assert 2 <= asked <= 4, "twice each for the object and for a folder of its name"

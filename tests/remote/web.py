@@ -1,4 +1,4 @@
-"""An HTTP server of files in a folder: with ranges and ETags, or without; that counts, and can be told to fail."""
+"""An HTTP server of files in a folder: with ranges and ETags, or without; it counts requests, and can fail on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Web:
-    """What the server does, and did.
+    """Server with its faults and its log of requests.
 
     `ranges`, `tags`, `times`, `sizes`: does it send parts, ETags, times, sizes? `trouble`: is asked before each GET of
     how many bytes the body shall have, whether it shall be sent as status 500 (500), cut short ("cut"), or late (seconds).

@@ -7,13 +7,14 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.fork_server import IMPORTED, ForkServer
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -23,8 +24,8 @@ JOB = HERE / "sorted_job.py"
 class Workplace:
     """Inputs of `sorted_job.py`, a folder for runs, and a way to run `mmflow` there."""
 
-    def __init__(self, folder: Path, *, seed: int = 7, rows: int = 4000) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, commands: ForkServer, *, seed: int = 7, rows: int = 4000) -> None:
+        self.folder, self._commands = folder, commands
         self.orders, self.people = folder / "orders.csv", folder / "people.csv"
         self.runs, self.spill = folder / "runs", folder / "spill"
         self.spill.mkdir(parents=True)
@@ -61,17 +62,16 @@ class Workplace:
         """Start the job, which dies at `place`."""
         return self.mmflow(
             "run", str(JOB), "--orders", str(self.orders), "--people", str(self.people) if join else "",
-            "--output", str(output), "--format", "csv", "--run-id", run_id, *self.flags(**more), place=place,
+            "--output", str(output), "--format", "csv", "--name", run_id, *self.flags(**more), place=place,
         )  # fmt: skip
 
     def resume(self, run_id: str = "r1", *, place: str = "never", **more: str) -> Any:
-        """Go on with it."""
+        """Resume the run."""
         flags = [text for key, value in more.items() for text in (f"--{key}", value)]
         return self.mmflow("run", "--resume", run_id, *flags, place=place)
 
     def mmflow(self, *arguments: str, place: str = "never") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(HERE / "crash_run.py"), place, *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
+        return self._commands.run(place, *arguments, env=self.environment)
 
     def journal(self, run_id: str = "r1") -> list[str]:
         files = sorted((self.runs / run_id / "journal").iterdir())
@@ -82,7 +82,7 @@ class Workplace:
         return [json.loads(line) for f in files for line in f.read_text().splitlines()]
 
     def leftovers(self) -> list[str]:
-        """What lies beside the outputs, hidden, and in the folder for spills."""
+        """Return the hidden files beside the outputs, and those in the folder for spills."""
         hidden = [p.name for p in self.folder.iterdir() if p.name.startswith(".")]
         return hidden + [p.name for p in self.spill.iterdir()]
 
@@ -93,9 +93,16 @@ def files_of(output: Path) -> dict[str, bytes]:
     return {str(p.relative_to(output)): p.read_bytes() for p in found}
 
 
+@pytest.fixture(scope="session")
+def commands() -> Iterator[ForkServer]:
+    """A server that runs `crash_run.py`."""
+    with ForkServer("tests.runs.crash_run", "crash", IMPORTED) as server:
+        yield server
+
+
 @pytest.fixture
-def workplace(tmp_path: Path) -> Iterator[Workplace]:
-    made = Workplace(tmp_path / "work")
+def workplace(tmp_path: Path, commands: ForkServer) -> Iterator[Workplace]:
+    made = Workplace(tmp_path / "work", commands)
     yield made
     for submitted in made.runs.glob("*/submitted.json"):  # of a test that failed
         pid = json.loads(submitted.read_text())["handle"].get("pid")
@@ -114,7 +121,7 @@ Counted = Callable[[str], tuple[int, int]]
 
 
 def counted(stdout: str) -> tuple[int, int]:
-    """Lines of the journal, and checkpoints of the commit, that an undisturbed run passed."""
+    """Lines of the journal, and failpoints of the commit, that an undisturbed run passed."""
     (line,) = [text for text in stdout.splitlines() if text.startswith("counts ")]
     _, journal, commit = line.split()
     return int(journal), int(commit)

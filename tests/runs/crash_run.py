@@ -3,7 +3,7 @@
     python crash_run.py PLACE ARGUMENTS...
 
 PLACE: `journal:N` (after the N-th line of the journal, which is on disk), `torn:N` (in the middle of it),
-`commit:N` (at the N-th checkpoint of the commit, or of a change of an array), `never`. Prints how many there were of both, at the end.
+`commit:N` (at the N-th failpoint of the commit, or of a change of an array), `never`. Prints how many there were of both, at the end.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 from typing import Any
 
 import mmflow.arrays.change as change_module
-import mmflow.sinks.commit as commit_module
-import mmflow.sinks.committing as common_module
+import mmflow.sinks.commit.local as commit_module
+import mmflow.sinks.commit.protocol as common_module
 from mmflow.cli.main import main
 from mmflow.runs.directory import LogWriter
 
@@ -47,13 +47,13 @@ def crash(place: str, *arguments: str) -> int:
         if _reached("journal", place):
             _die()
 
-    def checkpoint(step: str) -> None:
+    def failpoint(step: str) -> None:
         if _reached("commit", place):
             _die()
 
-    LogWriter.line = line  # type: ignore[method-assign]
+    LogWriter.line = line  # type: ignore[method-assign]  # that is the fault
     for module in (common_module, commit_module, change_module):
-        vars(module)["checkpoint"] = checkpoint
+        vars(module)["failpoint"] = failpoint
     code = main(arguments)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late for it
     print(f"counts {counts['journal']} {counts['commit']}", flush=True)

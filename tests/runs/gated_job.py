@@ -8,16 +8,17 @@ import time
 import pyarrow as pa
 
 import mmflow as mf
+from mmflow.api.options import OnBadRecord
 
 
 @mf.job
-def gated(session: mf.Session, *, orders: str, gate: str, policy: str = "error") -> mf.Dataset:
+def gated(session: mf.Session, *, orders: str, gate: str, policy: OnBadRecord = "error") -> mf.Dataset:
     """All orders; the one of amount 2500 lets its task wait.
 
     Args:
         orders: CSV of person, amount.
         gate: A file that opens the way.
-        policy: What to do with bad records.
+        policy: Policy for bad records.
     """
 
     def wait(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ from mmflow import col, functions
 
 
 def gate(folder: str, row: int, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Whoever meets this person first waits for a file `go-<row>`; if there is one called `every`, later attempts, too."""
+    """Wait for a file `go-<row>` at the first batch with this person; if there is a file `every`, later attempts do, too."""
     if (
         row >= 0
         and not os.path.exists(f"{folder}/go-{row}")
@@ -40,7 +40,7 @@ def held(
 
     Args:
         orders: CSV of person, amount.
-        folder: Where gates are.
+        folder: Folder of the gates.
         row: The person at whom the first task waits.
         then: The person at whom another waits, before that.
         plain: The rows as they are, without an exchange.

@@ -7,9 +7,9 @@ from typing import Any
 
 import mmflow as mf
 from mmflow import col
-from mmflow.engines.build import stage_runs
-from mmflow.engines.keys import stage_keys
-from mmflow.engines.run import _inputs, _sources
+from mmflow.engines.loop import _inputs, _sources
+from mmflow.scheduler.build import stage_states
+from mmflow.scheduler.task_keys import stage_keys
 
 QUERIES = [
     "SELECT k, sum(v) AS s, count(*) AS n, min(t), avg(v) FROM a GROUP BY k HAVING count(*) > 1 ORDER BY s DESC, k",
@@ -36,7 +36,7 @@ def main(path: str) -> None:
         datasets.append(table.select(twice(col("k")).alias("k")).map_batches(lambda batch: batch).sort("k"))
         for dataset in datasets:
             plan = dataset._plan()
-            runs = stage_runs(plan, _sources(plan, session.settings, _inputs(plan)))
+            runs = stage_states(plan, _sources(plan, session.settings, _inputs(plan)))
             print(*stage_keys(runs, plan.functions).values())
 
 

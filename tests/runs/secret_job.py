@@ -22,18 +22,18 @@ def shy(
 
     Args:
         orders: CSV of person, amount.
-        db_password: In the plan.
-        url: With a user and a password.
-        tokens: More secrets.
-        fail: Where it fails: here, or in a task.
+        db_password: Secret that is in the plan.
+        url: URL with a user and a password.
+        tokens: Further secrets.
+        fail: Place of the failure: here, or in a task.
     """
-    told = f"no login at {url} with {db_password}, {os.environ['AWS_SECRET_ACCESS_KEY']}, {tokens}"
+    message = f"no login at {url} with {db_password}, {os.environ['AWS_SECRET_ACCESS_KEY']}, {tokens}"
 
     def failing(batch: object) -> object:
-        raise ValueError(told)
+        raise ValueError(message)
 
     if fail == "here":
-        raise RuntimeError(told)
+        raise RuntimeError(message)
     read = session.read_csv(orders, schema={"person": "int64", "amount": "int64"})
     if fail == "task":
         read = read.map_batches(failing, schema=read.schema)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmflow.engines.rejects import SCHEMA
+from mmflow.formats.rejects import SCHEMA
 
 START = 1_780_000_000.0
 HOSTILE = "</script><script>document.documentElement.dataset.owned=1</script><img src=x onerror=alert(1)>\u202e\x1b[31m"
@@ -42,9 +42,9 @@ def run(
     """Events in order.
 
     Args:
-        tasks: Of each stage; the first reads files, each other the one before.
+        tasks: Number of tasks of each stage; the first reads files, each other the one before.
         end: State at the end; None: the events stop as if the process had been killed.
-        seconds: Of a usual task.
+        seconds: Duration of a usual task.
         resumed_at: Share of the first stage after which the run died, to be resumed an hour later.
         trouble: Tasks fail, are slow, are read again.
     """
@@ -69,7 +69,9 @@ class _Simulation:
     ) -> None:
         self.chance, self.tasks, self.workers, self.seconds = chance, tasks, workers, seconds
         self.trouble, self.names, self.now = trouble, names, START
-        self.counts = dict.fromkeys(("retries", "reruns", "second", "bad", "rows", "records", "restored"), 0)
+        self.counts = dict.fromkeys(
+            ("retries", "reruns", "stragglers", "bad", "rows", "records", "restored"), 0
+        )
 
     def opening(
         self, opening: int, *, begin: float, first: int, end: str | None, stop_after: int | None = None
@@ -89,13 +91,13 @@ class _Simulation:
         for number in range(first):
             self.counts["restored"] += 1
             yield self._event("task_restored", stage=0, number=number, rows_out=4)
-        told = begin
+        reported = begin
         for stage, total in enumerate(self.tasks):
             after = stop_after if stage == 0 else None
             for event in self._stage(stage, total, first if stage == 0 else 0, shard):
-                while event["t"] - told >= 1:
-                    told += 1
-                    yield self._progress(told, stage, event["number"], shard)
+                while event["t"] - reported >= 1:
+                    reported += 1
+                    yield self._progress(reported, stage, event["number"], shard)
                 yield event
                 if after is not None and event["event"] == "task_done" and event["number"] >= after:
                     return
@@ -139,15 +141,15 @@ class _Simulation:
                         number=number,
                         attempt=0,
                         reason=reason,
-                        again=True,
+                        retried=True,
                     )
                 )
                 at, attempt = at + took / 2, 1
             if self.trouble and self.chance.random() < 0.01:
                 took *= 6
-                self.counts["second"] += 1
+                self.counts["stragglers"] += 1
                 events.append(
-                    self._at(at + took / 2, "second_attempt", stage=stage, number=number, attempt=1)
+                    self._at(at + took / 2, "speculative_attempt", stage=stage, number=number, attempt=1)
                 )
             if self.trouble and stage == 0 and self.chance.random() < 0.01:
                 self.counts["reruns"] += 1

@@ -123,7 +123,7 @@ class Case:
         return [r.randrange(10**6), r.randrange(keys), r.randrange(1000), r.choice(_WORDS), day]
 
     def _write_a(self, number: int, rows: list[list[Any]]) -> None:
-        """What the job reads, and the same without bad records for DuckDB."""
+        """Write the input of the job, and the same without bad records for DuckDB."""
         share = 0.0 if self.policy == "error" else self.random.choice([0.0, 0.01, 0.2])
         with (
             (self.folder / f"a{number}.csv").open("w", newline="") as file,

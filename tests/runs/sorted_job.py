@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import mmflow as mf
 from mmflow import col, functions
+from mmflow.api.options import OnBadRecord
 
 
 @mf.job
-def sorted_sums(session: mf.Session, *, orders: str, people: str = "", policy: str = "error") -> mf.Dataset:
+def sorted_sums(
+    session: mf.Session, *, orders: str, people: str = "", policy: OnBadRecord = "error"
+) -> mf.Dataset:
     """Sums by person, sorted.
 
     Args:
         orders: CSV of person, amount.
         people: CSV of person, name; without it, sums are neither named nor sorted.
-        policy: What to do with bad records.
+        policy: Policy for bad records.
     """
     bought = session.read_csv(orders, schema={"person": "int64", "amount": "int64"}, on_bad_record=policy)
     if not people:

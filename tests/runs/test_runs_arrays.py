@@ -1,14 +1,16 @@
-"""Runs that change an array, killed and gone on with: each row was changed once."""
+"""Runs that change an array are killed and resumed: each row was changed once."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import mmflow as mf
+import mmflow.arrays.change as change_module
 from tests.arrays.bmp_files import bmp
 from tests.runs.conftest import ROOT, Workplace, counted
 
@@ -40,7 +42,7 @@ class Change:
         if self.out is not None:
             self.out.unlink(missing_ok=True)
         return self.workplace.mmflow(
-            "run", *self.command, "--run-id", name, *self.workplace.flags(), place=place
+            "run", *self.command, "--name", name, *self.workplace.flags(), place=place
         )
 
     def changed(self) -> bytes:
@@ -85,6 +87,39 @@ def test_a_change_that_was_undone_meanwhile_is_made_anew(workplace: Workplace) -
     assert workplace.leftovers() == []
 
 
+def _replace(path: Path) -> bytes:
+    """Put another array of the same size in the place of one; what it holds."""
+    other = path.with_name("other.npy")
+    np.save(other, ARRAY + 10**6)
+    other.replace(path)
+    return path.read_bytes()
+
+
+def test_a_file_that_took_the_place_of_one_being_changed_is_left_alone_by_resume(
+    workplace: Workplace,
+) -> None:
+    change = Change(workplace, "array")
+    assert change.start("r1", "journal:3").returncode == -signal.SIGKILL
+    other = _replace(change.path)
+    went_on = workplace.resume("r1")
+    assert went_on.returncode == 1
+    assert f"another file has taken the place of {change.path}" in went_on.stderr
+    assert change.changed() == other
+
+
+def test_a_change_is_not_committed_to_a_file_that_took_the_place_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, ARRAY)
+    # The last moment at which it matters.
+    monkeypatch.setattr(change_module, "failpoint", lambda step: _replace(path) if step == "synced" else None)
+    with pytest.raises(mf.SinkError, match="was cut short or replaced while it was being changed") as caught:
+        mf.Session(shard_size="8KiB").map_array(path, lambda rows: rows * 2, in_place=True)
+    assert "another file has taken the place" in str(caught.value.__context__)
+    assert np.array_equal(np.load(path), ARRAY + 10**6)
+
+
 @pytest.mark.parametrize("kind", ["array", "image out"])
 def test_gone_on_with_in_other_regions(workplace: Workplace, kind: str) -> None:
     change = Change(workplace, kind)
@@ -98,9 +133,9 @@ def test_gone_on_with_in_other_regions(workplace: Workplace, kind: str) -> None:
 def test_jobs_that_write_by_themselves(workplace: Workplace) -> None:
     path = workplace.folder / "a.bmp"
     path.write_bytes(bmp(PIXELS))
-    told = workplace.mmflow("explain", BRIGHTEN, "--source", str(path))
-    assert told.returncode == 0, told.stderr
-    assert f"map multiplied over the rows of {path}, in place" in told.stdout
+    explained = workplace.mmflow("explain", BRIGHTEN, "--source", str(path))
+    assert explained.returncode == 0, explained.stderr
+    assert f"map multiplied over the rows of {path}, in place" in explained.stdout
     refused = workplace.mmflow("run", BRIGHTEN, "--source", str(path), "--output", "x")
     assert refused.returncode == 2
     assert "leave out --output" in refused.stderr

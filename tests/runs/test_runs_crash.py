@@ -1,4 +1,4 @@
-"""Drivers killed at every step of a run, and gone on with: the output is that of an undisturbed run, byte for byte."""
+"""Drivers are killed at every step of a run, which is then resumed: the output is that of an undisturbed run, byte for byte."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from mmflow.runs.directory import RunDirectory
 from mmflow.runs.quarantine import read_quarantine
 from tests.runs.conftest import JOB, Workplace, clusters, counted, files_of
 
+#: Each takes a second or more: `make test` dies at every third step, and `make nightly` at the others.
+thirds = pytest.mark.parametrize(
+    "part", [1, pytest.param(2, marks=pytest.mark.nightly), pytest.param(3, marks=pytest.mark.nightly)]
+)
+
 
 @pytest.fixture
 def undisturbed(workplace: Workplace) -> tuple[dict[str, bytes], int, int]:
@@ -20,12 +25,13 @@ def undisturbed(workplace: Workplace) -> tuple[dict[str, bytes], int, int]:
     return files_of(workplace.folder / "whole"), *counted(done.stdout)
 
 
+@thirds
 def test_killed_after_every_line_of_the_journal(
-    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]
+    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int], part: int
 ) -> None:
     expected, lines, _ = undisturbed
     assert lines > 10
-    for line in range(1, lines + 1):
+    for line in range(part, lines + 1, 3):
         name, output = f"j{line}", workplace.folder / f"out{line}"
         assert workplace.run(output, place=f"journal:{line}", run_id=name).returncode == -signal.SIGKILL
         tasks = sum('"kind":"task"' in text for text in workplace.journal(name))
@@ -60,12 +66,13 @@ def test_a_torn_line_is_left_out(
         assert files_of(output) == expected
 
 
+@thirds
 def test_killed_at_every_step_of_the_commit(
-    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int]
+    workplace: Workplace, undisturbed: tuple[dict[str, bytes], int, int], part: int
 ) -> None:
     expected, _, steps = undisturbed
     assert steps >= 6
-    for step in range(1, steps + 1):
+    for step in range(part, steps + 1, 3):
         name, output = f"c{step}", workplace.folder / f"out{step}"
         assert workplace.run(output, place=f"commit:{step}", run_id=name).returncode == -signal.SIGKILL
         went_on = workplace.resume(name)
@@ -90,15 +97,18 @@ def test_killed_again_and_again(workplace: Workplace, undisturbed: tuple[dict[st
     assert files_of(output) == expected
 
 
+@thirds
 @pytest.mark.parametrize("engine", ["ray", "dask"])
-def test_killed_on_a_cluster_and_gone_on_with_there_and_elsewhere(workplace: Workplace, engine: str) -> None:
+def test_killed_on_a_cluster_and_gone_on_with_there_and_elsewhere(
+    workplace: Workplace, engine: str, part: int
+) -> None:
     whole = workplace.folder / "whole"
     workplace.settings["shard-size"] = "16KiB"
     done = workplace.run(whole, run_id="whole", join=False)
     lines, _ = counted(done.stdout)
     assert lines >= 6
     with clusters(engine) as address:
-        for line in range(1, lines + 1):
+        for line in range(part, lines + 1, 3):
             name, output = f"j{line}", workplace.folder / f"out{line}"
             cluster = {"engine": engine, "address": address}
             died = workplace.run(output, place=f"journal:{line}", run_id=name, join=False, **cluster)
@@ -125,7 +135,7 @@ def test_changed_sources_are_named(
 
 
 def test_a_replaced_source_is_named(workplace: Workplace) -> None:
-    """By its inode: size and time of modification are those of the old one."""
+    """The inode tells: size and time of modification are those of the old file."""
     output = workplace.folder / "out"
     workplace.run(output, place="journal:3")
     status = workplace.people.stat()
@@ -148,7 +158,7 @@ def test_what_the_inputs_were_is_damaged(workplace: Workplace) -> None:
     _flip(sources, 0)
     refused = workplace.resume()
     assert refused.returncode == 1
-    assert f"{sources}, which says what the inputs were, is damaged" in refused.stderr
+    assert f"{sources} (the list of inputs) is damaged" in refused.stderr
 
 
 def test_events_that_are_damaged_do_no_harm(
@@ -166,15 +176,15 @@ def test_events_that_are_damaged_do_no_harm(
     assert (workplace.runs / "r1" / "report.html").exists()
 
 
-def test_bad_records_are_set_aside_before_the_commit(workplace: Workplace) -> None:
-    """Whatever step of it the driver dies at: a run whose rows can be seen has a quarantine."""
+def test_bad_records_are_quarantined_before_the_commit(workplace: Workplace) -> None:
+    """A run whose rows are visible has a quarantine, whatever step of the commit the driver dies at."""
     with workplace.orders.open("a") as file:
         file.write("no,number\n")
     for step in (5, 6, 7):  # published, noted, cleaned
         name, output = f"c{step}", workplace.folder / f"out{step}"
         died = workplace.mmflow(
             "run", str(JOB), "--orders", str(workplace.orders), "--policy", "quarantine", "--output", str(output),
-            "--format", "csv", "--run-id", name, *workplace.flags(), place=f"commit:{step}",
+            "--format", "csv", "--name", name, *workplace.flags(), place=f"commit:{step}",
         )  # fmt: skip
         assert died.returncode == -signal.SIGKILL, died.stderr
         assert workplace.resume(name).returncode == 0

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -23,7 +24,7 @@ ROW = int(LAST)
 
 
 def flip(path: Path) -> None:
-    """Some bytes, here and there: between blocks of one file there are a few that don't matter."""
+    """Flip some bytes here and there: between blocks of one file there are a few that don't matter."""
     data = bytearray(path.read_bytes())
     for part in (1, 2, 3):
         data[len(data) * part // 4] ^= 0x04
@@ -121,7 +122,7 @@ def dask() -> Iterator[str]:
 def test_shuffled_blocks_that_were_damaged_are_made_again(
     workplace: Workplace, dask: str, recorded: bool
 ) -> None:
-    cluster = {"engine": "dask", "address": dask}
+    cluster: dict[str, Any] = {"engine": "dask", "address": dask}
     last_row(workplace)
     if recorded:
         output = workplace.folder / "out"
@@ -163,9 +164,9 @@ def test_shuffled_blocks_that_were_damaged_are_made_again(
             .agg(functions.sum(col("amount")).alias("total"))
             .to_arrow()
         )
-        told = session.last_run
+        last = session.last_run
     assert flipped
-    assert told is not None
-    assert told.retries > 0
+    assert last is not None
+    assert last.retries > 0
     found = Counter(zip(table["person"].to_pylist(), table["total"].to_pylist(), strict=True))
     assert found == sums(workplace)

@@ -1,4 +1,4 @@
-"""A disk that is full: the run says which and stops, nothing half-written can be seen, and with more room it goes on."""
+"""A disk that is full: the run says which and stops, nothing half-written can be seen, and with more room it is resumed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _failed_well(failed: subprocess.CompletedProcess[str], place: Path, advice: 
 
 
 def _went_on(workplace: Workplace, output: Path, expected: dict[str, bytes]) -> None:
-    """It goes on to the same bytes, and does nothing again that the journal has."""
+    """The resumed run writes the same bytes, and repeats no task of the journal."""
     journalled = sum('"kind":"task"' in line for line in workplace.journal())
     went_on = workplace.resume()
     assert went_on.returncode == 0, went_on.stderr
@@ -48,6 +48,7 @@ def _went_on(workplace: Workplace, output: Path, expected: dict[str, bytes]) -> 
 
 # Room for some of it: the journal has 19 lines of about 250 bytes, a page holds each staged file. Only blocks of tasks
 # that are under way lie where they spill.
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("what", "size", "advice"),
     [
@@ -78,6 +79,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_with_more_room(
         assert left == []
 
 
+@pytest.mark.root
 @pytest.mark.parametrize(("engine", "what", "size"), [("dask", "blocks", "12k"), ("ray", "sink", "8k")])
 def test_a_full_disk_of_workers(workplace: Workplace, engine: str, what: str, size: str) -> None:
     whole, place = workplace.folder / "whole", _place(workplace, what)

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mmflow.engines.progress import Progress, StageProgress
 from mmflow.errors import ConfigError
 from mmflow.runs import metrics as metrics_module
 from mmflow.runs.metrics import open_metrics
+from mmflow.scheduler.progress import Progress, StageProgress
 
 LABELS = {"run": "r1", "job": 'odd "job"\n\\'}
 
@@ -142,5 +142,5 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
 
 def test_without_the_package_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(ConfigError, match=r"pip install 'mmflow\[metrics\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'mmflow-engine\[metrics\]'"):
         open_metrics("9105", {})

@@ -1,4 +1,4 @@
-"""A driver that writes to S3 is killed, and gone on with: nothing that was uploaded is computed again."""
+"""A driver that writes to S3 is killed, and its run resumed: nothing that was uploaded is computed again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.sinks.object_rows import state, tidy
 @pytest.mark.parametrize("line", [5, 11])
 def test_killed_while_it_writes_to_s3(workplace: Workplace, s3: Callable[[], str], line: int) -> None:
     url = s3()
-    done = workplace.run(f"{url}/whole", run_id="whole")  # type: ignore[arg-type]
+    done = workplace.run(f"{url}/whole", run_id="whole")  # type: ignore[arg-type]  # a URL
     assert done.returncode == 0, done.stderr
-    died = workplace.run(f"{url}/out", place=f"journal:{line}")  # type: ignore[arg-type]
+    died = workplace.run(f"{url}/out", place=f"journal:{line}")  # type: ignore[arg-type]  # a URL
     assert died.returncode == -signal.SIGKILL, died.stderr
     for _ in range(2):  # the second time it is done
         went_on = workplace.resume()

@@ -13,16 +13,16 @@ import pytest
 
 import mmflow as mf
 from mmflow.config import Settings
-from mmflow.exec.fingerprint import digest
+from mmflow.plan.fingerprint import digest
 from mmflow.runs.directory import RunDirectory
-from mmflow.runs.journal import Replay, decoded, encoded
-from mmflow.runs.recorded import RecordedRun
-from mmflow.runs.states import all_runs, open_run, state_of
+from mmflow.runs.journal import Replay, decode_line, encode_line
+from mmflow.runs.recorded_run import RecordedRun
+from mmflow.submit.status import all_runs, open_run, run_state
 
 
 @pytest.fixture(params=["local", "remote"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    runs = tmp_path / "runs" if request.param == "local" else f"memory://{uuid.uuid4().hex}/runs"
+    runs = tmp_path / "runs" if request.param == "local" else f"memory://{uuid.uuid4().hex}"
     base = {
         "shard_size": "8KiB",
         "workers": 2,
@@ -52,7 +52,7 @@ def _fails_at(limit: int) -> object:
 def _sums(session: mf.Session, numbers: Path, limit: int) -> mf.Dataset:
     read = session.read_csv(str(numbers), schema={"n": "int64"})
     counted = session.sql("SELECT n % 7 AS n, count(*) AS c FROM t GROUP BY 1", t=read)
-    return counted.map_batches(_fails_at(limit), schema=counted.schema).sort("n")  # type: ignore[arg-type]
+    return counted.map_batches(_fails_at(limit), schema=counted.schema).sort("n")  # type: ignore[arg-type]  # any function
 
 
 def test_a_run_that_failed_goes_on(settings: Settings, numbers: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_run_that_failed_goes_on(settings: Settings, numbers: Path) -> None:
     ):
         _sums(mf.Session.recorded(settings, run.recorder), numbers, 0).to_arrow()
     directory = RunDirectory(settings.runs_dir, "r")
-    failed = state_of(directory)
+    failed = run_state(directory)
     assert failed.state == "failed"
     assert failed.error is not None
     assert failed.error["class"] == "UserFunctionError"
@@ -75,7 +75,7 @@ def test_a_run_that_failed_goes_on(settings: Settings, numbers: Path) -> None:
         assert session.last_run.restored >= 14  # all shards
         again.done(session.last_run.as_dict())
     assert rows.to_pydict()["c"] == [len(range(r, 20_000, 7)) for r in range(7)]
-    assert state_of(directory).state == "done"
+    assert run_state(directory).state == "done"
     assert directory.names("blocks") == []
     assert "<html" in (directory.read("report.html") or "")
 
@@ -86,19 +86,19 @@ def test_another_driver_is_refused(settings: Settings, numbers: Path) -> None:
     with RecordedRun.begin("r", settings, {"job": "test"}):
         with pytest.raises(mf.EngineError, match="is running"):
             RecordedRun.resume("r", settings)
-        assert state_of(RunDirectory(settings.runs_dir, "r")).state == "running"
+        assert run_state(RunDirectory(settings.runs_dir, "r")).state == "running"
 
 
 def test_a_journal_says_what_it_says() -> None:
-    line = encoded({"kind": "read", "stage": "s"})
-    assert decoded(line) == {"v": 1, "kind": "read", "stage": "s"}
+    line = encode_line({"kind": "consumed", "stage": "s"})
+    assert decode_line(line) == {"v": 2, "kind": "consumed", "stage": "s"}
     for at in range(len(line)):
-        assert decoded(line[:at] + chr(ord(line[at]) ^ 1) + line[at + 1 :]) is None
-    assert decoded(line[:-1]) is None
-    assert decoded("") is None
-    assert decoded(encoded({"kind": "read"}).replace('"v":1', '"v":2')) is None
+        assert decode_line(line[:at] + chr(ord(line[at]) ^ 1) + line[at + 1 :]) is None
+    assert decode_line(line[:-1]) is None
+    assert decode_line("") is None
+    assert decode_line(encode_line({"kind": "consumed"}).replace('"v":2', '"v":1')) is None
     replay = Replay.of([line, line[:-3], "garbage", ""])
-    assert replay.read == {"s"}
+    assert replay.consumed == {"s"}
     assert replay.damaged == 3
 
 

@@ -1,4 +1,4 @@
-"""The report: that it holds what it should, nothing that data smuggles in, and that a browser shows it."""
+"""Tests of the report: its content, the escaping of data, and its display in a browser."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import html.parser
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mmflow.engines.rejects import SCHEMA
-from mmflow.runs.report import report_html, resume_command
-from mmflow.runs.report_timeline import MOST_RECTS
-from mmflow.runs.telling import tell
+from mmflow.formats.rejects import SCHEMA
+from mmflow.runs.report.history import build_history
+from mmflow.runs.report.page import report_html, resume_command
+from mmflow.runs.report.timeline import MAX_BARS
 from tests.runs import simulated
 
 _VOID = {"meta", "link", "br", "img", "hr"}
@@ -62,7 +63,7 @@ def report(**more: Any) -> str:
     return report_html(**(given | more))
 
 
-def test_all_parts_are_there() -> None:
+def test_shows_all_sections() -> None:
     page = Page(report())
     ids = [a["id"] for t, a in page.tags if t == "section" and "id" in a]
     assert ids == ["stages", "time", "speed", "slowest", "failures", "bad", "sources", "settings", "plan"]
@@ -80,7 +81,7 @@ def test_all_parts_are_there() -> None:
 
 
 @pytest.mark.parametrize("end", ["done", "failed", "cancelled", None])
-def test_states(end: str | None) -> None:
+def test_shows_state_and_resume_command(end: str | None) -> None:
     page = Page(report(events=simulated.run(end=end, resumed_at=0.5)))
     words = {"done": "Done", "failed": "Failed", "cancelled": "Cancelled", None: "No end recorded"}
     assert words[end] in page.text
@@ -90,9 +91,9 @@ def test_states(end: str | None) -> None:
     assert "resumed 1 time" in page.text
 
 
-def test_nothing_at_all_is_a_page_too() -> None:
+def test_renders_run_without_events() -> None:
     page = Page(report(facts={}, events=[], plan="", rejects=None))
-    assert "Not begun" in page.text
+    assert "Not started" in page.text
     Page(
         report(
             facts={},
@@ -102,7 +103,7 @@ def test_nothing_at_all_is_a_page_too() -> None:
     )
 
 
-def test_data_is_never_markup() -> None:
+def test_escapes_all_data() -> None:
     evil = simulated.HOSTILE
 
     def poisoned(value: Any) -> Any:
@@ -133,7 +134,12 @@ def test_data_is_never_markup() -> None:
     assert "\x1b" not in text
 
 
-def test_odd_text_can_be_written_down() -> None:
+def test_start_up_does_not_import_jinja2() -> None:
+    code = "import sys, mmflow.cli.main, mmflow.runs.recorded_run; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0
+
+
+def test_escapes_control_characters() -> None:
     raw = [b"\x00\x01\xff\n", "\u0000\U0001f600".encode(), None]
     rows = {n: [None] * 3 for n in SCHEMA.names} | {
         "raw": raw,
@@ -146,16 +152,16 @@ def test_odd_text_can_be_written_down() -> None:
     assert r"caf\udce9" in text
 
 
-def test_each_reason_has_samples() -> None:
+def test_samples_each_reason() -> None:
     rows = 5000
     rejects = simulated.rejects(rows)
     reasons = pa.array(["common"] * (rows - 1) + ["rare"], pa.string())
     text = Page(report(rejects=rejects.set_column(5, "reason", reasons))).text
-    assert "37 of 5,000 records set aside" in text
+    assert "37 of 5,000 quarantined records" in text
     assert re.search(r"\b1 \S+ rare", text)
 
 
-def test_a_page_asks_for_nothing() -> None:
+def test_needs_no_network() -> None:
     page = Page(report())
     outside = [
         (tag, name, value)
@@ -171,40 +177,40 @@ def test_a_page_asks_for_nothing() -> None:
     assert "default-src 'none'" in policy
 
 
-def test_a_hundred_thousand_tasks() -> None:
+def test_aggregates_hundred_thousand_tasks() -> None:
     events = list(simulated.run((90_000, 9_000, 1_000), workers=32, seconds=0.05))
     begun = time.perf_counter()
     text = report(events=events)
     took = time.perf_counter() - begun
     page = Page(text)
     drawn = sum(t == "rect" and re.fullmatch(r"c\d", a.get("class") or "") is not None for t, a in page.tags)
-    assert 1000 < drawn <= MOST_RECTS
+    assert 1000 < drawn <= MAX_BARS
     assert "100,000 tasks on 32 workers. This is aggregated" in page.text
     assert len(text) < 1 << 20
     assert took < 20  # about a second where nothing else runs
 
 
-def test_more_workers_than_lanes() -> None:
+def test_limits_lanes() -> None:
     page = Page(report(events=simulated.run((3000, 8, 8), workers=400)))
     assert "The 48 busiest of 400 lanes are shown" in page.text
 
 
-def test_tasks_at_once_in_one_worker_lie_in_lanes_of_their_own() -> None:
+def test_gives_concurrent_tasks_their_own_lanes() -> None:
     page = Page(report(events=simulated.run(workers=4, names="one", trouble=False)))
     assert "320 tasks on 1 worker." in page.text
     assert any("in 4 lanes" in (a.get("aria-label") or "") for t, a in page.tags if t == "svg")
 
 
-def test_the_command_that_goes_on() -> None:
-    story = tell([{"event": "run_started", "t": 1.0, "run": "r1"}])
-    assert resume_command({}, story) == "mmflow run --resume r1"
+def test_resume_command() -> None:
+    history = build_history([{"event": "run_started", "t": 1.0, "run": "r1"}])
+    assert resume_command({}, history) == "mmflow run --resume r1"
     settings = {"runs_dir": "s3://my runs"}
     assert (
-        resume_command({"run": "r2", "settings": settings}, story)
+        resume_command({"run": "r2", "settings": settings}, history)
         == "mmflow run --resume r2 --runs-dir 's3://my runs'"
     )
-    assert resume_command({"settings": {"resumable": False}}, story) == ""
-    assert resume_command({}, tell([])) == ""
+    assert resume_command({"settings": {"resumable": False}}, history) == ""
+    assert resume_command({}, build_history([])) == ""
     facts = simulated.FACTS | {"parameters": {"db_password": "***"}}
     assert (
         "secrets are not kept: give --db-password again"
@@ -212,7 +218,7 @@ def test_the_command_that_goes_on() -> None:
     )
 
 
-def test_what_stages_hand_on_is_no_input() -> None:
+def test_input_excludes_bytes_between_stages() -> None:
     events = list(simulated.run(trouble=False))
     for e in events:
         if e["event"] == "task_done" and e["stage"]:
@@ -222,29 +228,28 @@ def test_what_stages_hand_on_is_no_input() -> None:
     assert "of 15.0 GiB read" in text
 
 
-def test_warnings() -> None:
+def test_counts_repeated_warnings() -> None:
     warned = {"v": 1, "t": simulated.START + 1, "event": "warning", "message": "runs_dir is not shared <b>"}
     page = Page(report(events=[*simulated.run(), warned, warned]))
     assert "Warnings runs_dir is not shared <b> (2 times)" in page.text
 
 
-def test_plans_of_one_run_are_told_apart() -> None:
+def test_numbers_stages_of_several_plans() -> None:
     first, second = list(simulated.run((20, 4))), list(simulated.run((10, 2), seed=8))
     later = first[-1]["t"] - second[0]["t"]
-    events = first[:-1] + [{**e, "t": e["t"] + later} for e in second[1:]]
+    events = first[:-1] + [{**e, "t": e["t"] + later, "plan": 1} for e in second[1:]]
     for e in events:
         e["started"] = e.get("started", 0) + (later if e["t"] > first[-1]["t"] else 0)
     page = Page(report(events=events))
     for text in ("1.0 filter", "1.1 join", "2.0 filter", "2.1 join", "reads stage 2.0"):
         assert text in page.text, text
-    story = tell(events)
-    assert [s.tasks for s in story.stages.values()] == [20, 4, 10, 2]
-    assert story.total("bytes_total") == 30 * (64 << 20)
+    history = build_history(events)
+    assert [s.tasks for s in history.stages.values()] == [20, 4, 10, 2]
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-@pytest.mark.parametrize("width", [400, 1280])
-def test_a_browser_shows_it(tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize("width", [360, 1280])
+def test_browser_shows_page(tmp_path: Path, width: int) -> None:
     path = tmp_path / "report.html"
     # What the page did is written into it, since a headless browser prints nothing but the document.
     probe = """
@@ -282,7 +287,7 @@ def test_a_browser_shows_it(tmp_path: Path, width: int) -> None:
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_a_browser_runs_the_page_s_script_and_no_other(tmp_path: Path) -> None:
+def test_browser_blocks_other_scripts(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     smuggled = "<script>document.documentElement.dataset.owned=1</script><img src=x onerror='document.documentElement.dataset.owned=1'>"
     path.write_text(report().replace("<footer>", smuggled + "<footer>", 1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a run keeps and prints has no secrets in it, is its owner's alone, and is never executed."""
+"""Files and output of a run hold no secrets, are their owner's alone, and are never executed."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def _shy(
 ) -> subprocess.CompletedProcess[str]:
     return workplace.mmflow(
         "run", str(SHY), "--orders", str(workplace.orders), "--output", str(workplace.folder / f"out-{run}"),
-        "--format", "csv", "--run-id", run, "--db-password", PASSWORD, "--url", URL, "--tokens", SECRETS["token"],
+        "--format", "csv", "--name", run, "--db-password", PASSWORD, "--url", URL, "--tokens", SECRETS["token"],
         *more, *workplace.flags(), place=place,
     )  # fmt: skip
 
 
 def _spellings(secret: str) -> set[bytes]:
-    """As text, and as JSON and Python may write it."""
+    """Return a secret as text, and as JSON and Python may write it."""
     plain = json.dumps(secret, ensure_ascii=False)
     return {s.encode() for s in (secret, json.dumps(secret)[1:-1], plain[1:-1], repr(secret)[1:-1])}
 
@@ -115,6 +115,7 @@ def test_a_run_is_its_owners_alone(workplace: Workplace) -> None:
     assert (run / "blocks").is_dir()
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
 def test_a_folder_of_somebody_else_is_refused(workplace: Workplace) -> None:
     run = workplace.runs / "r1"

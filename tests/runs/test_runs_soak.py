@@ -13,8 +13,8 @@ from tests.runs.soak import soak
 @pytest.mark.timeout(300)
 def test_random_jobs_survive_random_kills(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
-    print(f"again: python tests/runs/soak.py --runs 15 --dask 0 --seed {seed}")
-    made = soak(15, seed, tmp_path, seconds=40.0, dask=0.0)
+    print(f"again: python tests/runs/soak.py --runs 15 --engines local --seed {seed}")
+    made = soak(15, seed, tmp_path, seconds=40.0, engines=["local"])
     print(made)
     assert made.failures == []
     assert made.runs >= 3

@@ -1,4 +1,4 @@
-"""Globs, against bash; links; what globs must not leave out in silence."""
+"""Globs, against bash; links; files that globs must not omit silently."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import mmflow as mf
 from mmflow.errors import SourceError
-from mmflow.remote.patterns import path_matches
 from mmflow.shards import find_files
-from mmflow.shards.globs import matches
+from mmflow.shards.globs import match_glob
+from mmflow.storage.globs import path_matches
 
 _NAMES = st.sampled_from(["a", "b", "ab", "a.c", "b.c", ".h", "[a]", "ä", "^"])
 _PATHS = st.lists(_NAMES, min_size=1, max_size=4).map("/".join)
@@ -42,7 +42,7 @@ def _made(root: Path, files: list[str], links: list[tuple[str, str]]) -> None:
 
 
 def _bash(root: Path, patterns: list[str]) -> list[set[str]]:
-    """Files that bash finds for each pattern, by its own rules for hidden names and links."""
+    """Return the files that bash finds for each pattern, by its own rules for hidden names and links."""
     script = 'shopt -s globstar nullglob; for p in "$@"; do IFS=; for f in $p; do echo "$f"; done; echo; done'
     run = subprocess.run(
         ["bash", "-c", script, "bash", *patterns],
@@ -73,7 +73,7 @@ def test_globs_match_what_bash_matches(
         root = Path(name)
         _made(root, files, links)
         for pattern, wanted in zip(patterns, _bash(root, patterns), strict=True):
-            found = matches(f"{root}/{pattern}")
+            found = match_glob(f"{root}/{pattern}")
             paths = [os.path.relpath(path, root) for path, mode in found if not stat.S_ISDIR(mode)]
             assert len(set(paths)) == len(paths)
             assert set(paths) == wanted, pattern
@@ -85,7 +85,7 @@ def test_globs_match_what_bash_matches(
 
 @pytest.fixture
 def looped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a link to the folder above, one to another folder, and one to a file."""
+    """Create a folder with a link to the folder above, one to another folder, and one to a file."""
     _made(tmp_path, ["d/a.csv", "d/sub/b.csv", "other/c.csv", "beside.csv"], [])
     for name, target in (
         ("d/up", ".."),
@@ -106,7 +106,7 @@ def test_any_depth_follows_no_links_to_folders(looped: Path) -> None:
     assert mf.read("d/**/*.csv").count() == 3
 
 
-def test_links_that_are_named_are_followed(looped: Path) -> None:
+def test_follows_links_that_are_named(looped: Path) -> None:
     assert find_files("d/linked/**") == ("d/linked/c.csv",)
     assert find_files("d/l*/*.csv") == ("d/linked/c.csv",)
     assert find_files("d/*/*.csv") == (
@@ -127,7 +127,7 @@ def test_a_glob_gives_each_path_once_and_a_list_what_it_names(looped: Path) -> N
     ("pattern", "message"),
     [("d/*.csv", r"d/gone\.csv"), ("d/**", r"d/gone\.csv"), ("p*", r"pipe: it is a pipe")],
 )
-def test_globs_leave_nothing_out_in_silence(looped: Path, pattern: str, message: str) -> None:
+def test_globs_omit_nothing_silently(looped: Path, pattern: str, message: str) -> None:
     (looped / "d" / "gone.csv").symlink_to("nothing")
     os.mkfifo(looped / "pipe")
     with pytest.raises(SourceError, match=message):
@@ -159,6 +159,7 @@ def test_urls_are_matched_by_the_same_rules(remote: str, pattern: str, found: li
     assert [p.removeprefix("memory://globs/") for p in find_files(f"{remote}/{pattern}")] == found
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
 def test_a_folder_that_cant_be_listed_is_an_error() -> None:
     root = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own can't be entered by others

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mmflow.errors import SourceChangedError, SourceError
 from mmflow.mapping import FileIdentity
-from mmflow.shards import FileEntry, Shard, cut_rest, entries, group_shards, plan_shards
+from mmflow.shards import FileEntry, Shard, cut_remainder, group_shards, identify_files, plan_shards
 
 PAGE = 4096
 TIB = 1 << 40
@@ -55,9 +55,9 @@ def test_shards_tile_the_file_at_pages(size: int, shard_size: int, page: int) ->
     parts=st.integers(1, 40),
     least=st.sampled_from([1, 7, PAGE, 1 << 20]),
 )
-def test_parts_tile_the_rest_of_a_shard(begin: int, size: int, parts: int, least: int) -> None:
+def test_parts_tile_the_remainder_of_a_shard(begin: int, size: int, parts: int, least: int) -> None:
     end = begin + size
-    cut = cut_rest(Shard(2, begin - begin % PAGE, end, fresh=True), begin, parts, least=least)
+    cut = cut_remainder(Shard(2, begin - begin % PAGE, end, fresh=True), begin, parts, least=least)
     assert len(cut) <= parts
     assert (cut[0].begin, cut[-1].end) == (begin, end)
     assert [s.begin for s in cut[1:]] == [s.end for s in cut[:-1]]
@@ -67,7 +67,7 @@ def test_parts_tile_the_rest_of_a_shard(begin: int, size: int, parts: int, least
         assert all(s.begin % min(least, PAGE) == 0 for s in cut[1:])
 
 
-def test_what_cannot_be_split_is_one_shard() -> None:
+def test_unsplittable_file_is_one_shard() -> None:
     one = plan_shards(entry(10**9), 3, shard_size=PAGE, splittable=False, skips_holes=True)
     assert list(one) == [Shard(3, 0, 10**9, fresh=True)]
 
@@ -78,7 +78,7 @@ def write_at(path: Path, size: int, blocks: dict[int, bytes]) -> FileEntry:
         for offset, data in blocks.items():
             f.seek(offset)
             f.write(data)
-    return entries([str(path)])[0]
+    return identify_files([str(path)])[0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -107,6 +107,7 @@ def test_holes_are_skipped_and_nothing_else(
     assert not data[at:].strip(b"\0")
 
 
+@pytest.mark.alone
 def test_a_terabyte_with_a_hole_plans_in_milliseconds(tmp_path: Path) -> None:
     file = write_at(tmp_path / "sparse.csv", TIB, {0: b"a,b\n" * 3000, TIB // 2: b"1,2\n" * 3000})
     if os.stat(file.path).st_blocks > 1000:
@@ -122,6 +123,7 @@ def test_a_terabyte_with_a_hole_plans_in_milliseconds(tmp_path: Path) -> None:
     assert peak < 64 << 10
 
 
+@pytest.mark.alone
 def test_a_terabyte_of_data_plans_lazily() -> None:
     began = time.perf_counter()
     count = sum(
@@ -167,13 +169,13 @@ def test_planning_notices_a_changed_file(tmp_path: Path) -> None:
         plan(file, PAGE, skips_holes=True)
 
 
-def test_entries_refuse_files_that_hide_their_size(tmp_path: Path) -> None:
+def test_refuses_files_that_hide_their_size(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    assert entries([str(tmp_path / "empty")])[0].identity.size == 0
+    assert identify_files([str(tmp_path / "empty")])[0].identity.size == 0
     with pytest.raises(SourceError, match="files of proc don't have a size; copy it"):
-        entries(["/proc/self/status"])
+        identify_files(["/proc/self/status"])
     with pytest.raises(SourceError, match="no such file"):
-        entries([str(tmp_path / "absent")])
+        identify_files([str(tmp_path / "absent")])
 
 
 @given(

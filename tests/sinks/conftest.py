@@ -19,7 +19,7 @@ Crash = Callable[..., tuple[bool, list[str]]]
 
 @pytest.fixture(scope="module")
 def crash() -> Iterator[Crash]:
-    """Runs `crash_commit.py`; says whether the process died, and which checkpoints it reached."""
+    """Runs `crash_commit.py`; says whether the process died, and which failpoints it reached."""
     process = subprocess.Popen(
         [sys.executable, str(CRASHER), "serve"],
         stdin=subprocess.PIPE,

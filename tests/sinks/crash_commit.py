@@ -1,4 +1,4 @@
-"""A run in a process of its own that dies, without any clean-up, at the n-th checkpoint of its commit.
+"""A run in a process of its own that dies, without any clean-up, at the n-th failpoint of its commit.
 
     python crash_commit.py DESTINATION RUN IF_EXISTS VALUE DIE_AT [noswap]
     python crash_commit.py serve
@@ -6,7 +6,7 @@
 `serve` does the same again and again: a line of JSON on standard input holds the environment and the arguments.
 
 Writes two part files (one file if DESTINATION ends in .csv) that hold VALUE. Prints the name of each
-checkpoint that was reached.
+failpoint that was reached.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import traceback
 
 import pyarrow as pa
 
-import mmflow.sinks.commit as local_module
-import mmflow.sinks.committing as common_module
-from mmflow.sinks import open_commit, open_sink, sink_spec
+import mmflow.sinks.commit.local as local_module
+import mmflow.sinks.commit.protocol as common_module
+from mmflow.sinks import SinkAttempt, open_commit, open_sink, sink_spec
 
 
 def main(destination: str, run: str, if_exists: str, value: str, die_at: str, *more: str) -> None:
     reached = 0
 
-    def checkpoint(step: str) -> None:
+    def failpoint(step: str) -> None:
         nonlocal reached
         reached += 1
         print(step, flush=True)
@@ -35,25 +35,25 @@ def main(destination: str, run: str, if_exists: str, value: str, die_at: str, *m
             os.kill(os.getpid(), signal.SIGKILL)
 
     for module in (common_module, local_module):
-        vars(module)["checkpoint"] = checkpoint
+        vars(module)["failpoint"] = failpoint
     if "://" in destination:
-        import mmflow.sinks.object_commit as object_module
-        import mmflow.sinks.object_lock as lock_module
+        import mmflow.sinks.commit.object_commit as object_module
+        import mmflow.sinks.commit.object_lock as lock_module
 
-        vars(object_module)["checkpoint"] = checkpoint
+        vars(object_module)["failpoint"] = failpoint
         vars(lock_module)["SETTLE_SECONDS"] = 0.01
     if "noswap" in more:
         vars(local_module)["swap"] = lambda source, target: False  # what NFS says
 
-    spec = sink_spec(destination, "csv", if_exists=if_exists)  # type: ignore[arg-type]
+    spec = sink_spec(destination, "csv", if_exists=if_exists)  # type: ignore[arg-type]  # of str
     batch = pa.RecordBatch.from_pydict({"v": [value]})
     with open_commit(spec, run) as commit:
         commit.prepare()
-        checkpoint("prepared")
+        failpoint("prepared")
         sink = open_sink(spec)
         tasks = range(0 if commit.done else 2 if spec.is_folder else 1)
-        staged = [sink.write([batch], batch.schema, run=run, stage=0, number=n, attempt=0) for n in tasks]
-        checkpoint("staged")
+        staged = [sink.write([batch], batch.schema, SinkAttempt(run, 0, n, 0)) for n in tasks]
+        failpoint("staged")
         if "hold" in more:
             signal.pause()
         commit.commit([file for files in staged for file in files], batch.schema)
@@ -61,7 +61,7 @@ def main(destination: str, run: str, if_exists: str, value: str, die_at: str, *m
 
 def serve() -> None:
     """A process that has imported everything forks one for each line: a start costs little, and leaves no thread."""
-    import s3fs  # noqa: F401
+    import s3fs  # noqa: F401  (imported before the fork)
 
     for line in sys.stdin:
         reading, writing = os.pipe()

@@ -1,4 +1,4 @@
-"""What a reader finds at a URL, through fsspec alone."""
+"""Content of a URL, read through fsspec alone."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def rows(*values: Any) -> pa.RecordBatch:
 
 def objects(url: str) -> set[str]:
     """All objects below a URL, hidden ones too."""
-    fs, root = fsspec.core.url_to_fs(url)
+    fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     fs.invalidate_cache()
     return {path[len(root.rstrip("/")) + 1 :] for path in fs.find(root)}
 
 
 def text(url: str) -> str:
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     return bytes(fs.cat_file(path)).decode()  # in one step
 
 

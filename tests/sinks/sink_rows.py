@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmflow.sinks import Committed, SinkSpec, StagedFile, open_commit, open_sink, sink_spec
+from mmflow.sinks import CommitResult, SinkAttempt, SinkSpec, StagedFile, open_commit, open_sink, sink_spec
 
 ZONE = pa.timestamp("us", "Europe/Paris")
 
@@ -55,12 +55,12 @@ def write(
     number: int = 0,
     attempt: int = 0,
 ) -> tuple[StagedFile, ...]:
-    return open_sink(spec).write(batches, schema, run=run, stage=1, number=number, attempt=attempt)
+    return open_sink(spec).write(batches, schema, SinkAttempt(run, 1, number, attempt))
 
 
 def write_all(
     path: Path | str, tasks: Sequence[Sequence[pa.RecordBatch]], *, run: str = "r1", **keys: Any
-) -> Committed:
+) -> CommitResult:
     """Prepare, write one task per list of batches, commit."""
     spec = sink_spec(path, **keys)
     schema = tasks[0][0].schema

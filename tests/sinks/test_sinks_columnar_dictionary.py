@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mmflow.formats.carried import public_batch
-from mmflow.formats.schema import public_schema
-from mmflow.sinks.columnar import open_parquet
-from mmflow.sinks.dictionaries import TextColumn
+from mmflow.formats.schemas.arrow_types import public_batch
+from mmflow.formats.schemas.schema import public_schema
+from mmflow.sinks.writers.columnar import open_parquet
+from mmflow.sinks.writers.dictionaries import TextColumn
 
 
 def encodings(path: Path) -> dict[str, bool]:
@@ -62,7 +62,7 @@ def groups(path: Path) -> int:
 
 
 def written(path: Path, batches: Sequence[pa.RecordBatch], **options: object) -> pa.Table:
-    """What pyarrow reads back, which must be what was written, as Polars and DuckDB must see it too."""
+    """Return the table that pyarrow reads back, after a check that it, Polars and DuckDB see what was written."""
     writer = open_parquet(str(path), batches[0].schema, options)
     for batch in batches:
         writer.write(batch)
@@ -119,7 +119,7 @@ def test_a_dictionary_that_gives_up_loses_no_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_any_batches(seed: int) -> None:
     random = Random(seed)
-    column = TextColumn(most_values=random.choice([2, 5, 50]), most_bytes=random.choice([40, 4000]))
+    column = TextColumn(max_values=random.choice([2, 5, 50]), max_bytes=random.choice([40, 4000]))
     kinds = set()
     for _ in range(6):
         pool = [

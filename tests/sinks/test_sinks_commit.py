@@ -25,7 +25,7 @@ def rows(value: Any) -> pa.RecordBatch:
 
 
 def state(destination: Path) -> Any:
-    """What a reader finds: the values of a file, or of the files that a folder's manifest lists."""
+    """Return the values of a file, or of the files that a folder's manifest lists."""
     if destination.is_file():
         return destination.read_text().splitlines()[1:]
     if not destination.exists() or not any(destination.iterdir()):
@@ -104,11 +104,11 @@ def test_a_crash_leaves_old_or_new(
     assert died
     expected = STEPS[name]
     if no_swap:
-        expected = [*expected[:6], "aside", "renamed", *expected[6:]]
+        expected = [*expected[:6], "old_destination", "renamed", *expected[6:]]
     assert reached == expected[:die_at]
     last = reached[-1]
     found = state(destination)
-    if last == "aside":
+    if last == "old_destination":
         assert found is None  # for the moment; mended below
     else:
         assert found == (new if last in ("renamed", "published", "noted", "cleaned") else old)
@@ -134,7 +134,7 @@ def test_a_run_that_died_can_be_resumed_at_every_step(tmp_path: Path, crash: Cra
             write_all(destination, [[rows("old")]] * len(old), format="csv", run="r-old")
         died, _ = crash(destination, "r-dead", mode, "new", die_at)
         assert died
-        spec = sink_spec(destination, "csv", if_exists=mode)  # type: ignore[arg-type]
+        spec = sink_spec(destination, "csv", if_exists=mode)  # type: ignore[arg-type]  # of str
         if step == "cleaned" and target == "out.csv":  # nothing is left that could tell that it was this run
             continue
         with open_commit(spec, "r-dead") as commit:
@@ -262,7 +262,7 @@ def test_destinations_that_are_refused(tmp_path: Path) -> None:
         ("n" * 300, {}, "name is too long"),
     ):
         with pytest.raises(SinkError, match=message):
-            open_commit(sink_spec(f"{tmp_path}/{path}", **keys), "r1").prepare()  # type: ignore[arg-type]
+            open_commit(sink_spec(f"{tmp_path}/{path}", **keys), "r1").prepare()  # type: ignore[arg-type]  # keyword arguments of any name
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -299,7 +299,7 @@ def test_a_destination_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
             theirs = tmp_path / name if name.endswith("csv") else tmp_path / name / "theirs.csv"
             theirs.parent.mkdir(exist_ok=True)
             theirs.write_text("theirs")
-            with pytest.raises(SinkError, match="made by someone else"):
+            with pytest.raises(SinkError, match="created by another process"):
                 commit.commit(files, rows("").schema)
         assert theirs.read_text() == "theirs"
     assert {p.name for p in tmp_path.iterdir()} == {"out", "out.csv"}
@@ -335,6 +335,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("name", ["parquet", "arrow", "csv", "ndjson", "npy"])
 @pytest.mark.parametrize("one_file", [True, False])
 def test_a_full_disk_is_one_clear_error(small_disk: Path, name: str, one_file: bool) -> None:
@@ -348,6 +349,7 @@ def test_a_full_disk_is_one_clear_error(small_disk: Path, name: str, one_file: b
     assert not list(small_disk.iterdir())
 
 
+@pytest.mark.root
 def test_a_mount_point_is_refused(small_disk: Path) -> None:
     with pytest.raises(SinkError, match=r"is a mount point.*/out"):
         open_commit(sink_spec(small_disk, "csv", if_exists="append"), "r1").prepare()

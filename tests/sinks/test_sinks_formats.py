@@ -1,4 +1,4 @@
-"""What each format holds reads back as it was, with readers other than mmflow's."""
+"""Files of each format read back as they were written, with readers other than mmflow's."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmflow.errors import ConfigError, SinkError
-from mmflow.formats.schema import public_schema
+from mmflow.formats.schemas.schema import public_schema
 from mmflow.sinks import check_sink, sink_spec
-from mmflow.sinks.text import csv_rows, json_rows, text_slices
+from mmflow.sinks.writers.text import csv_rows, json_rows, text_slices
 from tests.sinks.sink_rows import names, sample, write_all
 
 HIDDEN = {"_mmflow_manifest.json"}
@@ -66,7 +66,7 @@ def test_csv_reads_back_with_other_readers(tmp_path: Path) -> None:
     assert [r[2] for r in rows[1:]] == ['a,"b"\n\\', "", "", "nul\x00 é😀"]
     assert rows[1] == ["1", "1.0", 'a,"b"\n\\', "true", "2024-02-29", "2024-02-29 12:30:01.500000",
                        "2024-02-29 12:30:01.500000Z", "1.50", '["x",null]', '{"a":1,"t":"q"}']  # fmt: skip
-    # Nulls and empty text are told apart by quotes.
+    # Nulls and empty text are distinguished by quotes.
     assert text.splitlines()[3] == ",,,false,,,,,,"
     assert text.splitlines()[4].split(",")[2] == '""'
     loaded = duckdb.execute(
@@ -246,8 +246,8 @@ def test_hive_partitions_read_back(tmp_path: Path) -> None:
 
 
 def test_more_partitions_than_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmflow.sinks.files._MOST_OPEN", 2)
-    monkeypatch.setattr("mmflow.sinks.files._WAITING_BYTES", 64)
+    monkeypatch.setattr("mmflow.sinks.files._MAX_OPEN_FILES", 2)
+    monkeypatch.setattr("mmflow.sinks.files._MAX_PENDING_BYTES", 64)
     batch = pa.RecordBatch.from_pydict({"k": list(range(5)) * 4, "v": list(range(20))})
     done = write_all(tmp_path / "o", [[batch] * 3], partition_by="k", format="csv")
     table = duckdb.execute(

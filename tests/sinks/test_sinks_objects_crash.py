@@ -1,4 +1,4 @@
-"""Whatever step of a commit to S3 a process is killed at: old state or new, resumed once, swept by the next."""
+"""A process killed at any step of a commit to S3 leaves the old state or the new; resumed once, swept by the next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mmflow.sinks import object_lock, open_commit, sink_spec
+from mmflow.sinks import open_commit, sink_spec
+from mmflow.sinks.commit import object_lock
 from tests.sinks.conftest import Crash
 from tests.sinks.object_rows import rows, state, tidy
 from tests.sinks.sink_rows import write, write_all
@@ -85,15 +86,17 @@ def test_a_run_that_died_can_be_resumed(
 ) -> None:
     url = dead_run(s3, crash, name, die_at, step)
     _, mode, _, new = CASES[name]
-    spec = sink_spec(url, "csv", if_exists=mode)  # type: ignore[arg-type]
+    spec = sink_spec(url, "csv", if_exists=mode)  # type: ignore[arg-type]  # of str
     tasks = range(2 if spec.is_folder else 1)
     with open_commit(spec, "r-dead") as commit:
         commit.prepare()
-        told = step in _PUBLISHED if spec.is_folder else step in ("published", "noted")
-        assert commit.done is told
+        published = step in _PUBLISHED if spec.is_folder else step in ("published", "noted")
+        assert commit.done is published
         schema = rows("new").schema
         # Its tasks run again; what they wrote before doesn't count.
-        again = [] if told else [write(spec, [rows("new")], schema, run="r-dead", number=n) for n in tasks]
+        again = (
+            [] if published else [write(spec, [rows("new")], schema, run="r-dead", number=n) for n in tasks]
+        )
         commit.commit([f for files in again for f in files], schema)
     assert state(url) == new
     assert tidy(url)

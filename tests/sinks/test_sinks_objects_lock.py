@@ -16,12 +16,14 @@ import fsspec
 import pytest
 
 from mmflow.errors import SinkError
-from mmflow.sinks import object_lock, open_commit, sink_spec
-from mmflow.sinks.object_lock import ObjectLock
-from mmflow.sinks.object_store import ObjectStore
+from mmflow.sinks import open_commit, sink_spec
+from mmflow.sinks.commit import object_lock
+from mmflow.sinks.commit.destination_store import DestinationStore
+from mmflow.sinks.commit.object_lock import ObjectLock
 from tests.sinks.conftest import CRASHER, ROOT
 from tests.sinks.object_rows import objects, rows, state, tidy
 from tests.sinks.sink_rows import write, write_all
+from tests.waiting import wait_until
 
 LOCK = "_mmflow_lock.json"
 
@@ -79,7 +81,7 @@ def test_two_processes_exclude_each_other(s3: Callable[[], str]) -> None:
 @pytest.mark.parametrize("kind", ["s3", "memory"])
 def test_of_many_at_once_one_gets_the_lock(kind: str, request: pytest.FixtureRequest, url: str) -> None:
     where = f"{request.getfixturevalue('s3')()}/out" if kind == "s3" else url
-    store = ObjectStore(where)
+    store = DestinationStore(where)
     got: list[ObjectLock] = []
     refused: list[SinkError] = []
     start = threading.Barrier(8)
@@ -109,10 +111,16 @@ def test_a_lock_from_elsewhere_is_kept_while_its_holder_may_live(url: str) -> No
     assert objects(url) == {LOCK}
 
 
+def test_a_lock_whose_host_has_another_clock_says_so(url: str) -> None:
+    elsewhere(url, "theirs", age=-7200)
+    with pytest.raises(SinkError, match=r"sign of life 7,\d+ s from now: its host's clock is ahead"):
+        open_commit(sink_spec(url, "csv"), "ours").prepare()
+
+
 def test_a_stale_lock_is_broken_and_said(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_lock, "REFRESH_SECONDS", 0.1)
     elsewhere(url, "theirs", age=1000)
-    with pytest.warns(UserWarning, match=r"held by run theirs \(process 7 on far\).*taken for dead"):
+    with pytest.warns(UserWarning, match=r"held by run theirs \(process 7 on far\).*considered dead"):
         write_all(url, [[rows("ours")]], format="csv", run="ours")
     assert state(url) == ["ours"]
     assert tidy(url)
@@ -139,15 +147,16 @@ def test_the_same_run_resumed_elsewhere_takes_its_lock(url: str) -> None:
 
 def test_a_lock_is_refreshed_and_a_lost_one_is_not(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_lock, "REFRESH_SECONDS", 0.05)
-    store = ObjectStore(url)
+    store = DestinationStore(url)
     lock = ObjectLock.acquire(store, LOCK, destination=url, run="ours")
     first = json.loads(store.read(LOCK) or b"")
-    deadline = time.monotonic() + 10
-    while json.loads(store.read(LOCK) or b"")["refreshed"] == first["refreshed"]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+
+    def refreshed() -> bool:
+        return bool(json.loads(store.read(LOCK) or b"")["refreshed"] != first["refreshed"])
+
+    wait_until(refreshed, "a refresh")
     theirs = elsewhere(url, "theirs", age=0)
-    time.sleep(0.3)
+    wait_until(lambda: not lock._refresher.is_alive(), "the refresher to see that the lock is lost")
     assert json.loads(store.read(LOCK) or b"") == theirs
     with pytest.raises(SinkError, match="was taken by run theirs"):
         lock.check()
@@ -164,10 +173,12 @@ def test_who_lost_its_lock_publishes_nothing(url: str, name: str) -> None:
     with open_commit(spec, "slow") as commit:
         commit.prepare()
         files = write(spec, [rows("slow")], rows("").schema, run="slow")
-        fs, root = fsspec.core.url_to_fs(base)
+        fs, root = fsspec.core.url_to_fs(base, use_listings_cache=False)
         fs.rm_file(f"{root}/{lock}")  # as the message tells people to
         write_all(url, [[rows("fast")]], format="csv", run="fast")
-        with pytest.raises(SinkError, match=r"is gone|made by someone else|was deleted while this run"):
+        with pytest.raises(
+            SinkError, match=r"is missing|created by another process|was deleted while this run"
+        ):
             commit.commit(files, rows("").schema)
     assert state(url) == ["fast"]
     assert tidy(url)
@@ -177,7 +188,7 @@ def test_who_lost_its_lock_keeps_its_hands_off_while_the_other_computes(url: str
     spec = sink_spec(url, "csv", if_exists="replace")
     slow, fast = open_commit(spec, "slow"), open_commit(spec, "fast")
     slow.prepare()
-    fs, root = fsspec.core.url_to_fs(url)
+    fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     fs.rm_file(f"{root}/{LOCK}")
     fast.prepare()
     files = write(spec, [rows("fast")], rows("").schema, run="fast")
@@ -192,16 +203,16 @@ def test_who_lost_its_lock_keeps_its_hands_off_while_the_other_computes(url: str
 def test_a_copy_that_ends_after_the_lock_was_broken_leaves_nothing(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmflow.sinks.object_commit._COPIES", 1)
+    monkeypatch.setattr("mmflow.sinks.commit.object_commit._COPIES", 1)
     spec = sink_spec(url, "csv", if_exists="replace")
     fast = open_commit(spec, "fast")
-    real = ObjectStore.copy
+    real = DestinationStore.copy
 
-    def late(store: ObjectStore, pairs: list[tuple[str, str]]) -> None:
+    def late(store: DestinationStore, pairs: list[tuple[str, str]]) -> None:
         """The lock is broken, and what the dead run said it would do is undone, while this copy is under way."""
         data = store.read(pairs[0][0])
         assert data is not None
-        monkeypatch.setattr(ObjectStore, "copy", real)
+        monkeypatch.setattr(DestinationStore, "copy", real)
         store.delete([LOCK])
         fast.prepare()
         store.put(pairs[0][1], data)
@@ -209,8 +220,8 @@ def test_a_copy_that_ends_after_the_lock_was_broken_leaves_nothing(
     with open_commit(spec, "slow") as slow:
         slow.prepare()
         files = [write(spec, [rows("slow")], rows("").schema, run="slow", number=n)[0] for n in range(2)]
-        monkeypatch.setattr(ObjectStore, "copy", late)
-        with pytest.raises(SinkError, match="is gone"):
+        monkeypatch.setattr(DestinationStore, "copy", late)
+        with pytest.raises(SinkError, match="is missing"):
             slow.commit(files, rows("").schema)
     fast.commit(write(spec, [rows("fast")], rows("").schema, run="fast"), rows("").schema)
     assert state(url) == ["fast"]
@@ -221,6 +232,6 @@ def test_a_lock_that_is_none_is_left_alone(url: str) -> None:
     for text in ("hello", "[1]"):
         with fsspec.open(f"{url}/{LOCK}", "w") as file:
             file.write(text)
-        with pytest.raises(SinkError, match=f"{LOCK} is no lock of mmflow; delete it"):
+        with pytest.raises(SinkError, match=f"{LOCK} is not a lock of mmflow; delete it"):
             open_commit(sink_spec(url, "csv"), "ours").prepare()
     assert objects(url) == {LOCK}

@@ -1,4 +1,4 @@
-"""What mmflow writes it reads back equal, for every type and format, or the write is refused by name.
+"""Rows read back equal, for every type and format, or the write is refused by name.
 
 The table in docs/formats.md says the same in words.
 """
@@ -18,9 +18,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mmflow.api.session import Session
 from mmflow.errors import SinkError
-from mmflow.formats.schema import public_schema
-from mmflow.session import Session
+from mmflow.formats.schemas.schema import public_schema
 
 _FORMATS = ("csv", "ndjson", "parquet", "arrow", "npy")
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
@@ -36,7 +36,10 @@ def _integers(bits: int, signed: bool) -> st.SearchStrategy[int]:
 def _moments(unit: str) -> st.SearchStrategy[int]:
     per = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
     low, high = -62135596800 * per, 253402300800 * per - 1
-    return st.integers(max(low, -(2**63) + 1), min(high, 2**63 - 1))
+    first = (
+        -(2**63 // 10**9) * 10**9
+    )  # CSV can't hold the part of a second before it, as docs/formats.md says
+    return st.integers(max(low, first), min(high, 2**63 - 1))
 
 
 def _decimals(digits: int, scale: int) -> st.SearchStrategy[Decimal]:
@@ -120,7 +123,7 @@ def _tables(draw: st.DrawFn) -> pa.Table:
 
 
 def _refused(form: str, table: pa.Table) -> str | None:
-    """Why a format can't hold a table, as a pattern; None: it can."""
+    """Return why a format can't hold a table, as a pattern; None: it can."""
     types = table.schema.types
     if form == "csv" and any(
         pa.types.is_binary(t) or pa.types.is_large_binary(t) or pa.types.is_fixed_size_binary(t)
@@ -152,6 +155,8 @@ def _read_as(form: str, kind: pa.DataType) -> pa.DataType:
         return kind  # declared
     if pa.types.is_float16(kind):
         return pa.float32()
+    if pa.types.is_nested(kind):
+        return _nested_as(form, kind)
     if pa.types.is_date64(kind) and form != "arrow":
         return pa.date32()
     if form == "parquet" and pa.types.is_timestamp(kind) and kind.unit == "s":
@@ -159,6 +164,18 @@ def _read_as(form: str, kind: pa.DataType) -> pa.DataType:
     if form == "parquet" and kind == pa.time32("s"):
         return pa.time32("ms")
     return kind
+
+
+def _nested_as(form: str, kind: pa.DataType) -> pa.DataType:
+    types = pa.types
+    if types.is_struct(kind):
+        return pa.struct([pa.field(f.name, _read_as(form, f.type)) for f in kind])
+    if types.is_map(kind):
+        return pa.map_(_read_as(form, kind.key_type), _read_as(form, kind.item_type))
+    item = _read_as(form, kind.value_type)
+    if types.is_fixed_size_list(kind):
+        return pa.list_(item, kind.list_size)
+    return pa.large_list(item) if types.is_large_list(kind) else pa.list_(item)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -184,11 +201,33 @@ def session() -> Session:
     return Session(workers=1)
 
 
+def _halves() -> pa.Table:
+    """Return half floats at every place of nested types."""
+    half, values = pa.float16(), [0.5, None, -0.0]
+    kinds = {
+        "list": (pa.list_(half), [values, None, []]),
+        "large": (pa.large_list(half), [values, None, []]),
+        "fixed": (pa.list_(half, 3), [values, None, values]),
+        "struct": (
+            pa.struct([("h", half), ("l", pa.list_(half))]),
+            [{"h": 0.5, "l": values}, None, {"h": None, "l": []}],
+        ),
+        "map": (pa.map_(pa.string(), half), [[("a", 0.5)], None, [("b", None)]]),
+        "deep": (
+            pa.list_(pa.struct([("m", pa.map_(pa.string(), pa.list_(half)))])),
+            [[{"m": [("a", values)]}], None, []],
+        ),
+    }
+    return pa.table({name: pa.array(rows, kind) for name, (kind, rows) in kinds.items()})
+
+
 @given(table=_tables(), form=st.sampled_from(_FORMATS))
 @example(table=pa.table({"c": ["", None, "x"], "d": [1, 2, 3]}), form="csv")
 @example(table=pa.table({"c": ["", "\0", "\ufeff"]}), form="csv")
 @example(table=pa.table({"c": [math.nan, -math.inf, -0.0]}), form="ndjson")
 @example(table=pa.table({"c": [b"\xff\0", None]}), form="ndjson")
+@example(table=_halves(), form="parquet")
+@example(table=_halves(), form="arrow")
 def test_what_is_written_is_read_back_equal(session: Session, table: pa.Table, form: str) -> None:
     folder = tempfile.mkdtemp()
     path = f"{folder}/o.{form}"

@@ -12,7 +12,15 @@ import pytest
 
 import mmflow as mf
 
-SHOWN = "a   b\n────────\n1   x\n2   ü\n3   null\n(3 rows)\n"
+SHOWN = """\
+    a  b
+int64  string
+─────  ──────
+    1  x
+    2  ü
+    3  NULL
+(3 rows)
+"""
 
 
 class NotebookStream(io.TextIOBase):
@@ -37,7 +45,7 @@ class NotebookStream(io.TextIOBase):
 
 
 class ZMQInteractiveShell:
-    """By this name, and `get_ipython`, rich knows that it runs in a notebook."""
+    """By this name, and `get_ipython`, libraries know that they run in a notebook."""
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Public interface: sessions, datasets, readers, expressions, jobs."""

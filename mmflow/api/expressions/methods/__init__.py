@@ -1,0 +1,1 @@
+"""Methods and namespaces of expressions, by topic."""

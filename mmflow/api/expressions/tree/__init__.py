@@ -1,0 +1,1 @@
+"""Trees of expressions, and what resolves them against the schema of a dataset."""

@@ -1,0 +1,32 @@
+"""Place in the user's code where an expression was written, for errors, and the frame that stands there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import FrameType
+
+__all__ = ["NOWHERE", "caller_frame", "find_place"]
+
+#: Place of what a command of mmflow itself wrote.
+NOWHERE = "mmflow"
+
+_PACKAGE = f"{Path(__file__).absolute().parents[3]}{os.sep}"
+_COMMANDS = f"{_PACKAGE}cli{os.sep}"
+
+
+def caller_frame() -> FrameType | None:
+    """Return the frame of the innermost call that is not in mmflow; None: a command of mmflow calls."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        if frame.f_code.co_filename.startswith(_COMMANDS):
+            return None
+        frame = frame.f_back
+    return frame
+
+
+def find_place() -> str:
+    """Return `file:line` of the innermost call that is not in mmflow."""
+    frame = caller_frame()
+    return NOWHERE if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

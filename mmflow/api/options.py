@@ -1,0 +1,77 @@
+"""Types of the options that public functions take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import pyarrow as pa
+
+__all__ = [
+    "FileOptions",
+    "OnBadRecord",
+    "Paths",
+    "ReadOptions",
+    "SchemaLike",
+    "Validate",
+    "WriteFormat",
+    "WriteOptions",
+]
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+SchemaLike = pa.Schema | Mapping[str, str | pa.DataType] | str
+OnBadRecord = Literal["error", "null", "skip", "quarantine"]
+Validate = Literal["projected", "all"]
+WriteFormat = Literal["parquet", "arrow", "csv", "ndjson", "npy"]
+
+
+class ReadOptions(TypedDict, total=False):
+    """Options of all formats, for `read`. Those that the format does not have are refused.
+
+    Each is described at the reader of its format: `read_csv`, `read_ndjson`, `read_records`.
+    """
+
+    delimiter: str
+    header: bool
+    quote: str
+    escape: str
+    null: str | Sequence[str]
+    exact: bool
+    on_bad_record: OnBadRecord
+    validate: Validate
+    unknown_fields: Literal["error", "ignore"]
+    layout: Sequence[Mapping[str, Any]] | str
+    record_size: int
+    header_bytes: int
+
+
+class FileOptions(TypedDict, total=False):
+    """Options of all output formats that say where a task begins another file of a folder.
+
+    Without them, a task writes one file for each partition. `repartition` says how many tasks there are.
+    """
+
+    max_rows_per_file: int
+    approximate_bytes_per_file: int
+
+
+class WriteOptions(FileOptions, total=False):
+    """Options of all output formats, for `write`. Those that the format does not have are refused.
+
+    Each is described at the writer of its format: `write_parquet`, `write_arrow`, `write_csv`.
+    """
+
+    compression: str
+    compression_level: int
+    row_group_rows: int
+    statistics: bool
+    bloom_filters: Sequence[str] | str
+    batch_rows: int
+    delimiter: str
+    header: bool
+    null: str
+
+
+Folder = str | Path

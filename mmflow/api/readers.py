@@ -1,0 +1,448 @@
+"""Methods of a session that open files, by format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, Literal, Unpack
+
+from mmflow.api.dataset import Dataset
+from mmflow.api.options import OnBadRecord, Paths, ReadOptions, SchemaLike, Validate
+from mmflow.api.run_context import RunContext
+from mmflow.errors import ConfigError
+from mmflow.formats import PLACE, VIRTUAL_COLUMNS, check_one_format, detect
+from mmflow.plan.catalog import SourceLeaf
+from mmflow.plan.sources import open_source
+from mmflow.plan.stages import Source
+from mmflow.remote.options import storage_text, using_remote_options
+from mmflow.rows.source import Selection
+from mmflow.shards import find_files
+from mmflow.usercode.tracebacks import PublicApi
+
+__all__ = ["Readers"]
+
+_CSV_ONLY = {"delimiter", "header", "quote", "escape", "null"}
+
+
+class Readers(PublicApi):
+    """Readers of a session, by format."""
+
+    context: RunContext
+
+    def read(
+        self,
+        path: Paths,
+        format: str | None = None,
+        *,
+        schema: SchemaLike | None = None,
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+        **options: Unpack[ReadOptions],
+    ) -> Dataset:
+        """Open files of any format.
+
+        Parameters
+        ----------
+        path
+            File, glob, folder, or a list of them; URLs too (docs/remote.md).
+        format
+            `csv`, `ndjson`, `text`, `records`, `arrow`, `npy` or `parquet`. By default found by name and first bytes.
+        schema
+            Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
+            default found in a sample of the first file.
+        hive
+            Whether folders `name=value` of the path are columns.
+        storage_options
+            Options of the fsspec file system of URLs, as a dict or JSON. Secrets are refused: the environment gives
+            them.
+        **options
+            Options of the format.
+
+        Returns
+        -------
+        Dataset
+            Rows of the files, in order of their names. Nothing but a sample is read yet.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, not of its format, or has other columns than the first.
+        ConfigError
+            An unknown format or option, or a value that does not fit.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import mmflow as mf
+        >>> _ = Path("log.csv").write_text("host,ms\\na,1\\nb,2\\n")
+        >>> mf.read("*.csv").to_arrow().to_pydict()
+        {'host': ['a', 'b'], 'ms': [1, 2]}
+        """
+        return self._read(
+            path, format, {**options, "schema": schema, "hive": hive, "storage_options": storage_options}
+        )
+
+    def _read(self, path: Paths, format: str | None, given: Mapping[str, Any]) -> Dataset:
+        """Open files with options, of which those that are None count as not given. Raise as `read`."""
+        options = {name: value for name, value in given.items() if value is not None}
+        storage = storage_text(options.pop("storage_options", None))
+        with using_remote_options(replace(self.context.settings.remote_options, storage=storage)):
+            files = find_files(path)
+            if not files:
+                raise ConfigError("no files were given")
+            if format is None and _CSV_ONLY & set(options):
+                format = "csv"
+            if format is None:
+                check_one_format(files)
+                format, found = detect(files[0])
+                options = {**found, **options}
+            label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
+            source = open_source(files, format, label, storage, options)
+        offer = cache(lambda names: self.context.catalog.add(SourceLeaf(source, names)))
+        return Dataset(self.context, offer(()), _hidden(source), Selection.all(source), offer=offer)
+
+    def read_csv(
+        self,
+        path: Paths,
+        *,
+        delimiter: str = ",",
+        header: bool = True,
+        quote: str = '"',
+        escape: str = "",
+        null: str | Sequence[str] = "",
+        schema: SchemaLike | None = None,
+        exact: bool | None = None,
+        on_bad_record: OnBadRecord = "error",
+        validate: Validate | None = None,
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open CSV files.
+
+        Parameters
+        ----------
+        path
+            File, glob, folder, or a list of them; URLs too (docs/remote.md).
+        delimiter
+            Character between fields.
+        header
+            Whether the first record holds the names of the columns. Without one they are `c0`, `c1`, ...
+        quote
+            Character around fields that hold delimiters, quotes or line breaks; "" for none.
+        escape
+            Character before a quote inside a quoted field; "" for none (quotes are doubled, RFC 4180).
+        null
+            Unquoted text, or texts, that mean null.
+        schema
+            Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
+            default found in a sample of the first file.
+        exact
+            Whether a value that its type would change (`007` as an integer) is a bad record. By default only where the
+            types were found in a sample.
+        on_bad_record
+            What is done with records that can't be read: an `error` ends the run, `null` replaces values, `skip` drops
+            records, `quarantine` writes them to a file of their own.
+        validate
+            Whether values of `all` columns are checked, or of `projected` ones, which the query reads. By default all,
+            unless bad records are errors.
+        hive
+            Whether folders `name=value` of the path are columns.
+        storage_options
+            Options of the fsspec file system of URLs, as a dict or JSON, without secrets.
+
+        Returns
+        -------
+        Dataset
+            Rows of the files, in order of their names. Nothing but a sample is read yet.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, no CSV, or has other columns than the first.
+        ConfigError
+            A value does not fit its option, or CSV can't be read as a type.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import mmflow as mf
+        >>> _ = Path("t.csv").write_text("id;name\\n1;Ada\\n2;NA\\n")
+        >>> mf.read_csv("t.csv", delimiter=";", null="NA").to_arrow().to_pydict()
+        {'id': [1, 2], 'name': ['Ada', None]}
+        """
+        return self._read(
+            path, "csv",
+            {"delimiter": delimiter, "header": header, "quote": quote, "escape": escape, "null": null, "schema": schema,
+             "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "hive": hive,
+             "storage_options": storage_options},
+        )  # fmt: skip
+
+    def read_ndjson(
+        self,
+        path: Paths,
+        *,
+        schema: SchemaLike | None = None,
+        unknown_fields: Literal["error", "ignore"] | None = None,
+        exact: bool | None = None,
+        on_bad_record: OnBadRecord = "error",
+        validate: Validate | None = None,
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open files of newline-delimited JSON, one object a line.
+
+        Parameters
+        ----------
+        path, schema, exact, on_bad_record, validate, hive, storage_options
+            As of `read_csv`.
+        unknown_fields
+            What is done with fields that the schema lacks: the record is bad (`error`), or they are left out
+            (`ignore`). By default `error` where the schema was found in a sample, else `ignore`.
+
+        Returns
+        -------
+        Dataset
+            Rows of the files, in order of their names.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, no NDJSON, or has fields that no one type fits.
+        ConfigError
+            A value does not fit its option.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import mmflow as mf
+        >>> _ = Path("t.ndjson").write_text('{"a": 1, "b": [true]}\\n{"a": 2}\\n')
+        >>> mf.read_ndjson("t.ndjson").to_arrow().to_pylist()
+        [{'a': 1, 'b': [True]}, {'a': 2, 'b': None}]
+        """
+        return self._read(
+            path, "ndjson",
+            {"schema": schema, "unknown_fields": unknown_fields, "exact": exact, "on_bad_record": on_bad_record,
+             "validate": validate, "hive": hive, "storage_options": storage_options},
+        )  # fmt: skip
+
+    def read_text(
+        self,
+        path: Paths,
+        *,
+        on_bad_record: OnBadRecord = "error",
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open text files: one row a line, in the column `line`, without a copy.
+
+        Parameters
+        ----------
+        path, on_bad_record, hive, storage_options
+            As of `read_csv`. A line that is not UTF-8 is a bad record.
+
+        Returns
+        -------
+        Dataset
+            Lines of the files, in order of their names.
+
+        Raises
+        ------
+        SourceError
+            A file is missing or unreadable.
+        ConfigError
+            A value does not fit its option.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import mmflow as mf
+        >>> _ = Path("t.log").write_text("GET /\\nPUT /x\\n")
+        >>> mf.read_text("t.log").filter(mf.functions.starts_with(mf.col("line"), mf.lit("PUT"))).count()
+        1
+        """
+        return self._read(
+            path, "text", {"on_bad_record": on_bad_record, "hive": hive, "storage_options": storage_options}
+        )
+
+    def read_records(
+        self,
+        path: Paths,
+        *,
+        layout: Sequence[Mapping[str, Any]] | str,
+        record_size: int | None = None,
+        header_bytes: int = 0,
+        on_bad_record: OnBadRecord = "error",
+        validate: Validate | None = None,
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open files of binary records of one size.
+
+        Parameters
+        ----------
+        path, on_bad_record, validate, hive, storage_options
+            As of `read_csv`.
+        layout
+            Fields: dicts (or JSON of them) of `name`, `type`, `offset` in bytes, and `order` (`little` or `big`).
+            Types are those of Arrow, `char[n]` and `binary[n]`.
+        record_size
+            Bytes of one record. By default the end of the last field.
+        header_bytes
+            Bytes before the first record.
+
+        Returns
+        -------
+        Dataset
+            Records of the files, in order of their names.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, compressed, or shorter than its header.
+        ConfigError
+            The layout has no fields, or they do not fit the record.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import mmflow as mf
+        >>> import struct
+        >>> _ = Path("t.bin").write_bytes(struct.pack("<id", 1, 0.5) + struct.pack("<id", 2, 1.5))
+        >>> fields = [{"name": "id", "type": "int32", "offset": 0}, {"name": "x", "type": "float64", "offset": 4}]
+        >>> mf.read_records("t.bin", layout=fields).to_arrow().to_pydict()
+        {'id': [1, 2], 'x': [0.5, 1.5]}
+        """
+        return self._read(
+            path, "records",
+            {"layout": layout, "record_size": record_size, "header_bytes": header_bytes, "on_bad_record": on_bad_record,
+             "validate": validate, "hive": hive, "storage_options": storage_options},
+        )  # fmt: skip
+
+    def read_arrow(
+        self,
+        path: Paths,
+        *,
+        schema: SchemaLike | None = None,
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open Arrow IPC files, Arrow IPC streams, or Feather files of version 2.
+
+        Parameters
+        ----------
+        path, hive, storage_options
+            As of `read_csv`.
+        schema
+            Columns to read, by name; their types may be wider than those of the files. By default the columns of the
+            first file.
+
+        Returns
+        -------
+        Dataset
+            Rows of the files, in order of their names.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, damaged, no Arrow IPC, or lacks a column.
+        ConfigError
+            A value does not fit its option.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> _ = mf.from_arrow({"x": [1, 2]}).write_arrow("t.arrow")
+        >>> mf.read_arrow("t.arrow").count()
+        2
+        """
+        return self._read(
+            path, "arrow_ipc", {"schema": schema, "hive": hive, "storage_options": storage_options}
+        )
+
+    def read_npy(
+        self,
+        path: Paths,
+        *,
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open npy files (numpy.save) of one or two dimensions, or structured.
+
+        Parameters
+        ----------
+        path, hive, storage_options
+            As of `read_csv`.
+
+        Returns
+        -------
+        Dataset
+            Rows of the arrays. Columns are `value` (one dimension), `c0`, `c1`, ... (two), or the fields.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, damaged, no npy, or holds Python objects.
+        ConfigError
+            A value does not fit its option.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> import numpy as np
+        >>> np.save("t.npy", np.arange(6).reshape(3, 2))
+        >>> mf.read_npy("t.npy").to_arrow().to_pydict()
+        {'c0': [0, 2, 4], 'c1': [1, 3, 5]}
+        """
+        return self._read(path, "npy", {"hive": hive, "storage_options": storage_options})
+
+    def read_parquet(
+        self,
+        path: Paths,
+        *,
+        schema: SchemaLike | None = None,
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open Parquet files.
+
+        Parameters
+        ----------
+        path, hive, storage_options
+            As of `read_csv`.
+        schema
+            Columns to read, by name; their types may be wider than those of the files. By default the columns of the
+            first file.
+
+        Returns
+        -------
+        Dataset
+            Rows of the files, in order of their names.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, damaged, no Parquet, or lacks a column.
+        ConfigError
+            A value does not fit its option.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> _ = mf.from_arrow({"x": [1, 2, 3]}).write_parquet("t.parquet")
+        >>> mf.read_parquet("t.parquet").filter(mf.col("x") > 1).count()
+        2
+        """
+        return self._read(
+            path, "parquet", {"schema": schema, "hive": hive, "storage_options": storage_options}
+        )
+
+
+def _hidden(source: Source) -> tuple[str, ...]:
+    """Return the virtual columns, which exist where they are named, but not in `SELECT *` of the Python API."""
+    own = source.schema.names
+    virtual = [*VIRTUAL_COLUMNS, PLACE] if source.format.record_oriented else [PLACE]
+    if source.format.record_oriented and "_offset" in own:
+        virtual.remove(PLACE)  # which is found by the virtual column of that name
+    return tuple(n for n in virtual if n not in own)

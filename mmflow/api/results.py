@@ -1,0 +1,135 @@
+"""Results of runs: numbers for people and programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mmflow.scheduler.progress import Progress
+
+__all__ = ["BadRecordsWarning", "RunSummary", "WriteResult", "written_sentence"]
+
+
+class BadRecordsWarning(UserWarning):
+    """Bad records were dropped, quarantined or given nulls, as `on_bad_record` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Numbers of a run that reached its end. `Session.last_run` and `WriteResult.run` have it.
+
+    Attributes
+    ----------
+    run
+        Name of the run.
+    rows
+        Number of rows of the result, or written.
+    records
+        Number of records read.
+    bytes_read
+        Bytes of the inputs, including pruned parts and holes.
+    bad_records
+        Number of records dropped, quarantined or given nulls.
+    quarantine
+        Arrow IPC file or URL of the quarantined records. None: there are none.
+    pruned
+        Number of files that their paths let skip, and of row groups that statistics let skip.
+    retries
+        Number of attempts after a failure.
+    reruns
+        Number of shards read again after a wrong guess of their first record.
+    stragglers
+        Number of slow tasks that got a speculative attempt, or whose remainder went to other workers.
+    restored
+        Number of finished tasks taken from the journal of a resumed run.
+    seconds
+        Duration of the run.
+    reasons
+        Ways in which files were read, each with its reason.
+
+    Examples
+    --------
+    >>> import mmflow as mf
+    >>> mf.from_arrow({"a": [1, 2]}).write_csv("a.csv").run.rows
+    2
+    """
+
+    run: str
+    rows: int
+    records: int
+    bytes_read: int
+    bad_records: int
+    quarantine: str | None
+    pruned: int
+    retries: int
+    reruns: int
+    stragglers: int
+    restored: int
+    seconds: float
+    reasons: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        run: str,
+        progress: Progress,
+        *,
+        quarantine: str | None,
+        rows: int | None = None,
+        reasons: tuple[str, ...] = (),
+    ) -> Self:
+        """Return the summary of a run, from its progress at its end. `rows` are those written, where it writes."""
+        p = progress
+        return cls(
+            run, p.rows if rows is None else rows, p.records, p.bytes_done, p.bad, quarantine, p.pruned, p.retries,
+            p.reruns, p.stragglers, p.restored, p.elapsed, reasons,
+        )  # fmt: skip
+
+    def bad_message(self) -> str:
+        """Return one sentence about bad records."""
+        text = f"{self.bad_records:,} bad records were dropped or given nulls (of {self.records:,} read)"
+        return f"{text}; those in quarantine are in {self.quarantine}" if self.quarantine else text
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict, for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """Committed write. Its text is one sentence about it.
+
+    Attributes
+    ----------
+    path
+        Path or URL of the output.
+    files
+        Number of files written.
+    rows
+        Number of rows written.
+    nbytes
+        Size of these files, in bytes.
+    run
+        Summary of the run.
+
+    Examples
+    --------
+    >>> import mmflow as mf
+    >>> print(mf.from_arrow({"a": [1, 2]}).write_csv("a.csv"))  # doctest: +ELLIPSIS
+    wrote 2 rows in 1 file (6 bytes) to .../a.csv
+    """
+
+    path: str
+    files: int
+    rows: int
+    nbytes: int
+    run: RunSummary
+
+    def __str__(self) -> str:
+        return written_sentence(self.rows, self.files, self.nbytes, self.path)
+
+
+def written_sentence(rows: int, files: int, nbytes: int, path: str) -> str:
+    """Return one sentence about a committed write."""
+    return f"wrote {rows:,} row{'s' * (rows != 1)} in {files:,} file{'s' * (files != 1)} ({nbytes:,} bytes) to {path}"

@@ -1,0 +1,1 @@
+"""Verbs of datasets, a class for each topic. `Dataset` inherits them all."""

@@ -1,0 +1,135 @@
+"""Rows for other libraries, and their number."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datafusion import functions
+
+from mmflow.api.expressions import literal
+from mmflow.api.verbs.core import DatasetCore
+from mmflow.errors import ConfigError, PlanError
+from mmflow.formats.decoding.fixed_width import numpy_column
+from mmflow.formats.schemas.schema import type_text
+
+__all__ = ["CollectingVerbs"]
+
+
+class CollectingVerbs(DatasetCore):
+    """Verbs that run the plan, and return its rows in the form of some library."""
+
+    def to_pandas(self) -> Any:
+        """Return all rows as a pandas DataFrame."""
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """Return all rows as a Polars DataFrame."""
+        import polars as pl  # noqa: PLC0415  (optional)
+
+        return pl.from_arrow(self.to_arrow())
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return all rows as dicts of Python values.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, None]}).to_dicts()
+        [{'a': 1}, {'a': None}]
+        """
+        return [row for batch in self.iter_batches() for row in batch.to_pylist()]
+
+    def to_numpy(self) -> npt.NDArray[Any]:
+        """Return all rows as an array of shape (rows, columns). Its type is one that all columns have in common.
+
+        It is found by numpy's rules. Nulls are NaN, which makes integers floats, or None in a column without numbers.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, 2], "b": [0.5, None]}).to_numpy()
+        array([[1. , 0.5],
+               [2. , nan]])
+        """
+        table = self.to_arrow()
+        columns = [numpy_column(column.chunks, column.type) for column in table.columns]
+        return np.column_stack(columns) if columns else np.empty((table.num_rows, 0))
+
+    def to_torch(self, return_type: Literal["tensor", "dict"] = "tensor") -> Any:
+        """Return all rows as a tensor of PyTorch, for columns of numbers and truth values.
+
+        Parameters
+        ----------
+        return_type
+            `tensor`: one of shape (rows, columns), of the type of `to_numpy`; `dict`: one of shape (rows,) for each
+            column, by name. Nulls are NaN, which makes integers floats.
+
+        Raises
+        ------
+        ConfigError
+            PyTorch is not installed, or there is no such form.
+        PlanError
+            A column holds something else, or truth values with nulls.
+        """
+        if return_type not in ("tensor", "dict"):
+            raise ConfigError(f"to_torch({return_type!r}): must be tensor or dict")
+        try:
+            import torch  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415  (optional)
+        except ImportError as error:
+            raise ConfigError(f"to_torch() needs PyTorch: pip install torch ({error})") from error
+        for field in self.schema:
+            kind = field.type
+            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+                raise PlanError(
+                    f"to_torch: column {field.name!r} is {type_text(kind)}, which tensors do not hold; cast it, or "
+                    "select others"
+                )
+        table = self.to_arrow()
+        arrays = {
+            name: numpy_column(column.chunks, column.type)
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+        for name, array in arrays.items():
+            if array.dtype == object:
+                raise PlanError(f"to_torch: column {name!r} of truth values has nulls; fill_null it before")
+        if return_type == "dict":
+            return {name: torch.from_numpy(_writable(array)) for name, array in arrays.items()}
+        both = np.column_stack([*arrays.values()]) if arrays else np.empty((table.num_rows, 0))
+        return torch.from_numpy(_writable(both))
+
+    def collect_schema(self) -> pa.Schema:
+        """Return the columns and types of the rows, as `schema`."""
+        return self.schema
+
+    def __len__(self) -> int:
+        """Return the number of rows, as `count`: it runs the plan."""
+        return self.count()
+
+    def __bool__(self) -> bool:
+        """Raise TypeError: it would take a run to say whether there are rows.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError("a dataset is neither true nor false: ask len(ds) > 0, or `ds is not None`")
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Return the rows for any library that takes Arrow streams: Polars, DuckDB, pandas, pyarrow."""
+        reader = pa.RecordBatchReader.from_batches(self._table_schema(), self.iter_batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        counted = self.frame.aggregate([], [functions.count(literal(1)).alias("n")])
+        table = self._new(counted).to_arrow()
+        return int(table.column(0)[0].as_py())
+
+
+def _writable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array that may be written to: the bytes of Arrow may not, and tensors know no such thing."""
+    return array if array.flags.writeable else array.copy()

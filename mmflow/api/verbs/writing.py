@@ -1,0 +1,240 @@
+"""Writers of datasets: one function for each format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Unpack, cast
+
+from mmflow.api.destinations import FileDestination
+from mmflow.api.options import FileOptions, WriteOptions
+from mmflow.api.results import WriteResult
+from mmflow.api.verbs.core import DatasetCore
+from mmflow.plan.stages import Write
+from mmflow.sinks import IfExists, check_sink, sink_spec
+
+__all__ = ["WritingVerbs"]
+
+
+class WritingVerbs(DatasetCore):
+    """Verbs that write all rows, or nothing."""
+
+    def write(
+        self,
+        path: str,
+        format: str | None = None,
+        *,
+        partition_by: Sequence[str] | str = (),
+        if_exists: IfExists = "error",
+        **options: Unpack[WriteOptions],
+    ) -> WriteResult:
+        """Write all rows, or nothing.
+
+        Parameters
+        ----------
+        path
+            Local path or URL (`s3://bucket/out`): one file if it ends in a suffix of the format, else a folder.
+        format
+            `parquet`, `arrow`, `csv`, `ndjson` or `npy`. By default by the suffix, and Parquet for folders.
+        partition_by
+            Columns that become folders `k=v`.
+        if_exists
+            What is done if the destination exists: `error`, `replace`, `append`, or `replace-partitions` (the folders
+            `k=v` that get files lose what they had; others stay).
+        **options
+            Options of the format, and `max_rows_per_file` and `approximate_bytes_per_file`, at which a task begins
+            another file of a folder. Files are as sorted as the rows: `sort` before sorts each of them.
+
+        Returns
+        -------
+        WriteResult
+            Path, files, rows and bytes, and the summary of the run.
+
+        Raises
+        ------
+        SinkError
+            The destination exists, is an input, is full, or can't hold a type.
+        ConfigError
+            An unknown format or option, or a value that does not fit.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, 2]}).write("out.csv").rows
+        2
+        """
+        spec = sink_spec(path, format, partition_by=partition_by, if_exists=if_exists, **options)
+        check_sink(spec, self._table_schema())
+        plan, name = self._plan(Write(spec)), self.context.new_run_name()
+        resumable = self.context.resumable
+        files = FileDestination(spec, name, plan, self._table_schema(), resumable=resumable)
+        return self.context.write(plan, name, files)
+
+    def write_parquet(
+        self,
+        path: str,
+        *,
+        compression: Literal["snappy", "zstd", "gzip", "lz4", "brotli", "none"] = "snappy",
+        compression_level: int | None = None,
+        row_group_rows: int = 1 << 20,
+        statistics: bool = True,
+        bloom_filters: Sequence[str] = (),
+        partition_by: Sequence[str] | str = (),
+        if_exists: IfExists = "error",
+        **files: Unpack[FileOptions],
+    ) -> WriteResult:
+        """Write Parquet files.
+
+        Parameters
+        ----------
+        path, partition_by, if_exists, files
+            As of `write`, which also says what is returned and raised.
+        compression, compression_level
+            Codec of the pages, and its level, where it has levels.
+        row_group_rows
+            Most rows of a row group. Wide rows make smaller ones.
+        statistics
+            Whether row groups say the least and the greatest value of each column, by which readers skip them.
+        bloom_filters
+            Columns with a filter in each row group, by which DuckDB and Spark (not mmflow) skip it where a value is not
+            there.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, 2]}).write_parquet("a.parquet", compression="zstd").rows
+        2
+        """
+        options: WriteOptions = {
+            **cast("WriteOptions", files), "compression": compression, "row_group_rows": row_group_rows,
+            "statistics": statistics, "bloom_filters": bloom_filters,
+        }  # fmt: skip
+        if compression_level is not None:
+            options["compression_level"] = compression_level
+        return self.write(
+            path,
+            "parquet",
+            partition_by=partition_by,
+            if_exists=if_exists,
+            **options,
+        )
+
+    def write_arrow(
+        self,
+        path: str,
+        *,
+        compression: Literal["none", "lz4", "zstd"] = "none",
+        batch_rows: int = 64 << 10,
+        partition_by: Sequence[str] | str = (),
+        if_exists: IfExists = "error",
+        **files: Unpack[FileOptions],
+    ) -> WriteResult:
+        """Write Arrow IPC files.
+
+        Parameters
+        ----------
+        path, partition_by, if_exists, files
+            As of `write`, which also says what is returned and raised.
+        compression
+            Codec of the buffers. Uncompressed files are read without a copy.
+        batch_rows
+            Most rows of a record batch.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, 2]}).write_arrow("a.arrow").rows
+        2
+        """
+        options: WriteOptions = {
+            **cast("WriteOptions", files),
+            "compression": compression,
+            "batch_rows": batch_rows,
+        }
+        return self.write(
+            path,
+            "arrow",
+            partition_by=partition_by,
+            if_exists=if_exists,
+            **options,
+        )
+
+    def write_csv(
+        self,
+        path: str,
+        *,
+        delimiter: str | None = None,
+        header: bool = True,
+        null: str = "",
+        partition_by: Sequence[str] | str = (),
+        if_exists: IfExists = "error",
+        **files: Unpack[FileOptions],
+    ) -> WriteResult:
+        """Write CSV files, as RFC 4180 has them.
+
+        Parameters
+        ----------
+        path, partition_by, if_exists, files
+            As of `write`, which also says what is returned and raised.
+        delimiter
+            Character between fields. By default a comma, or a tab where the path ends in `.tsv`.
+        header
+            Whether each file begins with the names of the columns.
+        null
+            Text of nulls.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, 2]}).write_csv("a.csv", delimiter=";").rows
+        2
+        """
+        options: WriteOptions = {**cast("WriteOptions", files), "header": header, "null": null}
+        if delimiter is not None:
+            options["delimiter"] = delimiter
+        return self.write(path, "csv", partition_by=partition_by, if_exists=if_exists, **options)
+
+    def write_ndjson(
+        self,
+        path: str,
+        *,
+        partition_by: Sequence[str] | str = (),
+        if_exists: IfExists = "error",
+        **files: Unpack[FileOptions],
+    ) -> WriteResult:
+        """Write files of newline-delimited JSON, one object a line.
+
+        Parameters
+        ----------
+        path, partition_by, if_exists, files
+            As of `write`, which also says what is returned and raised.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, 2]}).write_ndjson("a.ndjson").rows
+        2
+        """
+        return self.write(path, "ndjson", partition_by=partition_by, if_exists=if_exists, **files)
+
+    def write_npy(
+        self,
+        path: str,
+        *,
+        partition_by: Sequence[str] | str = (),
+        if_exists: IfExists = "error",
+        **files: Unpack[FileOptions],
+    ) -> WriteResult:
+        """Write npy files: of one column a one-dimensional array, else a structured one.
+
+        Parameters
+        ----------
+        path, partition_by, if_exists, files
+            As of `write`, which also says what is returned and raised.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, 2]}).write_npy("a.npy").rows
+        2
+        """
+        return self.write(path, "npy", partition_by=partition_by, if_exists=if_exists, **files)

@@ -1,0 +1,199 @@
+"""The folder of a run: made for it, removed with it, swept by the next run where it died.
+
+    <parent>/mmflow-<run>-<pid>/     blocks, operator spills
+    <parent>/mmflow-<run>-<pid>/.owner   locked (flock) for as long as the owner lives
+    <parent>/mmflow-<pid>-<random>.table   a table that was shared: locked, in part, by all its users (`shm.tables`)
+
+Invariant: a folder whose `.owner` can be locked, and a table that can be locked, has no owner any more. The kernel
+drops the lock when the process dies, however it dies, and, unlike a process id, a lock means the same in every
+container that shares the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmflow.errors import EngineError
+from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked, try_lock
+
+__all__ = ["Found", "RunFolder", "drop_unowned", "found", "run_folders", "segment_name", "sweep"]
+
+_OWNER = ".owner"
+_TABLE = ".table"
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+#: A folder without an owner file is one that is being made right now, or the rest of one that died so.
+_GRACE_SECONDS = 60.0
+
+
+class RunFolder:
+    """Folder that belongs to this process until `close`.
+
+    Args:
+        parent: Made if missing.
+        run: Name of the run; with the process id it names the folder, and a number where that is taken.
+
+    Raises:
+        EngineError: The folder can't be made.
+    """
+
+    def __init__(self, parent: str | os.PathLike[str], run: str) -> None:
+        base = f"{_prefix(run)}{os.getpid()}"
+        try:
+            os.makedirs(parent, exist_ok=True)
+            self.path, self._lock = _claim(Path(parent), base)
+        except OSError as error:
+            raise EngineError(
+                f"can't make a folder for temporary blocks in {parent}: {error.strerror or error}; "
+                "set spill_dir (MMFLOW_SPILL_DIR) to a folder that can be written to",
+                path=os.fspath(parent),
+            ) from error
+
+    def close(self) -> None:
+        """Remove the folder and all in it. Mapped files stay readable. Idempotent."""
+        if self._lock.held:
+            # Another thread may still be adding a file that it hasn't noticed to be unwanted.
+            _remove(self.path)
+            self._lock.release()
+
+
+def _prefix(run: str) -> str:
+    return f"mmflow-{_UNSAFE.sub('_', run)}-"
+
+
+def run_folders(parent: str | os.PathLike[str], run: str) -> list[str]:
+    """Return the folders of a run in `parent`, of any process."""
+    return [e.path for e in _entries(parent) if e.name.startswith(_prefix(run))]
+
+
+def _claim(parent: Path, base: str) -> tuple[Path, OwnerLock]:
+    number = 0
+    while True:
+        path = parent / (base if number == 0 else f"{base}-{number}")
+        number += 1
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        # Swept before it had its owner file, or a sweeper has that, and it will be gone in a moment.
+        with contextlib.suppress(FileNotFoundError, HeldError):
+            return path, OwnerLock(path / _OWNER)
+
+
+def _remove(path: Path) -> None:
+    for _ in range(3):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+
+
+def segment_name() -> str:
+    """Return a unique name for a file that goes with the last process that has it locked."""
+    return f"mmflow-{os.getpid()}-{os.urandom(8).hex()}{_TABLE}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Folder of a run, or shared table: its path, the bytes of its files, and whether its owner lives."""
+
+    path: str
+    nbytes: int
+    owned: bool
+
+
+def found(parent: str | os.PathLike[str]) -> list[Found]:
+    """Return the folders of runs and the shared tables, living and dead, of all users; `parent` may be missing."""
+    folders = []
+    for entry in _entries(parent):
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                sizes = [f.stat(follow_symlinks=False).st_size for f in os.scandir(entry.path)]
+                folders.append(Found(entry.path, sum(sizes), _owned(entry.path)))
+            elif _is_table(entry):
+                folders.append(Found(entry.path, entry.stat().st_size, is_locked(entry.path)))
+        except OSError:  # its owner removed it just now, or it is another user's
+            continue
+    return folders
+
+
+def _entries(parent: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    try:
+        return [e for e in os.scandir(parent) if e.name.startswith("mmflow-")]
+    except OSError:
+        return []
+
+
+def _is_table(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(_TABLE) and entry.is_file(follow_symlinks=False)
+
+
+def _owned(path: str) -> bool:
+    try:
+        return is_locked(os.path.join(path, _OWNER))
+    except FileNotFoundError:
+        return time.time() - os.stat(path).st_mtime < _GRACE_SECONDS
+
+
+def sweep(parent: str | os.PathLike[str]) -> list[str]:
+    """Remove the folders of dead runs, and shared tables that no process uses any more.
+
+    Args:
+        parent: Folder of `RunFolder`s and tables; may be missing.
+
+    Returns:
+        What was removed. What other users have is left alone.
+    """
+    swept = []
+    for entry in _entries(parent):
+        try:
+            if entry.stat(follow_symlinks=False).st_uid != os.getuid():
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                gone = _dead(entry.path)
+            else:
+                gone = _is_table(entry) and drop_unowned(entry.path)
+            if gone:
+                swept.append(entry.path)
+        except OSError:  # its owner removed it just now
+            continue
+    return swept
+
+
+def drop_unowned(path: str) -> bool:
+    """Remove a file if no process has it locked; return whether that was so."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # another one removed it; or out of descriptors: the next sweep will
+        return False
+    try:
+        if not try_lock(fd):
+            return False
+        os.unlink(path)
+        return True
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _dead(path: str) -> bool:
+    """Remove the folder at `path` if no process owns it; return whether."""
+    try:
+        lock = os.open(os.path.join(path, _OWNER), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if time.time() - os.stat(path).st_mtime < _GRACE_SECONDS:
+            return False
+        _remove(Path(path))
+        return True
+    try:
+        if not try_lock(lock):
+            return False
+        _remove(Path(path))
+        return True
+    finally:
+        os.close(lock)

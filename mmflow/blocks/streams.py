@@ -1,0 +1,123 @@
+"""Arrow IPC streams in files, as blocks are: writing, reading and checking them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from mmflow.mapping.system import system
+from mmflow.mapping.system.huge import map_whole_file
+
+__all__ = ["DamagedError", "StreamFile", "mapped", "read_range", "stream_batches", "write_stream"]
+
+_GATHER = 1 << 16
+#: Shorter ranges are read: mapping one takes longer, and mappings are limited in number.
+_SHORT = 1 << 16
+
+
+class DamagedError(ValueError):
+    """Stream that is not what was written."""
+
+
+class StreamFile:
+    """File that pyarrow writes streams to, through `pa.PythonFile`; it gathers small writes."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._length = 0  # bytes that were put
+        self.closed = False
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._length + len(self._held)
+
+    def flush(self) -> None:
+        """Do nothing: part of the file protocol. `write_out` writes."""
+
+    def close(self) -> None:
+        """Do nothing: part of the file protocol. The maker of the file closes it."""
+
+    def write(self, data: bytes | pa.Buffer) -> int:
+        view = memoryview(data).cast("B")
+        size = len(view)
+        if size < _GATHER:
+            self._held += view
+            if len(self._held) >= _GATHER:
+                self.write_out()
+        else:
+            self.write_out()
+            self._put(view)
+        return size
+
+    def write_out(self) -> None:
+        """Put what is held back."""
+        if self._held:
+            held, self._held = self._held, bytearray()
+            self._put(memoryview(held))
+
+    def _put(self, view: memoryview) -> None:
+        """Write all of it, and count it in `_length`: what a subclass is for."""
+        raise NotImplementedError
+
+
+def write_stream(
+    sink: StreamFile | pa.NativeFile, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
+) -> int:
+    """Write batches as one stream to a file of pyarrow's, or a `StreamFile`, and return their rows."""
+    rows = 0
+    with pa.ipc.new_stream(
+        pa.PythonFile(sink, mode="w") if isinstance(sink, StreamFile) else sink, schema
+    ) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def mapped(path: str | int) -> pa.Buffer:
+    """Map all bytes of a local file, given by path or by descriptor; the descriptor is not kept.
+
+    Raises:
+        OSError: As the system says.
+    """
+    if not isinstance(path, str):
+        return map_whole_file(path)[0]
+    fd = system.open_file(path)
+    try:
+        return map_whole_file(fd)[0]
+    finally:
+        os.close(fd)
+
+
+def read_range(path: str, offset: int, length: int) -> pa.Buffer:
+    """Return bytes of a local file: mapped, or read if they are few; fewer, if the file ends before.
+
+    Raises:
+        OSError: As the system says.
+    """
+    if length > _SHORT:
+        whole = mapped(path)
+        begin = min(offset, whole.size)
+        return whole.slice(begin, min(length, whole.size - begin))
+    with pa.OSFile(os.fsencode(path)) as source:
+        source.seek(offset)
+        return source.read_buffer(length)
+
+
+def stream_batches(stream: pa.Buffer, rows: int) -> list[pa.RecordBatch]:
+    """Return the batches of a stream, over its bytes.
+
+    Raises:
+        DamagedError: They can't be read, or are not so many rows.
+    """
+    try:
+        batches = list(pa.ipc.open_stream(stream))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DamagedError(str(error)) from error
+    if sum(b.num_rows for b in batches) != rows:
+        raise DamagedError(f"it doesn't hold the {rows:,} rows that were put there")
+    return batches

@@ -1,0 +1,57 @@
+"""Protocol of an engine, which decides where and when tasks run, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mmflow.blocks.references import BlockStore
+from mmflow.plan.stages import Functions
+from mmflow.plan.tasks import Task, TaskId, TaskResult
+
+__all__ = ["Engine", "Resources"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Resources of an engine. `slots`: tasks that run at once; `memory`: bytes of budget over all of them."""
+
+    slots: int
+    memory: int
+
+
+class Engine(Protocol):
+    """Engine that runs tasks. Eight methods; all calls come from one driver thread."""
+
+    def resources(self) -> Resources: ...
+
+    def submit(self, task: Task, functions: Functions) -> None:
+        """Start a task soon; returns at once."""
+        ...
+
+    def poll(self, timeout: float) -> Sequence[TaskResult]:
+        """Return results that came in; wait up to `timeout` seconds for the first."""
+        ...
+
+    def cancel(self, task: TaskId, attempt: int) -> None:
+        """Stop an attempt if it runs; a `Cancelled` (or its result) follows."""
+        ...
+
+    def request_stop(self, task: TaskId, attempt: int) -> None:
+        """Ask an attempt to stop at its next batch; a `Done` of what it has read until then follows.
+
+        Its `resume_offset` says where it stopped. Returns at once. The request may come too late or get lost: then
+        the attempt goes on to its end.
+        """
+        ...
+
+    def silent(self) -> Collection[tuple[TaskId, int]]:
+        """Return attempts whose worker has been silent for a while; they may still end, and count."""
+        ...
+
+    def store(self) -> BlockStore: ...
+
+    def close(self) -> None:
+        """Stop all tasks within a second and free everything. Idempotent."""
+        ...

@@ -1,0 +1,508 @@
+"""The Ray engine: one Ray task per mmflow task; blocks are what tasks return.
+
+    driver:  reply, payload 0, payload 1, ... = _run.remote(message, stage, payloads of other tasks ...)
+
+Returned objects belong to their task: Ray makes lost ones again by running it again (one made with `ray.put` in a
+worker would die with the worker). The driver holds references and replies; rows stay in the object stores until a
+worker, or the caller, reads them. Small objects are the exception: Ray keeps them in the driver's own memory, so
+once there are many, workers pad theirs to the size from which on the object store takes them.
+
+Ray tries a task again by itself when its worker dies or its outputs get lost, and says nothing: so a reply, and every
+payload, carries the number of the attempt that made it.
+
+Invariant: a payload is freed when the last `BlockRef` into it is gone. What Ray keeps for making it again (lineage) is
+the task, not the rows.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import pyarrow as pa
+import ray
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    RayError,
+    RaySystemError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+    TaskCancelledError,
+    TaskUnschedulableError,
+    WorkerCrashedError,
+)
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mmflow.blocks.references import BlockRef, MessageBlock, RayBlock
+from mmflow.config import Settings
+from mmflow.engines.messages import (
+    DriverStore,
+    Payload,
+    StageCode,
+    TaskMessage,
+    count_payloads,
+    first_line,
+    load_stage,
+    pack_stage,
+    pack_task,
+    read_block,
+    stream_task,
+    sweep_until_clean,
+    task_memory,
+)
+from mmflow.engines.placement import Choice, Placement, Seen, probe, probed
+from mmflow.engines.protocol import Resources
+from mmflow.engines.ray.connection import Cluster, alive, check_versions, connect, look, on_node
+from mmflow.engines.ray.signals import RunSignals, TaskSignals
+from mmflow.engines.ray.stopped import Stopped, task_name
+from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError
+from mmflow.plan.stages import Functions, ScanInput, Stage, Write
+from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
+from mmflow.private_apis import ray_internals
+from mmflow.worker.user_functions import describe_functions
+
+__all__ = ["RayEngine"]
+
+#: Inputs up to this, and up to a quarter of a node's object store, are arguments, which Ray brings to the worker, or
+#: the task to them; larger ones are fetched block by block, so that a task never needs room for all of them at once.
+_DIRECT = 256 << 20
+#: Ray sends returned objects up to this to the driver itself (max_direct_call_object_size).
+_SMALL = 100 << 10
+_LOOK_SECONDS = 5.0
+_PROBE_SECONDS = 10.0, 50.0
+_STOP_SECONDS = 0.6
+#: A reply that is ready may still lie on another node.
+_REPLY_SECONDS = 60.0
+#: Recomputing a lost block of the result takes its time; meanwhile, the engine looks for stopped workers.
+_BLOCK_SECONDS = 2.0
+
+
+class RayEngine:
+    """`Engine` on a Ray cluster. Serves one run.
+
+    Args:
+        settings: `address` (a host and port, `auto`, or `ray://host:port` through Ray Client; None: a cluster of this
+            machine, which lives as long as this process), `workers` (of such a cluster), `memory` (over `workers`),
+            `io`, `spill_dir`, `retries`.
+        run: Name of the run.
+
+    Raises:
+        EngineError: The cluster can't be reached, or runs other versions of what matters.
+    """
+
+    def __init__(self, settings: Settings, run: str) -> None:
+        self._settings = settings
+        self._run = run
+        connect(settings)
+        check_versions(settings.address)
+        self._looked = 0.0
+        self._cluster = Cluster(1, 0, 0, {})
+        self._placements: dict[int, Placement | None] = {}
+        self._probed: dict[tuple[str, ...], Placement | None] = {}
+        self._failed: list[TaskResult] = []
+        self._stages: dict[int, tuple[StageCode, Any]] = {}
+        self._flights: dict[tuple[TaskId, int], _Flight] = {}
+        self._by_reply: dict[Any, tuple[TaskId, int]] = {}
+        self._attempts: dict[Any, int] = {}
+        self._signals = RunSignals()
+        self._stopped = Stopped(run)
+        self._store = _DriverStore(self._stopped)
+        self._killed = False
+        self._closed = False
+
+    def resources(self) -> Resources:
+        """Return the resources of the cluster, which may grow and shrink."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            self._take_in(look())
+        if self._flights:
+            self._stopped.look(self._cluster.nodes)
+        return Resources(self._cluster.slots, self._cluster.slots * self._task_memory)
+
+    def _take_in(self, cluster: Cluster) -> None:
+        if cluster.nodes != self._cluster.nodes:
+            self._placements.clear()
+            self._probed.clear()
+        self._cluster = cluster
+        for (task, attempt), flight in list(self._flights.items()):
+            if flight.nodes is not None and not cluster.nodes.keys() & set(flight.nodes):
+                # Ray would wait for them to come back.
+                del self._flights[task, attempt], self._by_reply[flight.reply]
+                _cancel(flight.reply, force=True)
+                reason = "the nodes that see its files are gone"
+                self._failed.append(WorkerLost(task, attempt, reason))
+
+    @property
+    def _task_memory(self) -> int:
+        """Return the memory of a task, as the nodes can give it to as many tasks as they have processors."""
+        share = task_memory(self._settings)
+        return max(2 << 20, min(share, self._cluster.memory) if self._cluster.memory else share)
+
+    def store(self) -> _DriverStore:
+        return self._store
+
+    def submit(self, task: Task, functions: Functions) -> None:
+        if self._closed:
+            raise EngineError("the engine is closed: the run has ended")
+        try:
+            choice = self._choice(task)
+        except SourceError as error:
+            self._failed.append(Failed(task.id, task.attempt, error))
+            return
+        needs = task.stage.needs
+        if needs.num_gpus and not self._has_gpus(needs.num_gpus):
+            missing = ConfigError(f"num_gpus={needs.num_gpus}: no node of the Ray cluster has as many GPUs")
+            self._failed.append(Failed(task.id, task.attempt, missing))
+            return
+        code, shared = self._stage(task.stage, functions)
+        numbers: dict[object, int] = {}  # of payloads
+
+        def send(ref: BlockRef) -> BlockRef:
+            if not isinstance(ref, RayBlock):
+                return ref
+            return MessageBlock(numbers.setdefault(ref.payload, len(numbers)), *ref[1:])
+
+        message = pack_task(task, send, code, self._settings, self._task_memory)
+        payloads = list(numbers)
+        nbytes = sum(ref.nbytes for refs in task.blocks.values() for ref in refs)
+        direct = payloads if nbytes <= min(_DIRECT, self._cluster.store // 4) else []
+        options: dict[str, Any] = {
+            "num_returns": 1 + count_payloads(task.stage),
+            "num_cpus": 1 if needs.num_cpus is None else needs.num_cpus,
+            "num_gpus": needs.num_gpus,
+            "memory": self._task_memory,
+            "name": task_name(self._run, f"{task.id.stage}.{task.id.label}"),
+            "max_retries": self._unseen(task.stage),
+            **_options(choice),
+        }
+        few = ray_internals.local_object_bytes() < max(1 << 20, self._settings.memory // 16)
+        least = 0 if few else _SMALL + 1
+        # Nested references are not waited for, nor moved.
+        returned = _run.options(**options).remote(
+            message,
+            least,
+            [shared],
+            self._signals.name(task.id, task.attempt),
+            [] if direct else payloads,
+            *direct,
+        )
+        self._flights[task.id, task.attempt] = _Flight(
+            task.stage, returned[0], returned[1:], payloads, choice.nodes
+        )
+        self._by_reply[returned[0]] = task.id, task.attempt
+
+    def _has_gpus(self, wanted: float) -> bool:
+        """Return whether a node has so many GPUs: Ray would wait for one for ever."""
+        return any(node["Resources"].get("GPU", 0) >= wanted for node in alive())
+
+    def _choice(self, task: Task) -> Choice:
+        if task.shards is None or not task.shards.shards:
+            return Choice()
+        if task.stage.id not in self._placements:
+            self._placements[task.stage.id] = self._placement(task.stage)
+        placement = self._placements[task.stage.id]
+        return Choice() if placement is None else placement.choose(task.shards)
+
+    def _placement(self, stage: Stage) -> Placement | None:
+        """Return which nodes see a scan's files; None: there is one node, and it is this one."""
+        nodes = self._cluster.nodes
+        scan = stage.inputs[0]
+        if not isinstance(scan, ScanInput) or nodes.keys() <= {ray.get_runtime_context().get_node_id()}:
+            return None
+        files = probed(scan.source.files)
+        if files not in self._probed:
+            asked = {node: _probe.options(scheduling_strategy=on_node(node)).remote(files) for node in nodes}
+            for seconds in _PROBE_SECONDS:
+                ray.wait(list(asked.values()), num_returns=len(asked), timeout=seconds)
+                seen = {
+                    n: dict(zip(files, answer, strict=True))
+                    for n, probe_ref in asked.items()
+                    if (answer := _answer(probe_ref))
+                }
+                # A node that is slow to start its first worker may be the only one that sees the files.
+                if len(seen) == len(asked) or any(all(found.values()) for found in seen.values()):
+                    break
+            # A node that does not answer sees nothing, as far as is known.
+            nothing = dict.fromkeys(files)
+            self._probed[files] = Placement({n: seen.get(n, nothing) for n in nodes}, nodes) if seen else None
+        return self._probed[files]
+
+    def _unseen(self, stage: Stage) -> int:
+        """Return how often Ray may try a task of this stage again by itself.
+
+        Staged files carry the attempt's number, so that attempts never mix: there the driver tries again.
+        """
+        return 0 if isinstance(stage.output, Write) else self._settings.retries
+
+    def _stage(self, stage: Stage, functions: Functions) -> tuple[StageCode, Any]:
+        known = self._stages.get(stage.id)
+        if known is None:
+            code = pack_stage(stage, functions, self._run)
+            known = self._stages[stage.id] = code, ray.put(code.code)
+        return known
+
+    def poll(self, timeout: float) -> Sequence[TaskResult]:
+        if self._failed:
+            failed, self._failed = self._failed, []
+            return failed
+        waiting = list(self._by_reply)
+        if not waiting:
+            return []
+        ready, _ = ray.wait(waiting, num_returns=1, timeout=max(0.0, timeout))
+        if ready:
+            self._stopped.postpone()
+            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        return [self._landed(reply) for reply in ready]
+
+    def _landed(self, reply: Any) -> TaskResult:
+        task_id, attempt = self._by_reply.pop(reply)
+        flight = self._flights.pop((task_id, attempt))
+        try:
+            came = cast(_Attempted, ray.get(reply, timeout=_REPLY_SECONDS))
+        except TaskCancelledError:
+            return Cancelled(task_id, attempt)
+        except (RuntimeEnvSetupError, TaskUnschedulableError) as error:
+            return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {first_line(error)}"))
+        except RayTaskError as error:
+            return _raised(task_id, attempt, error)
+        except (WorkerCrashedError, NodeDiedError) as error:
+            self._killed = True
+            if retries := self._unseen(flight.stage):
+                return Failed(task_id, attempt, _worn_out(task_id, flight.stage, retries, error))
+            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {first_line(error)}")
+        except RayError as error:
+            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {first_line(error)}")
+        result = came.result
+        if not isinstance(result, Done):
+            return result
+        self._killed = self._killed or came.attempt > 0
+        result.metrics.retries = self._unseen_attempts(reply, came.attempt)
+        for number, again in came.recomputed.items():
+            result.metrics.retries += self._unseen_attempts(flight.inputs[number], again)
+        made = (
+            RayBlock(flight.payloads[ref.payload], *ref[1:])
+            for ref in result.blocks
+            if isinstance(ref, MessageBlock)
+        )
+        return result.with_blocks(made)
+
+    def _unseen_attempts(self, returned: Any, attempt: int) -> int:
+        """Count the attempts of the task that returned this object that were not counted yet."""
+        if not attempt:
+            return 0
+        task = returned.task_id()
+        known = self._attempts.get(task, 0)
+        self._attempts[task] = max(known, attempt)
+        return max(0, attempt - known)
+
+    def cancel(self, task: TaskId, attempt: int) -> None:
+        flight = self._flights.get((task, attempt))
+        if flight is not None:
+            _cancel(flight.reply, force=False)
+
+    def request_stop(self, task: TaskId, attempt: int) -> None:
+        if (task, attempt) in self._flights:
+            self._signals.ask(task, attempt)
+
+    def silent(self) -> tuple[()]:
+        """Return no attempts: stopped workers are killed (`ray.stopped`), and their tasks lost."""
+        return ()
+
+    def close(self) -> None:
+        """Stop all tasks. A worker that does not notice is killed."""
+        if self._closed:
+            return
+        self._closed = True
+        replies = list(self._by_reply)
+        for reply in replies:
+            _cancel(reply, force=False)
+        if replies and ray.is_initialized():
+            _, running = ray.wait(replies, num_returns=len(replies), timeout=_STOP_SECONDS)
+            for reply in running:
+                self._killed = True
+                _cancel(reply, force=True)
+            if running:
+                ray.wait(running, num_returns=len(running), timeout=_STOP_SECONDS)
+        self._by_reply.clear()
+        self._flights.clear()
+        self._stages.clear()
+        self._stopped.close()
+        if ray.is_initialized():
+            self._signals.close()
+            if self._killed:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what killed workers left on disk. The next run would too, but there may be none."""
+        spill_dir = os.fspath(self._settings.spill_dir)
+        here = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray has no types here
+        others = {n["NodeManagerAddress"]: n for n in alive() if n["NodeManagerAddress"] != here}
+        asked = [
+            _sweep.options(scheduling_strategy=on_node(n["NodeID"])).remote(spill_dir, self._run)
+            for n in others.values()
+        ]
+        sweep_until_clean(spill_dir, self._run, _STOP_SECONDS)
+        if asked:
+            ray.wait(asked, num_returns=len(asked), timeout=2 * _STOP_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """Task under way: the objects that it will return, and those that it reads."""
+
+    stage: Stage
+    reply: Any
+    payloads: Sequence[Any]
+    inputs: Sequence[Any]
+    nodes: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempted:
+    """Result and the number of its attempt; numbers of the attempts that recomputed its inputs."""
+
+    result: TaskResult
+    attempt: int
+    recomputed: dict[int, int]
+
+
+class _Returned(NamedTuple):
+    """Payload and the number of its attempt; CRC-32 of its blocks; padding that makes it large enough."""
+
+    attempt: int
+    payload: Payload
+    sums: list[int]
+    padding: bytes
+
+
+class _DriverStore(DriverStore):
+    def __init__(self, stopped: Stopped) -> None:
+        self._stopped = stopped
+
+    def read(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
+        assert isinstance(ref, RayBlock)
+        payload: Any = ref.payload
+        try:
+            while not ray.wait([payload], timeout=_BLOCK_SECONDS)[0]:
+                self._stopped.look()
+            returned: _Returned = ray.get(payload, timeout=_REPLY_SECONDS)
+        except RayError as error:
+            raise EngineError(f"a block of the result was lost: {first_line(error)}") from error
+        return read_block(_slot(returned, ref.slot), ref.rows)
+
+
+class _Stop:
+    """Flag of a cancelled task. Ray interrupts Python code, too; this stops between batches."""
+
+    def is_set(self) -> bool:
+        return bool(getattr(ray.get_runtime_context(), "is_canceled", bool)())
+
+
+@ray.remote
+def _run(
+    message: TaskMessage, least: int, code: list[Any], name: str, payloads: list[Any], *direct: Any
+) -> Iterator[_Returned | _Attempted]:
+    """Run one task. A generator, so that what it yields is in the object store before it makes the next."""
+    recomputed: dict[int, int] = {}
+
+    def fetch(ref: BlockRef) -> pa.Buffer:
+        assert isinstance(ref, MessageBlock)
+        number = ref.payload
+        returned: _Returned = direct[number] if direct else ray.get(payloads[number])
+        if returned.attempt:
+            recomputed[number] = returned.attempt
+        return _slot(returned, ref.slot)
+
+    counted = ray_internals.count_attempts()
+    attempt = counted or 0
+    node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray has no types here
+    known = load_stage(message.key, None) or load_stage(message.key, ray.get(code[0]))
+    assert known is not None  # it has its code
+    asked = TaskSignals(name, again=attempt > 0 and message.shards is not None)
+    # Without a count of executions, a later one can't end where the first did.
+    stop_request = asked if counted is not None else None
+    failed = False
+    for piece in stream_task(asked.cut(message), known, fetch, _Stop(), node, stop_request):
+        if not isinstance(piece, list):
+            result = asked.agreed(piece)
+            failed = not isinstance(result, Done)
+            yield _Attempted(result, attempt, recomputed)
+        elif failed:
+            yield _Returned(attempt, [], [], b"")
+        else:
+            nbytes = sum(b.size for b in piece)
+            sums = [zlib.crc32(b) for b in piece]
+            yield _Returned(attempt, piece, sums, bytes(max(0, least - nbytes) if nbytes else 0))
+        del piece
+
+
+def _slot(returned: _Returned, slot: int) -> pa.Buffer:
+    if slot >= len(returned.payload):
+        raise BlockLostError(
+            "a block of intermediate rows was lost, and the task that made it failed when run again"
+        )
+    block = returned.payload[slot]
+    if zlib.crc32(block) != returned.sums[slot]:
+        raise BlockLostError(
+            "a block of intermediate rows was damaged in Ray's object store, or where it spills: check disk and memory"
+        )
+    return block
+
+
+def _options(choice: Choice) -> dict[str, Any]:
+    if choice.nodes is not None:
+        return {"label_selector": {"ray.io/node-id": f"in({', '.join(choice.nodes)})"}}
+    if choice.preferred is not None:
+        # A busy node is not waited for.
+        there = NodeAffinitySchedulingStrategy(choice.preferred, soft=True, _spill_on_unavailable=True)
+        return {"scheduling_strategy": there}
+    return {}
+
+
+def _answer(asked: Any) -> list[Seen | None] | None:
+    try:
+        return cast("list[Seen | None]", ray.get(asked, timeout=0))
+    except RayError:
+        return None
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _probe(paths: tuple[str, ...]) -> list[Seen | None]:
+    return probe(paths)
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _sweep(spill_dir: str, run: str) -> None:
+    sweep_until_clean(spill_dir, run, _STOP_SECONDS)
+
+
+def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> EngineError:
+    return EngineError(
+        f"task {task.number} of stage {task.stage} ({stage.title}) lost its worker {retries + 1} times, the last time: "
+        f"{first_line(error)}; if it was killed for memory, lower shard_size or workers, or give more memory"
+        f"{describe_functions(stage)}",
+        stage=task.stage,
+        task=task.number,
+    )
+
+
+def _raised(task_id: TaskId, attempt: int, error: RayTaskError) -> TaskResult:
+    if isinstance(error.cause, RaySystemError | ObjectLostError):
+        return WorkerLost(task_id, attempt, first_line(error.cause))
+    message = (
+        f"bug in task {task_id.number} of stage {task_id.stage}: {first_line(error.cause)}; please report it"
+    )
+    return Failed(task_id, attempt, EngineError(message, traceback=str(error)))
+
+
+def _cancel(reply: Any, *, force: bool) -> None:
+    try:
+        ray.cancel(reply, force=force)
+    except (RayError, ValueError, TypeError):  # it is over, or its cluster is gone
+        return

@@ -1,0 +1,184 @@
+"""Compressed files: a file's first bytes say whether and how it is compressed, whatever its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.errors import SourceError
+from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
+from mmflow.storage.url import file_name
+
+__all__ = [
+    "SUFFIXES",
+    "compressed_records_error",
+    "compression_suffix",
+    "detect_compression",
+    "file_compression",
+    "open_decompressed",
+    "read_first_bytes",
+    "refuse_compressed",
+]
+
+#: Suffix of a name to the compression that it promises.
+SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
+_ZSTD, _LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
+#: Bytes after bzip2's mark, which alone may begin a name: a block, or the end of an empty file.
+_BZ2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
+_PROBED = 512  # bytes that tell
+_FIRST = 1 << 20  # of a remote file: what a scan asks for first
+#: Compressions of files that were looked at lately: each task of a file asks for it.
+_known: dict[tuple[str, FileIdentity], str | None] = {}
+_MOST_KNOWN = 4096
+
+
+def compression_suffix(path: str) -> str | None:
+    """Return the suffix of a name that promises a compression; None: it has none."""
+    name = file_name(path).lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def detect_compression(start: bytes, path: str) -> str | None:
+    """Return the compression that the first bytes of a file are of; None: none.
+
+    Args:
+        start: 512 bytes or more, or the whole file.
+        path: Path for messages; its suffix only decides between two formats for a frame that is skipped.
+
+    Raises:
+        SourceError: Its name promises a compression, and its first bytes are neither of one nor text.
+
+    >>> detect_compression(b"\\x1f\\x8b\\x08\\x00", "a.csv"), detect_compression(b"a,b\\n", "a.csv.gz")
+    ('gzip', None)
+    """
+    if start.startswith(b"\x1f\x8b\x08"):
+        return "gzip"
+    if start.startswith(_ZSTD):
+        return "zstd"
+    if start.startswith(_LZ4):
+        return "lz4"
+    if start.startswith(b"\xfd7zXZ\0"):
+        return "xz"
+    if start.startswith(b"BZh") and start[4:10] in _BZ2_BLOCKS:
+        return "bz2"
+    suffix = compression_suffix(path)
+    if suffix in (".zst", ".lz4") and 0x50 <= start[:1].ljust(1)[0] <= 0x5F and start[1:4] == b"\x2a\x4d\x18":
+        return SUFFIXES[suffix]  # frames to be skipped are the same in both
+    if suffix is not None and not _is_text(start[:_PROBED]):
+        raise SourceError(
+            f"can't read {path}: its first bytes, {start[:8]!r}, are neither those of {SUFFIXES[suffix]}, as its name "
+            "says, nor text; it is damaged, or of another kind",
+            path=path,
+            byte_offset=0,
+        )
+    return None
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        start.decode()
+    except UnicodeDecodeError as error:
+        # A character that the piece cuts is no damage.
+        return error.reason == "unexpected end of data" and len(start) == _PROBED and b"\0" not in start
+    return b"\0" not in start
+
+
+def file_compression(file: MappedFile) -> str | None:
+    """Return how an open file is compressed, by its first bytes; None: it is not.
+
+    Raises:
+        SourceError: It can't be read; or as `detect_compression`.
+    """
+    key = (file.path, file.identity)
+    if key not in _known:
+        # Of a remote file all that a scan would ask for first: else it would be one request more.
+        probe = file.window(0, min(_FIRST if file.fetches else _PROBED, file.size)).buffer
+        found = detect_compression(probe.slice(0, min(_PROBED, probe.size)).to_pybytes(), file.path)
+        if not file.fetches:  # of those all that comes is of one version
+            file.check_unchanged()
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[key] = found
+    return _known[key]
+
+
+@contextmanager
+def open_decompressed(file: MappedFile, ahead: int = 0) -> Iterator[pa.NativeFile]:
+    """Open a compressed file as a stream of its contents; a remote one is read ahead up to byte `ahead`.
+
+    Raises:
+        SourceError: It is damaged.
+    """
+    compression = file_compression(file)
+    assert compression is not None
+    try:
+        with _stream(as_arrow_file(file, ahead=ahead), compression) as stream:
+            yield stream
+    except (pa.ArrowInvalid, EOFError, OSError) as error:
+        raise _damaged(file.path, compression, error) from error
+
+
+@contextmanager
+def _stream(source: pa.NativeFile, compression: str) -> Iterator[pa.NativeFile]:
+    if compression != "xz":
+        with pa.CompressedInputStream(source, compression) as stream:
+            yield stream
+        return
+    import lzma  # noqa: PLC0415  (not every build of Python has it)
+
+    try:
+        packed: Any = lzma.LZMAFile(source)  # noqa: SIM115  (closed by the next)
+        with pa.PythonFile(packed, mode="r") as stream:
+            yield stream
+    except lzma.LZMAError as error:
+        raise EOFError(str(error)) from error
+
+
+def refuse_compressed(file: MappedFile) -> None:
+    """Refuse a file of binary records that is compressed: its records would be those of the compressed bytes.
+
+    Numbers may begin as gzip does; only what can be decompressed counts.
+
+    Raises:
+        SourceError: It is compressed.
+    """
+    start = file.window(0, min(_PROBED, file.size)).buffer
+    compression = detect_compression(start.to_pybytes(), "")
+    if compression == "gzip":
+        try:
+            with pa.CompressedInputStream(pa.BufferReader(start), compression) as stream:
+                stream.read(1)
+        except OSError:
+            return
+    if compression is not None:
+        raise compressed_records_error(file.path)
+
+
+def compressed_records_error(path: str) -> SourceError:
+    """Return the error for binary records that are compressed."""
+    return SourceError(
+        f"can't read {path}: it is compressed, and binary records are not decompressed; decompress it, and read that",
+        path=path,
+    )
+
+
+def read_first_bytes(file: MappedFile, size: int) -> bytes:
+    """Return the first bytes of a file's contents, decompressed where it is compressed.
+
+    Raises:
+        SourceError: It is compressed and damaged.
+    """
+    if file_compression(file) is not None:
+        with open_decompressed(file) as stream:
+            return bytes(stream.read(size))
+    return bytes(file.window(0, size).buffer.to_pybytes())
+
+
+def _damaged(path: str, compression: str, error: BaseException) -> SourceError:
+    return SourceError(
+        f"can't decompress {path}: {error}; its first bytes say {compression}, and it is damaged or cut short",
+        path=path,
+    )

@@ -1,0 +1,351 @@
+"""The reference CSV decoder: structure by numpy, values by pyarrow.csv.
+
+Broken records are found by the structure alone, whatever columns are wanted; pyarrow only ever sees
+records of the right shape, as one block (pyarrow 26 loses a byte where a quoted CRLF lies between two
+blocks).
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from mmflow.errors import ConfigError
+from mmflow.formats.base import BadRecordPolicy
+from mmflow.formats.csv.structure import BROKEN, Dialect, Structure, scan_structure
+from mmflow.formats.csv.values import convert_text, is_read_as_text, unify_nan
+from mmflow.formats.decoding.decoder import BadValue, Decoded
+from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.formats.decoding.kernel_types import kernel_type
+from mmflow.formats.decoding.views import take_rows
+from mmflow.formats.schemas.inference import misreads
+from mmflow.formats.schemas.schema import type_text
+
+__all__ = ["CsvDecoder", "CsvTypes", "check_types"]
+
+I64 = npt.NDArray[np.int64]
+
+_HEX, _EXPONENT = re.compile(rb"0[xX]"), re.compile(rb"[eE]")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvTypes:
+    """Names and types of a file's columns.
+
+    Attributes:
+        names: Columns of the file, in its order.
+        types: Types of the columns that are read; others are skipped.
+        nulls: Unquoted texts that mean null.
+        exact: Text that its value could not be written as again is none of the type (`schemas.inference.misreads`).
+    """
+
+    names: tuple[str, ...]
+    types: dict[str, pa.DataType]
+    nulls: tuple[str, ...]
+    exact: bool = False
+
+
+class CsvDecoder:
+    """`RecordDecoder` for CSV.
+
+    Args:
+        columns: Wanted columns, a subset of `types.types`.
+        types: Types of the columns of the file.
+        dialect: Dialect of the file.
+        policy: Policy for bad records.
+        check_all: Convert every column, so that a bad value is found whatever columns are wanted.
+    """
+
+    skips_nuls = True
+
+    def __init__(
+        self,
+        columns: tuple[str, ...],
+        types: CsvTypes,
+        dialect: Dialect,
+        policy: BadRecordPolicy,
+        *,
+        check_all: bool = False,
+    ) -> None:
+        self.columns = columns
+        self._types = types
+        self._dialect = dialect
+        self._policy = policy
+        self._converted = tuple(types.types) if check_all else columns
+        # Positions for names, so that a file with a name twice can still be read; the first of them counts.
+        self._positions = {n: str(i) for i, n in reversed(list(enumerate(types.names)))}
+        self._numbers = [str(i) for i in range(len(types.names))]
+
+    def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
+        raw = np.frombuffer(data, np.uint8)
+        found = scan_structure(raw, stop, self._dialect, final=final)
+        count = len(found.starts)
+        consumed = found.consumed
+        newlines = np.flatnonzero(raw[:consumed] == 10)
+        structural = np.flatnonzero((found.fields != len(self._types.names)) | (found.broken != 0))
+        bad = {int(i): self._broken(found, int(i), newlines) for i in structural}
+        kept = np.ones(count, np.bool_)
+        kept[structural] = False
+        if self._policy == "error" and bad:
+            kept[min(bad) :] = False
+        arrays: dict[str, pa.Array] = {}
+        rows = np.flatnonzero(kept)
+        if self._converted and len(rows):
+            text, spans = _end_with_newline(*_join_records(raw, found, rows), self._dialect)
+            arrays = self._readable(self._converted, text)
+            for name in self._converted if len(arrays) < len(self._converted) else ():
+                if name in arrays:
+                    continue
+                arrays[name], wrong = self._column(name, text, spans)
+                for row, value in wrong:
+                    record = int(rows[row])
+                    if record not in bad:
+                        bad[record] = self._wrong(found, record, newlines, name, value)
+        return self._assembled(found, rows, arrays, bad, newlines, located)
+
+    # ---- values ----------------------------------------------------------------------------
+
+    def _readable(self, columns: Sequence[str], text: pa.Buffer) -> dict[str, pa.Array]:
+        """Return the columns whose every value is of its type; halving them finds the others in few passes."""
+        try:
+            return self._read(columns, text, self._types.nulls)
+        except pa.ArrowInvalid:
+            if len(columns) == 1:
+                return {}
+            half = len(columns) // 2
+            return self._readable(columns[:half], text) | self._readable(columns[half:], text)
+
+    def _column(self, name: str, text: pa.Buffer, spans: I64) -> tuple[pa.Array, list[tuple[int, str]]]:
+        """Return the values of a column, and the rows whose text is not of its type; these are null."""
+        wrong: list[int] = []
+        pieces = self._pieces(name, text, spans, 0, len(spans), wrong)
+        texts = self._read((name,), text, (), as_bytes=True)[name]
+        values = [(row, texts[row].as_py().decode(errors="replace")) for row in wrong]
+        return pa.concat_arrays(pieces), values
+
+    def _pieces(
+        self, name: str, text: pa.Buffer, spans: I64, low: int, high: int, wrong: list[int]
+    ) -> list[pa.Array]:
+        """Return rows `[low, high)` in pieces that convert, halving the others down to the single wrong row."""
+        if self._policy == "error" and wrong:
+            return [pa.nulls(high - low, self._types.types[name])]  # only the first wrong row matters
+        begin, end = int(spans[low, 0]), int(spans[high - 1, 1])
+        try:
+            return [self._read((name,), text.slice(begin, end - begin), self._types.nulls)[name]]
+        except pa.ArrowInvalid:
+            if high - low == 1:
+                wrong.append(low)
+                return [pa.nulls(1, self._types.types[name])]
+            middle = (low + high) // 2
+            left = self._pieces(name, text, spans, low, middle, wrong)
+            return left + self._pieces(name, text, spans, middle, high, wrong)
+
+    def _read(
+        self, columns: Sequence[str], text: pa.Buffer, nulls: Sequence[str], *, as_bytes: bool = False
+    ) -> dict[str, pa.Array]:
+        """Read columns of whole records.
+
+        Raises:
+            pa.ArrowInvalid: A value is not of its type.
+        """
+        dialect = self._dialect
+        wanted = {column: self._positions[column] for column in columns}
+        types = {wanted[c]: pa.binary() if as_bytes else _text_type(self._types.types[c]) for c in columns}
+        table = pacsv.read_csv(
+            pa.BufferReader(text),
+            read_options=pacsv.ReadOptions(
+                use_threads=False, block_size=text.size + 1, column_names=self._numbers
+            ),
+            parse_options=pacsv.ParseOptions(
+                delimiter=dialect.delimiter.decode("latin-1"),
+                quote_char=dialect.quote.decode("latin-1") if dialect.quote else False,
+                double_quote=bool(dialect.quote),
+                escape_char=dialect.escape.decode("latin-1") if dialect.escape else False,
+                newlines_in_values=True,
+            ),
+            convert_options=pacsv.ConvertOptions(
+                column_types=types,
+                include_columns=list(types),
+                null_values=list(nulls),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        made = {}
+        for column, name in wanted.items():
+            array = pa.concat_arrays(table[name].chunks)
+            if pa.types.is_decimal(array.type):
+                array.validate(
+                    full=True
+                )  # pyarrow 26 reads 9999.9 into decimal(4, 2) as 999990, without a word
+            elif pa.types.is_floating(array.type):
+                array = unify_nan(array)
+            kind = array.type if as_bytes else self._types.types[column]
+            made[column] = array if array.type == kind else convert_text(array, kind)
+        doubtful = () if as_bytes else [c for c in columns if self._doubtful(made[c], text)]
+        if doubtful:
+            texts = self._read(doubtful, text, nulls, as_bytes=True)
+            for column in doubtful:
+                kind = self._types.types[column]
+                if misreads(kind, texts[column].to_pylist(), made[column], exact=self._types.exact):
+                    raise pa.ArrowInvalid(f"a text of column {column!r} is no {kind}")
+        return made
+
+    def _doubtful(self, values: pa.Array, text: pa.Buffer) -> bool:
+        """Return whether a value might say something else than its text."""
+        types, kind = pa.types, values.type
+        if types.is_string_view(kind) or types.is_null(kind):
+            return False
+        if self._types.exact:
+            return True
+        if types.is_floating(kind):
+            return bool(np.isinf(numpy_values(values)).any())
+        if types.is_integer(kind):
+            return _HEX.search(memoryview(text)) is not None
+        return types.is_decimal(kind) and _EXPONENT.search(memoryview(text)) is not None
+
+    # ---- bad records ---------------------------------------------------------------------------
+
+    def _broken(self, found: Structure, index: int, newlines: I64) -> BadValue:
+        reason = BROKEN.get(int(found.broken[index]))
+        if reason is None:
+            expected = len(self._types.names)
+            reason = f"expected {expected:,} fields, found {int(found.fields[index]):,}"
+        return _bad_value(found, index, newlines, None, None, reason)
+
+    def _wrong(self, found: Structure, index: int, newlines: I64, column: str, value: str) -> BadValue:
+        kind = self._types.types[column]
+        if pa.types.is_string_view(kind):
+            reason = "not valid UTF-8"
+        elif self._types.exact:
+            reason = f"not exactly a value of type {type_text(kind)}; declare its type with schema="
+        else:
+            reason = f"not a value of type {type_text(kind)}"
+        return _bad_value(found, index, newlines, column, value, reason)
+
+    def _assembled(
+        self,
+        found: Structure,
+        rows: I64,
+        arrays: dict[str, pa.Array],
+        bad: dict[int, BadValue],
+        newlines: I64,
+        located: bool,
+    ) -> Decoded:
+        count = len(found.starts)
+        ordered = [bad[i] for i in sorted(bad)]
+        keep = np.ones(len(rows), np.bool_)
+        padded: I64 | None = None
+        if self._policy == "error" and ordered:
+            ordered = ordered[:1]
+            keep = rows < min(bad)
+        elif self._policy == "null":
+            # Every record keeps its row: broken ones are all null.
+            padded = np.full(count, -1, np.int64)
+            padded[rows] = np.arange(len(rows))
+            ordered = [_with_nulls(b) for b in ordered]
+        elif bad:
+            keep = ~np.isin(rows, np.fromiter(bad, np.int64))
+        numbers = np.arange(count) if padded is not None else rows[keep]
+        made = []
+        for name in self.columns:
+            array = arrays.get(name, pa.nulls(0, self._types.types[name]))
+            made.append(_choose_rows(array, keep, padded))
+        batch = _batch(self.columns, made, len(numbers))
+        decoded = Decoded(batch, found.consumed, count, len(newlines), bad=ordered)
+        if located:
+            decoded.offsets = found.starts[numbers]
+            decoded.located_lines = np.searchsorted(newlines, decoded.offsets)
+        return decoded
+
+
+def check_types(types: dict[str, pa.DataType]) -> None:
+    """Refuse types that CSV text can't be read as.
+
+    Raises:
+        ConfigError: Names the column.
+    """
+    known: set[pa.DataType] = set()
+    for name, kind in types.items():
+        if kind in known:
+            continue
+        known.add(kind)
+        if kernel_type(kind) is not None:
+            continue
+        decoder = CsvDecoder((name,), CsvTypes((name,), {name: kind}, ("",)), Dialect(), "null")
+        try:
+            decoder.decode(pa.py_buffer(b"x\n"), 2, final=True, located=False)
+        except pa.ArrowNotImplementedError as error:
+            raise ConfigError(
+                f"column {name!r}: CSV can't be read as {type_text(kind)}; read it as string"
+            ) from error
+
+
+def _text_type(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if is_read_as_text(kind) else kind
+
+
+def _bad_value(
+    found: Structure, index: int, newlines: I64, column: str | None, value: str | None, reason: str
+) -> BadValue:
+    start = int(found.starts[index])
+    line = int(np.searchsorted(newlines, start))
+    length = int(found.ends[index]) - start
+    return BadValue(start, length, index, line, column, value, reason)
+
+
+def _with_nulls(bad: BadValue) -> BadValue:
+    return BadValue(bad.offset, bad.length, bad.record, bad.line, bad.column, bad.value, bad.reason, False)
+
+
+def _join_records(raw: npt.NDArray[np.uint8], found: Structure, rows: I64) -> tuple[pa.Buffer, I64]:
+    """Return the text of some records, joined, and the place of each in it, shape (rows, 2).
+
+    Without a copy where they are neighbours.
+    """
+    starts, nexts = found.starts[rows], found.nexts[rows]
+    if np.array_equal(nexts[:-1], starts[1:]):
+        begin = int(starts[0])
+        spans = np.stack([starts - begin, nexts - begin], axis=1)
+        return pa.py_buffer(raw[begin : int(nexts[-1])]), spans
+    breaks = np.flatnonzero(nexts[:-1] != starts[1:]) + 1
+    runs = np.concatenate([[0], breaks, [len(rows)]])
+    parts = [raw[int(starts[a]) : int(nexts[b - 1])] for a, b in itertools.pairwise(runs)]
+    lengths = nexts - starts
+    ends = np.cumsum(lengths)
+    return pa.py_buffer(np.concatenate(parts)), np.stack([ends - lengths, ends], axis=1)
+
+
+def _end_with_newline(text: pa.Buffer, spans: I64, dialect: Dialect) -> tuple[pa.Buffer, I64]:
+    """Return the same with a line break at the end, where an empty field stands there.
+
+    pyarrow 26 reads an empty last field as quoted, and so never as null, if the field before it was quoted and nothing
+    follows.
+    """
+    tail = memoryview(text)[-2:].tobytes()
+    if not tail.removesuffix(b"\r").endswith(dialect.delimiter):
+        return text, spans
+    spans = spans.copy()
+    spans[-1, 1] += 1
+    return pa.py_buffer(b"".join((memoryview(text), b"\n"))), spans
+
+
+def _choose_rows(array: pa.Array, keep: npt.NDArray[np.bool_], padded: I64 | None) -> pa.Array:
+    if padded is not None:
+        if len(array) == len(padded):
+            return array
+        return take_rows(array, pa.array(np.maximum(padded, 0), mask=padded < 0))
+    return array if keep.all() else take_rows(array, pa.array(np.flatnonzero(keep)))
+
+
+def _batch(names: Sequence[str], arrays: Sequence[pa.Array], rows: int) -> pa.RecordBatch:
+    if names:
+        return pa.RecordBatch.from_arrays(list(arrays), names=list(names))
+    return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])

@@ -1,0 +1,251 @@
+"""CSV and its relatives: the format, its options, and the inference of its schema."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.errors import ConfigError, SourceError
+from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
+from mmflow.formats.compression import read_first_bytes
+from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes, check_types
+from mmflow.formats.csv.header import Header, first_record, holds_records, read_header
+from mmflow.formats.csv.kernel import csv_decoder
+from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.row_groups import check_columns
+from mmflow.formats.schemas.arrow_types import declared_text
+from mmflow.formats.schemas.encodings import BOM, check_text
+from mmflow.formats.schemas.inference import infer_type
+from mmflow.formats.schemas.sampling import MOST, sample_file
+from mmflow.formats.schemas.schema import canonical_schema
+from mmflow.mapping import FileIdentity, MappedFile
+
+__all__ = ["CsvFormat", "open_csv"]
+
+_HEADER_BYTES = 1 << 20
+_PROBE_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFormat(ScannedFormat):
+    """CSV with its options bound. See `formats.Format`.
+
+    Attributes:
+        schema: Declared or inferred; by name where the file has a header, else by position.
+        dialect: Delimiter, quote, escape.
+        header: The first record names the columns.
+        nulls: Unquoted texts that mean null.
+        on_bad_record: Policy.
+        check_all: Convert all columns, so that a bad value is found whatever a query reads.
+        origin: File that the schema was inferred from; empty: it was declared.
+        exact: Text that its value could not be written as again is a bad value (`schemas.inference.misreads`).
+    """
+
+    schema: pa.Schema
+    dialect: Dialect
+    header: bool = True
+    nulls: tuple[str, ...] = ("",)
+    on_bad_record: BadRecordPolicy = "error"
+    check_all: bool = False
+    origin: str = field(default="", compare=False)
+    exact: bool = False
+    name: str = "csv"
+
+    def decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        kinds = dict(zip(self.schema.names, self.schema.types, strict=True))
+        types = CsvTypes(self.layout(file).names, kinds, self.nulls, self.exact)
+        return csv_decoder(
+            columns, types, self.dialect, self.on_bad_record, check_all=self.check_all, prune=prune
+        )
+
+    def begins(self, file: MappedFile) -> int:
+        return self.layout(file).begins
+
+    @property
+    def line_is_record(self) -> bool:
+        return self.dialect.quote is None and self.dialect.escape is None
+
+    def boundaries(self) -> tuple[object, ...]:
+        return (self.name, self.dialect.delimiter, self.dialect.quote, self.dialect.escape, self.header)
+
+    def layout(self, file: MappedFile) -> Header:
+        """Return the names of a file's columns in order, and where its first record begins.
+
+        Raises:
+            SourceError: The header can't be read, or lacks a column of the schema.
+        """
+        found = _layout(file, self.dialect, self.header)
+        if not self.header:
+            return Header(tuple(self.schema.names), found.begins)
+        if found.names and file.path != self.origin:
+            check_columns(file.path, found.names, self.schema.names, self.origin)
+        known = set(found.names)
+        missing = [n for n in self.schema.names if n not in known]
+        if missing and found.names:
+            raise _missing_column(file.path, missing, found.names, self.dialect)
+        return found
+
+    def check(self, file: MappedFile) -> None:
+        self.layout(file)
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "format": "csv",
+            "schema": self.schema,
+            "delimiter": self.dialect.delimiter.decode("latin-1"),
+            "quote": self.dialect.quote.decode("latin-1") if self.dialect.quote else "",
+            "escape": self.dialect.escape.decode("latin-1") if self.dialect.escape else "",
+            "header": self.header,
+            "null": list(self.nulls),
+            "on_bad_record": self.on_bad_record,
+            "validate": "all" if self.check_all else "projected",
+            "exact": self.exact,
+        }
+
+
+#: Layouts of files that were read lately, by what they depend on: each task of a file asks for it.
+_layouts: dict[tuple[str, FileIdentity, Dialect, bool], Header] = {}
+_MOST_LAYOUTS = 256
+
+
+def _layout(file: MappedFile, dialect: Dialect, header: bool) -> Header:
+    """Return the names in the header, if there is one, and where the first record begins."""
+    key = (file.path, file.identity, dialect, header)
+    known = _layouts.get(key)
+    if known is None:
+        if header:
+            known = read_header(file.path, _head(file, dialect), dialect)
+        else:
+            start = read_first_bytes(file, _PROBE_BYTES)
+            check_text(file.path, start)
+            known = Header((), len(BOM) if start.startswith(BOM) else 0)
+        file.check_unchanged()  # what is kept is of that file, not of one that took its place
+        if len(_layouts) >= _MOST_LAYOUTS:
+            _layouts.clear()
+        _layouts[key] = known
+    return known
+
+
+def _head(file: MappedFile, dialect: Dialect) -> bytes:
+    """Return the first bytes of a file's contents, its whole header among them.
+
+    Raises:
+        SourceError: It is compressed and damaged, or its header does not end.
+    """
+    size = _HEADER_BYTES
+    while True:
+        start = read_first_bytes(file, size)
+        if len(start) < size or holds_records(start, dialect, 1):
+            return start
+        if size == MOST:
+            raise SourceError(
+                f"{file.path}: its header is longer than {MOST:,} bytes; a quote that is never closed?\n"
+                "  set quote= to what quotes fields, or to nothing",
+                path=file.path,
+            )
+        size = min(4 * size, MOST)
+
+
+def _missing_column(path: str, missing: Sequence[str], names: Sequence[str], dialect: Dialect) -> SourceError:
+    listed = ", ".join(map(repr, names[:20]))
+    message = f"{path}: its header has no column {missing[0]!r}; it has {listed}"
+    close = difflib.get_close_matches(missing[0], names, 1)
+    used = dialect.delimiter.decode("latin-1")
+    other = next((d for d in ",;\t|" if d != used and d in names[0]), None) if len(names) == 1 else None
+    if other is not None:
+        message += f"\n  it looks delimited by {other!r}, not by {used!r}: set delimiter={other!r}"
+    elif close:
+        message += f"\n  did you mean {close[0]!r}?"
+    else:
+        message += "\n  set header=false if the first line is data"
+    return SourceError(message, path=path)
+
+
+def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema | None) -> CsvFormat:
+    """Bind options, and find the schema where it is not declared.
+
+    Args:
+        paths: Files of the source; the first is sampled.
+        options: `delimiter header quote escape null on_bad_record validate exact`, parsed.
+        schema: Declared, or None.
+
+    Raises:
+        SourceError: The sampled file is empty, or can't be read.
+        ConfigError: A type that CSV can't be read as.
+    """
+    dialect = Dialect(
+        _byte("delimiter", options.get("delimiter", ",")) or b",",
+        _byte("quote", options.get("quote", '"')),
+        _byte("escape", options.get("escape", "")),
+    )
+    made = CsvFormat(
+        schema=pa.schema([]),
+        dialect=dialect,
+        header=options.get("header", True),
+        nulls=tuple(options.get("null", ("",))),
+        on_bad_record=options.get("on_bad_record", "error"),
+        check_all=checks_all(options),
+        exact=options.get("exact", schema is None),
+    )
+    if schema is None:
+        schema = canonical_schema(_infer_schema(paths[0], made))
+        made = replace(made, origin=paths[0])
+    else:
+        schema = declared_text(schema, "CSV")
+    check_types({f.name: f.type for f in schema})
+    return replace(made, schema=schema)
+
+
+def _byte(key: str, text: str) -> bytes | None:
+    if not text:
+        return None
+    raw = text.encode()
+    if len(raw) != 1 or raw in (b"\n", b"\r", b"\0"):
+        raise ConfigError(f"{key} = {text!r}: must be one ASCII character, and not a line break")
+    return raw
+
+
+def _infer_schema(path: str, form: CsvFormat) -> pa.Schema:
+    """Infer types that hold every value of a sample.
+
+    Raises:
+        SourceError: The file is empty, its header can't be read, or it is no text.
+    """
+    needed = 2 if form.header else 1
+    sample = sample_file(path, enough=lambda start: holds_records(start, form.dialect, needed))
+    start = sample.start
+    if form.header:
+        header = read_header(path, start, form.dialect)
+    else:
+        check_text(path, start)
+        first = first_record(start, form.dialect, len(BOM) if start.startswith(BOM) else 0)
+        header = Header((), 0) if first is None else Header(numbered_names(len(first.fields)), first.begin)
+    names = header.names
+    if not names:
+        raise SourceError(
+            f"{path} is empty, so its columns are unknown; give schema=name:type,... if that is all right",
+            path=path,
+        )
+    texts = CsvTypes(names, dict.fromkeys(names, pa.string()), form.nulls)
+    decoder = CsvDecoder(names, texts, form.dialect, "skip")
+    columns: list[list[str]] = [[] for _ in names]
+    for piece in (start[header.begins :], *sample.others):
+        if piece:
+            batch = decoder.decode(pa.py_buffer(piece), len(piece), final=True, located=False).batch
+            for values, column in zip(columns, batch.columns, strict=True):
+                values += column.drop_null().to_pylist()
+    kinds = [infer_type(values) for values in columns]
+    return pa.schema(list(zip(names, kinds, strict=True)))
+
+
+def numbered_names(count: int) -> tuple[str, ...]:
+    """Return names for columns of files without a header: f0, f1 and so on."""
+    return tuple(f"f{i}" for i in range(count))

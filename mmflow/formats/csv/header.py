@@ -1,0 +1,238 @@
+"""Header of a CSV file: the names of its columns, and where its first record begins.
+
+    first bytes -> signs of something else than UTF-8 text -> first record -> names, made unique
+
+Schemas are found in one direction: compression -> sampling -> detection of the format -> header -> inference of types.
+This module knows no decoder: only the inference of types, in `csv.format`, reads the sample with one.
+
+Invariant: every name is text without control characters, none is empty, and none comes twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmflow.errors import SourceError
+from mmflow.formats.csv.structure import BROKEN, Dialect, parse_record
+from mmflow.formats.schemas.encodings import BOM, check_text, legacy_encoding
+
+__all__ = ["CONTROL", "Header", "first_record", "holds_records", "read_header", "unique_names"]
+
+_UNCLOSED, _LONE_RETURN = 2, 3  # of `Structure.broken`
+#: Control characters but for tabs and line breaks, which a quoted name may hold.
+CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Names of a file's columns in its order, and the offset behind them; no names in an empty file."""
+
+    names: tuple[str, ...]
+    begins: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRecord:
+    """First record of some bytes: its fields, where it lies, what is broken (`Structure.broken`).
+
+    Attributes:
+        complete: It ends with a line break, or with the file.
+    """
+
+    fields: tuple[bytes, ...]
+    begin: int
+    following: int
+    broken: int
+    complete: bool
+
+
+def first_record(
+    start: bytes, dialect: Dialect, position: int = 0, *, final: bool = True
+) -> FirstRecord | None:
+    """Return the first record from `position` on, blank lines and NULs before it left out; None: there is none.
+
+    Args:
+        start: First bytes of a file.
+        dialect: Dialect of the file.
+        position: Offset at which to begin, in bytes.
+        final: The file ends with these bytes.
+    """
+    while position < len(start):
+        if dialect.escape is None:
+            fields, end, broken = _split(start, position, dialect)
+        else:
+            found = parse_record(start, position, dialect, final=True)
+            assert found is not None
+            end, _, broken = min(found[0], len(start)), *found[1:]
+            fields = _split_escaped(start[position:end].removesuffix(b"\r"), dialect)
+        if start[position:end].strip(b"\r\0"):
+            complete = final or (end < len(start) and broken != _UNCLOSED)
+            return FirstRecord(tuple(fields), position, min(end + 1, len(start)), broken, complete)
+        position = end + 1
+    return None
+
+
+def _split(start: bytes, position: int, dialect: Dialect) -> tuple[list[bytes], int, int]:
+    """Return the fields of the record at `position`, its end, and what is broken as in `parse_record`, by patterns."""
+    quote = dialect.quote
+    end = start.find(b"\n", position)
+    end = len(start) if end < 0 else end
+    line = start[position:end].removesuffix(b"\r")
+    if b"\r" not in line and (quote is None or quote not in line):
+        return line.split(dialect.delimiter), end, 0  # as most headers are
+    delimiter = re.escape(dialect.delimiter)
+    plain = re.compile(b"[^" + delimiter + rb"\n]*+")
+    marks = re.escape(quote or b"")
+    quoted = re.compile(marks + b"((?:[^" + marks + b"]++|" + marks * 2 + b")*+)" + marks) if quote else None
+    fields: list[bytes] = []
+    broken = 0
+    while True:
+        value = b""
+        if quoted is not None and start.startswith(quote or b"", position):
+            found = quoted.match(start, position)
+            if found is None:
+                return [*fields, start[position + 1 :]], len(start), _UNCLOSED
+            assert quote is not None
+            value, position = found[1].replace(quote * 2, quote), found.end()
+            rest = plain.match(start, position)
+            assert rest is not None
+            position = rest.end()
+            ends = position >= len(start) or start[position : position + 1] == b"\n"
+            if rest[0] and not (ends and rest[0] == b"\r"):
+                broken, value = 1, value + rest[0]
+        else:
+            rest = plain.match(start, position)
+            assert rest is not None
+            value, position = rest[0], rest.end()
+            ends = position >= len(start) or start[position : position + 1] == b"\n"
+            value = value.removesuffix(b"\r") if ends else value
+            if b"\r" in value:
+                broken = broken or _LONE_RETURN
+        fields.append(value)
+        if ends:
+            return fields, position, broken
+        position += 1
+
+
+def _split_escaped(record: bytes, dialect: Dialect) -> list[bytes]:
+    """Return the fields of a record with escapes, byte by byte."""
+    fields = [bytearray()]
+    position, quoted, at_start = 0, False, True
+    while position < len(record):
+        byte, following = record[position : position + 1], record[position + 1 : position + 2]
+        if byte == dialect.escape:
+            fields[-1] += following
+            at_start = False
+            position += 1
+        elif quoted and byte == dialect.quote:
+            if following == byte:
+                fields[-1] += byte
+                position += 1
+            else:
+                quoted = False
+        elif at_start and byte == dialect.quote:
+            quoted, at_start = True, False
+        elif byte == dialect.delimiter and not quoted:
+            fields.append(bytearray())
+            at_start = True
+        else:
+            fields[-1] += byte
+            at_start = False
+        position += 1
+    return [bytes(field) for field in fields]
+
+
+def holds_records(start: bytes, dialect: Dialect, count: int) -> bool:
+    """Return whether the first bytes of a file hold `count` complete records."""
+    position = len(BOM) if start.startswith(BOM) else 0
+    for _ in range(count):
+        found = first_record(start, dialect, position, final=False)
+        if found is None or not found.complete:
+            return False
+        position = found.following
+    return True
+
+
+def read_header(path: str, start: bytes, dialect: Dialect) -> Header:
+    """Read a header.
+
+    Args:
+        path: Path of the file, for messages.
+        start: Its first bytes, the whole header among them.
+        dialect: Its dialect.
+
+    Raises:
+        SourceError: The file is no UTF-8 text, its header is broken, or it holds control characters.
+    """
+    check_text(path, start)
+    found = first_record(start, dialect, len(BOM) if start.startswith(BOM) else 0)
+    if found is None:
+        return Header((), len(start))
+    if found.broken:
+        advice = (
+            "if its lines end in carriage returns alone, end them in line feeds"
+            if found.broken == _LONE_RETURN
+            else "set quote= to what quotes fields, or to nothing, or header=false if the first line is data"
+        )
+        raise _wrong(path, start, found.begin, f"its header is broken: {BROKEN[found.broken]}", advice)
+    names = [_name(path, start, found, number) for number in range(len(found.fields))]
+    return Header(unique_names(names), found.following)
+
+
+def _name(path: str, start: bytes, found: FirstRecord, number: int) -> str:
+    field = found.fields[number]
+    try:
+        name = field.decode()
+    except UnicodeDecodeError as error:
+        at = start.find(field[error.start : error.end], found.begin)
+        likely = legacy_encoding(field)
+        guess = f"; it is likely {likely}" if likely else ""
+        advice = f"convert the file: iconv -f {likely or 'ITS_ENCODING'} -t UTF-8"
+        raise _wrong(
+            path, start, at, f"the name of its column {number + 1:,} is not UTF-8{guess}", advice
+        ) from error
+    control = CONTROL.search(name)
+    if control is None:
+        return name
+    at = start.find(control[0].encode(), found.begin)
+    advice = "say which format it has with format="
+    if len(found.fields) == 1 and control[0] != "\0":
+        advice = f"set delimiter={control[0]!r} if that is what delimits fields, else {advice}"
+    what = f"its header holds the control character {control[0]!r}, as binary files do"
+    raise _wrong(path, start, at, what, advice)
+
+
+def _wrong(path: str, start: bytes, at: int, what: str, advice: str) -> SourceError:
+    line = start.count(b"\n", 0, at) + 1
+    return SourceError(
+        f"{path}: {what} (line {line:,}, byte offset {at:,})\n  {advice}", path=path, byte_offset=at
+    )
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names that differ: of two columns `a` the second is `a_2`, one without a name is `column_3` by its place.
+
+    >>> unique_names(["a", "a", "", "a_2"])
+    ('a', 'a_3', 'column_3', 'a_2')
+    """
+    taken = set(names)
+    used: set[str] = set()
+    numbers: dict[str, int] = {}
+    made = []
+    for place, given in enumerate(names, 1):
+        name = given or f"column_{place}"
+        if (given and name not in used) or (not given and name not in taken and name not in used):
+            used.add(name)
+            made.append(name)
+            continue
+        number = numbers.get(name, 1)
+        unique = name
+        while unique in taken or unique in used:
+            number += 1
+            unique = f"{name}_{number}"
+        numbers[name] = number
+        used.add(unique)
+        made.append(unique)
+    return tuple(made)

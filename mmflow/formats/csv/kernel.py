@@ -1,0 +1,61 @@
+"""The CSV kernel behind `RecordDecoder`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.formats.base import BadRecordPolicy, Comparison
+from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes
+from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.kernel_types import KernelDecoder, kernel_filters, kernel_type
+from mmflow.kernels import kernels
+
+__all__ = ["csv_decoder"]
+
+
+def csv_decoder(
+    columns: tuple[str, ...],
+    types: CsvTypes,
+    dialect: Dialect,
+    policy: BadRecordPolicy,
+    *,
+    check_all: bool = False,
+    prune: Sequence[Comparison] = (),
+) -> RecordDecoder:
+    """Return the fastest decoder for the given file: the kernel, except for escapes and types that it does not know.
+
+    Args:
+        columns: Wanted columns.
+        types: Types of the columns of the file.
+        dialect: Dialect of the file.
+        policy: Policy for bad records.
+        check_all: Convert every column, so that a bad value is found whatever columns are wanted.
+        prune: Rows that don't meet these conditions may be left out; where `check_all` or the policy ask for
+            every record's values, none are.
+    """
+    reference = CsvDecoder(columns, types, dialect, policy, check_all=check_all)
+    converted = tuple(types.types) if check_all else columns
+    kinds = [kernel_type(types.types[c], exact=types.exact) for c in converted]
+    if dialect.escape is not None or None in kinds:
+        return reference
+    if check_all or policy != "error":
+        prune = ()
+    number = {name: i for i, name in reversed(list(enumerate(types.names)))}
+    targets = [(number[c], kind) for c, kind in zip(converted, kinds, strict=True)]
+    filters: list[tuple[Any, ...]] = []
+    if prune:
+        schema = pa.schema(list(types.types.items()))
+        filters = [(number[name], *rest) for name, *rest in kernel_filters(prune, schema, exact=types.exact)]
+    nulls = [n.encode() for n in types.nulls]
+    quote = dialect.quote[0] if dialect.quote else -1
+
+    def reader(located: bool) -> Any:
+        return kernels().CsvReader(
+            len(types.names), dialect.delimiter[0], quote, targets, filters, nulls, located
+        )
+
+    return KernelDecoder(reference, pa.schema([(c, types.types[c]) for c in converted]), reader)

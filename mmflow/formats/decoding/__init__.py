@@ -1,0 +1,1 @@
+"""Bytes to record batches: windows, decoders, kernels and views."""

@@ -1,0 +1,275 @@
+"""Reader of a shard: windows, the first record, records that reach past the shard's end.
+
+    shard      [begin ................ end)
+    records  ...|rec|rec|rec|rec|rec.....|rec
+                ^first: the first one that begins in the shard    ^next
+    windows     [....W....][....W....][..W
+
+Invariant: whatever the window size, the same records come out. A record that does not fit in the window
+doubles it, up to `max_record`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from mmflow.errors import BadRecordError, plain_text
+from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Reject, ScanReport, ScanRequest
+from mmflow.formats.decoding.decoder import BadValue, Decoded, RecordDecoder
+from mmflow.mapping import MappedFile
+from mmflow.shards import Shard
+
+__all__ = ["MAX_RECORD", "RecordScan", "RowMaker", "assemble", "bad_record", "note_bad"]
+
+#: Bytes of the longest record; a longer one is mostly a quote that was never closed.
+MAX_RECORD = 64 << 20
+_FIRST_REJECTS = 100  # that a report keeps; quarantine keeps all
+_EXCERPT = 120
+_LOOK = 1 << 16
+#: Bytes by which the last window of a remote shard reaches past its end, to find the end of its last record.
+_BEYOND = 1 << 16
+_NEWLINE = 10
+
+
+class RowMaker:
+    """Decodes pieces of one shard, in order, and keeps its report.
+
+    Args:
+        path: Path for messages and `_file`.
+        request: Columns and limits.
+        decoder: Made for `request.columns` less the virtual ones.
+        policy: Policy for bad records.
+        lines_before: Physical lines of the file before the shard's first record.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        request: ScanRequest,
+        decoder: RecordDecoder,
+        policy: BadRecordPolicy,
+        lines_before: int,
+    ) -> None:
+        self._path = path
+        self._request = request
+        self.decoder = decoder
+        self._policy = policy
+        self._lines_before = lines_before
+        self._located = bool({"_offset", "_line"} & set(request.columns))
+        self.report = ScanReport()
+
+    def decode(
+        self, data: pa.Buffer, base: int, stop: int, *, final: bool
+    ) -> tuple[pa.RecordBatch | None, int]:
+        """Return the rows of the records that begin in `data` before `stop`, and the bytes consumed.
+
+        No rows and nothing consumed where the first record goes on behind `data`.
+        """
+        decoded = self.decoder.decode(data, stop, final=final, located=self._located)
+        if decoded.consumed == 0 and not decoded.bad:
+            return None, 0
+        self._note(decoded, data, base)
+        lines = self._lines_before + self.report.lines
+        batch = assemble(decoded, self._request, self._path, base, lines)
+        self.report.records += decoded.records
+        self.report.lines += decoded.lines
+        return batch, decoded.consumed
+
+    def _note(self, decoded: Decoded, data: pa.Buffer, base: int) -> None:
+        for bad in decoded.bad:
+            note_bad(self.report, self._policy, self._path, data, base, bad)
+            if self.report.error is not None:
+                return
+
+    def too_long(self, data: pa.Buffer, position: int, limit: int) -> None:
+        """Reject a record longer than `limit` bytes: an error whatever the policy, since its end is not known."""
+        reason = f"a record longer than {limit:,} bytes; a quote that is never closed?"
+        bad = BadValue(0, data.size, 0, 0, None, None, reason)
+        self.report.bad += 1
+        self.report.error = bad_record(self._path, data, position, bad, self.report)
+
+
+class RecordScan:
+    """Scan of one shard of a record format.
+
+    Args:
+        file: Open.
+        shard: Shard of the file to read.
+        request: Columns and limits.
+        decoder: Made for `request.columns` less the virtual ones.
+        policy: Policy for bad records.
+        begins: Offset of the first byte after the file's header.
+        max_record: Bytes of the longest record.
+    """
+
+    def __init__(
+        self,
+        file: MappedFile,
+        shard: Shard,
+        request: ScanRequest,
+        decoder: RecordDecoder,
+        policy: BadRecordPolicy,
+        begins: int,
+        max_record: int = MAX_RECORD,
+    ) -> None:
+        self._file = file
+        self._shard = shard
+        self._request = request
+        self._rows = RowMaker(file.path, request, decoder, policy, shard.lines_before)
+        self._begins = begins
+        self._max_record = max_record
+
+    @property
+    def report(self) -> ScanReport:
+        return self._rows.report
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        report, shard = self.report, self._shard
+        position = self._first()
+        report.first = position
+        window_sizes = self._file.window_sizes(max(1, self._request.window_bytes))
+        window_bytes, following = next(window_sizes), next(window_sizes)
+        beyond = _BEYOND if self._file.fetches else window_bytes
+        while position < shard.end:
+            length = min(window_bytes, self._file.size - position, shard.end - position + beyond)
+            window = self._file.window(position, length)
+            if window.end < min(shard.end, self._file.size):
+                ahead = min(following, shard.end - window.end) if self._file.fetches else following
+                self._file.prefetch(window.end, ahead)
+            consumed = 0
+            for batch, done in self._pieces(window.buffer, position):
+                report.next = position + done
+                report.bytes_read += done - consumed
+                consumed = done
+                if batch is not None:
+                    yield batch
+                if report.error is not None:
+                    return
+            if consumed:
+                self._file.evict_behind(position, consumed)
+                position += consumed
+                window_bytes, following = following, next(window_sizes)
+                beyond = _BEYOND if self._file.fetches else window_bytes
+                continue
+            if window.length >= self._max_record or window.end == self._file.size:
+                self._rows.too_long(window.buffer, position, self._max_record)
+                break
+            window_bytes = beyond = min(2 * window_bytes, self._max_record)
+        report.next = position
+
+    def _first(self) -> int:
+        """Return where to start decoding. Lines between a known start and that place are counted."""
+        shard = self._shard
+        if shard.known_start is not None:
+            return shard.known_start
+        if shard.begin == 0:
+            text = np.frombuffer(self._file.window(0, self._begins).buffer, np.uint8)
+            self.report.lines += int(np.count_nonzero(text == _NEWLINE))
+            return self._begins
+        if shard.fresh:
+            return max(shard.begin, self._begins)
+        position = shard.begin - 1
+        while position < shard.end:
+            length = min(_LOOK, self._file.size - position)
+            text = np.frombuffer(self._file.window(position, length).buffer, np.uint8)
+            if self._rows.decoder.skips_nuls and position == shard.begin - 1 and text[0] == 0:
+                return shard.begin
+            found = np.flatnonzero(text == _NEWLINE)
+            if len(found):
+                return max(position + int(found[0]) + 1, self._begins)
+            position += length
+            if position >= self._file.size:
+                break
+        return position
+
+    def _pieces(self, data: pa.Buffer, base: int) -> Iterator[tuple[pa.RecordBatch | None, int]]:
+        """Decode a window in pieces that stay in cache; gives batches and bytes consumed so far."""
+        done, size = 0, self._request.piece_bytes
+        stop = self._shard.end - base
+        at_end = base + data.size == self._file.size
+        while done < min(stop, data.size):
+            length = min(size, data.size - done)
+            last = done + length == data.size
+            batch, consumed = self._rows.decode(
+                data.slice(done, length), base + done, stop - done, final=at_end and last
+            )
+            if not consumed and self.report.error is None:
+                if last:
+                    return
+                size *= 2  # a record longer than the piece
+                continue
+            done += consumed
+            size = self._request.piece_bytes
+            yield batch, done
+
+
+def note_bad(
+    report: ScanReport, policy: BadRecordPolicy, path: str, data: pa.Buffer, base: int, bad: BadValue
+) -> None:
+    """Reject a bad record of `data`, which is at `base` in the file: as the shard's error, or among its rejects."""
+    report.bad += 1
+    if policy == "error":
+        report.error = bad_record(path, data, base, bad, report)
+    elif policy == "quarantine" or len(report.rejects) < _FIRST_REJECTS:
+        report.rejects.append(_reject(data, base, bad, report, raw=policy == "quarantine"))
+
+
+def bad_record(path: str, data: pa.Buffer, base: int, bad: BadValue, report: ScanReport) -> BadRecordError:
+    """Return the error for a bad record; `record` and `line` count from the shard's start, line from 1."""
+    excerpt = data.slice(bad.offset, min(bad.length, _EXCERPT)).to_pybytes()
+    return BadRecordError.at(
+        path=path,
+        byte_offset=base + bad.offset,
+        reason=bad.reason,
+        record=report.records + bad.record,
+        line=report.lines + bad.line + 1,
+        column=bad.column,
+        value=bad.value,
+        excerpt=excerpt,
+    )
+
+
+def _reject(data: pa.Buffer, base: int, bad: BadValue, report: ScanReport, *, raw: bool) -> Reject:
+    return Reject(
+        byte_offset=base + bad.offset,
+        record=report.records + bad.record,
+        line=report.lines + bad.line,
+        column=bad.column,
+        reason=bad.reason if bad.value is None else f"{bad.reason} (value {bad.value!r})",
+        raw=data.slice(bad.offset, bad.length).to_pybytes() if raw else b"",
+    )
+
+
+def assemble(decoded: Decoded, request: ScanRequest, path: str, base: int, lines: int) -> pa.RecordBatch:
+    """Return the wanted columns in order, with virtual ones among them.
+
+    Args:
+        decoded: Rows, with offsets and line numbers where such columns are wanted.
+        request: Columns.
+        path: Path for `_file`.
+        base: Offset of the decoded bytes in the file.
+        lines: Physical lines of the file before them.
+    """
+    batch = decoded.batch
+    if not VIRTUAL_COLUMNS.keys() & set(request.columns) - set(batch.schema.names):
+        return batch
+    arrays, fields = [], []
+    for name in request.columns:
+        if name in batch.schema.names:
+            arrays.append(batch.column(name))
+        elif name == "_file":
+            arrays.append(
+                pa.repeat(pa.scalar(plain_text(path), pa.string()), batch.num_rows).cast(pa.string_view())
+            )
+        elif name == "_offset":
+            assert decoded.offsets is not None
+            arrays.append(pa.array(decoded.offsets + base))
+        else:
+            before = decoded.line_numbers
+            assert before is not None
+            arrays.append(pa.array(before + lines + 1))
+        fields.append(pa.field(name, arrays[-1].type))
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))

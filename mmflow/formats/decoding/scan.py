@@ -1,0 +1,129 @@
+"""Scans of formats whose records are found by decoding, of plain and of compressed files.
+
+A compressed file is one shard, decompressed as a stream through the same decoders. Offsets then count decompressed
+bytes. Memory: one piece, or one record where that is longer.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.formats.base import BadRecordPolicy, Comparison, Format, Scan, ScanRequest
+from mmflow.formats.compression import file_compression, open_decompressed
+from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.reader import RecordScan
+from mmflow.mapping import MappedFile
+from mmflow.remote.opening import open_file
+from mmflow.remote.options import RemoteOptions
+from mmflow.shards import FileEntry, Shard
+
+__all__ = ["ScannedFormat", "is_splittable"]
+
+_PIECE = 4 << 20
+
+
+class ScannedFormat(ABC):
+    """Format whose records are found by decoding the bytes before them: csv, ndjson, text (`formats.Format`)."""
+
+    name: str
+    schema: pa.Schema
+    on_bad_record: BadRecordPolicy
+    record_oriented = True
+    one_nan = True
+    splittable = True
+    skips_holes = True
+
+    def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
+        """Read the records that `shard` owns. Takes and raises what `Format.scan` does."""
+        own = set(self.schema.names)
+        decoder = self.decoder(file, tuple(c for c in request.columns if c in own), request.prune)
+        whole = shard.begin == 0 and shard.end == file.size  # compressed files are never cut
+        scan = CompressedScan if whole and file_compression(file) is not None else RecordScan
+        return scan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
+
+    @abstractmethod
+    def decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        """Return a decoder for columns of a file, without virtual ones; for one thread.
+
+        Raises:
+            SourceError: The file can't be read, or lacks a column.
+        """
+
+    @abstractmethod
+    def begins(self, file: MappedFile) -> int:
+        """Return the offset of the first byte behind the file's header."""
+
+    @property
+    def line_is_record(self) -> bool:
+        """True if every line break ends a record, so that a record boundary can be found from anywhere."""
+        return True
+
+    def boundaries(self) -> tuple[object, ...]:
+        """Return the options that decide where records begin, without the policy for bad ones."""
+        return (self.name,)
+
+    def check(self, file: MappedFile) -> None:
+        """Accept any file: its columns are not in one place, or always the same."""
+        del file
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """Return the format as plain data (`Format.spec`)."""
+
+
+def is_splittable(form: Format, entry: FileEntry, shard_size: int, remote_options: RemoteOptions) -> bool:
+    """Return whether a file may be several shards.
+
+    Only one that would be several is looked at, so that small files cost nothing here.
+
+    Args:
+        form: Its format.
+        entry: The file.
+        shard_size: Size of a shard, in bytes.
+        remote_options: Options of remote files; `entry` has their storage options.
+
+    Raises:
+        SourceError: It can't be looked at.
+        SourceChangedError: It is not the file that `entry` was made of.
+    """
+    if not isinstance(form, ScannedFormat) or entry.identity.size <= shard_size:
+        return form.splittable
+    with open_file(
+        entry.path, expected=entry.identity, remote_options=replace(remote_options, storage=entry.storage)
+    ) as file:
+        return file_compression(file) is None
+
+
+class CompressedScan(RecordScan):
+    """Scan of a whole compressed file. Its one shard is all of the file."""
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        report = self.report
+        # The chain counts bytes of the file itself, of which this shard has all; nobody can go on in their middle.
+        report.next = self._file.size
+        with open_decompressed(self._file, self._file.size) as stream:
+            head = stream.read(self._begins)
+            report.lines += head.count(b"\n")
+            base, held, final = self._begins, b"", False
+            while not final:
+                more = stream.read(max(_PIECE, len(held)))
+                final = not more
+                held += more
+                if len(held) > self._max_record + _PIECE:
+                    self._rows.too_long(pa.py_buffer(held), base, self._max_record)
+                    return
+                batch, consumed = self._rows.decode(pa.py_buffer(held), base, len(held), final=final)
+                if batch is not None:
+                    yield batch
+                if report.error is not None:
+                    return
+                base += consumed
+                held = held[consumed:]
+            report.bytes_read = self._file.size

@@ -1,0 +1,120 @@
+"""Newline-delimited JSON: one object a line.
+
+With an inferred schema, a field that it does not know is a bad record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.errors import SourceError
+from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
+from mmflow.formats.compression import read_first_bytes
+from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.ndjson.inference import infer_schema
+from mmflow.formats.ndjson.kernel import ndjson_decoder
+from mmflow.formats.ndjson.values import parse
+from mmflow.formats.schemas.arrow_types import declared_text
+from mmflow.formats.schemas.encodings import BOM, check_text
+from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
+from mmflow.formats.schemas.schema import canonical_schema
+from mmflow.mapping import MappedFile
+
+__all__ = ["NdjsonFormat", "open_ndjson"]
+
+
+@dataclass(frozen=True, slots=True)
+class NdjsonFormat(ScannedFormat):
+    """NDJSON with its options bound. See `formats.Format`.
+
+    Attributes:
+        closed: The schema was inferred: unknown fields are bad records.
+        check_all: Fit all fields, whatever a query reads.
+        exact: A whole number that a float would round is a bad value.
+    """
+
+    schema: pa.Schema
+    on_bad_record: BadRecordPolicy = "error"
+    closed: bool = False
+    check_all: bool = False
+    exact: bool = False
+    name: str = "ndjson"
+
+    def decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        del file
+        return ndjson_decoder(
+            columns, self.schema, self.on_bad_record,
+            closed=self.closed, check_all=self.check_all, exact=self.exact, prune=prune,
+        )  # fmt: skip
+
+    def begins(self, file: MappedFile) -> int:
+        return len(BOM) if read_first_bytes(file, len(BOM)) == BOM else 0
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "format": "ndjson",
+            "schema": self.schema,
+            "on_bad_record": self.on_bad_record,
+            "unknown_fields": "error" if self.closed else "ignore",
+            "validate": "all" if self.check_all else "projected",
+            "exact": self.exact,
+        }
+
+
+def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema | None) -> NdjsonFormat:
+    """Bind options, and find the schema where it is not declared.
+
+    Raises:
+        SourceError: The sample is empty, is not NDJSON, or holds fields that no one type fits.
+    """
+    inferred = schema is None
+    if schema is None:
+        schema = _infer_schema(paths[0], sample_file(paths[0], enough=_holds_line))
+    unknown = options.get("unknown_fields", "error" if inferred else "ignore")
+    return NdjsonFormat(
+        canonical_schema(schema) if inferred else declared_text(schema, "NDJSON"),
+        on_bad_record=options.get("on_bad_record", "error"),
+        closed=unknown == "error",
+        check_all=checks_all(options),
+        exact=options.get("exact", inferred),
+    )
+
+
+def _infer_schema(path: str, sample: Sample) -> pa.Schema:
+    check_text(path, sample.start)
+    if not sample.whole and not _holds_line(sample.start):
+        raise SourceError(
+            f"{path}: its first record is longer than {MOST:,} bytes, which is the most", path=path
+        )
+    records = []
+    failure: str | None = None
+    for piece in (sample.start.removeprefix(BOM), *sample.others):
+        for line in piece.split(b"\n"):
+            if not line.strip(b" \t\r\0"):
+                continue
+            try:
+                records.append(parse(line.strip(b"\0").decode()))
+            except RecursionError:
+                failure = failure or "its brackets are nested too deep, some 900 are the most"
+            except ValueError as error:
+                failure = failure or str(error)
+    if not records and failure is not None:
+        raise SourceError(f"{path} does not look like NDJSON (one object a line): {failure}", path=path)
+    if not records:
+        raise SourceError(
+            f"{path} is empty, so its fields are unknown; give schema=name:type,... if that is all right",
+            path=path,
+        )
+    return infer_schema(records, path)
+
+
+def _holds_line(start: bytes) -> bool:
+    """Return whether the first bytes of a file hold a whole line that is not blank."""
+    return b"\n" in start.lstrip(b" \t\r\n\0")

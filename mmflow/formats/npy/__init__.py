@@ -1,0 +1,1 @@
+"""npy arrays as tables."""

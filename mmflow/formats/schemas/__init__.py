@@ -1,0 +1,1 @@
+"""Schemas: detection, sampling, inference, Arrow types, Hive partitions."""

@@ -1,0 +1,143 @@
+"""Detection of a file's format, from its first bytes and its name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mmflow.errors import SourceError
+from mmflow.formats.compression import compression_suffix
+from mmflow.formats.csv.header import first_record
+from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.schemas.encodings import BOM
+from mmflow.formats.schemas.sampling import sample_file
+from mmflow.storage.url import file_name
+
+__all__ = ["check_one_format", "detect"]
+
+_MAGIC = (
+    (b"PAR1", "parquet"),
+    (b"PARE", "parquet"),  # with an encrypted footer, which the format says
+    (b"ARROW1", "arrow_ipc"),
+    (b"\xff\xff\xff\xff", "arrow_ipc"),
+    (b"\x93NUMPY", "npy"),
+)
+_SUFFIXES = {
+    "csv": "csv",
+    "tsv": "csv",
+    "psv": "csv",
+    "ndjson": "ndjson",
+    "jsonl": "ndjson",
+    "json": "ndjson",
+    "log": "text",
+    "txt": "text",
+    "text": "text",
+    "parquet": "parquet",
+    "pq": "parquet",
+    "arrow": "arrow_ipc",
+    "arrows": "arrow_ipc",
+    "ipc": "arrow_ipc",
+    "feather": "arrow_ipc",
+    "npy": "npy",
+}
+_DELIMITERS = {"tsv": "\t", "psv": "|"}
+_CANDIDATES = (",", ";", "\t", "|")
+#: A field, perhaps with a quoted part at its front, and the candidate behind it.
+_FIELD = re.compile(rb'(?:"(?:[^"]|"")*")?[^,;\t|\r\n]*([,;\t|])?')
+
+
+def detect(path: str) -> tuple[str, dict[str, Any]]:
+    """Return the name of a file's format, and options that its contents suggest (CSV: delimiter, header).
+
+    Raises:
+        SourceError: It can't be read, or is of no format that mmflow knows.
+    """
+    sample = sample_file(path, piece=1 << 16)
+    suffix = _suffix(path)
+    for magic, name in _MAGIC:
+        if not sample.start.startswith(magic):
+            continue
+        if sample.compression is None:
+            return name, {}
+        raise SourceError(
+            f"{path} is {name}, compressed as a whole by {sample.compression}; only csv, ndjson and text are read so: "
+            "decompress it, and read that",
+            path=path,
+        )
+    name = _SUFFIXES.get(suffix, "")
+    if name == "csv" and suffix != "csv":
+        return "csv", {"delimiter": _DELIMITERS[suffix]}
+    if name == "csv":
+        return "csv", _detect_delimiter(sample.start)
+    if name in ("parquet", "npy", "arrow_ipc"):
+        found = sample.start[:8]
+        packed = "" if sample.compression is None else f" once {sample.compression} is undone"
+        raise SourceError(f"{path} is named like {name}, but begins with {found!r}{packed}", path=path)
+    if name:
+        return name, {}
+    if _begins_like_json(sample.start) and b"\n" not in sample.start and not sample.whole:
+        sample = sample_file(path, enough=lambda start: b"\n" in start)  # its first record is a long one
+    if _looks_like_json(sample.start):
+        return "ndjson", {}
+    if b"\0" in sample.start:
+        raise SourceError(
+            f"{path}: can't tell its format from its name or its first bytes; say which: format=csv, ndjson, text, "
+            "records, arrow, npy or parquet",
+            path=path,
+        )
+    return "text", {}
+
+
+def check_one_format(paths: Sequence[str]) -> None:
+    """Check that the names of files do not say several formats.
+
+    Raises:
+        SourceError: They do.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        if (name := _SUFFIXES.get(_suffix(path))) is not None:
+            found.setdefault(name, path)
+    if len(found) > 1:
+        listed = ", ".join(f"{name} ({path.rpartition('/')[2]})" for name, path in sorted(found.items()))
+        raise SourceError(
+            f"these {len(paths):,} files are of several formats by their names: {listed}; name those of one by a "
+            "pattern such as 'folder/*.csv', or say the format of all",
+            path=paths[0],
+        )
+
+
+def _suffix(path: str) -> str:
+    path = file_name(path)
+    if compression_suffix(path) is not None:
+        path = path.rpartition(".")[0]
+    return path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
+
+
+def _begins_like_json(start: bytes) -> bool:
+    return re.match(rb'\s*\{\s*["}]', start) is not None
+
+
+def _looks_like_json(start: bytes) -> bool:
+    line = start.split(b"\n", 1)[0].removeprefix(BOM).lstrip(b"\0")
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _detect_delimiter(start: bytes) -> dict[str, Any]:
+    """Return the delimiter that stands in the first record most often outside of quotes, where it isn't a comma.
+
+    A quote opens behind any of them: which one counts is not known yet.
+    """
+    first = first_record(start, Dialect(b","))
+    counts = dict.fromkeys(_CANDIDATES, 0)
+    position = len(start) if first is None else first.begin
+    while (field := _FIELD.match(start, position)) is not None and field[1]:
+        counts[field[1].decode()] += 1
+        position = field.end()
+    best = max(_CANDIDATES, key=lambda d: counts[d])
+    return {} if counts[","] == counts[best] else {"delimiter": best}

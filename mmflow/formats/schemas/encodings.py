@@ -1,0 +1,107 @@
+"""Detection of the encoding or kind of a file by its first bytes, where they are no UTF-8 text."""
+
+from __future__ import annotations
+
+from mmflow.errors import SourceError
+
+__all__ = ["BOM", "check_text", "legacy_encoding"]
+
+#: The byte order mark that UTF-8 may begin with.
+BOM = b"\xef\xbb\xbf"
+# UTF-32's before UTF-16's, which one of them begins with.
+_MARKS = (
+    (b"\xff\xfe\0\0", "UTF-32LE"),
+    (b"\0\0\xfe\xff", "UTF-32BE"),
+    (b"\xff\xfe", "UTF-16LE"),
+    (b"\xfe\xff", "UTF-16BE"),
+)
+_KINDS = (
+    # One compression of a file is undone before it comes here.
+    (b"\x1f\x8b", "gzip data", "it is compressed twice: decompress it once"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard data", "it is compressed twice: decompress it once"),
+    (b"BZh", "bzip2 data", "it is compressed twice: decompress it once"),
+    (b"\xfd7zXZ\0", "xz data", "it is compressed twice: decompress it once"),
+    (b"\x04\x22\x4d\x18", "LZ4 data", "it is compressed twice: decompress it once"),
+    (b"\xff\x06\0\0sNaPpY", "Snappy data", "decompress it first: snzip -d"),
+    (b"PK\x03\x04", "a zip archive (or a spreadsheet, .xlsx)", "unpack it, or export it as CSV"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old spreadsheet (.xls)", "export it as CSV"),
+    (b"\x93NUMPY", "npy", "set format=npy"),
+    (b"SQLite format 3\0", "an SQLite database", "export the table as CSV"),
+)
+# Which bytes of four are NULs.
+_NULS = {
+    "UTF-32LE": (0, 1, 1, 1),
+    "UTF-32BE": (1, 1, 1, 0),
+    "UTF-16LE": (0, 1, 0, 1),
+    "UTF-16BE": (1, 0, 1, 0),
+}
+_PROBED = 64  # bytes that tell UTF-16 and UTF-32 without a mark
+
+
+def check_text(path: str, start: bytes) -> None:
+    """Refuse a file whose first bytes say that it is no UTF-8 text.
+
+    Args:
+        path: Path of the file, for messages.
+        start: Its first bytes.
+
+    Raises:
+        SourceError: It is UTF-16 or UTF-32, compressed, or of a binary format.
+    """
+    for magic, kind, advice in _KINDS:
+        # bzip2's mark alone may begin a name.
+        if start.startswith(magic) and not (magic == b"BZh" and start[4:10] != b"1AY&SY"):
+            raise SourceError(
+                f"{path}: it is no text: its first bytes (byte offset 0) are those of {kind}\n  {advice}",
+                path=path,
+                byte_offset=0,
+            )
+    encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None) or _unmarked(
+        start[:_PROBED]
+    )
+    if encoding is not None:
+        raise SourceError(
+            f"{path}: it is no UTF-8 text: its first bytes (line 1, byte offset 0) are those of {encoding}\n"
+            f"  convert it: iconv -f {encoding} -t UTF-8",
+            path=path,
+            byte_offset=0,
+        )
+
+
+def _unmarked(probe: bytes) -> str | None:
+    """Return UTF-16 or UTF-32 for text of mostly Latin letters, by where its NULs are; None: it is neither."""
+    if len(probe) < 4 or 0 not in probe or len(probe.strip(b"\0")) < 2:
+        return None
+    probe = probe[: len(probe) // 4 * 4]
+    nuls = tuple(sum(1 for b in probe[i::4] if b == 0) for i in range(4))
+    fours = len(probe) // 4
+    for name, pattern in _NULS.items():
+        if all(n == fours * wanted for n, wanted in zip(nuls, pattern, strict=True)):
+            return name
+    return None
+
+
+def legacy_encoding(text: bytes) -> str | None:
+    """Return the most likely encoding, of eight or more bits, of text that is not UTF-8; None: it can't be said."""
+    for name, codec in (("SHIFT_JIS", "shift_jis"), ("GB18030", "gb18030")):
+        try:
+            made = text.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        wide = [c for c in made if ord(c) > 127]
+        if (
+            len(wide) >= 2
+            and all(_is_east_asian(c) for c in wide)
+            and sum(b > 127 for b in text) >= len(wide) + 2
+        ):
+            return name
+    try:
+        made = text.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    return "WINDOWS-1252" if all(c.isprintable() or c in "\t\r\n" for c in made) else None
+
+
+def _is_east_asian(character: str) -> bool:
+    code = ord(character)
+    return 0x3000 <= code <= 0x30FF or 0x4E00 <= code <= 0x9FFF or 0xFF00 <= code <= 0xFFEF

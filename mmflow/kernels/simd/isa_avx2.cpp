@@ -1,0 +1,21 @@
+#include "simd/dispatch.h"
+
+#if defined(__AVX2__)
+#include "simd/arch_avx2.h"
+#include "csv/csv.inl.h"
+#include "lines/lines.inl.h"
+#include "ndjson/ndjson.inl.h"
+#include "views.inl.h"
+
+namespace mmflow {
+namespace {
+constexpr Kernels kTable{"avx2", avx2::csv_decode, avx2::lines_decode, avx2::json_decode,
+                         avx2::text_views};
+}  // namespace
+extern const Kernels* const kAvx2Kernels = &kTable;
+}  // namespace mmflow
+#else
+namespace mmflow {
+extern const Kernels* const kAvx2Kernels = nullptr;
+}  // namespace mmflow
+#endif

@@ -1,0 +1,21 @@
+#include "simd/dispatch.h"
+
+#if defined(__aarch64__)
+#include "simd/arch_neon.h"
+#include "csv/csv.inl.h"
+#include "lines/lines.inl.h"
+#include "ndjson/ndjson.inl.h"
+#include "views.inl.h"
+
+namespace mmflow {
+namespace {
+constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode, neon::json_decode,
+                         neon::text_views};
+}  // namespace
+extern const Kernels* const kNeonKernels = &kTable;
+}  // namespace mmflow
+#else
+namespace mmflow {
+extern const Kernels* const kNeonKernels = nullptr;
+}  // namespace mmflow
+#endif

@@ -1,0 +1,21 @@
+#include "simd/dispatch.h"
+
+#if 1
+#include "simd/arch_scalar.h"
+#include "csv/csv.inl.h"
+#include "lines/lines.inl.h"
+#include "ndjson/ndjson.inl.h"
+#include "views.inl.h"
+
+namespace mmflow {
+namespace {
+constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode, scalar::json_decode,
+                         scalar::text_views};
+}  // namespace
+extern const Kernels* const kScalarKernels = &kTable;
+}  // namespace mmflow
+#else
+namespace mmflow {
+extern const Kernels* const kScalarKernels = nullptr;
+}  // namespace mmflow
+#endif

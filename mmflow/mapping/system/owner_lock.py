@@ -1,0 +1,111 @@
+"""Lock that says that the owner of something lives: an flock on a file, which the kernel releases when it dies.
+
+Invariant: a file that is not locked has no owner. Unlike a process id, a lock means the same in every container that
+shares the folder. The text of the file only tells people who holds the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+from mmflow.mapping.system import system
+from mmflow.mapping.system.forks import disown_in_children
+
+__all__ = ["HeldError", "OwnerLock", "is_locked", "try_lock"]
+
+_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+
+
+class HeldError(BlockingIOError):
+    """Another owner holds the lock. `holder` names it for people, as far as it is known."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+class OwnerLock:
+    """Lock of this process from here until `release`, or until it dies. A forked child has no part in it.
+
+    Args:
+        path: File to lock; created if missing.
+        owner: Name of the owner, which the file then tells people.
+        mode: Permissions of a new file.
+        remove: Whether `release` deletes the file.
+
+    Raises:
+        HeldError: Another owner lives.
+        OSError: The file can't be created, or is a symbolic link.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], owner: str = "", *, mode: int = 0o600, remove: bool = False
+    ) -> None:
+        self._path = path
+        self._remove = remove
+        self._fd = _open_locked(path, mode)
+        disown_in_children(self)
+        text = f"{owner} (process {os.getpid()} on {socket.gethostname()})\n" if owner else ""
+        # Only for people. On a full disk, the error of the write of results is the better one.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, 0)
+            system.write_at(self._fd, memoryview(text.encode()), 0)
+
+    @property
+    def held(self) -> bool:
+        return self._fd >= 0
+
+    def release(self) -> None:
+        """Release the lock. Idempotent."""
+        if self.held and self._remove:
+            with contextlib.suppress(OSError):  # an unlocked file that stays is harmless
+                os.unlink(self._path)
+        self.disown()
+
+    def disown(self) -> None:
+        """Close the descriptor: a forked child must not keep the lock once its parent is dead."""
+        if self.held:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _open_locked(path: str | os.PathLike[str], mode: int) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | system.open_flags, mode)
+        try:
+            if not try_lock(fd):
+                raise HeldError(
+                    system.read_bytes(fd, 4096, 0).decode(errors="replace").strip() or "another process"
+                )
+            # The previous owner may have deleted the file between our open and our lock.
+            with contextlib.suppress(FileNotFoundError):
+                if os.fstat(fd).st_ino == os.stat(path).st_ino:
+                    return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def try_lock(fd: int) -> bool:
+    """Lock a file exclusively until its descriptor is closed; return False if another one holds it."""
+    try:
+        system.lock(fd, shared=False, wait=False)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_locked(path: str) -> bool:
+    """Return whether a process holds the lock of a file, or shares it.
+
+    Raises:
+        OSError: The file is missing, or can't be opened.
+    """
+    fd = os.open(path, os.O_RDWR)  # no child process gets it: that is Python's default
+    try:
+        return not try_lock(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Scalar functions that the planner puts into plans and workers run."""

@@ -1,0 +1,1 @@
+"""DataFusion's logical plans, on their way to Substrait with nothing lost."""

@@ -1,0 +1,139 @@
+"""Pipelines with other columns, steps or places of their rows: projections, exchanges, gathers, broadcasts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+from substrait.algebra_pb2 import Expression, Rel
+
+from mmflow.plan.operators.context import PlanContext
+from mmflow.plan.pipeline import Branch, Pipeline
+from mmflow.plan.stages import Broadcast, Hash, Step
+from mmflow.plan.substrait import field, field_index, with_inputs
+
+__all__ = [
+    "append_keys",
+    "broadcast_into",
+    "close_relation",
+    "exchange_by_key",
+    "extend_branches",
+    "gather",
+    "run_steps",
+    "select_columns",
+]
+
+
+def select_columns(context: PlanContext, pipeline: Pipeline, columns: list[int]) -> Pipeline:
+    """Return the pipeline with these of its columns."""
+    if columns == list(range(pipeline.width)):
+        return pipeline
+    schema = pa.schema([pipeline.schema.field(i) for i in columns])
+    branches = tuple(
+        b.extend(context.rels.project(b.rel, [field(i) for i in columns], width=pipeline.width), "")
+        for b in pipeline.branches
+    )
+    one_nan = frozenset(n for n, i in enumerate(columns) if i in pipeline.one_nan)
+    return Pipeline(branches, schema, pipeline.estimate, one_nan)
+
+
+def extend_branches(context: PlanContext, rel: Rel, child: Pipeline, title: str) -> Pipeline:
+    """Return the pipeline with one more row-wise relation on top of each branch."""
+    branches = tuple(b.extend(with_inputs(rel, b.rel), title) for b in child.branches)
+    return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate)
+
+
+def run_steps(
+    context: PlanContext, pipeline: Pipeline, steps: tuple[Step, ...], schema: pa.Schema, title: str
+) -> Pipeline:
+    """Close the open relation of each branch as steps, run `steps`, and open a read over their output."""
+    branches = []
+    for branch in pipeline.branches:
+        name = context.rels.name()
+        rel, stored = context.rels.table(name, schema.types)
+        closed = (*context.builder.steps(branch, pipeline.schema), *steps)
+        branches.append(
+            replace(
+                branch,
+                steps=closed,
+                tables=((name, stored),),
+                rel=rel,
+                trivial=True,
+                split=(),
+                title=(*branch.title, title) if title else branch.title,
+            )
+        )
+    return Pipeline(tuple(branches), schema, pipeline.estimate)
+
+
+def close_relation(context: PlanContext, pipeline: Pipeline) -> Pipeline:
+    """Return the pipeline with the open relation of each branch closed, and a bare read over its output."""
+    return replace(run_steps(context, pipeline, (), pipeline.schema, ""), one_nan=pipeline.one_nan)
+
+
+def gather(context: PlanContext, pipeline: Pipeline, why: str) -> Pipeline:
+    """Return the pipeline gathered into one task, itself if it is in one already."""
+    if pipeline.single:
+        return pipeline
+    stages = context.builder.close(pipeline, Broadcast(), title=f"gather for {why}")
+    return context.builder.reopen(stages, "all", pipeline)
+
+
+def append_keys(
+    context: PlanContext, pipeline: Pipeline, keys: list[Expression]
+) -> tuple[Pipeline, tuple[int, ...]]:
+    """Return the pipeline with a column for each key, and its number. Computed keys are appended."""
+    indexes: list[int] = []
+    extra: list[Expression] = []
+    for key in keys:
+        plain = field_index(key)
+        if plain is None:
+            plain = pipeline.width + len(extra)
+            extra.append(key)
+        indexes.append(plain)
+    if extra:
+        branches = tuple(
+            b.extend(context.rels.project(b.rel, extra, width=pipeline.width, keep=True), "")
+            for b in pipeline.branches
+        )
+        order = context.exact.order(pipeline)
+        one_nan = {pipeline.width + n for n, e in enumerate(extra) if order.has_one_nan(e)}
+        pipeline = Pipeline(
+            branches, context.rels.schema(branches[0].rel), pipeline.estimate, pipeline.one_nan | one_nan
+        )
+    return pipeline, tuple(indexes)
+
+
+def exchange_by_key(context: PlanContext, pipeline: Pipeline, keys: list[Expression], why: str) -> Pipeline:
+    """Return the pipeline exchanged so that rows with equal keys are in one task. The layout stays."""
+    width = pipeline.width
+    partitions = context.count_partitions(pipeline.estimate.nbytes)
+    if partitions == 1:
+        return gather(context, pipeline, why)
+    wide, indexes = append_keys(context, pipeline, keys)
+    output = Hash(indexes, partitions)
+    stages = context.builder.close(wide, output, title=f"exchange by key for {why}")
+    opened = context.builder.reopen(stages, "partition", wide)
+    (branch,) = opened.branches
+    split = ((branch.tables[0][0], indexes),)
+    return select_columns(
+        context, replace(opened, branches=(replace(branch, split=split),)), list(range(width))
+    )
+
+
+def broadcast_into(context: PlanContext, big: Pipeline, small: Pipeline) -> tuple[list[Branch], list[Rel]]:
+    """Close `small` as a broadcast, and give each branch of `big` an input that reads it."""
+    stages = context.builder.close(small, Broadcast(), title="broadcast")
+    branches, reads = [], []
+    for branch in big.branches:
+        source, table, read = context.builder.read(stages, "all", small.schema)
+        branches.append(
+            replace(
+                branch,
+                inputs=(*branch.inputs, source),
+                tables=(*branch.tables, table),
+                streaming=branch.streaming and bool(branch.inputs),
+            )
+        )
+        reads.append(read)
+    return branches, reads

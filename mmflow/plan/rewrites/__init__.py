@@ -1,0 +1,1 @@
+"""Rewrites of Substrait plans: exact integers, one order of floats, nulls kept."""

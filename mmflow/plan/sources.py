@@ -1,0 +1,99 @@
+"""Sources: files with a format and options, the columns of the files and those in their paths.
+
+    schema= names       what it is
+    columns of files    found in the first, and in a few others, which must have the same ones
+    folders name=value  a column each, if no column of the files is called so (`formats.schemas.hive`)
+
+With `schema=` the source has exactly the columns that it names, in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from mmflow.errors import ConfigError, SourceError
+from mmflow.formats import Format, open_format
+from mmflow.formats.row_groups import declared_schema
+from mmflow.formats.schemas.hive import HiveColumns, hive_names, hive_types
+from mmflow.formats.schemas.schema import canonical_type
+from mmflow.plan.stages import Source
+from mmflow.remote.opening import open_file
+from mmflow.sinks.commit.manifest import partition_types
+from mmflow.storage.url import is_url
+
+__all__ = ["open_source"]
+
+#: Files whose columns are looked at before anything runs; the others' when they are read.
+_LOOKED_AT = 8
+
+
+def open_source(
+    files: tuple[str, ...], name: str, label: str, storage: str, options: Mapping[str, object]
+) -> Source:
+    """Open files as one source.
+
+    Args:
+        files: Paths or URLs in reading order; at least one.
+        name: Name of the format.
+        label: Name of the source for people.
+        storage: Options of the file system (see `Source`).
+        options: Options of the format; also `schema`, and `hive` (true): folders `name=value` of the paths are columns.
+
+    Raises:
+        SourceError: A file can't be read, is not of the format, or has other columns than the first; or lies in other
+            folders.
+        ConfigError: An unknown format, option or type, or a value that does not fit.
+        SinkError: The manifest of an output of mmflow is damaged.
+    """
+    given = dict(options)
+    declared = given.pop("schema", None)
+    folders = hive_names(files) if _is_true(given.pop("hive", True)) else ()
+    if not folders:
+        made = open_format(name, files, declared, **given)
+        _look(made, files)
+        return Source(files, made, label, storage=storage)
+    if declared is None:
+        made = open_format(name, files, **given)
+        names = tuple(n for n in folders if n not in made.schema.names)
+        schema = made.schema
+    else:
+        schema = declared_schema(declared)
+        named = [n for n in schema.names if n in folders]
+        inside = _columns(name, files, given) if named else ()
+        names = tuple(n for n in named if n not in inside)
+        made = open_format(name, files, pa.schema([f for f in schema if f.name not in names]), **given)
+    _look(made, files)
+    if not names:
+        return Source(files, made, label, storage=storage)
+    if declared is None:
+        found = hive_types(files, names) | partition_types(files)
+        schema = pa.schema([*schema, *(pa.field(n, canonical_type(found[n])) for n in names)])
+    hive = HiveColumns(schema, names)
+    hive.check(files)
+    return Source(files, made, label, storage=storage, hive=hive)
+
+
+def _is_true(value: object) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise ConfigError(f"hive = {value!r}: must be true or false")
+    return str(value).lower() == "true"
+
+
+def _columns(name: str, files: Sequence[str], options: Mapping[str, object]) -> Sequence[str]:
+    """Return the columns in the first file, as far as it has their names."""
+    try:
+        return open_format(name, files[:1], **options).schema.names  # type: ignore[no-any-return]  # pyarrow has no types
+    except SourceError:  # empty, say: with a declared schema that is all right
+        return ()
+
+
+def _look(made: Format, files: Sequence[str]) -> None:
+    """Check the columns of a few files: the next, and the last ones."""
+    half = _LOOKED_AT // 2
+    others = files[1:]
+    for path in dict.fromkeys((*others[:half], *others[-half:])):
+        if not is_url(path):
+            with open_file(path) as file:
+                made.check(file)

@@ -1,0 +1,425 @@
+"""Stages as data, which the planner makes and engines run.
+
+A plan is a list of stages in topological order. A stage runs the same steps in every task;
+tasks differ in their inputs only:
+
+- a *scan* stage has one task per group of shards of one source;
+- an *exchange* stage has one task per partition of the exchange that it reads;
+- a stage with neither (VALUES, SELECT 1) has one task.
+
+Worked example, `SELECT k, sum(v) FROM t GROUP BY k ORDER BY k`, three shards, two partitions:
+
+    stage 0  scan t -> partial sum by k      3 tasks, output Hash(keys=(0,), partitions=2)
+    stage 1  exchange 0 -> final sum         2 tasks, output Forward() + sample of k
+    stage 2  range exchange 1 -> sort by k   as many tasks as boundaries + 1, output Result()
+
+Nothing here is executable code except `MapStep.function` and `Functions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import pyarrow as pa
+
+from mmflow.formats import Comparison, Format
+from mmflow.formats.schemas.hive import HiveColumns
+from mmflow.sinks import SinkSpec
+
+if TYPE_CHECKING:
+    from datafusion import (  # slow to import; processes for functions need no plans
+        AggregateUDF,
+        ScalarUDF,
+        SessionContext,
+        WindowUDF,
+    )
+
+__all__ = [
+    "NO_NEEDS",
+    "Broadcast",
+    "ExchangeInput",
+    "Forward",
+    "FragmentStep",
+    "Function",
+    "Functions",
+    "Hash",
+    "Input",
+    "MapStep",
+    "Needs",
+    "Output",
+    "Plan",
+    "Range",
+    "Result",
+    "ScanInput",
+    "SortKey",
+    "Source",
+    "SqlStep",
+    "Stage",
+    "Step",
+    "StreamFunction",
+    "StreamStep",
+    "TableInput",
+    "Write",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Dataset that can be read.
+
+    `files` are paths in reading order, found but not opened yet; `format` has the schema of their columns.
+    `stands_for`: inputs of the run from which it made `files`. None: the files are the inputs.
+    `storage`: options of the file system of URLs (`remote.options.storage_text`).
+    `hive`: columns in the paths; None: there are none.
+    """
+
+    files: tuple[str, ...]
+    format: Format
+    label: str
+    stands_for: tuple[str, ...] | None = None
+    storage: str = ""
+    hive: HiveColumns | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns but virtual ones."""
+        return self.format.schema if self.hive is None else self.hive.schema
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    """Column number of a stage's output, and its direction."""
+
+    column: int
+    descending: bool = False
+    nulls_first: bool = False
+
+
+# ---- inputs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ScanInput:
+    """Shards of a source, distributed over the tasks of the stage.
+
+    Attributes:
+        name: Table name of this input in the stage's first fragment.
+        columns: Columns to decode, in order.
+        prune: Conjuncts for pruning by statistics.
+    """
+
+    name: str
+    source: Source
+    columns: tuple[str, ...]
+    prune: tuple[Comparison, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files of the source that may hold a wanted row, as far as their paths say."""
+        hive = self.source.hive
+        if hive is None or not self.prune:
+            return self.source.files
+        return tuple(path for path in self.source.files if hive.may_hold(path, self.prune))
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeInput:
+    """Outputs of earlier stages.
+
+    Attributes:
+        name: Table name in the fragment.
+        stages: Numbers of the producing stages, which all have the same schema and partitioning.
+        mode: partition: task p reads partition p of every producing task (Hash, Range);
+            forward: task i reads the output of the i-th producing task, counted over all `stages`;
+            all: every task reads everything (broadcast and gather), in order of stage, task.
+    """
+
+    name: str
+    stages: tuple[int, ...]
+    mode: Literal["partition", "forward", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableInput:
+    """Rows in the plan itself. A stage over it alone has one task."""
+
+    name: str
+    table: pa.Table
+
+    def __reduce__(self) -> tuple[Callable[[str, pa.Buffer], TableInput], tuple[str, pa.Buffer]]:
+        # As an IPC stream: pyarrow 26 pickles a table without columns as one without rows.
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as writer:
+            writer.write_table(self.table)
+        return _table_input, (self.name, sink.getvalue())
+
+
+def _table_input(name: str, stream: pa.Buffer) -> TableInput:
+    return TableInput(name, pa.ipc.open_stream(stream).read_all())
+
+
+Input = ScanInput | ExchangeInput | TableInput
+
+# ---- outputs ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Output of one block per task, unpartitioned. With `sample`, a sample of these sort keys too."""
+
+    sample: tuple[SortKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Output of one block per task, read whole by every task of the consumer, or gathered by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """Output of `partitions` blocks per task, by the hash of the columns `keys`; round-robin without keys."""
+
+    keys: tuple[int, ...]
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Output of one block per range of `keys` and task, cut at boundaries.
+
+    The stage has one ExchangeInput of mode forward whose producing stages have `Forward(sample=keys)`;
+    the scheduler computes boundaries from the samples (`worker.range_partition.boundaries`), at most `partitions - 1`
+    and about one per `target_bytes` of input, and sends them to each task.
+    """
+
+    keys: tuple[SortKey, ...]
+    partitions: int
+    target_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Output to the caller, in order of tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Output to staging files of a sink, which the driver commits."""
+
+    sink: SinkSpec
+
+
+Output = Forward | Broadcast | Hash | Range | Result | Write
+
+# ---- steps ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentStep:
+    """Substrait plan, executed by DataFusion.
+
+    Attributes:
+        plan: Encoded Substrait plan whose leaves are named tables.
+        inputs: Names and schemas of these tables. In the first step they are the stage's inputs, by name;
+            later steps read one table: the output of the step before.
+        schema: Types of its rows, which are cast if need be.
+        streaming: True if the outputs of pieces of its first input, one after the other, are a right output of this
+            stage (filter, project, partial aggregate, top-k, probe side of a broadcast join): bounded memory for any
+            input size.
+        split: Tables and their key columns. Rows with different keys never meet: where memory is too small for all,
+            the step may run on parts of these tables, each with all rows of its keys, one after the other.
+    """
+
+    plan: bytes
+    inputs: tuple[tuple[str, pa.Schema], ...]
+    schema: pa.Schema
+    streaming: bool
+    split: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SqlStep:
+    """Query that Substrait can't carry, executed by DataFusion.
+
+    Attributes:
+        query: SQL over named tables.
+        inputs: Names and schemas of these tables (see `FragmentStep`).
+        schema: Types of its rows, which are cast if need be.
+        streaming: True if the query may run on pieces of its first input (see `FragmentStep`).
+        parameters: Values of its `$name`.
+    """
+
+    query: str
+    inputs: tuple[tuple[str, pa.Schema], ...]
+    schema: pa.Schema
+    streaming: bool
+    parameters: tuple[tuple[str, pa.Scalar], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Resources of each call of a function, and how many may run at a time; None: as of any task.
+
+    Attributes:
+        concurrency: Most tasks of the stage at a time.
+        num_cpus, num_gpus: Resources that a cluster keeps for each of them. Local threads and processes have no GPUs
+            of their own to keep.
+    """
+
+    concurrency: int | None = None
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+
+
+NO_NEEDS = Needs()
+
+
+@dataclass(frozen=True, slots=True)
+class MapStep:
+    """Python function over record batches: `map_batches`.
+
+    Attributes:
+        function: `function(batch: pa.RecordBatch) -> RecordBatch | Table | iterable of them`.
+        input: Names and public types (`formats.schemas.schema.public_schema`) of its argument.
+        schema: Schema of its result, whose batches are checked and cast to it.
+        batch_rows: Largest number of rows of one call; None: all rows of the batch.
+        processes: Run in a process pool, for functions that hold the GIL.
+        needs: Resources of a call.
+    """
+
+    function: Callable[[pa.RecordBatch], object]
+    input: pa.Schema
+    schema: pa.Schema
+    batch_rows: int | None = None
+    processes: bool = False
+    needs: Needs = NO_NEEDS
+
+
+StreamFunction = Callable[[Iterator[pa.RecordBatch], int], Iterable[pa.RecordBatch]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStep:
+    """Function over all batches of a task, in their order, called once for each attempt.
+
+    Attributes:
+        function: `function(batches, first)` that yields batches. `first + i` is a number that no other row of the
+            stages with this step has, where i is a row's position in the task; it grows in the order of the rows.
+        input: Names and types of its batches.
+        schema: Schema of its result, whose batches are cast to it.
+    """
+
+    function: StreamFunction
+    input: pa.Schema
+    schema: pa.Schema
+
+    @property
+    def streaming(self) -> bool:
+        """False: it sees all rows of its task."""
+        return False
+
+
+Step = FragmentStep | SqlStep | MapStep | StreamStep
+
+
+class Function(Protocol):
+    """Python UDF, which can be pickled.
+
+    Attributes:
+        name: Name in plans.
+        made: Object of DataFusion, which can't be pickled.
+    """
+
+    name: str
+
+    @property
+    def made(self) -> ScalarUDF | AggregateUDF | WindowUDF: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """Python UDFs that the fragments of a plan name, and the environment of all its functions.
+
+    Attributes:
+        all: Python UDFs.
+        environment: Environment variables that the job declares, with digests of their values.
+    """
+
+    all: tuple[Function, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+    def register(self, context: SessionContext) -> None:
+        """Register the UDFs in a datafusion.SessionContext."""
+        if self.all:
+            from datafusion import AggregateUDF, ScalarUDF, WindowUDF  # noqa: PLC0415  (slow)
+        for function in self.all:
+            match function.made:
+                case AggregateUDF():
+                    context.register_udaf(function.made)
+                case WindowUDF():
+                    context.register_udwf(function.made)
+                case ScalarUDF():
+                    context.register_udf(function.made)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Tasks that run the same steps on different inputs.
+
+    Attributes:
+        id: Position in the plan.
+        inputs: The first is the partitioned one; ScanInput only as the first. Inputs that are all of mode
+            `all` (or TableInput), or no inputs: one task.
+        steps: Run in order; empty: the first input's batches pass through.
+        output: Destination of the rows.
+        schema: Schema of the output. Columns of different stages are matched by position, not by name.
+        limit: The stage's output, in task order, is needed up to this many rows only: each task may stop
+            there, and no task is started once finished ones give enough. None: no limit.
+        title: Operators, for people (explain, progress).
+        notes: Further lines of explain, such as the reason of a gather.
+    """
+
+    id: int
+    inputs: tuple[Input, ...]
+    steps: tuple[Step, ...]
+    output: Output
+    schema: pa.Schema
+    limit: int | None = None
+    title: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> Needs:
+        """Resources of a task: the most that any of its functions wants."""
+        wanted = [step.needs for step in self.steps if isinstance(step, MapStep)]
+        return Needs(
+            min((n.concurrency for n in wanted if n.concurrency is not None), default=None),
+            max((n.num_cpus for n in wanted if n.num_cpus is not None), default=None),
+            max((n.num_gpus for n in wanted if n.num_gpus is not None), default=None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Stages in topological order; the last one gives the result (Result or Write)."""
+
+    stages: tuple[Stage, ...]
+    functions: Functions = Functions()
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.stages[-1].schema
+
+    def without_rows(self) -> Plan:
+        """Return the plan as explain shows it, without the tables in memory that it reads: only their rows' number."""
+
+        def emptied(source: Input) -> Input:
+            return (
+                replace(source, table=source.table.select([])) if isinstance(source, TableInput) else source
+            )
+
+        return replace(
+            self, stages=tuple(replace(s, inputs=tuple(map(emptied, s.inputs))) for s in self.stages)
+        )

@@ -1,0 +1,326 @@
+"""Substrait relations as protobuf messages: reading, building and typing them.
+
+Invariant: relations are values. Every function returns a new message; none changes its
+arguments. DataFusion is the only judge of types: `RelationBuilder.schema` asks it.
+
+Column references in Substrait are positions in the input's output, so replacing an input by one of the
+same layout leaves every expression above it valid: the property that cutting plans rests on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pyarrow as pa
+from datafusion import LogicalPlan, SessionConfig, SessionContext
+from datafusion.substrait import Consumer, Producer, Serde
+from google.protobuf.message import Message
+from substrait.algebra_pb2 import Expression, Rel
+from substrait.plan_pb2 import Plan as SubstraitPlan
+from substrait.type_pb2 import Type
+
+from mmflow.plan.catalog import planning
+from mmflow.plan.stages import Function, Functions
+
+__all__ = [
+    "INPUT_FIELDS",
+    "RelationBuilder",
+    "add_functions",
+    "field",
+    "field_index",
+    "has_window",
+    "inputs_of",
+    "int_literal",
+    "kind",
+    "messages",
+    "read_of",
+    "references",
+    "shifted",
+    "subqueries",
+    "table_name",
+    "with_inputs",
+]
+
+# Relations by the fields that hold their inputs; other kinds are gathered whole.
+INPUT_FIELDS: dict[str, tuple[str, ...]] = {
+    "read": (),
+    "filter": ("input",),
+    "project": ("input",),
+    "aggregate": ("input",),
+    "sort": ("input",),
+    "fetch": ("input",),
+    "window": ("input",),
+    "join": ("left", "right"),
+    "cross": ("left", "right"),
+    "set": ("inputs",),
+}
+
+
+def kind(rel: Rel) -> str:
+    """Return the kind of a relation: read, filter, project, ..."""
+    return str(rel.WhichOneof("rel_type"))
+
+
+def read_of(name: str) -> Rel:
+    """Return a bare read of a named table, for the planner's own use. DataFusion never sees it."""
+    made = Rel()
+    made.read.named_table.names.append(name)
+    return made
+
+
+def inputs_of(rel: Rel) -> tuple[Rel, ...]:
+    """Return the input relations, in order."""
+    name = kind(rel)
+    body = getattr(rel, name)
+    if name == "set":
+        return tuple(body.inputs)
+    return tuple(getattr(body, field_name) for field_name in INPUT_FIELDS[name])
+
+
+def with_inputs(rel: Rel, *inputs: Rel) -> Rel:
+    """Return the relation on other inputs of the same layout."""
+    name = kind(rel)
+    made = Rel()
+    # The inputs may be deep trees: copy the other fields only.
+    source, target = getattr(rel, name), getattr(made, name)
+    target.SetInParent()
+    fields = INPUT_FIELDS[name]
+    for descriptor, value in source.ListFields():
+        if descriptor.name in fields:
+            continue
+        if descriptor.is_repeated:
+            getattr(target, descriptor.name).extend(value)
+        elif descriptor.message_type is not None:
+            getattr(target, descriptor.name).CopyFrom(value)
+        else:
+            setattr(target, descriptor.name, value)
+    if name == "set":
+        target.inputs.extend(inputs)
+    else:
+        for field_name, value in zip(fields, inputs, strict=True):
+            getattr(target, field_name).CopyFrom(value)
+    return made
+
+
+def messages(message: Message, stop: Callable[[Message], bool] = lambda _: False) -> Iterator[Message]:
+    """Yield a message and all messages in it, depth first, except those for which `stop` holds."""
+    yield message
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
+            continue
+        for part in value if descriptor.is_repeated else (value,):
+            if not stop(part):
+                yield from messages(part, stop)
+
+
+def _own_expressions(rel: Rel) -> Iterator[Expression]:
+    """Yield the expressions of one relation, those of its inputs excluded."""
+    for message in messages(getattr(rel, kind(rel)), lambda m: isinstance(m, Rel)):
+        if isinstance(message, Expression):
+            yield message
+
+
+def has_window(rel: Rel) -> bool:
+    """Return whether the relation itself computes window functions."""
+    return any(e.WhichOneof("rex_type") == "window_function" for e in _own_expressions(rel))
+
+
+def subqueries(rel: Rel) -> list[Expression]:
+    """Return the subqueries among the relation's own expressions, in order: parts of `rel`, not copies."""
+    return [e for e in _own_expressions(rel) if e.WhichOneof("rex_type") == "subquery"]
+
+
+def field(index: int) -> Expression:
+    """Return a reference to column `index` of the input."""
+    made = Expression()
+    made.selection.direct_reference.struct_field.field = index
+    made.selection.root_reference.SetInParent()
+    return made
+
+
+def field_index(expression: Expression) -> int | None:
+    """Return the column to which an expression is a plain reference; None: it is another."""
+    if expression.WhichOneof("rex_type") != "selection":
+        return None
+    selection = expression.selection
+    if selection.WhichOneof("root_type") != "root_reference":
+        return None
+    if selection.WhichOneof("reference_type") != "direct_reference":
+        return None
+    reference = selection.direct_reference
+    if reference.WhichOneof("reference_type") != "struct_field" or reference.struct_field.HasField("child"):
+        return None
+    return int(reference.struct_field.field)
+
+
+def references(expression: Expression) -> set[int]:
+    """Return the columns of the input that an expression reads."""
+    found = set()
+    for message in messages(expression):
+        if isinstance(message, Expression.FieldReference) and message.HasField("root_reference"):
+            found.add(int(message.direct_reference.struct_field.field))
+    return found
+
+
+def shifted(expression: Expression, by: int) -> Expression:
+    """Return the expression with every column reference moved by `by`."""
+    made = Expression()
+    made.CopyFrom(expression)
+    for message in messages(made):
+        if isinstance(message, Expression.FieldReference) and message.HasField("root_reference"):
+            message.direct_reference.struct_field.field += by
+    return made
+
+
+def int_literal(value: int) -> Expression:
+    """Return a 64-bit integer literal."""
+    made = Expression()
+    made.literal.i64 = value
+    return made
+
+
+def table_name(rel: Rel) -> str | None:
+    """Return the name of the table of a read relation; None for VALUES."""
+    if kind(rel) == "read" and rel.read.WhichOneof("read_type") == "named_table":
+        return str(rel.read.named_table.names[-1])
+    return None
+
+
+def add_functions(plan: SubstraitPlan, names: Iterable[str]) -> tuple[SubstraitPlan, dict[str, int]]:
+    """Return the plan with these functions declared, and the anchor of each."""
+    made = SubstraitPlan()
+    made.CopyFrom(plan)
+    anchors = {e.extension_function.name: e.extension_function.function_anchor for e in made.extensions}
+    urn = max((e.extension_function.extension_urn_reference for e in made.extensions), default=2**32 - 1)
+    for name in names:
+        if name not in anchors:
+            anchors[name] = max(anchors.values(), default=-1) + 1
+            declared = made.extensions.add().extension_function
+            declared.name, declared.function_anchor = name, anchors[name]
+            declared.extension_urn_reference = urn
+    # DataFusion declares them in the order of a hash map: sorted, equal queries have equal plans in every process.
+    made.extensions.sort(key=lambda e: e.extension_function.function_anchor)
+    return made, anchors
+
+
+# Functions that the planner itself puts into plans.
+_OWN_FUNCTIONS = (
+    *(
+        "sum",
+        "count",
+        "first_value",
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "modulus",
+        "equal",
+        "and",
+        "or",
+    ),
+    *("is_not_null", "nullif", "nanvl", "bitwise_and", "bitwise_shift_right"),
+    *("make_array", "array_element", "replace"),
+)
+
+
+class RelationBuilder:
+    """Builder of typed relations in the function space of one query.
+
+    Args:
+        query: The query's whole plan; its function declarations hold for every relation made here.
+        functions: Python UDFs, so that DataFusion can type expressions that call them.
+    """
+
+    def __init__(self, query: SubstraitPlan, register: Callable[[SessionContext], None]) -> None:
+        plan, self.anchors = add_functions(query, _OWN_FUNCTIONS)
+        self._shell = SubstraitPlan()
+        self._shell.CopyFrom(plan)
+        self._shell.ClearField("relations")
+        self._context = SessionContext(SessionConfig().with_target_partitions(1))
+        register(self._context)
+        self._made = 0
+        self._types: dict[pa.DataType, Type] = {}
+
+    def use(self, function: Function) -> int:
+        """Declare a function in this query, and return its anchor."""
+        if function.name not in self.anchors:
+            Functions((function,)).register(self._context)
+            self._shell, self.anchors = add_functions(self._shell, (function.name,))
+        return self.anchors[function.name]
+
+    def continue_from(self, other: RelationBuilder) -> None:
+        """Count names on from those of `other`."""
+        self._made = max(self._made, other._made)
+
+    def name(self) -> str:
+        """Return a table name that is new in this query."""
+        self._made += 1
+        return f"t{self._made}"
+
+    def table(self, name: str, types: Sequence[pa.DataType]) -> tuple[Rel, pa.Schema]:
+        """Return a read of a new named table, and the schema under which workers register its batches.
+
+        Columns are named by position, `<name>_<i>`, so that no join ever sees a name twice. A table
+        without columns gets a dummy one, that the read leaves out: DataFusion then counts rows.
+        """
+        schema = pa.schema([pa.field(f"{name}_{i}", t) for i, t in enumerate(types)])
+        stored = schema if len(types) else pa.schema([pa.field(f"{name}_rows", pa.bool_())])
+        batch = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in stored], schema=stored)
+        self._context.register_record_batches(name, [[batch]])
+        rel = self.encode(self._context.table(name).logical_plan()).relations[0].root.input
+        # Without a projection a read gives all columns; DataFusion 55 decodes one of n columns in n squared steps.
+        rel.read.ClearField("projection")
+        if not len(types):
+            rel.read.projection.SetInParent()
+            rel.read.projection.select.SetInParent()
+        return rel, stored
+
+    def encode(self, logical_plan: LogicalPlan) -> SubstraitPlan:
+        """Return a DataFusion logical plan as Substrait."""
+        plan = SubstraitPlan()
+        plan.ParseFromString(Producer.to_substrait_plan(logical_plan, self._context).encode())
+        return plan
+
+    def types_of(self, types: Sequence[pa.DataType]) -> list[Type]:
+        """Return Arrow types as Substrait types."""
+        unknown = [t for t in dict.fromkeys(types) if t not in self._types]
+        if unknown:
+            rel, _ = self.table(self.name(), unknown)
+            self._types.update(zip(unknown, rel.read.base_schema.struct.types, strict=True))
+        return [self._types[t] for t in types]
+
+    def plan(self, rel: Rel) -> bytes:
+        """Return an encoded plan of one relation."""
+        made = SubstraitPlan()
+        made.CopyFrom(self._shell)
+        made.relations.add().rel.CopyFrom(rel)
+        return bytes(made.SerializeToString())
+
+    def schema(self, rel: Rel) -> pa.Schema:
+        """Return the names and types of a relation's output, as DataFusion sees them. All fields are nullable."""
+        with planning("Substrait"):
+            logical = Consumer.from_substrait_plan(self._context, Serde.deserialize_bytes(self.plan(rel)))
+            schema = self._context.create_dataframe_from_logical_plan(logical).schema()
+        return pa.schema([pa.field(f.name, f.type) for f in schema])
+
+    def call(self, function: str, *arguments: Expression, returns: Type | None = None) -> Expression:
+        """Return a call of a scalar function."""
+        made = Expression()
+        made.scalar_function.function_reference = self.anchors[function]
+        for argument in arguments:
+            made.scalar_function.arguments.add().value.CopyFrom(argument)
+        if returns is not None:
+            made.scalar_function.output_type.CopyFrom(returns)
+        return made
+
+    def project(self, rel: Rel, expressions: Sequence[Expression], *, width: int, keep: bool = False) -> Rel:
+        """Return a project of expressions over `rel`, which has `width` columns.
+
+        With `keep`, all input columns come before the expressions.
+        """
+        made = Rel()
+        made.project.input.CopyFrom(rel)
+        made.project.expressions.extend(expressions)
+        first = 0 if keep else width
+        made.project.common.emit.output_mapping.extend(range(first, width + len(expressions)))
+        return made

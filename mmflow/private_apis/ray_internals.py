@@ -1,0 +1,91 @@
+"""Private APIs of Ray, seen in 2.60.
+
+    attempts        Ray runs a task again by itself; only its core worker counts how often
+    small objects   bytes of the memory store, in which Ray keeps small objects of this process
+    output          Ray prints messages of workers to stdout, where only rows belong
+    key-value store of the cluster's head, which outlives workers
+    addresses       the cluster that `address="auto"` finds; the address of a client; a channel to either
+
+Invariant: a test of tests/api/test_api_private_apis.py fails once one of them is gone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import grpc
+import ray
+from ray._private.grpc_utils import init_grpc_channel
+from ray._private.services import canonicalize_bootstrap_address
+from ray.experimental import internal_kv
+from ray.util import client as ray_client
+
+__all__ = [
+    "client_address",
+    "count_attempts",
+    "delete_values",
+    "find_address",
+    "local_object_bytes",
+    "open_channel",
+    "put_value",
+    "read_value",
+    "redirect_worker_output",
+]
+
+
+class _OutputHandler(Protocol):
+    def __call__(self, data: dict[str, Any], ignore_prefix: bool) -> None: ...
+
+
+def _core_worker() -> Any:
+    return getattr(ray._private.worker.global_worker, "core_worker", None)
+
+
+def count_attempts() -> int | None:
+    """Return how often Ray ran the task of this worker before; None if this Ray does not count."""
+    count = getattr(_core_worker(), "get_current_task_attempt_number", None)
+    return None if count is None else int(count())
+
+
+def local_object_bytes() -> int:
+    """Return the bytes of small objects that Ray holds in this process; huge if this Ray does not count them."""
+    count = getattr(_core_worker(), "get_local_memory_store_bytes_used", None)
+    return 1 << 62 if count is None else int(count())
+
+
+def redirect_worker_output(handler: _OutputHandler) -> None:
+    """Make Ray call `handler` with the lines of workers, instead of printing them to stdout."""
+    ray._private.worker.print_to_stdstream = handler
+
+
+def read_value(name: str, namespace: bytes) -> bytes | None:
+    """Return a value of the cluster's key-value store; None: there is none."""
+    found: bytes | None = internal_kv._internal_kv_get(name, namespace=namespace)
+    return found
+
+
+def put_value(name: str, value: bytes, namespace: bytes) -> bool:
+    """Write a value to the cluster's key-value store, and return whether there was none before. None is replaced."""
+    return not internal_kv._internal_kv_put(name, value, overwrite=False, namespace=namespace)
+
+
+def delete_values(prefix: str, namespace: bytes) -> None:
+    """Delete all values of the cluster's key-value store whose names begin with `prefix`."""
+    internal_kv._internal_kv_del(prefix, del_by_prefix=True, namespace=namespace)
+
+
+def find_address(address: str) -> str | None:
+    """Return host and port of a cluster's head for an address such as `auto`; None: there is no cluster."""
+    found: str | None = canonicalize_bootstrap_address(address)
+    return found
+
+
+def client_address() -> str:
+    """Return host and port of the server that Ray Client is connected to."""
+    client = ray_client.ray.get_context().client_worker  # type: ignore[no-untyped-call]  # Ray has no types here
+    return str(client._conn_str)
+
+
+def open_channel(place: str) -> grpc.Channel:
+    """Return a gRPC channel to `host:port` with Ray's own settings (TLS, tokens), and without a proxy."""
+    return init_grpc_channel(place, [("grpc.enable_http_proxy", 0)])

@@ -1,0 +1,1 @@
+"""Pages of remote files on the local disk."""

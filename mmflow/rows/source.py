@@ -1,0 +1,289 @@
+"""Files of a source, their rows numbered consecutively.
+
+Invariant: a file that changes between its index and the last row read from it gives an error or is read again, never a
+wrong row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmflow.config import Settings
+from mmflow.errors import MmflowError, PlanError, SourceError
+from mmflow.formats import VIRTUAL_COLUMNS, Format
+from mmflow.formats.arrow_ipc.format import ArrowIpcFormat
+from mmflow.formats.compression import compression_suffix, file_compression
+from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.npy.format import NpyFormat
+from mmflow.formats.parquet.format import ParquetFormat
+from mmflow.formats.records.format import RecordsFormat
+from mmflow.formats.schemas.arrow_types import check_wanted, public_batch
+from mmflow.formats.schemas.schema import public_schema
+from mmflow.mapping import Access, MappedFile
+from mmflow.plan.stages import Source
+from mmflow.remote.opening import open_file
+from mmflow.remote.options import RemoteOptions
+from mmflow.rows.base import FileRows, StaleIndexError
+from mmflow.rows.fixed_stride import NpyRows, RecordRows
+from mmflow.rows.index_builder import IndexOptions
+from mmflow.rows.indexed import IndexedRows
+from mmflow.rows.row_groups import IpcRows, ParquetRows
+from mmflow.rows.threads import run_in_order
+from mmflow.shards import FileEntry, identify_files
+from mmflow.storage.url import is_url
+
+__all__ = ["Selection", "SourceRows", "random_access_problem", "read_rows", "require_random_access"]
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Columns of a source, by their names in the result.
+
+    Attributes:
+        source: Files and format.
+        columns: Pairs of name in the result and name in the source (or of a virtual column).
+    """
+
+    source: Source
+    columns: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def all(cls, source: Source) -> Selection:
+        """Return a selection of all columns of a source, without virtual ones."""
+        return cls(source, tuple((n, n) for n in source.schema.names))
+
+    def renamed(self, columns: tuple[tuple[str, str], ...]) -> Selection:
+        """Return a selection of other columns: name in the result, name in this result (or of a virtual column)."""
+        inner = dict(self.columns)
+        return Selection(self.source, tuple((new, inner.get(old, old)) for new, old in columns))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns to read, each once."""
+        return tuple(dict.fromkeys(name for _, name in self.columns))
+
+    @property
+    def file_columns(self) -> tuple[str, ...]:
+        """Columns among `names` that the files hold, virtual ones included."""
+        hive = self.source.hive
+        return self.names if hive is None else hive.inside(self.names)
+
+    def add_hive_columns(self, path: str, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+        """Return batches of `file_columns` of a file as batches of `names`, with public types."""
+        hive = self.source.hive
+        if hive is None or len(self.file_columns) == len(self.names):
+            return batches
+        return [public_batch(batch) for batch in map(hive.added(path, self.names), batches)]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Schema of the result, as in `to_arrow`."""
+        fields = {n: pa.field(n, t) for n, t in VIRTUAL_COLUMNS.items()} | {
+            f.name: f for f in self.source.schema
+        }
+        return public_schema(pa.schema([fields[name].with_name(new) for new, name in self.columns]))
+
+    def table(self, batches: list[pa.RecordBatch]) -> pa.Table:
+        """Return batches of `names` as a table of `schema`."""
+        schema = self.schema
+        converted = [
+            public_batch(
+                pa.RecordBatch.from_arrays([b.column(name) for _, name in self.columns], names=schema.names),
+                schema,
+            )
+            for b in batches
+        ]
+        return pa.Table.from_batches(converted, schema=schema)
+
+
+def random_access_problem(selection: Selection, remote_options: RemoteOptions) -> str | None:
+    """Return why rows can't be found by number; None where they can, as far as known.
+
+    Of remote files only the first is opened, and those whose names suggest compression; others when they are read.
+    """
+    source, form = selection.source, selection.source.format
+    if isinstance(form, ScannedFormat):
+        for number, path in enumerate(source.files):
+            if is_url(path) and number > 0 and compression_suffix(path) is None:
+                continue
+            with open_file(path, remote_options=replace(remote_options, storage=source.storage)) as file:
+                if file_compression(file) is not None:
+                    return _compressed_problem(path)
+    if isinstance(form, ArrowIpcFormat) and not form.splittable:
+        return (
+            f"{source.files[0]}: Arrow IPC streams can only be read from their start; write it as a file "
+            "(ds.write_arrow('x.arrow')), and read that"
+        )
+    if isinstance(form, RecordsFormat) and form.on_bad_record in ("skip", "quarantine"):
+        text = next((f.name for f in form.fields if f.is_text), None)
+        if text is not None:
+            return (
+                f"{source.label}: records whose {text!r} is not UTF-8 are dropped (on_bad_record = "
+                f"{form.on_bad_record}), so positions of rows can't be computed; set it to null or error"
+            )
+    return None
+
+
+def _compressed_problem(path: str) -> str:
+    return f"{path} is compressed, and can only be read from its start; decompress it, and read that"
+
+
+def require_random_access(selection: Selection, remote_options: RemoteOptions) -> None:
+    """Check that rows can be found by number.
+
+    Raises:
+        PlanError: They can't, or one of the columns has an unsupported type.
+    """
+    check_wanted(f for f in selection.source.format.schema if f.name in selection.names)
+    why = random_access_problem(selection, remote_options)
+    if why is not None:
+        raise PlanError(f"no random access: {why}")
+
+
+def read_rows(selection: Selection, settings: Settings, read: Callable[[SourceRows], pa.Table]) -> pa.Table:
+    """Return `read(rows)` for the rows of all files; run it again with a new index where an index doesn't fit its
+    file.
+    """
+    require_random_access(selection, settings.remote_options)
+    for _ in range(2):
+        try:
+            with closing(SourceRows(selection, settings)) as rows:
+                return read(rows)
+        except StaleIndexError as error:
+            path = str(error)
+    raise SourceError(
+        f"{path}: its records are not where they were a moment ago; the file was written to while it was read "
+        "(run again), or this is a bug of its decoder (report it)",
+        path=path,
+    )
+
+
+class SourceRows:
+    """Rows of consecutive files. One file is open at a time, and files are opened only as far as needed."""
+
+    def __init__(self, selection: Selection, settings: Settings) -> None:
+        self._selection = selection
+        self._settings = settings
+        self._paths = selection.source.files
+        # For the files opened so far: their entries, and known rows with a flag that these are all.
+        self._entries: list[FileEntry] = []
+        self._counts: list[tuple[int, bool]] = []
+        self._open: tuple[int, MappedFile, FileRows] | None = None
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None
+
+    def count(self, upto: int) -> int:
+        """Return the number of rows, or at least `upto` if there are as many."""
+        total = 0
+        for number in range(len(self._paths)):
+            total += self._count(number, upto - total)
+            if total >= upto:
+                break
+        return total
+
+    def read(self, numbers: I64) -> list[pa.RecordBatch]:
+        """Read the rows of these existing numbers: ascending, distinct.
+
+        Raises:
+            StaleIndexError: The index of a file, now deleted, does not fit it.
+            SourceChangedError: A file changed meanwhile.
+        """
+        batches: list[pa.RecordBatch] = []
+        before = done = number = 0
+        while done < len(numbers):
+            count = self._count(number, int(numbers[-1]) + 1 - before)
+            upto = int(np.searchsorted(numbers, before + count))
+            if upto > done:
+                batches += self._read(number, numbers[done:upto] - before)
+            before, done, number = before + count, upto, number + 1
+        return batches
+
+    def _count(self, number: int, upto: int) -> int:
+        known, every = self._counts[number] if number < len(self._counts) else (0, False)
+        if every or known >= upto:
+            return known
+        _, rows = self._open_file(number)
+        known = rows.count(upto)
+        self._counts[number:] = [(known, known < upto)]
+        return known
+
+    def _read(self, number: int, numbers: I64) -> list[pa.RecordBatch]:
+        file, rows = self._open_file(number)
+        rows.count(int(numbers[-1]) + 1)
+        batches: list[pa.RecordBatch] = []
+        try:
+            with closing(run_in_order(rows.jobs(numbers), self._settings.workers)) as results:
+                for result in results:
+                    batches += result
+        except MmflowError:
+            file.check_unchanged()  # a change of the file is the cause to report
+            raise
+        except StaleIndexError:
+            # Options of the format reject more records, or the file's time of modification was set back.
+            file.check_unchanged()
+            assert isinstance(rows, IndexedRows), "only these have an index"
+            rows.forget()
+            raise StaleIndexError(file.path) from None
+        file.check_unchanged()
+        return self._selection.add_hive_columns(file.path, batches)
+
+    def _open_file(self, number: int) -> tuple[MappedFile, FileRows]:
+        if self._open is None or self._open[0] != number:
+            self.close()
+            if number == len(self._entries):
+                self._entries += identify_files([self._paths[number]], self._selection.source.storage)
+            entry = self._entries[number]
+            io = self._settings.io
+            remote_options = replace(self._settings.remote_options, storage=entry.storage)
+            access = _access(self._selection.source.format)
+            file = open_file(
+                entry.path, io=io, access=access, expected=entry.identity, remote_options=remote_options
+            )
+            try:
+                self._selection.source.format.check(file)
+                self._open = number, file, self._rows(file, entry)
+            except BaseException:
+                file.close()
+                raise
+        return self._open[1], self._open[2]
+
+    def _rows(self, file: MappedFile, entry: FileEntry) -> FileRows:
+        form, columns, settings = self._selection.source.format, self._selection.file_columns, self._settings
+        match form:
+            case RecordsFormat():
+                return RecordRows(file, form, columns)
+            case NpyFormat():
+                return NpyRows(file, form, columns)
+            case ParquetFormat():
+                return ParquetRows(file, form, columns)
+            case ArrowIpcFormat():
+                return IpcRows(file, form, columns)
+            case ScannedFormat():
+                if file_compression(file) is not None:
+                    raise PlanError(f"no random access: {_compressed_problem(file.path)}")
+                how = IndexOptions(
+                    file.decision.kind, settings.workers, settings.shard_size, settings.remote_options
+                )
+                return IndexedRows(file, entry, form, columns, how)
+            case _:
+                raise PlanError(f"no random access: not for format {form.name}")
+
+
+def _access(form: Format) -> Access:
+    """Return the access pattern: Parquet's column chunks are read whole, IPC batches as they are touched, else
+    single rows.
+    """
+    if isinstance(form, ParquetFormat):
+        return "sequential"
+    return "any" if isinstance(form, ArrowIpcFormat) else "random"

@@ -1,0 +1,116 @@
+"""Outputs of stages that wait for the stages that read them.
+
+Invariant: a block is handed out for deletion exactly once: when all its readers are done with it, or when
+the stage's last reader has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from mmflow.blocks.references import BlockRef
+from mmflow.plan.stages import ExchangeInput, Hash, Range, Stage
+
+__all__ = ["Outputs", "Producer", "input_blocks", "locate"]
+
+
+class Outputs:
+    """Released outputs of a stage, in order of task.
+
+    Args:
+        stage: The stage. With output Hash or Range, blocks are read by partition; else by task, or all of them.
+        readers: Exchange inputs that read this stage.
+    """
+
+    def __init__(self, stage: Stage, readers: int) -> None:
+        self._partitioned = isinstance(stage.output, Hash | Range)
+        self._readers = readers
+        # Slots are partitions, or tasks.
+        self._slots: dict[int, list[BlockRef]] = {}
+        self._left: dict[int, int] = {}
+        self._next = 0
+        self.nbytes = 0
+
+    def add(self, outputs: Sequence[BlockRef | None]) -> None:
+        """Keep the outputs of the next task."""
+        if self._partitioned:
+            for number, ref in enumerate(outputs):
+                if ref is not None:
+                    self._slots.setdefault(number, []).append(ref)
+        else:
+            self._slots[self._next] = [ref for ref in outputs if ref is not None]
+            self._next += 1
+        self.nbytes += sum(ref.nbytes for ref in outputs if ref is not None)
+
+    @property
+    def waiting(self) -> int:
+        """Number of slots that not all readers have finished."""
+        return len(self._slots)
+
+    def slot(self, number: int) -> list[BlockRef]:
+        """Return the blocks of a partition, or of a task."""
+        return self._slots.get(number, [])
+
+    def everything(self) -> Iterator[BlockRef]:
+        """Yield all blocks, in order of task."""
+        assert not self._partitioned, "partitions are read one by one"
+        for number in sorted(self._slots):
+            yield from self._slots[number]
+
+    def done(self, number: int) -> list[BlockRef]:
+        """Count one reader of a slot as finished.
+
+        Returns:
+            Blocks to delete.
+        """
+        left = self._left.pop(number, self._readers) - 1
+        if left:
+            self._left[number] = left
+            return []
+        return self._slots.pop(number, [])
+
+    def drain(self) -> list[BlockRef]:
+        """Forget all blocks, since no stage reads them any more, and return them for deletion."""
+        left = [ref for refs in self._slots.values() for ref in refs]
+        self._slots.clear()
+        return left
+
+
+class Producer(Protocol):
+    """Stage whose outputs are read. `released`: number of tasks whose outputs are there, counted from the first."""
+
+    outputs: Outputs
+    complete: bool
+    released: int
+
+
+def locate(producers: Sequence[Producer], number: int) -> tuple[Producer, int] | None:
+    """Find the task that is the `number`-th one over all producers; None: there is none, or it is not known yet."""
+    for producer in producers:
+        if number < producer.released:
+            return producer, number
+        if not producer.complete:
+            return None
+        number -= producer.released
+    return None
+
+
+def input_blocks(
+    inputs: Sequence[ExchangeInput], number: int, producers: Mapping[int, Producer]
+) -> dict[str, tuple[BlockRef, ...]]:
+    """Return the blocks that task `number` of a stage reads, by input."""
+    blocks: dict[str, tuple[BlockRef, ...]] = {}
+    for exchange in inputs:
+        stages = [producers[s] for s in exchange.stages]
+        match exchange.mode:
+            case "partition":
+                refs = [ref for p in stages for ref in p.outputs.slot(number)]
+            case "all":
+                refs = [ref for p in stages for ref in p.outputs.everything()]
+            case "forward":
+                found = locate(stages, number)
+                assert found is not None, "a task is made once its input is there"
+                refs = found[0].outputs.slot(found[1])
+        blocks[exchange.name] = tuple(refs)
+    return blocks

@@ -1,0 +1,73 @@
+"""Keys of tasks by their content, by which a resumed run finds its finished tasks.
+
+    stage   what it computes, the keys of the stages that it reads, the files that it scans and how they are cut
+    task    its stage, its number, and of a scan its byte ranges, else the cuts of its range exchange
+
+Equal keys mean equal outputs, whatever run, engine or process made them: a key holds the names, sizes and times of
+modification of the files that lead to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from mmflow.plan.fingerprint import computing, digest
+from mmflow.plan.stages import ExchangeInput, Functions, ScanInput, Write
+from mmflow.scheduler.scans import ShardGroup
+from mmflow.scheduler.stages import StageState
+from mmflow.shards import FileEntry
+
+__all__ = ["stage_keys", "task_key"]
+
+
+def stage_keys(states: Mapping[int, StageState], functions: Functions) -> dict[int, str]:
+    """Return the keys of all stages, which are in topological order."""
+    keys: dict[int, str] = {}
+    named = digest(computing(), functions)
+    for number, state in states.items():
+        stage = state.stage
+        inputs = []
+        for given in stage.inputs:
+            match given:
+                case ExchangeInput():
+                    inputs.append(digest(given.name, given.mode, [keys[s] for s in given.stages]))
+                case ScanInput():
+                    source = given.source
+                    inputs.append(digest(given.name, given.columns, given.prune, source.format, source.hive))
+                case _:
+                    inputs.append(digest(given))
+        output = stage.output
+        if isinstance(output, Write):  # what it does to what was there is the commit's business
+            output = Write(replace(output.sink, if_exists="error"))
+        files = () if state.scan is None else (state.scan.layout, *_files(state.scan.files))
+        keys[number] = digest(named, inputs, stage.steps, output, stage.schema, stage.limit, files)
+    return keys
+
+
+def _files(files: Sequence[FileEntry]) -> list[tuple[str, int, int, str]]:
+    return [(f.path, f.identity.size, f.identity.mtime_ns, f.identity.tag) for f in files]
+
+
+def task_key(
+    stage: str,
+    number: int,
+    group: ShardGroup | None,
+    files: Sequence[FileEntry],
+    boundaries: pa.RecordBatch | None,
+) -> str:
+    """Return the key of a task of a stage with this key.
+
+    Args:
+        stage: Its stage's key.
+        number: Its own, which staged files carry.
+        group: Shards of a scan task.
+        files: Files that the shards name.
+        boundaries: Cuts of a range exchange.
+    """
+    if group is None:
+        return digest(stage, number, boundaries)
+    shards = [(s.begin, s.end, s.fresh) for s in group]
+    return digest(stage, number, _files([files[s.file] for s in group]), shards)

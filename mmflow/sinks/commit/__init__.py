@@ -1,0 +1,1 @@
+"""Commits: all of a result becomes visible, or none of it."""

@@ -1,0 +1,90 @@
+"""Paths of staged files, computed from the spec and the run alone by every worker and the driver.
+
+data/out                                the destination
+data/.out.mmflow-RUN/                   staging of one run, beside it: on the same file system
+    attempts/s2-t7-a0/part-00007.csv    output of attempt 0 of task 7; attempts never mix
+    attempts/s2-t7.1-a0/part-00007_001.csv    the remainder of its shard, by a task of its own (`plan.tasks.TaskId`)
+    result/                             built by the commit: the future destination
+data/.out.mmflow-old-RUN                the old destination for a moment (file systems without atomic swap)
+data/.out.mmflow-lock                   held by the run that may commit
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from mmflow.sinks.base import SinkAttempt, SinkSpec, StagedFile
+
+__all__ = [
+    "attempt_folder",
+    "attempts_folder",
+    "destination",
+    "is_staged",
+    "lock_file",
+    "old_destination",
+    "staging_folder",
+    "stale_paths",
+]
+
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+def destination(spec: SinkSpec) -> Path:
+    """Return the destination's path, without a slash at its end."""
+    return Path(spec.path)
+
+
+def staging_folder(spec: SinkSpec, run: str) -> Path:
+    """Return the staging folder of a run."""
+    assert _RUN.fullmatch(run), f"{run!r} can't be part of a file name"
+    return _sibling(spec, f"-{run}")
+
+
+def attempts_folder(spec: SinkSpec, run: str) -> Path:
+    """Return the parent of all attempts' folders; it exists as long as the run may write."""
+    return staging_folder(spec, run) / "attempts"
+
+
+def attempt_folder(spec: SinkSpec, attempt: SinkAttempt) -> Path:
+    """Return the folder that one attempt of one task writes into."""
+    return attempts_folder(spec, attempt.run) / attempt.name
+
+
+def is_staged(spec: SinkSpec, run: str, file: StagedFile) -> bool:
+    """Return whether a file that a task of this run staged is still there, whole; a commit may have moved it."""
+    for path in (Path(file.staged), staging_folder(spec, run) / "result" / file.path):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == file.nbytes:
+                return True
+    return False
+
+
+def old_destination(spec: SinkSpec, run: str) -> Path:
+    """Return the path that the old destination is renamed to for a moment where the file system can't swap."""
+    return _sibling(spec, f"-old-{run}")
+
+
+def lock_file(spec: SinkSpec) -> Path:
+    """Return the path of the file that the committing run locks."""
+    return _sibling(spec, "-lock")
+
+
+def stale_paths(spec: SinkSpec, run: str) -> tuple[list[Path], list[Path]]:
+    """Return the staging folders and the renamed old destinations of runs other than `run`."""
+    prefix = _sibling(spec, "-").name
+    own = {staging_folder(spec, run).name, lock_file(spec).name}
+    try:
+        names = sorted(os.listdir(destination(spec).parent))
+    except FileNotFoundError:
+        return [], []
+    found = [destination(spec).parent / n for n in names if n.startswith(prefix) and n not in own]
+    old = [path for path in found if path.name.startswith(prefix + "old-")]
+    return [path for path in found if path not in old], old
+
+
+def _sibling(spec: SinkSpec, suffix: str) -> Path:
+    path = destination(spec)
+    return path.parent / f".{path.name}.mmflow{suffix}"

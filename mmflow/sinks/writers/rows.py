@@ -1,0 +1,123 @@
+"""CSV (RFC 4180) and NDJSON files, from text made column by column."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmflow.formats.csv.header import CONTROL
+from mmflow.formats.ndjson.values import is_binary
+from mmflow.sinks.writers.base import Writer, parse_boolean
+from mmflow.sinks.writers.text import csv_fields, csv_rows, json_rows, text_slices, text_type_problem
+
+__all__ = [
+    "CSV_OPTIONS",
+    "NDJSON_OPTIONS",
+    "csv_header",
+    "csv_problem",
+    "lines",
+    "open_csv",
+    "open_ndjson",
+    "text_problem",
+]
+
+_BUFFER = 1 << 20
+_DELIMITERS = frozenset(",;\t|")
+
+
+def _delimiter(value: Any) -> str:
+    text = {"\\t": "\t", "tab": "\t"}.get(str(value), str(value))
+    if len(text) != 1 or not text.isascii() or text in '"\r\n\0':
+        raise ValueError("must be one character of ASCII, and neither a quote, a line end nor NUL")
+    return text
+
+
+def _null(value: Any) -> str:
+    text = str(value)
+    if any(c in text for c in '"\r\n\0\ufeff'):
+        raise ValueError("must not hold quotes, line ends, NULs or byte order marks")
+    return text
+
+
+CSV_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "delimiter": _delimiter,
+    "header": parse_boolean,
+    "null": _null,
+}
+NDJSON_OPTIONS: Mapping[str, Callable[[Any], Any]] = {}
+
+
+class _Lines:
+    """Writer of every batch at once, as lines."""
+
+    pending = 0
+
+    def __init__(self, file: BinaryIO, encode: Callable[[pa.RecordBatch], pa.StringArray]) -> None:
+        self._file = file
+        self._encode = encode
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        for piece in text_slices(batch):
+            self._file.write(lines(self._encode(piece)))
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):  # the file is about to be deleted
+            self._file.close()
+
+
+def lines(texts: pa.StringArray, *, ending: str = "\n") -> pa.Buffer:
+    """Return the bytes of the texts, each followed by `ending`."""
+    joined = pc.binary_join_element_wise(texts, pa.scalar(ending, pa.string()), pa.scalar("", pa.string()))
+    _, offsets, data = joined.buffers()
+    if not len(joined):
+        return pa.py_buffer(b"")
+    return data.slice(0, int.from_bytes(offsets.slice(4 * len(joined), 4).to_pybytes(), "little"))
+
+
+def csv_header(names: list[str], delimiter: str) -> bytes:
+    """Return the header record; names with characters that could be taken for a delimiter are quoted."""
+    fields = csv_fields(pa.array(names, pa.string()), delimiter, "").to_pylist()
+    quoted = [f'"{f}"' if not f.startswith('"') and _DELIMITERS & set(f) else f for f in fields]
+    return (delimiter.join(quoted) + "\n").encode()
+
+
+def open_csv(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
+    """Open a CSV file in UTF-8, lines ending in LF."""
+    delimiter = options.get("delimiter", ",")
+    null = options.get("null", "")
+    file = open(path, "wb", buffering=_BUFFER)  # noqa: SIM115  (the writer closes it)
+    if options.get("header", True):
+        file.write(csv_header(schema.names, delimiter))
+    return _Lines(file, lambda batch: csv_rows(batch, delimiter=delimiter, null=null))
+
+
+def open_ndjson(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
+    """Open a file of one JSON object per line, in UTF-8; nulls are written as null, not left out."""
+    file = open(path, "wb", buffering=_BUFFER)  # noqa: SIM115  (the writer closes it)
+    return _Lines(file, json_rows)
+
+
+def text_problem(field: pa.Field) -> str | None:
+    """Return why a column can't be written as text; None where it can."""
+    return text_type_problem(field.type)
+
+
+def csv_problem(field: pa.Field) -> str | None:
+    """Return why a column can't be written as CSV; None where it can."""
+    if is_binary(field.type):
+        return "CSV has no form for bytes; write them as text (encode(…, 'base64')), or write ndjson, parquet or arrow"
+    if CONTROL.search(field.name):
+        return (
+            "its name holds a control character, by which readers of CSV tell binary files; rename it (AS …)"
+        )
+    return text_type_problem(field.type)

@@ -1,0 +1,1 @@
+"""Storage in general: object stores, URLs, globs, and errors of the operating system."""

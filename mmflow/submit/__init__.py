@@ -1,0 +1,1 @@
+"""Runs elsewhere: a local process, Ray Jobs, Kubernetes."""

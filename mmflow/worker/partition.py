@@ -1,0 +1,108 @@
+"""Partitions of batches, by the hash of key columns or by given numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmflow.formats.decoding.compact import without_views
+from mmflow.kernels import kernels
+from mmflow.worker.hashing import mixed
+
+__all__ = ["copy_rows", "hash_rows", "partition_batch", "split_rows"]
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+
+def hash_rows(arrays: Sequence[pa.Array]) -> U64:
+    """Return the result of `hash_columns`, computed by the kernel if it knows the types. Shape (rows,)."""
+    state = np.zeros(len(arrays[0]), np.uint64)
+    for array in arrays:
+        if not _mixed_in(state, array):
+            state = mixed(state, array)
+    return state
+
+
+def _mixed_in(state: U64, array: pa.Array) -> bool:
+    """Mix a column into `state`; return False if the kernel does not know its type."""
+    kind, kernel = array.type, kernels()
+    test = pa.types
+    if test.is_null(kind) or test.is_nested(kind) or test.is_dictionary(kind) or test.is_boolean(kind):
+        return False
+    buffers = [0 if b is None else b.address for b in array.buffers()]
+    bits = buffers[0] if array.null_count else 0
+    rest = (bits, array.offset, len(array), state.ctypes.data)
+    if test.is_string_view(kind) or test.is_binary_view(kind):
+        kernel.hash_views(buffers[1] + 16 * array.offset, buffers[2:], *rest)
+    elif test.is_string(kind) or test.is_binary(kind):
+        kernel.hash_text(buffers[1] + 4 * array.offset, 4, buffers[2], *rest)
+    elif test.is_large_string(kind) or test.is_large_binary(kind):
+        kernel.hash_text(buffers[1] + 8 * array.offset, 8, buffers[2], *rest)
+    elif test.is_float32(kind) or test.is_float64(kind):
+        width = kind.bit_width // 8
+        kernel.hash_real(buffers[1] + width * array.offset, width, *rest)
+    elif test.is_decimal(kind) or test.is_fixed_size_binary(kind):
+        width = kind.bit_width // 8
+        kernel.hash_fixed(buffers[1] + width * array.offset, width, *rest)
+    elif test.is_integer(kind) or (
+        test.is_temporal(kind) and kind.bit_width <= 64 and not test.is_interval(kind)
+    ):
+        width = kind.bit_width // 8
+        kernel.hash_whole(buffers[1] + width * array.offset, width, not test.is_unsigned_integer(kind), *rest)
+    else:
+        return False
+    return True
+
+
+def partition_batch(
+    batch: pa.RecordBatch, keys: Sequence[int], partitions: int, before: int = 0
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the rows of each partition that has any, in their order. The batches own their text.
+
+    Without keys, partitions are chosen round-robin, from row number `before` on.
+    """
+    if partitions == 1:
+        yield 0, batch
+        return
+    if not keys:
+        yield from split_rows(batch, np.arange(before, before + batch.num_rows) % partitions, partitions)
+        return
+    state = hash_rows([batch.column(k) for k in keys])
+    order, bounds = np.empty(len(state), np.int64), np.empty(partitions + 1, np.int64)
+    kernels().partition_rows(state.ctypes.data, len(state), partitions, order.ctypes.data, bounds.ctypes.data)
+    yield from _parts(batch, order, bounds)
+
+
+def split_rows(batch: pa.RecordBatch, chosen: I64, partitions: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the rows of each partition in their order, by the partition numbers `chosen`, shape (rows,)."""
+    order = np.argsort(chosen, kind="stable")
+    yield from _parts(batch, order, np.searchsorted(chosen[order], np.arange(partitions + 1)))
+
+
+def copy_rows(batch: pa.RecordBatch, rows: I64) -> pa.RecordBatch:
+    """Return the rows of these numbers, which own their text."""
+    return _taken(_owning(batch), rows, batch.schema)
+
+
+def _parts(batch: pa.RecordBatch, order: I64, bounds: I64) -> Iterator[tuple[int, pa.RecordBatch]]:
+    owning = _owning(batch)
+    for partition, (begin, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        if begin < end:
+            # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
+            yield partition, _taken(owning, order[begin:end], batch.schema)
+
+
+def _owning(batch: pa.RecordBatch) -> pa.RecordBatch:
+    # pyarrow 26 can't take from views: go through the owned form.
+    names = [str(i) for i in range(batch.num_columns)]
+    return pa.RecordBatch.from_arrays([without_views(c) for c in batch.columns], names=names)
+
+
+def _taken(owning: pa.RecordBatch, rows: I64, schema: pa.Schema) -> pa.RecordBatch:
+    taken = owning.take(pa.array(rows))
+    arrays = [c.cast(t) for c, t in zip(taken.columns, schema.types, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,0 +1,164 @@
+"""Shards of a task as one stream of batches, with their reports.
+
+The identity of a file is checked when it is opened and after its shard was read, so that rows of a file that changed
+in between are never used.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmflow.errors import UserFunctionError
+from mmflow.formats import PLACE, VIRTUAL_COLUMNS, ScanReport, ScanRequest
+from mmflow.formats.decoding.compact import cast_batch
+from mmflow.plan.stages import ScanInput
+from mmflow.plan.tasks import ShardTask
+from mmflow.remote.opening import open_file
+from mmflow.worker.context import WorkerContext
+from mmflow.worker.hashing import hash_columns, mixed
+
+__all__ = ["ShardStream", "place_of"]
+
+
+class BatchPlaces:
+    """Places in the input of the batches that a task is at, for errors of functions that are called with them.
+
+    Steps pull batches in turn, so what was scanned since the last `take` is what the step has now.
+    """
+
+    def __init__(self) -> None:
+        self._scanned: tuple[str, int] | None = None
+        self._current: tuple[str, int] | None = None
+
+    def add(self, path: str, record: int) -> None:
+        """Note a batch that is scanned, and the number of its first record in its shard."""
+        if self._scanned is None:
+            self._scanned = path, record
+
+    def take(self) -> bool:
+        """Make what was scanned since the last call the current place. Returns whether there was any."""
+        if self._scanned is None:
+            return False
+        self._current, self._scanned = self._scanned, None
+        return True
+
+    def placed(self, error: UserFunctionError, rows: int) -> UserFunctionError:
+        """Return the error of a function with the place of its batch, `rows` behind the current one."""
+        if self._current is None:
+            return error
+        path, record = self._current
+        return error.from_batch(path, record + rows)
+
+
+class ShardStream:
+    """Stream of the batches of all shards of a task, in order. `reports` holds one report per finished shard.
+
+    `cached`: bytes read that were in the page cache before.
+    `fetched`: bytes of remote files that came over the network for them.
+    `resume_offset`: byte offset of the next record, where it stopped early by request; None: it read all.
+    """
+
+    def __init__(
+        self, scan: ScanInput, shards: ShardTask, context: WorkerContext, places: BatchPlaces
+    ) -> None:
+        self._places = places
+        self._scan = scan
+        self._shards = shards
+        self._context = context
+        types = VIRTUAL_COLUMNS | {PLACE: pa.int64()} | {f.name: f.type for f in scan.source.schema}
+        self._schema = pa.schema([(c, types[c]) for c in scan.columns])
+        self._placed = PLACE in scan.columns and PLACE not in scan.source.schema.names
+        self.reports: list[ScanReport] = []
+        self.reasons: list[str] = []
+        self.rows = 0
+        self.cached = 0
+        self.fetched = 0
+        self.resume_offset: int | None = None
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        hive, columns, prune = self._scan.source.hive, self._scan.columns, self._scan.prune
+        if hive is not None:
+            prune = tuple(c for c in prune if c.column not in hive.names)
+        request = ScanRequest(columns=self._asked(), prune=prune)
+        request = replace(request, window_bytes=self._window_bytes(request.window_bytes))
+        for shard in self._shards.shards:
+            entry = self._shards.files[shard.file]
+            remote_options = replace(self._context.remote_options, storage=entry.storage)
+            with open_file(
+                entry.path, io=self._context.io, expected=entry.identity, remote_options=remote_options
+            ) as file:
+                if file.decision.reason not in self.reasons:
+                    self.reasons.append(file.decision.reason)
+                resident = file.resident(shard.begin, shard.end)
+                scan = self._scan.source.format.scan(file, shard, request)
+                others = tuple(c for c in columns if c != PLACE) if self._placed else columns
+                add = None if hive is None else hive.added(entry.path, others)
+                records = 0  # before the batch, in its shard
+                for batch in scan:
+                    self._context.check()
+                    self.rows += batch.num_rows
+                    self._places.add(entry.path, records)
+                    # Bad records that were dropped are counted where the report is true at each batch.
+                    by_report = self._scan.source.format.record_oriented
+                    records = scan.report.records if by_report else records + batch.num_rows
+                    made = batch if add is None else add(batch)
+                    if self._placed:
+                        made = self._with_places(made, batch, entry.path, scan.report.row)
+                    yield cast_batch(made, self._schema)
+                    report = scan.report
+                    if self._context.stop_requested() and report.error is None and report.next < shard.end:
+                        self.resume_offset = report.next
+                        break
+                file.check_unchanged()
+                self.fetched += file.fetched
+            self.reports.append(scan.report)
+            self.cached += _share(resident, shard.end - shard.begin, scan.report.bytes_read)
+            if scan.report.error is not None:
+                return
+
+    def _asked(self) -> tuple[str, ...]:
+        """Return the columns to read from the files."""
+        source, columns = self._scan.source, self._scan.columns
+        if self._placed:
+            columns = tuple(c for c in columns if c != PLACE)
+            if source.format.record_oriented and "_offset" not in columns:
+                columns = (*columns, "_offset")
+        return columns if source.hive is None else source.hive.inside(columns)
+
+    def _with_places(
+        self, batch: pa.RecordBatch, read: pa.RecordBatch, path: str, first: int
+    ) -> pa.RecordBatch:
+        """Return the wanted columns with `PLACE`. Without offsets, rows of `read` are numbered from `first`."""
+        if self._scan.source.format.record_oriented:
+            numbers = read.column("_offset")
+        else:
+            numbers = pa.array(np.arange(first, first + read.num_rows))
+        places = pa.array(place_of(path, numbers))
+        arrays = [places if c == PLACE else batch.column(c) for c in self._scan.columns]
+        return pa.RecordBatch.from_arrays(arrays, names=list(self._scan.columns))
+
+    def _window_bytes(self, most: int) -> int:
+        """Return the bytes of a window: at most a quarter of the task's share, since pread needs anonymous memory."""
+        return max(1 << 20, min(most, self._context.memory // 4))
+
+
+def _share(resident: int, length: int, read: int) -> int:
+    """Return the resident part of the bytes read, in proportion to that of the shard.
+
+    A shard is read in part if it ends at a limit or a bad record, or has other columns.
+    """
+    return min(read, resident * read // max(1, length))
+
+
+def place_of(path: str, numbers: pa.Array) -> npt.NDArray[np.int64]:
+    """Return `PLACE` of rows of a file, from their offsets or other unique numbers. Shape (rows,)."""
+    names = pa.array([os.fsencode(path)], pa.binary())
+    # As the hash of both columns, without hashing the path for each row.
+    state = np.repeat(hash_columns([names]), len(numbers))
+    return mixed(state, numbers).view(np.int64)

@@ -1,0 +1,423 @@
+"""Execution of one task: read, execute, partition, put. Nothing here knows an engine.
+
+Streaming steps run on pieces of bounded size, so a scan of any size needs the memory of one piece. Output is copied,
+so that it does not hold windows of the input.
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import pyarrow as pa
+
+from mmflow.blocks.checkpoints import write_checkpoint
+from mmflow.blocks.references import BlockRef
+from mmflow.errors import EngineError, MmflowError, PlanError, SourceError, UserFunctionError
+from mmflow.formats.decoding.compact import cast_batch, compact, rename_columns
+from mmflow.formats.rejects import REPORTED, rejects_batch
+from mmflow.formats.schemas.schema import public_schema, type_text
+from mmflow.mapping.system.limits import process_memory
+from mmflow.plan.stages import (
+    ExchangeInput,
+    Forward,
+    FragmentStep,
+    Functions,
+    Hash,
+    MapStep,
+    Range,
+    ScanInput,
+    SqlStep,
+    Step,
+    StreamStep,
+    TableInput,
+    Write,
+)
+from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
+from mmflow.sinks import SinkAttempt, open_sink
+from mmflow.worker.context import Cancelled as CancelSignal
+from mmflow.worker.context import WorkerContext
+from mmflow.worker.fragment import Fragment
+from mmflow.worker.partition import partition_batch
+from mmflow.worker.range_partition import Sampler, range_batch
+from mmflow.worker.scan import BatchPlaces, ShardStream
+from mmflow.worker.user_functions import function_label, list_batches, user_function_errors
+
+__all__ = ["run_task"]
+
+_Batches = Iterable[pa.RecordBatch]
+_PIECE_BYTES = 32 << 20
+#: Bytes of the first piece if few rows may be enough.
+_FIRST_BYTES = 64 << 10
+#: Batches of fewer rows are joined with their neighbours: each costs DataFusion about as much as a thousand rows.
+_FEW_ROWS = 1 << 10
+_MANY_ROWS = 1 << 13
+#: Numbers of rows have 63 bits: stage, task, and row.
+_MOST_STAGES, _MOST_TASKS, _MOST_ROWS = 1 << 8, 1 << 20, 1 << 35
+
+
+def run_task(task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
+    """Run a task to its result. Errors of the data, the query or the machine are results, too.
+
+    Args:
+        task: Task to run.
+        functions: UDFs of its fragments.
+        context: Store, memory share, cancel flag of this worker.
+    """
+    try:
+        return _Run(task, functions, context).result()
+    except CancelSignal:
+        return Cancelled(task.id, task.attempt)
+    except MmflowError as error:
+        return Failed(task.id, task.attempt, error)
+    except MemoryError as error:
+        return Failed(task.id, task.attempt, EngineError(f"out of memory: {error}; raise --memory"))
+    except pa.ArrowInvalid as error:
+        return Failed(task.id, task.attempt, PlanError(f"a value does not fit its type: {error}"))
+    except OSError as error:
+        return Failed(
+            task.id, task.attempt, SourceError(f"{error.filename or 'I/O'}: {error.strerror or error}")
+        )
+
+
+def _page_faults() -> int:
+    """Return the page faults of this thread so far."""
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_minflt + usage.ru_majflt
+
+
+class _Run:
+    def __init__(self, task: Task, functions: Functions, context: WorkerContext) -> None:
+        self.task = task
+        self.stage = task.stage
+        self.functions = functions
+        self.context = context
+        self.scan: ShardStream | None = None
+        self.places = BatchPlaces()
+        self.metrics = TaskMetrics(started=time.time(), worker=context.worker)
+
+    def result(self) -> TaskResult:
+        clock, faults = time.perf_counter(), _page_faults()
+        done = self._output(self._limited(self._rows()))
+        if self.scan is not None:
+            self.metrics.rows_in += self.scan.rows
+            self.metrics.bytes_read += sum(r.bytes_read for r in self.scan.reports)
+            self.metrics.cached = self.scan.cached
+            self.metrics.fetched = self.scan.fetched
+            self.metrics.reasons = tuple(self.scan.reasons)
+            reports = tuple(self.scan.reports)
+            done = replace(
+                done, reports=reports, rejects=self._rejects(), resume_offset=self.scan.resume_offset
+            )
+        if self.task.checkpoint_path:
+            self.metrics.anonymous = process_memory().anonymous
+            checkpoint = write_checkpoint(
+                self.task.checkpoint_path, done.attempt, done.outputs, done.rejects, done.sample, self.stage.schema,
+                self.context.store, self.context.spill,
+            )  # fmt: skip
+            done = replace(done, checkpoint=checkpoint)
+        self.metrics.seconds = time.perf_counter() - clock
+        self.metrics.faults = _page_faults() - faults
+        return done
+
+    # ---- rows ---------------------------------------------------------------------------------
+
+    def _input(self, number: int) -> _Batches:
+        source = self.stage.inputs[number]
+        match source:
+            case ScanInput():
+                if self.task.shards is None:
+                    return ()
+                self.scan = ShardStream(source, self.task.shards, self.context, self.places)
+                return self.scan
+            case ExchangeInput():
+                refs = self.task.blocks.get(source.name, ())
+                self.metrics.rows_in += sum(r.rows for r in refs)
+                self.metrics.bytes_read += sum(r.nbytes for r in refs)
+                batches = itertools.chain.from_iterable(map(self.context.store.get, refs))
+                return _coalesced(batches, self.context.memory // 8)
+            case TableInput():
+                return source.table.to_batches()  # type: ignore[no-any-return]  # pyarrow has no types
+
+    def _rows(self) -> _Batches:
+        flow: _Batches = self._input(0) if self.stage.inputs else ()
+        sides = {s.name: n for n, s in enumerate(self.stage.inputs) if n}
+        for step in self.stage.steps:
+            flow = self._step(step, flow, sides)
+        return flow
+
+    def _step(self, step: Step, flow: _Batches, sides: dict[str, int]) -> _Batches:
+        match step:
+            case FragmentStep() | SqlStep():
+                return self._fragment(step, flow, sides)
+            case MapStep():
+                return self._map(step, flow)
+            case StreamStep():
+                return self._stream(step, flow)
+
+    def _fragment(
+        self, step: FragmentStep | SqlStep, flow: _Batches, sides: dict[str, int]
+    ) -> Iterator[pa.RecordBatch]:
+        fragment = Fragment(
+            step,
+            self.functions,
+            memory=self.context.memory,
+            given=self._given(step),
+            spill=self.context.spill,
+        )
+        main = next((name for name, _ in step.inputs if name not in sides), None)
+        for name, _ in step.inputs:
+            if name in sides:
+                fragment.bind(name, list(self._input(sides[name])))
+        if main is None:
+            yield from fragment.run({})
+            return
+        if not step.streaming:
+            # The inputs of such steps are blocks: by reference in memory, or mapped from disk.
+            yield from self._checked(fragment.run({main: list(flow)}))
+            return
+        most = min(_PIECE_BYTES, max(1 << 20, self.context.memory // 8))
+        for piece in _pieces(flow, most, most if self.stage.limit is None else _FIRST_BYTES):
+            self.places.take()
+            try:
+                yield from self._checked(fragment.run({main: piece}))
+            except UserFunctionError as error:
+                raise self.places.placed(error, 0) from error.__cause__
+
+    def _given(self, step: FragmentStep | SqlStep) -> int:
+        """Return the bytes that a step gets at once; 0: it runs piece by piece, or they are unknown."""
+        refs = itertools.chain.from_iterable(self.task.blocks.values())
+        return 0 if step.streaming else sum(ref.nbytes for ref in refs)
+
+    def _checked(self, batches: _Batches) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self.context.check()
+            yield batch
+
+    def _map(self, step: MapStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
+        for batch in flow:
+            scanned = self.places.take()
+            given = cast_batch(batch, step.input)
+            size = step.batch_rows or max(1, given.num_rows)
+            for start in range(0, given.num_rows, size):
+                self.context.check()
+                try:
+                    made = self._call(step, given.slice(start, size))
+                except UserFunctionError as error:
+                    raise self.places.placed(error, start if scanned else 0) from error.__cause__
+                yield from made
+
+    def _stream(self, step: StreamStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
+        """Call a function of mmflow, with numbers for rows that grow with the stage, the task and the row."""
+        task = self.task.id
+        if task.stage >= _MOST_STAGES or task.number >= _MOST_TASKS:
+            raise EngineError(
+                f"a plan with row numbers has up to {_MOST_STAGES} stages of {_MOST_TASKS:,} tasks"
+            )
+        first = (task.stage * _MOST_TASKS + task.number) * _MOST_ROWS
+        given = (cast_batch(batch, step.input) for batch in self._checked(flow))
+        for batch in step.function(given, first):
+            yield cast_batch(batch, step.schema)
+
+    def _call(self, step: MapStep, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+        name = getattr(step.function, "__name__", "function")
+        with user_function_errors(function_label(step.function), name, self.context.check):
+            if step.processes and self.context.processes is not None:
+                made = self.context.processes.apply(step.function, batch)
+            else:
+                made = list_batches(step.function(batch))
+        return [self._fitted(b, step, name) for b in made if b.num_rows]
+
+    def _fitted(self, batch: pa.RecordBatch, step: MapStep, name: str) -> pa.RecordBatch:
+        label = function_label(step.function)
+        if batch.schema.names != step.schema.names:
+            if sorted(batch.schema.names) != sorted(step.schema.names):
+                raise UserFunctionError.at(
+                    f"{label} returned columns {batch.schema.names}, expected {step.schema.names}; "
+                    "pass schema= with what it returns",
+                    function=name,
+                )
+            batch = batch.select(step.schema.names)
+        try:
+            return cast_batch(batch, step.schema)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise UserFunctionError.at(
+                f"{label} returned {_listed(batch.schema)}, which does not fit {_listed(step.schema)}: {error}",
+                function=name,
+            ) from error
+
+    def _limited(self, rows: _Batches) -> Iterator[pa.RecordBatch]:
+        left = self.stage.limit
+        for batch in rows:
+            if left is None:
+                yield batch
+                continue
+            yield batch.slice(0, left)
+            left -= batch.num_rows
+            if left <= 0:
+                return
+
+    # ---- outputs --------------------------------------------------------------------------------
+
+    def _output(self, rows: Iterator[pa.RecordBatch]) -> Done:
+        output = self.stage.output
+        done = Done(self.task.id, self.task.attempt, metrics=self.metrics)
+        match output:
+            case Write():
+                sink = open_sink(output.sink, self.context.spill, self.context.memory)
+                task = self.task
+                attempt = SinkAttempt(task.run, task.id.stage, task.id.number, task.attempt, task.id.part)
+                files = sink.write(self._counted(rows), self.stage.schema, attempt)
+                return replace(done, files=files)
+            case Hash():
+                return replace(done, outputs=self._partitioned(rows, self._hashed, output.partitions))
+            case Range():
+                cuts = self.task.boundaries
+                if cuts is None:
+                    raise EngineError("bug: a range exchange without boundaries")
+                by_range = partial(range_batch, keys=output.keys, cuts=cuts)
+                return replace(done, outputs=self._partitioned(rows, by_range, cuts.num_rows + 1))
+            case _:
+                sampler = Sampler(output.sample) if isinstance(output, Forward) and output.sample else None
+                made = self._put(compact(b) for b in self._counted(rows, sampler))
+                sample = sampler.sample() if sampler is not None else None
+                return replace(done, outputs=(made,), sample=sample)
+
+    def _hashed(self, batch: pa.RecordBatch) -> Iterable[tuple[int, pa.RecordBatch]]:
+        """Split rows by partition. Without keys each task begins with another one, so that few rows spread, too."""
+        assert isinstance(self.stage.output, Hash)
+        before = self.task.id.number + sum(self.task.id.part) + self.metrics.rows_out - batch.num_rows
+        return partition_batch(batch, self.stage.output.keys, self.stage.output.partitions, before)
+
+    def _counted(self, rows: _Batches, sampler: Sampler | None = None) -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            self.metrics.rows_out += batch.num_rows
+            if sampler is not None:
+                sampler.add(batch)
+            yield batch
+
+    def _put(self, batches: Iterable[pa.RecordBatch]) -> BlockRef | None:
+        ref = self.context.store.put(batches, self.stage.schema)
+        if not ref.rows:
+            self.context.store.delete(ref)
+            return None
+        self.metrics.bytes_out += ref.nbytes
+        return ref
+
+    def _partitioned(
+        self, rows: _Batches, split: Callable[[pa.RecordBatch], Iterable[tuple[int, pa.RecordBatch]]], n: int
+    ) -> tuple[BlockRef | None, ...]:
+        """Split batches into one block per partition."""
+        parts: list[list[pa.RecordBatch]] = [[] for _ in range(n)]
+        early: list[list[BlockRef]] = [[] for _ in range(n)]
+        held = 0
+        for batch in self._counted(rows):
+            owned = compact(batch)
+            held += owned.nbytes
+            for number, part in split(owned):
+                parts[number].append(part)
+            if held > self.context.memory // 4:
+                self._flush(parts, early)
+                held = 0
+        if any(early):
+            self._flush(parts, early)
+            return tuple(self._merged(refs) for refs in early)
+        return tuple(self._put(_joined(p, self.stage.schema)) if p else None for p in parts)
+
+    def _flush(self, parts: list[list[pa.RecordBatch]], early: list[list[BlockRef]]) -> None:
+        """Put collected rows into the store, which spills blocks that don't fit in memory."""
+        for part, refs in zip(parts, early, strict=True):
+            if part:
+                refs.append(self.context.store.put(_joined(part, self.stage.schema), self.stage.schema))
+                part.clear()
+
+    def _merged(self, refs: list[BlockRef]) -> BlockRef | None:
+        if not refs:
+            return None
+        made = self._put(itertools.chain.from_iterable(self.context.store.get(r) for r in refs))
+        for ref in refs:
+            self.context.store.delete(ref)
+        return made
+
+    def _rejects(self) -> BlockRef | None:
+        if self.scan is None or self.task.shards is None:
+            return None
+        files, shards = self.task.shards.files, self.task.shards.shards
+        batches = [
+            rejects_batch(files[s.file].path, r.first, r.rejects)
+            for s, r in zip(shards, self.scan.reports, strict=False)
+            if r.rejects
+        ]
+        return self.context.store.put(batches, REPORTED) if batches else None
+
+
+def _listed(schema: pa.Schema) -> str:
+    return ", ".join(f"{f.name} {type_text(f.type)}" for f in public_schema(schema))
+
+
+def _pieces(rows: _Batches, nbytes: int, first: int) -> Iterator[list[pa.RecordBatch]]:
+    """Yield batches in pieces of about `first` bytes, growing up to `nbytes`; one empty piece if there is no batch.
+
+    Pieces begin small where few rows may be enough, so that little more is read than they need.
+    """
+    piece: list[pa.RecordBatch] = []
+    size, any_rows = 0, False
+    for batch in rows:
+        piece.append(batch)
+        any_rows = True
+        size += _row_bytes(batch)
+        if size >= first:
+            yield piece
+            piece, size, first = [], 0, min(4 * first, nbytes)
+    if piece or not any_rows:
+        yield piece
+
+
+def _coalesced(batches: _Batches, most: int) -> Iterator[pa.RecordBatch]:
+    """Yield the same rows with tiny batches joined. An exchange of m by n partitions has many tiny ones.
+
+    Args:
+        batches: Batches of blocks, which are mapped or shared.
+        most: Bytes that may be copied.
+    """
+    few: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        tiny = batch.num_rows < _FEW_ROWS and batch.num_columns and most > 0
+        if tiny:
+            few.append(batch)
+            rows += batch.num_rows
+            most -= batch.get_total_buffer_size()
+            if rows < _MANY_ROWS:
+                continue
+        if few:
+            yield from _joined(few, few[0].schema)
+            few, rows = [], 0
+        if not tiny:
+            yield batch
+    if few:
+        yield from _joined(few, few[0].schema)
+
+
+def _row_bytes(batch: pa.RecordBatch) -> int:
+    """Return the bytes of the rows alone: views count their 16 bytes, not the window behind them."""
+    total = 0
+    for column in batch.columns:
+        try:
+            total += column.type.bit_width * len(column) // 8
+        except ValueError:
+            total += column.nbytes if pa.types.is_nested(column.type) else 32 * len(column)
+    return total
+
+
+def _joined(parts: Sequence[pa.RecordBatch], schema: pa.Schema) -> list[pa.RecordBatch]:
+    """Return many small batches as few large ones."""
+    if len(parts) == 1:
+        return list(parts)
+    # Branches of a union may name their columns differently.
+    parts = [rename_columns(part, parts[0].schema) for part in parts]
+    return pa.Table.from_batches(parts).cast(schema).combine_chunks().to_batches()  # type: ignore[no-any-return]  # pyarrow has no types

@@ -1,0 +1,219 @@
+"""Hash and range partitions: the properties on which exchanges rely."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmflow.plan.stages import SortKey
+from mmflow.worker.hashing import hash_columns
+from mmflow.worker.partition import hash_rows, partition_batch
+from mmflow.worker.range_partition import Sampler, boundaries, range_batch
+
+VALUES: dict[pa.DataType, st.SearchStrategy[object]] = {
+    pa.int64(): st.integers(-(2**63), 2**63 - 1),
+    pa.uint64(): st.integers(0, 2**64 - 1),
+    pa.int8(): st.integers(-128, 127),
+    pa.bool_(): st.booleans(),
+    pa.float64(): st.floats(),
+    pa.float32(): st.floats(width=32),
+    pa.string_view(): st.text(max_size=20),
+    pa.string(): st.text(max_size=20),
+    pa.binary(): st.binary(max_size=20),
+    pa.binary(3): st.binary(min_size=3, max_size=3),
+    pa.date32(): st.dates(),
+    pa.timestamp("us"): st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1)),
+    pa.time64("us"): st.times(),
+    pa.decimal128(20, 3): st.integers(-(10**17), 10**17).map(lambda i: Decimal(i).scaleb(-3)),
+}
+TYPES = list(VALUES)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> pa.RecordBatch:
+    types = draw(st.lists(st.sampled_from(TYPES), min_size=1, max_size=3))
+    rows = draw(st.integers(0, 40))
+    arrays = [pa.array(draw(st.lists(st.none() | VALUES[t], min_size=rows, max_size=rows)), t) for t in types]
+    arrays.append(pa.array(range(rows), pa.int64()))
+    return pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(arrays))])
+
+
+@given(batches(), st.integers(1, 7))
+def test_hash_partitions_hold_every_row_once_in_order(batch: pa.RecordBatch, partitions: int) -> None:
+    keys = list(range(batch.num_columns - 1))
+    parts = dict(partition_batch(batch, keys, partitions))
+    numbers = [n for p in sorted(parts) for n in parts[p].column(batch.num_columns - 1).to_pylist()]
+    assert sorted(numbers) == list(range(batch.num_rows))
+    for part in parts.values():
+        rows = part.column(batch.num_columns - 1).to_pylist()
+        assert rows == sorted(rows)
+        assert part.schema == batch.schema
+
+
+@given(batches(), st.integers(0, 5))
+def test_the_kernel_hashes_like_its_definition(batch: pa.RecordBatch, skipped: int) -> None:
+    columns = batch.slice(min(skipped, batch.num_rows)).columns  # bits and values that begin anywhere
+    assert hash_rows(columns).tolist() == hash_columns(columns).tolist()
+
+
+def test_the_kernel_hashes_every_layout_of_text_alike() -> None:
+    values = ["", "a", "twelve bytes", "thirteen byte", "x" * 100, None, "é"]
+    types = (
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+    )
+    hashes = [hash_rows([pa.array(values, t)]).tolist() for t in types]
+    hashes.append(hash_rows([pa.array(values).dictionary_encode()]).tolist())
+    assert all(h == hashes[0] for h in hashes)
+    assert hash_rows([pa.array([-1], pa.int8())]) == hash_rows([pa.array([-1], pa.int64())])
+    assert (
+        hash_rows([pa.array([0.0, float("nan")])]).tolist()
+        == hash_rows([pa.array([-0.0, -float("nan")], pa.float32())]).tolist()
+    )
+
+
+@given(st.sampled_from(TYPES).flatmap(lambda t: st.tuples(st.just(t), st.lists(st.none() | VALUES[t]))))
+def test_hash_depends_on_the_value_alone(case: tuple[pa.DataType, list[object]]) -> None:
+    data_type, values = case
+    together = hash_columns([pa.array(values, data_type)]) if values else np.zeros(0, np.uint64)
+    for index, value in enumerate(values):
+        alone = hash_columns([pa.array([None, value, None], data_type).slice(1, 1)])
+        assert alone[0] == together[index]
+
+
+def test_hash_is_the_same_for_every_layout_of_text() -> None:
+    values = ["", "a", "twelve bytes", "thirteen byte", "x" * 100, None, "é"]
+    hashes = [
+        hash_columns([pa.array(values, t)]).tolist()
+        for t in (pa.string(), pa.large_string(), pa.string_view(), pa.binary())
+    ]
+    dictionary = hash_columns([pa.array(values).dictionary_encode()]).tolist()
+    assert hashes[0] == hashes[1] == hashes[2] == hashes[3] == dictionary
+
+
+def test_hash_of_equal_numbers_is_equal() -> None:
+    zeros = hash_columns([pa.array([0.0, -0.0])])
+    assert zeros[0] == zeros[1]
+    nans = hash_columns([pa.array([float("nan"), -float("nan")])])
+    assert nans[0] == nans[1]
+    assert hash_columns([pa.array([-5], pa.int8())]) == hash_columns([pa.array([-5], pa.int64())])
+
+
+def test_hash_never_changes_between_runs() -> None:
+    """Golden values: a resumed run must find its partitions where they were."""
+    assert [int(h) for h in hash_columns([pa.array([0, 1, -1, None], pa.int64())])] == GOLDEN_INT
+    assert [int(h) for h in hash_columns([pa.array(["", "a", "mapped arrow view"])])] == GOLDEN_TEXT
+
+
+GOLDEN_INT = [0, 8841707400507832957, 5476333178966447588, 16294208416658607535]
+GOLDEN_TEXT = [0, 8687405705859325652, 14519461945800694984]
+
+
+def test_hash_spreads_small_keys() -> None:
+    parts = dict(partition_batch(pa.record_batch({"k": pa.array(range(10_000))}), [0], 8))
+    assert min(p.num_rows for p in parts.values()) > 1_000
+
+
+def _reference_order(batch: pa.RecordBatch, key: SortKey) -> list[Any]:
+    """Sort keys of rows that Python compares as DataFusion orders: (null rank, NaN rank, value)."""
+
+    def rank(value: Any) -> tuple[int, int, Any]:
+        null = (0 if key.nulls_first else 1) if value is None else (1 if key.nulls_first else 0)
+        nan = int(isinstance(value, float) and value != value)
+        return null, nan, 0 if value is None or nan else value
+
+    return [rank(v) for v in batch.column(key.column).to_pylist()]
+
+
+def _before(low: tuple[int, int, Any], high: tuple[int, int, Any], *, descending: bool) -> bool:
+    """Nulls stand where the key says, all else by value in its direction."""
+    if low[0] != high[0]:
+        return low[0] < high[0]
+    return low[1:] > high[1:] if descending else low[1:] < high[1:]
+
+
+@given(batches(), st.booleans(), st.booleans(), st.integers(1, 6))
+def test_ranges_are_in_order_and_lose_nothing(
+    batch: pa.RecordBatch, descending: bool, nulls_first: bool, parts: int
+) -> None:
+    key = SortKey(0, descending, nulls_first)
+    sampler = Sampler([key])
+    half = batch.num_rows // 2
+    sampler.add(batch.slice(0, half))
+    sampler.add(batch.slice(half))
+    sample = sampler.sample()
+    if sample is None:
+        assert batch.num_rows == 0
+        return
+    cuts = boundaries([sample], [key], parts)
+    assert cuts.num_rows < max(parts, 1)
+    ranges = dict(range_batch(batch, [key], cuts))
+    numbers = [n for r in ranges.values() for n in r.column(batch.num_columns - 1).to_pylist()]
+    assert sorted(numbers) == list(range(batch.num_rows))
+    ordered = [ranges[r] for r in sorted(ranges)]
+    for before, after in itertools.pairwise(ordered):
+        for low in _reference_order(before, key):
+            for high in _reference_order(after, key):
+                assert _before(low, high, descending=descending)
+
+
+def test_equal_keys_share_a_range_however_skewed() -> None:
+    key = SortKey(0)
+    batch = pa.record_batch({"k": pa.array([7] * 5_000 + list(range(10)))})
+    sampler = Sampler([key])
+    sampler.add(batch)
+    sample = sampler.sample()
+    assert sample is not None
+    cuts = boundaries([sample], [key], 8)
+    ranges = dict(range_batch(batch, [key], cuts))
+    holding = [r for r, rows in ranges.items() if 7 in rows.column(0).to_pylist()]
+    assert len(holding) == 1
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5_000, 100_000])
+def test_sampler_is_bounded_and_even(rows: int) -> None:
+    sampler = Sampler([SortKey(0)])
+    for start in range(0, rows, 700):
+        sampler.add(pa.record_batch({"k": pa.array(range(start, min(rows, start + 700)))}))
+    sample = sampler.sample()
+    if rows == 0:
+        assert sample is None
+        return
+    assert sample is not None
+    assert sample.num_rows <= 2_048
+    keys = sample.column(0).to_numpy()
+    (weight,) = set(sample.column(1).to_pylist())
+    blocks = keys // int(weight)
+    assert len(set(blocks.tolist())) == len(blocks) >= rows // weight  # one row of each block
+
+
+def test_sampler_is_not_misled_by_keys_that_repeat() -> None:
+    """Every n-th row would hold one value of 64."""
+    sampler = Sampler([SortKey(0)])
+    for _ in range(200):
+        sampler.add(pa.record_batch({"k": pa.array([*range(64)] * 10)}))
+    sample = sampler.sample()
+    assert sample is not None
+    counts = np.bincount(sample.column(0).to_numpy(), minlength=64)
+    expected = sample.num_rows / 64
+    assert ((counts - expected) ** 2 / expected).sum() < 120  # chi-square of 63: beyond in 2 of 100,000
+
+
+def test_rows_without_keys_go_round_robin_across_batches() -> None:
+    counts = np.zeros(4, np.int64)
+    for number in range(40):
+        for part, rows in partition_batch(pa.record_batch({"k": [number]}), (), 4, number):
+            counts[part] += rows.num_rows
+    assert counts.tolist() == [10, 10, 10, 10]
