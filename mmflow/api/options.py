@@ -34,7 +34,10 @@ class ReadOptions(TypedDict, total=False):
     """
 
     delimiter: str
-    header: bool
+    skip_rows: int
+    header: bool | int | str | Sequence[int]
+    names: Sequence[str] | str
+    skip_footer: int
     quote: str
     escape: str
     null: str | Sequence[str]

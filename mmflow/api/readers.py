@@ -23,7 +23,7 @@ from mmflow.usercode.tracebacks import PublicApi
 
 __all__ = ["Readers"]
 
-_CSV_ONLY = {"delimiter", "header", "quote", "escape", "null"}
+_CSV_ONLY = {"delimiter", "header", "names", "quote", "escape", "null", "skip_footer", "skip_rows"}
 
 
 class Readers(PublicApi):
@@ -108,7 +108,10 @@ class Readers(PublicApi):
         path: Paths,
         *,
         delimiter: str = ",",
-        header: bool = True,
+        skip_rows: int = 0,
+        header: bool | int | str | Sequence[int] = True,
+        names: Sequence[str] | str | None = None,
+        skip_footer: int = 0,
         quote: str = '"',
         escape: str = "",
         null: str | Sequence[str] = "",
@@ -127,8 +130,16 @@ class Readers(PublicApi):
             File, glob, folder, or a list of them; URLs too (docs/remote.md).
         delimiter
             Character between fields.
+        skip_rows
+            Number of lines before the header (or before the first record) that are skipped, blank ones included.
         header
-            Whether the first record holds the names of the columns. Without one they are `c0`, `c1`, ...
+            Whether the first record holds the names of the columns; or the number of the record that does, where the
+            first is 1; or several numbers, whose texts are joined by `_`. Records before the last of them are skipped.
+            Without a header the columns are `f0`, `f1`, ...
+        names
+            Names of all columns of the file, in order: of one without a header, or instead of the header's.
+        skip_footer
+            Number of lines at the end of each file that are no records.
         quote
             Character around fields that hold delimiters, quotes or line breaks; "" for none.
         escape
@@ -174,7 +185,8 @@ class Readers(PublicApi):
         """
         return self._read(
             path, "csv",
-            {"delimiter": delimiter, "header": header, "quote": quote, "escape": escape, "null": null, "schema": schema,
+            {"delimiter": delimiter, "skip_rows": skip_rows, "header": header, "names": names,
+             "skip_footer": skip_footer, "quote": quote, "escape": escape, "null": null, "schema": schema,
              "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "hive": hive,
              "storage_options": storage_options},
         )  # fmt: skip

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError
 from mmflow.formats.base import Format
+from mmflow.formats.csv.options import STRUCTURE, structure_option
 from mmflow.formats.schemas.schema import parse_schema
 
 __all__ = ["FORMATS", "from_spec", "open_format"]
@@ -20,7 +21,7 @@ __all__ = ["FORMATS", "from_spec", "open_format"]
 _RECORD = {"on_bad_record", "validate"}
 #: Options of each format beside `schema`.
 FORMATS: dict[str, set[str]] = {
-    "csv": {"delimiter", "header", "quote", "escape", "null", "exact"} | _RECORD,
+    "csv": {"delimiter", "quote", "escape", "null", "exact"} | STRUCTURE | _RECORD,
     "ndjson": {"unknown_fields", "exact"} | _RECORD,
     "text": {"on_bad_record"},
     "records": {"layout", "record_size", "header_bytes"} | _RECORD,
@@ -96,7 +97,9 @@ def _option(name: str, key: str, value: Any) -> Any:
         raise ConfigError(f"format {name} has no option {key!r}; {hint}")
     if key in _CHOICES and value not in _CHOICES[key]:
         raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(_CHOICES[key])}")
-    if key in ("header", "exact"):
+    if key in STRUCTURE:
+        return structure_option(key, value)
+    if key == "exact":
         return _boolean(key, value)
     if key == "null":
         return _nulls(value)

@@ -169,7 +169,7 @@ class IndexedRows:
         return found
 
     def _read_intervals(self, index: RecordIndex, intervals: I64, numbers: I64) -> list[pa.RecordBatch]:
-        copy = _CopiedIntervals(self._file, index, intervals)
+        copy = _CopiedIntervals(self._file, index, intervals, self._form.ends(self._file))
         positions = copy.positions(numbers)
         count = copy.rows
         if len(numbers) * _DENSE >= count:
@@ -230,16 +230,23 @@ class IndexedRows:
 class _CopiedIntervals:
     """Intervals of a file, copied one after the other.
 
+    Args:
+        file: The file.
+        index: Its index.
+        intervals: Their numbers.
+        file_ends: Offset behind the last record of the file.
+
     Attributes:
         data: Bytes of the intervals.
         begins: Offset of each interval in `data`, shape (intervals,).
         before: Rows of `data` before each interval.
         rows: Rows of `data`.
-        final: Whether the file ends where `data` does.
+        final: Whether the file's records end where `data` does.
     """
 
-    def __init__(self, file: MappedFile, index: RecordIndex, intervals: I64) -> None:
-        self._starts, ends = index.starts[intervals], index.ends()[intervals]
+    def __init__(self, file: MappedFile, index: RecordIndex, intervals: I64, file_ends: int) -> None:
+        ends: I64 = np.minimum(index.ends()[intervals], file_ends)
+        self._starts = index.starts[intervals]
         self._first = index.rows[intervals]
         self._lines = index.lines[intervals]
         counts = index.rows_after()[intervals] - self._first
@@ -247,7 +254,7 @@ class _CopiedIntervals:
         self.begins = np.cumsum(ends - self._starts) - (ends - self._starts)
         self.before = np.cumsum(counts) - counts
         self.rows = int(counts.sum())
-        self.final = bool(ends[-1] == file.size)
+        self.final = bool(ends[-1] == file_ends)
 
     def positions(self, numbers: I64) -> I64:
         """Return the positions of these row numbers among the rows of `data`."""

@@ -13,16 +13,17 @@ from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes, check_types
+from mmflow.formats.csv.frame import Frame
 from mmflow.formats.csv.header import Header, first_record, holds_records, read_header
 from mmflow.formats.csv.kernel import csv_decoder
 from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.lines import footer_begin, last_lines
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.row_groups import check_columns
 from mmflow.formats.schemas.arrow_types import declared_text
-from mmflow.formats.schemas.encodings import BOM, check_text
 from mmflow.formats.schemas.inference import infer_type
-from mmflow.formats.schemas.sampling import MOST, sample_file
+from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.mapping import FileIdentity, MappedFile
 
@@ -30,6 +31,7 @@ __all__ = ["CsvFormat", "open_csv"]
 
 _HEADER_BYTES = 1 << 20
 _PROBE_BYTES = 64
+_FRAME = Frame()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class CsvFormat(ScannedFormat):
     Attributes:
         schema: Declared or inferred; by name where the file has a header, else by position.
         dialect: Delimiter, quote, escape.
-        header: The first record names the columns.
+        frame: Lines that are no records.
         nulls: Unquoted texts that mean null.
         on_bad_record: Policy.
         check_all: Convert all columns, so that a bad value is found whatever a query reads.
@@ -49,7 +51,7 @@ class CsvFormat(ScannedFormat):
 
     schema: pa.Schema
     dialect: Dialect
-    header: bool = True
+    frame: Frame = _FRAME
     nulls: tuple[str, ...] = ("",)
     on_bad_record: BadRecordPolicy = "error"
     check_all: bool = False
@@ -69,12 +71,22 @@ class CsvFormat(ScannedFormat):
     def begins(self, file: MappedFile) -> int:
         return self.layout(file).begins
 
+    def ends(self, file: MappedFile) -> int:
+        if not self.frame.skip_footer:
+            return file.size
+        return footer_begin(file, self.frame.skip_footer, self.begins(file))
+
+    @property
+    def footer_lines(self) -> int:
+        return self.frame.skip_footer
+
     @property
     def line_is_record(self) -> bool:
-        return self.dialect.quote is None and self.dialect.escape is None
+        return self.dialect.quote is None and self.dialect.escape is None and not self.frame.skip_footer
 
     def boundaries(self) -> tuple[object, ...]:
-        return (self.name, self.dialect.delimiter, self.dialect.quote, self.dialect.escape, self.header)
+        dialect = self.dialect
+        return (self.name, dialect.delimiter, dialect.quote, dialect.escape, self.frame)
 
     def layout(self, file: MappedFile) -> Header:
         """Return the names of a file's columns in order, and where its first record begins.
@@ -82,8 +94,8 @@ class CsvFormat(ScannedFormat):
         Raises:
             SourceError: The header can't be read, or lacks a column of the schema.
         """
-        found = _layout(file, self.dialect, self.header)
-        if not self.header:
+        found = _layout(file, self.dialect, self.frame)
+        if not self.frame.header and not self.frame.names:
             return Header(tuple(self.schema.names), found.begins)
         if found.names and file.path != self.origin:
             check_columns(file.path, found.names, self.schema.names, self.origin)
@@ -103,7 +115,10 @@ class CsvFormat(ScannedFormat):
             "delimiter": self.dialect.delimiter.decode("latin-1"),
             "quote": self.dialect.quote.decode("latin-1") if self.dialect.quote else "",
             "escape": self.dialect.escape.decode("latin-1") if self.dialect.escape else "",
-            "header": self.header,
+            "header": list(self.frame.header),
+            "names": list(self.frame.names) or None,
+            "skip_rows": self.frame.skip_rows,
+            "skip_footer": self.frame.skip_footer,
             "null": list(self.nulls),
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
@@ -112,21 +127,16 @@ class CsvFormat(ScannedFormat):
 
 
 #: Layouts of files that were read lately, by what they depend on: each task of a file asks for it.
-_layouts: dict[tuple[str, FileIdentity, Dialect, bool], Header] = {}
+_layouts: dict[tuple[str, FileIdentity, Dialect, Frame], Header] = {}
 _MOST_LAYOUTS = 256
 
 
-def _layout(file: MappedFile, dialect: Dialect, header: bool) -> Header:
+def _layout(file: MappedFile, dialect: Dialect, frame: Frame) -> Header:
     """Return the names in the header, if there is one, and where the first record begins."""
-    key = (file.path, file.identity, dialect, header)
+    key = (file.path, file.identity, dialect, frame)
     known = _layouts.get(key)
     if known is None:
-        if header:
-            known = read_header(file.path, _head(file, dialect), dialect)
-        else:
-            start = read_first_bytes(file, _PROBE_BYTES)
-            check_text(file.path, start)
-            known = Header((), len(BOM) if start.startswith(BOM) else 0)
+        known = read_header(file.path, _head(file, dialect, frame), dialect, frame)
         file.check_unchanged()  # what is kept is of that file, not of one that took its place
         if len(_layouts) >= _MOST_LAYOUTS:
             _layouts.clear()
@@ -134,16 +144,17 @@ def _layout(file: MappedFile, dialect: Dialect, header: bool) -> Header:
     return known
 
 
-def _head(file: MappedFile, dialect: Dialect) -> bytes:
-    """Return the first bytes of a file's contents, its whole header among them.
+def _head(file: MappedFile, dialect: Dialect, frame: Frame) -> bytes:
+    """Return the first bytes of a file's contents, all that precedes its first record among them.
 
     Raises:
         SourceError: It is compressed and damaged, or its header does not end.
     """
-    size = _HEADER_BYTES
+    plain = not frame.header and not frame.skip_rows
+    size, needed = _PROBE_BYTES if plain else _HEADER_BYTES, max(frame.header, default=0)
     while True:
         start = read_first_bytes(file, size)
-        if len(start) < size or holds_records(start, dialect, 1):
+        if len(start) < size or holds_records(start, dialect, needed, frame):
             return start
         if size == MOST:
             raise SourceError(
@@ -174,7 +185,7 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
 
     Args:
         paths: Files of the source; the first is sampled.
-        options: `delimiter header quote escape null on_bad_record validate exact`, parsed.
+        options: Those of the registry, parsed.
         schema: Declared, or None.
 
     Raises:
@@ -189,7 +200,12 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
     made = CsvFormat(
         schema=pa.schema([]),
         dialect=dialect,
-        header=options.get("header", True),
+        frame=Frame(
+            options.get("header", (1,)),
+            options.get("names", ()),
+            options.get("skip_rows", 0),
+            options.get("skip_footer", 0),
+        ),
         nulls=tuple(options.get("null", ("",))),
         on_bad_record=options.get("on_bad_record", "error"),
         check_all=checks_all(options),
@@ -219,14 +235,13 @@ def _infer_schema(path: str, form: CsvFormat) -> pa.Schema:
     Raises:
         SourceError: The file is empty, its header can't be read, or it is no text.
     """
-    needed = 2 if form.header else 1
-    sample = sample_file(path, enough=lambda start: holds_records(start, form.dialect, needed))
-    start = sample.start
-    if form.header:
-        header = read_header(path, start, form.dialect)
-    else:
-        check_text(path, start)
-        first = first_record(start, form.dialect, len(BOM) if start.startswith(BOM) else 0)
+    frame = form.frame
+    needed = max(frame.header, default=0) + 1
+    sample = sample_file(path, enough=lambda start: holds_records(start, form.dialect, needed, frame))
+    start, others = _without_footer(sample, frame.skip_footer)
+    header = read_header(path, start, form.dialect, frame)
+    if not frame.header and not frame.names:
+        first = first_record(start, form.dialect, header.begins)
         header = Header((), 0) if first is None else Header(numbered_names(len(first.fields)), first.begin)
     names = header.names
     if not names:
@@ -237,13 +252,23 @@ def _infer_schema(path: str, form: CsvFormat) -> pa.Schema:
     texts = CsvTypes(names, dict.fromkeys(names, pa.string()), form.nulls)
     decoder = CsvDecoder(names, texts, form.dialect, "skip")
     columns: list[list[str]] = [[] for _ in names]
-    for piece in (start[header.begins :], *sample.others):
+    for piece in (start[header.begins :], *others):
         if piece:
             batch = decoder.decode(pa.py_buffer(piece), len(piece), final=True, located=False).batch
             for values, column in zip(columns, batch.columns, strict=True):
                 values += column.drop_null().to_pylist()
     kinds = [infer_type(values) for values in columns]
     return pa.schema(list(zip(names, kinds, strict=True)))
+
+
+def _without_footer(sample: Sample, count: int) -> tuple[bytes, tuple[bytes, ...]]:
+    """Return the pieces of a sample without the last lines of the file, where they hold its end."""
+    if not count:
+        return sample.start, sample.others
+    if sample.whole:
+        return sample.start[: last_lines(sample.start, count) or 0], ()
+    # A piece of the end need not hold more lines than the footer has.
+    return sample.start, tuple(p[: last_lines(p, count) or 0] for p in sample.others)
 
 
 def numbered_names(count: int) -> tuple[str, ...]:

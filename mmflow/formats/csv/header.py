@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmflow.errors import SourceError
+from mmflow.formats.csv.frame import Frame
 from mmflow.formats.csv.structure import BROKEN, Dialect, parse_record
+from mmflow.formats.decoding.lines import skip_lines
 from mmflow.formats.schemas.encodings import BOM, check_text, legacy_encoding
 
 __all__ = ["CONTROL", "Header", "first_record", "holds_records", "read_header", "unique_names"]
@@ -23,6 +25,7 @@ __all__ = ["CONTROL", "Header", "first_record", "holds_records", "read_header", 
 _UNCLOSED, _LONE_RETURN = 2, 3  # of `Structure.broken`
 #: Control characters but for tabs and line breaks, which a quoted name may hold.
 CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_PLAIN = Frame()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +147,11 @@ def _split_escaped(record: bytes, dialect: Dialect) -> list[bytes]:
     return [bytes(field) for field in fields]
 
 
-def holds_records(start: bytes, dialect: Dialect, count: int) -> bool:
-    """Return whether the first bytes of a file hold `count` complete records."""
-    position = len(BOM) if start.startswith(BOM) else 0
+def holds_records(start: bytes, dialect: Dialect, count: int, frame: Frame = _PLAIN) -> bool:
+    """Return whether the first bytes of a file hold `count` complete records, behind the lines that are skipped."""
+    position = _behind_skipped(start, frame)
+    if position is None:
+        return False
     for _ in range(count):
         found = first_record(start, dialect, position, final=False)
         if found is None or not found.complete:
@@ -155,30 +160,78 @@ def holds_records(start: bytes, dialect: Dialect, count: int) -> bool:
     return True
 
 
-def read_header(path: str, start: bytes, dialect: Dialect) -> Header:
-    """Read a header.
+def read_header(path: str, start: bytes, dialect: Dialect, frame: Frame = _PLAIN) -> Header:
+    """Read a header; without one, find where the records begin.
 
     Args:
         path: Path of the file, for messages.
         start: Its first bytes, the whole header among them.
         dialect: Its dialect.
+        frame: Lines that are skipped, and which records are the header.
+
+    Returns:
+        The names of the header, or those that `frame` gives instead.
 
     Raises:
-        SourceError: The file is no UTF-8 text, its header is broken, or it holds control characters.
+        SourceError: The file is no UTF-8 text, its header is broken, has another number of names than `frame`, or
+            holds control characters.
     """
     check_text(path, start)
-    found = first_record(start, dialect, len(BOM) if start.startswith(BOM) else 0)
-    if found is None:
-        return Header((), len(start))
-    if found.broken:
-        advice = (
-            "if its lines end in carriage returns alone, end them in line feeds"
-            if found.broken == _LONE_RETURN
-            else "set quote= to what quotes fields, or to nothing, or header=false if the first line is data"
+    position = _behind_skipped(start, frame)
+    if not frame.header:
+        return Header(frame.names, len(start) if position is None else position)
+    rows: list[list[str]] = []
+    number = 0
+    while number < frame.header[-1]:
+        found = None if position is None else first_record(start, dialect, position)
+        if found is None:
+            if number == 0:
+                return Header((), len(start))
+            raise _short(path, number, frame)
+        number, position = number + 1, found.following
+        if number not in frame.header:
+            continue
+        if found.broken:
+            raise _broken(path, start, found)
+        rows.append([_name(path, start, found, place) for place in range(len(found.fields))])
+    assert position is not None
+    names = unique_names(rows[0] if len(rows) == 1 else _joined(rows))
+    if frame.names and len(frame.names) != len(names):
+        raise SourceError(
+            f"{path}: names= has {len(frame.names):,} names, and its header has {len(names):,}\n"
+            "  give as many, or header=false if the first line is data",
+            path=path,
         )
-        raise _wrong(path, start, found.begin, f"its header is broken: {BROKEN[found.broken]}", advice)
-    names = [_name(path, start, found, number) for number in range(len(found.fields))]
-    return Header(unique_names(names), found.following)
+    return Header(frame.names or names, position)
+
+
+def _behind_skipped(start: bytes, frame: Frame) -> int | None:
+    """Return the offset behind the lines that are skipped; None: the text ends before."""
+    return skip_lines(start, len(BOM) if start.startswith(BOM) else 0, frame.skip_rows)
+
+
+def _joined(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the names of several header rows: the texts of each column, joined by `_`; empty ones are left out."""
+    width = max(map(len, rows))
+    padded = [[*row, *[""] * (width - len(row))] for row in rows]
+    return ["_".join(filter(None, texts)) for texts in zip(*padded, strict=True)]
+
+
+def _short(path: str, number: int, frame: Frame) -> SourceError:
+    return SourceError(
+        f"{path}: it has {number:,} rows, and the header is its row {frame.header[-1]:,}\n"
+        "  set header= to the number of the row that names the columns; the first is 1",
+        path=path,
+    )
+
+
+def _broken(path: str, start: bytes, found: FirstRecord) -> SourceError:
+    advice = (
+        "if its lines end in carriage returns alone, end them in line feeds"
+        if found.broken == _LONE_RETURN
+        else "set quote= to what quotes fields, or to nothing, or header=false if the first line is data"
+    )
+    return _wrong(path, start, found.begin, f"its header is broken: {BROKEN[found.broken]}", advice)
 
 
 def _name(path: str, start: bytes, found: FirstRecord, number: int) -> str:

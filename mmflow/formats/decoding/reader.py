@@ -103,6 +103,9 @@ class RecordScan:
         policy: Policy for bad records.
         begins: Offset of the first byte after the file's header.
         max_record: Bytes of the longest record.
+
+    Attributes:
+        ends: Offset behind the last record: the file's size, or where its footer begins.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class RecordScan:
         self._rows = RowMaker(file.path, request, decoder, policy, shard.lines_before)
         self._begins = begins
         self._max_record = max_record
+        self.ends = file.size
 
     @property
     def report(self) -> ScanReport:
@@ -133,11 +137,12 @@ class RecordScan:
         window_sizes = self._file.window_sizes(max(1, self._request.window_bytes))
         window_bytes, following = next(window_sizes), next(window_sizes)
         beyond = _BEYOND if self._file.fetches else window_bytes
-        while position < shard.end:
-            length = min(window_bytes, self._file.size - position, shard.end - position + beyond)
+        end = min(shard.end, self.ends)
+        while position < end:
+            length = min(window_bytes, self.ends - position, end - position + beyond)
             window = self._file.window(position, length)
-            if window.end < min(shard.end, self._file.size):
-                ahead = min(following, shard.end - window.end) if self._file.fetches else following
+            if window.end < end:
+                ahead = min(following, end - window.end) if self._file.fetches else following
                 self._file.prefetch(window.end, ahead)
             consumed = 0
             for batch, done in self._pieces(window.buffer, position):
@@ -154,11 +159,12 @@ class RecordScan:
                 window_bytes, following = following, next(window_sizes)
                 beyond = _BEYOND if self._file.fetches else window_bytes
                 continue
-            if window.length >= self._max_record or window.end == self._file.size:
+            if window.length >= self._max_record or window.end == self.ends:
                 self._rows.too_long(window.buffer, position, self._max_record)
                 break
             window_bytes = beyond = min(2 * window_bytes, self._max_record)
-        report.next = position
+        # A footer is no record: the shards that hold it end behind it, as those that end in blanks do.
+        report.next = position if position < self.ends else max(position, shard.end)
 
     def _first(self) -> int:
         """Return where to start decoding. Lines between a known start and that place are counted."""
@@ -188,8 +194,8 @@ class RecordScan:
     def _pieces(self, data: pa.Buffer, base: int) -> Iterator[tuple[pa.RecordBatch | None, int]]:
         """Decode a window in pieces that stay in cache; gives batches and bytes consumed so far."""
         done, size = 0, self._request.piece_bytes
-        stop = self._shard.end - base
-        at_end = base + data.size == self._file.size
+        stop = min(self._shard.end, self.ends) - base
+        at_end = base + data.size == self.ends
         while done < min(stop, data.size):
             length = min(size, data.size - done)
             last = done + length == data.size

@@ -16,6 +16,7 @@ import pyarrow as pa
 from mmflow.formats.base import BadRecordPolicy, Comparison, Format, Scan, ScanRequest
 from mmflow.formats.compression import file_compression, open_decompressed
 from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.lines import last_lines
 from mmflow.formats.decoding.reader import RecordScan
 from mmflow.mapping import MappedFile
 from mmflow.remote.opening import open_file
@@ -43,8 +44,13 @@ class ScannedFormat(ABC):
         own = set(self.schema.names)
         decoder = self.decoder(file, tuple(c for c in request.columns if c in own), request.prune)
         whole = shard.begin == 0 and shard.end == file.size  # compressed files are never cut
-        scan = CompressedScan if whole and file_compression(file) is not None else RecordScan
-        return scan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
+        if whole and file_compression(file) is not None:
+            packed = CompressedScan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
+            packed.footer_lines = self.footer_lines
+            return packed
+        made = RecordScan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
+        made.ends = self.ends(file)
+        return made
 
     @abstractmethod
     def decoder(
@@ -59,6 +65,15 @@ class ScannedFormat(ABC):
     @abstractmethod
     def begins(self, file: MappedFile) -> int:
         """Return the offset of the first byte behind the file's header."""
+
+    def ends(self, file: MappedFile) -> int:
+        """Return the offset behind the last record of an uncompressed file: its size, or where its footer begins."""
+        return file.size
+
+    @property
+    def footer_lines(self) -> int:
+        """Number of physical lines at the end of a file that are no records."""
+        return 0
 
     @property
     def line_is_record(self) -> bool:
@@ -102,7 +117,13 @@ def is_splittable(form: Format, entry: FileEntry, shard_size: int, remote_option
 
 
 class CompressedScan(RecordScan):
-    """Scan of a whole compressed file. Its one shard is all of the file."""
+    """Scan of a whole compressed file. Its one shard is all of the file.
+
+    Attributes:
+        footer_lines: Last lines, which are held back until the end is known.
+    """
+
+    footer_lines = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         report = self.report
@@ -119,7 +140,10 @@ class CompressedScan(RecordScan):
                 if len(held) > self._max_record + _PIECE:
                     self._rows.too_long(pa.py_buffer(held), base, self._max_record)
                     return
-                batch, consumed = self._rows.decode(pa.py_buffer(held), base, len(held), final=final)
+                text = held[: last_lines(held, self.footer_lines) or 0] if self.footer_lines else held
+                if not text:
+                    continue
+                batch, consumed = self._rows.decode(pa.py_buffer(text), base, len(text), final=final)
                 if batch is not None:
                     yield batch
                 if report.error is not None:

@@ -1,0 +1,65 @@
+"""Physical lines at the beginning and the end of text, before anything is known of its records."""
+
+from __future__ import annotations
+
+import re
+
+from mmflow.mapping import MappedFile
+
+__all__ = ["footer_begin", "last_lines", "skip_lines"]
+
+_LOOK = 1 << 16
+_BREAK = re.compile(rb"\n")
+_ANY_BREAK = re.compile(rb"\r\n|\n|\r")
+
+
+def skip_lines(start: bytes, position: int, count: int, *, returns: bool = False) -> int | None:
+    """Return the offset behind `count` lines from `position` on; None: there are fewer.
+
+    Args:
+        start: First bytes of a file.
+        position: Offset at which the first line begins.
+        count: Number of lines.
+        returns: A carriage return alone ends a line, too.
+    """
+    pattern = _ANY_BREAK if returns else _BREAK
+    for _ in range(count):
+        found = pattern.search(start, position)
+        if found is None:
+            return None
+        position = found.end()
+    return position
+
+
+def footer_begin(file: MappedFile, count: int, begins: int, *, returns: bool = False) -> int:
+    """Return the offset of the last `count` lines of an uncompressed file; `begins` where it has no more lines.
+
+    A line break at the end of the file ends its last line. It begins no other.
+
+    Args:
+        file: The file.
+        count: Number of lines, 1 or more.
+        begins: Offset of the first byte behind the header.
+        returns: A carriage return alone ends a line, too.
+
+    Raises:
+        SourceError: The file can't be read.
+    """
+    held, position = b"", file.size
+    while position > begins:
+        length = min(max(_LOOK, len(held)), position - begins)
+        position -= length
+        held = bytes(file.window(position, length).buffer.to_pybytes()) + held
+        at = last_lines(held, count, returns=returns)
+        if at is not None and (at > 0 or position == begins):
+            return position + at
+    return begins
+
+
+def last_lines(text: bytes, count: int, *, returns: bool = False) -> int | None:
+    """Return where the last `count` lines of a text begin; None: it has no more lines than that."""
+    pattern = _ANY_BREAK if returns else _BREAK
+    begins = [found.end() for found in pattern.finditer(text)]
+    if begins and begins[-1] == len(text):
+        begins.pop()
+    return begins[-count] if len(begins) >= count else None
