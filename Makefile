@@ -27,7 +27,7 @@ check: lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "unit and not slow and not nightly"
 
 test: lint
-	$(BIN)/python -m pytest $(PARALLEL) --durations 60 --durations-min 4
+	$(BIN)/python -m pytest $(PARALLEL) -r fER --durations 60 --durations-min 4
 
 # Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples.
 nightly: $(VENV)/.test

@@ -20,6 +20,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -239,6 +240,7 @@ def stream_task(
     cancelled: Flag,
     node: str,
     stop_request: Flag | None = None,
+    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Generator[TaskResult | Payload, None, None]:
     """Run a task, and hand over its result and payloads one by one.
 
@@ -249,6 +251,8 @@ def stream_task(
         cancelled: Flag that cancels the task.
         node: Name of this machine, for messages and metrics.
         stop_request: Flag that asks the task to stop early (`WorkerContext.stop_request`); None: it is never asked.
+        interruptible: Makes the context in which KeyboardInterrupt may be raised: the task's own work, not the making
+            and removing of its folder.
 
     Yields:
         The result, then its payloads, as many as `count_payloads` says; all its blocks, in its order.
@@ -271,7 +275,10 @@ def stream_task(
             heap=HeapWatch(message.memory),
         )
         other = _check_versions(message, node) or _check_environment(functions, node)
-        result = run_task(task, functions, context) if other is None else Failed(task.id, task.attempt, other)
+        with interruptible():
+            result = (
+                run_task(task, functions, context) if other is None else Failed(task.id, task.attempt, other)
+            )
         groups: list[list[BlockRef]] = [[] for _ in range(count_payloads(stage))]
         if isinstance(result, Done):
             result = _group_blocks(result, groups)

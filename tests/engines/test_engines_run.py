@@ -100,7 +100,11 @@ def rows(run: Run) -> list[Any]:
 def assert_clean(settings: Settings) -> None:
     assert not settings.spill_dir.exists() or list(settings.spill_dir.iterdir()) == []
     # The thread that starts Ray, in the tests of another file, lasts as long as the process (engines/ray/connection.py).
-    left = [t.name for t in threading.enumerate() if t.name.startswith("mmflow") and t.name != "mmflow-ray"]
+    left = [
+        t.name
+        for t in threading.enumerate()
+        if t.name.startswith("mmflow") and t.name not in ("mmflow-ray", "mmflow-sweep")
+    ]
     assert left == []
 
 
@@ -468,6 +472,7 @@ def test_a_run_that_never_began_leaves_nothing(settings: Settings, numbers: Path
 @pytest.mark.alone
 def test_task_that_does_not_listen_is_left_behind(settings: Settings, numbers: Path) -> None:
     release = threading.Event()
+    before = set(threading.enumerate())
 
     def work(task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
         release.wait(20)
@@ -482,9 +487,8 @@ def test_task_that_does_not_listen_is_left_behind(settings: Settings, numbers: P
     assert time.monotonic() - clock < 1.3
     assert list(settings.spill_dir.iterdir()) == []
     release.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("mmflow"):
-            thread.join(10)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
 
 
 SCRIPT = """

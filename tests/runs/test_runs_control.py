@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -175,20 +175,26 @@ def _accepts_jobs(dashboard: str) -> bool:
     return True
 
 
-def test_a_run_through_rays_jobs(gated: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
+def _free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
 
-    ray.shutdown()
+
+def test_a_run_through_rays_jobs(gated: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.cluster_utils import Cluster
+
     # Ray's jobs run the `python` of the cluster's PATH.
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    made = ray.init(
-        "local", num_cpus=2, include_dashboard=True, log_to_driver=False, logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",  # Ray may take that of a bridge, which tests of hosts make and remove
-    )  # fmt: skip
+    cluster = Cluster()
     try:
-        address = ray.get_runtime_context().gcs_address
+        # Clusters of other tests may have the usual ports; an agent without its port takes no jobs.
+        head = cluster.add_node(
+            num_cpus=2, include_dashboard=True, dashboard_port=_free_port(), dashboard_agent_listen_port=_free_port()
+        )  # fmt: skip
+        address = cluster.address
         gated.settings |= {"engine": "ray", "address": address}
-        _until(lambda: _accepts_jobs(f"http://{made.dashboard_url}"), "Ray's agent for jobs", 90)
+        _until(lambda: _accepts_jobs(f"http://{head.webui_url}"), "Ray's agent for jobs", 90)
         run = _submitted(gated)
         _until(lambda: _status(gated, run)["state"] == "running", "its start", 90)
         assert _status(gated, run)["backend"] == "ray"
@@ -202,4 +208,4 @@ def test_a_run_through_rays_jobs(gated: Workplace, monkeypatch: pytest.MonkeyPat
         assert "wrote 3,000 rows" in gated.mmflow("logs", run, "-f").stdout
         assert _status(gated, run)["state"] == "done"
     finally:
-        ray.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray has no types here

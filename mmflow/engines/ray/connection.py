@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mmflow.config import Settings
@@ -25,10 +25,12 @@ from mmflow.errors import EngineError
 from mmflow.private_apis import ray_internals
 from mmflow.startup import ENDING_SIGNALS
 
-__all__ = ["Cluster", "alive", "check_versions", "connect", "look", "on_node"]
+__all__ = ["Cluster", "alive", "check_versions", "connect", "describe", "look", "on_node"]
 
 #: For a cluster to start or be joined: Ray allows each process 30 s, and workers are asked for their versions.
 _START_SECONDS = 300
+_ANSWER_SECONDS = 60
+_BAD_ENVIRONMENT_SECONDS = 11
 _log = logging.getLogger(__name__)
 
 
@@ -178,13 +180,11 @@ def check_versions(address: str | None) -> None:
     """
     if address is None:
         return
-    asked = [
-        (node, _versions.options(scheduling_strategy=on_node(node["NodeID"])).remote()) for node in alive()
-    ]
+    asked = [(node, _ask_versions(node)) for node in alive()]
     for node, answer in asked:
         where = f"node {node['NodeManagerAddress']}"
         try:
-            there = ray.get(answer, timeout=60)
+            there = _answered(node, answer)
         except RayTaskError as error:
             raise EngineError(
                 f"mmflow can't be used on {where}: {first_line(error.cause)}; install the same version there"
@@ -192,8 +192,30 @@ def check_versions(address: str | None) -> None:
         except RayError as error:
             if node["NodeID"] not in {n["NodeID"] for n in alive()}:
                 continue  # it has left
-            raise EngineError(f"{where} does not answer: {first_line(error)}") from error
+            raise EngineError(f"{where} does not answer: {describe(error)}") from error
         check_same(there, where)
+
+
+def _ask_versions(node: dict[str, Any]) -> Any:
+    return _versions.options(scheduling_strategy=on_node(node["NodeID"])).remote()
+
+
+def _answered(node: dict[str, Any], answer: Any) -> Any:
+    try:
+        return ray.get(answer, timeout=_ANSWER_SECONDS)
+    except RuntimeEnvSetupError as error:
+        # A busy node's agent fails now and then. Ray keeps such an answer for 10 s.
+        _log.info("asking again: %s", describe(error))
+        time.sleep(_BAD_ENVIRONMENT_SECONDS)
+        return ray.get(_ask_versions(node), timeout=_ANSWER_SECONDS)
+
+
+def describe(error: RayError) -> str:
+    """Return what an error of Ray says, in one line."""
+    if isinstance(error, RuntimeEnvSetupError):
+        # The first line says no more than that; the last one of the traceback that follows says why.
+        return f"its runtime environment can't be set up: {str(error).strip().splitlines()[-1].strip()}"
+    return first_line(error)
 
 
 def alive() -> list[dict[str, Any]]:

@@ -17,9 +17,11 @@ the task, not the rows.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -57,7 +59,8 @@ from mmflow.engines.messages import (
 )
 from mmflow.engines.placement import Choice, Placement, Seen, probe, probed
 from mmflow.engines.protocol import Resources
-from mmflow.engines.ray.connection import Cluster, alive, check_versions, connect, look, on_node
+from mmflow.engines.ray.connection import Cluster, alive, check_versions, connect, describe, look, on_node
+from mmflow.engines.ray.interrupts import TaskInterrupts
 from mmflow.engines.ray.signals import RunSignals, TaskSignals
 from mmflow.engines.ray.stopped import Stopped, task_name
 from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError
@@ -76,6 +79,7 @@ _SMALL = 100 << 10
 _LOOK_SECONDS = 5.0
 _PROBE_SECONDS = 10.0, 50.0
 _STOP_SECONDS = 0.6
+_DIE_SECONDS = 60.0
 #: A reply that is ready may still lie on another node.
 _REPLY_SECONDS = 60.0
 #: Recomputing a lost block of the result takes its time; meanwhile, the engine looks for stopped workers.
@@ -134,6 +138,7 @@ class RayEngine:
             if flight.nodes is not None and not cluster.nodes.keys() & set(flight.nodes):
                 # Ray would wait for them to come back.
                 del self._flights[task, attempt], self._by_reply[flight.reply]
+                self._killed = True
                 _cancel(flight.reply, force=True)
                 reason = "the nodes that see its files are gone"
                 self._failed.append(WorkerLost(task, attempt, reason))
@@ -268,7 +273,7 @@ class RayEngine:
         except TaskCancelledError:
             return Cancelled(task_id, attempt)
         except (RuntimeEnvSetupError, TaskUnschedulableError) as error:
-            return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {first_line(error)}"))
+            return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {describe(error)}"))
         except RayTaskError as error:
             return _raised(task_id, attempt, error)
         except (WorkerCrashedError, NodeDiedError) as error:
@@ -347,7 +352,14 @@ class RayEngine:
             _sweep.options(scheduling_strategy=on_node(n["NodeID"])).remote(spill_dir, self._run)
             for n in others.values()
         ]
-        sweep_until_clean(spill_dir, self._run, _STOP_SECONDS)
+        if not sweep_until_clean(spill_dir, self._run, _STOP_SECONDS):
+            # On a busy machine, a killed process takes its time to die.
+            threading.Thread(
+                target=sweep_until_clean,
+                args=(spill_dir, self._run, _DIE_SECONDS),
+                name="mmflow-sweep",
+                daemon=True,
+            ).start()
         if asked:
             ray.wait(asked, num_returns=len(asked), timeout=2 * _STOP_SECONDS)
 
@@ -428,18 +440,24 @@ def _run(
     # Without a count of executions, a later one can't end where the first did.
     stop_request = asked if counted is not None else None
     failed = False
-    for piece in stream_task(asked.cut(message), known, fetch, _Stop(), node, stop_request):
-        if not isinstance(piece, list):
-            result = asked.agreed(piece)
-            failed = not isinstance(result, Done)
-            yield _Attempted(result, attempt, recomputed)
-        elif failed:
-            yield _Returned(attempt, [], [], b"")
-        else:
-            nbytes = sum(b.size for b in piece)
-            sums = [zlib.crc32(b) for b in piece]
-            yield _Returned(attempt, piece, sums, bytes(max(0, least - nbytes) if nbytes else 0))
-        del piece
+    with (
+        TaskInterrupts() as interrupts,
+        closing(
+            stream_task(asked.cut(message), known, fetch, _Stop(), node, stop_request, interrupts.allowed)
+        ) as pieces,
+    ):
+        for piece in pieces:
+            if not isinstance(piece, list):
+                result = asked.agreed(piece)
+                failed = not isinstance(result, Done)
+                yield _Attempted(result, attempt, recomputed)
+            elif failed:
+                yield _Returned(attempt, [], [], b"")
+            else:
+                nbytes = sum(b.size for b in piece)
+                sums = [zlib.crc32(b) for b in piece]
+                yield _Returned(attempt, piece, sums, bytes(max(0, least - nbytes) if nbytes else 0))
+            del piece
 
 
 def _slot(returned: _Returned, slot: int) -> pa.Buffer:
@@ -479,7 +497,7 @@ def _probe(paths: tuple[str, ...]) -> list[Seen | None]:
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _sweep(spill_dir: str, run: str) -> None:
-    sweep_until_clean(spill_dir, run, _STOP_SECONDS)
+    sweep_until_clean(spill_dir, run, _DIE_SECONDS)
 
 
 def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> EngineError:
