@@ -40,7 +40,16 @@ class ReadOptions(TypedDict, total=False):
     skip_footer: int
     quote: str
     escape: str
-    null: str | Sequence[str]
+    null: str | Sequence[str] | Mapping[str, str | Sequence[str]]
+    quoted_null: bool
+    true_values: str | Sequence[str]
+    false_values: str | Sequence[str]
+    decimal: Literal[".", ","]
+    thousands: str
+    date_format: str | Sequence[str] | Mapping[str, str | Sequence[str]]
+    timestamp_format: str | Sequence[str] | Mapping[str, str | Sequence[str]]
+    time_zone: str
+    epoch: Mapping[str, Literal["s", "ms", "us", "ns"]]
     exact: bool
     on_bad_record: OnBadRecord
     validate: Validate

@@ -114,7 +114,16 @@ class Readers(PublicApi):
         skip_footer: int = 0,
         quote: str = '"',
         escape: str = "",
-        null: str | Sequence[str] = "",
+        null: str | Sequence[str] | Mapping[str, str | Sequence[str]] = "",
+        quoted_null: bool = False,
+        true_values: str | Sequence[str] = (),
+        false_values: str | Sequence[str] = (),
+        decimal: Literal[".", ","] = ".",
+        thousands: str = "",
+        date_format: str | Sequence[str] | Mapping[str, str | Sequence[str]] = (),
+        timestamp_format: str | Sequence[str] | Mapping[str, str | Sequence[str]] = (),
+        time_zone: str | None = None,
+        epoch: Mapping[str, Literal["s", "ms", "us", "ns"]] | None = None,
         schema: SchemaLike | None = None,
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
@@ -145,7 +154,25 @@ class Readers(PublicApi):
         escape
             Character before a quote inside a quoted field; "" for none (quotes are doubled, RFC 4180).
         null
-            Unquoted text, or texts, that mean null.
+            Unquoted text, or texts, that mean null; or such texts by column, for columns that differ from the others.
+        quoted_null
+            Whether these texts mean null in quotes, too.
+        true_values, false_values
+            Texts that are true and false, beside `true`, `True`, `TRUE` and their opposites.
+        decimal
+            Character before the decimals, `.` or `,`.
+        thousands
+            Character between groups of digits, such as `.` or a blank; "" for none.
+        date_format
+            Format of dates, such as `"%d.%m.%Y"` (strptime); or a list, of which the first that fits a value counts; or
+            formats by column. By default ISO 8601.
+        timestamp_format
+            Format of timestamps, likewise. By column also of times.
+        time_zone
+            Zone in which timestamps without an offset from UTC are wall time, such as `"Europe/Berlin"`. They are read
+            as UTC.
+        epoch
+            Units (`s`, `ms`, `us`, `ns`) of the columns whose timestamps are numbers since 1970.
         schema
             Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
             default found in a sample of the first file.
@@ -182,11 +209,17 @@ class Readers(PublicApi):
         >>> _ = Path("t.csv").write_text("id;name\\n1;Ada\\n2;NA\\n")
         >>> mf.read_csv("t.csv", delimiter=";", null="NA").to_arrow().to_pydict()
         {'id': [1, 2], 'name': ['Ada', None]}
+        >>> _ = Path("t.csv").write_text("day;euro\\n31.12.2024;1.234,50\\n")
+        >>> mf.read_csv("t.csv", delimiter=";", decimal=",", thousands=".", date_format="%d.%m.%Y").to_dicts()
+        [{'day': datetime.date(2024, 12, 31), 'euro': 1234.5}]
         """
         return self._read(
             path, "csv",
             {"delimiter": delimiter, "skip_rows": skip_rows, "header": header, "names": names,
-             "skip_footer": skip_footer, "quote": quote, "escape": escape, "null": null, "schema": schema,
+             "skip_footer": skip_footer, "quote": quote, "escape": escape, "null": null,
+             "quoted_null": quoted_null, "true_values": true_values, "false_values": false_values, "decimal": decimal,
+             "thousands": thousands, "date_format": date_format, "timestamp_format": timestamp_format,
+             "time_zone": time_zone, "epoch": epoch, "schema": schema,
              "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "hive": hive,
              "storage_options": storage_options},
         )  # fmt: skip

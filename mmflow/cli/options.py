@@ -12,7 +12,7 @@ from mmflow.cli.parsing import Options
 from mmflow.config import named_sources
 from mmflow.errors import ConfigError
 
-__all__ = ["flags_of", "pair", "read_source", "session_of", "sources_of"]
+__all__ = ["flags_of", "option_value", "pair", "read_source", "session_of", "sources_of"]
 
 _SETTINGS = (
     "engine", "address", "shard_size", "workers", "memory", "io", "partitions", "broadcast", "spill_dir",
@@ -47,7 +47,24 @@ def pair(text: str, flag: str) -> tuple[str, str]:
     return key, value
 
 
+def option_value(text: str) -> Any:
+    """Return the value of an option: lists and objects of JSON as such, all else as text.
+
+    >>> option_value('["NA", "-"]'), option_value("[x")
+    (['NA', '-'], '[x')
+    """
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def read_source(session: Session, path: str, options: Sequence[str]) -> Dataset:
     """Return the dataset of the files at a path, with options of their format as `key=value`."""
-    given: dict[str, Any] = dict(pair(text, "--opt") for text in options)
+    given: dict[str, Any] = {}
+    for text in options:
+        key, value = pair(text, "--opt")
+        given[key] = option_value(value)
     return session.read(path, given.pop("format", None), **given)

@@ -16,7 +16,7 @@ from mmflow.api.sql.parameters import parse_literal
 from mmflow.api.sql.query import plan_query
 from mmflow.api.sql.statements import statement
 from mmflow.cli.job_parameters import job_values
-from mmflow.cli.options import pair, session_of
+from mmflow.cli.options import option_value, pair, session_of
 from mmflow.cli.output import check_output, emit
 from mmflow.cli.parsing import Options, begin_work
 from mmflow.errors import ConfigError
@@ -119,7 +119,7 @@ def named_tables(session: Session, options: Options) -> dict[str, tuple[Dataset,
             known = ", ".join(paths) or "none; name it with --table NAME=PATH"
             raise ConfigError(f"--opt {text!r}: write NAME.key=value, with the name of a table ({known})")
         key, value = pair(rest, "--opt")
-        given[name][key] = value
+        given[name][key] = option_value(value)
     return {
         n: (session.read(path, given[n].pop("format", None), **given[n]), path) for n, path in paths.items()
     }

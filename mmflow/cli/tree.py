@@ -62,7 +62,7 @@ _RUN = Argument("run", type=RunName(), help="name of the run, or its beginning")
 _FILE = Option("-f", "file", type=FilePath(), metavar="FILE", help="file that holds the query")
 _FORMAT_OPTION = Option(
     "--opt", multiple=True, metavar="key=value",
-    help="option of the format: delimiter, header, schema, …; may be repeated",
+    help="option of the format: delimiter, header, schema, …, lists as JSON; may be repeated",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from mmflow.errors import ConfigError
 from mmflow.formats.base import Format
 from mmflow.formats.csv.options import STRUCTURE, structure_option
+from mmflow.formats.csv.styles import STYLE_OPTIONS, style_option
 from mmflow.formats.schemas.schema import parse_schema
 
 __all__ = ["FORMATS", "from_spec", "open_format"]
@@ -21,7 +22,7 @@ __all__ = ["FORMATS", "from_spec", "open_format"]
 _RECORD = {"on_bad_record", "validate"}
 #: Options of each format beside `schema`.
 FORMATS: dict[str, set[str]] = {
-    "csv": {"delimiter", "quote", "escape", "null", "exact"} | STRUCTURE | _RECORD,
+    "csv": {"delimiter", "quote", "escape", "exact"} | STRUCTURE | STYLE_OPTIONS | _RECORD,
     "ndjson": {"unknown_fields", "exact"} | _RECORD,
     "text": {"on_bad_record"},
     "records": {"layout", "record_size", "header_bytes"} | _RECORD,
@@ -101,8 +102,8 @@ def _option(name: str, key: str, value: Any) -> Any:
         return structure_option(key, value)
     if key == "exact":
         return _boolean(key, value)
-    if key == "null":
-        return _nulls(value)
+    if key in STYLE_OPTIONS:
+        return style_option(key, value)
     if key in ("record_size", "header_bytes"):
         return _number(key, value)
     if key == "layout" and isinstance(value, str):
@@ -121,18 +122,6 @@ def _boolean(key: str, value: Any) -> bool:
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     raise ConfigError(f"{key} = {value!r}: must be true or false")
-
-
-def _nulls(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, str):
-        return tuple(value)
-    if "," in value:
-        texts = ", ".join(repr(t.strip()) for t in value.split(","))
-        raise ConfigError(
-            f"null = {value!r}: it is one text that means null, and this one looks like a list; "
-            f"in Python write null=[{texts}]; --opt takes one text"
-        )
-    return (value,)
 
 
 def _number(key: str, value: Any) -> int:

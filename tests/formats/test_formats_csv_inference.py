@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import math
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,11 @@ COLUMNS: list[tuple[list[str], pa.DataType]] = [
     (["9223372036854775807", "-9223372036854775808"], pa.int64()),
     (["9223372036854775808", "0"], pa.uint64()),
     (["18446744073709551615"], pa.uint64()),
-    (["18446744073709551616"], pa.string()),
-    (["9223372036854775808", "-1"], pa.string()),
-    (["123456789012345678901234567890"], pa.string()),
+    (["18446744073709551616"], pa.decimal128(38, 0)),
+    (["9223372036854775808", "-1"], pa.decimal128(38, 0)),
+    (["123456789012345678901234567890"], pa.decimal128(38, 0)),
+    (["9" * 38, "-" + "9" * 38], pa.decimal128(38, 0)),
+    (["1" + "0" * 38], pa.string()),
     (["1" * 6000], pa.string()),
     (["02134", "10001"], pa.string()),
     (["-01"], pa.string()),
@@ -109,6 +112,8 @@ def says(value: Any, text: str) -> bool:
             if math.isinf(value) and "inf" not in text.lower():
                 return False
             return not zero_led and float(text) == value and (not whole or int(text) == int(value))
+        case Decimal():
+            return str(value) == text or text == "-0"
         case dt.datetime():
             moment = dt.datetime.fromisoformat(text)
             return moment.replace(tzinfo=moment.tzinfo or value.tzinfo) == value

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,10 @@ import pyarrow.csv as pacsv
 
 from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy
+from mmflow.formats.csv.advice import advice
+from mmflow.formats.csv.respelling import respeller
 from mmflow.formats.csv.structure import BROKEN, Dialect, Structure, scan_structure
+from mmflow.formats.csv.styles import ColumnStyle
 from mmflow.formats.csv.values import convert_text, is_read_as_text, unify_nan
 from mmflow.formats.decoding.decoder import BadValue, Decoded
 from mmflow.formats.decoding.fixed_width import numpy_values
@@ -32,6 +35,7 @@ __all__ = ["CsvDecoder", "CsvTypes", "check_types"]
 
 I64 = npt.NDArray[np.int64]
 
+_NULL_LINE = b"-\n"
 _HEX, _EXPONENT = re.compile(rb"0[xX]"), re.compile(rb"[eE]")
 
 
@@ -44,12 +48,21 @@ class CsvTypes:
         types: Types of the columns that are read; others are skipped.
         nulls: Unquoted texts that mean null.
         exact: Text that its value could not be written as again is none of the type (`schemas.inference.misreads`).
+        quoted_null: Texts that mean null do so in quotes, too.
+        styles: Spelling of the columns whose values are not spelled as usual.
     """
 
     names: tuple[str, ...]
     types: dict[str, pa.DataType]
     nulls: tuple[str, ...]
     exact: bool = False
+    quoted_null: bool = False
+    styles: Mapping[str, ColumnStyle] = field(default_factory=dict)
+
+    def nulls_of(self, name: str) -> tuple[str, ...]:
+        """Return the texts that mean null in a column."""
+        style = self.styles.get(name)
+        return self.nulls if style is None or style.nulls is None else style.nulls
 
 
 class CsvDecoder:
@@ -81,6 +94,11 @@ class CsvDecoder:
         self._converted = tuple(types.types) if check_all else columns
         # Positions for names, so that a file with a name twice can still be read; the first of them counts.
         self._positions = {n: str(i) for i, n in reversed(list(enumerate(types.names)))}
+        self._respelled = {
+            name: respeller(types.types[name], style)
+            for name, style in types.styles.items()
+            if style.respells and name in types.types
+        }
         self._numbers = [str(i) for i in range(len(types.names))]
 
     def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
@@ -115,7 +133,7 @@ class CsvDecoder:
     def _readable(self, columns: Sequence[str], text: pa.Buffer) -> dict[str, pa.Array]:
         """Return the columns whose every value is of its type; halving them finds the others in few passes."""
         try:
-            return self._read(columns, text, self._types.nulls)
+            return self._read_values(columns, text)
         except pa.ArrowInvalid:
             if len(columns) == 1:
                 return {}
@@ -125,7 +143,10 @@ class CsvDecoder:
     def _column(self, name: str, text: pa.Buffer, spans: I64) -> tuple[pa.Array, list[tuple[int, str]]]:
         """Return the values of a column, and the rows whose text is not of its type; these are null."""
         wrong: list[int] = []
-        pieces = self._pieces(name, text, spans, 0, len(spans), wrong)
+        if name in self._respelled:
+            pieces = [self._read_respelled(name, text, wrong)]
+        else:
+            pieces = self._pieces(name, text, spans, 0, len(spans), wrong)
         texts = self._read((name,), text, (), as_bytes=True)[name]
         values = [(row, texts[row].as_py().decode(errors="replace")) for row in wrong]
         return pa.concat_arrays(pieces), values
@@ -138,7 +159,7 @@ class CsvDecoder:
             return [pa.nulls(high - low, self._types.types[name])]  # only the first wrong row matters
         begin, end = int(spans[low, 0]), int(spans[high - 1, 1])
         try:
-            return [self._read((name,), text.slice(begin, end - begin), self._types.nulls)[name]]
+            return [self._read((name,), text.slice(begin, end - begin), self._types.nulls_of(name))[name]]
         except pa.ArrowInvalid:
             if high - low == 1:
                 wrong.append(low)
@@ -146,6 +167,67 @@ class CsvDecoder:
             middle = (low + high) // 2
             left = self._pieces(name, text, spans, low, middle, wrong)
             return left + self._pieces(name, text, spans, middle, high, wrong)
+
+    def _read_values(self, columns: Sequence[str], text: pa.Buffer) -> dict[str, pa.Array]:
+        """Read columns of whole records, each in its style.
+
+        Raises:
+            pa.ArrowInvalid: A value is not of its type.
+        """
+        types = self._types
+        if not types.styles:
+            return self._read(columns, text, types.nulls)
+        made: dict[str, pa.Array] = {}
+        usual = [c for c in columns if c not in types.styles]
+        if usual:
+            made = self._read(usual, text, types.nulls)
+        for name in columns:
+            if name in self._respelled:
+                made[name] = self._read_respelled(name, text, None)
+            elif name in types.styles:
+                made |= self._read((name,), text, types.nulls_of(name))
+        return made
+
+    def _read_respelled(self, name: str, text: pa.Buffer, wrong: list[int] | None) -> pa.Array:
+        """Read a column whose values are spelled in a style of their own.
+
+        Args:
+            name: Column.
+            text: Whole records.
+            wrong: Takes the rows whose text is not of the column's type, which are null; None: they are an error.
+
+        Raises:
+            pa.ArrowInvalid: A value is not of its type.
+        """
+        texts = self._read((name,), text, self._types.nulls_of(name), as_bytes=True)[name].to_pylist()
+        respell = self._respelled[name]
+        usual = [None if t is None else respell(t.decode(errors="replace")) for t in texts]
+        lost = [
+            row for row, (t, u) in enumerate(zip(texts, usual, strict=True)) if t is not None and u is None
+        ]
+        if lost and wrong is None:
+            raise pa.ArrowInvalid(f"a text of column {name!r} is not in its style")
+        # All are quoted, so that only a null is the text of nulls.
+        lines = [
+            _NULL_LINE if t is None else b'"%b"\n' % t.replace('"', '""').encode(errors="replace")
+            for t in usual
+        ]
+        ends = np.cumsum([len(line) for line in lines])
+        spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+        joined = pa.py_buffer(b"".join(lines))
+        types = self._types
+        plain = CsvDecoder(
+            (name,),
+            CsvTypes((name,), {name: types.types[name]}, ("-",), types.exact),
+            Dialect(),
+            self._policy,
+        )
+        if wrong is None:
+            return plain._read((name,), joined, ("-",))[name]
+        found: list[int] = []
+        pieces = plain._pieces(name, joined, spans, 0, len(spans), found)
+        wrong += sorted({*lost, *found})
+        return pa.concat_arrays(pieces)
 
     def _read(
         self, columns: Sequence[str], text: pa.Buffer, nulls: Sequence[str], *, as_bytes: bool = False
@@ -175,7 +257,7 @@ class CsvDecoder:
                 include_columns=list(types),
                 null_values=list(nulls),
                 strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
+                quoted_strings_can_be_null=self._types.quoted_null,
             ),
         )
         made = {}
@@ -224,6 +306,8 @@ class CsvDecoder:
         kind = self._types.types[column]
         if pa.types.is_string_view(kind):
             reason = "not valid UTF-8"
+        elif hint := advice(value, column, kind, self._types):
+            reason = f"not a value of type {type_text(kind)}; {hint}"
         elif self._types.exact:
             reason = f"not exactly a value of type {type_text(kind)}; declare its type with schema="
         else:

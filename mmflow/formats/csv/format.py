@@ -15,14 +15,15 @@ from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv.frame import Frame
 from mmflow.formats.csv.header import Header, first_record, holds_records, read_header
+from mmflow.formats.csv.inference import infer_column
 from mmflow.formats.csv.kernel import csv_decoder
 from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.csv.styles import ValueStyles
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.lines import footer_begin, last_lines
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.row_groups import check_columns
 from mmflow.formats.schemas.arrow_types import declared_text
-from mmflow.formats.schemas.inference import infer_type
 from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.mapping import FileIdentity, MappedFile
@@ -42,7 +43,7 @@ class CsvFormat(ScannedFormat):
         schema: Declared or inferred; by name where the file has a header, else by position.
         dialect: Delimiter, quote, escape.
         frame: Lines that are no records.
-        nulls: Unquoted texts that mean null.
+        styles: Spelling of values.
         on_bad_record: Policy.
         check_all: Convert all columns, so that a bad value is found whatever a query reads.
         origin: File that the schema was inferred from; empty: it was declared.
@@ -52,7 +53,7 @@ class CsvFormat(ScannedFormat):
     schema: pa.Schema
     dialect: Dialect
     frame: Frame = _FRAME
-    nulls: tuple[str, ...] = ("",)
+    styles: ValueStyles = field(default_factory=ValueStyles)
     on_bad_record: BadRecordPolicy = "error"
     check_all: bool = False
     origin: str = field(default="", compare=False)
@@ -63,7 +64,9 @@ class CsvFormat(ScannedFormat):
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         kinds = dict(zip(self.schema.names, self.schema.types, strict=True))
-        types = CsvTypes(self.layout(file).names, kinds, self.nulls, self.exact)
+        styles = self.styles
+        names = self.layout(file).names
+        types = CsvTypes(names, kinds, styles.null, self.exact, styles.quoted_null, styles.columns(kinds))
         return csv_decoder(
             columns, types, self.dialect, self.on_bad_record, check_all=self.check_all, prune=prune
         )
@@ -119,7 +122,7 @@ class CsvFormat(ScannedFormat):
             "names": list(self.frame.names) or None,
             "skip_rows": self.frame.skip_rows,
             "skip_footer": self.frame.skip_footer,
-            "null": list(self.nulls),
+            **self.styles.spec(),
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
             "exact": self.exact,
@@ -206,17 +209,20 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
             options.get("skip_rows", 0),
             options.get("skip_footer", 0),
         ),
-        nulls=tuple(options.get("null", ("",))),
+        styles=ValueStyles.of(options),
         on_bad_record=options.get("on_bad_record", "error"),
         check_all=checks_all(options),
         exact=options.get("exact", schema is None),
     )
     if schema is None:
-        schema = canonical_schema(_infer_schema(paths[0], made))
-        made = replace(made, origin=paths[0])
+        inferred, styles = _infer_schema(paths[0], made)
+        schema = canonical_schema(inferred)
+        made = replace(made, origin=paths[0], styles=styles)
     else:
         schema = declared_text(schema, "CSV")
-    check_types({f.name: f.type for f in schema})
+    kinds = {f.name: f.type for f in schema}
+    check_types(kinds)
+    made.styles.check(kinds)
     return replace(made, schema=schema)
 
 
@@ -229,8 +235,8 @@ def _byte(key: str, text: str) -> bytes | None:
     return raw
 
 
-def _infer_schema(path: str, form: CsvFormat) -> pa.Schema:
-    """Infer types that hold every value of a sample.
+def _infer_schema(path: str, form: CsvFormat) -> tuple[pa.Schema, ValueStyles]:
+    """Infer types that hold every value of a sample, and which columns the formats of dates and times are those of.
 
     Raises:
         SourceError: The file is empty, its header can't be read, or it is no text.
@@ -249,7 +255,9 @@ def _infer_schema(path: str, form: CsvFormat) -> pa.Schema:
             f"{path} is empty, so its columns are unknown; give schema=name:type,... if that is all right",
             path=path,
         )
-    texts = CsvTypes(names, dict.fromkeys(names, pa.string()), form.nulls)
+    strings = dict.fromkeys(names, pa.string())
+    styles = form.styles
+    texts = CsvTypes(names, strings, styles.null, False, styles.quoted_null, styles.columns(strings))
     decoder = CsvDecoder(names, texts, form.dialect, "skip")
     columns: list[list[str]] = [[] for _ in names]
     for piece in (start[header.begins :], *others):
@@ -257,8 +265,11 @@ def _infer_schema(path: str, form: CsvFormat) -> pa.Schema:
             batch = decoder.decode(pa.py_buffer(piece), len(piece), final=True, located=False).batch
             for values, column in zip(columns, batch.columns, strict=True):
                 values += column.drop_null().to_pylist()
-    kinds = [infer_type(values) for values in columns]
-    return pa.schema(list(zip(names, kinds, strict=True)))
+    found = [infer_column(name, values, styles) for name, values in zip(names, columns, strict=True)]
+    formatted = [name for name, column in zip(names, found, strict=True) if column.formatted]
+    schema = pa.schema([(name, column.kind) for name, column in zip(names, found, strict=True)])
+    dates = [n for n in formatted if pa.types.is_date(schema.field(n).type)]
+    return schema, styles.resolved(dates, [n for n in formatted if n not in dates])
 
 
 def _without_footer(sample: Sample, count: int) -> tuple[bytes, tuple[bytes, ...]]:

@@ -40,7 +40,7 @@ def csv_decoder(
     reference = CsvDecoder(columns, types, dialect, policy, check_all=check_all)
     converted = tuple(types.types) if check_all else columns
     kinds = [kernel_type(types.types[c], exact=types.exact) for c in converted]
-    if dialect.escape is not None or None in kinds:
+    if dialect.escape is not None or None in kinds or types.styles or types.quoted_null:
         return reference
     if check_all or policy != "error":
         prune = ()

@@ -43,7 +43,12 @@ _RISKY = re.compile(rb"[eE]|^-?[0-9]{16,}$|[0-9]{300}", re.MULTILINE)
 _SAFE = {pa.int64(): _INTS, pa.uint64(): _INTS, pa.float64(): _REALS, pa.bool_(): _BOOLS, pa.date32(): _DATES,
          pa.timestamp("us"): _MOMENTS, pa.timestamp("us", "UTC"): _ZONES}  # fmt: skip
 _DIGIT = re.compile(rb"[0-9]")
-_RANGES = ((pa.int64(), -(1 << 63), (1 << 63) - 1), (pa.uint64(), 0, (1 << 64) - 1))
+_LARGEST = 10**38 - 1
+_RANGES = (
+    (pa.int64(), -(1 << 63), (1 << 63) - 1),
+    (pa.uint64(), 0, (1 << 64) - 1),
+    (pa.decimal128(38, 0), -_LARGEST, _LARGEST),
+)
 
 
 def infer_type(texts: Sequence[str]) -> pa.DataType:
@@ -75,8 +80,8 @@ def infer_type(texts: Sequence[str]) -> pa.DataType:
 
 
 def _extremes(texts: Sequence[str]) -> tuple[int, int]:
-    if max(map(len, texts)) > 20:
-        return -(1 << 64), 1 << 64  # beyond any type; Python turns no text of 5,000 digits into an int
+    if max(map(len, texts)) > 39:
+        return -(10**38), 10**38  # beyond any type; Python turns no text of 5,000 digits into an int
     numbers = list(map(int, texts))
     return min(numbers), max(numbers)
 
@@ -143,7 +148,7 @@ def _misread(kind: pa.DataType, text: bytes, scalar: pa.Scalar, *, exact: bool) 
     if types.is_decimal(kind):
         if Decimal(text.decode()) != scalar.as_py():
             return True
-        return exact and not _ONE_REAL.fullmatch(text)
+        return exact and not (_ONE_REAL if kind.scale else _ONE_INT).fullmatch(text)
     if types.is_boolean(kind):
         return exact and not _ONE_BOOL.fullmatch(text)
     if types.is_temporal(kind):
