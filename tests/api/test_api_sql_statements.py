@@ -134,7 +134,7 @@ def test_columns_of_several_tables_have_names_of_their_own(query: str, names: li
         ("FROM read_csv('s.csv', ';')", "write the options behind the path as name => value"),
         ("FROM read_csv('s.csv', hive => 1)", "hive => 1 must be of type bool"),
         ("FROM read_csv('s.csv', exact => 'x')", "exact => 'x' must be of type bool"),
-        ("FROM read_csv('s.csv', null => 5)", "SQL: read_csv(): null = 5: must be str, list of str or dict"),
+        ("FROM read_csv('s.csv', null => 5)", "SQL: null = 5: must be a text, or a list of texts"),
         ("FROM read_csv('s.csv', header => b)", "header => b is no constant"),
         ("FROM read_csv()", "read_csv needs a path"),
         ("DESCRIBE", "DESCRIBE needs a query, or a table"),

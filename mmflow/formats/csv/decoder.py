@@ -306,12 +306,11 @@ class CsvDecoder:
         kind = self._types.types[column]
         if pa.types.is_string_view(kind):
             reason = "not valid UTF-8"
-        elif hint := advice(value, column, kind, self._types):
-            reason = f"not a value of type {type_text(kind)}; {hint}"
-        elif self._types.exact:
-            reason = f"not exactly a value of type {type_text(kind)}; declare its type with schema="
         else:
-            reason = f"not a value of type {type_text(kind)}"
+            exactly = "exactly " if self._types.exact else ""
+            usual = "declare its type with schema=" if exactly else ""
+            hint = advice(value, column, kind, self._types) or usual
+            reason = f"not {exactly}a value of type {type_text(kind)}" + (f"; {hint}" if hint else "")
         return _bad_value(found, index, newlines, column, value, reason)
 
     def _assembled(
