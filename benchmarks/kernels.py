@@ -27,8 +27,8 @@ from mmflow.formats.ndjson.decoder import NdjsonDecoder
 from mmflow.formats.ndjson.kernel import ndjson_decoder
 from mmflow.formats.records.format import gather, kernel_field, record_field
 from mmflow.formats.schemas.schema import canonical_schema, parse_schema
-from mmflow.formats.text.format import TextDecoder
 from mmflow.formats.text.kernel import text_decoder
+from mmflow.formats.text.lines import TextDecoder
 from mmflow.kernels import kernels
 from mmflow.worker.hashing import hash_columns
 from mmflow.worker.partition import hash_rows

@@ -30,7 +30,7 @@ WriteFormat = Literal["parquet", "arrow", "csv", "ndjson", "npy"]
 class ReadOptions(TypedDict, total=False):
     """Options of all formats, for `read`. Those that the format does not have are refused.
 
-    Each is described at the reader of its format: `read_csv`, `read_ndjson`, `read_records`.
+    Each is described at the reader of its format: `read_csv`, `read_ndjson`, `read_text`, `read_records`.
     """
 
     delimiter: str
@@ -51,6 +51,7 @@ class ReadOptions(TypedDict, total=False):
     time_zone: str
     epoch: Mapping[str, Literal["s", "ms", "us", "ns"]]
     exact: bool
+    pattern: str
     on_bad_record: OnBadRecord
     validate: Validate
     unknown_fields: Literal["error", "ignore"]

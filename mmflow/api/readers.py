@@ -276,16 +276,34 @@ class Readers(PublicApi):
         self,
         path: Paths,
         *,
+        pattern: str | None = None,
+        schema: SchemaLike | None = None,
+        null: str | Sequence[str] | None = None,
+        exact: bool | None = None,
+        unknown_fields: Literal["error", "ignore"] | None = None,
+        validate: Validate | None = None,
         on_bad_record: OnBadRecord = "error",
         hive: bool = True,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
-        """Open text files: one row a line, in the column `line`, without a copy.
+        """Open text files: one row a line, in the column `line`, without a copy; or with a pattern its fields.
 
         Parameters
         ----------
-        path, on_bad_record, hive, storage_options
-            As of `read_csv`. A line that is not UTF-8 is a bad record.
+        path, exact, validate, hive, storage_options
+            As of `read_csv`.
+        pattern
+            Regular expression (RE2) whose groups `(?P<name>...)` become columns, or the name of a log: `common`,
+            `combined`, `syslog` (RFC 3164), `syslog5424`, `logfmt`, `w3c`, `json` (an object at the end of a line).
+        schema
+            With a pattern: groups that are read, and their types. By default all, of types found in a sample of the
+            first file or known by the name of the log.
+        null
+            With a pattern: text, or texts, that mean null. By default the empty text; `-` too where a log has it.
+        unknown_fields
+            Of `logfmt` and `json`: what is done with fields that the schema lacks, as of `read_ndjson`.
+        on_bad_record
+            As of `read_csv`. A line that is not UTF-8 is a bad record, and so is one that does not fit the pattern.
 
         Returns
         -------
@@ -295,7 +313,7 @@ class Readers(PublicApi):
         Raises
         ------
         SourceError
-            A file is missing or unreadable.
+            A file is missing or unreadable, or no line of the sample fits the pattern.
         ConfigError
             A value does not fit its option.
 
@@ -306,10 +324,14 @@ class Readers(PublicApi):
         >>> _ = Path("t.log").write_text("GET /\\nPUT /x\\n")
         >>> mf.read_text("t.log").filter(mf.functions.starts_with(mf.col("line"), mf.lit("PUT"))).count()
         1
+        >>> mf.read_text("t.log", pattern="^(?P<method>[A-Z]+) (?P<path>[^ ]+)$").to_arrow().to_pydict()
+        {'method': ['GET', 'PUT'], 'path': ['/', '/x']}
         """
         return self._read(
-            path, "text", {"on_bad_record": on_bad_record, "hive": hive, "storage_options": storage_options}
-        )
+            path, "text",
+            {"pattern": pattern, "schema": schema, "null": null, "exact": exact, "unknown_fields": unknown_fields,
+             "validate": validate, "on_bad_record": on_bad_record, "hive": hive, "storage_options": storage_options},
+        )  # fmt: skip
 
     def read_records(
         self,

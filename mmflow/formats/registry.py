@@ -24,7 +24,7 @@ _RECORD = {"on_bad_record", "validate"}
 FORMATS: dict[str, set[str]] = {
     "csv": {"delimiter", "quote", "escape", "exact"} | STRUCTURE | STYLE_OPTIONS | _RECORD,
     "ndjson": {"unknown_fields", "exact"} | _RECORD,
-    "text": {"on_bad_record"},
+    "text": {"pattern", "null", "exact", "unknown_fields"} | _RECORD,
     "records": {"layout", "record_size", "header_bytes"} | _RECORD,
     "arrow_ipc": set(),
     "npy": set(),
@@ -74,7 +74,7 @@ def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: 
     given = {key: _option(found, key, value) for key, value in options.items() if value is not None}
     if name == "tsv":
         given.setdefault("delimiter", "\t")
-    if schema is not None and found in ("text", "records", "npy"):
+    if schema is not None and found in ("records", "npy"):
         raise ConfigError(f"format {found} has the schema that its layout gives; leave schema= out")
     parsed = None if schema is None else parse_schema(schema)
     return _opener(found)(paths, given, parsed)

@@ -72,6 +72,7 @@ def _rows(case: Case, session: mf.Session, path: str) -> pa.Table:
     return (read.select(*case.columns) if case.columns else read).to_arrow()
 
 
+@pytest.mark.filterwarnings("ignore::mmflow.BadRecordsWarning")
 @pytest.mark.parametrize("name", _CASES)
 def test_an_odd_file(
     name: str, tmp_path: Path, mapped: mf.Session, pages: mf.Session, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,15 @@ def log(folder: Path, _: Path) -> None:
     )
 
 
+def app_log(folder: Path, _: Path) -> None:
+    """Write app.log, some of whose lines say how long something took."""
+    (folder / "app.log").write_text(
+        "".join(
+            f"{('INFO', 'WARN')[n % 2]} page{n % 5} took {n * 7 % 400} ms\nDEBUG cache\n" for n in range(500)
+        )
+    )
+
+
 def tables(folder: Path, _: Path) -> None:
     """Write a.csv and b.parquet, which have the column k in common, and x.txt without a header."""
     (folder / "a.csv").write_text("k,v\n" + "".join(f"{n % 10},{n}\n" for n in range(100)))
@@ -105,6 +114,7 @@ FILES: dict[str, Sequence[Maker]] = {
     "docs/arrays.md": (jobs, raster, images("a.bmp")),
     "docs/display.md": (lineitem,),
     "docs/errors.md": (access(","),),
+    "docs/formats.md": (log, app_log),
     "docs/expressions.md": (lineitem, access(",")),
     "docs/random-access.md": (access(","),),
     "docs/runs.md": (lineitem, jobs),

@@ -15,8 +15,8 @@ import mmflow as mf
 from mmflow import _kernels
 from mmflow.formats.base import Comparison
 from mmflow.formats.decoding.kernel_types import kernel_type
-from mmflow.formats.text.format import TextDecoder
 from mmflow.formats.text.kernel import text_decoder
+from mmflow.formats.text.lines import TextDecoder
 
 from .draining import drained
 from .guarded import guarded

@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from mmflow.formats.decoding.compact import has_views, without_views
+from mmflow.formats.schemas.arrow_types import convert_array
+
 __all__ = ["set_nulls", "take_rows", "views_over"]
 
 _INLINE = 12
@@ -56,4 +59,6 @@ def take_rows(array: pa.Array, indices: pa.Array) -> pa.Array:
         return pa.nulls(len(indices), array.type)
     if pa.types.is_string_view(array.type):
         return array.cast(pa.string()).take(indices).cast(pa.string_view())
+    if has_views(array.type):
+        return convert_array(without_views(array).take(indices), array.type)
     return array.take(indices)

@@ -18,7 +18,7 @@ from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.decoding.decoder import BadValue, Decoded
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
 from mmflow.formats.ndjson.values import UNKNOWN, Misfit, fit_value, parse
-from mmflow.formats.text.format import TextDecoder
+from mmflow.formats.text.lines import TextDecoder
 
 __all__ = ["NdjsonDecoder"]
 

@@ -1,0 +1,260 @@
+"""Text whose lines a pattern, or the name of a log, splits into typed columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+
+from mmflow.errors import ConfigError, SourceError
+from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
+from mmflow.formats.compression import read_first_bytes
+from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.ndjson.inference import infer_schema
+from mmflow.formats.ndjson.kernel import ndjson_decoder
+from mmflow.formats.ndjson.values import parse
+from mmflow.formats.schemas.arrow_types import declared_text
+from mmflow.formats.schemas.encodings import BOM, check_text
+from mmflow.formats.schemas.sampling import sample_file
+from mmflow.formats.schemas.schema import canonical_schema
+from mmflow.formats.text.conversion import check_field_types, infer_field
+from mmflow.formats.text.fields import FieldsDecoder, FieldTypes
+from mmflow.formats.text.json_lines import PREFIX, JsonLinesDecoder, split_json
+from mmflow.formats.text.lines import line_decoder
+from mmflow.formats.text.logfmt import LogfmtSplitter, logfmt_names
+from mmflow.formats.text.patterns import NAMED, group_names, read_pattern
+from mmflow.formats.text.splitting import RegexSplitter, Splitter
+from mmflow.formats.text.w3c import w3c_splitter
+from mmflow.mapping import MappedFile
+from mmflow.remote.opening import open_file
+
+__all__ = ["FieldsFormat", "infer_fields", "open_fields"]
+
+_TIME_OF_W3C = pa.time32("s")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsFormat(ScannedFormat):
+    """Format of lines that a pattern, or the name of a log, splits into fields.
+
+    Attributes:
+        schema: Columns that can be read.
+        pattern: Pattern as it was given.
+        nulls: Texts that mean null.
+        exact: Text that its value could not be written as again is a bad value.
+        closed: Lines of logfmt, and JSON in text, with other fields are bad records.
+    """
+
+    schema: pa.Schema
+    pattern: str
+    nulls: tuple[str, ...] = ("",)
+    on_bad_record: BadRecordPolicy = "error"
+    check_all: bool = False
+    exact: bool = False
+    closed: bool = False
+    name: str = "text"
+
+    def decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        if self.pattern == "json":
+            return self._json_decoder(columns)
+        types = FieldTypes(self.schema, self.nulls, self.exact)
+        return FieldsDecoder(
+            columns, self.splitter(file), types, self.on_bad_record, line_decoder,
+            check_all=self.check_all, prune=prune,
+        )  # fmt: skip
+
+    def splitter(self, file: MappedFile) -> Splitter:
+        """Return what splits the lines of a file.
+
+        Raises:
+            SourceError: It is no W3C log, or lacks a column of the schema.
+        """
+        if self.pattern == "logfmt":
+            return LogfmtSplitter(tuple(self.schema.names), self.closed)
+        if self.pattern != "w3c":
+            return _regex_splitter(self.pattern)
+        made = w3c_splitter(file)
+        missing = next((n for n in self.schema.names if n not in made.names), None)
+        if missing is not None:
+            raise SourceError(
+                f"{file.path}: its line of fields has no {missing!r}; it has {', '.join(made.names)}",
+                path=file.path,
+            )
+        return made
+
+    def _json_decoder(self, columns: tuple[str, ...]) -> RecordDecoder:
+        objects = pa.schema([f for f in self.schema if f.name != PREFIX])
+        reader = ndjson_decoder(
+            tuple(c for c in columns if c != PREFIX), objects, self.on_bad_record,
+            closed=self.closed, check_all=self.check_all, exact=self.exact, prune=(),
+        )  # fmt: skip
+        return JsonLinesDecoder(columns, self.on_bad_record, line_decoder(()), reader)
+
+    def check(self, file: MappedFile) -> None:
+        if self.pattern == "w3c":
+            self.splitter(file)
+
+    def begins(self, file: MappedFile) -> int:
+        return len(BOM) if read_first_bytes(file, len(BOM)) == BOM else 0
+
+    def boundaries(self) -> tuple[object, ...]:
+        return (self.name, self.pattern)
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "format": "text",
+            "schema": self.schema,
+            "pattern": self.pattern,
+            "null": list(self.nulls),
+            "exact": self.exact,
+            "unknown_fields": "error" if self.closed else "ignore",
+            "on_bad_record": self.on_bad_record,
+            "validate": "all" if self.check_all else "projected",
+        }
+
+
+@cache
+def _regex_splitter(pattern: str) -> RegexSplitter:
+    named = NAMED.get(pattern)
+    if named is not None:
+        return RegexSplitter(named.text, {n: n for n in group_names(named.text)}, named.title)
+    read = read_pattern(pattern)
+    return RegexSplitter(read, {n: n for n in group_names(read)})
+
+
+def open_fields(
+    paths: Sequence[str], pattern: str, options: Mapping[str, Any], schema: pa.Schema | None
+) -> FieldsFormat:
+    """Bind options, and find the columns and types where they are not declared or known by the name of the log.
+
+    Raises:
+        ConfigError: A pattern that is none, a column of the schema without a group, or a type that text can't be read
+            as.
+        SourceError: The sampled file can't be read, or no line of it is of the form.
+    """
+    named = NAMED.get(pattern)
+    varied = pattern in ("logfmt", "json")
+    if "unknown_fields" in options and not varied:
+        raise ConfigError(f"unknown_fields is for pattern='logfmt' and 'json', not for {pattern!r}")
+    if pattern == "json" and options.get("null"):
+        raise ConfigError("null is not for pattern='json': its values are those of JSON")
+    nulls = named.nulls if named is not None else ("", "-") if pattern == "w3c" else ("",)
+    known = () if varied or pattern == "w3c" else _regex_splitter(pattern).names
+    closed = options.get("unknown_fields", "error" if schema is None else "ignore") == "error"
+    made = FieldsFormat(
+        pa.schema([]) if schema is None else declared_text(schema, "text"),
+        pattern,
+        tuple(options.get("null", nulls)),
+        options.get("on_bad_record", "error"),
+        check_all=checks_all(options),
+        exact=options.get("exact", schema is None and named is None),
+        closed=varied and closed,
+    )
+    if schema is not None:
+        lacking = next((n for n in schema.names if known and n not in known), None)
+        if lacking is not None:
+            raise ConfigError(f"schema: pattern has no group {lacking!r}; its groups are {', '.join(known)}")
+        if pattern != "json":
+            check_field_types(made.schema)
+        return made
+    if named is not None:
+        found = pa.schema([(n, named.types.get(n, pa.string_view())) for n in known])
+    elif pattern == "json":
+        found = _infer_json(paths[0])
+    else:
+        with open_file(paths[0]) as file:
+            splitter = LogfmtSplitter((), closed=False) if pattern == "logfmt" else made.splitter(file)
+        found = infer_fields(paths[0], splitter, made.nulls)
+        if pattern == "w3c":
+            found = pa.schema([(f.name, _TIME_OF_W3C if f.name == "time" else f.type) for f in found])
+    return _with_schema(made, canonical_schema(found))
+
+
+def _with_schema(form: FieldsFormat, schema: pa.Schema) -> FieldsFormat:
+    return FieldsFormat(
+        schema, form.pattern, form.nulls, form.on_bad_record, form.check_all, form.exact, form.closed
+    )
+
+
+def _sampled_lines(path: str) -> list[pa.Array]:
+    """Return the lines of each piece of a sample, as `string`."""
+    sample = sample_file(path, enough=lambda start: b"\n" in start)
+    check_text(path, sample.start)
+    reader = line_decoder(())
+    found = []
+    for piece in (sample.start.removeprefix(BOM), *sample.others):
+        done = 0
+        while done < len(piece):
+            data = pa.py_buffer(piece[done:])
+            decoded = reader.decode(data, data.size, final=True, located=True)
+            found.append(decoded.batch.column(0).cast(pa.string()).drop_null())
+            if not decoded.consumed:
+                break
+            done += decoded.consumed
+    return found
+
+
+def infer_fields(path: str, splitter: Splitter, nulls: tuple[str, ...]) -> pa.Schema:
+    """Infer types that hold every value of a sample; of logfmt, the fields too.
+
+    Raises:
+        SourceError: The file can't be read, or no line of the sample is of the form.
+    """
+    pieces = _sampled_lines(path)
+    if isinstance(splitter, LogfmtSplitter):
+        names = dict.fromkeys(name for lines in pieces for name in logfmt_names(lines))
+        splitter = LogfmtSplitter(tuple(names), closed=False)
+    columns: dict[str, list[str]] = {name: [] for name in splitter.names}
+    records, example = 0, ""
+    for lines in pieces:
+        split = splitter.split(lines, splitter.names)
+        fit = [
+            row
+            for row in range(len(lines))
+            if row not in split.bad and (split.left_out is None or not split.left_out[row])
+        ]
+        records += len(fit)
+        example = example or next((lines[row].as_py() for row in split.bad), "")
+        chosen = pa.array(fit, pa.int64())
+        for name, values in columns.items():
+            values += [
+                t for t in split.texts[name].take(chosen).to_pylist() if t is not None and t not in nulls
+            ]
+    if example and not records:
+        raise SourceError(
+            f"{path}: no line of its sample has the form that pattern= says; one is {example[:200]!r}",
+            path=path,
+        )
+    if not columns:
+        raise SourceError(
+            f"{path} is empty, so its fields are unknown; give schema=name:type,... if that is all right",
+            path=path,
+        )
+    kinds = {name: infer_field(values) for name, values in columns.items()}
+    return pa.schema(list(kinds.items()))
+
+
+def _infer_json(path: str) -> pa.Schema:
+    records = []
+    for lines in _sampled_lines(path):
+        for text in split_json(lines).field("json").to_pylist():
+            try:
+                records.append(parse(text or ""))
+            except (ValueError, RecursionError):
+                continue
+    if not records:
+        raise SourceError(f"{path}: no line of its sample ends with a JSON object", path=path)
+    found = infer_schema(records, path)
+    if PREFIX in found.names:
+        raise SourceError(
+            f"{path}: its objects have a field {PREFIX!r}, the name of the column for what stands before them; "
+            "declare the other fields with schema=",
+            path=path,
+        )
+    return pa.schema([pa.field(PREFIX, pa.string()), *found])
