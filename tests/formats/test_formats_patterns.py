@@ -158,6 +158,7 @@ def test_sql_and_compressed_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("options", "message"), [
     ({"pattern": "common", "unknown_fields": "ignore"}, "unknown_fields is for pattern='logfmt' and 'json'"),
     ({"pattern": "json", "null": "-"}, "null is not for pattern='json'"),
+    ({"pattern": "common", "null": {"host": "-"}}, "null by column is for csv"),
     ({"null": "-"}, "null is for text with pattern="),
     ({"schema": "a:int64"}, "text without pattern= has one column"),
     ({"pattern": "(?P<a>x)", "schema": {"a": pa.duration("s")}}, "can't be read as"),

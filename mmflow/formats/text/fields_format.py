@@ -142,6 +142,8 @@ def open_fields(
     varied = pattern in ("logfmt", "json")
     if "unknown_fields" in options and not varied:
         raise ConfigError(f"unknown_fields is for pattern='logfmt' and 'json', not for {pattern!r}")
+    if isinstance(options.get("null"), Mapping):
+        raise ConfigError("null by column is for csv; of text it is one text, or a list of texts")
     if pattern == "json" and options.get("null"):
         raise ConfigError("null is not for pattern='json': its values are those of JSON")
     nulls = named.nulls if named is not None else ("", "-") if pattern == "w3c" else ("",)
