@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         read,
         read_arrow,
         read_csv,
+        read_fwf,
         read_ndjson,
         read_npy,
         read_parquet,
@@ -64,8 +65,8 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-_READ = ("from_arrow", "map_array", "read", "read_arrow", "read_csv", "read_ndjson", "read_npy", "read_parquet",
-         "read_records", "read_text", "sql")  # fmt: skip
+_READ = ("from_arrow", "map_array", "read", "read_arrow", "read_csv", "read_fwf", "read_ndjson", "read_npy",
+         "read_parquet", "read_records", "read_text", "sql")  # fmt: skip
 _LAZY = {
     "BadRecordsWarning": "api.results",
     "Dataset": "api.dataset",
@@ -106,6 +107,7 @@ __all__ = [  # noqa: RUF022  (grouped by topic)
     "read",
     "read_arrow",
     "read_csv",
+    "read_fwf",
     "read_ndjson",
     "read_npy",
     "read_parquet",

@@ -52,6 +52,9 @@ class ReadOptions(TypedDict, total=False):
     epoch: Mapping[str, Literal["s", "ms", "us", "ns"]]
     exact: bool
     pattern: str
+    widths: Sequence[int] | str
+    colspecs: Sequence[Sequence[int | None]] | str
+    gaps: bool
     on_bad_record: OnBadRecord
     validate: Validate
     unknown_fields: Literal["error", "ignore"]

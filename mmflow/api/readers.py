@@ -333,6 +333,78 @@ class Readers(PublicApi):
              "validate": validate, "on_bad_record": on_bad_record, "hive": hive, "storage_options": storage_options},
         )  # fmt: skip
 
+    def read_fwf(
+        self,
+        path: Paths,
+        *,
+        widths: Sequence[int] | str | None = None,
+        colspecs: Sequence[Sequence[int | None]] | str | None = None,
+        names: Sequence[str] | str | None = None,
+        header: bool | None = None,
+        skip_rows: int = 0,
+        ragged: Literal["error", "null"] = "error",
+        gaps: bool | None = None,
+        null: str | Sequence[str] = "",
+        schema: SchemaLike | None = None,
+        exact: bool | None = None,
+        on_bad_record: OnBadRecord = "error",
+        validate: Validate | None = None,
+        hive: bool = True,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open text of fixed width: columns have the same positions in each line.
+
+        Parameters
+        ----------
+        path, null, exact, on_bad_record, validate, hive, storage_options
+            As of `read_csv`.
+        widths
+            Widths of the columns, which lie side by side, in characters.
+        colspecs
+            Positions `[begin, end]` of the columns in characters, from 0, `end` excluded; None: to the end of the line.
+            By default the columns stand between the blanks that all lines of a sample have in common.
+        names
+            Names of the columns. By default those in the header.
+        header
+            Whether the first line names the columns; with `names`, whether it is left out. By default it does, unless
+            `names` are given. Without names, columns are `f0`, `f1`, ...
+        skip_rows
+            Lines before the header.
+        ragged
+            What is done with a line that ends before its last column begins: it is a bad record (`error`), or the
+            columns that it lacks are null (`null`).
+        gaps
+            Whether text outside of the columns makes a bad record. By default only where positions were inferred.
+        schema
+            Columns that are read, and their types. By default all, of types found in a sample of the first file.
+
+        Returns
+        -------
+        Dataset
+            Lines of the files that are not blank, in order of their names. Blanks around values are left out.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, or has other columns than the first.
+        ConfigError
+            A value does not fit its option.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import mmflow as mf
+        >>> _ = Path("t.fwf").write_text("id  name\n 1  Ada\n20  Bo\n")
+        >>> mf.read_fwf("t.fwf").to_arrow().to_pydict()
+        {'id': [1, 20], 'name': ['Ada', 'Bo']}
+        """
+        return self._read(
+            path, "fwf",
+            {"widths": widths, "colspecs": colspecs, "names": names, "header": header, "skip_rows": skip_rows,
+             "ragged": ragged, "gaps": gaps, "null": null, "schema": schema, "exact": exact,
+             "on_bad_record": on_bad_record, "validate": validate, "hive": hive, "storage_options": storage_options},
+        )  # fmt: skip
+
     def read_records(
         self,
         path: Paths,

@@ -19,6 +19,7 @@ __all__ = [
     "read",
     "read_arrow",
     "read_csv",
+    "read_fwf",
     "read_ndjson",
     "read_npy",
     "read_parquet",
@@ -50,6 +51,7 @@ map_array = _by_default_session(Session.map_array)
 read = _by_default_session(Session.read)
 read_arrow = _by_default_session(Session.read_arrow)
 read_csv = _by_default_session(Session.read_csv)
+read_fwf = _by_default_session(Session.read_fwf)
 read_ndjson = _by_default_session(Session.read_ndjson)
 read_npy = _by_default_session(Session.read_npy)
 read_parquet = _by_default_session(Session.read_parquet)

@@ -15,6 +15,7 @@ from mmflow.errors import ConfigError
 from mmflow.formats.base import Format
 from mmflow.formats.csv.options import STRUCTURE, structure_option
 from mmflow.formats.csv.styles import STYLE_OPTIONS, style_option
+from mmflow.formats.fwf.options import positions_option
 from mmflow.formats.schemas.schema import parse_schema
 
 __all__ = ["FORMATS", "from_spec", "open_format"]
@@ -25,6 +26,8 @@ FORMATS: dict[str, set[str]] = {
     "csv": {"delimiter", "quote", "escape", "exact"} | STRUCTURE | STYLE_OPTIONS | _RECORD,
     "ndjson": {"unknown_fields", "exact"} | _RECORD,
     "text": {"pattern", "null", "exact", "unknown_fields"} | _RECORD,
+    "fwf": {"widths", "colspecs", "names", "header", "skip_rows", "ragged", "gaps", "null", "exact"}
+    | _RECORD,
     "records": {"layout", "record_size", "header_bytes"} | _RECORD,
     "arrow_ipc": set(),
     "npy": set(),
@@ -98,6 +101,12 @@ def _option(name: str, key: str, value: Any) -> Any:
         raise ConfigError(f"format {name} has no option {key!r}; {hint}")
     if key in _CHOICES and value not in _CHOICES[key]:
         raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(_CHOICES[key])}")
+    if key in ("widths", "colspecs"):
+        return positions_option(key, value)
+    if key == "gaps":
+        return _boolean(key, value)
+    if name == "fwf" and key == "ragged" and value not in ("error", "null"):
+        raise ConfigError(f"ragged = {value!r}: must be error or null")
     if key in STRUCTURE:
         return structure_option(key, value)
     if key == "exact":

@@ -24,6 +24,7 @@ READERS = {
     "read": "read",
     "read_arrow": "read_arrow",
     "read_csv": "read_csv",
+    "read_fwf": "read_fwf",
     "read_json": "read_ndjson",
     "read_ndjson": "read_ndjson",
     "read_npy": "read_npy",

@@ -18,21 +18,21 @@ from mmflow.formats.ndjson.inference import infer_schema
 from mmflow.formats.ndjson.kernel import ndjson_decoder
 from mmflow.formats.ndjson.values import parse
 from mmflow.formats.schemas.arrow_types import declared_text
-from mmflow.formats.schemas.encodings import BOM, check_text
-from mmflow.formats.schemas.sampling import sample_file
+from mmflow.formats.schemas.encodings import BOM
 from mmflow.formats.schemas.schema import canonical_schema
-from mmflow.formats.text.conversion import check_field_types, infer_field
+from mmflow.formats.text.conversion import check_field_types
 from mmflow.formats.text.fields import FieldsDecoder, FieldTypes
 from mmflow.formats.text.json_lines import PREFIX, JsonLinesDecoder, split_json
 from mmflow.formats.text.lines import line_decoder
-from mmflow.formats.text.logfmt import LogfmtSplitter, logfmt_names
+from mmflow.formats.text.logfmt import LogfmtSplitter
 from mmflow.formats.text.patterns import NAMED, group_names, read_pattern
+from mmflow.formats.text.sampling import infer_fields, sampled_lines
 from mmflow.formats.text.splitting import RegexSplitter, Splitter
 from mmflow.formats.text.w3c import w3c_splitter
 from mmflow.mapping import MappedFile
 from mmflow.remote.opening import open_file
 
-__all__ = ["FieldsFormat", "infer_fields", "open_fields"]
+__all__ = ["FieldsFormat", "open_fields"]
 
 _TIME_OF_W3C = pa.time32("s")
 
@@ -172,7 +172,7 @@ def open_fields(
     else:
         with open_file(paths[0]) as file:
             splitter = LogfmtSplitter((), closed=False) if pattern == "logfmt" else made.splitter(file)
-        found = infer_fields(paths[0], splitter, made.nulls)
+        found = infer_fields(paths[0], sampled_lines(paths[0]), splitter, made.nulls)
         if pattern == "w3c":
             found = pa.schema([(f.name, _TIME_OF_W3C if f.name == "time" else f.type) for f in found])
     return _with_schema(made, canonical_schema(found))
@@ -184,67 +184,9 @@ def _with_schema(form: FieldsFormat, schema: pa.Schema) -> FieldsFormat:
     )
 
 
-def _sampled_lines(path: str) -> list[pa.Array]:
-    """Return the lines of each piece of a sample, as `string`."""
-    sample = sample_file(path, enough=lambda start: b"\n" in start)
-    check_text(path, sample.start)
-    reader = line_decoder(())
-    found = []
-    for piece in (sample.start.removeprefix(BOM), *sample.others):
-        done = 0
-        while done < len(piece):
-            data = pa.py_buffer(piece[done:])
-            decoded = reader.decode(data, data.size, final=True, located=True)
-            found.append(decoded.batch.column(0).cast(pa.string()).drop_null())
-            if not decoded.consumed:
-                break
-            done += decoded.consumed
-    return found
-
-
-def infer_fields(path: str, splitter: Splitter, nulls: tuple[str, ...]) -> pa.Schema:
-    """Infer types that hold every value of a sample; of logfmt, the fields too.
-
-    Raises:
-        SourceError: The file can't be read, or no line of the sample is of the form.
-    """
-    pieces = _sampled_lines(path)
-    if isinstance(splitter, LogfmtSplitter):
-        names = dict.fromkeys(name for lines in pieces for name in logfmt_names(lines))
-        splitter = LogfmtSplitter(tuple(names), closed=False)
-    columns: dict[str, list[str]] = {name: [] for name in splitter.names}
-    records, example = 0, ""
-    for lines in pieces:
-        split = splitter.split(lines, splitter.names)
-        fit = [
-            row
-            for row in range(len(lines))
-            if row not in split.bad and (split.left_out is None or not split.left_out[row])
-        ]
-        records += len(fit)
-        example = example or next((lines[row].as_py() for row in split.bad), "")
-        chosen = pa.array(fit, pa.int64())
-        for name, values in columns.items():
-            values += [
-                t for t in split.texts[name].take(chosen).to_pylist() if t is not None and t not in nulls
-            ]
-    if example and not records:
-        raise SourceError(
-            f"{path}: no line of its sample has the form that pattern= says; one is {example[:200]!r}",
-            path=path,
-        )
-    if not columns:
-        raise SourceError(
-            f"{path} is empty, so its fields are unknown; give schema=name:type,... if that is all right",
-            path=path,
-        )
-    kinds = {name: infer_field(values) for name, values in columns.items()}
-    return pa.schema(list(kinds.items()))
-
-
 def _infer_json(path: str) -> pa.Schema:
     records = []
-    for lines in _sampled_lines(path):
+    for lines in sampled_lines(path):
         for text in split_json(lines).field("json").to_pylist():
             try:
                 records.append(parse(text or ""))

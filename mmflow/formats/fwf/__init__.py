@@ -1,0 +1,1 @@
+"""Text of fixed width: columns at the same positions of each line."""
