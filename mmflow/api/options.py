@@ -10,7 +10,9 @@ from typing import Any, Literal, TypedDict
 import pyarrow as pa
 
 __all__ = [
+    "ExtraColumns",
     "FileOptions",
+    "MissingColumns",
     "OnBadRecord",
     "Paths",
     "ReadOptions",
@@ -24,6 +26,8 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 SchemaLike = pa.Schema | Mapping[str, str | pa.DataType] | str
 OnBadRecord = Literal["error", "null", "skip", "quarantine"]
 Validate = Literal["projected", "all"]
+MissingColumns = Literal["error", "null"]
+ExtraColumns = Literal["error", "ignore", "keep"]
 WriteFormat = Literal["parquet", "arrow", "csv", "ndjson", "npy"]
 
 

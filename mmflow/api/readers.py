@@ -9,7 +9,15 @@ from functools import cache
 from typing import Any, Literal, Unpack
 
 from mmflow.api.dataset import Dataset
-from mmflow.api.options import OnBadRecord, Paths, ReadOptions, SchemaLike, Validate
+from mmflow.api.options import (
+    ExtraColumns,
+    MissingColumns,
+    OnBadRecord,
+    Paths,
+    ReadOptions,
+    SchemaLike,
+    Validate,
+)
 from mmflow.api.run_context import RunContext
 from mmflow.errors import ConfigError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, check_one_format, detect
@@ -37,7 +45,10 @@ class Readers(PublicApi):
         format: str | None = None,
         *,
         schema: SchemaLike | None = None,
+        missing_columns: MissingColumns | None = None,
+        extra_columns: ExtraColumns | None = None,
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
         **options: Unpack[ReadOptions],
     ) -> Dataset:
@@ -51,9 +62,16 @@ class Readers(PublicApi):
             `csv`, `ndjson`, `text`, `records`, `arrow`, `npy` or `parquet`. By default found by name and first bytes.
         schema
             Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
-            default found in a sample of the first file.
+            default found in a sample of the first file. `"union"`: the columns of all files, of types that hold theirs.
+        missing_columns
+            A column that a file lacks is an `error`, or `null` in its rows (default with `schema="union"`).
+        extra_columns
+            A column that the schema lacks is an `error` (default where the schema was found), `ignore` leaves it out
+            (default with a declared schema), and `keep` adds those of all files to the schema.
         hive
             Whether folders `name=value` of the path are columns.
+        hive_types
+            Types of columns of folders, such as `{"month": "int32"}`. By default found from all their values.
         storage_options
             Options of the fsspec file system of URLs, as a dict or JSON. Secrets are refused: the environment gives
             them.
@@ -81,7 +99,17 @@ class Readers(PublicApi):
         {'host': ['a', 'b'], 'ms': [1, 2]}
         """
         return self._read(
-            path, format, {**options, "schema": schema, "hive": hive, "storage_options": storage_options}
+            path,
+            format,
+            {
+                **options,
+                "schema": schema,
+                "missing_columns": missing_columns,
+                "extra_columns": extra_columns,
+                "hive": hive,
+                "hive_types": hive_types,
+                "storage_options": storage_options,
+            },
         )
 
     def _read(self, path: Paths, format: str | None, given: Mapping[str, Any]) -> Dataset:
@@ -128,7 +156,10 @@ class Readers(PublicApi):
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
         validate: Validate | None = None,
+        missing_columns: MissingColumns | None = None,
+        extra_columns: ExtraColumns | None = None,
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open CSV files.
@@ -175,7 +206,7 @@ class Readers(PublicApi):
             Units (`s`, `ms`, `us`, `ns`) of the columns whose timestamps are numbers since 1970.
         schema
             Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
-            default found in a sample of the first file.
+            default found in a sample of the first file. `"union"`: the columns of all files, of types that hold theirs.
         exact
             Whether a value that its type would change (`007` as an integer) is a bad record. By default only where the
             types were found in a sample.
@@ -185,8 +216,15 @@ class Readers(PublicApi):
         validate
             Whether values of `all` columns are checked, or of `projected` ones, which the query reads. By default all,
             unless bad records are errors.
+        missing_columns
+            A column that a file lacks is an `error`, or `null` in its rows (default with `schema="union"`).
+        extra_columns
+            A column that the schema lacks is an `error` (default where the schema was found), `ignore` leaves it out
+            (default with a declared schema), and `keep` adds those of all files to the schema.
         hive
             Whether folders `name=value` of the path are columns.
+        hive_types
+            Types of columns of folders, such as `{"month": "int32"}`. By default found from all their values.
         storage_options
             Options of the fsspec file system of URLs, as a dict or JSON, without secrets.
 
@@ -220,7 +258,8 @@ class Readers(PublicApi):
              "quoted_null": quoted_null, "true_values": true_values, "false_values": false_values, "decimal": decimal,
              "thousands": thousands, "date_format": date_format, "timestamp_format": timestamp_format,
              "time_zone": time_zone, "epoch": epoch, "schema": schema,
-             "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "hive": hive,
+             "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
+             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
              "storage_options": storage_options},
         )  # fmt: skip
 
@@ -233,15 +272,20 @@ class Readers(PublicApi):
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
         validate: Validate | None = None,
+        missing_columns: MissingColumns | None = None,
+        extra_columns: ExtraColumns | None = None,
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open files of newline-delimited JSON, one object a line.
 
         Parameters
         ----------
-        path, schema, exact, on_bad_record, validate, hive, storage_options
+        path, schema, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
             As of `read_csv`.
+        missing_columns
+            `null`, which it always is: a record may leave fields out.
         unknown_fields
             What is done with fields that the schema lacks: the record is bad (`error`), or they are left out
             (`ignore`). By default `error` where the schema was found in a sample, else `ignore`.
@@ -269,7 +313,8 @@ class Readers(PublicApi):
         return self._read(
             path, "ndjson",
             {"schema": schema, "unknown_fields": unknown_fields, "exact": exact, "on_bad_record": on_bad_record,
-             "validate": validate, "hive": hive, "storage_options": storage_options},
+             "validate": validate, "missing_columns": missing_columns, "extra_columns": extra_columns, "hive": hive,
+             "hive_types": hive_types, "storage_options": storage_options},
         )  # fmt: skip
 
     def read_text(
@@ -284,13 +329,14 @@ class Readers(PublicApi):
         validate: Validate | None = None,
         on_bad_record: OnBadRecord = "error",
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open text files: one row a line, in the column `line`, without a copy; or with a pattern its fields.
 
         Parameters
         ----------
-        path, exact, validate, hive, storage_options
+        path, exact, validate, hive, hive_types, storage_options
             As of `read_csv`.
         pattern
             Regular expression (RE2) whose groups `(?P<name>...)` become columns, or the name of a log: `common`,
@@ -330,7 +376,8 @@ class Readers(PublicApi):
         return self._read(
             path, "text",
             {"pattern": pattern, "schema": schema, "null": null, "exact": exact, "unknown_fields": unknown_fields,
-             "validate": validate, "on_bad_record": on_bad_record, "hive": hive, "storage_options": storage_options},
+             "validate": validate, "on_bad_record": on_bad_record, "hive": hive,
+             "hive_types": hive_types, "storage_options": storage_options},
         )  # fmt: skip
 
     def read_fwf(
@@ -414,14 +461,17 @@ class Readers(PublicApi):
         header_bytes: int = 0,
         on_bad_record: OnBadRecord = "error",
         validate: Validate | None = None,
+        missing_columns: MissingColumns | None = None,
+        extra_columns: ExtraColumns | None = None,
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open files of binary records of one size.
 
         Parameters
         ----------
-        path, on_bad_record, validate, hive, storage_options
+        path, on_bad_record, validate, hive, hive_types, storage_options
             As of `read_csv`.
         layout
             Fields: dicts (or JSON of them) of `name`, `type`, `offset` in bytes, and `order` (`little` or `big`).
@@ -430,6 +480,8 @@ class Readers(PublicApi):
             Bytes of one record. By default the end of the last field.
         header_bytes
             Bytes before the first record.
+        missing_columns, extra_columns
+            As of `read_csv`; they change nothing, since the layout says the columns of every file.
 
         Returns
         -------
@@ -456,7 +508,8 @@ class Readers(PublicApi):
         return self._read(
             path, "records",
             {"layout": layout, "record_size": record_size, "header_bytes": header_bytes, "on_bad_record": on_bad_record,
-             "validate": validate, "hive": hive, "storage_options": storage_options},
+             "validate": validate, "missing_columns": missing_columns, "extra_columns": extra_columns, "hive": hive,
+             "hive_types": hive_types, "storage_options": storage_options},
         )  # fmt: skip
 
     def read_arrow(
@@ -464,18 +517,21 @@ class Readers(PublicApi):
         path: Paths,
         *,
         schema: SchemaLike | None = None,
+        missing_columns: MissingColumns | None = None,
+        extra_columns: ExtraColumns | None = None,
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open Arrow IPC files, Arrow IPC streams, or Feather files of version 2.
 
         Parameters
         ----------
-        path, hive, storage_options
+        path, missing_columns, extra_columns, hive, hive_types, storage_options
             As of `read_csv`.
         schema
             Columns to read, by name; their types may be wider than those of the files. By default the columns of the
-            first file.
+            first file; `"union"`: those of all files.
 
         Returns
         -------
@@ -497,22 +553,37 @@ class Readers(PublicApi):
         2
         """
         return self._read(
-            path, "arrow_ipc", {"schema": schema, "hive": hive, "storage_options": storage_options}
+            path,
+            "arrow_ipc",
+            {
+                "schema": schema,
+                "missing_columns": missing_columns,
+                "extra_columns": extra_columns,
+                "hive": hive,
+                "hive_types": hive_types,
+                "storage_options": storage_options,
+            },
         )
 
     def read_npy(
         self,
         path: Paths,
         *,
+        schema: Literal["union"] | None = None,
+        missing_columns: MissingColumns | None = None,
+        extra_columns: ExtraColumns | None = None,
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open npy files (numpy.save) of one or two dimensions, or structured.
 
         Parameters
         ----------
-        path, hive, storage_options
+        path, missing_columns, extra_columns, hive, hive_types, storage_options
             As of `read_csv`.
+        schema
+            `"union"`: the columns of all files. By default those of the first.
 
         Returns
         -------
@@ -534,25 +605,39 @@ class Readers(PublicApi):
         >>> mf.read_npy("t.npy").to_arrow().to_pydict()
         {'c0': [0, 2, 4], 'c1': [1, 3, 5]}
         """
-        return self._read(path, "npy", {"hive": hive, "storage_options": storage_options})
+        return self._read(
+            path,
+            "npy",
+            {
+                "schema": schema,
+                "missing_columns": missing_columns,
+                "extra_columns": extra_columns,
+                "hive": hive,
+                "hive_types": hive_types,
+                "storage_options": storage_options,
+            },
+        )
 
     def read_parquet(
         self,
         path: Paths,
         *,
         schema: SchemaLike | None = None,
+        missing_columns: MissingColumns | None = None,
+        extra_columns: ExtraColumns | None = None,
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open Parquet files.
 
         Parameters
         ----------
-        path, hive, storage_options
+        path, missing_columns, extra_columns, hive, hive_types, storage_options
             As of `read_csv`.
         schema
             Columns to read, by name; their types may be wider than those of the files. By default the columns of the
-            first file.
+            first file; `"union"`: those of all files.
 
         Returns
         -------
@@ -574,7 +659,16 @@ class Readers(PublicApi):
         2
         """
         return self._read(
-            path, "parquet", {"schema": schema, "hive": hive, "storage_options": storage_options}
+            path,
+            "parquet",
+            {
+                "schema": schema,
+                "missing_columns": missing_columns,
+                "extra_columns": extra_columns,
+                "hive": hive,
+                "hive_types": hive_types,
+                "storage_options": storage_options,
+            },
         )
 
 

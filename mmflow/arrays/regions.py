@@ -64,6 +64,10 @@ class RegionFormat:
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         return _RegionScan(self, file, shard, request)
 
+    def lacks(self, file: MappedFile) -> frozenset[str]:
+        del file
+        return frozenset()
+
     def spec(self) -> dict[str, Any]:
         return {"format": self.name, "schema": self.schema}
 

@@ -208,6 +208,16 @@ class Format(Protocol):
         """
         ...
 
+    def lacks(self, file: MappedFile) -> frozenset[str]:
+        """Return the columns of the schema that a file lacks and that are null in all its rows (`missing_columns`).
+
+        Scans of the file must not ask for them.
+
+        Raises:
+            SourceError: The file can't be read.
+        """
+        ...
+
     def spec(self) -> dict[str, Any]:
         """Return the format as plain data (JSON-able but for the Arrow schema); `formats.from_spec` is the inverse."""
         ...

@@ -16,11 +16,13 @@ from mmflow.formats.base import Format
 from mmflow.formats.csv.options import STRUCTURE, structure_option
 from mmflow.formats.csv.styles import STYLE_OPTIONS, style_option
 from mmflow.formats.fwf.options import positions_option
+from mmflow.formats.schemas.file_columns import COLUMN_OPTIONS, UNION, ColumnOptions
 from mmflow.formats.schemas.schema import parse_schema
 
 __all__ = ["FORMATS", "from_spec", "open_format"]
 
-_RECORD = {"on_bad_record", "validate"}
+_COLUMNS = set(COLUMN_OPTIONS)
+_RECORD = {"on_bad_record", "validate"} | _COLUMNS
 #: Options of each format beside `schema`.
 FORMATS: dict[str, set[str]] = {
     "csv": {"delimiter", "quote", "escape", "exact"} | STRUCTURE | STYLE_OPTIONS | _RECORD,
@@ -29,15 +31,15 @@ FORMATS: dict[str, set[str]] = {
     "fwf": {"widths", "colspecs", "names", "header", "skip_rows", "ragged", "gaps", "null", "exact"}
     | _RECORD,
     "records": {"layout", "record_size", "header_bytes"} | _RECORD,
-    "arrow_ipc": set(),
-    "npy": set(),
-    "parquet": set(),
+    "arrow_ipc": _COLUMNS,
+    "npy": _COLUMNS,
+    "parquet": _COLUMNS,
 }
 #: Formats of whole groups of rows, whose spec holds the schema that was found.
 _GROUPS = {"arrow_ipc": "ArrowIpcFormat", "npy": "NpyFormat", "parquet": "ParquetFormat"}
 _ALIASES = {"arrow": "arrow_ipc", "ipc": "arrow_ipc", "feather": "arrow_ipc", "jsonl": "ndjson", "json": "ndjson",
             "tsv": "csv", "log": "text", "binary": "records"}  # fmt: skip
-_CHOICES = {
+_CHOICES = COLUMN_OPTIONS | {
     "on_bad_record": ("error", "null", "skip", "quarantine"),
     "validate": ("projected", "all"),
     "unknown_fields": ("error", "ignore"),
@@ -66,7 +68,7 @@ def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: 
     Args:
         name: csv, ndjson, text, records, arrow_ipc, npy or parquet (or an alias: arrow, jsonl, ...).
         paths: Files; the first is sampled where the schema is not given.
-        schema: Schema in a form that `parse_schema` reads; None: it is inferred.
+        schema: Schema in a form that `parse_schema` reads; "union": the columns of all files; None: it is inferred.
         options: Options by name; texts of the command line are parsed.
 
     Raises:
@@ -77,9 +79,15 @@ def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: 
     given = {key: _option(found, key, value) for key, value in options.items() if value is not None}
     if name == "tsv":
         given.setdefault("delimiter", "\t")
-    if schema is not None and found in ("records", "npy"):
+    union = isinstance(schema, str) and schema.strip() == UNION
+    if union and found == "text":
+        raise ConfigError(
+            "schema='union' is not for text, whose columns are the line, or the groups of a pattern"
+        )
+    given["columns"] = ColumnOptions.taken(given, union=union)
+    if schema is not None and not union and found in ("records", "npy"):
         raise ConfigError(f"format {found} has the schema that its layout gives; leave schema= out")
-    parsed = None if schema is None else parse_schema(schema)
+    parsed = None if schema is None or union else parse_schema(schema)
     return _opener(found)(paths, given, parsed)
 
 
@@ -95,7 +103,7 @@ def _module(name: str) -> ModuleType:
 
 def _option(name: str, key: str, value: Any) -> Any:
     if key not in FORMATS[name]:
-        known = sorted({*FORMATS[name], "schema", "format", "hive"})
+        known = sorted({*FORMATS[name], "schema", "format", "hive", "hive_types"})
         close = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"its options are {', '.join(known)}"
         raise ConfigError(f"format {name} has no option {key!r}; {hint}")
@@ -152,7 +160,12 @@ def from_spec(spec: Mapping[str, Any], paths: Sequence[str] = ()) -> Format:
     """
     options = dict(spec)
     name = options.pop("format")
+    if FORMATS[name] >= _COLUMNS:
+        options.setdefault("extra_columns", "error")
     if name in _GROUPS:
-        made: Format = getattr(_module(name), _GROUPS[name])(**options)
+        asked = ColumnOptions.taken(options)
+        made: Format = getattr(_module(name), _GROUPS[name])(
+            columns=asked.declared(options["schema"]), **options
+        )
         return made
     return open_format(name, paths, **options)

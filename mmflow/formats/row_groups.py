@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -29,7 +29,9 @@ from mmflow.formats.schemas.arrow_types import (
     plan_schema,
     tags,
 )
+from mmflow.formats.schemas.file_columns import DECLARED, ColumnOptions, FileColumns, merge_schemas, read_each
 from mmflow.formats.schemas.schema import parse_schema, public_type, type_text
+from mmflow.formats.schemas.widening import as_text, conform, holds_exactly, is_text
 from mmflow.mapping import MappedFile
 from mmflow.remote.opening import known_size, open_file
 from mmflow.shards import Shard
@@ -38,7 +40,6 @@ from mmflow.storage.url import is_url
 
 __all__ = [
     "GroupFormat",
-    "check_columns",
     "check_names",
     "check_values",
     "convert_column",
@@ -64,7 +65,6 @@ _DAMAGE = (
     pa.ArrowCapacityError,
     pa.ArrowSerializationError,
 )
-_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 
 
 def owned_groups(starts: Sequence[int], shard: Shard, size: int) -> tuple[int, int]:
@@ -121,35 +121,75 @@ class GroupFormat:
     Attributes:
         schema: All columns.
         splittable: Whether a file may be several shards.
-        origin: File that the schema is of; empty: it was declared.
+        columns: How the columns of a file may differ from the schema.
     """
 
     schema: pa.Schema
     splittable: bool = True
-    origin: str = field(default="", compare=False)
+    columns: FileColumns = DECLARED
     name: str = ""
     record_oriented: bool = False
     one_nan: bool = False
     skips_holes: bool = False
 
     def spec(self) -> dict[str, Any]:
-        return {"format": self.name, "schema": self.schema, "splittable": self.splittable}
+        return {
+            "format": self.name,
+            "schema": self.schema,
+            "splittable": self.splittable,
+            **self.columns.spec(),
+        }
+
+    def convert(self, array: pa.Array, path: str, column: str) -> pa.Array:
+        """Return a column of a file as the schema has it.
+
+        Raises:
+            SourceError: The file's column has another type, or values that don't fit.
+        """
+        return convert_column(array, self.schema.field(column).type, path, column, self.columns)
 
 
 def group_source(
-    paths: Sequence[str], kind: str, schema: Any, read_schema: Callable[[MappedFile], pa.Schema]
-) -> tuple[pa.Schema, str]:
-    """Return the schema of a source, and the file that it is of; "" if it is the declared `schema`.
+    paths: Sequence[str],
+    kind: str,
+    schema: Any,
+    read_schema: Callable[[MappedFile], pa.Schema],
+    options: Mapping[str, Any],
+) -> tuple[pa.Schema, FileColumns]:
+    """Return the schema of a source, and how the columns of its files may differ from it.
+
+    Args:
+        paths: Files in reading order.
+        kind: Name of the format, for messages.
+        schema: Declared schema; None: that of the first file, or of several (`ColumnOptions`).
+        read_schema: Reads the schema of a file.
+        options: Options of the format, with `columns`.
 
     Raises:
-        SourceError: A file is missing or empty; or the first one is damaged, or has a column name twice.
+        SourceError: A file is missing or empty; or one is damaged, or has a column name twice; or types of two files
+            that no type holds.
         ConfigError: `schema` is no schema.
     """
-    path = first_file(paths, kind)
-    if schema is not None:
-        return declared_schema(schema), ""
-    with open_file(path) as file:
-        return group_schema(read_schema(file), path), path
+    first_file(paths, kind)
+    asked: ColumnOptions = options.get("columns", ColumnOptions())
+    declared = None if schema is None else declared_schema(schema)
+    if declared is not None and not asked.merges:
+        return declared, asked.declared(declared)
+
+    def read(path: str) -> tuple[str, pa.Schema]:
+        with open_file(path) as file:
+            return path, group_schema(read_schema(file), path)
+
+    looked_at = asked.looked_at(paths)
+    known = () if declared is None else declared.names
+    found = merge_schemas(read_each(looked_at, read), _override, dict.fromkeys(known))
+    if declared is not None:
+        return asked.kept(asked.declared(declared), declared, found)
+    return found, asked.inferred(looked_at[0], len(looked_at))
+
+
+def _override(column: str) -> str:
+    return f"read it as text with schema_overrides={{{column!r}: 'string'}}, or read these files apart"
 
 
 @contextmanager
@@ -190,37 +230,6 @@ def _compression(path: str) -> str | None:
             return detect_compression(file.read(512), "")
     except OSError:
         return None
-
-
-def check_columns(
-    path: str, names: Sequence[str], wanted: Sequence[str], origin: str, *, declarable: bool = True
-) -> None:
-    """Check that a file has the columns of the file that the source's schema was taken from, and no others.
-
-    Args:
-        path: Path of the file.
-        names: Its columns.
-        wanted: Columns of the schema.
-        origin: File that the schema was taken from; empty: it was declared, and whoever reads a column looks for it.
-        declarable: The format takes `schema=`.
-
-    Raises:
-        SourceError: It has a column more, or lacks one; names both files.
-    """
-    if not origin or names == wanted:
-        return
-    # In order of the file, and each looked up once: there may be thousands.
-    known, there = set(wanted), set(names)
-    more = next((name for name in names if name not in known), None)
-    less = next((name for name in wanted if name not in there), None)
-    advice = "give schema= with the columns to read, which all files must have, or " if declarable else ""
-    for name, has, lacks in ((more, path, origin), (less, origin, path)):
-        if name is not None:
-            raise SourceError(
-                f"{has} has a column {name!r}, which {lacks} lacks; {advice}read these files apart",
-                path=path,
-                column=name,
-            )
 
 
 def check_names(schema: pa.Schema) -> None:
@@ -266,7 +275,9 @@ def declared_schema(schema: Any) -> pa.Schema:
     return pa.schema([f if tags(f) else plan_field(f) for f in parse_schema(schema)])
 
 
-def convert_column(array: pa.Array, wanted: pa.DataType, path: str, column: str) -> pa.Array:
+def convert_column(
+    array: pa.Array, wanted: pa.DataType, path: str, column: str, columns: FileColumns
+) -> pa.Array:
     """Return a column as the wanted type, which is that of the file's column or wider.
 
     Raises:
@@ -279,43 +290,33 @@ def convert_column(array: pa.Array, wanted: pa.DataType, path: str, column: str)
         check_wanted([field], f"{path}: ")
     except PlanError as error:
         raise SourceError(error.message, path=path, column=column) from error
-    if field.type != wanted and not _holds_all_values(field.type, wanted):
+    fields = columns.missing == "null"
+    text = column in columns.texts and is_text(wanted) and not is_text(field.type)
+    if field.type != wanted and not text and not holds_exactly(field.type, wanted, fields=fields):
         raise SourceError(
             f"{path}: column {column!r} is {type_text(public_type(field.type))}, but {type_text(public_type(wanted))} "
-            "in the source's schema; declare the schema with a type that holds both, or read these files apart",
+            f"in the source's schema; set schema='union' to find a type that holds both, {_override(column)}",
             path=path,
             column=column,
         )
     try:
-        return convert_array(convert_array(array, field.type), wanted)
+        plain = convert_array(array, field.type)
+        made = as_text(plain) if text else conform(plain, wanted)
     except pa.ArrowInvalid as error:
-        raise SourceError(f"{path}: column {column!r}: {error}", path=path, column=column) from error
-
-
-def _holds_all_values(has: pa.DataType, wanted: pa.DataType) -> bool:
-    """Return whether every value of one type has an exact value of the other."""
-    types = pa.types
-    if types.is_null(has):
-        return True
-    if all(types.is_binary(t) or types.is_large_binary(t) or types.is_binary_view(t) for t in (has, wanted)):
-        return True
-    if types.is_integer(has):
-        if types.is_integer(wanted):
-            if types.is_signed_integer(has) == types.is_signed_integer(wanted):
-                return bool(has.bit_width <= wanted.bit_width)
-            return types.is_signed_integer(wanted) and bool(has.bit_width < wanted.bit_width)
-        if types.is_floating(wanted):
-            return bool(has.bit_width <= (32 if types.is_float64(wanted) else 16))
-        return bool(types.is_decimal(wanted) and _DIGITS[has.bit_width] <= wanted.precision - wanted.scale)
-    if types.is_floating(has):
-        return types.is_floating(wanted) and bool(has.bit_width <= wanted.bit_width)
-    if types.is_decimal(has) and types.is_decimal(wanted):
-        whole = wanted.precision - wanted.scale >= has.precision - has.scale
-        return bool(whole and wanted.scale >= has.scale)
-    units = ("s", "ms", "us", "ns")
-    if types.is_timestamp(has) and types.is_timestamp(wanted):
-        return bool(has.tz == wanted.tz) and units.index(has.unit) <= units.index(wanted.unit)
-    return False
+        raise SourceError(
+            f"{path}: column {column!r} is {type_text(public_type(field.type))}, and a value does not fit "
+            f"{type_text(public_type(wanted))}: {error}; {_override(column)}",
+            path=path,
+            column=column,
+        ) from error
+    if made is None:
+        raise SourceError(
+            f"{path}: column {column!r} is {type_text(public_type(field.type))}, which has no text; read it as its own "
+            "type, and these files apart",
+            path=path,
+            column=column,
+        )
+    return made
 
 
 def check_values(batch: pa.RecordBatch, path: str) -> None:

@@ -74,8 +74,10 @@ def _input(source: Input) -> str:
             columns = ", ".join(source.columns) or "no columns, rows are counted"
             total = len(source.source.schema)
             remote = ", remote, paged" if any(map(is_url, source.source.files)) else ""
+            files, every = len(source.files), len(source.source.files)
+            count = f"{every:,} files" if files == every else f"{files:,} of {every:,} files"
             return (
-                f"{source.source.label} ({source.source.format.name}, {len(source.source.files):,} files{remote}): "
+                f"{source.source.label} ({source.source.format.name}, {count}{remote}): "
                 f"{len(source.columns)} of {total} columns: {columns}"
             )
         case TableInput():

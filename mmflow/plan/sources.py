@@ -10,12 +10,14 @@ With `schema=` the source has exactly the columns that it names, in its order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats import Format, open_format
 from mmflow.formats.row_groups import declared_schema
+from mmflow.formats.schemas.file_columns import UNION
 from mmflow.formats.schemas.hive import HiveColumns, hive_names, hive_types
 from mmflow.formats.schemas.schema import canonical_type
 from mmflow.plan.stages import Source
@@ -39,7 +41,8 @@ def open_source(
         name: Name of the format.
         label: Name of the source for people.
         storage: Options of the file system (see `Source`).
-        options: Options of the format; also `schema`, and `hive` (true): folders `name=value` of the paths are columns.
+        options: Options of the format; also `schema`, `hive` (true): folders `name=value` of the paths are columns, and
+            `hive_types`: types of these.
 
     Raises:
         SourceError: A file can't be read, is not of the format, or has other columns than the first; or lies in other
@@ -50,26 +53,32 @@ def open_source(
     given = dict(options)
     declared = given.pop("schema", None)
     folders = hive_names(files) if _is_true(given.pop("hive", True)) else ()
+    typed = _hive_types(given.pop("hive_types", None), folders)
     if not folders:
         made = open_format(name, files, declared, **given)
         _look(made, files)
         return Source(files, made, label, storage=storage)
-    if declared is None:
-        made = open_format(name, files, **given)
+    if declared is None or declared == UNION:
+        made = open_format(name, files, declared, **given)
         names = tuple(n for n in folders if n not in made.schema.names)
         schema = made.schema
     else:
         schema = declared_schema(declared)
+        schema = pa.schema([*schema, *(f for f in typed if f.name not in schema.names)])
         named = [n for n in schema.names if n in folders]
         inside = _columns(name, files, given) if named else ()
         names = tuple(n for n in named if n not in inside)
         made = open_format(name, files, pa.schema([f for f in schema if f.name not in names]), **given)
+        schema = pa.schema([*schema, *(f for f in made.schema if f.name not in schema.names)])
     _look(made, files)
     if not names:
         return Source(files, made, label, storage=storage)
-    if declared is None:
+    if declared is None or declared == UNION:
         found = hive_types(files, names) | partition_types(files)
         schema = pa.schema([*schema, *(pa.field(n, canonical_type(found[n])) for n in names)])
+    schema = pa.schema(
+        [typed.field(f.name) if f.name in names and f.name in typed.names else f for f in schema]
+    )
     hive = HiveColumns(schema, names)
     hive.check(files)
     return Source(files, made, label, storage=storage, hive=hive)
@@ -79,6 +88,26 @@ def _is_true(value: object) -> bool:
     if str(value).lower() not in ("true", "false"):
         raise ConfigError(f"hive = {value!r}: must be true or false")
     return str(value).lower() == "true"
+
+
+def _hive_types(given: Any, folders: Sequence[str]) -> pa.Schema:
+    """Return the types that the option `hive_types` gives to columns of folders.
+
+    Raises:
+        ConfigError: It is no schema, or names a folder that is not there.
+    """
+    if given is None:
+        return pa.schema([])
+    typed = declared_schema(given)
+    for name in typed.names:
+        if name not in folders:
+            has = (
+                f"the files lie in {', '.join(f'{n}=…' for n in folders)}"
+                if folders
+                else "the files lie in none"
+            )
+            raise ConfigError(f"hive_types names {name!r}, and no folder of the paths is {name}=…; {has}")
+    return typed
 
 
 def _columns(name: str, files: Sequence[str], options: Mapping[str, object]) -> Sequence[str]:

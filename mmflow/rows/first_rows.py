@@ -16,6 +16,7 @@ from mmflow.formats import ScanRequest
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.npy.format import NpyFormat
 from mmflow.formats.parquet.format import ParquetFormat
+from mmflow.formats.row_groups import make_batch
 from mmflow.mapping import MappedFile
 from mmflow.rows.source import Selection, random_access_problem
 from mmflow.rows.take import slice_rows
@@ -44,13 +45,16 @@ def first_rows(selection: Selection, count: int, settings: Settings) -> pa.Table
         return None
     path, form = source.files[0], source.format
     if isinstance(form, ParquetFormat):
-        batches = _parquet_rows(path, selection.file_columns, count)
-        return selection.table(selection.add_hive_columns(path, batches))
+        with closing(MappedFile.open(path, io="pread")) as file:
+            form.check(file)
+            columns = selection.columns_in(file)
+        batches = _parquet_rows(path, form, columns, count)
+        return selection.table(selection.complete(path, batches))
     with closing(MappedFile.open(path, io="pread")) as file:
         if isinstance(form, ScannedFormat):
             form.check(file)
-            batches = _records(file, form, selection.file_columns, count)
-            return selection.table(selection.add_hive_columns(path, batches))
+            batches = _records(file, form, selection.columns_in(file), count)
+            return selection.table(selection.complete(path, batches))
         if file.size > _SMALL and not isinstance(form, NpyFormat):
             return None
     return slice_rows(selection, None, count, settings)
@@ -73,7 +77,9 @@ def _records(
     return found
 
 
-def _parquet_rows(path: str, columns: tuple[str, ...], count: int) -> list[pa.RecordBatch]:
+def _parquet_rows(
+    path: str, form: ParquetFormat, columns: tuple[str, ...], count: int
+) -> list[pa.RecordBatch]:
     """Return rows of the first row group, from the first pages of each column: other readers take whole columns."""
     with pq.ParquetFile(path, buffer_size=_PARQUET_BUFFER, pre_buffer=False) as file:
         batch = (
@@ -81,4 +87,7 @@ def _parquet_rows(path: str, columns: tuple[str, ...], count: int) -> list[pa.Re
             if file.num_row_groups
             else None
         )
-    return [] if batch is None else [batch.select(list(columns))]
+    if batch is None:
+        return []
+    arrays = [form.convert(batch.column(name), path, name) for name in columns]
+    return [make_batch(arrays, columns, batch.num_rows)]

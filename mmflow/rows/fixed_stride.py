@@ -14,7 +14,7 @@ from mmflow.formats.decoding.kernel_types import import_batch
 from mmflow.formats.npy.format import NpyFormat, make_column, wanted_columns
 from mmflow.formats.npy.header import read_header
 from mmflow.formats.records.format import RecordsFormat, gather, kernel_field
-from mmflow.formats.row_groups import convert_column, make_batch
+from mmflow.formats.row_groups import make_batch
 from mmflow.kernels import kernels
 from mmflow.mapping import MappedFile
 from mmflow.mapping.ranges import load_rows, split_rows
@@ -131,6 +131,6 @@ class NpyRows:
                 values = column.pick(rows)[positions]
             values = np.ascontiguousarray(values)
             array = make_column(values, column.dtype, pa.py_buffer(values.view(np.uint8)), path, column.name)
-            fitted = convert_column(array, self._form.schema.field(column.name).type, path, column.name)
+            fitted = self._form.convert(array, path, column.name)
             arrays.append(take_values(fitted, np.arange(len(numbers))))
         return [make_batch(arrays, self._columns, len(numbers))]

@@ -23,7 +23,7 @@ from mmflow.formats.parquet.format import (
     read_footer,
     wanted_ranges,
 )
-from mmflow.formats.row_groups import check_values, convert_column, make_batch, translate_read_errors
+from mmflow.formats.row_groups import check_values, make_batch, translate_read_errors
 from mmflow.formats.schemas.arrow_types import public_batch
 from mmflow.mapping import MappedFile
 from mmflow.rows.base import Job, take_values
@@ -87,9 +87,7 @@ class ParquetRows:
                     picked = self._take_rows(batch, here)
                     check_values(picked, path)
                     names = self._columns
-                    arrays = [
-                        convert_column(picked.column(n), form.schema.field(n).type, path, n) for n in names
-                    ]
+                    arrays = [form.convert(picked.column(n), path, n) for n in names]
                     found.append(public_batch(make_batch(arrays, names, len(here))))
                 before += batch.num_rows
                 taken += len(here)
@@ -177,13 +175,11 @@ class IpcRows:
             for name in self._columns:
                 column = batch.column(name).slice(low, high - low)
                 check_values(make_batch([column], [name], len(column)), path)
-                wanted = self._form.schema.field(name).type
                 if _supports_take(column.type):
-                    arrays.append(
-                        without_views(convert_column(column.take(pa.array(positions)), wanted, path, name))
-                    )
+                    taken = self._form.convert(column.take(pa.array(positions)), path, name)
+                    arrays.append(without_views(taken))
                 else:
-                    arrays.append(take_values(convert_column(column, wanted, path, name), positions))
+                    arrays.append(take_values(self._form.convert(column, path, name), positions))
         return make_batch(arrays, self._columns, len(rows))
 
 

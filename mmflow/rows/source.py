@@ -24,6 +24,7 @@ from mmflow.formats.npy.format import NpyFormat
 from mmflow.formats.parquet.format import ParquetFormat
 from mmflow.formats.records.format import RecordsFormat
 from mmflow.formats.schemas.arrow_types import check_wanted, public_batch
+from mmflow.formats.schemas.file_columns import with_nulls
 from mmflow.formats.schemas.schema import public_schema
 from mmflow.mapping import Access, MappedFile
 from mmflow.plan.stages import Source
@@ -76,10 +77,19 @@ class Selection:
         hive = self.source.hive
         return self.names if hive is None else hive.inside(self.names)
 
-    def add_hive_columns(self, path: str, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-        """Return batches of `file_columns` of a file as batches of `names`, with public types."""
-        hive = self.source.hive
-        if hive is None or len(self.file_columns) == len(self.names):
+    def columns_in(self, file: MappedFile) -> tuple[str, ...]:
+        """Return those of `file_columns` that a file has: the others are null in all its rows."""
+        lacks = self.source.format.lacks(file)
+        return tuple(name for name in self.file_columns if name not in lacks) if lacks else self.file_columns
+
+    def complete(self, path: str, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+        """Return batches of `columns_in` of a file as batches of `names`, with public types."""
+        hive, inside = self.source.hive, self.file_columns
+        if not batches:
+            return batches
+        if len(batches[0].schema.names) < len(inside):
+            batches = [public_batch(b) for b in map(with_nulls(self.source.format.schema, inside), batches)]
+        if hive is None or len(inside) == len(self.names):
             return batches
         return [public_batch(batch) for batch in map(hive.added(path, self.names), batches)]
 
@@ -236,7 +246,7 @@ class SourceRows:
             rows.forget()
             raise StaleIndexError(file.path) from None
         file.check_unchanged()
-        return self._selection.add_hive_columns(file.path, batches)
+        return self._selection.complete(file.path, batches)
 
     def _open_file(self, number: int) -> tuple[MappedFile, FileRows]:
         if self._open is None or self._open[0] != number:
@@ -259,7 +269,8 @@ class SourceRows:
         return self._open[1], self._open[2]
 
     def _rows(self, file: MappedFile, entry: FileEntry) -> FileRows:
-        form, columns, settings = self._selection.source.format, self._selection.file_columns, self._settings
+        form, settings = self._selection.source.format, self._settings
+        columns = self._selection.columns_in(file)
         match form:
             case RecordsFormat():
                 return RecordRows(file, form, columns)

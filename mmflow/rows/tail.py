@@ -56,11 +56,11 @@ def last_rows(
         how = replace(remote_options, storage=source.storage)
         with open_file(path, io=io, access="random", expected=entry.identity, remote_options=how) as file:
             form.check(file)
-            batch = _last_file_rows(file, form, columns, count)
+            batch = _last_file_rows(file, form, selection.columns_in(file), count)
             file.check_unchanged()
         if batch is None:
             return None
-        batches[:0] = selection.add_hive_columns(path, [batch])
+        batches[:0] = selection.complete(path, [batch])
         count -= batch.num_rows
         if count <= 0:
             break

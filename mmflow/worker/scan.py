@@ -7,7 +7,7 @@ in between are never used.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,8 @@ import pyarrow as pa
 from mmflow.errors import UserFunctionError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, ScanReport, ScanRequest
 from mmflow.formats.decoding.compact import cast_batch
-from mmflow.plan.stages import ScanInput
+from mmflow.formats.schemas.file_columns import with_nulls
+from mmflow.plan.stages import ScanInput, Source
 from mmflow.plan.tasks import ShardTask
 from mmflow.remote.opening import open_file
 from mmflow.worker.context import WorkerContext
@@ -96,7 +97,8 @@ class ShardStream:
                 if file.decision.reason not in self.reasons:
                     self.reasons.append(file.decision.reason)
                 resident = file.resident(shard.begin, shard.end)
-                scan = self._scan.source.format.scan(file, shard, request)
+                wanted, filled = _without(request, self._scan.source, self._scan.source.format.lacks(file))
+                scan = self._scan.source.format.scan(file, shard, wanted)
                 others = tuple(c for c in columns if c != PLACE) if self._placed else columns
                 add = None if hive is None else hive.added(entry.path, others)
                 records = 0  # before the batch, in its shard
@@ -107,7 +109,8 @@ class ShardStream:
                     # Bad records that were dropped are counted where the report is true at each batch.
                     by_report = self._scan.source.format.record_oriented
                     records = scan.report.records if by_report else records + batch.num_rows
-                    made = batch if add is None else add(batch)
+                    made = batch if filled is None else filled(batch)
+                    made = made if add is None else add(made)
                     if self._placed:
                         made = self._with_places(made, batch, entry.path, scan.report.row)
                     yield cast_batch(made, self._schema)
@@ -146,6 +149,17 @@ class ShardStream:
     def _window_bytes(self, most: int) -> int:
         """Return the bytes of a window: at most a quarter of the task's share, since pread needs anonymous memory."""
         return max(1 << 20, min(most, self._context.memory // 4))
+
+
+def _without(
+    request: ScanRequest, source: Source, lacks: frozenset[str]
+) -> tuple[ScanRequest, Callable[[pa.RecordBatch], pa.RecordBatch] | None]:
+    """Return a request without the columns that a file lacks, and what adds them to its batches; None: it has all."""
+    if lacks.isdisjoint(request.columns) and not any(c.column in lacks for c in request.prune):
+        return request, None
+    columns = tuple(name for name in request.columns if name not in lacks)
+    prune = tuple(c for c in request.prune if c.column not in lacks)
+    return replace(request, columns=columns, prune=prune), with_nulls(source.format.schema, request.columns)
 
 
 def _share(resident: int, length: int, read: int) -> int:

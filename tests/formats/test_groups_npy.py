@@ -248,11 +248,12 @@ def test_other_files_of_a_source(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"{n}.npy") for n in "abcd"]
     form = open_format("npy", paths)
     assert read(form, paths[1])[0] == [{"value": 2.0}]
-    with pytest.raises(
-        SourceError, match=r"c\.npy has a column 'c0', which .*a\.npy lacks; read these files apart"
-    ):
+    advice = "set schema='union' to read the columns of all files, extra_columns='ignore' to leave this one out, or"
+    with pytest.raises(SourceError, match=rf"c\.npy has a column 'c0', which .*a\.npy lacks; {advice} read"):
         read(form, paths[2])
-    with pytest.raises(SourceError, match=r"d\.npy: column 'value' is int64, but float64"):
+    with pytest.raises(
+        SourceError, match=r"d\.npy: column 'value' is int64, and a value does not fit float64"
+    ):
         read(form, paths[3])
     with pytest.raises(ConfigError, match="schema"):
         open_format("npy", paths, schema="a:int64")

@@ -18,10 +18,8 @@ from mmflow.formats.base import Scan, ScanReport, ScanRequest
 from mmflow.formats.decoding.views_kernel import text_views
 from mmflow.formats.row_groups import (
     GroupFormat,
-    check_columns,
     check_names,
     check_values,
-    convert_column,
     group_row,
     group_schema,
     group_source,
@@ -56,7 +54,12 @@ class ArrowIpcFormat(GroupFormat):
 
     def check_names(self, path: str, names: Sequence[str]) -> None:
         """Check a file whose columns are known."""
-        check_columns(path, names, self.schema.names, self.origin)
+        self.columns.check(path, names, self.schema.names)
+
+    def lacks(self, file: MappedFile) -> frozenset[str]:
+        if self.columns.missing == "error":
+            return frozenset()
+        return self.columns.lacking(open_ipc(file, None).schema.names, self.schema.names)
 
 
 def open_arrow_ipc(
@@ -66,18 +69,17 @@ def open_arrow_ipc(
 
     Args:
         paths: Paths in reading order. The schema is that of the first; columns of others are found by name.
-        options: Options of the format; it has none.
+        options: `columns`: how those of the files may differ.
         schema: Declared columns, by name; types may be wider than the files'.
 
     Raises:
         SourceError: Missing, empty, damaged, not Arrow IPC, or with columns that can't be computed with.
         ConfigError: `schema` is no schema.
     """
-    del options
-    found, origin = group_source(paths, _KIND, schema, lambda file: open_ipc(file, None).schema)
+    found, columns = group_source(paths, _KIND, schema, lambda file: open_ipc(file, None).schema, options)
     # One shard per file is right for both kinds, so any stream among the files makes them all that.
     splittable = all(_begins(path) == _FILE_MAGIC for path in paths)
-    return ArrowIpcFormat(found, splittable, origin)
+    return ArrowIpcFormat(found, splittable, columns)
 
 
 def _begins(path: str) -> bytes:
@@ -205,9 +207,8 @@ class _IpcScan:
 
     def _fitted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         path, names = self._file.path, self._request.columns
-        types = {name: self._form.schema.field(name).type for name in names}
         return make_batch(
-            [convert_column(batch.column(n), types[n], path, n) for n in names], names, batch.num_rows
+            [self._form.convert(batch.column(n), path, n) for n in names], names, batch.num_rows
         )
 
 

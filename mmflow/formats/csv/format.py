@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,10 +23,9 @@ from mmflow.formats.csv.styles import ValueStyles
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.lines import footer_begin, last_lines
 from mmflow.formats.decoding.scan import ScannedFormat
-from mmflow.formats.row_groups import check_columns
-from mmflow.formats.schemas.arrow_types import declared_text
+from mmflow.formats.schemas.file_columns import DECLARED, FileColumns
 from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
-from mmflow.formats.schemas.schema import canonical_schema
+from mmflow.formats.schemas.text_schemas import text_source
 from mmflow.mapping import FileIdentity, MappedFile
 
 __all__ = ["CsvFormat", "open_csv"]
@@ -46,7 +46,7 @@ class CsvFormat(ScannedFormat):
         styles: Spelling of values.
         on_bad_record: Policy.
         check_all: Convert all columns, so that a bad value is found whatever a query reads.
-        origin: File that the schema was inferred from; empty: it was declared.
+        columns: How the columns of a file may differ from the schema.
         exact: Text that its value could not be written as again is a bad value (`schemas.inference.misreads`).
     """
 
@@ -56,16 +56,16 @@ class CsvFormat(ScannedFormat):
     styles: ValueStyles = field(default_factory=ValueStyles)
     on_bad_record: BadRecordPolicy = "error"
     check_all: bool = False
-    origin: str = field(default="", compare=False)
+    columns: FileColumns = DECLARED
     exact: bool = False
     name: str = "csv"
 
     def decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
-        kinds = dict(zip(self.schema.names, self.schema.types, strict=True))
         styles = self.styles
-        names = self.layout(file).names
+        names, lacks = self.layout(file).names, self.lacks(file)
+        kinds = {f.name: f.type for f in self.schema if f.name not in lacks}
         types = CsvTypes(names, kinds, styles.null, self.exact, styles.quoted_null, styles.columns(kinds))
         return csv_decoder(
             columns, types, self.dialect, self.on_bad_record, check_all=self.check_all, prune=prune
@@ -100,8 +100,10 @@ class CsvFormat(ScannedFormat):
         found = _layout(file, self.dialect, self.frame)
         if not self.frame.header and not self.frame.names:
             return Header(tuple(self.schema.names), found.begins)
-        if found.names and file.path != self.origin:
-            check_columns(file.path, found.names, self.schema.names, self.origin)
+        if found.names and file.path != self.columns.origin:
+            self.columns.check(file.path, found.names, self.schema.names)
+        if self.columns.missing == "null":
+            return found
         known = set(found.names)
         missing = [n for n in self.schema.names if n not in known]
         if missing and found.names:
@@ -110,6 +112,14 @@ class CsvFormat(ScannedFormat):
 
     def check(self, file: MappedFile) -> None:
         self.layout(file)
+
+    def lacks(self, file: MappedFile) -> frozenset[str]:
+        if not self.frame.header and not self.frame.names:
+            return frozenset()
+        names = _layout(file, self.dialect, self.frame).names
+        if not names:  # no header, so no records
+            return frozenset(self.schema.names)
+        return self.columns.lacking(names, self.schema.names)
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -126,6 +136,7 @@ class CsvFormat(ScannedFormat):
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
             "exact": self.exact,
+            **self.columns.spec(),
         }
 
 
@@ -187,7 +198,7 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
     """Bind options, and find the schema where it is not declared.
 
     Args:
-        paths: Files of the source; the first is sampled.
+        paths: Files of the source; the first is sampled, or several (`ColumnOptions`).
         options: Those of the registry, parsed.
         schema: Declared, or None.
 
@@ -214,16 +225,18 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         check_all=checks_all(options),
         exact=options.get("exact", schema is None),
     )
-    if schema is None:
-        inferred, styles = _infer_schema(paths[0], made)
-        schema = canonical_schema(inferred)
-        made = replace(made, origin=paths[0], styles=styles)
-    else:
-        schema = declared_text(schema, "CSV")
+    declared = frozenset(() if schema is None else schema.names)
+    formatted: set[str] = set()
+    schema, columns = text_source(paths, "CSV", schema, partial(_infer_schema, made, formatted), options)
     kinds = {f.name: f.type for f in schema}
     check_types(kinds)
     made.styles.check(kinds)
-    return replace(made, schema=schema)
+    styles = made.styles
+    if declared != kinds.keys():
+        spelled = sorted(declared | formatted & kinds.keys())
+        dates = [n for n in spelled if pa.types.is_date(kinds[n])]
+        styles = styles.resolved(dates, [n for n in spelled if n not in dates])
+    return replace(made, schema=schema, columns=columns, styles=styles)
 
 
 def _byte(key: str, text: str) -> bytes | None:
@@ -235,15 +248,17 @@ def _byte(key: str, text: str) -> bytes | None:
     return raw
 
 
-def _infer_schema(path: str, form: CsvFormat) -> tuple[pa.Schema, ValueStyles]:
-    """Infer types that hold every value of a sample, and which columns the formats of dates and times are those of.
+def _infer_schema(form: CsvFormat, formatted: set[str], path: str, piece: int) -> pa.Schema:
+    """Infer types that hold every value of a sample of pieces of so many bytes; null where there is no value.
+
+    Adds the columns that are spelled by the formats of dates and times to `formatted`.
 
     Raises:
-        SourceError: The file is empty, its header can't be read, or it is no text.
+        SourceError: Its header can't be read, or it is no text.
     """
     frame = form.frame
     needed = max(frame.header, default=0) + 1
-    sample = sample_file(path, enough=lambda start: holds_records(start, form.dialect, needed, frame))
+    sample = sample_file(path, piece, enough=lambda start: holds_records(start, form.dialect, needed, frame))
     start, others = _without_footer(sample, frame.skip_footer)
     header = read_header(path, start, form.dialect, frame)
     if not frame.header and not frame.names:
@@ -251,25 +266,21 @@ def _infer_schema(path: str, form: CsvFormat) -> tuple[pa.Schema, ValueStyles]:
         header = Header((), 0) if first is None else Header(numbered_names(len(first.fields)), first.begin)
     names = header.names
     if not names:
-        raise SourceError(
-            f"{path} is empty, so its columns are unknown; give schema=name:type,... if that is all right",
-            path=path,
-        )
+        return pa.schema([])
     strings = dict.fromkeys(names, pa.string())
     styles = form.styles
     texts = CsvTypes(names, strings, styles.null, False, styles.quoted_null, styles.columns(strings))
     decoder = CsvDecoder(names, texts, form.dialect, "skip")
     columns: list[list[str]] = [[] for _ in names]
-    for piece in (start[header.begins :], *others):
-        if piece:
-            batch = decoder.decode(pa.py_buffer(piece), len(piece), final=True, located=False).batch
+    for part in (start[header.begins :], *others):
+        if part:
+            batch = decoder.decode(pa.py_buffer(part), len(part), final=True, located=False).batch
             for values, column in zip(columns, batch.columns, strict=True):
                 values += column.drop_null().to_pylist()
     found = [infer_column(name, values, styles) for name, values in zip(names, columns, strict=True)]
-    formatted = [name for name, column in zip(names, found, strict=True) if column.formatted]
-    schema = pa.schema([(name, column.kind) for name, column in zip(names, found, strict=True)])
-    dates = [n for n in formatted if pa.types.is_date(schema.field(n).type)]
-    return schema, styles.resolved(dates, [n for n in formatted if n not in dates])
+    formatted.update(name for name, column in zip(names, found, strict=True) if column.formatted)
+    kinds = [each.kind if values else pa.null() for each, values in zip(found, columns, strict=True)]
+    return pa.schema(list(zip(names, kinds, strict=True)))
 
 
 def _without_footer(sample: Sample, count: int) -> tuple[bytes, tuple[bytes, ...]]:

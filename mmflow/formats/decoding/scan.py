@@ -88,6 +88,11 @@ class ScannedFormat(ABC):
         """Accept any file: its columns are not in one place, or always the same."""
         del file
 
+    def lacks(self, file: MappedFile) -> frozenset[str]:
+        """Return no columns: a record that lacks one says so itself."""
+        del file
+        return frozenset()
+
     @abstractmethod
     def spec(self) -> dict[str, Any]:
         """Return the format as plain data (`Format.spec`)."""

@@ -5,13 +5,14 @@ With an inferred schema, a field that it does not know is a bad record.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from mmflow.errors import SourceError
+from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.decoding.decoder import RecordDecoder
@@ -21,8 +22,10 @@ from mmflow.formats.ndjson.kernel import ndjson_decoder
 from mmflow.formats.ndjson.values import parse
 from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.encodings import BOM, check_text
-from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
+from mmflow.formats.schemas.file_columns import ColumnOptions, merge_schemas, read_each
+from mmflow.formats.schemas.sampling import MOST, sample_file
 from mmflow.formats.schemas.schema import canonical_schema
+from mmflow.formats.schemas.text_schemas import empty_error, piece_of, samples_of
 from mmflow.mapping import MappedFile
 
 __all__ = ["NdjsonFormat", "open_ndjson"]
@@ -74,12 +77,22 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
     Raises:
         SourceError: The sample is empty, is not NDJSON, or holds fields that no one type fits.
     """
+    asked: ColumnOptions = options.get("columns", ColumnOptions())
     inferred = schema is None
+    if asked.missing == "error":
+        raise ConfigError(
+            "missing_columns='error' is not for NDJSON, whose records may leave fields out: they are null; leave it out"
+        )
     if schema is None:
-        schema = _infer_schema(paths[0], sample_file(paths[0], enough=_holds_line))
-    unknown = options.get("unknown_fields", "error" if inferred else "ignore")
+        found = canonical_schema(_infer_schema(paths, asked))
+    else:
+        found = declared_text(schema, "NDJSON")
+        if asked.merges:
+            found, _ = asked.kept(asked.declared(found), found, canonical_schema(_infer_schema(paths, asked)))
+    fields = {"": "error" if inferred else "ignore", "keep": "error"}.get(asked.extra, asked.extra)
+    unknown = options.get("unknown_fields", fields)
     return NdjsonFormat(
-        canonical_schema(schema) if inferred else declared_text(schema, "NDJSON"),
+        found,
         on_bad_record=options.get("on_bad_record", "error"),
         closed=unknown == "error",
         check_all=checks_all(options),
@@ -87,7 +100,41 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
     )
 
 
-def _infer_schema(path: str, sample: Sample) -> pa.Schema:
+def _infer_schema(paths: Sequence[str], asked: ColumnOptions) -> pa.Schema:
+    """Infer fields from samples of the files.
+
+    Raises:
+        SourceError: A file is no NDJSON, all are empty, or a field has values that no one type holds.
+    """
+    sampled = samples_of(paths, asked)
+    piece = piece_of(len(sampled))
+    records = read_each(sampled, lambda path: _records(path, piece))
+    if not any(records):
+        raise empty_error(sampled[0], "fields")
+    if len(sampled) == 1:
+        return infer_schema(records[0], sampled[0])
+    try:
+        return infer_schema(itertools.chain.from_iterable(records), sampled[0])
+    except SourceError as error:
+        for path, each in zip(sampled, records, strict=True):
+            infer_schema(each, path)  # of itself, that is
+        schemas = [(path, infer_schema(each, path)) for path, each in zip(sampled, records, strict=True)]
+        merge_schemas(schemas, _advice)
+        raise error from None
+
+
+def _advice(column: str) -> str:
+    del column
+    return "leave it out by naming the others in schema=, or read these files apart"
+
+
+def _records(path: str, piece: int) -> list[dict[str, Any]]:
+    """Return the records of a sample of a file.
+
+    Raises:
+        SourceError: It is no NDJSON.
+    """
+    sample = sample_file(path, piece, enough=_holds_line)
     check_text(path, sample.start)
     if not sample.whole and not _holds_line(sample.start):
         raise SourceError(
@@ -95,8 +142,8 @@ def _infer_schema(path: str, sample: Sample) -> pa.Schema:
         )
     records = []
     failure: str | None = None
-    for piece in (sample.start.removeprefix(BOM), *sample.others):
-        for line in piece.split(b"\n"):
+    for part in (sample.start.removeprefix(BOM), *sample.others):
+        for line in part.split(b"\n"):
             if not line.strip(b" \t\r\0"):
                 continue
             try:
@@ -107,12 +154,7 @@ def _infer_schema(path: str, sample: Sample) -> pa.Schema:
                 failure = failure or str(error)
     if not records and failure is not None:
         raise SourceError(f"{path} does not look like NDJSON (one object a line): {failure}", path=path)
-    if not records:
-        raise SourceError(
-            f"{path} is empty, so its fields are unknown; give schema=name:type,... if that is all right",
-            path=path,
-        )
-    return infer_schema(records, path)
+    return records
 
 
 def _holds_line(start: bytes) -> bool:

@@ -29,8 +29,6 @@ from mmflow.formats.decoding.views import views_over
 from mmflow.formats.npy.header import NpyHeader, read_header
 from mmflow.formats.row_groups import (
     GroupFormat,
-    check_columns,
-    convert_column,
     group_source,
     make_batch,
     owned_evenly,
@@ -62,9 +60,13 @@ class NpyFormat(GroupFormat):
 
     def check_header(self, path: str, header: NpyHeader) -> None:
         """Check a file whose header was read."""
-        check_columns(
-            path, [c.name for c in _columns(header)], self.schema.names, self.origin, declarable=False
-        )
+        names = [c.name for c in _columns(header)]
+        self.columns.check(path, names, self.schema.names, declarable=False)
+
+    def lacks(self, file: MappedFile) -> frozenset[str]:
+        if self.columns.missing == "error":
+            return frozenset()
+        return self.columns.lacking([c.name for c in _columns(read_header(file))], self.schema.names)
 
 
 def open_npy(
@@ -76,11 +78,10 @@ def open_npy(
         SourceError: Missing, empty, damaged, not npy, of Python objects, or of types that Arrow lacks.
         ConfigError: A schema was given; the files say theirs.
     """
-    del options
     if schema is not None:
         raise ConfigError("npy files say their own types; leave schema= out, and cast")
-    found, origin = group_source(paths, "npy", None, _schema)
-    return NpyFormat(found, origin=origin)
+    found, columns = group_source(paths, "npy", None, _schema, options)
+    return NpyFormat(found, columns=columns)
 
 
 def _schema(file: MappedFile) -> pa.Schema:
@@ -167,10 +168,7 @@ class _NpyScan:
                 file.fetch([(behind, min(following, header.begin + report.next * header.row_bytes - behind))])
             read = _fortran_block if header.fortran else _block
             arrays = read(file, header, columns, first, count) if columns else []
-            fitted = [
-                convert_column(a, self._form.schema.field(c.name).type, file.path, c.name)
-                for a, c in zip(arrays, columns, strict=True)
-            ]
+            fitted = [self._form.convert(a, file.path, c.name) for a, c in zip(arrays, columns, strict=True)]
             report.records += count
             report.bytes_read += count * header.row_bytes if columns else 0
             names = [c.name for c in columns]

@@ -26,10 +26,8 @@ from mmflow.formats.parquet.int96 import Int96Error, RowReader, join_int96
 from mmflow.formats.parquet.statistics import bounds_of, may_match
 from mmflow.formats.row_groups import (
     GroupFormat,
-    check_columns,
     check_names,
     check_values,
-    convert_column,
     group_row,
     group_source,
     make_batch,
@@ -66,7 +64,10 @@ class ParquetFormat(GroupFormat):
         return _ParquetScan(self, file, shard, request)
 
     def check(self, file: MappedFile) -> None:
-        check_columns(file.path, read_footer(file).schema.names, self.schema.names, self.origin)
+        self.columns.check(file.path, read_footer(file).schema.names, self.schema.names)
+
+    def lacks(self, file: MappedFile) -> frozenset[str]:
+        return self.columns.lacking(read_footer(file).schema.names, self.schema.names)
 
 
 def open_parquet(
@@ -76,16 +77,15 @@ def open_parquet(
 
     Args:
         paths: Paths in reading order. The schema is that of the first; columns of others are found by name.
-        options: Options of the format; it has none.
+        options: `columns`: how those of the files may differ.
         schema: Declared columns, by name; types may be wider than the files'.
 
     Raises:
         SourceError: Missing, empty, damaged, not Parquet, or with columns that can't be computed with.
         ConfigError: `schema` is no schema.
     """
-    del options
-    found, origin = group_source(paths, _KIND, schema, lambda file: read_footer(file).schema)
-    return ParquetFormat(found, origin=origin)
+    found, columns = group_source(paths, _KIND, schema, lambda file: read_footer(file).schema, options)
+    return ParquetFormat(found, columns=columns)
 
 
 # ---- footers ------------------------------------------------------------------------------------
@@ -280,14 +280,13 @@ class _ParquetScan:
             file.evict_behind(begin, max(offset + length for offset, length in parts) - begin)
 
     def _group(self, reader: GroupReader, number: int, rows: int) -> Iterator[pa.RecordBatch]:
-        path, schema = self._file.path, self._form.schema
+        path = self._file.path
         seen = 0
         with translate_read_errors(path, _KIND):
             for batch in reader.batches(number, self._request.batch_rows):
                 check_values(batch, path)
                 columns = {
-                    name: convert_column(batch.column(name), schema.field(name).type, path, name)
-                    for name in batch.schema.names
+                    name: self._form.convert(batch.column(name), path, name) for name in batch.schema.names
                 }
                 self.report.row = group_row(number, seen)
                 seen += batch.num_rows

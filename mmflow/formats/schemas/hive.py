@@ -33,6 +33,9 @@ _INTEGER = re.compile(r"-?[1-9][0-9]*|0")
 # As a declared type reads them: `month=02` may be asked for as an integer.
 _DIGITS = re.compile(r"[+-]?[0-9]+")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+# Texts that a decimal is written as again.
+_FIXED_POINT = re.compile(r"(?!-0\.0*$)-?(0|[1-9][0-9]*)\.([0-9]+)")
+_MOST_DIGITS = 38
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIMESTAMP = re.compile(
@@ -78,8 +81,8 @@ def hive_names(paths: Sequence[str]) -> tuple[str, ...]:
 def hive_types(paths: Sequence[str], names: Sequence[str]) -> dict[str, pa.DataType]:
     """Return a type for each of these folders that reads every value of it exactly.
 
-    int64 or uint64 for integers without leading zeros, bool for true and false, date32 and timestamp for ISO 8601;
-    else, and where every value is null, string_view.
+    int64 or uint64 for integers without leading zeros, decimal128 for numbers with as many decimals each, bool for true
+    and false, date32 and timestamp for ISO 8601; else, and where every value is null, string_view.
     """
     values: dict[str, set[str]] = {name: set() for name in names}
     for folder in dict.fromkeys(os.path.dirname(path) for path in paths):
@@ -95,7 +98,7 @@ def _inferred(texts: set[str]) -> pa.DataType:
     if texts <= {"true", "false"}:
         return pa.bool_()
     integers = all(_INTEGER.fullmatch(text) for text in texts)
-    for kind in (pa.int64(), pa.uint64()) if integers else (pa.date32(), *_moments(texts)):
+    for kind in (pa.int64(), pa.uint64()) if integers else (*_decimals(texts), pa.date32(), *_moments(texts)):
         try:
             for text in texts:
                 _parsed(text, kind)
@@ -103,6 +106,16 @@ def _inferred(texts: set[str]) -> pa.DataType:
             continue
         return kind
     return pa.string_view()
+
+
+def _decimals(texts: set[str]) -> tuple[pa.DataType, ...]:
+    """Return the type of decimals that are written with the same number of digits behind the point each."""
+    found = [_FIXED_POINT.fullmatch(text) for text in texts]
+    places = {len(match[2]) for match in found if match}
+    if None in found or len(places) > 1:
+        return ()
+    digits = max(len(match[1]) + len(match[2]) for match in found if match)
+    return (pa.decimal128(digits, *places),) if digits <= _MOST_DIGITS else ()
 
 
 def _moments(texts: set[str]) -> tuple[pa.DataType, ...]:
