@@ -31,7 +31,7 @@ def _ints(*values: int, bits: int = 64) -> pa.Array:
 _DRIFT = {"1.csv": b"a,b\n1,x\n", "2.csv": b"b,c\ny,2.5\n", "3.csv": b"c\n7\n"}
 _PARQUET = {"1.parquet": _parquet(a=_ints(1, bits=8)), "2.parquet": _parquet(a=_ints(300), b=pa.array(["x"]))}
 _ARROW = {"1.arrow": _arrow(a=_ints(1, bits=8)), "2.arrow": _arrow(a=_ints(300), b=pa.array(["x"]))}
-_UNION_ROWS = [{"a": 1, "b": None}, {"a": 300, "b": "x"}]
+_UNION_ROWS: list[dict[str, object]] = [{"a": 1, "b": None}, {"a": 300, "b": "x"}]
 _JSON = {"1.ndjson": b'{"a":1}\n', "2.ndjson": b'{"b":{"x":1}}\n', "3.ndjson": b'{"a":2.5,"b":{"y":"z"}}\n'}
 _FOLDERS = {"year=2024/month=03/a.csv": b"v\n1\n", "year=2025/month=11/b.csv": b"v\n2\n"}
 
