@@ -397,13 +397,14 @@ class Readers(PublicApi):
         on_bad_record: OnBadRecord = "error",
         validate: Validate | None = None,
         hive: bool = True,
+        hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open text of fixed width: columns have the same positions in each line.
 
         Parameters
         ----------
-        path, null, exact, on_bad_record, validate, hive, storage_options
+        path, null, exact, on_bad_record, validate, hive, hive_types, storage_options
             As of `read_csv`.
         widths
             Widths of the columns, which lie side by side, in characters.
@@ -449,7 +450,8 @@ class Readers(PublicApi):
             path, "fwf",
             {"widths": widths, "colspecs": colspecs, "names": names, "header": header, "skip_rows": skip_rows,
              "ragged": ragged, "gaps": gaps, "null": null, "schema": schema, "exact": exact,
-             "on_bad_record": on_bad_record, "validate": validate, "hive": hive, "storage_options": storage_options},
+             "on_bad_record": on_bad_record, "validate": validate, "hive": hive,
+             "hive_types": hive_types, "storage_options": storage_options},
         )  # fmt: skip
 
     def read_records(

@@ -27,9 +27,9 @@ _RECORD = {"on_bad_record", "validate"} | _COLUMNS
 FORMATS: dict[str, set[str]] = {
     "csv": {"delimiter", "quote", "escape", "exact"} | STRUCTURE | STYLE_OPTIONS | _RECORD,
     "ndjson": {"unknown_fields", "exact"} | _RECORD,
-    "text": {"pattern", "null", "exact", "unknown_fields"} | _RECORD,
     "fwf": {"widths", "colspecs", "names", "header", "skip_rows", "ragged", "gaps", "null", "exact"}
-    | _RECORD,
+    | (_RECORD - _COLUMNS),
+    "text": {"pattern", "null", "exact", "unknown_fields"} | (_RECORD - _COLUMNS),
     "records": {"layout", "record_size", "header_bytes"} | _RECORD,
     "arrow_ipc": _COLUMNS,
     "npy": _COLUMNS,
