@@ -37,6 +37,8 @@ class ReadOptions(TypedDict, total=False):
     Each is described at the reader of its format: `read_csv`, `read_ndjson`, `read_text`, `read_records`.
     """
 
+    dialect: Literal["auto"]
+    schema_overrides: Mapping[str, Any] | str
     delimiter: str
     skip_rows: int
     header: bool | int | str | Sequence[int]

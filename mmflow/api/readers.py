@@ -31,7 +31,7 @@ from mmflow.usercode.tracebacks import PublicApi
 
 __all__ = ["Readers"]
 
-_CSV_ONLY = {"delimiter", "header", "names", "quote", "escape", "null", "skip_footer", "skip_rows"}
+_CSV_ONLY = {"delimiter", "dialect", "header", "names", "quote", "escape", "null", "skip_footer", "skip_rows"}
 
 
 class Readers(PublicApi):
@@ -135,24 +135,26 @@ class Readers(PublicApi):
         self,
         path: Paths,
         *,
-        delimiter: str = ",",
-        skip_rows: int = 0,
-        header: bool | int | str | Sequence[int] = True,
+        dialect: Literal["auto"] | None = None,
+        delimiter: str | None = None,
+        skip_rows: int | None = None,
+        header: bool | int | str | Sequence[int] | None = None,
         names: Sequence[str] | str | None = None,
-        skip_footer: int = 0,
-        quote: str = '"',
-        escape: str = "",
-        null: str | Sequence[str] | Mapping[str, str | Sequence[str]] = "",
+        skip_footer: int | None = None,
+        quote: str | None = None,
+        escape: str | None = None,
+        null: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
         quoted_null: bool = False,
         true_values: str | Sequence[str] = (),
         false_values: str | Sequence[str] = (),
-        decimal: Literal[".", ","] = ".",
-        thousands: str = "",
-        date_format: str | Sequence[str] | Mapping[str, str | Sequence[str]] = (),
-        timestamp_format: str | Sequence[str] | Mapping[str, str | Sequence[str]] = (),
+        decimal: Literal[".", ","] | None = None,
+        thousands: str | None = None,
+        date_format: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+        timestamp_format: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
         time_zone: str | None = None,
         epoch: Mapping[str, Literal["s", "ms", "us", "ns"]] | None = None,
         schema: SchemaLike | None = None,
+        schema_overrides: Mapping[str, Any] | str | None = None,
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
         validate: Validate | None = None,
@@ -168,32 +170,38 @@ class Readers(PublicApi):
         ----------
         path
             File, glob, folder, or a list of them; URLs too (docs/remote.md).
+        dialect
+            `auto` finds the options below that are not given in a sample of the first file (docs/formats.md). A file
+            that leaves them open is an error.
         delimiter
-            Character between fields.
+            Character between fields. By default `,`.
         skip_rows
-            Number of lines before the header (or before the first record) that are skipped, blank ones included.
+            Number of lines before the header (or before the first record) that are skipped, blank ones included. By
+            default none.
         header
-            Whether the first record holds the names of the columns; or the number of the record that does, where the
-            first is 1; or several numbers, whose texts are joined by `_`. Records before the last of them are skipped.
+            Whether the first record holds the names of the columns, as by default; or the number of the record that
+            does, where the first is 1; or several numbers, whose texts are joined by `_`. Records before the last of
+            them are skipped.
             Without a header the columns are `f0`, `f1`, ...
         names
             Names of all columns of the file, in order: of one without a header, or instead of the header's.
         skip_footer
-            Number of lines at the end of each file that are no records.
+            Number of lines at the end of each file that are no records. By default none.
         quote
-            Character around fields that hold delimiters, quotes or line breaks; "" for none.
+            Character around fields that hold delimiters, quotes or line breaks; "" for none. By default `"`.
         escape
-            Character before a quote inside a quoted field; "" for none (quotes are doubled, RFC 4180).
+            Character before a quote inside a quoted field. By default none (quotes are doubled, RFC 4180).
         null
             Unquoted text, or texts, that mean null; or such texts by column, for columns that differ from the others.
+            By default the empty text.
         quoted_null
             Whether these texts mean null in quotes, too.
         true_values, false_values
             Texts that are true and false, beside `true`, `True`, `TRUE` and their opposites.
         decimal
-            Character before the decimals, `.` or `,`.
+            Character before the decimals, `.` (by default) or `,`.
         thousands
-            Character between groups of digits, such as `.` or a blank; "" for none.
+            Character between groups of digits, such as `.` or a blank. By default none.
         date_format
             Format of dates, such as `"%d.%m.%Y"` (strptime); or a list, of which the first that fits a value counts; or
             formats by column. By default ISO 8601.
@@ -207,6 +215,8 @@ class Readers(PublicApi):
         schema
             Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
             default found in a sample of the first file. `"union"`: the columns of all files, of types that hold theirs.
+        schema_overrides
+            Types of some columns, in the forms of `schema`. The others are as without it.
         exact
             Whether a value that its type would change (`007` as an integer) is a bad record. By default only where the
             types were found in a sample.
@@ -253,11 +263,11 @@ class Readers(PublicApi):
         """
         return self._read(
             path, "csv",
-            {"delimiter": delimiter, "skip_rows": skip_rows, "header": header, "names": names,
+            {"dialect": dialect, "delimiter": delimiter, "skip_rows": skip_rows, "header": header, "names": names,
              "skip_footer": skip_footer, "quote": quote, "escape": escape, "null": null,
              "quoted_null": quoted_null, "true_values": true_values, "false_values": false_values, "decimal": decimal,
              "thousands": thousands, "date_format": date_format, "timestamp_format": timestamp_format,
-             "time_zone": time_zone, "epoch": epoch, "schema": schema,
+             "time_zone": time_zone, "epoch": epoch, "schema": schema, "schema_overrides": schema_overrides,
              "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
              "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
              "storage_options": storage_options},
@@ -268,6 +278,7 @@ class Readers(PublicApi):
         path: Paths,
         *,
         schema: SchemaLike | None = None,
+        schema_overrides: Mapping[str, Any] | str | None = None,
         unknown_fields: Literal["error", "ignore"] | None = None,
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
@@ -282,7 +293,7 @@ class Readers(PublicApi):
 
         Parameters
         ----------
-        path, schema, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
+        path, schema, schema_overrides, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
             As of `read_csv`.
         missing_columns
             `null`, which it always is: a record may leave fields out.
@@ -312,9 +323,10 @@ class Readers(PublicApi):
         """
         return self._read(
             path, "ndjson",
-            {"schema": schema, "unknown_fields": unknown_fields, "exact": exact, "on_bad_record": on_bad_record,
-             "validate": validate, "missing_columns": missing_columns, "extra_columns": extra_columns, "hive": hive,
-             "hive_types": hive_types, "storage_options": storage_options},
+            {"schema": schema, "schema_overrides": schema_overrides, "unknown_fields": unknown_fields,
+             "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
+             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
+             "storage_options": storage_options},
         )  # fmt: skip
 
     def read_text(

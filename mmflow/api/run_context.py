@@ -37,6 +37,7 @@ from mmflow.engines.opening import open_engine
 from mmflow.errors import MmflowError
 from mmflow.plan.catalog import Catalog
 from mmflow.plan.planner import make_plan
+from mmflow.plan.proposals import raise_with_proposal
 from mmflow.plan.stages import Plan, Result, Write
 from mmflow.remote.opening import check_unchanged
 from mmflow.runs.directory import RunDirectory
@@ -150,9 +151,9 @@ class RunContext:
                     if display is not None:
                         display.clear()
                     yield batch
-            except MmflowError:
+            except MmflowError as error:
                 self._write_quarantine(name, run.rejects)
-                raise
+                raise_with_proposal(error, plan)
             outcome = run.outcome
             quarantine = self._write_quarantine(name, outcome.rejects)
         summary = RunSummary.of(
@@ -249,9 +250,9 @@ class RunContext:
                 for batch in run:
                     destination.receive(batch)
                 outcome = run.outcome
-            except MmflowError:
+            except MmflowError as error:
                 self._write_quarantine(name, run.rejects)
-                raise
+                raise_with_proposal(error, plan)
         for entry in outcome.inputs:
             check_unchanged(entry.path, entry.identity, entry.storage)
         # Before the commit: a driver that dies after it has nothing left to do.

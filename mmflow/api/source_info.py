@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mmflow.config import Settings
 from mmflow.formats.compression import file_compression
 from mmflow.formats.decoding.scan import ScannedFormat, is_splittable
+from mmflow.formats.registry import FORMATS
 from mmflow.formats.schemas.schema import public_schema, type_text
+from mmflow.formats.sniffing import Proposal
+from mmflow.formats.sniffing.files import other_options, sniff_file
 from mmflow.plan.stages import Source
 from mmflow.remote.opening import open_file
 from mmflow.shards import default_shard_size, identify_files, plan_shards
 
-__all__ = ["MAX_SHARDS", "SourceInfo", "source_info"]
+__all__ = ["MAX_SHARDS", "SourceInfo", "proposal_of", "source_info"]
 
 #: Number of shards beyond which they are not counted.
 MAX_SHARDS = 100_000
@@ -53,6 +57,11 @@ class SourceInfo:
         Reason of this choice.
     schema
         Types of the columns, as text.
+    sniffed
+        Options that `dialect="auto"` found, and how sure that is, as text. None: it was not asked for.
+    proposal
+        Options that the contents of the first file suggest instead of those that are used: a dict of `options` (all
+        that differ from the defaults), `confidence` in [0, 1], and `reasons`. None: they suggest the same ones.
 
     Examples
     --------
@@ -77,6 +86,8 @@ class SourceInfo:
     reads_by: str
     reason: str
     schema: dict[str, str]
+    sniffed: str | None = None
+    proposal: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a dict, for JSON."""
@@ -126,4 +137,29 @@ def source_info(source: Source, settings: Settings) -> SourceInfo:
         reads_by=decision.kind,
         reason=decision.reason,
         schema={f.name: type_text(f.type) for f in public_schema(source.schema)},
+        sniffed=source.sniffed or None,
+        proposal=None if source.sniffed or form.name != "csv" else _other_proposal(first.path, form.spec()),
     )
+
+
+def proposal_of(path: str) -> dict[str, Any] | None:
+    """Return what the contents of a CSV file suggest, as `SourceInfo.proposal`; None: nothing.
+
+    Raises:
+        SourceError: It can't be read.
+    """
+    found = sniff_file(path, FORMATS["csv"])
+    return _plain(found[0]) if found else None
+
+
+def _other_proposal(path: str, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = sniff_file(path, FORMATS["csv"])
+    return _plain(found[0]) if found and other_options(found[0], spec) else None
+
+
+def _plain(proposal: Proposal) -> dict[str, Any]:
+    return {
+        "options": dict(proposal.options),
+        "confidence": proposal.confidence,
+        "reasons": list(proposal.reasons),
+    }

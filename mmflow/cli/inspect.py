@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
-from mmflow.api.source_info import MAX_SHARDS
+from mmflow.api.source_info import MAX_SHARDS, proposal_of
 from mmflow.cli.options import read_source, session_of
 from mmflow.cli.parsing import Options
+from mmflow.errors import SourceError
 from mmflow.formats.schemas.schema import name_text
+from mmflow.formats.sniffing import LIKELY, SURE
+from mmflow.formats.sniffing.files import option_texts, python_call
 
 __all__ = ["inspect"]
 
 
 def inspect(options: Options) -> int:
     """Print the format, schema, shards and page-cache residency of a source, and how it would be mapped."""
-    info = read_source(session_of(options), options.path, options.opt).source_info()
+    session = session_of(options)
+    try:
+        info = read_source(session, options.path, options.opt).source_info()
+    except SourceError as error:
+        return _inspect_unreadable(options, error)
     if options.json:
         print(json.dumps(info.as_dict()))
         return 0
@@ -24,6 +33,8 @@ def inspect(options: Options) -> int:
     files = f"{info.files:,} file{'s' * (info.files != 1)}"
     print(f"{options.path}: {info.format}{compressed}, {files}, {info.bytes:,} bytes")
     print(f"  options     {', '.join(f'{k}={v!r}' for k, v in info.options.items()) or '(none)'}")
+    if info.sniffed is not None:
+        print(f"  sniffed     {info.sniffed}")
     print(f"  shards      {shards} of up to {info.shard_size:,} bytes")
     print(f"  page cache  {cached}")
     if info.in_cache is not None:
@@ -32,4 +43,56 @@ def inspect(options: Options) -> int:
     print(f"  columns     {len(info.schema)}")
     for name, kind in info.schema.items():
         print(f"    {name_text(name)}: {kind}")
+    if info.proposal is not None:
+        _print_proposal(info.proposal, options.path)
     return 0
+
+
+def _inspect_unreadable(options: Options, error: SourceError) -> int:
+    """Print what a file that can't be read as it was asked for looks like, if it looks like CSV.
+
+    Raises:
+        SourceError: It does not.
+    """
+    path = error.context.get("path")
+    if not isinstance(path, str) or type(error) is not SourceError:
+        raise error
+    try:
+        proposal = proposal_of(path)
+    except SourceError:
+        raise error from None
+    if proposal is None or not proposal["options"] or proposal["confidence"] < LIKELY:
+        raise error
+    if options.json:
+        print(json.dumps({"path": options.path, "error": error.message, "proposal": proposal}))
+        return 0
+    print(error.message.partition("\n")[0])
+    _print_proposal(proposal, options.path)
+    return 0
+
+
+def _print_proposal(proposal: Mapping[str, Any], path: str) -> None:
+    """Print what a sniffer proposes, so that it can be pasted, and why."""
+    chosen, confidence = proposal["options"], proposal["confidence"]
+    how = "sure" if confidence >= SURE else "likely" if confidence >= LIKELY else "a guess"
+    print(
+        f"  proposes    {', '.join(map(_said, chosen.items())) or 'the defaults'} ({how}, {confidence:.0%})"
+    )
+    for reason in proposal["reasons"]:
+        print(f"    {reason}")
+    print(f"  to read it  {option_texts(chosen) or '(no options)'}")
+    print(f"              {python_call(path, chosen)}")
+    if how != "a guess":
+        print("              or --opt dialect=auto")
+
+
+def _said(option: tuple[str, Any]) -> str:
+    name, value = option
+    if name in ("skip_rows", "skip_footer"):
+        return f"skip {value:,} {'lines' if value != 1 else 'line'}{' at the end' if name == 'skip_footer' else ''}"
+    if name == "date_format" and isinstance(value, str):
+        order = {"%d": "day first", "%m": "month first", "%Y": "year first"}.get(value[:2])
+        return f"dates {order or value} ({value})" if order else f"dates {value}"
+    if name == "header":
+        return "no header" if value is False else f"header {value}"
+    return f"{name.replace('_', ' ')} {value if name == 'encoding' else repr(value)}"

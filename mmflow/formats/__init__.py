@@ -11,7 +11,7 @@ from mmflow.formats.base import (
     ScanReport,
     ScanRequest,
 )
-from mmflow.formats.registry import FORMATS, from_spec, open_format
+from mmflow.formats.registry import FORMATS, from_spec, open_format, proposing, with_dialect
 from mmflow.formats.schemas.detection import check_one_format, detect
 
 __all__ = [
@@ -29,4 +29,6 @@ __all__ = [
     "detect",
     "from_spec",
     "open_format",
+    "proposing",
+    "with_dialect",
 ]

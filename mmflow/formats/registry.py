@@ -11,22 +11,26 @@ from typing import Any, SupportsIndex
 
 import pyarrow as pa
 
-from mmflow.errors import ConfigError
+from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import Format
 from mmflow.formats.csv.options import STRUCTURE, structure_option
 from mmflow.formats.csv.styles import STYLE_OPTIONS, style_option
 from mmflow.formats.fwf.options import positions_option
 from mmflow.formats.schemas.file_columns import COLUMN_OPTIONS, UNION, ColumnOptions
 from mmflow.formats.schemas.schema import parse_schema
+from mmflow.formats.sniffing.files import bind_dialect, with_proposal
 
-__all__ = ["FORMATS", "from_spec", "open_format"]
+__all__ = ["FORMATS", "from_spec", "open_format", "proposing", "with_dialect"]
 
 _COLUMNS = set(COLUMN_OPTIONS)
 _RECORD = {"on_bad_record", "validate"} | _COLUMNS
 #: Options of each format beside `schema`.
 FORMATS: dict[str, set[str]] = {
-    "csv": {"delimiter", "quote", "escape", "exact"} | STRUCTURE | STYLE_OPTIONS | _RECORD,
-    "ndjson": {"unknown_fields", "exact"} | _RECORD,
+    "csv": {"delimiter", "dialect", "quote", "escape", "exact", "schema_overrides"}
+    | STRUCTURE
+    | STYLE_OPTIONS
+    | _RECORD,
+    "ndjson": {"unknown_fields", "exact", "schema_overrides"} | _RECORD,
     "fwf": {"widths", "colspecs", "names", "header", "skip_rows", "ragged", "gaps", "null", "exact"}
     | (_RECORD - _COLUMNS),
     "text": {"pattern", "null", "exact", "unknown_fields"} | (_RECORD - _COLUMNS),
@@ -43,6 +47,7 @@ _CHOICES = COLUMN_OPTIONS | {
     "on_bad_record": ("error", "null", "skip", "quarantine"),
     "validate": ("projected", "all"),
     "unknown_fields": ("error", "ignore"),
+    "dialect": ("auto",),
 }
 _ESCAPES = {"\\t": "\t", "tab": "\t", "\\\\": "\\"}
 
@@ -76,7 +81,8 @@ def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: 
         SourceError: The sampled file can't be read, or is not of this format.
     """
     found = format_name(name)
-    given = {key: _option(found, key, value) for key, value in options.items() if value is not None}
+    bound = with_dialect(name, paths, options)[0]
+    given = {key: _option(found, key, value) for key, value in bound.items() if value is not None}
     if name == "tsv":
         given.setdefault("delimiter", "\t")
     union = isinstance(schema, str) and schema.strip() == UNION
@@ -89,6 +95,39 @@ def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: 
         raise ConfigError(f"format {found} has the schema that its layout gives; leave schema= out")
     parsed = None if schema is None or union else parse_schema(schema)
     return _opener(found)(paths, given, parsed)
+
+
+def with_dialect(name: str, paths: Sequence[str], options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return options in which `dialect="auto"` is replaced by those that the first file's contents suggest, and a note.
+
+    The note says what was found and how sure that is; it is empty where the option is not given.
+
+    Raises:
+        ConfigError: An option that the format does not have, or a value that does not fit.
+        SourceError: The file can't be read, or leaves it open how.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    if "dialect" not in given:
+        return given, ""
+    found = format_name(name)
+    parsed = {key: _option(found, key, value) for key, value in given.items()}
+    del parsed["dialect"]
+    if name == "tsv":
+        parsed.setdefault("delimiter", "\t")
+    if not paths:
+        return parsed, ""
+    sniffed = bind_dialect(paths[0], FORMATS[found], parsed)
+    return sniffed.options, sniffed.note
+
+
+def proposing(error: SourceError, name: str, options: Mapping[str, Any]) -> SourceError:
+    """Return an error of opening files, with the options that a CSV file's contents suggest, if they are others."""
+    found = format_name(name)
+    if found != "csv" or type(error) is not SourceError or "dialect" in options:
+        return error
+    given = {k: _option(found, k, v) for k, v in options.items() if k in FORMATS[found] and v is not None}
+    made = with_proposal(error, given, FORMATS[found])
+    return made if isinstance(made, SourceError) else error
 
 
 def _opener(name: str) -> Callable[[Sequence[str], Mapping[str, Any], pa.Schema | None], Format]:
@@ -121,6 +160,8 @@ def _option(name: str, key: str, value: Any) -> Any:
         return _boolean(key, value)
     if key in STYLE_OPTIONS:
         return style_option(key, value)
+    if key == "schema_overrides":
+        return parse_schema(value)
     if key in ("record_size", "header_bytes"):
         return _number(key, value)
     if key == "layout" and isinstance(value, str):

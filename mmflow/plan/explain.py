@@ -54,7 +54,7 @@ def explain(plan: Plan, measured: Mapping[int, Sequence[str]] = MappingProxyType
 def _stage(stage: Stage) -> list[str]:
     lines = [f"stage {stage.id}: {stage.title or 'pass on'}"]
     lines += [f"  reads   {_input(source)}" for source in stage.inputs]
-    lines += [line for s in stage.inputs if isinstance(s, ScanInput) for line in _checks(s)]
+    lines += [line for s in stage.inputs if isinstance(s, ScanInput) for line in [*_sniffed(s), *_checks(s)]]
     pruning = [c for s in stage.inputs if isinstance(s, ScanInput) for c in s.prune]
     if pruning:
         lines.append(f"  prunes  {' and '.join(map(_comparison, pruning))}")
@@ -86,6 +86,10 @@ def _input(source: Input) -> str:
             stages = " and ".join(str(s) for s in source.stages)
             how = {"partition": "by partition", "forward": "task by task", "all": "whole, in every task"}
             return f"stage {stages}, {how[source.mode]}"
+
+
+def _sniffed(scan: ScanInput) -> list[str]:
+    return [f"  sniffed {scan.source.sniffed}"] if scan.source.sniffed else []
 
 
 def _checks(scan: ScanInput) -> list[str]:

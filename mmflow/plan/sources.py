@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
-from mmflow.formats import Format, open_format
+from mmflow.formats import Format, open_format, proposing, with_dialect
 from mmflow.formats.row_groups import declared_schema
 from mmflow.formats.schemas.file_columns import UNION
 from mmflow.formats.schemas.hive import HiveColumns, hive_names, hive_types
@@ -50,14 +50,21 @@ def open_source(
         ConfigError: An unknown format, option or type, or a value that does not fit.
         SinkError: The manifest of an output of mmflow is damaged.
     """
-    given = dict(options)
+    try:
+        return _open(files, name, label, storage, dict(options))
+    except SourceError as error:
+        raise proposing(error, name, options) from error.__cause__
+
+
+def _open(files: tuple[str, ...], name: str, label: str, storage: str, given: dict[str, object]) -> Source:
     declared = given.pop("schema", None)
     folders = hive_names(files) if _is_true(given.pop("hive", True)) else ()
     typed = _hive_types(given.pop("hive_types", None), folders)
+    given, sniffed = with_dialect(name, files, given)
     if not folders:
         made = open_format(name, files, declared, **given)
         _look(made, files)
-        return Source(files, made, label, storage=storage)
+        return Source(files, made, label, storage=storage, sniffed=sniffed)
     if declared is None or declared == UNION:
         made = open_format(name, files, declared, **given)
         names = tuple(n for n in folders if n not in made.schema.names)
@@ -72,7 +79,7 @@ def open_source(
         schema = pa.schema([*schema, *(f for f in made.schema if f.name not in schema.names)])
     _look(made, files)
     if not names:
-        return Source(files, made, label, storage=storage)
+        return Source(files, made, label, storage=storage, sniffed=sniffed)
     if declared is None or declared == UNION:
         found = hive_types(files, names) | partition_types(files)
         schema = pa.schema([*schema, *(pa.field(n, canonical_type(found[n])) for n in names)])
@@ -81,7 +88,7 @@ def open_source(
     )
     hive = HiveColumns(schema, names)
     hive.check(files)
-    return Source(files, made, label, storage=storage, hive=hive)
+    return Source(files, made, label, storage=storage, hive=hive, sniffed=sniffed)
 
 
 def _is_true(value: object) -> bool:

@@ -73,6 +73,7 @@ class Source:
     `stands_for`: inputs of the run from which it made `files`. None: the files are the inputs.
     `storage`: options of the file system of URLs (`remote.options.storage_text`).
     `hive`: columns in the paths; None: there are none.
+    `sniffed`: options that `dialect="auto"` found, and how sure that is, for people; empty: it was not asked for.
     """
 
     files: tuple[str, ...]
@@ -81,6 +82,7 @@ class Source:
     stands_for: tuple[str, ...] | None = None
     storage: str = ""
     hive: HiveColumns | None = None
+    sniffed: str = ""
 
     @property
     def schema(self) -> pa.Schema:

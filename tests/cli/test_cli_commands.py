@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from mmflow.cli.runs import submission_of
 from mmflow.cli.tree import command_line
 from mmflow.config import Settings
 from mmflow.errors import ConfigError
+from mmflow.formats import FORMATS
 from tests.fork_server import run_mmflow
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +162,24 @@ def test_inspect(small: Path) -> None:
     text = mmflow("inspect", small).stdout
     assert "reads by" in text
     assert "v: int64" in text
+
+
+def test_inspect_proposes_options(tmp_path: Path) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_bytes(b"Prices\n\nday;euro\n31.12.2024;1,5\n30.12.2024;2,25\n29.12.2024;7,0\n28.12.2024;8,1\n")
+    text = mmflow("inspect", path).stdout
+    assert "proposes    delimiter ';', skip 2 lines, decimal ',', dates day first (%d.%m.%Y) (sure, 9" in text
+    pasted = re.search("to read it  (.*)", text)
+    assert pasted is not None
+    bound = mmflow("inspect", path, *shlex.split(pasted[1])).stdout
+    assert "day: date32" in bound
+    assert "  proposes " not in bound
+    assert "sniffed     delimiter=';'" in mmflow("inspect", path, "--opt", "dialect=auto").stdout
+    facts = json.loads(mmflow("inspect", path, "--json").stdout)
+    assert facts["proposal"]["options"]["skip_rows"] == 2
+    path.write_bytes(b"\xff\xfe" + "a;b\n1;2\n3;4\n5;6\n".encode("utf-16-le"))
+    if "encoding" in FORMATS["csv"]:
+        assert "encoding utf-16, delimiter ';'" in mmflow("inspect", path).stdout
 
 
 def test_doctor_shows_what_runs_hold_and_what_dead_ones_left(tmp_path: Path) -> None:

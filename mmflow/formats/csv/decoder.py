@@ -29,6 +29,7 @@ from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.decoding.kernel_types import kernel_type
 from mmflow.formats.decoding.views import take_rows
 from mmflow.formats.schemas.inference import misreads
+from mmflow.formats.schemas.overrides import override_hint
 from mmflow.formats.schemas.schema import type_text
 
 __all__ = ["CsvDecoder", "CsvTypes", "check_types"]
@@ -308,7 +309,7 @@ class CsvDecoder:
             reason = "not valid UTF-8"
         else:
             exactly = "exactly " if self._types.exact else ""
-            usual = "declare its type with schema=" if exactly else ""
+            usual = override_hint(column) if exactly else ""
             hint = advice(value, column, kind, self._types) or usual
             reason = f"not {exactly}a value of type {type_text(kind)}" + (f"; {hint}" if hint else "")
         return _bad_value(found, index, newlines, column, value, reason)

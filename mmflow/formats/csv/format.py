@@ -23,7 +23,9 @@ from mmflow.formats.csv.styles import ValueStyles
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.lines import footer_begin, last_lines
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.file_columns import DECLARED, FileColumns
+from mmflow.formats.schemas.overrides import overriding, with_overrides
 from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
 from mmflow.formats.schemas.text_schemas import text_source
 from mmflow.mapping import FileIdentity, MappedFile
@@ -227,7 +229,13 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
     )
     declared = frozenset(() if schema is None else schema.names)
     formatted: set[str] = set()
-    schema, columns = text_source(paths, "CSV", schema, partial(_infer_schema, made, formatted), options)
+    overrides = options.get("schema_overrides")
+    overrides = None if overrides is None else declared_text(overrides, "CSV")
+    if schema is not None:
+        schema = with_overrides(schema, overrides)
+    infer = overriding(partial(_infer_schema, made, formatted), overrides)
+    schema, columns = text_source(paths, "CSV", schema, infer, options)
+    with_overrides(schema, overrides)
     kinds = {f.name: f.type for f in schema}
     check_types(kinds)
     made.styles.check(kinds)

@@ -23,6 +23,7 @@ from mmflow.formats.ndjson.values import parse
 from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.encodings import BOM, check_text
 from mmflow.formats.schemas.file_columns import ColumnOptions, merge_schemas, read_each
+from mmflow.formats.schemas.overrides import with_overrides
 from mmflow.formats.schemas.sampling import MOST, sample_file
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.formats.schemas.text_schemas import empty_error, piece_of, samples_of
@@ -83,12 +84,15 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
         raise ConfigError(
             "missing_columns='error' is not for NDJSON, whose records may leave fields out: they are null; leave it out"
         )
+    overrides = options.get("schema_overrides")
+    overrides = None if overrides is None else declared_text(overrides, "NDJSON")
     if schema is None:
-        found = canonical_schema(_infer_schema(paths, asked))
+        found = with_overrides(canonical_schema(_infer_schema(paths, asked, overrides)), overrides)
     else:
-        found = declared_text(schema, "NDJSON")
+        found = declared_text(with_overrides(schema, overrides), "NDJSON")
         if asked.merges:
-            found, _ = asked.kept(asked.declared(found), found, canonical_schema(_infer_schema(paths, asked)))
+            inside = canonical_schema(_infer_schema(paths, asked, overrides))
+            found, _ = asked.kept(asked.declared(found), found, inside)
     fields = {"": "error" if inferred else "ignore", "keep": "error"}.get(asked.extra, asked.extra)
     unknown = options.get("unknown_fields", fields)
     return NdjsonFormat(
@@ -100,8 +104,8 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
     )
 
 
-def _infer_schema(paths: Sequence[str], asked: ColumnOptions) -> pa.Schema:
-    """Infer fields from samples of the files.
+def _infer_schema(paths: Sequence[str], asked: ColumnOptions, overrides: pa.Schema | None) -> pa.Schema:
+    """Infer fields from samples of the files; those of `overrides` are of any type.
 
     Raises:
         SourceError: A file is no NDJSON, all are empty, or a field has values that no one type holds.
@@ -109,6 +113,9 @@ def _infer_schema(paths: Sequence[str], asked: ColumnOptions) -> pa.Schema:
     sampled = samples_of(paths, asked)
     piece = piece_of(len(sampled))
     records = read_each(sampled, lambda path: _records(path, piece))
+    if overrides is not None:
+        given = dict.fromkeys(overrides.names)
+        records = [[record | {k: None for k in given if k in record} for record in each] for each in records]
     if not any(records):
         raise empty_error(sampled[0], "fields")
     if len(sampled) == 1:

@@ -167,7 +167,7 @@ def fit_value(
             raise Misfit(
                 column,
                 value,
-                f"{type_text(kind)} would round it; declare its type with schema=",
+                f"{type_text(kind)} would round it; declare its type with schema_overrides=",
             )
         return real
     if types.is_decimal(kind):
