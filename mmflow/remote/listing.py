@@ -8,6 +8,7 @@ from mmflow.remote.filesystem import FileInfo, Store, open_store
 from mmflow.remote.object import look_up
 from mmflow.remote.opening import remember_sizes
 from mmflow.remote.options import current_remote_options
+from mmflow.storage.braces import expand_braces
 from mmflow.storage.globs import ANY_DEPTH, fixed_folder, is_glob, is_hidden, path_matches
 from mmflow.storage.url import redact_url
 
@@ -26,7 +27,11 @@ def find_urls(url: str) -> list[str]:
     try:
         found = look_up(url, storage)
     except SourceError as error:
-        if is_glob(url) and isinstance(error.__cause__, FileNotFoundError):
+        missing = isinstance(error.__cause__, FileNotFoundError)
+        several = expand_braces(url) if missing else [url]
+        if several != [url]:
+            return list(dict.fromkeys(file for each in several for file in find_urls(each)))
+        if is_glob(url) and missing:
             hint = "** stands for folders of any depth, and names that start with `.` or `_` are not data"
             return _files(url, _matched(store, url), hint)
         raise

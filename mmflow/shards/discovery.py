@@ -18,11 +18,16 @@ from mmflow.errors import ConfigError, MmflowError, SourceError
 from mmflow.mapping.answering import check_answers
 from mmflow.remote.listing import find_urls
 from mmflow.shards.globs import match_glob
+from mmflow.shards.manifests import manifest_of, read_manifest
+from mmflow.storage.braces import expand_braces
 from mmflow.storage.globs import fixed_folder, is_glob, is_hidden
 from mmflow.storage.os_errors import read_error
 from mmflow.storage.url import is_url
 
 __all__ = ["PathLike", "Paths", "find_files"]
+
+#: Files of a glob whose permissions are looked at before any is read; others are errors when they are read.
+_MOST_ASKED = 1_000
 
 PathLike = str | os.PathLike[str]
 Paths = PathLike | Sequence[PathLike]
@@ -32,11 +37,12 @@ def find_files(paths: Paths) -> tuple[str, ...]:
     """Return the files that `paths` name.
 
     Args:
-        paths: A file, a glob (`*`, `?`, `[...]`, `**` for folders of any depth), a folder (all files below it, except
-            those whose name, or folder's name, starts with `.` or `_`), a URL of these, or a list. A path that exists
-            is never read as a glob. `~` is the home folder. A glob gives each path once, and `**` follows no links to
-            folders. A folder includes the folders that are linked into it, each once, but none that contains it. A
-            file that a list names twice is returned twice.
+        paths: A file, a glob (`*`, `?`, `[...]`, `**` for folders of any depth, `{a,b}`, `{1..9}`, and a backslash
+            before what stands for itself), a folder (all files below it, except those whose name, or folder's name,
+            starts with `.` or `_`), a URL of these, a file that lists them (`@files.txt`), or a list. A path that
+            exists is never read as a glob or such a file. `~` is the home folder. A glob gives each path once, and `**`
+            follows no links to folders. A folder includes the folders that are linked into it, each once, but none that
+            contains it. A file that a list names twice is returned twice.
 
     Raises:
         SourceError: A path is missing (with a suggestion), unreadable, a pipe or a device; a glob matches nothing; or
@@ -50,7 +56,7 @@ def find_files(paths: Paths) -> tuple[str, ...]:
     )
     found: list[str] = []
     for path in several:
-        found.extend(_expand_path(path))
+        found.extend(_expand_listed(path))
     if not found:
         raise ConfigError("no input: the list of paths is empty; name at least one file")
     return tuple(found)
@@ -59,7 +65,16 @@ def find_files(paths: Paths) -> tuple[str, ...]:
 def _fixed(path: PathLike) -> str:
     """Return a name in the folder of a path, or in that above all that a glob may match."""
     text = os.fsdecode(path).removeprefix("file://")
-    return f"{fixed_folder(text)}/*" if is_glob(text) else text
+    return f"{fixed_folder(text)}/*" if is_glob(text) or "{" in text else text
+
+
+def _expand_listed(given: PathLike) -> list[str]:
+    """Return the files that a path stands for, or those that a list of paths names."""
+    name = os.fsdecode(given) if isinstance(given, str | os.PathLike) else ""
+    manifest = None if os.path.lexists(name) else manifest_of(name)
+    if manifest is None:
+        return _expand_path(given)
+    return [file for path in read_manifest(manifest) for file in _expand_path(path)]
 
 
 def _expand_path(given: PathLike) -> list[str]:
@@ -69,6 +84,9 @@ def _expand_path(given: PathLike) -> list[str]:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as error:
+        several = expand_braces(path)
+        if several != [path]:
+            return list(dict.fromkeys(file for each in several for file in _expand_path(each)))
         if is_glob(path):
             return _match_files(path)
         raise _missing(path) from error
@@ -107,10 +125,11 @@ def _match_files(pattern: str) -> list[str]:
     """Return the files of a glob; if only folders match, the files in them."""
     found = match_glob(pattern)
     files = [(path, mode) for path, mode in found if not stat.S_ISDIR(mode)]
-    for path, mode in files:
+    for number, (path, mode) in enumerate(files):
         if not stat.S_ISREG(mode):
             raise _not_regular(path, mode)
-        _require_readable(path)
+        if number < _MOST_ASKED:
+            _require_readable(path)
     if files:
         return [path for path, _ in files]
     if found and "**" not in pattern:

@@ -1,7 +1,7 @@
-"""Globs as text: what a pattern matches, for files here and at URLs.
+r"""Globs as text: what a pattern matches, for files here and at URLs.
 
     *  any characters    ?  one character    [ab] [a-z]  one of these    [!ab] [^ab]  none of these
-    **  folders of any depth
+    **  folders of any depth            \*  the character itself, without its meaning
 
 Invariant: names that start with `.` or `_` are matched only by a part of a pattern that starts so itself.
 """
@@ -18,21 +18,28 @@ __all__ = ["ANY_DEPTH", "fixed_folder", "is_glob", "is_hidden", "part_matches", 
 #: The part of a pattern that stands for folders of any depth, or for none.
 ANY_DEPTH = "**"
 
-_MAGIC = re.compile(r"[*?[]")
+_MAGIC = re.compile(r"[*?[]|\\[][\\*?{},!]")
+_HIDDEN = (".", "_")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+#: Characters that a set in brackets names by their class, as POSIX does.
+_CLASSES = {
+    "[:alnum:]": "a-zA-Z0-9", "[:alpha:]": "a-zA-Z", "[:digit:]": "0-9", "[:lower:]": "a-z", "[:upper:]": "A-Z",
+    "[:xdigit:]": "0-9a-fA-F", "[:space:]": " \t\n\r\f\v",
+}  # fmt: skip
 
 
 def is_glob(path: str) -> bool:
-    """Return whether `path` has wildcard characters.
+    r"""Return whether `path` has wildcard characters, or a backslash before one.
 
-    >>> is_glob("data/*.csv"), is_glob("data/a.csv")
-    (True, False)
+    >>> is_glob("data/*.csv"), is_glob("data/a.csv"), is_glob(r"data/a\[1].csv")
+    (True, False, True)
     """
     return _MAGIC.search(path) is not None
 
 
 def is_hidden(name: str) -> bool:
     """Return whether a name is not data's: _SUCCESS, _manifest, .crc, .staging, by the convention of Hadoop."""
-    return name.startswith((".", "_"))
+    return name.startswith(_HIDDEN)
 
 
 def fixed_folder(pattern: str) -> str:
@@ -41,21 +48,28 @@ def fixed_folder(pattern: str) -> str:
     >>> fixed_folder("data/2024/*/a[1].csv"), fixed_folder("*.csv")
     ('data/2024', '')
     """
-    return _MAGIC.split(pattern, maxsplit=1)[0].rpartition("/")[0]
+    return _MAGIC.split(pattern, maxsplit=1)[0].partition("{")[0].rpartition("/")[0]
 
 
 @lru_cache(256)
 def _compiled(part: str) -> re.Pattern[str]:
-    return re.compile(fnmatch.translate(part.replace("[^", "[!")))
+    for name, members in _CLASSES.items():
+        part = part.replace(name, members)
+    plain = _ESCAPED.sub(
+        lambda match: f"[{match[1]}]" if match[1] in "*?[" else match[1], part.replace("[^", "[!")
+    )
+    return re.compile(fnmatch.translate(plain))
 
 
 def part_matches(part: str, name: str) -> bool:
-    """Return whether one part of a pattern matches one name.
+    r"""Return whether one part of a pattern matches one name.
 
     >>> part_matches("*.csv", "a.csv"), part_matches("*", "_SUCCESS"), part_matches("_S*", "_SUCCESS")
     (True, False, True)
+    >>> part_matches(r"a\[[0-9]\].csv", "a[1].csv")
+    True
     """
-    if is_hidden(name) and part[:1] != name[0]:
+    if name[:1] in _HIDDEN and part[:1] != name[0]:
         return False
     return _compiled(part).match(name) is not None
 

@@ -97,8 +97,15 @@ def check_one_format(paths: Sequence[str]) -> None:
         SourceError: They do.
     """
     found: dict[str, str] = {}
+    endings: set[str] = set()
     for path in paths:
-        if (name := _SUFFIXES.get(_suffix(path))) is not None:
+        ending = path.rpartition(".")[2]
+        if ending in endings:  # most are alike, and there may be 100,000
+            continue
+        suffix = _suffix(path)
+        if suffix == ending.lower():
+            endings.add(ending)
+        if (name := _SUFFIXES.get(suffix)) is not None:
             found.setdefault(name, path)
     if len(found) > 1:
         listed = ", ".join(f"{name} ({path.rpartition('/')[2]})" for name, path in sorted(found.items()))

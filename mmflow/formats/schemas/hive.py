@@ -66,9 +66,10 @@ def hive_names(paths: Sequence[str]) -> tuple[str, ...]:
     names = tuple(hive_values(paths[0]))
     folder = None
     for path in paths:
-        if os.path.dirname(path) == folder:
+        # Much faster than `os.path.dirname`, and there may be 100,000.
+        if path.rpartition("/")[0] == folder:
             continue
-        folder = os.path.dirname(path)
+        folder = path.rpartition("/")[0]
         if set(hive_values(path)) != set(names):
             raise SourceError(
                 f"{path} lies in folders {sorted(hive_values(path))} of the form name=value, "
