@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         read_arrow,
         read_csv,
         read_fwf,
+        read_json,
         read_ndjson,
         read_npy,
         read_parquet,
@@ -65,8 +66,8 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-_READ = ("from_arrow", "map_array", "read", "read_arrow", "read_csv", "read_fwf", "read_ndjson", "read_npy",
-         "read_parquet", "read_records", "read_text", "sql")  # fmt: skip
+_READ = ("from_arrow", "map_array", "read", "read_arrow", "read_csv", "read_fwf", "read_json", "read_ndjson",
+         "read_npy", "read_parquet", "read_records", "read_text", "sql")  # fmt: skip
 _LAZY = {
     "BadRecordsWarning": "api.results",
     "Dataset": "api.dataset",
@@ -108,6 +109,7 @@ __all__ = [  # noqa: RUF022  (grouped by topic)
     "read_arrow",
     "read_csv",
     "read_fwf",
+    "read_json",
     "read_ndjson",
     "read_npy",
     "read_parquet",

@@ -39,8 +39,26 @@ class JsonReader:
         targets: list[Any],
         filters: list[Any],
         located: bool,
+        extra: int = -1,
     ) -> None: ...
     def decode(self, address: int, size: int, stop: int, final: bool, owner: object) -> Decoded: ...
+
+# consumed, at_record, records, newlines, problem, its offset, cursor, places (int64), lines: (address, size, owner)
+Walked: TypeAlias = tuple[
+    int, bool, int, int, int, int, tuple[int, int, bool, bool, int, bool, int], bytes, tuple[int, int, object]
+]
+
+class JsonWalker:
+    def __init__(self, steps: list[bytes | None]) -> None: ...
+    def walk(
+        self,
+        address: int,
+        size: int,
+        stop: int,
+        final: bool,
+        copies: bool,
+        cursor: tuple[int, int, bool, bool, int, bool, int],
+    ) -> Walked: ...
 
 class RecordsReader:
     def __init__(self, fields: list[tuple[int, int, int]], size: int) -> None: ...

@@ -239,7 +239,8 @@ class BadRecordError(MmflowError):
     `context` always has these keys, None where unknown:
     `path`, `byte_offset` (of the record's first byte), `record` (0-based number of the record in
     its file), `line` (1-based physical line of its first byte), `column`, `value`, `reason`,
-    `excerpt` (the record's first bytes). Until the scheduler knows how many records and lines lie
+    `excerpt` (the record's first bytes), `fatal` (whether nothing behind it can be read, whatever
+    `on_bad_record` says). Until the scheduler knows how many records and lines lie
     before the shard, `record` and `line` are relative to it: `located` makes them global.
     """
 
@@ -255,6 +256,7 @@ class BadRecordError(MmflowError):
         column: str | None = None,
         value: str | None = None,
         excerpt: bytes = b"",
+        fatal: bool = False,
     ) -> BadRecordError:
         """Build the error with its message from its parts."""
         where = [path]
@@ -271,7 +273,8 @@ class BadRecordError(MmflowError):
             message += f" (value {value!r})"
         if excerpt:
             message += f"\n  record: {excerpt[:120]!r}"
-        message += "\n  on_bad_record = null, skip or quarantine continues past such records"
+        if not fatal:
+            message += "\n  on_bad_record = null, skip or quarantine continues past such records"
         return cls(
             message,
             path=path,
@@ -282,6 +285,7 @@ class BadRecordError(MmflowError):
             value=value,
             reason=reason,
             excerpt=excerpt,
+            fatal=fatal,
         )
 
     def located(self, *, records_before: int, lines_before: int) -> BadRecordError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ __all__ = [
     "FileOptions",
     "MissingColumns",
     "OnBadRecord",
+    "OnNewField",
     "Paths",
     "ReadOptions",
     "SchemaLike",
@@ -23,8 +24,9 @@ __all__ = [
 ]
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-SchemaLike = pa.Schema | Mapping[str, str | pa.DataType] | str
+SchemaLike: TypeAlias = pa.Schema | Mapping[str, str | pa.DataType] | str
 OnBadRecord = Literal["error", "null", "skip", "quarantine"]
+OnNewField = Literal["error", "ignore", "json"]
 Validate = Literal["projected", "all"]
 MissingColumns = Literal["error", "null"]
 ExtraColumns = Literal["error", "ignore", "keep"]
@@ -34,7 +36,7 @@ WriteFormat = Literal["parquet", "arrow", "csv", "ndjson", "npy"]
 class ReadOptions(TypedDict, total=False):
     """Options of all formats, for `read`. Those that the format does not have are refused.
 
-    Each is described at the reader of its format: `read_csv`, `read_ndjson`, `read_text`, `read_records`.
+    Each is described at the reader of its format: `read_csv`, `read_json`, `read_ndjson`, `read_text`, `read_records`.
     """
 
     dialect: Literal["auto"]
@@ -63,7 +65,8 @@ class ReadOptions(TypedDict, total=False):
     gaps: bool
     on_bad_record: OnBadRecord
     validate: Validate
-    unknown_fields: Literal["error", "ignore"]
+    json_path: str
+    on_new_field: OnNewField
     layout: Sequence[Mapping[str, Any]] | str
     record_size: int
     header_bytes: int

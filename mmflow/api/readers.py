@@ -13,6 +13,7 @@ from mmflow.api.options import (
     ExtraColumns,
     MissingColumns,
     OnBadRecord,
+    OnNewField,
     Paths,
     ReadOptions,
     SchemaLike,
@@ -59,7 +60,8 @@ class Readers(PublicApi):
         path
             File, glob, folder, or a list of them; URLs too (docs/remote.md).
         format
-            `csv`, `ndjson`, `text`, `records`, `arrow`, `npy` or `parquet`. By default found by name and first bytes.
+            `csv`, `json`, `ndjson`, `text`, `records`, `arrow`, `npy` or `parquet`. By default found by name and first
+            bytes.
         schema
             Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
             default found in a sample of the first file. `"union"`: the columns of all files, of types that hold theirs.
@@ -122,6 +124,8 @@ class Readers(PublicApi):
                 raise ConfigError("no files were given")
             if format is None and _CSV_ONLY & set(options):
                 format = "csv"
+            if format is None and "json_path" in options:
+                format = "json"
             if format is None:
                 check_one_format(files)
                 format, found = detect(files[0])
@@ -279,7 +283,7 @@ class Readers(PublicApi):
         *,
         schema: SchemaLike | None = None,
         schema_overrides: Mapping[str, Any] | str | None = None,
-        unknown_fields: Literal["error", "ignore"] | None = None,
+        on_new_field: OnNewField | None = None,
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
         validate: Validate | None = None,
@@ -293,13 +297,18 @@ class Readers(PublicApi):
 
         Parameters
         ----------
-        path, schema, schema_overrides, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
+        path, schema, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
             As of `read_csv`.
         missing_columns
             `null`, which it always is: a record may leave fields out.
-        unknown_fields
-            What is done with fields that the schema lacks: the record is bad (`error`), or they are left out
-            (`ignore`). By default `error` where the schema was found in a sample, else `ignore`.
+        schema_overrides
+            Types of some columns, in the forms of `schema`; the others are as found. `json` keeps values of any kind
+            as text of JSON.
+        on_new_field
+            What is done with fields that the schema lacks: the record is bad (`error`), they are left out (`ignore`),
+            or they are kept as an object in text of JSON, in a column `_extra` (`json`). With `json`, values that are
+            not of their column's type are kept there, too, and are null in their column. By default `error` where the
+            schema was found in a sample, else `ignore`.
 
         Returns
         -------
@@ -323,10 +332,67 @@ class Readers(PublicApi):
         """
         return self._read(
             path, "ndjson",
-            {"schema": schema, "schema_overrides": schema_overrides, "unknown_fields": unknown_fields,
-             "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
+            {"schema": schema, "schema_overrides": schema_overrides, "on_new_field": on_new_field, "exact": exact,
+             "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
              "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
              "storage_options": storage_options},
+        )  # fmt: skip
+
+    def read_json(
+        self,
+        path: Paths,
+        *,
+        json_path: str | None = None,
+        schema: SchemaLike | None = None,
+        schema_overrides: Mapping[str, Any] | str | None = None,
+        on_new_field: OnNewField | None = None,
+        exact: bool | None = None,
+        on_bad_record: OnBadRecord = "error",
+        validate: Validate | None = None,
+        missing_columns: MissingColumns | None = None,
+        extra_columns: ExtraColumns | None = None,
+        hive: bool = True,
+        hive_types: SchemaLike | None = None,
+        storage_options: Mapping[str, Any] | str | None = None,
+    ) -> Dataset:
+        """Open files of JSON: a list of objects, or objects one after the other, in any layout.
+
+        Parameters
+        ----------
+        path, schema, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
+            As of `read_csv`.
+        json_path
+            Path of the records within each document, such as `$.data[*]`: `.key`, `["a key"]`, and `[*]` for all items
+            of a list. By default the items of a list, or the documents themselves.
+        schema_overrides, on_new_field, missing_columns
+            As of `read_ndjson`.
+
+        Returns
+        -------
+        Dataset
+            Rows of the files, in order of their names.
+
+        Raises
+        ------
+        SourceError
+            A file is missing, unreadable, no JSON, or has no records at the path.
+        ConfigError
+            A value does not fit its option.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import mmflow as mf
+        >>> _ = Path("t.json").write_text('{"page": 1, "data": [{"a": 1},\\n  {"a": 2}]}')
+        >>> mf.read_json("t.json", json_path="$.data[*]").to_arrow().to_pydict()
+        {'a': [1, 2]}
+        """
+        return self._read(
+            path, "json",
+            {"json_path": json_path, "schema": schema, "schema_overrides": schema_overrides,
+             "on_new_field": on_new_field, "exact": exact, "on_bad_record": on_bad_record, "validate": validate,
+             "missing_columns": missing_columns, "extra_columns": extra_columns, "hive": hive,
+             "hive_types": hive_types, "storage_options": storage_options},
         )  # fmt: skip
 
     def read_text(
@@ -337,7 +403,7 @@ class Readers(PublicApi):
         schema: SchemaLike | None = None,
         null: str | Sequence[str] | None = None,
         exact: bool | None = None,
-        unknown_fields: Literal["error", "ignore"] | None = None,
+        on_new_field: Literal["error", "ignore"] | None = None,
         validate: Validate | None = None,
         on_bad_record: OnBadRecord = "error",
         hive: bool = True,
@@ -358,7 +424,7 @@ class Readers(PublicApi):
             first file or known by the name of the log.
         null
             With a pattern: text, or texts, that mean null. By default the empty text; `-` too where a log has it.
-        unknown_fields
+        on_new_field
             Of `logfmt` and `json`: what is done with fields that the schema lacks, as of `read_ndjson`.
         on_bad_record
             As of `read_csv`. A line that is not UTF-8 is a bad record, and so is one that does not fit the pattern.
@@ -387,7 +453,7 @@ class Readers(PublicApi):
         """
         return self._read(
             path, "text",
-            {"pattern": pattern, "schema": schema, "null": null, "exact": exact, "unknown_fields": unknown_fields,
+            {"pattern": pattern, "schema": schema, "null": null, "exact": exact, "on_new_field": on_new_field,
              "validate": validate, "on_bad_record": on_bad_record, "hive": hive,
              "hive_types": hive_types, "storage_options": storage_options},
         )  # fmt: skip

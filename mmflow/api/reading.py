@@ -20,6 +20,7 @@ __all__ = [
     "read_arrow",
     "read_csv",
     "read_fwf",
+    "read_json",
     "read_ndjson",
     "read_npy",
     "read_parquet",
@@ -52,6 +53,7 @@ read = _by_default_session(Session.read)
 read_arrow = _by_default_session(Session.read_arrow)
 read_csv = _by_default_session(Session.read_csv)
 read_fwf = _by_default_session(Session.read_fwf)
+read_json = _by_default_session(Session.read_json)
 read_ndjson = _by_default_session(Session.read_ndjson)
 read_npy = _by_default_session(Session.read_npy)
 read_parquet = _by_default_session(Session.read_parquet)

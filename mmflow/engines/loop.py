@@ -26,7 +26,7 @@ from mmflow.config import Settings
 from mmflow.engines.protocol import Engine
 from mmflow.errors import BlockLostError, EngineError, MmflowError, SilentServerWarning
 from mmflow.formats.decoding.compact import rename_columns
-from mmflow.formats.decoding.scan import is_splittable
+from mmflow.formats.decoding.scan import is_splittable, located_shards
 from mmflow.formats.rejects import locate_rejects
 from mmflow.mapping.answering import FAIL_SECONDS, WARN_SECONDS, ServerProbe
 from mmflow.mapping.system.forks import disown_in_children
@@ -177,12 +177,17 @@ def _sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) ->
         nbytes = sum(entry.identity.size for entry in files)
         size = settings.shard_size or default_shard_size(nbytes, settings.workers)
         shards = itertools.chain.from_iterable(
-            plan_shards(
+            located_shards(
+                made,
                 entry,
-                number,
-                shard_size=size,
-                splittable=is_splittable(made, entry, size, settings.remote_options),
-                skips_holes=made.skips_holes,
+                plan_shards(
+                    entry,
+                    number,
+                    shard_size=size,
+                    splittable=is_splittable(made, entry, size, settings.remote_options),
+                    skips_holes=made.skips_holes,
+                ),
+                settings.remote_options,
             )
             for number, entry in enumerate(files)
         )

@@ -30,10 +30,11 @@ FORMATS: dict[str, set[str]] = {
     | STRUCTURE
     | STYLE_OPTIONS
     | _RECORD,
-    "ndjson": {"unknown_fields", "exact", "schema_overrides"} | _RECORD,
+    "json": {"json_path", "on_new_field", "schema_overrides", "exact"} | _RECORD,
+    "ndjson": {"on_new_field", "schema_overrides", "exact"} | _RECORD,
     "fwf": {"widths", "colspecs", "names", "header", "skip_rows", "ragged", "gaps", "null", "exact"}
     | (_RECORD - _COLUMNS),
-    "text": {"pattern", "null", "exact", "unknown_fields"} | (_RECORD - _COLUMNS),
+    "text": {"pattern", "null", "exact", "on_new_field"} | (_RECORD - _COLUMNS),
     "records": {"layout", "record_size", "header_bytes"} | _RECORD,
     "arrow_ipc": _COLUMNS,
     "npy": _COLUMNS,
@@ -41,12 +42,12 @@ FORMATS: dict[str, set[str]] = {
 }
 #: Formats of whole groups of rows, whose spec holds the schema that was found.
 _GROUPS = {"arrow_ipc": "ArrowIpcFormat", "npy": "NpyFormat", "parquet": "ParquetFormat"}
-_ALIASES = {"arrow": "arrow_ipc", "ipc": "arrow_ipc", "feather": "arrow_ipc", "jsonl": "ndjson", "json": "ndjson",
+_ALIASES = {"arrow": "arrow_ipc", "ipc": "arrow_ipc", "feather": "arrow_ipc", "jsonl": "ndjson",
             "tsv": "csv", "log": "text", "binary": "records"}  # fmt: skip
 _CHOICES = COLUMN_OPTIONS | {
     "on_bad_record": ("error", "null", "skip", "quarantine"),
     "validate": ("projected", "all"),
-    "unknown_fields": ("error", "ignore"),
+    "on_new_field": ("error", "ignore", "json"),
     "dialect": ("auto",),
 }
 _ESCAPES = {"\\t": "\t", "tab": "\t", "\\\\": "\\"}
@@ -71,7 +72,7 @@ def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: 
     """Open a format, bound to its options and schema, for files `paths`.
 
     Args:
-        name: csv, ndjson, text, records, arrow_ipc, npy or parquet (or an alias: arrow, jsonl, ...).
+        name: csv, json, ndjson, text, records, arrow_ipc, npy or parquet (or an alias: arrow, jsonl, ...).
         paths: Files; the first is sampled where the schema is not given.
         schema: Schema in a form that `parse_schema` reads; "union": the columns of all files; None: it is inferred.
         options: Options by name; texts of the command line are parsed.
@@ -201,6 +202,8 @@ def from_spec(spec: Mapping[str, Any], paths: Sequence[str] = ()) -> Format:
     """
     options = dict(spec)
     name = options.pop("format")
+    if name == "json":
+        return _module(name).of_spec(options)  # type: ignore[no-any-return]  # a module found by name
     if FORMATS[name] >= _COLUMNS:
         options.setdefault("extra_columns", "error")
     if name in _GROUPS:

@@ -258,18 +258,70 @@ class CsvReader : public Reader<mmflow::CsvSpec, mmflow::CsvScratch> {
 class JsonReader : public Reader<mmflow::JsonSpec, mmflow::JsonScratch> {
    public:
     // keys: (name, slot)
-    JsonReader(nb::list keys, bool closed, int slots, nb::list targets, nb::list filters, bool located)
+    JsonReader(nb::list keys, bool closed, int slots, nb::list targets, nb::list filters, bool located, int extra)
         : Reader(targets, filters) {
         for (nb::handle item : keys) {
             const nb::tuple t = nb::cast<nb::tuple>(item);
             keys_.push_back({reader_spec_.text(t[0]), nb::cast<int>(t[1])});
         }
         spec_ = {keys_.data(), keys_.size(), closed, slots, reader_spec_.targets().data(), reader_spec_.targets().size(),
-                 reader_spec_.filters().data(), reader_spec_.filters().size(), located};
+                 reader_spec_.filters().data(), reader_spec_.filters().size(), located, extra};
     }
 
    private:
     std::vector<mmflow::JsonKey> keys_;
+};
+
+// Walk over JSON documents (json/walk.h): where it is travels with each call. Thread-safe.
+class JsonWalker {
+   public:
+    // steps: the key of an object, or None for the items of a list
+    explicit JsonWalker(const nb::list& steps) {
+        for (nb::handle item : steps) {
+            if (item.is_none()) {
+                steps_.push_back({true, {nullptr, 0}});
+                continue;
+            }
+            kept_.push_back(nb::borrow<nb::bytes>(item));
+            steps_.push_back({false, {static_cast<const std::uint8_t*>(kept_.back().data()), kept_.back().size()}});
+        }
+    }
+
+    // cursor: (level, phase, first, matched, depth, inside, escape). Returns (consumed, at_record, records, newlines,
+    // problem, its offset, cursor, places, lines: (address, size, owner)).
+    nb::tuple walk(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, bool copies,
+                   const nb::tuple& cursor) const {
+        mmflow::JsonCursor at{nb::cast<int>(cursor[0]), static_cast<mmflow::JsonPhase>(nb::cast<int>(cursor[1])),
+                              nb::cast<bool>(cursor[2]), nb::cast<bool>(cursor[3]), nb::cast<std::int64_t>(cursor[4]),
+                              nb::cast<bool>(cursor[5]) ? ~0ull : 0ull, nb::cast<std::uint64_t>(cursor[6])};
+        mmflow::JsonWalkOut out{{}, {}, copies};
+        mmflow::JsonWalked walked;
+        {
+            const Unlocked gil;
+            walked = chosen->json_walk(steps_.data(), steps_.size(), at, reinterpret_cast<const std::uint8_t*>(address),
+                                       size, stop, final, out);
+        }
+        if (walked.problem == mmflow::JsonProblem::kNoMemory) {
+            out.release();
+            throw std::bad_alloc();
+        }
+        auto* lines = new mmflow::Bytes(out.lines);
+        const nb::capsule owner(lines, [](void* p) noexcept {
+            static_cast<mmflow::Bytes*>(p)->release();
+            delete static_cast<mmflow::Bytes*>(p);
+        });
+        const nb::bytes places(reinterpret_cast<const char*>(out.places.data), copies ? walked.records * 24 : 0);
+        out.places.release();
+        const nb::tuple moved = nb::make_tuple(at.level, static_cast<int>(at.phase), at.first, at.matched, at.depth,
+                                               at.inside != 0, at.escape);
+        const nb::tuple text = nb::make_tuple(reinterpret_cast<std::uintptr_t>(lines->data), walked.written, owner);
+        return nb::make_tuple(walked.consumed, walked.at_record, walked.records, walked.lines,
+                              static_cast<int>(walked.problem), walked.problem_at, moved, places, text);
+    }
+
+   private:
+    std::vector<nb::bytes> kept_;
+    std::vector<mmflow::JsonStep> steps_;
 };
 
 class LinesReader : public Reader<mmflow::LinesSpec, mmflow::LinesScratch> {
@@ -416,10 +468,15 @@ NB_MODULE(_kernels, m) {
              nb::arg("owner"));
 
     nb::class_<JsonReader>(m, "JsonReader")
-        .def(nb::init<nb::list, bool, int, nb::list, nb::list, bool>(), nb::arg("keys"), nb::arg("closed"),
-             nb::arg("slots"), nb::arg("targets"), nb::arg("filters"), nb::arg("located"))
+        .def(nb::init<nb::list, bool, int, nb::list, nb::list, bool, int>(), nb::arg("keys"), nb::arg("closed"),
+             nb::arg("slots"), nb::arg("targets"), nb::arg("filters"), nb::arg("located"), nb::arg("extra") = -1)
         .def("decode", &JsonReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("owner"));
+
+    nb::class_<JsonWalker>(m, "JsonWalker")
+        .def(nb::init<nb::list>(), nb::arg("steps"))
+        .def("walk", &JsonWalker::walk, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
+             nb::arg("copies"), nb::arg("cursor"));
 
     nb::class_<LinesReader>(m, "LinesReader")
         .def(nb::init<nb::list, bool, nb::bytes>(), nb::arg("targets"), nb::arg("located"), nb::arg("needle"))

@@ -76,6 +76,8 @@ def decode_all(
         decoded = decoder.decode(data.slice(done), data.size - done, final=final, located=True)
         if decoded.bad and refused is not None:
             raise refused(_shifted(decoded.bad[0], done))
+        if decoded.broken is not None:
+            raise StaleIndexError  # the pass that built the index would have ended there
         if not decoded.consumed and data.size:
             raise StaleIndexError
         assert decoded.offsets is not None  # asked for

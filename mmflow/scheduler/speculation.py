@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.plan.stages import Hash, MapStep, ScanInput, Write
 from mmflow.scheduler.stages import Attempt, AttemptState, StageState, TaskState
 from mmflow.shards import cut_remainder
@@ -125,6 +126,8 @@ class Stragglers:
             return False
         form = scan.source.format
         if not form.record_oriented or not form.splittable or state.pre_pass is not None:
+            return False
+        if isinstance(form, ScannedFormat) and not form.finds_records:
             return False
         if (
             stage.limit is not None

@@ -98,7 +98,7 @@ CASES = [
     Case("union of NDJSON fields", _JSON, {"schema": "union"}, file="*.ndjson",
          rows=[{"a": 1.0, "b": None}, {"a": None, "b": {"x": 1, "y": None}}, {"a": 2.5, "b": {"x": None, "y": "z"}}]),
     Case("union of numbers and text in NDJSON", {"1.ndjson": b'{"a":1}\n', "2.ndjson": b'{"a":"x"}\n'}, {"schema": "union"}, file="*.ndjson",
-         error="column 'a' is int64 in"),
+         rows=[{"a": "1"}, {"a": '"x"'}]),
     Case("fields of later NDJSON files are ignored", {"1.ndjson": b'{"a":1}\n', "2.ndjson": b'{"a":2,"b":3}\n'}, {"extra_columns": "ignore"},
          file="*.ndjson", rows=[{"a": 1}, {"a": 2}]),
     Case("missing fields can't be errors", {"1.ndjson": b'{"a":1}\n'}, {"missing_columns": "error"}, file="*.ndjson", error="may leave fields out"),

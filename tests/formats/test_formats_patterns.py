@@ -156,7 +156,7 @@ def test_sql_and_compressed_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"pattern": "common", "unknown_fields": "ignore"}, "unknown_fields is for pattern='logfmt' and 'json'"),
+    ({"pattern": "common", "on_new_field": "ignore"}, "on_new_field is for pattern='logfmt' and 'json'"),
     ({"pattern": "json", "null": "-"}, "null is not for pattern='json'"),
     ({"pattern": "common", "null": {"host": "-"}}, "null by column is for csv"),
     ({"null": "-"}, "null is for text with pattern="),

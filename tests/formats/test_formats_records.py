@@ -264,14 +264,14 @@ def test_ndjson_equals_pythons(
         (b'{"a":01}', None, "not a JSON object"),
         (b'{"s":"\x01"}', None, "not a JSON object"),
         (b'{"s":"\\ud800"}', "s", "surrogate"),
-        (b'{"z":1}', "z", "unknown_fields"),
+        (b'{"z":1}', "z", "on_new_field"),
         (b'{"s":"\xff"}', None, "not a JSON object"),
     ],
 )
 def test_ndjson_errors_name_their_place(tmp_path: Path, line: bytes, column: str | None, reason: str) -> None:
     good = b'{"a":1,"s":"t"}\n'
     path = write(tmp_path, "f.ndjson", good * 600 + line + b"\n" + good * 600)
-    form = open_format("ndjson", [str(path)], schema="a:int64,s:string", unknown_fields="error")
+    form = open_format("ndjson", [str(path)], schema="a:int64,s:string", on_new_field="error")
     with pytest.raises(BadRecordError) as caught:
         read(path, form, ("a", "s"), shard_size=4096)
     context = caught.value.context

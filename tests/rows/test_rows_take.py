@@ -413,6 +413,6 @@ def test_json_that_is_closed_to_other_fields_finds_them_behind_an_open_ones_inde
     with tiny(100):
         opened = mf.read_ndjson(str(path), schema="a:int64")
         assert opened.take([99, 0])["a"].to_pylist() == [99, 0]
-        closed = mf.read_ndjson(str(path), schema="a:int64", unknown_fields="error")
+        closed = mf.read_ndjson(str(path), schema="a:int64", on_new_field="error")
         with pytest.raises(mf.BadRecordError, match="record 50"):
             closed.take([50])

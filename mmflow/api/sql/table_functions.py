@@ -25,7 +25,7 @@ READERS = {
     "read_arrow": "read_arrow",
     "read_csv": "read_csv",
     "read_fwf": "read_fwf",
-    "read_json": "read_ndjson",
+    "read_json": "read_json",
     "read_ndjson": "read_ndjson",
     "read_npy": "read_npy",
     "read_parquet": "read_parquet",

@@ -56,6 +56,7 @@ class Decoded:
         offsets: Offset of each row's record in the decoded bytes, shape (rows,); None unless asked for.
         located_lines: Physical lines before each row's record in the decoded bytes, likewise; or what counts them.
         bad: Bad records in order. Under `error` the first only, and the batch ends before it.
+        broken: Place behind which nothing can be read: an error whatever the policy, behind the rows and `bad`.
     """
 
     batch: pa.RecordBatch
@@ -65,6 +66,7 @@ class Decoded:
     offsets: I64 | None = None
     located_lines: I64 | Callable[[], I64] | None = None
     bad: list[BadValue] = field(default_factory=list)
+    broken: BadValue | None = None
 
     @property
     def line_numbers(self) -> I64 | None:

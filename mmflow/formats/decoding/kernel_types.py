@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from mmflow.formats.base import Comparison
 from mmflow.formats.decoding.decoder import I64, Decoded, RecordDecoder
+from mmflow.formats.schemas.json_type import is_json
 
 __all__ = [
+    "EXTRA_TYPE",
     "KernelDecoder",
     "KernelFilter",
     "KernelType",
@@ -48,6 +50,9 @@ _KINDS = {
     pa.string_view(): 16,
 }
 _DECIMAL, _TIME32, _TIME64, _TIMESTAMP, _STRING, _STRUCT, _LIST = 11, 13, 14, 15, 16, 17, 18
+_JSON, _EXTRA = 1, 2  # `digits` of text
+#: Type of an object of all fields that a record has beside the known ones.
+EXTRA_TYPE: KernelType = (_STRING, _EXTRA, 0, False, (), False, False)
 _MOST_FIELDS = 64  # of a struct: kFieldsOfStruct in ndjson.inl.h
 _DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _NOT_NULL, _INT, _REAL, _TEXT = 0, 1, 2, 3
@@ -64,6 +69,8 @@ def kernel_type(kind: pa.DataType, *, exact: bool = False) -> KernelType | None:
     """
     if kind in _KINDS:
         return (_KINDS[kind], 0, 0, False, (), exact, False)
+    if is_json(kind):
+        return (_STRING, _JSON, 0, False, (), exact, False)
     if pa.types.is_decimal128(kind):
         return (_DECIMAL, kind.precision, kind.scale, False, (), exact, False)
     if pa.types.is_time32(kind):
@@ -112,7 +119,7 @@ def kernel_filters(
 
 
 def _filter(comparison: Comparison, arrow: pa.DataType, *, exact: bool) -> KernelFilter | None:
-    kind = kernel_type(arrow, exact=exact)
+    kind = None if is_json(arrow) else kernel_type(arrow, exact=exact)
     name, op, value = comparison.column, comparison.op, comparison.value
     if kind is None or op in ("ne", "is_null"):
         return None

@@ -69,7 +69,7 @@ class RowMaker:
         No rows and nothing consumed where the first record goes on behind `data`.
         """
         decoded = self.decoder.decode(data, stop, final=final, located=self._located)
-        if decoded.consumed == 0 and not decoded.bad:
+        if decoded.consumed == 0 and not decoded.bad and decoded.broken is None:
             return None, 0
         self._note(decoded, data, base)
         lines = self._lines_before + self.report.lines
@@ -83,13 +83,16 @@ class RowMaker:
             note_bad(self.report, self._policy, self._path, data, base, bad)
             if self.report.error is not None:
                 return
+        if decoded.broken is not None:
+            self.report.bad += 1
+            self.report.error = bad_record(self._path, data, base, decoded.broken, self.report, fatal=True)
 
     def too_long(self, data: pa.Buffer, position: int, limit: int) -> None:
         """Reject a record longer than `limit` bytes: an error whatever the policy, since its end is not known."""
         reason = f"a record longer than {limit:,} bytes; a quote that is never closed?"
         bad = BadValue(0, data.size, 0, 0, None, None, reason)
         self.report.bad += 1
-        self.report.error = bad_record(self._path, data, position, bad, self.report)
+        self.report.error = bad_record(self._path, data, position, bad, self.report, fatal=True)
 
 
 class RecordScan:
@@ -223,7 +226,9 @@ def note_bad(
         report.rejects.append(_reject(data, base, bad, report, raw=policy == "quarantine"))
 
 
-def bad_record(path: str, data: pa.Buffer, base: int, bad: BadValue, report: ScanReport) -> BadRecordError:
+def bad_record(
+    path: str, data: pa.Buffer, base: int, bad: BadValue, report: ScanReport, *, fatal: bool = False
+) -> BadRecordError:
     """Return the error for a bad record; `record` and `line` count from the shard's start, line from 1."""
     excerpt = data.slice(bad.offset, min(bad.length, _EXCERPT)).to_pybytes()
     return BadRecordError.at(
@@ -235,6 +240,7 @@ def bad_record(path: str, data: pa.Buffer, base: int, bad: BadValue, report: Sca
         column=bad.column,
         value=bad.value,
         excerpt=excerpt,
+        fatal=fatal,
     )
 
 

@@ -23,7 +23,7 @@ from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
 from mmflow.shards import FileEntry, Shard
 
-__all__ = ["ScannedFormat", "is_splittable"]
+__all__ = ["ScannedFormat", "is_splittable", "located_shards"]
 
 _PIECE = 4 << 20
 
@@ -84,6 +84,16 @@ class ScannedFormat(ABC):
         """Return the options that decide where records begin, without the policy for bad ones."""
         return (self.name,)
 
+    @property
+    def finds_records(self) -> bool:
+        """True if a record boundary can be looked for in any part of a file, though perhaps a wrong one is found."""
+        return True
+
+    def locate(self, entry: FileEntry, shards: Iterator[Shard], remote: RemoteOptions) -> Iterator[Shard]:
+        """Give shards of a file their first records, if these can't be looked for in the shards themselves."""
+        del entry, remote
+        return shards
+
     def check(self, file: MappedFile) -> None:
         """Accept any file: its columns are not in one place, or always the same."""
         del file
@@ -121,6 +131,13 @@ def is_splittable(form: Format, entry: FileEntry, shard_size: int, remote_option
         return file_compression(file) is None
 
 
+def located_shards(
+    form: Format, entry: FileEntry, shards: Iterator[Shard], remote_options: RemoteOptions
+) -> Iterator[Shard]:
+    """Return the shards of a file, with their first records where only a pass over the file finds these."""
+    return form.locate(entry, shards, remote_options) if isinstance(form, ScannedFormat) else shards
+
+
 class CompressedScan(RecordScan):
     """Scan of a whole compressed file. Its one shard is all of the file.
 
@@ -146,7 +163,7 @@ class CompressedScan(RecordScan):
                     self._rows.too_long(pa.py_buffer(held), base, self._max_record)
                     return
                 text = held[: last_lines(held, self.footer_lines) or 0] if self.footer_lines else held
-                if not text:
+                if not text and not final:  # at the end, a decoder may miss what has not come
                     continue
                 batch, consumed = self._rows.decode(pa.py_buffer(text), base, len(text), final=final)
                 if batch is not None:

@@ -6,7 +6,8 @@ bad record.
 
 from __future__ import annotations
 
-from functools import partial
+import json
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ import pyarrow.compute as pc
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.decoding.decoder import BadValue, Decoded
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
-from mmflow.formats.ndjson.values import UNKNOWN, Misfit, fit_value, parse
+from mmflow.formats.ndjson.raw import minified, raw_members
+from mmflow.formats.ndjson.values import EXTRA, UNKNOWN, Misfit, fit_raw, fit_value, parse
+from mmflow.formats.schemas.json_type import holds_json, plain_type
 from mmflow.formats.text.lines import TextDecoder
 
 __all__ = ["NdjsonDecoder"]
@@ -33,6 +36,8 @@ class NdjsonDecoder:
         closed: A field that is not in the schema makes a record bad; one within a struct only where that is read.
         check_all: Fit every field to its type, whatever is wanted.
         exact: A whole number that a float would round does not fit.
+        extra: Fields that are not in the schema, and values that are not of their type, make no record bad: they are
+            kept as JSON in the column `_extra`.
     """
 
     skips_nuls = True
@@ -46,16 +51,25 @@ class NdjsonDecoder:
         closed: bool,
         check_all: bool = False,
         exact: bool = False,
+        extra: bool = False,
     ) -> None:
         self.columns = columns
         self._schema = schema
         self._policy = policy
         self._closed = closed
-        self._fit = partial(fit_value, exact=exact, closed=closed)
+        self._exact = exact
+        self._extra = extra
         self._known = frozenset(schema.names)
         wanted = frozenset(columns)
-        read = schema.names if check_all else [n for n in schema.names if n in wanted]
+        read = (
+            schema.names
+            if check_all or (extra and EXTRA in wanted)
+            else [n for n in schema.names if n in wanted]
+        )
         self._read = pa.schema([schema.field(n) for n in read])
+        self._raw = frozenset(f.name for f in self._read if holds_json(f.type))
+        types = [pa.field(f.name, plain_type(f.type)) for f in self._read]
+        self._made = pa.schema([*types, (EXTRA, pa.string_view())] if extra and EXTRA in wanted else types)
         self._lines = TextDecoder(("line",), "null")
 
     def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
@@ -82,7 +96,7 @@ class NdjsonDecoder:
         self, raw: bytes, offsets: np.ndarray, line_numbers: np.ndarray
     ) -> tuple[np.ndarray, dict[str, pa.Array], list[BadValue]]:
         kept: list[int] = []
-        columns: dict[str, list[Any]] = {n: [] for n in self._read.names}
+        columns: dict[str, list[Any]] = {n: [] for n in self._made.names}
         bad: list[BadValue] = []
         for index, offset in enumerate(offsets.tolist()):
             end = raw.find(b"\n", offset)
@@ -109,7 +123,7 @@ class NdjsonDecoder:
             kept.append(index)
             for name, values in columns.items():
                 values.append(row.get(name))
-        arrays = {f.name: pa.array(columns[f.name], f.type) for f in self._read}
+        arrays = {f.name: pa.array(columns[f.name], f.type) for f in self._made}
         return np.array(kept, np.int64), arrays, bad
 
     def _record(self, text: bytes) -> tuple[dict[str, Any], Misfit | None]:
@@ -121,18 +135,42 @@ class NdjsonDecoder:
         except ValueError as error:
             return {}, Misfit("", None, f"not a JSON object: {error}")
         first: Misfit | None = None
-        if self._closed:
-            unknown = [k for k in record if k not in self._known]
-            if unknown:
-                first = Misfit(unknown[0], record[unknown[0]], UNKNOWN)
-        row = {}
+        unknown = [k for k in record if k not in self._known] if self._closed or self._extra else []
+        if unknown and not self._extra:
+            first = Misfit(unknown[0], record[unknown[0]], UNKNOWN)
+        raw = raw_members(text.decode()) if self._raw or self._extra else {}
+        extra = {k: raw[k] for k in unknown} if self._extra else {}
+        row: dict[str, Any] = {}
         for f in self._read:
             try:
-                row[f.name] = self._fit(record.get(f.name), f.type, f.name)
+                row[f.name] = self._fit(record, raw, f, closed=self._closed or self._extra)
             except Misfit as error:
                 row[f.name] = None
-                first = first or error
+                if not self._extra:
+                    first = first or error
+                    continue
+                extra[f.name] = raw[f.name]
+                if (
+                    error.reason == UNKNOWN
+                ):  # a new field within: what is known of the value stays in its column
+                    with suppress(Misfit):
+                        row[f.name] = self._fit(record, raw, f, closed=False)
+        if extra:
+            kept = {k: v for k, v in raw.items() if k in extra}
+            row[EXTRA] = "{" + ",".join(f"{_key(text, k)}:{minified(v)}" for k, v in kept.items()) + "}"
         return row, first
+
+    def _fit(self, record: dict[str, Any], raw: dict[str, str], field: pa.Field, *, closed: bool) -> Any:
+        name, kind = field.name, field.type
+        if name in self._raw:
+            return fit_raw(raw.get(name), kind, name, exact=self._exact, closed=closed)
+        return fit_value(record.get(name), kind, name, exact=self._exact, closed=closed)
+
+
+def _key(record: bytes, key: str) -> str:
+    """Return a key in quotes, as the record writes it: without escapes where it has none."""
+    plain = f'"{key}"'
+    return plain if plain.encode(errors="surrogatepass") in record and "\\" not in key else json.dumps(key)
 
 
 def _blank(texts: pa.Array) -> npt.NDArray[np.bool_]:

@@ -1,14 +1,14 @@
 """Newline-delimited JSON: one object a line.
 
-With an inferred schema, a field that it does not know is a bad record.
+With an inferred schema, a field that it does not know is a bad record, unless `on_new_field` says otherwise.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -19,57 +19,142 @@ from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.ndjson.inference import infer_schema
 from mmflow.formats.ndjson.kernel import ndjson_decoder
-from mmflow.formats.ndjson.values import parse
+from mmflow.formats.ndjson.values import EXTRA, parse
 from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.encodings import BOM, check_text
 from mmflow.formats.schemas.file_columns import ColumnOptions, merge_schemas, read_each
+from mmflow.formats.schemas.json_type import keep_json, plain_type
 from mmflow.formats.schemas.overrides import with_overrides
 from mmflow.formats.schemas.sampling import MOST, sample_file
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.formats.schemas.text_schemas import empty_error, piece_of, samples_of
 from mmflow.mapping import MappedFile
 
-__all__ = ["NdjsonFormat", "open_ndjson"]
+__all__ = [
+    "LineFormat",
+    "NdjsonFormat",
+    "OnNewField",
+    "bind_fields",
+    "infer_fields",
+    "open_ndjson",
+    "parse_records",
+]
+
+OnNewField = Literal["error", "ignore", "json"]
 
 
 @dataclass(frozen=True, slots=True)
-class NdjsonFormat(ScannedFormat):
-    """NDJSON with its options bound. See `formats.Format`.
+class LineFormat(ScannedFormat):
+    """Format whose records are objects of JSON, decoded as lines.
 
     Attributes:
-        closed: The schema was inferred: unknown fields are bad records.
+        fields: Fields of records; the type `json` marks those that are read as text of JSON.
+        on_new_field: What is done with a field that the schema lacks: the record is bad, it is left out, or kept as
+            JSON in the column `_extra`, where values go, too, that are not of their type.
         check_all: Fit all fields, whatever a query reads.
         exact: A whole number that a float would round is a bad value.
+        schema: Columns, as plans see them.
     """
 
-    schema: pa.Schema
+    fields: pa.Schema
     on_bad_record: BadRecordPolicy = "error"
-    closed: bool = False
+    on_new_field: OnNewField = "ignore"
     check_all: bool = False
     exact: bool = False
-    name: str = "ndjson"
+    name: str = ""
+    schema: pa.Schema = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        columns = [pa.field(f.name, plain_type(f.type)) for f in self.fields]
+        if self.on_new_field == "json":
+            columns.append(pa.field(EXTRA, pa.string_view()))
+        object.__setattr__(self, "schema", pa.schema(columns))
+
+    def line_decoder(self, columns: tuple[str, ...], prune: Sequence[Comparison] = ()) -> RecordDecoder:
+        """Return a decoder of lines."""
+        return ndjson_decoder(
+            columns, self.fields, self.on_bad_record,
+            closed=self.on_new_field == "error", extra=self.on_new_field == "json", check_all=self.check_all,
+            exact=self.exact, prune=prune,
+        )  # fmt: skip
 
     def decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         del file
-        return ndjson_decoder(
-            columns, self.schema, self.on_bad_record,
-            closed=self.closed, check_all=self.check_all, exact=self.exact, prune=prune,
-        )  # fmt: skip
+        return self.line_decoder(columns, prune)
 
     def begins(self, file: MappedFile) -> int:
         return len(BOM) if read_first_bytes(file, len(BOM)) == BOM else 0
 
     def spec(self) -> dict[str, Any]:
         return {
-            "format": "ndjson",
-            "schema": self.schema,
+            "format": self.name,
+            "schema": self.fields,
             "on_bad_record": self.on_bad_record,
-            "unknown_fields": "error" if self.closed else "ignore",
+            "on_new_field": self.on_new_field,
             "validate": "all" if self.check_all else "projected",
             "exact": self.exact,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class NdjsonFormat(LineFormat):
+    """NDJSON with its options bound. See `formats.Format`."""
+
+    name: str = "ndjson"
+
+
+def bind_fields(
+    options: Mapping[str, Any],
+    schema: pa.Schema | None,
+    what: str,
+    infer: Callable[[ColumnOptions], pa.Schema],
+) -> dict[str, Any]:
+    """Return the arguments of a `LineFormat` for options and a schema.
+
+    Args:
+        options: Options.
+        schema: Schema as it was declared; None: it is inferred.
+        what: Name of the format.
+        infer: Infers the schema of samples.
+
+    Raises:
+        ConfigError: A type can't be read from JSON, or an override is of a field that there is not.
+        SourceError: A sample can't be read.
+    """
+    asked: ColumnOptions = options.get("columns", ColumnOptions())
+    if asked.missing == "error":
+        raise ConfigError(
+            f"missing_columns='error' is not for {what}, whose records may leave fields out: they are null; leave it "
+            "out"
+        )
+    inferred = schema is None
+    given = infer(asked) if schema is None else schema
+    given = with_overrides(given, options.get("schema_overrides"))
+    fields = _typed(given, declared_text(given, what))
+    if not inferred and asked.merges:
+        found = infer(asked)
+        fields, _ = asked.kept(asked.declared(fields), fields, _typed(found, canonical_schema(found)))
+    new = {"": "error" if inferred else "ignore", "keep": "error"}.get(asked.extra, asked.extra)
+    on_new_field = options.get("on_new_field", new)
+    if on_new_field == "json" and EXTRA in fields.names:
+        raise ConfigError(
+            f"on_new_field = 'json' makes a column {EXTRA!r}, and records have a field of that name; "
+            "set on_new_field to error or ignore"
+        )
+    return {
+        "fields": fields,
+        "on_bad_record": options.get("on_bad_record", "error"),
+        "on_new_field": on_new_field,
+        "check_all": checks_all(options),
+        "exact": options.get("exact", inferred),
+    }
+
+
+def _typed(given: pa.Schema, made: pa.Schema) -> pa.Schema:
+    """Return a schema that was made of a given one, with the type `json` where that has it."""
+    return pa.schema([pa.field(m.name, keep_json(g.type, m.type)) for g, m in zip(given, made, strict=True)])
 
 
 def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema | None) -> NdjsonFormat:
@@ -77,42 +162,30 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
 
     Raises:
         SourceError: The sample is empty, is not NDJSON, or holds fields that no one type fits.
+        ConfigError: A type can't be read from JSON.
     """
-    asked: ColumnOptions = options.get("columns", ColumnOptions())
-    inferred = schema is None
-    if asked.missing == "error":
-        raise ConfigError(
-            "missing_columns='error' is not for NDJSON, whose records may leave fields out: they are null; leave it out"
-        )
     overrides = options.get("schema_overrides")
-    overrides = None if overrides is None else declared_text(overrides, "NDJSON")
-    if schema is None:
-        found = with_overrides(canonical_schema(_infer_schema(paths, asked, overrides)), overrides)
-    else:
-        found = declared_text(with_overrides(schema, overrides), "NDJSON")
-        if asked.merges:
-            inside = canonical_schema(_infer_schema(paths, asked, overrides))
-            found, _ = asked.kept(asked.declared(found), found, inside)
-    fields = {"": "error" if inferred else "ignore", "keep": "error"}.get(asked.extra, asked.extra)
-    unknown = options.get("unknown_fields", fields)
     return NdjsonFormat(
-        found,
-        on_bad_record=options.get("on_bad_record", "error"),
-        closed=unknown == "error",
-        check_all=checks_all(options),
-        exact=options.get("exact", inferred),
+        **bind_fields(
+            options, schema, "NDJSON", lambda asked: infer_fields(paths, asked, overrides, _records)
+        )
     )
 
 
-def _infer_schema(paths: Sequence[str], asked: ColumnOptions, overrides: pa.Schema | None) -> pa.Schema:
-    """Infer fields from samples of the files; those of `overrides` are of any type.
+def infer_fields(
+    paths: Sequence[str],
+    asked: ColumnOptions,
+    overrides: pa.Schema | None,
+    read: Callable[[str, int], list[dict[str, Any]]],
+) -> pa.Schema:
+    """Infer fields from samples of the files, whose records `read` returns; those of `overrides` are of any type.
 
     Raises:
-        SourceError: A file is no NDJSON, all are empty, or a field has values that no one type holds.
+        SourceError: A file is not of the format, all are empty, or a field has values that no one type holds.
     """
     sampled = samples_of(paths, asked)
     piece = piece_of(len(sampled))
-    records = read_each(sampled, lambda path: _records(path, piece))
+    records = read_each(sampled, lambda path: read(path, piece))
     if overrides is not None:
         given = dict.fromkeys(overrides.names)
         records = [[record | {k: None for k in given if k in record} for record in each] for each in records]
@@ -147,20 +220,28 @@ def _records(path: str, piece: int) -> list[dict[str, Any]]:
         raise SourceError(
             f"{path}: its first record is longer than {MOST:,} bytes, which is the most", path=path
         )
+    pieces = (sample.start.removeprefix(BOM), *sample.others)
+    lines = (line for piece in pieces for line in piece.split(b"\n") if line.strip(b" \t\r\0"))
+    return parse_records(path, lines, "NDJSON (one object a line)")
+
+
+def parse_records(path: str, lines: Iterable[bytes], what: str) -> list[dict[str, Any]]:
+    """Parse the records of a sample; those that are no objects are left out, if there are others.
+
+    Raises:
+        SourceError: There are no others.
+    """
     records = []
     failure: str | None = None
-    for part in (sample.start.removeprefix(BOM), *sample.others):
-        for line in part.split(b"\n"):
-            if not line.strip(b" \t\r\0"):
-                continue
-            try:
-                records.append(parse(line.strip(b"\0").decode()))
-            except RecursionError:
-                failure = failure or "its brackets are nested too deep, some 900 are the most"
-            except ValueError as error:
-                failure = failure or str(error)
+    for line in lines:
+        try:
+            records.append(parse(line.strip(b"\0").decode()))
+        except RecursionError:
+            failure = failure or "its brackets are nested too deep, some 900 are the most"
+        except ValueError as error:
+            failure = failure or str(error)
     if not records and failure is not None:
-        raise SourceError(f"{path} does not look like NDJSON (one object a line): {failure}", path=path)
+        raise SourceError(f"{path} does not look like {what}: {failure}", path=path)
     return records
 
 

@@ -1,5 +1,7 @@
 """Inference of types from JSON values: the narrowest type that holds all of them exactly.
 
+Values of several kinds, and those that are nested too deep for a type, are `json`.
+
 values -> what was seen of each field, at every depth -> types
 """
 
@@ -14,6 +16,7 @@ import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.formats.ndjson.values import NOT_JSON, Number, is_exact
+from mmflow.formats.schemas.json_type import JSON
 from mmflow.formats.schemas.schema import DEEPEST, name_text
 
 __all__ = ["infer_schema"]
@@ -83,7 +86,18 @@ def infer_schema(records: Iterable[dict[str, Any]], path: str) -> pa.Schema:
     whole = _FieldValues()
     for record in records:
         whole.add(record)
-    return pa.schema([pa.field(n, _type(seen, path, name_text(n), n, 1)) for n, seen in whole.fields.items()])
+    return pa.schema([pa.field(n, _column_type(seen, path, n)) for n, seen in whole.fields.items()])
+
+
+class _TooDeepError(Exception):
+    """A field is nested deeper than types are."""
+
+
+def _column_type(seen: _FieldValues, path: str, name: str) -> pa.DataType:
+    try:
+        return _type(seen, path, name_text(name), name, 1)
+    except _TooDeepError:
+        return JSON
 
 
 def _type(seen: _FieldValues, path: str, place: str, name: str, depth: int) -> pa.DataType:
@@ -97,16 +111,12 @@ def _type(seen: _FieldValues, path: str, place: str, name: str, depth: int) -> p
             path, place, "has a lone surrogate in its name, which is no text", "the fields that you want"
         )
     if depth > DEEPEST:
-        place = place.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0]
-        raise _unfit_error(
-            path, place, f"is nested more than {DEEPEST} deep", "the other fields that you want"
-        )
+        raise _TooDeepError
     if "lacking" in seen.kinds:  # NaN as text: a number beside numbers, text beside text
         seen.reals = True
         seen.kinds = seen.kinds - {"lacking"} or {"text"}
     if len(seen.kinds) > 1:
-        listed = " and ".join(sorted(_NAMES.get(kind, kind) for kind in seen.kinds))
-        raise _unfit_error(path, place, f"holds {listed}", "its type")
+        return JSON
     match next(iter(seen.kinds), "text"):
         case "number":
             return _number_type(seen, path, place)
@@ -115,6 +125,8 @@ def _type(seen: _FieldValues, path: str, place: str, name: str, depth: int) -> p
         case "list":
             assert seen.item is not None
             return pa.list_(_type(seen.item, path, f"{place}[]", "", depth + 1))
+        case "object" if not seen.fields:
+            return JSON  # a struct has fields
         case "object":
             fields = seen.fields.items()
             return pa.struct(
@@ -123,9 +135,6 @@ def _type(seen: _FieldValues, path: str, place: str, name: str, depth: int) -> p
     return (
         pa.string()
     )  # what was null in the whole sample may be anything: text is the type that most often fits
-
-
-_NAMES = {"number": "numbers", "boolean": "booleans", "list": "lists", "object": "objects"}
 
 
 def _number_type(seen: _FieldValues, path: str, place: str) -> pa.DataType:

@@ -9,8 +9,15 @@ import pyarrow as pa
 
 from mmflow.formats.base import BadRecordPolicy, Comparison
 from mmflow.formats.decoding.decoder import RecordDecoder
-from mmflow.formats.decoding.kernel_types import KernelDecoder, kernel_filters, nested_kernel_type
+from mmflow.formats.decoding.kernel_types import (
+    EXTRA_TYPE,
+    KernelDecoder,
+    kernel_filters,
+    nested_kernel_type,
+)
 from mmflow.formats.ndjson.decoder import NdjsonDecoder
+from mmflow.formats.ndjson.values import EXTRA
+from mmflow.formats.schemas.json_type import plain_type
 from mmflow.kernels import kernels
 
 __all__ = ["ndjson_decoder"]
@@ -24,6 +31,7 @@ def ndjson_decoder(
     closed: bool,
     check_all: bool = False,
     exact: bool = False,
+    extra: bool = False,
     prune: Sequence[Comparison] = (),
 ) -> RecordDecoder:
     """Return the fastest decoder for the given file: the kernel, except for types that it does not know.
@@ -35,11 +43,17 @@ def ndjson_decoder(
         closed: A field that is not in the schema makes a record bad.
         check_all: Fit every field to its type, whatever is wanted.
         exact: A whole number that a float would round does not fit.
+        extra: What the schema has no place for is kept in the column `_extra`, and makes no record bad.
         prune: Rows that don't meet these conditions may be left out; where `check_all` or the policy ask for
             every record's values, none are.
     """
-    reference = NdjsonDecoder(columns, schema, policy, closed=closed, check_all=check_all, exact=exact)
-    converted = tuple(schema.names) if check_all else columns
+    reference = NdjsonDecoder(columns, schema, policy, closed=closed, check_all=check_all, exact=exact,
+                              extra=extra)  # fmt: skip
+    keeps = extra and EXTRA in columns
+    closed = keeps if extra else closed
+    converted = (
+        tuple(schema.names) if check_all or keeps else tuple(c for c in columns if c != EXTRA or not extra)
+    )
     types = {c: nested_kernel_type(schema.field(c).type, exact=exact, closed=closed) for c in converted}
     if any(t is None for t in types.values()):
         return reference
@@ -50,9 +64,14 @@ def ndjson_decoder(
     slots = {name: slot for slot, name in enumerate(read)}
     keys = [(name.encode(), slots.get(name, -1)) for name in (schema.names if closed else slots)]
     targets = [(slots[c], types[c]) for c in converted]
+    fields = [pa.field(c, plain_type(schema.field(c).type)) for c in converted]
+    if keeps:
+        targets.append((len(slots), EXTRA_TYPE))
+        fields.append(pa.field(EXTRA, pa.string_view()))
     filters = [(slots[name], *rest) for name, *rest in conditions]
 
     def reader(located: bool) -> Any:
-        return kernels().JsonReader(keys, closed, len(slots), targets, filters, located)
+        slot = len(slots) if keeps else -1
+        return kernels().JsonReader(keys, closed, len(slots) + keeps, targets, filters, located, slot)
 
-    return KernelDecoder(reference, pa.schema([schema.field(c) for c in converted]), reader)
+    return KernelDecoder(reference, pa.schema(fields), reader)

@@ -10,14 +10,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from mmflow.formats.ndjson.raw import minified, raw_items, raw_members
+from mmflow.formats.schemas.json_type import holds_json, is_json
 from mmflow.formats.schemas.schema import type_text
 
-__all__ = ["UNKNOWN", "Misfit", "Number", "fit_value", "is_exact", "parse"]
+__all__ = ["EXTRA", "UNKNOWN", "Misfit", "Number", "fit_raw", "fit_value", "is_exact", "parse"]
 
+#: Column of what a schema has no place for, with `on_new_field = json`.
+EXTRA = "_extra"
 
 #: Why a field is wrong that a closed schema lacks.
 UNKNOWN = (
-    "a field that the inferred schema does not know; declare it with schema=, or set unknown_fields=ignore"
+    "a field that the inferred schema does not know; set on_new_field=json (kept as JSON in the column _extra) or "
+    "on_new_field=ignore, or declare it with schema="
 )
 
 
@@ -191,6 +196,41 @@ def fit_value(
     if is_binary(kind):
         return _decoded(text, kind, column)
     return _moment(text, kind, column)
+
+
+def fit_raw(text: str | None, kind: pa.DataType, column: str, *, exact: bool, closed: bool) -> Any:
+    """Return a value, given as text of JSON, as pyarrow takes it for a type that holds `json` somewhere.
+
+    Raises:
+        Misfit: It is of another type, or out of range.
+    """
+    if text is None or text.strip(" \t\r\n") == "null":
+        return None
+    if is_json(kind):
+        return minified(text)
+    if not holds_json(kind):
+        return fit_value(parse_value(text), kind, column, exact=exact, closed=closed)
+    types = pa.types
+    if types.is_list(kind) or types.is_large_list(kind):
+        _expect(parse_value(text), list, "a list", column)
+        return [
+            fit_raw(v, kind.value_type, f"{column}[{i}]", exact=exact, closed=closed)
+            for i, v in enumerate(raw_items(text))
+        ]
+    _expect(parse_value(text), dict, "an object", column)
+    members = raw_members(text)
+    if types.is_map(kind):
+        return [
+            (k, fit_raw(v, kind.item_type, f"{column}.{k}", exact=exact, closed=closed))
+            for k, v in members.items()
+        ]
+    if closed and (unknown := members.keys() - {f.name for f in kind}):
+        name = next(k for k in members if k in unknown)
+        raise Misfit(f"{column}.{name}", members[name], UNKNOWN)
+    return {
+        f.name: fit_raw(members.get(f.name), f.type, f"{column}.{f.name}", exact=exact, closed=closed)
+        for f in kind
+    }
 
 
 def _pair(value: Any, kind: pa.DataType, column: str, *, exact: bool, closed: bool) -> tuple[Any, Any]:

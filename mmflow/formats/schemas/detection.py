@@ -7,10 +7,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from mmflow.errors import SourceError
 from mmflow.formats.compression import compression_suffix
 from mmflow.formats.csv.header import first_record
 from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.json.path import auto_steps
+from mmflow.formats.json.walk import START, KernelWalker
 from mmflow.formats.schemas.encodings import BOM
 from mmflow.formats.schemas.sampling import sample_file
 from mmflow.storage.url import file_name
@@ -30,7 +34,7 @@ _SUFFIXES = {
     "psv": "csv",
     "ndjson": "ndjson",
     "jsonl": "ndjson",
-    "json": "ndjson",
+    "json": "json",
     "log": "text",
     "txt": "text",
     "text": "text",
@@ -75,16 +79,16 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
         found = sample.start[:8]
         packed = "" if sample.compression is None else f" once {sample.compression} is undone"
         raise SourceError(f"{path} is named like {name}, but begins with {found!r}{packed}", path=path)
-    if name:
+    if name and name != "json":
         return name, {}
-    if _begins_like_json(sample.start) and b"\n" not in sample.start and not sample.whole:
+    if not name and _OBJECT.match(sample.start) and b"\n" not in sample.start and not sample.whole:
         sample = sample_file(path, enough=lambda start: b"\n" in start)  # its first record is a long one
-    if _looks_like_json(sample.start):
-        return "ndjson", {}
+    if (kind := _json_kind(sample.start, sure=name == "json")) is not None:
+        return kind, {}
     if b"\0" in sample.start:
         raise SourceError(
-            f"{path}: can't tell its format from its name or its first bytes; say which: format=csv, ndjson, text, "
-            "records, arrow, npy or parquet",
+            f"{path}: can't tell its format from its name or its first bytes; say which: format=csv, json, ndjson, "
+            "text, records, arrow, npy or parquet",
             path=path,
         )
     return "text", {}
@@ -106,7 +110,7 @@ def check_one_format(paths: Sequence[str]) -> None:
         if suffix == ending.lower():
             endings.add(ending)
         if (name := _SUFFIXES.get(suffix)) is not None:
-            found.setdefault(name, path)
+            found.setdefault("ndjson" if name == "json" else name, path)
     if len(found) > 1:
         listed = ", ".join(f"{name} ({path.rpartition('/')[2]})" for name, path in sorted(found.items()))
         raise SourceError(
@@ -123,12 +127,28 @@ def _suffix(path: str) -> str:
     return path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
 
 
-def _begins_like_json(start: bytes) -> bool:
-    return re.match(rb'\s*\{\s*["}]', start) is not None
+_OBJECT = re.compile(rb'\s*\{\s*["}]')
+_JSON = re.compile(rb'[ \t\r\n]*(?:\[[ \t\r\n]*)?(?:\{[ \t\r\n]*["}]|\][ \t\r\n]*$)')
 
 
-def _looks_like_json(start: bytes) -> bool:
-    line = start.split(b"\n", 1)[0].removeprefix(BOM).lstrip(b"\0")
+def _json_kind(start: bytes, *, sure: bool) -> str | None:
+    """Return ndjson or json for the first bytes of a file; None: neither, where it is not `sure` to be one of them."""
+    text = start.removeprefix(BOM).lstrip(b"\0")
+    lines = [line for line in text.split(b"\n")[:8] if line.strip()]
+    if not sure and _JSON.match(text) is None:
+        return None
+    whole = lines[:2] if len(lines) > 2 or text.endswith(b"\n") else lines[:1]
+    if whole and all(map(_is_object, whole)) and not (sure and len(lines) == 1):
+        return "ndjson"
+    if not sure:
+        walked = KernelWalker(auto_steps(text)).walk(pa.py_buffer(text), len(text), START, final=False)
+        first = walked.lines.to_pybytes().partition(b"\n")[0]
+        if walked.problem or (first and not _is_object(first)):
+            return None
+    return "json"
+
+
+def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):

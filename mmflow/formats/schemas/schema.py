@@ -72,6 +72,7 @@ _SIMPLE: dict[str, pa.DataType] = {
     "time32": pa.time32("ms"),
     "time64": pa.time64("us"),
     "duration": pa.duration("us"),
+    "json": pa.json_(pa.string()),  # text of JSON: text in plans, and for users
     "null": pa.null(),
 }
 # As pyarrow prints them, where that is not one of the names above.

@@ -19,6 +19,7 @@ from mmflow.formats.ndjson.kernel import ndjson_decoder
 from mmflow.formats.ndjson.values import parse
 from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.encodings import BOM
+from mmflow.formats.schemas.json_type import holds_json
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.formats.text.conversion import check_field_types
 from mmflow.formats.text.fields import FieldsDecoder, FieldTypes
@@ -113,7 +114,7 @@ class FieldsFormat(ScannedFormat):
             "pattern": self.pattern,
             "null": list(self.nulls),
             "exact": self.exact,
-            "unknown_fields": "error" if self.closed else "ignore",
+            "on_new_field": "error" if self.closed else "ignore",
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
         }
@@ -140,15 +141,17 @@ def open_fields(
     """
     named = NAMED.get(pattern)
     varied = pattern in ("logfmt", "json")
-    if "unknown_fields" in options and not varied:
-        raise ConfigError(f"unknown_fields is for pattern='logfmt' and 'json', not for {pattern!r}")
+    if "on_new_field" in options and not varied:
+        raise ConfigError(f"on_new_field is for pattern='logfmt' and 'json', not for {pattern!r}")
     if isinstance(options.get("null"), Mapping):
         raise ConfigError("null by column is for csv; of text it is one text, or a list of texts")
     if pattern == "json" and options.get("null"):
         raise ConfigError("null is not for pattern='json': its values are those of JSON")
     nulls = named.nulls if named is not None else ("", "-") if pattern == "w3c" else ("",)
     known = () if varied or pattern == "w3c" else _regex_splitter(pattern).names
-    closed = options.get("unknown_fields", "error" if schema is None else "ignore") == "error"
+    if options.get("on_new_field") == "json":
+        raise ConfigError("on_new_field = 'json' is for files of JSON; fields of logs are refused or ignored")
+    closed = options.get("on_new_field", "error" if schema is None else "ignore") == "error"
     made = FieldsFormat(
         pa.schema([]) if schema is None else declared_text(schema, "text"),
         pattern,
@@ -199,6 +202,12 @@ def _infer_json(path: str) -> pa.Schema:
         raise SourceError(
             f"{path}: its objects have a field {PREFIX!r}, the name of the column for what stands before them; "
             "declare the other fields with schema=",
+            path=path,
+        )
+    mixed = next((f.name for f in found if holds_json(f.type)), None)
+    if mixed is not None:
+        raise SourceError(
+            f"{path}: field {mixed!r} holds values of several kinds; declare the other fields with schema=",
             path=path,
         )
     return pa.schema([pa.field(PREFIX, pa.string()), *found])

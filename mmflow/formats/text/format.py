@@ -58,7 +58,7 @@ def open_text(
         return open_fields(paths, pattern, options, schema)
     if schema is not None:
         raise ConfigError("text without pattern= has one column, line; leave schema= out, or give a pattern")
-    for option in ("null", "exact", "unknown_fields", "validate"):
+    for option in ("null", "exact", "on_new_field", "validate"):
         if option in options:
             raise ConfigError(f"{option} is for text with pattern=; without it, the one column is line")
     return TextFormat(options.get("on_bad_record", "error"))

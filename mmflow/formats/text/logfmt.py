@@ -64,7 +64,7 @@ class LogfmtSplitter:
                 if (row := int(words.line[word])) not in bad:
                     name = _text(words.data, int(words.begin[word]), int(words.key_end[word]))
                     bad[row] = (
-                        f"field {name!r} is not in the schema; add it with schema=, or set unknown_fields=ignore"
+                        f"field {name!r} is not in the schema; add it with schema=, or set on_new_field=ignore"
                     )
         texts = {name: _column(words, field == self.names.index(name), count, bad) for name in wanted}
         return Split(texts, bad, empty if empty.any() else None)

@@ -28,7 +28,8 @@ struct Text {
     std::size_t size;
 };
 
-// Type of a column. `digits`: precision of decimals, decimal places of a time's unit (0, 3, 6, 9). `exact`: text that
+// Type of a column. `digits`: precision of decimals, decimal places of a time's unit (0, 3, 6, 9); of text of NDJSON
+// whether it is the value itself (0), the value as text of JSON (1), or an object of the unknown fields (2). `exact`: text that
 // differs from how the value would be written (007, 1 as true, a whole number that a double rounds) needs the fallback.
 // `closed`: objects of this struct hold no other fields.
 struct Type {
@@ -43,6 +44,8 @@ struct Type {
     std::size_t child_count = 0;
 
     constexpr bool nested() const noexcept { return kind == Kind::kStruct || kind == Kind::kList; }
+
+    constexpr bool json() const noexcept { return kind == Kind::kString && digits != 0; }
 
     // Bytes of a value; 0 for bool, whose values are bits.
     constexpr std::size_t width() const noexcept {

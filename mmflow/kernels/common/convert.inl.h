@@ -365,7 +365,7 @@ inline void convert_columns(const Rows& rows, const Target* targets, std::size_t
         Pass pass{selected.count};
         bool nested = false;
         if constexpr (Rows::kNested) {
-            nested = column.type.nested();
+            nested = column.type.nested() || column.type.json();
             for (std::size_t i = 0; nested && i < selected.count; ++i) {
                 const Status status = rows.append(column, selected.records[i], targets[t].field, base);
                 if (status != Status::kDone) {

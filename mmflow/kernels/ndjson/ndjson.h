@@ -22,6 +22,7 @@ struct JsonSpec {
     const Filter* filters;  // likewise
     std::size_t filter_count;
     bool located;  // also return where each row's line begins
+    int extra = -1;  // slot for unknown fields where `closed`: then these need no fallback
 };
 
 // Structural positions of one chunk, kept between calls, so that they are allocated once.

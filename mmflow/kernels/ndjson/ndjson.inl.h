@@ -15,6 +15,11 @@ namespace {
 
 constexpr std::size_t kFieldsOfStruct = 64;
 constexpr std::size_t kMaxMismatches = 32;  // in a chunk
+constexpr std::size_t kMostExtra = 64;      // unknown fields of a record
+
+inline bool same_text(const Text& a, const Text& b) noexcept {
+    return a.size == b.size && std::memcmp(a.data, b.data, a.size) == 0;
+}
 
 // The records of a chunk.
 struct JsonRows {
@@ -24,6 +29,7 @@ struct JsonRows {
     const std::uint32_t* slots;
     std::size_t slot_count;
     const std::uint8_t* limit;  // behind all bytes that may be read
+    const JsonSpec& spec;
 
     std::size_t entry(std::uint32_t record, int slot) const noexcept {
         return slots[static_cast<std::size_t>(record) * slot_count + static_cast<std::size_t>(slot)];
@@ -83,6 +89,10 @@ struct JsonRows {
         const std::size_t row = column.length;
         if (!column.reserve(row + 2)) return Status::kNoMemory;
         const Type& type = column.type;
+        if (type.json()) {
+            ++column.length;
+            return type.digits == 1 ? append_json(column, row, e, base) : append_extra(column, row, e);
+        }
         if (type.nested()) {
             const bool null = e == 0 || chunk.at(e) == 'n';
             if (!null && chunk.at(e) != (type.kind == Kind::kStruct ? '{' : '[')) return Status::kNeedsFallback;
@@ -106,6 +116,82 @@ struct JsonRows {
         });
         ++column.length;
         return status;
+    }
+
+    // Returns the bytes of the entries from e up to `end`, without the white space between them.
+    std::size_t tokens_size(std::size_t e, std::size_t end) const noexcept {
+        std::size_t total = 0;
+        for (; e < end; ++e) total += chunk.end(e) - chunk.entries[e];
+        return total;
+    }
+
+    std::uint8_t* write_tokens(std::size_t e, std::size_t end, std::uint8_t* to) const noexcept {
+        for (; e < end; ++e) {
+            const std::size_t n = chunk.end(e) - chunk.entries[e];
+            std::memcpy(to, chunk.text + chunk.entries[e], n);
+            to += n;
+        }
+        return to;
+    }
+
+    // Makes room for n bytes of text beside the decoded bytes.
+    bool reserve_side(Column& column, std::size_t n) const noexcept {
+        return column.side_size + n <= INT32_MAX && column.side.reserve(column.side_size + n);
+    }
+
+    // Ends text of n bytes that was written beside the decoded bytes, as the value of a row.
+    void end_side(Column& column, std::size_t row, std::size_t n) const noexcept {
+        column.set_valid(row);
+        write_view(column.values.data + row * 16, column.side.data + column.side_size, n, n, 1,
+                   static_cast<std::uint32_t>(column.side_size));
+        column.side_size += n;
+    }
+
+    // Appends the value at an entry as text of JSON, without white space around its parts.
+    Status append_json(Column& column, std::size_t row, std::size_t e, const std::uint8_t* base) const noexcept {
+        if (e == 0 || chunk.at(e) == 'n') return column.set_null(row, row + 1) ? Status::kDone : Status::kNoMemory;
+        const std::size_t end = chunk.skip_value(e), total = tokens_size(e, end);
+        const std::uint8_t* p = chunk.text + chunk.entries[e];
+        if (chunk.end(end - 1) - chunk.entries[e] == total) {  // as it is
+            column.set_valid(row);
+            write_view(column.values.data + row * 16, p, total, static_cast<std::size_t>(limit - p), 0,
+                       static_cast<std::uint32_t>(p - base));
+            return Status::kDone;
+        }
+        if (!reserve_side(column, total)) return Status::kNoMemory;
+        write_tokens(e, end, column.side.data + column.side_size);
+        end_side(column, row, total);
+        return Status::kDone;
+    }
+
+    // Appends the unknown fields of a record, from the key of the first one on, as an object.
+    Status append_extra(Column& column, std::size_t row, std::size_t e) const noexcept {
+        if (e == 0) return column.set_null(row, row + 1) ? Status::kDone : Status::kNoMemory;
+        Text names[kMostExtra];
+        std::size_t count = 0, n = 0;
+        for (;;) {
+            const Text name = chunk.quoted(e);
+            const std::size_t end = chunk.skip_value(e + 2);
+            bool unknown = true;
+            for (std::size_t i = 0; unknown && i < spec.key_count; ++i) unknown = !same_text(spec.keys[i].name, name);
+            if (unknown) {
+                // Of a repeated key the last value counts, at the place of the first.
+                for (std::size_t i = 0; i < count; ++i) {
+                    if (same_text(names[i], name)) return Status::kNeedsFallback;
+                }
+                if (count == kMostExtra) return Status::kNeedsFallback;
+                names[count++] = name;
+                if (!reserve_side(column, n + 2 + tokens_size(e, end))) return Status::kNoMemory;
+                std::uint8_t* to = column.side.data + column.side_size;
+                to[n++] = count == 1 ? '{' : ',';
+                n = static_cast<std::size_t>(write_tokens(e, end, to + n) - to);
+            }
+            if (chunk.at(end) != ',') break;
+            e = end + 1;
+        }
+        column.side.data[column.side_size + n++] = '}';
+        end_side(column, row, n);
+        return Status::kDone;
     }
 
     Status append_fields(Column& column, std::size_t e, const std::uint8_t* base) const noexcept {
@@ -153,10 +239,6 @@ struct JsonRows {
     }
 };
 
-inline bool same_text(const Text& a, const Text& b) noexcept {
-    return a.size == b.size && std::memcmp(a.data, b.data, a.size) == 0;
-}
-
 // Which slot a field's value goes to. Records mostly have the same fields in the same order: that of the record before
 // is tried first.
 struct JsonFields {
@@ -168,10 +250,10 @@ struct JsonFields {
     // Behind the key that was found last: records of more fields than guesses mostly have them in the order of the keys.
     std::size_t next_key = 0;
 
-    // -1: not read; -2: needs the fallback.
+    // -1: not read; -2: needs the fallback; -3: unknown, kept.
     int slot_of(const Text& name, std::size_t number) noexcept {
         if (number < guess_count && same_text(guesses[number].name, name)) [[likely]] return guesses[number].slot;
-        int slot = spec.closed ? -2 : -1;
+        int slot = !spec.closed ? -1 : spec.extra < 0 ? -2 : -3;
         if (next_key < spec.key_count && same_text(spec.keys[next_key].name, name)) {
             slot = spec.keys[next_key++].slot;
         } else {
@@ -205,7 +287,11 @@ struct JsonFields {
             const int slot = slot_of(name, number);
             if (slot == -2) return 0;
             e += 2;
-            if (slot >= 0) slots[slot] = static_cast<std::uint32_t>(e);
+            if (slot >= 0) {
+                slots[slot] = static_cast<std::uint32_t>(e);
+            } else if (slot == -3 && slots[spec.extra] == 0) {
+                slots[spec.extra] = static_cast<std::uint32_t>(e - 2);
+            }
             const std::uint8_t c = chunk.at(e);
             if (c == '{' || c == '[') {
                 e = chunk.walk(e);
@@ -288,7 +374,7 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
         }
         if (needs_fallback) result.status = Status::kNeedsFallback;
 
-        const JsonRows rows{chunk, slots, slot_count, data + size};
+        const JsonRows rows{chunk, slots, slot_count, data + size, spec};
         Selection selected{records, count};
         filter_records(rows, spec.filters, spec.filter_count, selected,
                        reinterpret_cast<std::uint32_t*>(scratch.selected.data));

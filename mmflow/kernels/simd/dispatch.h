@@ -1,6 +1,7 @@
 // Tables of kernels, one for each instruction set, and the choice of those that this machine runs.
 #pragma once
 #include "csv/csv.h"
+#include "json/walk.h"
 #include "lines/lines.h"
 #include "ndjson/ndjson.h"
 #include "views.h"
@@ -12,6 +13,7 @@ struct Kernels {
     CsvDecode csv_decode;
     LinesDecode lines_decode;
     JsonDecode json_decode;
+    JsonWalk json_walk;
     TextViews text_views;
 };
 

@@ -3,6 +3,7 @@
 #if defined(__aarch64__)
 #include "simd/arch_neon.h"
 #include "csv/csv.inl.h"
+#include "json/walk.inl.h"
 #include "lines/lines.inl.h"
 #include "ndjson/ndjson.inl.h"
 #include "views.inl.h"
@@ -10,7 +11,7 @@
 namespace mmflow {
 namespace {
 constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode, neon::json_decode,
-                         neon::text_views};
+                         neon::json_walk, neon::text_views};
 }  // namespace
 extern const Kernels* const kNeonKernels = &kTable;
 }  // namespace mmflow

@@ -21,7 +21,7 @@ from mmflow.storage.url import is_url
 __all__ = ["exchange_partitions", "partition_bytes", "scan_estimate", "width_of"]
 
 # Decoded bytes for a byte of file: text becomes 16-byte views and wide numbers, Parquet is compressed.
-_EXPANSION = {"parquet": 4.0, "csv": 1.5, "ndjson": 1.0}
+_EXPANSION = {"parquet": 4.0, "csv": 1.5, "json": 1.0, "ndjson": 1.0}
 _PARTITION_BYTES = 64 << 20
 _MOST_PARTITIONS = 4096
 
