@@ -23,6 +23,7 @@ class CsvReader:
         filters: list[Any],
         nulls: list[bytes],
         located: bool,
+        quoted_null: bool = False,
     ) -> None: ...
     def decode(self, address: int, size: int, stop: int, final: bool, owner: object) -> Decoded: ...
 

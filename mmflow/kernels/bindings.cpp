@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <string>
 #include <thread>
@@ -144,7 +145,7 @@ struct Columns {
 class ReaderSpec {
    public:
     // targets: (field, type); filters: (field, type, test, low, high, texts). A type is (kind, digits, scale, zoned,
-    // children, exact, closed), a child (name, type).
+    // children, exact, closed), or that and a style; a child (name, type).
     ReaderSpec(const nb::list& targets, const nb::list& filters) {
         for (nb::handle item : targets) {
             const nb::tuple t = nb::cast<nb::tuple>(item);
@@ -193,6 +194,7 @@ class ReaderSpec {
             children.push_back(type(pair[1]));
         }
         made.child_count = children.size();
+        if (t.size() > 7) made.style = style(t[7]);
         children_.push_back(std::move(children));
         names_.push_back(std::move(names));
         made.children = children_.back().data();
@@ -200,7 +202,60 @@ class ReaderSpec {
         return made;
     }
 
+    // (nulls or None, decimal, thousands, trues, falses, formats, clock or None, epoch). A format is (steps, layout of a
+    // date or empty), a clock (starts, offsets), of int64.
+    const mmflow::Style* style(nb::handle item) {
+        const nb::tuple t = nb::cast<nb::tuple>(item);
+        mmflow::Style made;
+        made.own_nulls = !t[0].is_none();
+        if (made.own_nulls) made.nulls = texts(t[0], made.null_count);
+        made.decimal = static_cast<std::uint8_t>(nb::cast<int>(t[1]));
+        const mmflow::Text thousands = text(t[2]);
+        made.thousands = thousands.data;
+        made.thousands_size = thousands.size;
+        made.trues = texts(t[3], made.true_count);
+        made.falses = texts(t[4], made.false_count);
+        std::vector<mmflow::TimeForm> forms;
+        for (nb::handle one : nb::cast<nb::tuple>(t[5])) {
+            const nb::tuple pair = nb::cast<nb::tuple>(one);
+            const mmflow::Text steps = text(pair[0]), layout = text(pair[1]);
+            mmflow::TimeForm form{steps.data, steps.size / 2, {}};
+            if (layout.size == sizeof(mmflow::DateLayout)) std::memcpy(&form.layout, layout.data, layout.size);
+            forms.push_back(form);
+        }
+        forms_.push_back(std::move(forms));
+        made.forms = forms_.back().data();
+        made.form_count = forms_.back().size();
+        if (!t[6].is_none()) {
+            const nb::tuple pair = nb::cast<nb::tuple>(t[6]);
+            made.clock.starts = numbers(pair[0], made.clock.count);
+            made.clock.offsets = numbers(pair[1], made.clock.count);
+        }
+        made.epoch = nb::cast<int>(t[7]);
+        styles_.push_back(made);
+        return &styles_.back();
+    }
+
+    const mmflow::Text* texts(nb::handle item, std::size_t& count) {
+        std::vector<mmflow::Text> made;
+        for (nb::handle one : nb::cast<nb::tuple>(item)) made.push_back(text(one));
+        count = made.size();
+        names_.push_back(std::move(made));
+        return names_.back().data();
+    }
+
+    const std::int64_t* numbers(nb::handle item, std::size_t& count) {
+        const mmflow::Text bytes = text(item);
+        count = bytes.size / 8;
+        numbers_.emplace_back(count);
+        if (count) std::memcpy(numbers_.back().data(), bytes.data, count * 8);
+        return numbers_.back().data();
+    }
+
     std::vector<nb::bytes> kept_;
+    std::deque<std::vector<mmflow::TimeForm>> forms_;
+    std::deque<std::vector<std::int64_t>> numbers_;
+    std::deque<mmflow::Style> styles_;
     std::deque<std::vector<mmflow::Type>> children_;
     std::deque<std::vector<mmflow::Text>> names_;
     std::vector<mmflow::Target> targets_;
@@ -243,12 +298,13 @@ class Reader {
 
 class CsvReader : public Reader<mmflow::CsvSpec, mmflow::CsvScratch> {
    public:
-    CsvReader(int fields, int delimiter, int quote, nb::list targets, nb::list filters, nb::list nulls, bool located)
+    CsvReader(int fields, int delimiter, int quote, nb::list targets, nb::list filters, nb::list nulls, bool located,
+              bool quoted_null)
         : Reader(targets, filters) {
         for (nb::handle null : nulls) nulls_.push_back(reader_spec_.text(null));
         spec_ = {fields, static_cast<std::uint8_t>(delimiter), quote, reader_spec_.targets().data(),
                  reader_spec_.targets().size(), reader_spec_.filters().data(), reader_spec_.filters().size(), nulls_.data(),
-                 nulls_.size(), located};
+                 nulls_.size(), located, quoted_null};
     }
 
    private:
@@ -462,8 +518,9 @@ NB_MODULE(_kernels, m) {
           "Note that threads outlive the interpreter: what they hold is no leak to be told of.");
 
     nb::class_<CsvReader>(m, "CsvReader")
-        .def(nb::init<int, int, int, nb::list, nb::list, nb::list, bool>(), nb::arg("fields"), nb::arg("delimiter"),
-             nb::arg("quote"), nb::arg("targets"), nb::arg("filters"), nb::arg("nulls"), nb::arg("located"))
+        .def(nb::init<int, int, int, nb::list, nb::list, nb::list, bool, bool>(), nb::arg("fields"),
+             nb::arg("delimiter"), nb::arg("quote"), nb::arg("targets"), nb::arg("filters"), nb::arg("nulls"),
+             nb::arg("located"), nb::arg("quoted_null") = false)
         .def("decode", &CsvReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("owner"));
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from mmflow.formats.base import BadRecordPolicy, Comparison
 from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes
+from mmflow.formats.csv.kernel_styles import kernel_style
 from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.kernel_types import KernelDecoder, kernel_filters, kernel_type
@@ -40,8 +41,9 @@ def csv_decoder(
     reference = CsvDecoder(columns, types, dialect, policy, check_all=check_all)
     converted = tuple(types.types) if check_all else columns
     kinds = [kernel_type(types.types[c], exact=types.exact) for c in converted]
-    if dialect.escape is not None or None in kinds or types.styles or types.quoted_null:
+    if dialect.escape is not None or None in kinds or _is_beyond_kernel(types, converted, dialect):
         return reference
+    kinds = [_with_style(kind, c, types) for c, kind in zip(converted, kinds, strict=True)]
     if check_all or policy != "error":
         prune = ()
     number = {name: i for i, name in reversed(list(enumerate(types.names)))}
@@ -49,13 +51,36 @@ def csv_decoder(
     filters: list[tuple[Any, ...]] = []
     if prune:
         schema = pa.schema(list(types.types.items()))
-        filters = [(number[name], *rest) for name, *rest in kernel_filters(prune, schema, exact=types.exact)]
+        filters = [
+            (number[name], _with_style(kind, name, types), *rest)
+            for name, kind, *rest in kernel_filters(prune, schema, exact=types.exact)
+            if name not in types.styles or kernel_style(types.styles[name]) is not None
+        ]
     nulls = [n.encode() for n in types.nulls]
     quote = dialect.quote[0] if dialect.quote else -1
 
     def reader(located: bool) -> Any:
         return kernels().CsvReader(
-            len(types.names), dialect.delimiter[0], quote, targets, filters, nulls, located
+            len(types.names), dialect.delimiter[0], quote, targets, filters, nulls, located, types.quoted_null
         )
 
     return KernelDecoder(reference, pa.schema([(c, types.types[c]) for c in converted]), reader)
+
+
+def _is_beyond_kernel(types: CsvTypes, columns: Sequence[str], dialect: Dialect) -> bool:
+    """Return whether columns are spelled in a way that only the reference reads."""
+    styles = [types.styles[c] for c in columns if c in types.styles]
+    if any(kernel_style(style) is None for style in styles):
+        return True
+    # The kernel compares texts as they are written, with doubled quotes.
+    nulls = {*types.nulls, *(text for style in styles for text in style.nulls or ())}
+    return (
+        types.quoted_null
+        and dialect.quote is not None
+        and any(dialect.quote.decode() in text for text in nulls)
+    )
+
+
+def _with_style(kind: Any, name: str, types: CsvTypes) -> Any:
+    style = types.styles.get(name)
+    return kind if style is None else (*kind, kernel_style(style))

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "common/memory.h"
+#include "common/styles.h"
 
 namespace mmflow {
 
@@ -31,7 +32,7 @@ struct Text {
 // Type of a column. `digits`: precision of decimals, decimal places of a time's unit (0, 3, 6, 9); of text of NDJSON
 // whether it is the value itself (0), the value as text of JSON (1), or an object of the unknown fields (2). `exact`: text that
 // differs from how the value would be written (007, 1 as true, a whole number that a double rounds) needs the fallback.
-// `closed`: objects of this struct hold no other fields.
+// `closed`: objects of this struct hold no other fields. `style`: how values are spelled; null: as usual.
 struct Type {
     Kind kind;
     int digits = 0;
@@ -42,6 +43,7 @@ struct Type {
     const Type* children = nullptr;    // of nested types
     const Text* names = nullptr;  // of a struct's children
     std::size_t child_count = 0;
+    const Style* style = nullptr;
 
     constexpr bool nested() const noexcept { return kind == Kind::kStruct || kind == Kind::kList; }
 

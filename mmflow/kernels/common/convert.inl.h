@@ -6,12 +6,14 @@
 //   FieldState field_state<kind>(cell)   whether that is a value, null, or needs the fallback
 //   Status write_text(column, cell, out, base)
 //   Status append(column, record, field, base)   of nested columns; kNested: whether there are any
+//   void use_style(style)   of columns that are not spelled as usual; not where kNested
 #pragma once
 #include <type_traits>
 
 #include "simd/blocks.inl.h"
 #include "simd/parse_numbers.inl.h"
 #include "common/rows.h"
+#include "common/styles.inl.h"
 
 namespace mmflow::MMFLOW_ARCH {
 namespace {
@@ -76,6 +78,30 @@ MMFLOW_INLINE bool parse_real(const Type& type, const Cell& c, T& out) noexcept 
     }
 }
 
+// Parses whole numbers, dates, times and decimals that are not spelled as usual.
+template <Kind kKind>
+inline bool parse_styled_whole(const Type& type, const Cell& c, std::int64_t& out) noexcept {
+    if constexpr (kKind == Kind::kDate32 || kKind == Kind::kTime32 || kKind == Kind::kTime64 || kKind == Kind::kTimestamp) {
+        const Style& style = *type.style;
+        if (style.form_count == 0 && style.epoch < 0 && style.clock.count == 0) return parse_whole<kKind>(type, c, out);
+        return parse_styled_time<kKind>(type, c.p, c.n, c.room, out);
+    } else {
+        std::uint8_t text[kNumberBytes] = {};
+        std::size_t size = 0;
+        if (!respell_number(*type.style, c.p, c.n, text, size)) return false;
+        return parse_whole<kKind>(type, {text, size, kNumberBytes, c.quoted, false}, out);
+    }
+}
+
+// Parses floats that are not spelled as usual.
+template <class T>
+inline bool parse_styled_real(const Type& type, const Cell& c, T& out) noexcept {
+    std::uint8_t text[kNumberBytes] = {};
+    std::size_t size = 0;
+    if (!respell_number(*type.style, c.p, c.n, text, size)) return false;
+    return parse_real(type, {text, size, kNumberBytes, c.quoted, false}, out);
+}
+
 // Calls visit with the kind as a constant.
 template <class Visit>
 inline auto with_kind(Kind kind, Visit&& visit) noexcept {
@@ -91,25 +117,34 @@ inline auto with_kind(Kind kind, Visit&& visit) noexcept {
 #undef MMFLOW_CASE
 }
 
+// Calls visit with whether values of the type have a style of their own; nested rows have none.
+template <class Rows, class Visit>
+inline auto with_style(const Type& type, Visit&& visit) noexcept {
+    if constexpr (!Rows::kNested) {
+        if (type.style != nullptr) return visit(std::true_type{});
+    }
+    return visit(std::false_type{});
+}
+
 template <Kind kKind>
 constexpr std::size_t kWidth = Type{kKind}.width();
 
 // Writes a value; false where its text needs the fallback.
-template <Kind kKind>
+template <Kind kKind, bool kStyled>
 inline bool write_value(const Type& type, const Cell& c, std::uint8_t* out) noexcept {
     if constexpr (kKind == Kind::kFloat64) {
         double value = 0;
-        const bool ok = parse_real(type, c, value);
+        const bool ok = kStyled ? parse_styled_real(type, c, value) : parse_real(type, c, value);
         std::memcpy(out, &value, 8);
         return ok;
     } else if constexpr (kKind == Kind::kFloat32) {
         float value = 0;
-        const bool ok = parse_real(type, c, value);
+        const bool ok = kStyled ? parse_styled_real(type, c, value) : parse_real(type, c, value);
         std::memcpy(out, &value, 4);
         return ok;
     } else {
         std::int64_t value = 0;
-        const bool ok = parse_whole<kKind>(type, c, value);
+        const bool ok = kStyled ? parse_styled_whole<kKind>(type, c, value) : parse_whole<kKind>(type, c, value);
         if constexpr (kKind == Kind::kDecimal128) {
             const std::int64_t sign = value >> 63;
             std::memcpy(out, &value, 8);
@@ -122,18 +157,26 @@ inline bool write_value(const Type& type, const Cell& c, std::uint8_t* out) noex
 }
 
 // Writes a value into row `row`, which is not null.
-template <Kind kKind, class Rows>
+template <Kind kKind, bool kStyled, class Rows>
 MMFLOW_INLINE Status write_one(const Rows& rows, const Cell& c, const Type& type, Column& column, std::size_t row,
                                std::uint8_t* out, const std::uint8_t* base) noexcept {
     if constexpr (kKind == Kind::kString) {
         return rows.write_text(column, c, out, base);
     } else if constexpr (kKind == Kind::kBool) {
         bool value = false;
+        if constexpr (kStyled) {
+            const Style& style = *type.style;
+            const bool is_true = is_one_of(style.trues, style.true_count, c.p, c.n);
+            if (is_true || is_one_of(style.falses, style.false_count, c.p, c.n)) {
+                column.set_bit(row, is_true);
+                return Status::kDone;
+            }
+        }
         if (!parse_bool(c.p, c.n, value) || (type.exact && c.n == 1)) return Status::kNeedsFallback;
         column.set_bit(row, value);
         return Status::kDone;
     } else {
-        return write_value<kKind>(type, c, out) ? Status::kDone : Status::kNeedsFallback;
+        return write_value<kKind, kStyled>(type, c, out) ? Status::kDone : Status::kNeedsFallback;
     }
 }
 
@@ -157,9 +200,8 @@ inline void parse_number_lanes(Batch& batch) noexcept {
 }
 
 // Parses a field of up to kBatch records at once; returns whether all are ok. The others are for the functions above.
-// `exact`: of the field's type.
-template <Kind kKind, class Rows, class Place>
-inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size_t count, Place place, bool exact,
+template <Kind kKind, bool kStyled, class Rows, class Place>
+inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size_t count, Place place, const Type& type,
                        Batch& batch) noexcept {
     for (std::size_t i = 0; i < count; ++i) {
         const Cell c = rows.cell(records[i], place);
@@ -168,10 +210,21 @@ inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size
         if constexpr (kKind == Kind::kDate32) {
             batch.tail[i] = c.room >= 10 ? c.p[8] | static_cast<std::uint64_t>(c.p[9]) << 8 : 0;
         }
+        if constexpr (kStyled) {
+            const Style& style = *type.style;
+            if constexpr (kKind == Kind::kDate32) {
+                if (style.form_count) {
+                    const bool arranged = batch.length[i] && arrange_date(style.forms[0].layout, c.p, c.n, batch.word[i], batch.tail[i]);
+                    batch.length[i] = arranged ? 10 : 0;
+                }
+            } else if constexpr (kKind == Kind::kFloat64) {
+                if (style.decimal == ',') batch.word[i] = swap_points(batch.word[i]);
+            }
+        }
     }
     if constexpr (kKind == Kind::kDate32) {
         parse_date_lanes(batch);
-    } else if (exact && !Rows::kNested) {  // JSON has no leading zeros
+    } else if (type.exact && !Rows::kNested) {  // JSON has no leading zeros
         parse_number_lanes<kKind, true>(batch);
     } else {
         parse_number_lanes<kKind, false>(batch);
@@ -182,13 +235,14 @@ inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size
 }
 
 // Converts a field of `count` records into rows from `row` on.
-template <Kind kKind, class Rows>
-inline Pass convert(const Rows rows, const std::uint32_t* records, std::size_t count, int field, Column& column,
+template <Kind kKind, bool kStyled, class Rows>
+inline Pass convert(Rows rows, const std::uint32_t* records, std::size_t count, int field, Column& column,
                     std::size_t row, const std::uint8_t* base) noexcept {
     constexpr std::size_t width = kWidth<kKind>;
     const std::size_t limit = row + count;
     // Copies: the compiler must assume that `out` aliases the column.
     const Type type = column.type;
+    if constexpr (kStyled) rows.use_style(*type.style);
     const auto place = rows.place(field);
     bool nulls = column.validity.data != nullptr;
     std::uint8_t* out = column.values.data + row * width;
@@ -203,14 +257,14 @@ inline Pass convert(const Rows rows, const std::uint32_t* records, std::size_t c
             return;
         }
         if (nulls) column.set_valid(row + i);
-        status = write_one<kKind>(rows, c, type, column, row + i, out + i * width, base);
+        status = write_one<kKind, kStyled>(rows, c, type, column, row + i, out + i * width, base);
     };
     Status status = Status::kDone;
     if constexpr (kBatched<kKind>) {
         Batch batch;
         for (std::size_t begin = 0; begin < count; begin += kBatch) {
             const std::size_t n = count - begin < kBatch ? count - begin : kBatch;
-            const bool ok = read_batch<kKind>(rows, records + begin, n, place, type.exact, batch);
+            const bool ok = read_batch<kKind, kStyled>(rows, records + begin, n, place, type, batch);
             // Little endian: the low bytes are the value.
             for (std::size_t i = 0; i < n; ++i) std::memcpy(out + (begin + i) * width, &batch.value[i], width);
             if (ok && !nulls) continue;
@@ -233,17 +287,14 @@ inline Pass convert(const Rows rows, const std::uint32_t* records, std::size_t c
 }
 
 inline bool is_one_of(const Filter& filter, const Cell& c) noexcept {
-    for (std::size_t i = 0; i < filter.text_count; ++i) {
-        const Text& text = filter.texts[i];
-        if (text.size == c.n && std::memcmp(text.data, c.p, c.n) == 0) return true;
-    }
-    return false;
+    return is_one_of(filter.texts, filter.text_count, c.p, c.n);
 }
 
 // Keeps those of `count` records that may meet the filter, `kept` in number.
-template <Kind kKind, class Rows>
-inline Pass apply_filter(const Rows rows, const Filter& filter, std::uint32_t* records, std::size_t count,
-                   std::size_t& kept) noexcept {
+template <Kind kKind, bool kStyled, class Rows>
+inline Pass apply_filter(Rows rows, const Filter& filter, std::uint32_t* records, std::size_t count,
+                         std::size_t& kept) noexcept {
+    if constexpr (kStyled) rows.use_style(*filter.type.style);
     const auto place = rows.place(filter.field);
     std::size_t n = 0;
     Pass pass{count};
@@ -258,14 +309,14 @@ inline Pass apply_filter(const Rows rows, const Filter& filter, std::uint32_t* r
             return filter.test != Filter::Test::kText || c.escaped || is_one_of(filter, c);
         } else if constexpr (kKind == Kind::kFloat64) {
             double value = 0;
-            ok = parse_real(filter.type, c, value);
+            ok = kStyled ? parse_styled_real(filter.type, c, value) : parse_real(filter.type, c, value);
             return filter.test == Filter::Test::kNotNull || (value >= filter.real_low && value <= filter.real_high);
         } else if constexpr (kKind == Kind::kFloat32 || kKind == Kind::kBool) {
             ok = false;  // not pushed
             return false;
         } else {
             std::int64_t value = 0;
-            ok = parse_whole<kKind>(filter.type, c, value);
+            ok = kStyled ? parse_styled_whole<kKind>(filter.type, c, value) : parse_whole<kKind>(filter.type, c, value);
             if (kKind == Kind::kUInt64 && value < 0) return true;  // beyond the bounds' range
             return filter.test == Filter::Test::kNotNull || (value >= filter.low && value <= filter.high);
         }
@@ -276,7 +327,7 @@ inline Pass apply_filter(const Rows rows, const Filter& filter, std::uint32_t* r
         Batch batch;
         for (std::size_t begin = 0; begin < count && ok; begin += kBatch) {
             const std::size_t size = count - begin < kBatch ? count - begin : kBatch;
-            const bool all_ok = read_batch<kKind>(rows, records + begin, size, place, filter.type.exact, batch);
+            const bool all_ok = read_batch<kKind, kStyled>(rows, records + begin, size, place, filter.type, batch);
             if (filter.test == Filter::Test::kNotNull) {
                 std::memset(batch.value, 1, sizeof batch.value);
             } else if constexpr (kKind == Kind::kFloat64) {
@@ -339,10 +390,13 @@ inline void filter_records(const Rows& rows, const Filter* filters, std::size_t 
         const Filter& filter = filters[f];
         std::size_t count = 0;
         const Pass pass = with_kind(filter.type.kind, [&](auto kind) noexcept {
-            std::size_t left = 0;
-            const Pass ended = apply_filter<decltype(kind)::value>(rows, filter, kept, selected.count, left);
-            count = left;
-            return ended;
+            return with_style<Rows>(filter.type, [&](auto styled) noexcept {
+                std::size_t left = 0;
+                const Pass ended = apply_filter<decltype(kind)::value, decltype(styled)::value>(rows, filter, kept,
+                                                                                               selected.count, left);
+                count = left;
+                return ended;
+            });
         });
         // `kept` is compacted up to the record that needs the fallback, which is still in its place.
         if (pass.status != Status::kDone) selected.cut(kept + pass.done, count, pass.status);
@@ -376,8 +430,10 @@ inline void convert_columns(const Rows& rows, const Target* targets, std::size_t
         }
         if (!nested) {
             pass = with_kind(column.type.kind, [&](auto kind) noexcept {
-                return convert<decltype(kind)::value>(rows, selected.records, selected.count, targets[t].field, column,
-                                                      row, base);
+                return with_style<Rows>(column.type, [&](auto styled) noexcept {
+                    return convert<decltype(kind)::value, decltype(styled)::value>(
+                        rows, selected.records, selected.count, targets[t].field, column, row, base);
+                });
             });
         }
         if (pass.status == Status::kNoMemory) {

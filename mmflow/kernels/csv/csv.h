@@ -19,6 +19,7 @@ struct CsvSpec {
     const Text* nulls;  // unquoted texts that mean null
     std::size_t null_count;
     bool located;  // also return where each row's record begins
+    bool quoted_null = false;  // texts that mean null do so in quotes, too
 };
 
 // Structural positions of one chunk, kept between calls, so that they are allocated once.

@@ -17,6 +17,7 @@ struct CsvRows {
     const Text* nulls;
     std::size_t null_count;
     bool only_empty;  // only the empty text is null
+    bool quoted_null;
     std::uint32_t last_place;
     int quote;
     const std::uint8_t* data;  // of the chunk
@@ -52,11 +53,20 @@ struct CsvRows {
         return false;
     }
 
-    // Nothing in quotes is null: as text it is a value, else it needs the fallback.
+    void use_style(const Style& style) noexcept {
+        if (!style.own_nulls) return;
+        nulls = style.nulls;
+        null_count = style.null_count;
+        only_empty = is_only_empty(nulls, null_count);
+    }
+
+    static bool is_only_empty(const Text* texts, std::size_t count) noexcept { return count == 1 && texts[0].size == 0; }
+
+    // Nothing in quotes is null unless `quoted_null`: as text it is a value, else it needs the fallback.
     template <Kind kKind>
     MMFLOW_INLINE FieldState field_state(const Cell& cell) const noexcept {
         if (names_null(cell)) {
-            if (!cell.quoted) return FieldState::kNull;
+            if (!cell.quoted || quoted_null) return FieldState::kNull;
             if (kKind != Kind::kString) return FieldState::kNeedsFallback;
         }
         return kKind != Kind::kString && cell.escaped ? FieldState::kNeedsFallback : FieldState::kValue;
@@ -144,8 +154,8 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
         if (found.needs_fallback || (index.fallback_at != kNone && starts[found.next] < limit - at)) result.status = Status::kNeedsFallback;
         std::size_t next = found.next, count = found.count;
 
-        const bool only_empty = spec.null_count == 1 && spec.nulls[0].size == 0;
-        const CsvRows rows{spec.nulls, spec.null_count, only_empty, places[spec.fields - 1], spec.quote,
+        const bool only_empty = CsvRows::is_only_empty(spec.nulls, spec.null_count);
+        const CsvRows rows{spec.nulls, spec.null_count, only_empty, spec.quoted_null, places[spec.fields - 1], spec.quote,
                            text, data + size, starts, places, index.quotes, index.doubled, index.returns, index.ascii};
         Selection selected{records, count};
         filter_records(rows, spec.filters, spec.filter_count, selected,

@@ -112,7 +112,7 @@ struct JsonRows {
             if (state == FieldState::kNeedsFallback) return Status::kNeedsFallback;
             if (state == FieldState::kNull) return column.set_null(row, row + 1) ? Status::kDone : Status::kNoMemory;
             column.set_valid(row);
-            return write_one<k>(*this, c, type, column, row, column.values.data + row * kWidth<k>, base);
+            return write_one<k, false>(*this, c, type, column, row, column.values.data + row * kWidth<k>, base);
         });
         ++column.length;
         return status;
