@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
@@ -69,6 +70,21 @@ def lineitem_csv(folder: Path, scale: float) -> Path:
         subprocess.run(
             [str(tool), "csv", "-s", f"{scale:g}", "--tables=lineitem", f"--output-dir={out}"], check=True
         )
+    return path
+
+
+def lineitem_of_europe(folder: Path, scale: float) -> Path:
+    """lineitem with decimal commas, dates with the day first, and semicolons between fields."""
+    path = folder / f"tpch-{scale:g}" / "lineitem-europe.csv"
+    if not path.exists():
+        spelled = {"float64": "replace({0}, '.', ',')", "date32": "strftime(CAST({0} AS DATE), '%d/%m/%Y')"}
+        columns = ", ".join(f"{spelled.get(t, '{0}').format(n)} AS {n}" for n, t in LINEITEM.items())
+        source = f"read_csv('{lineitem_csv(folder, scale)}', header=true, all_varchar=true)"
+        unfinished = path.with_suffix(".part")
+        duckdb.sql(
+            f"COPY (SELECT {columns} FROM {source}) TO '{unfinished}' (FORMAT csv, DELIMITER ';', HEADER)"
+        )
+        unfinished.rename(path)
     return path
 
 

@@ -105,6 +105,34 @@ def _lineitem(path: Path, query: str) -> Work:
     )
 
 
+def _lineitem_of_europe(path: Path, query: str) -> Work:
+    from_duck = (
+        f"read_csv('{path}', header=true, delim=';', decimal_separator=',', dateformat='%d/%m/%Y', "
+        f"columns={{{_LINEITEM_SQL}}})"
+    )
+    dates = [n for n, t in data.LINEITEM.items() if t == "date32"]
+
+    def polars() -> pa.Table:
+        schema = {**_LINEITEM_POLARS, **dict.fromkeys(dates, pl.String)}
+        frame = pl.scan_csv(path, separator=";", decimal_comma=True, schema=schema)
+        frame = frame.with_columns(pl.col(dates).str.to_date("%d/%m/%Y"))
+        return pl.SQLContext(t=frame).execute(query.format(t="t"), eager=True).to_arrow()
+
+    def read(session: mf.Session) -> mf.Dataset:
+        return session.read_csv(
+            str(path), delimiter=";", decimal=",", date_format="%d/%m/%Y", schema=data.LINEITEM
+        )
+
+    return Work(
+        path,
+        {
+            "mmflow": _mmflow(query.format(t="t"), read),
+            "duckdb": _duck(query.format(t=from_duck)),
+            "polars": polars,
+        },
+    )
+
+
 LIKE = "SELECT count(*) AS n FROM {t} WHERE line LIKE '%item/499 %'"
 REGEX = r"SELECT count(*) AS n FROM {t} WHERE regexp_like(line, 'item/4[0-9]9 .* 50[03] ')"
 REGEX_DUCK = REGEX.replace("regexp_like", "regexp_matches")
@@ -313,6 +341,8 @@ def works(folder: Path, scale: float, rows: int) -> Mapping[str, Callable[[], Wo
         "csv-q1": lineitem(Q1),
         "csv-count": lineitem(COUNT),
         "csv-equal": lineitem(SELECTIVE),
+        "csv-europe-q6": lambda: _lineitem_of_europe(data.lineitem_of_europe(folder, scale), Q6),
+        "csv-europe-q1": lambda: _lineitem_of_europe(data.lineitem_of_europe(folder, scale), Q1),
         "text-like": lambda: _lines(
             data.log_text(folder, rows), LIKE, pl.col("line").str.contains("item/499 ", literal=True), LIKE
         ),

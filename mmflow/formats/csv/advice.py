@@ -76,7 +76,8 @@ def _for_number(text: str, kind: pa.DataType, style: ColumnStyle) -> str:
     pairs = [(other, ""), *pairs, *((other, t) for t in _SEPARATORS if t != other)]
     for decimal, thousands in pairs:
         usual = number(text, decimal, thousands)
-        if usual is None or not _PLAIN.fullmatch(usual) or usual == text or (whole and "." in usual):
+        same = usual == text and decimal == style.decimal
+        if usual is None or not _PLAIN.fullmatch(usual) or same or (whole and "." in usual):
             continue
         options = [f"decimal={decimal!r}"] if decimal != style.decimal else []
         options += [f"thousands={thousands!r}"] if thousands else []
