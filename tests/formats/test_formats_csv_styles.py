@@ -153,8 +153,6 @@ def test_pandas_reads_the_same(odd: Path, ours: pa.Table) -> None:
     theirs = pd.read_csv(odd, sep=";", decimal=",", thousands=".", engine="python")
     assert ours["grouped"].to_pylist() == theirs["grouped"].tolist()
     assert ours["share"].to_pylist() == theirs["share"].tolist()
-    days = pd.to_datetime(theirs["day"], format="%d.%m.%Y")
-    assert ours["day"].to_pylist() == [d.date() for d in days]
 
 
 def test_conditions_reach_the_kernel_in_the_style(odd: Path, ours: pa.Table) -> None:
