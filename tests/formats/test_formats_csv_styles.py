@@ -207,7 +207,7 @@ def test_options_in_sql_and_on_the_command_line(tmp_path: Path) -> None:
 
 def test_what_is_written_reads_back_whatever_the_style(tmp_path: Path) -> None:
     table = pa.table({"a": [1234.5, None], "d": [dt.date(2024, 12, 31), None], "b": [True, False]})
-    mf.from_arrow(table).write_csv(tmp_path / "t.csv", null="NA")
+    mf.from_arrow(table).write_csv(str(tmp_path / "t.csv"), null="NA")
     read = mf.read_csv(
         tmp_path / "t.csv",
         null=["NA", "-"],
