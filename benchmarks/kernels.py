@@ -25,7 +25,8 @@ from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.ndjson.decoder import NdjsonDecoder
 from mmflow.formats.ndjson.kernel import ndjson_decoder
-from mmflow.formats.records.format import gather, kernel_field, record_field
+from mmflow.formats.records.gathering import gather, kernel_field
+from mmflow.formats.records.layout import record_field
 from mmflow.formats.schemas.schema import canonical_schema, parse_schema
 from mmflow.formats.text.kernel import text_decoder
 from mmflow.formats.text.lines import TextDecoder

@@ -68,8 +68,11 @@ class ReadOptions(TypedDict, total=False):
     json_path: str
     on_new_field: OnNewField
     layout: Sequence[Mapping[str, Any]] | str
+    dtype: Any
     record_size: int
+    record_length: Mapping[str, Any] | str
     header_bytes: int
+    footer_bytes: int
 
 
 class FileOptions(TypedDict, total=False):

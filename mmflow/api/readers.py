@@ -536,9 +536,13 @@ class Readers(PublicApi):
         self,
         path: Paths,
         *,
-        layout: Sequence[Mapping[str, Any]] | str,
+        layout: Sequence[Mapping[str, Any]] | str | None = None,
+        dtype: Any = None,
         record_size: int | None = None,
+        record_length: Mapping[str, Any] | str | None = None,
+        delimiter: str | None = None,
         header_bytes: int = 0,
+        footer_bytes: int = 0,
         on_bad_record: OnBadRecord = "error",
         validate: Validate | None = None,
         missing_columns: MissingColumns | None = None,
@@ -547,19 +551,28 @@ class Readers(PublicApi):
         hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
-        """Open files of binary records of one size.
+        """Open files of binary records: of one size, behind their length, or up to a delimiter.
 
         Parameters
         ----------
         path, on_bad_record, validate, hive, hive_types, storage_options
             As of `read_csv`.
         layout
-            Fields: dicts (or JSON of them) of `name`, `type`, `offset` in bytes, and `order` (`little` or `big`).
-            Types are those of Arrow, `char[n]` and `binary[n]`.
+            Fields: dicts (or JSON of them) of `name`, `type`, `offset` in bytes (by default behind the field before),
+            and `order` (`little` or `big`). Types are those of Arrow, `char[n]` and `binary[n]`. `count` makes a list,
+            `fields` in place of a type a structure; `bits`, `[lowest, how many]`, takes these of a number; `length`, an
+            unsigned type, says that text or bytes stand behind their length.
+        dtype
+            In place of a layout: a data type of numpy, such as `"<f4"` (the column `value`) or a list of fields.
         record_size
             Bytes of one record. By default the end of the last field.
-        header_bytes
-            Bytes before the first record.
+        record_length
+            Type of the number in front of each record that counts its bytes, such as `"uint32"`, or
+            `{"type": "uint32", "order": "big"}`. The last field may be `char[]` or `binary[]`, the rest of the record.
+        delimiter
+            Bytes behind each record, as text. Fields as for `record_length`.
+        header_bytes, footer_bytes
+            Bytes before the first record, and behind the last.
         missing_columns, extra_columns
             As of `read_csv`; they change nothing, since the layout says the columns of every file.
 
@@ -587,9 +600,11 @@ class Readers(PublicApi):
         """
         return self._read(
             path, "records",
-            {"layout": layout, "record_size": record_size, "header_bytes": header_bytes, "on_bad_record": on_bad_record,
-             "validate": validate, "missing_columns": missing_columns, "extra_columns": extra_columns, "hive": hive,
-             "hive_types": hive_types, "storage_options": storage_options},
+            {"layout": layout, "dtype": dtype, "record_size": record_size, "record_length": record_length,
+             "delimiter": delimiter, "header_bytes": header_bytes, "footer_bytes": footer_bytes,
+             "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
+             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
+             "storage_options": storage_options},
         )  # fmt: skip
 
     def read_arrow(

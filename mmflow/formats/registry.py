@@ -35,7 +35,16 @@ FORMATS: dict[str, set[str]] = {
     "fwf": {"widths", "colspecs", "names", "header", "skip_rows", "ragged", "gaps", "null", "exact"}
     | (_RECORD - _COLUMNS),
     "text": {"pattern", "null", "exact", "on_new_field"} | (_RECORD - _COLUMNS),
-    "records": {"layout", "record_size", "header_bytes"} | _RECORD,
+    "records": {
+        "layout",
+        "dtype",
+        "record_size",
+        "header_bytes",
+        "footer_bytes",
+        "record_length",
+        "delimiter",
+    }
+    | _RECORD,
     "arrow_ipc": _COLUMNS,
     "npy": _COLUMNS,
     "parquet": _COLUMNS,
@@ -163,13 +172,15 @@ def _option(name: str, key: str, value: Any) -> Any:
         return style_option(key, value)
     if key == "schema_overrides":
         return parse_schema(value)
-    if key in ("record_size", "header_bytes"):
+    if key in ("record_size", "header_bytes", "footer_bytes"):
         return _number(key, value)
     if key == "layout" and isinstance(value, str):
         try:
             return json.loads(value)
         except ValueError as error:
             raise ConfigError(f"layout is not JSON: {error}") from error
+    if name == "records" and key in ("delimiter", "record_length"):
+        return value
     if key in ("delimiter", "quote", "escape"):
         return _ESCAPES.get(value, value)
     return value

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import BadRecordError
-from mmflow.formats.decoding.kernel_types import import_batch
 from mmflow.formats.npy.format import NpyFormat, make_column, wanted_columns
 from mmflow.formats.npy.header import read_header
-from mmflow.formats.records.format import RecordsFormat, gather, kernel_field
+from mmflow.formats.records.format import RecordsFormat, misfit
+from mmflow.formats.records.gathering import FieldReader, gather_column
+from mmflow.formats.records.header import cut_off
 from mmflow.formats.row_groups import make_batch
-from mmflow.kernels import kernels
 from mmflow.mapping import MappedFile
 from mmflow.mapping.ranges import load_rows, split_rows
 from mmflow.rows.base import Job, add_virtual_columns, take_values
@@ -38,15 +38,16 @@ class RecordRows:
     def count(self, upto: int) -> int:
         form, size = self._form, self._file.size
         form.check(self._file)
-        rows = (size - form.header) // form.size
-        left = size - form.header - rows * form.size
+        end = size - form.footer
+        rows = (end - form.header) // form.size
+        left = end - form.header - rows * form.size
         if upto > rows and left and form.on_bad_record == "error":
             raise BadRecordError.at(
                 path=self._file.path,
-                byte_offset=size - left,
-                reason=f"expected {form.size:,} bytes, the file ends after {left:,}",
+                byte_offset=end - left,
+                reason=cut_off(form.size, left, form.footer),
                 record=rows,
-                excerpt=self._file.window(size - left, min(left, _EXCERPT)).buffer.to_pybytes(),
+                excerpt=self._file.window(end - left, min(left, _EXCERPT)).buffer.to_pybytes(),
             )
         return rows
 
@@ -60,12 +61,12 @@ class RecordRows:
         if len(positions) * size != data.size:
             rows = np.frombuffer(data, np.uint8).reshape(-1, size)
             data = pa.py_buffer(np.take(rows, positions, axis=0))
-        schema = pa.schema([pa.field(f.name, f.type) for f in self._wanted])
-        reader = kernels().RecordsReader([kernel_field(f) for f in self._wanted], size)
-        status, _, _, rows, _, capsule, _ = reader.decode(data.address, len(numbers), data)
-        batch = self._decode_by_column(data, numbers) if status else import_batch(schema, capsule, rows)
+        names = [f.name for f in self._wanted]
+        batch = FieldReader(self._wanted, size).read(data, len(numbers))
+        if batch is None:
+            batch = self._decode_by_column(data, numbers)
         every = np.arange(len(numbers))
-        read = make_batch([take_values(c, every) for c in batch.columns], schema.names, len(numbers))
+        read = make_batch([take_values(c, every) for c in batch.columns], names, len(numbers))
         if len(self._wanted) == len(self._columns):
             return [read]
         offsets = self._form.header + numbers * size
@@ -82,7 +83,7 @@ class RecordRows:
             BadRecordError: The policy is `error`.
         """
         size = self._form.size
-        gathered = [gather(data, f, size, len(numbers)) for f in self._wanted]
+        gathered = [gather_column(data, f, size, len(numbers)) for f in self._wanted]
         if self._form.on_bad_record == "error":
             found = [(row, f) for f, (_, wrong) in zip(self._wanted, gathered, strict=True) for row in wrong]
             row, field = min(found, key=lambda each: each[0])
@@ -90,7 +91,7 @@ class RecordRows:
             raise BadRecordError.at(
                 path=self._file.path,
                 byte_offset=self._form.header + int(numbers[row]) * size,
-                reason="not valid UTF-8",
+                reason=misfit(field),
                 record=int(numbers[row]),
                 column=field.name,
                 value=text.decode(errors="replace"),

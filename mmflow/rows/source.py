@@ -23,6 +23,7 @@ from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.npy.format import NpyFormat
 from mmflow.formats.parquet.format import ParquetFormat
 from mmflow.formats.records.format import RecordsFormat
+from mmflow.formats.records.variable import VariableFormat
 from mmflow.formats.schemas.arrow_types import check_wanted, public_batch
 from mmflow.formats.schemas.file_columns import with_nulls
 from mmflow.formats.schemas.schema import public_schema
@@ -132,8 +133,13 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
             f"{source.files[0]}: Arrow IPC streams can only be read from their start; write it as a file "
             "(ds.write_arrow('x.arrow')), and read that"
         )
+    if isinstance(form, VariableFormat):
+        return (
+            f"{source.label}: where a record begins is known from the one before it; write it as Parquet or Arrow, and "
+            "read that"
+        )
     if isinstance(form, RecordsFormat) and form.on_bad_record in ("skip", "quarantine"):
-        text = next((f.name for f in form.fields if f.is_text), None)
+        text = next((f.name for f in form.fields if f.may_be_bad), None)
         if text is not None:
             return (
                 f"{source.label}: records whose {text!r} is not UTF-8 are dropped (on_bad_record = "

@@ -15,7 +15,8 @@ from mmflow import _kernels
 from mmflow.api.results import BadRecordsWarning
 from mmflow.errors import BadRecordError
 from mmflow.formats.decoding.kernel_types import import_batch
-from mmflow.formats.records.format import Field, gather, kernel_field
+from mmflow.formats.records.gathering import gather, kernel_field
+from mmflow.formats.records.layout import Field
 
 from .draining import plain
 from .guarded import guarded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,46 +10,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mmflow.errors import ConfigError, SourceError
+from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy, Scan, ScanReport, ScanRequest, checks_all
 from mmflow.formats.compression import compressed_records_error, compression_suffix, refuse_compressed
 from mmflow.formats.decoding.decoder import BadValue, Decoded
-from mmflow.formats.decoding.kernel_types import import_batch
 from mmflow.formats.decoding.reader import assemble, note_bad
-from mmflow.formats.decoding.views import set_nulls, take_rows, views_over
+from mmflow.formats.decoding.views import take_rows
+from mmflow.formats.records.dtypes import dtype_layout
+from mmflow.formats.records.gathering import FieldReader, fields_schema, gather_column
+from mmflow.formats.records.header import check_header, cut_off
+from mmflow.formats.records.layout import REST, Field, field_spec, record_fields
+from mmflow.formats.records.variable import VariableFormat, open_variable
 from mmflow.formats.row_groups import size_of
-from mmflow.formats.schemas.schema import parse_type
-from mmflow.kernels import kernels
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
-__all__ = ["Field", "RecordsFormat", "open_records"]
+__all__ = ["RecordsFormat", "misfit", "open_records"]
 
-_CHARS = re.compile(r"char\[(\d+)\]")
 _WINDOW_ROWS = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """Column of a record.
-
-    Attributes:
-        name: Name of the column.
-        type: Arrow type; string_view for text of `width` bytes, padded with NULs or spaces.
-        offset: Offset of its first byte in the record.
-        width: Its bytes.
-        big_endian: Byte order of numbers.
-    """
-
-    name: str
-    type: pa.DataType
-    offset: int
-    width: int
-    big_endian: bool = False
-
-    @property
-    def is_text(self) -> bool:
-        return bool(pa.types.is_string_view(self.type))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +38,14 @@ class RecordsFormat:
         fields: Columns.
         size: Bytes of one record.
         header: Bytes of the file before the first record.
+        footer: Bytes of the file behind the last record.
         check_all: Look at the text of all columns, whatever a query reads.
     """
 
     fields: tuple[Field, ...]
     size: int
     header: int = 0
+    footer: int = 0
     on_bad_record: BadRecordPolicy = "error"
     check_all: bool = False
     name: str = "records"
@@ -77,7 +56,7 @@ class RecordsFormat:
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema([pa.field(f.name, f.type) for f in self.fields])
+        return fields_schema(self.fields)
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. Takes and raises what `Format.scan` does."""
@@ -92,7 +71,7 @@ class RecordsFormat:
             SourceError: The file ends inside its header, or is compressed.
         """
         refuse_compressed(file)
-        check_header(file.path, file.size, self.header)
+        check_header(file.path, file.size, self.header, self.footer)
 
     def lacks(self, file: MappedFile) -> frozenset[str]:
         """Return no columns: the layout says those of every file."""
@@ -100,20 +79,12 @@ class RecordsFormat:
         return frozenset()
 
     def spec(self) -> dict[str, Any]:
-        layout = [
-            {
-                "name": f.name,
-                "type": f"char[{f.width}]" if pa.types.is_string_view(f.type) else str(f.type),
-                "offset": f.offset,
-                "order": "big" if f.big_endian else "little",
-            }
-            for f in self.fields
-        ]
         return {
             "format": "records",
-            "layout": layout,
+            "layout": [field_spec(f) for f in self.fields],
             "record_size": self.size,
             "header_bytes": self.header,
+            "footer_bytes": self.footer,
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
         }
@@ -126,22 +97,28 @@ class _FixedScan:
         self._form, self._file, self._shard, self._request = form, file, shard, request
         self.report = ScanReport()
         wanted = [f for name in request.columns for f in form.fields if f.name == name]
-        checked = [f for f in form.fields if form.check_all and f.is_text and f not in wanted]
+        checked = [f for f in form.fields if form.check_all and f.may_be_bad and f not in wanted]
         self._wanted = [*wanted, *checked]
         self._columns = len(wanted)
-        self._schema = pa.schema([pa.field(f.name, f.type) for f in self._wanted])
-        self._reader = kernels().RecordsReader([kernel_field(f) for f in self._wanted], form.size)
+        self._schema = fields_schema(self._wanted)
+        self._reader = FieldReader(self._wanted, form.size)
+        self._end = file.size - form.footer
 
     def _number(self, offset: int) -> int:
         """Return the number of the first record that begins at or after a byte offset."""
         return max(0, -(-(offset - self._form.header) // self._form.size))
 
+    def _place(self, number: int) -> int:
+        """Return where a record begins; the end of the file where there is none of this number."""
+        place = self._form.header + number * self._form.size
+        return place if place < self._end else self._file.size
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         form, file, report = self._form, self._file, self.report
         form.check(file)
-        whole = max(0, file.size - form.header) // form.size
+        whole = max(0, self._end - form.header) // form.size
         first, last = self._number(self._shard.begin), self._number(self._shard.end)
-        report.first = min(form.header + first * form.size, file.size)
+        report.first = self._place(first)
         window_sizes = file.window_sizes(min(_WINDOW_ROWS * form.size, self._request.window_bytes))
         number, following = first, next(window_sizes)
         while number < min(last, whole):
@@ -162,15 +139,15 @@ class _FixedScan:
             yield batch
             file.evict_behind(base, window.length)
             number += count
-        report.next = min(form.header + last * form.size, file.size)
-        if first <= whole < last and form.header + whole * form.size < file.size:
+        report.next = self._place(last)
+        if first <= whole < last and form.header + whole * form.size < self._end:
             self._partial(form.header + whole * form.size)
 
     def _partial(self, base: int) -> None:
         """Return the error for a file that ends inside a record."""
-        report, length = self.report, self._file.size - base
+        report, length = self.report, self._end - base
         data = self._file.window(base, length).buffer
-        reason = f"expected {self._form.size:,} bytes, the file ends after {length:,}"
+        reason = cut_off(self._form.size, length, self._form.footer)
         bad = BadValue(0, length, 0, 0, None, None, reason)
         note_bad(report, self._form.on_bad_record, self._file.path, data, base, bad)
         if report.error is None:
@@ -179,11 +156,9 @@ class _FixedScan:
     def _decoded(self, data: pa.Buffer, base: int, count: int) -> pa.RecordBatch:
         """Decode `count` records; under `error`, those before the first bad one, which the report then has."""
         numbers = np.arange(count, dtype=np.int64)
-        status, _, _, rows, _, capsule, _ = self._reader.decode(data.address, count, data)
-        if status:
+        batch = self._reader.read(data, count)
+        if batch is None:
             batch, numbers = self._invalid_rows(data, base, count)
-        else:
-            batch = import_batch(self._schema, capsule, rows)
         decoded = Decoded(
             # A select costs some microseconds, and pieces are many.
             batch if self._columns == len(self._wanted) else batch.select(range(self._columns)),
@@ -200,7 +175,7 @@ class _FixedScan:
     ) -> tuple[pa.RecordBatch, npt.NDArray[np.int64]]:
         """Return the rows where some text is not UTF-8, and the numbers of their records."""
         report, policy, size = self.report, self._form.on_bad_record, self._form.size
-        gathered = [gather(data, f, size, count) for f in self._wanted]
+        gathered = [gather_column(data, f, size, count) for f in self._wanted]
         # Of several such fields of a record, the first in the layout, whatever the order in which they are wanted.
         order = self._form.fields.index
         found = sorted(zip(self._wanted, gathered, strict=True), key=lambda each: order(each[0]))
@@ -211,7 +186,7 @@ class _FixedScan:
             text = data.slice(row * size + field.offset, field.width).to_pybytes()
             value = text.decode(errors="replace")
             null = policy == "null"
-            bad = BadValue(row * size, size, row, 0, field.name, value, "not valid UTF-8", not null)
+            bad = BadValue(row * size, size, row, 0, field.name, value, misfit(field), not null)
             note_bad(report, policy, self._file.path, data, base, bad)
             if report.error is not None:
                 keep[row:] = False
@@ -222,117 +197,56 @@ class _FixedScan:
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema), kept
 
 
-def gather(data: pa.Buffer, field: Field, size: int, count: int) -> tuple[pa.Array, list[int]]:
-    """Gather one field of `count` records of `size` bytes as a column, and the rows whose text is not UTF-8: null.
-
-    The reference of the kernel.
-    """
-    raw = np.frombuffer(data, np.uint8)
-    cells = np.lib.stride_tricks.as_strided(raw[field.offset :], (count, field.width), (size, 1))
-    if pa.types.is_string_view(field.type):
-        used = (cells != 0) & (cells != 32)
-        lengths = np.where(used.any(axis=1), field.width - used[:, ::-1].argmax(axis=1), 0).astype(np.int64)
-        starts = np.arange(count, dtype=np.int64) * size + field.offset
-        wrong = [i for i in range(count) if not _is_text(cells[i, : lengths[i]].tobytes())]
-        array = views_over(data, starts, lengths, pa.string_view())
-        return set_nulls(array, np.isin(np.arange(count), wrong)), wrong
-    packed = np.ascontiguousarray(cells)
-    if pa.types.is_fixed_size_binary(field.type):
-        return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(packed)]), []
-    if pa.types.is_boolean(field.type):
-        return pa.array(packed[:, 0] != 0), []
-    if field.big_endian and field.width > 1:
-        packed = np.ascontiguousarray(packed[:, ::-1])
-    return pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(packed)]), []
+def misfit(field: Field) -> str:
+    """Return why bytes are no value of a field."""
+    return "not valid UTF-8" if field.is_plain else "not valid UTF-8, or a length beyond its field"
 
 
-def _is_text(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def kernel_field(field: Field) -> tuple[int, int, int]:
-    """Return a field as the kernel takes it: offset, width, form (RecordField in gather.h)."""
-    if pa.types.is_string_view(field.type):
-        form = 3
-    elif pa.types.is_boolean(field.type):
-        form = 2
-    else:
-        form = 1 if field.big_endian and not pa.types.is_fixed_size_binary(field.type) else 0
-    return field.offset, field.width, form
-
-
-def record_field(item: Mapping[str, Any]) -> Field:
-    unknown = set(item) - {"name", "type", "offset", "order"}
-    if unknown or not {"name", "type", "offset"} <= set(item):
-        raise ConfigError(f"a field of a record layout has name, type, offset and order, not {sorted(item)}")
-    order = item.get("order", "little")
-    if order not in ("little", "big"):
-        raise ConfigError(f"field {item['name']!r}: order is little or big, not {order!r}")
-    chars = _CHARS.fullmatch(str(item["type"]))
-    if chars:
-        return Field(item["name"], pa.string_view(), int(item["offset"]), int(chars[1]))
-    kind = parse_type(item["type"])
-    if pa.types.is_boolean(kind):
-        width = 1
-    elif pa.types.is_fixed_size_binary(kind):
-        width = kind.byte_width
-    elif pa.types.is_primitive(kind):
-        width = kind.bit_width // 8
-    else:
-        raise ConfigError(f"field {item['name']!r}: {kind} has no fixed width; write char[n] or binary[n]")
-    return Field(item["name"], kind, int(item["offset"]), width, order == "big")
-
-
-def check_header(path: str, size: int, header: int) -> None:
-    """Check that a file of `size` bytes is not shorter than its header.
-
-    Raises:
-        SourceError: It is.
-    """
-    if size < header:
-        raise SourceError(
-            f"can't read {path}: it has {size:,} bytes, and header_bytes is {header:,}; the file was cut short, or "
-            "header_bytes is wrong",
-            path=path,
-        )
-
-
-def open_records(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema | None) -> RecordsFormat:
+def open_records(
+    paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema | None
+) -> RecordsFormat | VariableFormat:
     """Bind a layout.
 
     Raises:
         ConfigError: No layout, or one that does not fit the record size.
-        SourceError: A file is missing, compressed, or shorter than its header.
+        SourceError: A file is missing, compressed, or shorter than its header and footer.
     """
     del schema
-    layout = options.get("layout")
+    layout, dtype = options.get("layout"), options.get("dtype")
+    if dtype is not None:
+        if layout:
+            raise ConfigError("layout and dtype both say what a record is; leave one of them out")
+        layout = dtype_layout(dtype)
     if not layout:
         raise ConfigError(
-            "binary records need layout=[{name, type, offset, order}, ...] and record_size=<bytes>; "
+            "binary records need layout=[{name, type, offset, order}, ...] and record_size=<bytes>, or dtype='<f4'; "
             "types are those of Arrow, char[n] and binary[n]"
         )
-    fields = tuple(record_field(item) for item in layout)
-    end = max(f.offset + f.width for f in fields)
-    size, header = options.get("record_size", end), options.get("header_bytes", 0)
-    names = [f.name for f in fields]
-    twice = next((n for n in names if names.count(n) > 1), None)
-    if twice is not None:
-        raise ConfigError(f"two fields of the layout are called {twice!r}; give them different names")
-    for f in fields:
-        if f.offset < 0 or f.offset + f.width > size:
-            raise ConfigError(f"field {f.name!r} ends at byte {f.offset + f.width}, a record has {size}")
+    fields = record_fields(layout)
+    header, footer = options.get("header_bytes", 0), options.get("footer_bytes", 0)
     for path in paths:
         if compression_suffix(path):
             raise compressed_records_error(path)
-        check_header(path, size_of(path), header)
-    return RecordsFormat(
-        fields,
-        size,
-        header,
-        options.get("on_bad_record", "error"),
-        checks_all(options),
-    )
+        check_header(path, size_of(path), header, footer)
+    policy, check_all = options.get("on_bad_record", "error"), checks_all(options)
+    prefix, delimiter = options.get("record_length"), options.get("delimiter")
+    if prefix is not None or delimiter is not None:
+        if prefix is not None and delimiter is not None:
+            raise ConfigError("record_length and delimiter both say where records end; leave one of them out")
+        if "record_size" in options:
+            raise ConfigError(
+                "record_size is for records of one size; leave it out beside record_length or delimiter"
+            )
+        return open_variable(fields, prefix, delimiter, header, footer, policy, check_all)
+    rest = next((f.name for f in fields if REST in (f.width, f.offset)), None)
+    if rest is not None:
+        raise ConfigError(
+            f"field {rest!r} has no width; write char[n] or binary[n], or say where records end by record_length or "
+            "delimiter"
+        )
+    end = max(f.offset + f.width for f in fields)
+    size = options.get("record_size", end)
+    for f in fields:
+        if f.offset < 0 or f.offset + f.width > size:
+            raise ConfigError(f"field {f.name!r} ends at byte {f.offset + f.width}, a record has {size}")
+    return RecordsFormat(fields, size, header, footer, policy, check_all)
