@@ -46,11 +46,14 @@ if TYPE_CHECKING:
         map_array,
         read,
         read_arrow,
+        read_avro,
         read_csv,
+        read_excel,
         read_fwf,
         read_json,
         read_ndjson,
         read_npy,
+        read_orc,
         read_parquet,
         read_records,
         read_text,
@@ -66,8 +69,9 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-_READ = ("from_arrow", "map_array", "read", "read_arrow", "read_csv", "read_fwf", "read_json", "read_ndjson",
-         "read_npy", "read_parquet", "read_records", "read_text", "sql")  # fmt: skip
+_READ = ("from_arrow", "map_array", "read", "read_arrow", "read_avro", "read_csv", "read_excel", "read_fwf",
+         "read_json", "read_ndjson", "read_npy", "read_orc", "read_parquet", "read_records", "read_text",
+         "sql")  # fmt: skip
 _LAZY = {
     "BadRecordsWarning": "api.results",
     "Dataset": "api.dataset",
@@ -107,11 +111,14 @@ __all__ = [  # noqa: RUF022  (grouped by topic)
     # Readers: rows of files, of memory and of SQL
     "read",
     "read_arrow",
+    "read_avro",
     "read_csv",
+    "read_excel",
     "read_fwf",
     "read_json",
     "read_ndjson",
     "read_npy",
+    "read_orc",
     "read_parquet",
     "read_records",
     "read_text",

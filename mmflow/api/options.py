@@ -73,6 +73,7 @@ class ReadOptions(TypedDict, total=False):
     record_length: Mapping[str, Any] | str
     header_bytes: int
     footer_bytes: int
+    sheet: str | int
 
 
 class FileOptions(TypedDict, total=False):

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal, Unpack
 
 from mmflow.api.dataset import Dataset
+from mmflow.api.library_readers import LibraryReaders
 from mmflow.api.options import (
     ExtraColumns,
     MissingColumns,
@@ -28,14 +29,13 @@ from mmflow.plan.stages import Source
 from mmflow.remote.options import storage_text, using_remote_options
 from mmflow.rows.source import Selection
 from mmflow.shards import find_files
-from mmflow.usercode.tracebacks import PublicApi
 
 __all__ = ["Readers"]
 
 _CSV_ONLY = {"delimiter", "dialect", "header", "names", "quote", "escape", "null", "skip_footer", "skip_rows"}
 
 
-class Readers(PublicApi):
+class Readers(LibraryReaders):
     """Readers of a session, by format."""
 
     context: RunContext
@@ -60,8 +60,8 @@ class Readers(PublicApi):
         path
             File, glob, folder, or a list of them; URLs too (docs/remote.md).
         format
-            `csv`, `json`, `ndjson`, `text`, `records`, `arrow`, `npy` or `parquet`. By default found by name and first
-            bytes.
+            `csv`, `json`, `ndjson`, `text`, `records`, `arrow`, `npy`, `parquet`, `orc`, `avro` or `excel`. By default
+            found by name and first bytes.
         schema
             Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
             default found in a sample of the first file. `"union"`: the columns of all files, of types that hold theirs.

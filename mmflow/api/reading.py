@@ -18,11 +18,14 @@ __all__ = [
     "map_array",
     "read",
     "read_arrow",
+    "read_avro",
     "read_csv",
+    "read_excel",
     "read_fwf",
     "read_json",
     "read_ndjson",
     "read_npy",
+    "read_orc",
     "read_parquet",
     "read_records",
     "read_text",
@@ -51,11 +54,14 @@ from_arrow = _by_default_session(Session.from_arrow)
 map_array = _by_default_session(Session.map_array)
 read = _by_default_session(Session.read)
 read_arrow = _by_default_session(Session.read_arrow)
+read_avro = _by_default_session(Session.read_avro)
 read_csv = _by_default_session(Session.read_csv)
+read_excel = _by_default_session(Session.read_excel)
 read_fwf = _by_default_session(Session.read_fwf)
 read_json = _by_default_session(Session.read_json)
 read_ndjson = _by_default_session(Session.read_ndjson)
 read_npy = _by_default_session(Session.read_npy)
+read_orc = _by_default_session(Session.read_orc)
 read_parquet = _by_default_session(Session.read_parquet)
 read_records = _by_default_session(Session.read_records)
 read_text = _by_default_session(Session.read_text)

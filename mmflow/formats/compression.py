@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -18,13 +20,18 @@ __all__ = [
     "compression_suffix",
     "detect_compression",
     "file_compression",
+    "is_spreadsheet",
+    "is_text",
     "open_decompressed",
     "read_first_bytes",
     "refuse_compressed",
 ]
 
 #: Suffix of a name to the compression that it promises.
-SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz"}
+SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": "xz", ".zip": "zip"}
+_ZIP, _EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
+#: First members of archives that are files of another format: spreadsheets (and other documents), numpy's.
+_DOCUMENTS = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"xl/", b"mimetype")
 _ZSTD, _LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 #: Bytes after bzip2's mark, which alone may begin a name: a block, or the end of an empty file.
 _BZ2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
@@ -64,10 +71,14 @@ def detect_compression(start: bytes, path: str) -> str | None:
         return "xz"
     if start.startswith(b"BZh") and start[4:10] in _BZ2_BLOCKS:
         return "bz2"
+    if start.startswith(_EMPTY_ZIP):
+        return "zip"
+    if start.startswith(_ZIP) and not is_spreadsheet(start) and not _first_member(start).endswith(b".npy"):
+        return "zip"
     suffix = compression_suffix(path)
     if suffix in (".zst", ".lz4") and 0x50 <= start[:1].ljust(1)[0] <= 0x5F and start[1:4] == b"\x2a\x4d\x18":
         return SUFFIXES[suffix]  # frames to be skipped are the same in both
-    if suffix is not None and not _is_text(start[:_PROBED]):
+    if suffix is not None and not is_text(start):
         raise SourceError(
             f"can't read {path}: its first bytes, {start[:8]!r}, are neither those of {SUFFIXES[suffix]}, as its name "
             "says, nor text; it is damaged, or of another kind",
@@ -77,7 +88,19 @@ def detect_compression(start: bytes, path: str) -> str | None:
     return None
 
 
-def _is_text(start: bytes) -> bool:
+def is_spreadsheet(start: bytes) -> bool:
+    """Return whether a file that begins so is an archive of a document's parts: .xlsx and .ods, but also .docx."""
+    return start.startswith(_ZIP) and _first_member(start).startswith(_DOCUMENTS)
+
+
+def _first_member(start: bytes) -> bytes:
+    """Return the name of a zip archive's first member (APPNOTE 4.3.7: its length at byte 26, the name at byte 30)."""
+    return start[30 : 30 + int.from_bytes(start[26:28], "little")]
+
+
+def is_text(start: bytes) -> bool:
+    """Return whether the first 512 of these bytes are UTF-8 without NULs."""
+    start = start[:_PROBED]
     try:
         start.decode()
     except UnicodeDecodeError as error:
@@ -115,14 +138,18 @@ def open_decompressed(file: MappedFile, ahead: int = 0) -> Iterator[pa.NativeFil
     compression = file_compression(file)
     assert compression is not None
     try:
-        with _stream(as_arrow_file(file, ahead=ahead), compression) as stream:
+        with _stream(as_arrow_file(file, ahead=ahead), compression, file.path) as stream:
             yield stream
     except (pa.ArrowInvalid, EOFError, OSError) as error:
         raise _damaged(file.path, compression, error) from error
 
 
 @contextmanager
-def _stream(source: pa.NativeFile, compression: str) -> Iterator[pa.NativeFile]:
+def _stream(source: pa.NativeFile, compression: str, path: str) -> Iterator[pa.NativeFile]:
+    if compression == "zip":
+        with _zip_member(source, path) as stream:
+            yield stream
+        return
     if compression != "xz":
         with pa.CompressedInputStream(source, compression) as stream:
             yield stream
@@ -134,6 +161,30 @@ def _stream(source: pa.NativeFile, compression: str) -> Iterator[pa.NativeFile]:
         with pa.PythonFile(packed, mode="r") as stream:
             yield stream
     except lzma.LZMAError as error:
+        raise EOFError(str(error)) from error
+
+
+@contextmanager
+def _zip_member(source: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
+    """Open the only file of a zip archive as a stream.
+
+    Raises:
+        EOFError: It is damaged or encrypted.
+        SourceError: It holds several files, or none.
+    """
+    try:
+        with zipfile.ZipFile(cast("Any", source)) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir()]
+            if len(members) != 1:
+                names = ", ".join(m.filename for m in members[:5])
+                raise SourceError(
+                    f"can't read {path}: it is a zip archive of {len(members):,} files ({names}), not of one: unpack "
+                    "it, and read them",
+                    path=path,
+                )
+            with archive.open(members[0]) as member, pa.PythonFile(cast("Any", member), mode="r") as stream:
+                yield stream
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError) as error:
         raise EOFError(str(error)) from error
 
 

@@ -46,13 +46,17 @@ FORMATS: dict[str, set[str]] = {
     }
     | _RECORD,
     "arrow_ipc": _COLUMNS,
+    "avro": _COLUMNS,
+    "excel": {"sheet", "header"} | _COLUMNS,
     "npy": _COLUMNS,
+    "orc": _COLUMNS,
     "parquet": _COLUMNS,
 }
 #: Formats of whole groups of rows, whose spec holds the schema that was found.
-_GROUPS = {"arrow_ipc": "ArrowIpcFormat", "npy": "NpyFormat", "parquet": "ParquetFormat"}
+_GROUPS = {"arrow_ipc": "ArrowIpcFormat", "avro": "AvroFormat", "excel": "ExcelFormat", "npy": "NpyFormat",
+           "orc": "OrcFormat", "parquet": "ParquetFormat"}  # fmt: skip
 _ALIASES = {"arrow": "arrow_ipc", "ipc": "arrow_ipc", "feather": "arrow_ipc", "jsonl": "ndjson",
-            "tsv": "csv", "log": "text", "binary": "records"}  # fmt: skip
+            "tsv": "csv", "log": "text", "binary": "records", "xlsx": "excel"}  # fmt: skip
 _CHOICES = COLUMN_OPTIONS | {
     "on_bad_record": ("error", "null", "skip", "quarantine"),
     "validate": ("projected", "all"),
@@ -164,9 +168,9 @@ def _option(name: str, key: str, value: Any) -> Any:
         return _boolean(key, value)
     if name == "fwf" and key == "ragged" and value not in ("error", "null"):
         raise ConfigError(f"ragged = {value!r}: must be error or null")
-    if key in STRUCTURE:
+    if key in STRUCTURE and name != "excel":
         return structure_option(key, value)
-    if key == "exact":
+    if key in ("exact", "header"):
         return _boolean(key, value)
     if key in STYLE_OPTIONS:
         return style_option(key, value)

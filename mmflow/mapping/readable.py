@@ -5,6 +5,7 @@ Invariant: a read returns a view of a window (no copy for mmap), which lives as 
 
 from __future__ import annotations
 
+import errno
 import io
 import threading
 
@@ -52,7 +53,8 @@ class WindowReader:
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
         if base + offset < 0:
-            raise ValueError(f"seek before the start of {self._file.path}")
+            # As of files: zipfile tries it.
+            raise OSError(errno.EINVAL, f"seek before the start of {self._file.path}")
         self._position = base + offset
         return self._position
 

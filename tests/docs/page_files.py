@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+import xlsxwriter
 
 from tests.arrays.bmp_files import bmp
 
@@ -108,13 +109,21 @@ def records(folder: Path, _: Path) -> None:
     (folder / "ids.bin").write_bytes(bytes(16) + np.arange(100, dtype="<i4").tobytes())
 
 
+def costs(folder: Path, _: Path) -> None:
+    """Write costs.xlsx, whose sheet 2024 has items and prices."""
+    with xlsxwriter.Workbook(str(folder / "costs.xlsx")) as book:
+        sheet = book.add_worksheet("2024")
+        for row, cells in enumerate([("item", "price"), ("tea", 2.5), ("rye", 3), ("tea", 2.25)]):
+            sheet.write_row(row, 0, cells)
+
+
 #: Files of a page, by its name; other pages name none.
 FILES: dict[str, Sequence[Maker]] = {
     "README.md": (lineitem, jobs, access(";"), log, tables, images("scan.bmp")),
     "docs/arrays.md": (jobs, raster, images("a.bmp")),
     "docs/display.md": (lineitem,),
     "docs/errors.md": (access(","),),
-    "docs/formats.md": (log, app_log),
+    "docs/formats.md": (log, app_log, costs),
     "docs/expressions.md": (lineitem, access(",")),
     "docs/random-access.md": (access(","),),
     "docs/runs.md": (lineitem, jobs),

@@ -41,7 +41,7 @@ def written(folder: Path, data: bytes, name: str = "t.csv") -> str:
         (b"\0\0\xfe\xff" + "a,b\n1,2\n".encode("utf-32-be"), ["UTF-32BE"]),
         (gzip.compress(gzip.compress(b"a,b\n1,2\n", mtime=0), mtime=0), ["gzip", "compressed twice"]),
         (gzip.compress(bz2.compress(b"a,b\n1,2\n"), mtime=0), ["bzip2", "compressed twice"]),
-        (b"PK\x03\x04\x14\0\0\0", ["zip archive"]),
+        (b"PK\x03\x04\x14\0\0\0", ["its first bytes say zip", "damaged"]),
         (b"a\0b,c\n1,2\n", ["control character '\\x00'", "byte offset 1"]),
         (b"\x7fELF\x02\x01\x01\n", ["control character '\\x7f'", "byte offset 0"]),
         (b"a\x01b\n1\x012\n", ["control character '\\x01'", "set delimiter='\\x01'"]),

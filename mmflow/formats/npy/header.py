@@ -79,7 +79,7 @@ def parse_header(read: Callable[[int, int], bytes], size: int) -> NpyHeader:
     if not start.startswith(_MAGIC):
         hint = "; it is an npz archive: unpack it and read its npy files" if start.startswith(b"PK") else ""
         compression = detect_compression(start, "")
-        if compression is not None:
+        if compression is not None and not hint:
             hint = f"; it is compressed by {compression}: decompress it, and read that"
         raise NpyError(f"it is not an npy file{hint}", damaged=False)
     if len(start) < 12:

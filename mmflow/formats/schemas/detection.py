@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import SourceError
-from mmflow.formats.compression import compression_suffix
+from mmflow.formats.compression import compression_suffix, is_spreadsheet, is_text
 from mmflow.formats.csv.header import first_record
 from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.json.path import auto_steps
 from mmflow.formats.json.walk import START, KernelWalker
-from mmflow.formats.schemas.encodings import BOM
+from mmflow.formats.schemas.encodings import BOM, check_kind
 from mmflow.formats.schemas.sampling import sample_file
 from mmflow.storage.url import file_name
 
@@ -26,7 +26,10 @@ _MAGIC = (
     (b"PARE", "parquet"),  # with an encrypted footer, which the format says
     (b"ARROW1", "arrow_ipc"),
     (b"\xff\xff\xff\xff", "arrow_ipc"),
+    (b"FEA1", "arrow_ipc"),  # Feather of version 1, as which the format refuses it
     (b"\x93NUMPY", "npy"),
+    (b"Obj\x01", "avro"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "excel"),  # .xls, and others of its time
 )
 _SUFFIXES = {
     "csv": "csv",
@@ -45,7 +48,16 @@ _SUFFIXES = {
     "ipc": "arrow_ipc",
     "feather": "arrow_ipc",
     "npy": "npy",
+    "orc": "orc",
+    "avro": "avro",
+    "xlsx": "excel",
+    "xlsm": "excel",
+    "xlsb": "excel",
+    "xls": "excel",
+    "ods": "excel",
 }
+#: Formats that are no text.
+_BINARY = {"parquet", "npy", "arrow_ipc", "orc", "avro", "excel"}
 _DELIMITERS = {"tsv": "\t", "psv": "|"}
 _CANDIDATES = (",", ";", "\t", "|")
 #: A field, perhaps with a quoted part at its front, and the candidate behind it.
@@ -60,6 +72,10 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
     """
     sample = sample_file(path, piece=1 << 16)
     suffix = _suffix(path)
+    if sample.compression is None and is_spreadsheet(sample.start):
+        return "excel", {}
+    if sample.compression is None and sample.start.startswith(b"ORC") and not is_text(sample.start):
+        return "orc", {}
     for magic, name in _MAGIC:
         if not sample.start.startswith(magic):
             continue
@@ -75,7 +91,7 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
         return "csv", {"delimiter": _DELIMITERS[suffix]}
     if name == "csv":
         return "csv", _detect_delimiter(sample.start)
-    if name in ("parquet", "npy", "arrow_ipc"):
+    if name in _BINARY:
         found = sample.start[:8]
         packed = "" if sample.compression is None else f" once {sample.compression} is undone"
         raise SourceError(f"{path} is named like {name}, but begins with {found!r}{packed}", path=path)
@@ -86,9 +102,10 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
     if (kind := _json_kind(sample.start, sure=name == "json")) is not None:
         return kind, {}
     if b"\0" in sample.start:
+        check_kind(path, sample.start)
         raise SourceError(
             f"{path}: can't tell its format from its name or its first bytes; say which: format=csv, json, ndjson, "
-            "text, records, arrow, npy or parquet",
+            "text, records, arrow, npy, parquet, orc, avro or excel",
             path=path,
         )
     return "text", {}

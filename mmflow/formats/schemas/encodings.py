@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmflow.errors import SourceError
 
-__all__ = ["BOM", "check_text", "legacy_encoding"]
+__all__ = ["BOM", "check_kind", "check_text", "legacy_encoding"]
 
 #: The byte order mark that UTF-8 may begin with.
 BOM = b"\xef\xbb\xbf"
@@ -23,8 +23,9 @@ _KINDS = (
     (b"\xfd7zXZ\0", "xz data", "it is compressed twice: decompress it once"),
     (b"\x04\x22\x4d\x18", "LZ4 data", "it is compressed twice: decompress it once"),
     (b"\xff\x06\0\0sNaPpY", "Snappy data", "decompress it first: snzip -d"),
-    (b"PK\x03\x04", "a zip archive (or a spreadsheet, .xlsx)", "unpack it, or export it as CSV"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old spreadsheet (.xls)", "export it as CSV"),
+    (b"PK\x03\x04", "a spreadsheet (.xlsx), or another archive", "set format=excel, or unpack it"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old spreadsheet (.xls)", "set format=excel"),
+    (b"Obj\x01", "Avro", "set format=avro"),
     (b"\x93NUMPY", "npy", "set format=npy"),
     (b"SQLite format 3\0", "an SQLite database", "export the table as CSV"),
 )
@@ -38,6 +39,22 @@ _NULS = {
 _PROBED = 64  # bytes that tell UTF-16 and UTF-32 without a mark
 
 
+def check_kind(path: str, start: bytes) -> None:
+    """Refuse a file whose first bytes are those of a binary format.
+
+    Raises:
+        SourceError: Names the kind, and what to do.
+    """
+    for magic, kind, advice in _KINDS:
+        # bzip2's mark alone may begin a name.
+        if start.startswith(magic) and not (magic == b"BZh" and start[4:10] != b"1AY&SY"):
+            raise SourceError(
+                f"{path}: it is no text: its first bytes (byte offset 0) are those of {kind}\n  {advice}",
+                path=path,
+                byte_offset=0,
+            )
+
+
 def check_text(path: str, start: bytes) -> None:
     """Refuse a file whose first bytes say that it is no UTF-8 text.
 
@@ -48,14 +65,7 @@ def check_text(path: str, start: bytes) -> None:
     Raises:
         SourceError: It is UTF-16 or UTF-32, compressed, or of a binary format.
     """
-    for magic, kind, advice in _KINDS:
-        # bzip2's mark alone may begin a name.
-        if start.startswith(magic) and not (magic == b"BZh" and start[4:10] != b"1AY&SY"):
-            raise SourceError(
-                f"{path}: it is no text: its first bytes (byte offset 0) are those of {kind}\n  {advice}",
-                path=path,
-                byte_offset=0,
-            )
+    check_kind(path, start)
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None) or _unmarked(
         start[:_PROBED]
     )
