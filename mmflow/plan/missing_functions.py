@@ -28,8 +28,6 @@ _OF_DUCKDB = {
     "hour": "date_part('hour', t)",
     "if": "CASE WHEN condition THEN x ELSE y END",
     "iff": "CASE WHEN condition THEN x ELSE y END",
-    "json_extract": "read_json('file'), whose fields are columns",
-    "json_extract_string": "read_json('file'), whose fields are columns",
     "last": "last_value(x ORDER BY y)",
     "last_day": "date_trunc('month', d) + INTERVAL '1 month' - INTERVAL '1 day'",
     "len": "length(text), or array_length(list)",

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from mmflow.api.expressions.methods.core import node_of
 from mmflow.api.expressions.methods.filling import FillMethods
+from mmflow.api.expressions.methods.json_text import JsonNamespace
 from mmflow.api.expressions.methods.lists import ListNamespace, StructNamespace
 from mmflow.api.expressions.methods.names import NameNamespace
 from mmflow.api.expressions.methods.text import TextNamespace
@@ -68,6 +69,11 @@ class Expr(ValueMethods, FillMethods):
     def list(self) -> ListNamespace:
         """Methods of lists."""
         return ListNamespace(self)
+
+    @property
+    def json(self) -> JsonNamespace:
+        """Methods of text of JSON."""
+        return JsonNamespace(self)
 
     @property
     def struct(self) -> StructNamespace:

@@ -24,6 +24,7 @@ from datafusion import DataFrame
 from mmflow.api.dataset import Dataset
 from mmflow.api.run_context import RunContext
 from mmflow.api.sql.called_functions import called_functions, explain_missing_function
+from mmflow.api.sql.json_calls import json_functions, with_json_calls
 from mmflow.api.sql.literals import with_literals
 from mmflow.api.sql.parameters import bound
 from mmflow.api.sql.statements import in_datafusions_words, statement, with_positions, with_select
@@ -35,6 +36,7 @@ from mmflow.errors import ConfigError, PlanError, plain_text
 from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.formats.schemas.schema import type_text
 from mmflow.plan.planner import why_not_split
+from mmflow.plan.stages import Function
 from mmflow.plan.tokens import Token, parameters_of, tokens
 
 __all__ = ["Opener", "context_of", "plan_query"]
@@ -70,13 +72,17 @@ def plan_query(
         PlanError: The query is wrong, or a name or value in it.
         SourceError: A path in it can't be read.
     """
-    kind, text = statement(plain_text(query))
     variables = variables or {}
     catalog = session.context.catalog
+    own = {*catalog.sql_names, *(n for n, v in {**variables, **values}.items() if isinstance(v, Udf))}
+    kind, text = statement(with_json_calls(plain_text(query), own))
     parameters = parameters_of(text)
     given = {n: v for n, v in values.items() if n not in parameters and is_table(v)}
     udfs = {n: v for n, v in values.items() if n not in parameters and isinstance(v, Udf)}
-    functions = called_functions(text, udfs, catalog.sql_names, catalog.function_names, variables)
+    functions: dict[str, Function] = {
+        **{n: f for n, f in json_functions(text).items() if n.lower() not in catalog.sql_names},
+        **called_functions(text, udfs, catalog.sql_names, catalog.function_names, variables),
+    }
     text, scalars = bound(
         with_select(in_datafusions_words(text)),
         {n: v for n, v in values.items() if n not in given and n not in udfs},

@@ -83,7 +83,7 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("/", "/"): "a / b of integers is an integer; floor(a / b) is that of floats",
     ("*", "*"): "write power(a, b)",
     ("LAMBDA", "…", ":"): _LAMBDA,
-    ("-", ">"): f"for a lambda, {_LAMBDA}; JSON is read by read_json, and its fields are columns",
+    ("-", ">"): f"for a lambda, {_LAMBDA}; for JSON, write a key, a path or the number of an item behind it",
     ("GLOB", "'"): "write LIKE, or ~ with a regular expression",
     ("EXCLUDE", "CURRENT", "ROW"): "subtract the row's own value",
     ("EXCLUDE", "TIES"): "write a frame of ROWS",
