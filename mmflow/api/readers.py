@@ -23,12 +23,14 @@ from mmflow.api.options import (
 from mmflow.api.run_context import RunContext
 from mmflow.errors import ConfigError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, check_one_format, detect
+from mmflow.formats.registry import format_name
 from mmflow.plan.catalog import SourceLeaf
 from mmflow.plan.sources import open_source
 from mmflow.plan.stages import Source
 from mmflow.remote.options import storage_text, using_remote_options
 from mmflow.rows.source import Selection
 from mmflow.shards import find_files
+from mmflow.streams import check_format, open_streams
 
 __all__ = ["Readers"]
 
@@ -58,7 +60,7 @@ class Readers(LibraryReaders):
         Parameters
         ----------
         path
-            File, glob, folder, or a list of them; URLs too (docs/remote.md).
+            File, glob, folder, or a list of them; URLs too (docs/remote.md); `-` for standard input, or a named pipe.
         format
             `csv`, `json`, `ndjson`, `text`, `records`, `arrow`, `npy`, `parquet`, `orc`, `avro` or `excel`. By default
             found by name and first bytes.
@@ -122,6 +124,7 @@ class Readers(LibraryReaders):
             files = find_files(path)
             if not files:
                 raise ConfigError("no files were given")
+            files = open_streams(files)
             if format is None and _CSV_ONLY & set(options):
                 format = "csv"
             if format is None and "json_path" in options:
@@ -130,6 +133,7 @@ class Readers(LibraryReaders):
                 check_one_format(files)
                 format, found = detect(files[0])
                 options = {**found, **options}
+            check_format(files[0], format_name(format), options)
             label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
             source = open_source(files, format, label, storage, options)
         offer = cache(lambda names: self.context.catalog.add(SourceLeaf(source, names)))
@@ -173,7 +177,7 @@ class Readers(LibraryReaders):
         Parameters
         ----------
         path
-            File, glob, folder, or a list of them; URLs too (docs/remote.md).
+            File, glob, folder, or a list of them; URLs too (docs/remote.md); `-` for standard input, or a named pipe.
         dialect
             `auto` finds the options below that are not given in a sample of the first file (docs/formats.md). A file
             that leaves them open is an error.

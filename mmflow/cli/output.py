@@ -15,6 +15,7 @@ from mmflow.api.results import BadRecordsWarning, RunSummary
 from mmflow.api.session import Session
 from mmflow.cli.parsing import Options
 from mmflow.errors import ConfigError
+from mmflow.mapping.streams import reads_streams
 from mmflow.sinks.screen import is_terminal
 from mmflow.sinks.spec import sink_spec
 from mmflow.sinks.stdout import BINARY_FORMATS, STDOUT_FORMATS, write_table
@@ -61,7 +62,8 @@ def _target(options: Options, output: Mapping[str, Any] | None) -> dict[str, Any
 
 def _print(dataset: Dataset, options: Options, table_rows: int | None) -> None:
     form = stdout_format(options)
-    batches = _buffered(dataset.iter_batches())
+    # Rows of a stream are shown as they come: its end may be far off.
+    batches = iter(dataset.iter_batches()) if reads_streams() else _buffered(dataset.iter_batches())
     first = next(batches, None)  # not even a header before the run has succeeded
     rows = itertools.chain(() if first is None else (first,), batches)
     most = table_rows or (_TERMINAL_ROWS if is_terminal(sys.stdout) else _PIPE_ROWS)

@@ -24,7 +24,14 @@ import pyarrow as pa
 
 from mmflow.config import Settings
 from mmflow.engines.protocol import Engine
-from mmflow.errors import BlockLostError, EngineError, MmflowError, SilentServerWarning
+from mmflow.errors import (
+    BlockLostError,
+    ConfigError,
+    EngineError,
+    MmflowError,
+    PlanError,
+    SilentServerWarning,
+)
 from mmflow.formats.decoding.compact import rename_columns
 from mmflow.formats.decoding.scan import is_splittable, located_shards
 from mmflow.formats.rejects import locate_rejects
@@ -36,9 +43,11 @@ from mmflow.scheduler.recorder import Recorder
 from mmflow.scheduler.scans import ScanSource
 from mmflow.scheduler.scheduler import Released, Scheduler, SchedulerOptions
 from mmflow.scheduler.speculation import Patience
+from mmflow.scheduler.stream_feed import StreamFeed
 from mmflow.shards import FileEntry, default_shard_size, group_shards, identify_files, plan_shards
 from mmflow.sinks import StagedFile
 from mmflow.storage.url import is_url
+from mmflow.streams import StreamLimits, stream_of
 from mmflow.worker.range_partition import boundaries
 
 __all__ = ["Outcome", "Run", "execute"]
@@ -49,6 +58,7 @@ Clock = Callable[[], float]
 _FILES_PER_TASK = 256
 _PROGRESS_SECONDS = 0.1
 _WAIT_SECONDS = 0.1
+_STREAM_SECONDS = 0.005
 #: A task must take at least this long before it is helped (`scheduler.speculation`).
 SLOW_SECONDS = 10.0
 #: After so many seconds in which no task ended, the folders that they read and write are looked at.
@@ -106,6 +116,7 @@ def execute(
         EngineError: The engine can't be started.
     """
     name = run or uuid.uuid4().hex[:12]
+    _check_streams(plan, settings)
     inputs = _inputs(plan)
     engine = open_engine(settings, name)
     resources = engine.resources()
@@ -156,6 +167,27 @@ def _inputs(plan: Plan) -> dict[str, FileEntry]:
     return found
 
 
+def _check_streams(plan: Plan, settings: Settings) -> None:
+    """Check that the streams among the inputs can be read as the plan wants.
+
+    Raises:
+        ConfigError: A stream would be read by workers elsewhere.
+        PlanError: A stream would be read twice.
+    """
+    paths = [path for _, source in _scans(plan) for path in source.files if stream_of(path) is not None]
+    if paths and settings.engine != "local":
+        raise ConfigError(
+            f"{paths[0]} is a stream of this process, and the workers of engine {settings.engine} can't read it: use "
+            "the local engine (--engine local), or save the stream to a file that all workers see"
+        )
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise PlanError(
+            f"the query reads {twice} {paths.count(twice)} times (a join with itself, several subqueries, or a UNION), "
+            "and a stream is read once: save it to a file first (`cat > data.csv`), and query that"
+        )
+
+
 def _recorded(plan: Plan, inputs: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
     """Return the files that must not have changed when the run is resumed."""
     found: dict[str, FileEntry] = {}
@@ -174,6 +206,12 @@ def _sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) ->
         files = [inputs[p] for p in source.files]
         scan = cast(ScanInput, plan.stages[stage].inputs[0])
         made = source.format
+        stream = stream_of(source.files[0]) if source.files else None
+        if stream is not None:
+            limits = StreamLimits.of(settings.memory, settings.workers, settings.shard_size)
+            feed = StreamFeed(stream, limits, whole=not made.record_oriented)
+            sources[stage] = ScanSource(files, (), stream=feed)
+            continue
         nbytes = sum(entry.identity.size for entry in files)
         size = settings.shard_size or default_shard_size(nbytes, settings.workers)
         shards = itertools.chain.from_iterable(
@@ -272,6 +310,7 @@ class _Loop:
         self._quiet = _Quiet(_touched(plan), clock)
         self._limit = plan.stages[-1].limit
         self._rows_returned = False
+        self._streams = tuple(filter(None, (stream_of(entry.path) for entry in inputs)))
         self._foreign = False  # this process is a fork of the one that runs the plan
         disown_in_children(self)
 
@@ -294,6 +333,8 @@ class _Loop:
     def close(self) -> None:
         """Stop the engine, and free what it holds. Idempotent."""
         if not self._foreign:
+            for stream in self._streams:  # which tasks may wait for
+                stream.close()
             self.engine.close()
 
     def progress(self) -> Progress:
@@ -376,6 +417,8 @@ class _Loop:
             message = self._quiet.step(bool(results) or not scheduler.running)
             if message and self._record is not None:
                 self._record.event("warning", message=message)
+        elif scheduler.streams:
+            scheduler.streams[0].wait(timeout)
         self._pass_decisions()
         if self._scheduler.error is not None:
             raise self._scheduler.error
@@ -392,7 +435,9 @@ class _Loop:
     def _pause(self) -> float:
         # Not longer, since a signal that another thread was given doesn't wake a waiting main thread.
         due = self._scheduler.next_due()
-        return _WAIT_SECONDS if due is None else min(_WAIT_SECONDS, max(0.0, due - self._clock()))
+        # Neither does a block of a stream wake one that waits for tasks.
+        longest = _STREAM_SECONDS if self._scheduler.running and self._scheduler.streams else _WAIT_SECONDS
+        return longest if due is None else min(longest, max(0.0, due - self._clock()))
 
     def _report_progress(self, *, last: bool = False) -> None:
         now = self._clock()
@@ -426,7 +471,7 @@ def _touched(plan: Plan) -> list[str]:
     output = plan.stages[-1].output
     if isinstance(output, Write):
         found.insert(0, output.sink.path)
-    return [path for path in found if not is_url(path)]
+    return [path for path in found if not is_url(path) and stream_of(path) is None]
 
 
 class _Quiet:

@@ -18,6 +18,8 @@ __all__ = [
     "SUFFIXES",
     "compressed_records_error",
     "compression_suffix",
+    "damaged_error",
+    "decompress_stream",
     "detect_compression",
     "file_compression",
     "is_spreadsheet",
@@ -115,6 +117,8 @@ def file_compression(file: MappedFile) -> str | None:
     Raises:
         SourceError: It can't be read; or as `detect_compression`.
     """
+    if file.once:  # of a stream it is undone on the way
+        return None
     key = (file.path, file.identity)
     if key not in _known:
         # Of a remote file all that a scan would ask for first: else it would be one request more.
@@ -138,14 +142,25 @@ def open_decompressed(file: MappedFile, ahead: int = 0) -> Iterator[pa.NativeFil
     compression = file_compression(file)
     assert compression is not None
     try:
-        with _stream(as_arrow_file(file, ahead=ahead), compression, file.path) as stream:
+        with decompress_stream(as_arrow_file(file, ahead=ahead), compression, file.path) as stream:
             yield stream
     except (pa.ArrowInvalid, EOFError, OSError) as error:
-        raise _damaged(file.path, compression, error) from error
+        raise damaged_error(file.path, compression, error) from error
 
 
 @contextmanager
-def _stream(source: pa.NativeFile, compression: str, path: str) -> Iterator[pa.NativeFile]:
+def decompress_stream(source: pa.NativeFile, compression: str, path: str) -> Iterator[pa.NativeFile]:
+    """Open the contents of compressed bytes, in order.
+
+    Args:
+        source: The compressed bytes.
+        compression: Compression that their first ones tell.
+        path: Path for messages.
+
+    Raises:
+        pa.ArrowInvalid, EOFError, OSError: They are damaged.
+        SourceError: An archive does not hold one text.
+    """
     if compression == "zip":
         with _zip_member(source, path) as stream:
             yield stream
@@ -228,7 +243,8 @@ def read_first_bytes(file: MappedFile, size: int) -> bytes:
     return bytes(file.window(0, size).buffer.to_pybytes())
 
 
-def _damaged(path: str, compression: str, error: BaseException) -> SourceError:
+def damaged_error(path: str, compression: str, error: BaseException) -> SourceError:
+    """Return the error for a file or stream that can't be decompressed."""
     return SourceError(
         f"can't decompress {path}: {error}; its first bytes say {compression}, and it is damaged or cut short",
         path=path,

@@ -20,7 +20,7 @@ from mmflow.formats.schemas.file_columns import COLUMN_OPTIONS, UNION, ColumnOpt
 from mmflow.formats.schemas.schema import parse_schema
 from mmflow.formats.sniffing.files import bind_dialect, with_proposal
 
-__all__ = ["FORMATS", "from_spec", "open_format", "proposing", "with_dialect"]
+__all__ = ["FORMATS", "format_name", "from_spec", "open_format", "proposing", "with_dialect"]
 
 _COLUMNS = set(COLUMN_OPTIONS)
 _RECORD = {"on_bad_record", "validate"} | _COLUMNS

@@ -33,6 +33,7 @@ from mmflow.formats.schemas.file_columns import DECLARED, ColumnOptions, FileCol
 from mmflow.formats.schemas.schema import parse_schema, public_type, type_text
 from mmflow.formats.schemas.widening import as_text, conform, holds_exactly, is_text
 from mmflow.mapping import MappedFile
+from mmflow.mapping.streams import stream_at
 from mmflow.remote.opening import known_size, open_file
 from mmflow.shards import Shard
 from mmflow.storage.os_errors import read_error
@@ -91,11 +92,14 @@ def owned_evenly(count: int, shard: Shard, size: int) -> tuple[int, int]:
 
 
 def size_of(path: str) -> int:
-    """Return the size of a file or of what a URL names, in bytes.
+    """Return the size of a file or of what a URL names, in bytes; of a stream whether it has any.
 
     Raises:
         SourceError: It is missing, or can't be asked.
     """
+    stream = stream_at(path)
+    if stream is not None:
+        return stream.open().window(0, 1).length
     try:
         return known_size(path) if is_url(path) else os.stat(path).st_size
     except OSError as error:

@@ -26,7 +26,10 @@ from mmflow.mapping.system.limits import total_memory
 from mmflow.mapping.window import Mapping, Window, open_window, read_into
 from mmflow.storage.os_errors import read_error
 
-__all__ = ["MappedFile", "default_budget", "require_regular"]
+__all__ = ["UNKNOWN_SIZE", "MappedFile", "default_budget", "require_regular"]
+
+#: Size of a stream whose end has not come yet: more than any has.
+UNKNOWN_SIZE = 1 << 62
 
 #: Page cache is evicted in pieces of at least this many bytes: each call walks page tables and locks.
 _EVICT_BYTES = 32 << 20
@@ -46,18 +49,18 @@ class MappedFile:
 
     Attributes:
         fetches: Whether bytes are fetched before they can be read, so that unneeded ones should not be asked for.
+        once: Whether bytes come once and in order (a stream); their number is not known before the end.
         path: Path, as given.
-        size: Size when opened, in bytes; windows never reach beyond it.
         identity: Identity when opened.
         decision: The way in which windows are filled, with the reason.
     """
 
     fetches = False
+    once = False
 
     def __init__(self, path: str, fd: int, identity: FileIdentity, decision: Decision) -> None:
         self.path = path
         self.identity = identity
-        self.size = identity.size
         self.decision = decision
         self._fd: int | None = fd
         self._lock = threading.Lock()
@@ -118,6 +121,11 @@ class MappedFile:
             os.close(fd)
             raise
         return cls(name, fd, identity, decision)
+
+    @property
+    def size(self) -> int:
+        """Size when opened, in bytes; windows never reach beyond it. Of a stream that has not ended, `UNKNOWN_SIZE`."""
+        return self.identity.size
 
     @property
     def fd(self) -> int:
@@ -229,6 +237,10 @@ class MappedFile:
     def window_sizes(self, most: int) -> Iterator[int]:
         """Yield the sizes of a scan's windows in bytes, the first one, the second one, ...; `most` soon."""
         return itertools.repeat(most)
+
+    def beyond(self, window_bytes: int) -> int:
+        """Return by how many bytes a window reaches past the end of its shard, for the end of the last record."""
+        return window_bytes
 
     def _loader(self) -> Loader:
         with self._lock:

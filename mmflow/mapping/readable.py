@@ -62,8 +62,9 @@ class WindowReader:
         with self._lock:
             begin = min(self._position, self._file.size)
             end = self._file.size if nbytes is None or nbytes < 0 else min(begin + nbytes, self._file.size)
-            self._position = max(self._position, end)
-            return self._view(begin, end - begin)
+            found = self._view(begin, end - begin)
+            self._position = max(self._position, begin + found.size)
+            return found
 
     read = read_buffer
 
@@ -83,7 +84,8 @@ class WindowReader:
             begin = offset - offset % _BLOCK
             span = _BLOCK if offset + length <= begin + _BLOCK else 2 * _BLOCK
             block = self._block = self._file.window(begin, span)
-        return block.buffer.slice(offset - block.offset, length)
+        # A stream may end before.
+        return block.buffer.slice(offset - block.offset, min(length, max(0, block.end - offset)))
 
     def flush(self) -> None:
         pass

@@ -34,6 +34,8 @@ __all__ = ["RemoteFile"]
 
 #: A scan begins with small windows: its rows come sooner, and one that needs few of them fetches little.
 _FIRST_WINDOW, _GROWTH = 1 << 20, 4
+#: Bytes by which the last window of a shard reaches past its end, to find the end of its last record.
+_BEYOND = 1 << 16
 #: Bytes of one file that are read ahead at once.
 _AHEAD = 2
 
@@ -128,6 +130,9 @@ class RemoteFile(MappedFile):
     def fd(self) -> int:
         """Raise an error: a descriptor must not be read from, since parts that were not fetched are zeros."""
         raise TypeError(f"bug: {self.path} is remote, and read through its windows only")
+
+    def beyond(self, window_bytes: int) -> int:
+        return _BEYOND
 
     def read_into(self, offset: int, view: memoryview) -> None:
         blocks, fetcher = [blocks_of(offset, len(view))], self._fetcher

@@ -1,4 +1,4 @@
-"""Opening of files by path or URL, and their identities."""
+"""Opening of files and streams by path or URL, and their identities."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 
 from mmflow.errors import MmflowError, UnverifiableSourceWarning
 from mmflow.mapping import Access, FileIdentity, Io, MappedFile
+from mmflow.mapping.streams import stream_at
 from mmflow.remote.cache.pool import submit
 from mmflow.remote.filesystem import FileInfo, open_store
 from mmflow.remote.object import RemoteObject, look_up
@@ -35,7 +36,7 @@ def open_file(
     expected: FileIdentity | None = None,
     remote_options: RemoteOptions | None = None,
 ) -> MappedFile:
-    """Open a local file or a URL for reading. See `MappedFile.open`.
+    """Open a local file, a stream of this process or a URL for reading. See `MappedFile.open`.
 
     Args:
         remote_options: Options of remote files; None: those of `using_remote_options`.
@@ -48,6 +49,9 @@ def open_file(
         EngineError: Out of file descriptors, or `cache_dir` can't be written to.
     """
     name = os.fspath(path)
+    stream = stream_at(name)
+    if stream is not None:
+        return stream.open()
     if not is_url(name):
         return MappedFile.open(name, io=io, budget=budget, access=access, expected=expected)
     from mmflow.remote.file import RemoteFile  # noqa: PLC0415  (it imports this module)
@@ -88,15 +92,20 @@ def read_identities(paths: Sequence[str], storage: str = "") -> list[FileIdentit
     """
     remote = [path for path in paths if is_url(path)]
     if not remote:
-        return [FileIdentity.of(path) for path in paths]
+        return [_local_identity(path) for path in paths]
     seen = _listed(remote, storage)
     asked = {p: submit(partial(look_up, p, storage)) for p in dict.fromkeys(remote) if p not in seen}
     for path, request in asked.items():
         seen[path] = request.result()
     remember_sizes(seen.values())
-    found = [seen[path].identity if path in seen else FileIdentity.of(path) for path in paths]
+    found = [seen[path].identity if path in seen else _local_identity(path) for path in paths]
     _warn_of_unverifiable(paths, found)
     return found
+
+
+def _local_identity(path: str) -> FileIdentity:
+    stream = stream_at(path)
+    return FileIdentity.of(path) if stream is None else stream.identity
 
 
 def _warn_of_unverifiable(paths: Sequence[str], found: Sequence[FileIdentity]) -> None:
@@ -141,5 +150,5 @@ def check_unchanged(path: str, identity: FileIdentity, storage: str = "") -> Non
     """
     if is_url(path):
         RemoteObject(path, RemoteOptions(storage=storage), identity).verify()
-    else:
+    elif stream_at(path) is None:  # what came from a stream does not change
         identity.check(path)

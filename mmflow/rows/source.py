@@ -28,6 +28,7 @@ from mmflow.formats.schemas.arrow_types import check_wanted, public_batch
 from mmflow.formats.schemas.file_columns import with_nulls
 from mmflow.formats.schemas.schema import public_schema
 from mmflow.mapping import Access, MappedFile
+from mmflow.mapping.streams import stream_at
 from mmflow.plan.stages import Source
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
@@ -121,6 +122,8 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
     Of remote files only the first is opened, and those whose names suggest compression; others when they are read.
     """
     source, form = selection.source, selection.source.format
+    if source.files and stream_at(source.files[0]) is not None:
+        return f"{source.files[0]} is a stream, which is read once and in order; save it to a file, and read that"
     if isinstance(form, ScannedFormat):
         for number, path in enumerate(source.files):
             if is_url(path) and number > 0 and compression_suffix(path) is None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmflow.errors import ConfigError, EngineError, SourceChangedError
+from mmflow.mapping.streams import STREAM_TAG
 from mmflow.mapping.system.owner_lock import HeldError
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import RunLock, Watch, take_lock
@@ -166,6 +167,11 @@ def check_unchanged_since(directory: RunDirectory) -> None:
     changed = []
     for line in (directory.read(SOURCES) or "").splitlines():
         fact = json.loads(line)
+        if fact.get("tag", "").startswith(STREAM_TAG):
+            raise SourceChangedError(
+                f"run {directory.name} read the stream {fact['path']}, and nobody can tell whether that gives the same "
+                f"rows again; {_advice(directory.name)}"
+            )
         if "://" in fact["path"]:
             continue
         try:

@@ -19,6 +19,7 @@ from typing import Any
 from mmflow.blocks.checkpoints import read_checkpoint
 from mmflow.blocks.references import CheckpointBlock
 from mmflow.errors import BlockLostError, CancelledError, SourceChangedError
+from mmflow.mapping.streams import STREAM_TAG
 from mmflow.plan.explain import explain
 from mmflow.plan.stages import ExchangeInput, Plan, ScanInput, Write
 from mmflow.plan.tasks import Done
@@ -422,6 +423,8 @@ def _check_sources(
 
 
 def _change(before: tuple[int, int, int, str], after: tuple[int, int, int, str]) -> str:
+    if before[3].startswith(STREAM_TAG):
+        return "is a stream, and what the run read of it does not come again"
     if before[0] != after[0]:
         return f"had {before[0]:,} bytes and has {after[0]:,}"
     if before[3] != after[3]:

@@ -51,6 +51,12 @@ def _attach_scan(state: StageState, scan: ScanInput, source: ScanSource, pre_pas
     files = tuple(source.files)
     file_format = scan.source.format
     feed: Feed = ShardFeed(source.groups)
+    if source.stream is not None:  # its reader counts lines, since no pass can come before
+        needs_lines = "_line" in scan.columns
+        source.stream.begin(count_lines=needs_lines)
+        checker = ScanChecker(files, file_format, source.stream, needs_lines=needs_lines)
+        state.scan = ScanState(files, source.stream, checker, stream=source.stream)
+        return
     if "_line" in scan.columns and file_format.record_oriented:
         found = LineCountFeed()
         counting = Stage(

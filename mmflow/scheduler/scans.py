@@ -17,6 +17,7 @@ from typing import Protocol
 
 from mmflow.formats import Format, ScanReport
 from mmflow.plan.tasks import ShardTask
+from mmflow.scheduler.stream_feed import StreamFeed
 from mmflow.shards import BoundaryCheck, FileEntry, Shard, StartMismatch
 
 __all__ = [
@@ -41,12 +42,14 @@ class ScanSource:
 
     `layout`: by which they are cut, so that equal files and layouts give equal shards.
     `pruned`: further files, which by their paths hold no wanted row.
+    `stream`: the feed of a stream, which has no groups before it is read.
     """
 
     files: Sequence[FileEntry]
     groups: Iterable[ShardGroup]
     layout: int = 0
     pruned: int = 0
+    stream: StreamFeed | None = None
 
 
 def shard_task(group: ShardGroup, files: Sequence[FileEntry]) -> ShardTask:
@@ -133,11 +136,26 @@ class ScanChecker:
 
     `covered`: bytes of input that are done with, holes included. `met`: the group in which a bad record was
     met, with the starts and lines known up to it.
+
+    Args:
+        files: Files of the scan.
+        format: Their format.
+        stream: The feed of a stream, of which what is verified is released.
+        needs_lines: Whether a shard counts only if it was read with the right number of lines before it.
     """
 
-    def __init__(self, files: Sequence[FileEntry], format: Format) -> None:
+    def __init__(
+        self,
+        files: Sequence[FileEntry],
+        format: Format,
+        stream: StreamFeed | None = None,
+        *,
+        needs_lines: bool = False,
+    ) -> None:
         self._files = files
         self._format = format
+        self._stream = stream
+        self._needs_lines = needs_lines
         self._file = -1
         self._check: BoundaryCheck | None = None
         self._file_covered = 0
@@ -190,7 +208,7 @@ class ScanChecker:
             known.append(self._check.known(shard))
             report = reports[number]
             result = self._check.verify(shard, report)
-            if isinstance(result, StartMismatch):
+            if isinstance(result, StartMismatch) or self._has_other_lines(shard, known[-1]):
                 assert len(group) == 1, "only shards of a file that has several are guessed"
                 return Rerun((known[0],))
             if report.error is not None:
@@ -202,7 +220,13 @@ class ScanChecker:
             self._reach(shard.end)
         return Verified(tuple(known), tuple(before), stopped=False)
 
+    def _has_other_lines(self, shard: Shard, known: Shard) -> bool:
+        return self._needs_lines and shard.lines_before != known.lines_before
+
     def _reach(self, end: int) -> None:
+        if self._stream is not None:
+            self._stream.release(end)
+            end = min(end, self._stream.end)
         self.covered += end - self._file_covered
         self._file_covered = end
 
@@ -223,7 +247,7 @@ class ScanChecker:
         """
         if self._check is None:
             return
-        size = self._files[self._file].identity.size
+        size = self._files[self._file].identity.size if self._stream is None else self._stream.end
         self._check.finish(size)
         self._check = None
         self._reach(size)

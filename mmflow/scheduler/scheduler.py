@@ -42,6 +42,7 @@ from mmflow.scheduler.run_log import RunLog
 from mmflow.scheduler.scans import Rerun, ScanSource, Verified, shard_task
 from mmflow.scheduler.speculation import Patience, Stragglers
 from mmflow.scheduler.stages import Attempt, AttemptState, StageState, TaskState
+from mmflow.scheduler.stream_feed import StreamFeed
 from mmflow.scheduler.totals import Totals
 from mmflow.sinks import StagedFile
 from mmflow.worker.user_functions import describe_functions
@@ -155,8 +156,14 @@ class Scheduler:
     @property
     def stuck(self) -> bool:
         """Deadlock: the run has not ended, yet nothing runs, waits or is to be read. Never true after `tasks`."""
-        waits = self._running or self._unread or self.next_due() is not None
+        waits = self._running or self._unread or self.next_due() is not None or self.streams
         return not waits and not self.finished and self.error is None
+
+    @property
+    def streams(self) -> list[StreamFeed]:
+        """Streams whose next shards have yet to come."""
+        scans = [state.scan for state in self._order if not state.complete]
+        return [scan.stream for scan in scans if scan and scan.stream and scan.stream.waits]
 
     def tasks(self, free: int, now: float, idle: int = 0, silent: Collection[Attempt] = ()) -> list[Task]:
         """Return up to `free` tasks to submit now. Later stages come first: they free blocks.
@@ -525,6 +532,8 @@ class Scheduler:
             self._check_bad_records(share=True)
         self._cancels += [a for a in self._running if a[0].stage == state.stage.id]
         self._drop(state)
+        if state.scan is not None and state.scan.stream is not None:
+            state.scan.stream.close()
         if state.pre_pass is not None and not state.pre_pass.complete:
             self._end(state.pre_pass)
         for exchange in state.exchanges:

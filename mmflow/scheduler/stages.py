@@ -23,6 +23,7 @@ from mmflow.plan.stages import ExchangeInput, Hash, Range, Stage
 from mmflow.plan.tasks import Done, TaskId, TaskMetrics
 from mmflow.scheduler.exchange import Outputs, locate
 from mmflow.scheduler.scans import Feed, LineCountFeed, ScanChecker, ShardGroup, Verified
+from mmflow.scheduler.stream_feed import StreamFeed
 from mmflow.shards import FileEntry
 
 __all__ = ["Attempt", "AttemptState", "ScanState", "StageState", "TaskState"]
@@ -72,7 +73,7 @@ class AttemptState:
 class ScanState:
     """State that only scan stages have.
 
-    `line_counts`: of a line-count pre-pass: the feed that it fills. `layout`: see `ScanSource`.
+    `line_counts`: of a line-count pre-pass: the feed that it fills. `layout`, `stream`: see `ScanSource`.
     """
 
     files: tuple[FileEntry, ...]
@@ -80,6 +81,7 @@ class ScanState:
     checker: ScanChecker
     layout: int = 0
     line_counts: LineCountFeed | None = None
+    stream: StreamFeed | None = None
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from mmflow.errors import ConfigError, MmflowError, SourceError
 from mmflow.mapping.answering import check_answers
+from mmflow.mapping.streams import descriptor_of
 from mmflow.remote.listing import find_urls
 from mmflow.shards.globs import match_glob
 from mmflow.shards.manifests import manifest_of, read_manifest
@@ -39,14 +40,15 @@ def find_files(paths: Paths) -> tuple[str, ...]:
     Args:
         paths: A file, a glob (`*`, `?`, `[...]`, `**` for folders of any depth, `{a,b}`, `{1..9}`, and a backslash
             before what stands for itself), a folder (all files below it, except those whose name, or folder's name,
-            starts with `.` or `_`), a URL of these, a file that lists them (`@files.txt`), or a list. A path that
-            exists is never read as a glob or such a file. `~` is the home folder. A glob gives each path once, and `**`
-            follows no links to folders. A folder includes the folders that are linked into it, each once, but none that
-            contains it. A file that a list names twice is returned twice.
+            starts with `.` or `_`), a URL of these, a file that lists them (`@files.txt`), a stream (`-` for standard
+            input, `/dev/fd/N`, a named pipe), or a list. A path that exists is never read as a glob or such a file. `~`
+            is the home folder. A glob gives each path once, and `**` follows no links to folders. A folder includes the
+            folders that are linked into it, each once, but none that contains it. A file that a list names twice is
+            returned twice.
 
     Raises:
-        SourceError: A path is missing (with a suggestion), unreadable, a pipe or a device; a glob matches nothing; or
-            a folder is empty.
+        SourceError: A path is missing (with a suggestion), unreadable, or a device; a glob matches nothing, or a pipe;
+            or a folder is empty.
         SourceUnreachableError: The file server of a path does not answer.
         ConfigError: The list is empty, an item is no path, or no installed library reads a URL.
     """
@@ -81,6 +83,8 @@ def _expand_path(given: PathLike) -> list[str]:
     if isinstance(given, str) and is_url(given):
         return find_urls(given)
     path = _to_local_path(given)
+    if descriptor_of(path) is not None:
+        return [path]
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError as error:
@@ -94,7 +98,7 @@ def _expand_path(given: PathLike) -> list[str]:
         raise read_error(path, error, "look at") from error
     if stat.S_ISDIR(mode):
         return _require_some(path, list(_walk(path)))
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
         raise _not_regular(path, mode)
     _require_readable(path)
     return [path]
@@ -199,8 +203,8 @@ def _not_regular(path: str, mode: int) -> MmflowError:
     }
     kind = kinds.get(stat.S_IFMT(mode), "not a regular file")
     return SourceError(
-        f"can't read {path}: it is {kind}, and input is read in pieces, several at once; "
-        "save it to a file first (`cat … > data.csv`), and read that",
+        f"can't read {path}: it is {kind}, and files are read in pieces, several at once; "
+        "save it to a file first (`cat … > data.csv`), and read that; a pipe that is named alone is read as a stream",
         path=path,
     )
 

@@ -20,6 +20,7 @@ from dataclasses import replace
 from mmflow.errors import SourceError
 from mmflow.mapping import FileIdentity
 from mmflow.mapping.access_policy import PSEUDO_FILE_SYSTEMS
+from mmflow.mapping.streams import stream_at
 from mmflow.mapping.system import system
 from mmflow.remote.opening import read_identities
 from mmflow.shards.model import FileEntry, Shard
@@ -46,7 +47,7 @@ def identify_files(paths: Iterable[str], storage: str = "") -> tuple[FileEntry, 
     listed = list(paths)
     found = read_identities(listed, storage)
     for path, identity in zip(listed, found, strict=True):
-        if identity.size == 0 and not is_url(path):
+        if identity.size == 0 and not is_url(path) and stream_at(path) is None:
             _refuse_sizeless(path)
     return tuple(FileEntry(p, i, storage) for p, i in zip(listed, found, strict=True))
 

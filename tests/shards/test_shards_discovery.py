@@ -87,7 +87,6 @@ def test_urls_homes_and_path_objects(tree: Path, monkeypatch: pytest.MonkeyPatch
         ("empty", r"no files in empty"),
         ("file://server/a.csv", r"names the host 'server'"),
         ("a\0b", r"NUL character"),
-        ("pipe", r"it is a pipe.*save it to a file first"),
         ("/dev/zero", r"it is a device"),
         ("dangling", r"no such file"),
         ("links", r"links/gone.*no such file"),
@@ -96,7 +95,6 @@ def test_urls_homes_and_path_objects(tree: Path, monkeypatch: pytest.MonkeyPatch
 def test_wrong_names_get_one_clear_message(tree: Path, given: str, message: str) -> None:
     (tree / "empty").mkdir()
     (tree / "links").mkdir()
-    os.mkfifo(tree / "pipe")
     (tree / "dangling").symlink_to("gone")
     (tree / "links" / "gone").symlink_to("nothing")
     with pytest.raises(SourceError, match=message) as caught:
@@ -156,3 +154,12 @@ except SourceError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.split("\n")[:-1] == ["denied"] * 7, done.stdout + done.stderr
+
+
+def test_streams_are_named_alone(tree: Path) -> None:
+    os.mkfifo(tree / "pipe")
+    assert find_files("pipe") == ("pipe",)
+    assert find_files("-") == ("-",)
+    assert find_files("/dev/fd/63") == ("/dev/fd/63",)
+    with pytest.raises(SourceError, match="it is a pipe"):
+        find_files("p?pe")

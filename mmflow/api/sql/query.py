@@ -35,6 +35,7 @@ from mmflow.api.udf import Udf
 from mmflow.errors import ConfigError, PlanError, plain_text
 from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.formats.schemas.schema import type_text
+from mmflow.mapping.streams import is_stream_path
 from mmflow.plan.planner import why_not_split
 from mmflow.plan.stages import Function
 from mmflow.plan.tokens import Token, parameters_of, tokens
@@ -185,7 +186,7 @@ class _Tables:
                 opened = self._session.source(spelling) if scope is sources else value
                 return self._frame(spelling, opened)
         path = next((t.name for t in spelled if t.kind == "text"), spelled[0].name if spelled else name)
-        if re.search(r"[./*\\]", path) or os.path.exists(path):
+        if re.search(r"[./*\\]", path) or os.path.exists(path) or is_stream_path(path):
             return self._session.read(path).with_virtual(self._virtual)
         if found:
             value = self._variables[found[0]]

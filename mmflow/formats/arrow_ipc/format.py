@@ -36,6 +36,7 @@ __all__ = ["ArrowIpcFormat", "open_arrow_ipc", "open_ipc", "wanted_numbers"]
 
 _KIND = "Arrow IPC"
 _FILE_MAGIC = b"ARROW1"
+_FILE_STREAM = 8  # offset of the first message of a file
 _FEATHER_V1 = b"FEA1"
 
 
@@ -143,9 +144,12 @@ def open_ipc(
         use_threads=False,
         included_fields=fields,
     )
-    opening = pa.ipc.open_file if start == _FILE_MAGIC else pa.ipc.open_stream
+    # A file is a stream between marks, which serves where its footer has not come yet.
+    opening = pa.ipc.open_file if start == _FILE_MAGIC and not file.once else pa.ipc.open_stream
     with translate_read_errors(file.path, _KIND):
         made = as_arrow_file(file, populate=populate, ahead=ahead) if source is None else source
+        if start == _FILE_MAGIC and file.once:
+            made.seek(_FILE_STREAM)
         reader = opening(made, options=options)
         check_names(reader.schema)
     return reader
@@ -197,8 +201,10 @@ class _IpcScan:
         for batch in open_ipc(self._file, some, source=source):
             report.next += 1
             yield batch
-        left = self._file.size - source.tell()
-        if left:
+        position = source.tell()
+        follows = self._file.window(position, 1).length > 0
+        if follows and self._file.window(0, len(_FILE_MAGIC)).buffer.to_pybytes() != _FILE_MAGIC:
+            left = self._file.size - position
             raise SourceError(
                 f"can't read {self._file.path}: {left:,} bytes follow the end of its stream; does it hold several "
                 "streams? Write each to a file of its own",

@@ -33,6 +33,8 @@ from mmflow.mapping import FileIdentity, MappedFile
 __all__ = ["CsvFormat", "open_csv"]
 
 _HEADER_BYTES = 1 << 20
+#: Bytes of a stream, for which one has to wait.
+_STREAM_HEADER_BYTES = 1 << 12
 _PROBE_BYTES = 64
 _FRAME = Frame()
 
@@ -167,7 +169,8 @@ def _head(file: MappedFile, dialect: Dialect, frame: Frame) -> bytes:
         SourceError: It is compressed and damaged, or its header does not end.
     """
     plain = not frame.header and not frame.skip_rows
-    size, needed = _PROBE_BYTES if plain else _HEADER_BYTES, max(frame.header, default=0)
+    header = _STREAM_HEADER_BYTES if file.once else _HEADER_BYTES
+    size, needed = _PROBE_BYTES if plain else header, max(frame.header, default=0)
     while True:
         start = read_first_bytes(file, size)
         if len(start) < size or holds_records(start, dialect, needed, frame):

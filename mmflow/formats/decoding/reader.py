@@ -29,8 +29,8 @@ MAX_RECORD = 64 << 20
 _FIRST_REJECTS = 100  # that a report keeps; quarantine keeps all
 _EXCERPT = 120
 _LOOK = 1 << 16
-#: Bytes by which the last window of a remote shard reaches past its end, to find the end of its last record.
-_BEYOND = 1 << 16
+#: Bytes at least by which a window grows where the record at its start goes on behind it.
+_GROWTH = 1 << 16
 _NEWLINE = 10
 
 
@@ -108,7 +108,8 @@ class RecordScan:
         max_record: Bytes of the longest record.
 
     Attributes:
-        ends: Offset behind the last record: the file's size, or where its footer begins.
+        ends: Offset behind the last record: the file's size, or where its footer begins. Of a stream the size, which
+            becomes known on the way.
     """
 
     def __init__(
@@ -127,7 +128,15 @@ class RecordScan:
         self._rows = RowMaker(file.path, request, decoder, policy, shard.lines_before)
         self._begins = begins
         self._max_record = max_record
-        self.ends = file.size
+        self._ends = file.size
+
+    @property
+    def ends(self) -> int:
+        return self._file.size if self._file.once else self._ends
+
+    @ends.setter
+    def ends(self, offset: int) -> None:
+        self._ends = offset
 
     @property
     def report(self) -> ScanReport:
@@ -139,7 +148,7 @@ class RecordScan:
         report.first = position
         window_sizes = self._file.window_sizes(max(1, self._request.window_bytes))
         window_bytes, following = next(window_sizes), next(window_sizes)
-        beyond = _BEYOND if self._file.fetches else window_bytes
+        beyond = self._file.beyond(window_bytes)
         end = min(shard.end, self.ends)
         while position < end:
             length = min(window_bytes, self.ends - position, end - position + beyond)
@@ -160,12 +169,13 @@ class RecordScan:
                 self._file.evict_behind(position, consumed)
                 position += consumed
                 window_bytes, following = following, next(window_sizes)
-                beyond = _BEYOND if self._file.fetches else window_bytes
+                beyond = self._file.beyond(window_bytes)
                 continue
             if window.length >= self._max_record or window.end == self.ends:
                 self._rows.too_long(window.buffer, position, self._max_record)
                 break
-            window_bytes = beyond = min(2 * window_bytes, self._max_record)
+            window_bytes = min(2 * window_bytes, self._max_record)
+            beyond = min(max(2 * beyond, _GROWTH), self._max_record)
         # A footer is no record: the shards that hold it end behind it, as those that end in blanks do.
         report.next = position if position < self.ends else max(position, shard.end)
 

@@ -17,6 +17,7 @@ from mmflow.formats.json.path import auto_steps
 from mmflow.formats.json.walk import START, KernelWalker
 from mmflow.formats.schemas.encodings import BOM, check_kind
 from mmflow.formats.schemas.sampling import sample_file
+from mmflow.mapping.streams import stream_at
 from mmflow.storage.url import file_name
 
 __all__ = ["check_one_format", "detect"]
@@ -60,6 +61,8 @@ _SUFFIXES = {
 _BINARY = {"parquet", "npy", "arrow_ipc", "orc", "avro", "excel"}
 _DELIMITERS = {"tsv": "\t", "psv": "|"}
 _CANDIDATES = (",", ";", "\t", "|")
+#: Records that are compared to tell CSV from text.
+_COMPARED = 20
 #: A field, perhaps with a quoted part at its front, and the candidate behind it.
 _FIELD = re.compile(rb'(?:"(?:[^"]|"")*")?[^,;\t|\r\n]*([,;\t|])?')
 
@@ -108,6 +111,8 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
             "text, records, arrow, npy, parquet, orc, avro or excel",
             path=path,
         )
+    if stream_at(path) is not None and (delimiter := _common_delimiter(sample.start)) is not None:
+        return "csv", {} if delimiter == "," else {"delimiter": delimiter}
     return "text", {}
 
 
@@ -146,6 +151,19 @@ def _suffix(path: str) -> str:
 
 _OBJECT = re.compile(rb'\s*\{\s*["}]')
 _JSON = re.compile(rb'[ \t\r\n]*(?:\[[ \t\r\n]*)?(?:\{[ \t\r\n]*["}]|\][ \t\r\n]*$)')
+
+
+def _common_delimiter(start: bytes) -> str | None:
+    """Return the delimiter that all first records hold as often, for streams, which have no name; None: none does."""
+    for delimiter in _CANDIDATES:
+        dialect, position = Dialect(delimiter.encode()), 0
+        counts: list[int] = []
+        while len(counts) < _COMPARED and (record := first_record(start, dialect, position)) is not None:
+            counts.append(len(record.fields))
+            position = record.following
+        if counts and counts[0] > 1 and len(set(counts)) == 1:
+            return delimiter
+    return None
 
 
 def _json_kind(start: bytes, *, sure: bool) -> str | None:

@@ -63,6 +63,8 @@ def sample_file(
             first = file.window(0, size).buffer.to_pybytes()
         if file.size <= size:
             return Sample(first, (), True)
+        if file.once:  # what is in its middle would have to be kept
+            return Sample(_to_newline(first), (), False)
         begins = [b for b in (file.size // 2, file.size - piece) if b >= size]
         others = [_whole_lines(file.window(b, piece).buffer, at_end=b + piece >= file.size) for b in begins]
         return Sample(_to_newline(first), tuple(others), False)

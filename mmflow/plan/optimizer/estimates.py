@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mmflow.errors import MmflowError
 from mmflow.formats.compression import compression_suffix
+from mmflow.mapping.streams import stream_at
 from mmflow.plan.pipeline import Estimate
 from mmflow.plan.stages import Source
 from mmflow.remote.opening import known_size
@@ -24,6 +25,8 @@ __all__ = ["exchange_partitions", "partition_bytes", "scan_estimate", "width_of"
 _EXPANSION = {"parquet": 4.0, "csv": 1.5, "json": 1.0, "ndjson": 1.0}
 _PARTITION_BYTES = 64 << 20
 _MOST_PARTITIONS = 4096
+#: Size that a stream is taken to have: people pipe what is large.
+_STREAM_BYTES = 1 << 30
 
 
 def width_of(data_type: pa.DataType) -> int:
@@ -39,10 +42,16 @@ def _total_bytes(files: tuple[str, ...]) -> int:
     total = 0
     for path in files:
         try:
-            total += known_size(path) if is_url(path) else os.stat(path).st_size
+            total += _size(path)
         except (OSError, MmflowError):
             continue  # the scan itself will say what is wrong with the file
     return total
+
+
+def _size(path: str) -> int:
+    if stream_at(path) is not None:
+        return _STREAM_BYTES
+    return known_size(path) if is_url(path) else os.stat(path).st_size
 
 
 def scan_estimate(source: Source, columns: Sequence[str]) -> Estimate:
