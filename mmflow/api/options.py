@@ -68,6 +68,7 @@ class ReadOptions(TypedDict, total=False):
     json_path: str
     on_new_field: OnNewField
     layout: Sequence[Mapping[str, Any]] | str
+    array: str
     dtype: Any
     record_size: int
     record_length: Mapping[str, Any] | str

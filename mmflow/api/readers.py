@@ -668,6 +668,7 @@ class Readers(LibraryReaders):
         self,
         path: Paths,
         *,
+        array: str | None = None,
         schema: Literal["union"] | None = None,
         missing_columns: MissingColumns | None = None,
         extra_columns: ExtraColumns | None = None,
@@ -675,12 +676,14 @@ class Readers(LibraryReaders):
         hive_types: SchemaLike | None = None,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
-        """Open npy files (numpy.save) of one or two dimensions, or structured.
+        """Open npy files (numpy.save), or an array of npz archives, of one or two dimensions, or structured.
 
         Parameters
         ----------
         path, missing_columns, extra_columns, hive, hive_types, storage_options
             As of `read_csv`.
+        array
+            Name of the array in npz archives. By default each archive has one.
         schema
             `"union"`: the columns of all files. By default those of the first.
 
@@ -708,6 +711,7 @@ class Readers(LibraryReaders):
             path,
             "npy",
             {
+                "array": array,
                 "schema": schema,
                 "missing_columns": missing_columns,
                 "extra_columns": extra_columns,

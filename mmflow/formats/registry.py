@@ -48,7 +48,7 @@ FORMATS: dict[str, set[str]] = {
     "arrow_ipc": _COLUMNS,
     "avro": _COLUMNS,
     "excel": {"sheet", "header"} | _COLUMNS,
-    "npy": _COLUMNS,
+    "npy": {"array"} | _COLUMNS,
     "orc": _COLUMNS,
     "parquet": _COLUMNS,
 }
@@ -56,7 +56,8 @@ FORMATS: dict[str, set[str]] = {
 _GROUPS = {"arrow_ipc": "ArrowIpcFormat", "avro": "AvroFormat", "excel": "ExcelFormat", "npy": "NpyFormat",
            "orc": "OrcFormat", "parquet": "ParquetFormat"}  # fmt: skip
 _ALIASES = {"arrow": "arrow_ipc", "ipc": "arrow_ipc", "feather": "arrow_ipc", "jsonl": "ndjson",
-            "tsv": "csv", "log": "text", "binary": "records", "xlsx": "excel"}  # fmt: skip
+            "tsv": "csv", "log": "text", "binary": "records", "xlsx": "excel",
+            "npz": "npy"}  # fmt: skip
 _CHOICES = COLUMN_OPTIONS | {
     "on_bad_record": ("error", "null", "skip", "quarantine"),
     "validate": ("projected", "all"),

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import BadRecordError
+from mmflow.formats.npy.archive import InflatedArray, open_array
 from mmflow.formats.npy.format import NpyFormat, make_column, wanted_columns
-from mmflow.formats.npy.header import read_header
 from mmflow.formats.records.format import RecordsFormat, misfit
 from mmflow.formats.records.gathering import FieldReader, gather_column
 from mmflow.formats.records.header import cut_off
@@ -105,8 +105,8 @@ class NpyRows:
 
     def __init__(self, file: MappedFile, form: NpyFormat, columns: tuple[str, ...]) -> None:
         self._file, self._form, self._columns = file, form, columns
-        self._header = read_header(file)
-        self._wanted = wanted_columns(file, self._header, columns)
+        self._source, self._header = open_array(file, form.array)
+        self._wanted = wanted_columns(self._source, self._header, columns)
 
     def count(self, upto: int) -> int:
         del upto
@@ -121,12 +121,12 @@ class NpyRows:
         header, path = self._header, self._file.path
         arrays = []
         if not header.fortran and self._wanted:
-            data, positions = load_rows(self._file, header.begin, header.row_bytes, numbers)
+            data, positions = self._load(header.begin, header.row_bytes, numbers)
             rows = np.frombuffer(data, header.dtype).reshape(-1, *header.shape[1:])
         for column in self._wanted:
             if header.fortran:
                 begin = header.begin + int(column.name[1:]) * header.shape[0] * header.dtype.itemsize
-                data, positions = load_rows(self._file, begin, header.dtype.itemsize, numbers)
+                data, positions = self._load(begin, header.dtype.itemsize, numbers)
                 values = np.frombuffer(data, header.dtype)[positions]
             else:
                 values = column.pick(rows)[positions]
@@ -135,3 +135,9 @@ class NpyRows:
             fitted = self._form.convert(array, path, column.name)
             arrays.append(take_values(fitted, np.arange(len(numbers))))
         return [make_batch(arrays, self._columns, len(numbers))]
+
+    def _load(self, begin: int, size: int, numbers: I64) -> tuple[pa.Buffer, I64]:
+        """Return bytes that hold some rows, and the places of these."""
+        if isinstance(self._source, InflatedArray):
+            return self._source.window(begin, self._header.shape[0] * size).buffer, numbers
+        return load_rows(self._file, begin, size, numbers)

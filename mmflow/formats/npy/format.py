@@ -26,7 +26,8 @@ import pyarrow as pa
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import Scan, ScanReport, ScanRequest
 from mmflow.formats.decoding.views import views_over
-from mmflow.formats.npy.header import NpyHeader, read_header
+from mmflow.formats.npy.archive import InflatedArray, open_array
+from mmflow.formats.npy.header import ArrayBytes, NpyHeader
 from mmflow.formats.row_groups import (
     GroupFormat,
     group_source,
@@ -47,16 +48,21 @@ _Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class NpyFormat(GroupFormat):
-    """npy files of one schema."""
+    """npy files, or arrays of npz archives, of one schema.
+
+    Attributes:
+        array: Name of the array in archives; None: each has one.
+    """
 
     name: str = "npy"
+    array: str | None = None
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the rows that `shard` owns. Takes and raises what `Format.scan` does."""
         return _NpyScan(self, file, shard, request)
 
     def check(self, file: MappedFile) -> None:
-        self.check_header(file.path, read_header(file))
+        self.check_header(file.path, open_array(file, self.array)[1])
 
     def check_header(self, path: str, header: NpyHeader) -> None:
         """Check a file whose header was read."""
@@ -66,7 +72,12 @@ class NpyFormat(GroupFormat):
     def lacks(self, file: MappedFile) -> frozenset[str]:
         if self.columns.missing == "error":
             return frozenset()
-        return self.columns.lacking([c.name for c in _columns(read_header(file))], self.schema.names)
+        return self.columns.lacking(
+            [c.name for c in _columns(open_array(file, self.array)[1])], self.schema.names
+        )
+
+    def spec(self) -> dict[str, Any]:
+        return {**GroupFormat.spec(self), "array": self.array}
 
 
 def open_npy(
@@ -80,13 +91,22 @@ def open_npy(
     """
     if schema is not None:
         raise ConfigError("npy files say their own types; leave schema= out, and cast")
-    found, columns = group_source(paths, "npy", None, _schema, options)
-    return NpyFormat(found, columns=columns)
+    array = options.get("array")
+    whole = True
+
+    def read_schema(file: MappedFile) -> pa.Schema:
+        nonlocal whole
+        data, header = open_array(file, array)
+        whole = whole and not isinstance(data, InflatedArray)
+        return _schema(file.path, header)
+
+    found, columns = group_source(paths, "npy", None, read_schema, options)
+    return NpyFormat(found, columns=columns, splittable=whole, array=array)
 
 
-def _schema(file: MappedFile) -> pa.Schema:
-    columns = _columns(read_header(file))
-    return pa.schema([pa.field(c.name, _arrow_type(c.dtype, file.path)) for c in columns])
+def _schema(path: str, header: NpyHeader) -> pa.Schema:
+    columns = _columns(header)
+    return pa.schema([pa.field(c.name, _arrow_type(c.dtype, path)) for c in columns])
 
 
 # ---- layout -----------------------------------------------------------------------------------
@@ -119,8 +139,13 @@ def _arrow_type(dtype: np.dtype[Any], path: str) -> pa.DataType:
     Raises:
         SourceError: There is none.
     """
-    if dtype.subdtype is not None and len(dtype.shape) == 1:
-        return pa.list_(_arrow_type(dtype.subdtype[0], path), dtype.shape[0])
+    if dtype.subdtype is not None:
+        made, shape = _arrow_type(dtype.subdtype[0], path), dtype.subdtype[1]
+        for size in reversed(shape):
+            made = pa.list_(made, size)
+        return made
+    if dtype.names:
+        return pa.struct([(name, _arrow_type(dtype[name], path)) for name in dtype.names])
     kind, size = dtype.kind, dtype.itemsize
     if kind in "biu" or (kind == "f" and size in (4, 8)):
         return pa.from_numpy_dtype(dtype.newbyteorder("="))
@@ -137,7 +162,7 @@ def _arrow_type(dtype: np.dtype[Any], path: str) -> pa.DataType:
             return pa.timestamp(unit) if kind == "M" else pa.duration(unit)
     raise SourceError(
         f"can't read {path}: elements of numpy type {dtype} have no Arrow type; "
-        "write them as numbers, booleans, text, dates or a flat structure of these",
+        "write them as numbers, booleans, text, dates or a structure of these",
         path=path,
     )
 
@@ -153,10 +178,10 @@ class _NpyScan:
         self.report = ScanReport()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        file, report = self._file, self.report
-        header = read_header(file)
+        report = self.report
+        file, header = open_array(self._file, self._form.array)
         self._form.check_header(file.path, header)
-        report.first, report.next = _rows_of(header, self._shard, file.size)
+        report.first, report.next = _rows_of(header, self._shard, self._file.size)
         columns = wanted_columns(file, header, self._request.columns)
         window_sizes = file.window_sizes(self._request.window_bytes)
         first, following = report.first, next(window_sizes)
@@ -178,7 +203,7 @@ class _NpyScan:
             first += count
 
 
-def wanted_columns(file: MappedFile, header: NpyHeader, names: Sequence[str]) -> list[Column]:
+def wanted_columns(file: ArrayBytes, header: NpyHeader, names: Sequence[str]) -> list[Column]:
     """Return the columns of these names.
 
     Raises:
@@ -215,7 +240,7 @@ def _rows_of(header: NpyHeader, shard: Shard, size: int) -> tuple[int, int]:
 
 
 def _block(
-    file: MappedFile, header: NpyHeader, columns: list[Column], first: int, count: int
+    file: ArrayBytes, header: NpyHeader, columns: list[Column], first: int, count: int
 ) -> list[pa.Array]:
     """Read columns of rows that lie one behind the other."""
     window = file.window(header.begin + first * header.row_bytes, count * header.row_bytes)
@@ -224,7 +249,7 @@ def _block(
 
 
 def _fortran_block(
-    file: MappedFile, header: NpyHeader, columns: list[Column], first: int, count: int
+    file: ArrayBytes, header: NpyHeader, columns: list[Column], first: int, count: int
 ) -> list[pa.Array]:
     """Read columns that each lie in one piece."""
     arrays = []
@@ -239,11 +264,16 @@ def _fortran_block(
 
 def make_column(values: _Array, dtype: np.dtype[Any], data: pa.Buffer, path: str, column: str) -> pa.Array:
     """Return a column from a strided view into `data`."""
-    if values.ndim == 2:
-        assert dtype.subdtype is not None, "only lists have a second dimension"
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
         flat = np.ascontiguousarray(values).reshape(-1)
-        inner = make_column(flat, dtype.subdtype[0], data, path, column)
-        return pa.FixedSizeListArray.from_arrays(inner, values.shape[1])
+        made = make_column(flat, base, pa.py_buffer(flat.view(np.uint8)), path, column)
+        for size in reversed(shape):
+            made = pa.FixedSizeListArray.from_arrays(made, size)
+        return made
+    if dtype.names:
+        members = [make_column(values[name], dtype[name], data, path, column) for name in dtype.names]
+        return pa.StructArray.from_arrays(members, names=list(dtype.names))
     kind = values.dtype.kind
     if kind == "S":
         return _text(_byte_views(values, data), path, column)

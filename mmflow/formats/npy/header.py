@@ -9,17 +9,17 @@ from __future__ import annotations
 import ast
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.formats.compression import detect_compression
-from mmflow.mapping import MappedFile
 
-__all__ = ["NpyError", "NpyHeader", "parse_header", "read_header"]
+__all__ = ["ArrayBytes", "NpyError", "NpyHeader", "parse_header", "read_header"]
 
 _MAGIC = b"\x93NUMPY"
 _KEYS = {"descr", "fortran_order", "shape"}
@@ -57,6 +57,42 @@ class NpyHeader:
         return self.begin + self.dtype.itemsize * math.prod(self.shape)
 
 
+class _Piece(Protocol):
+    @property
+    def buffer(self) -> pa.Buffer: ...
+
+
+class ArrayBytes(Protocol):
+    """Bytes of an array: a file, or what was compressed in an archive.
+
+    Attributes:
+        path: Path for messages.
+        size: Number of bytes.
+    """
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def window(self, offset: int, length: int) -> _Piece:
+        """Return bytes from an offset on, as many as there are."""
+        ...
+
+    def window_sizes(self, most: int) -> Iterator[int]:
+        """Return sizes of the windows in which they are best read."""
+        ...
+
+    def fetch(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Begin to fetch ranges that will be read."""
+        ...
+
+    def evict_behind(self, offset: int, length: int) -> None:
+        """Give back what was read."""
+        ...
+
+
 class NpyError(ValueError):
     """Error for a header that numpy does not take, with its reason. `damaged`: a whole file would have another."""
 
@@ -77,7 +113,7 @@ def parse_header(read: Callable[[int, int], bytes], size: int) -> NpyHeader:
     """
     start = read(0, min(12, size))
     if not start.startswith(_MAGIC):
-        hint = "; it is an npz archive: unpack it and read its npy files" if start.startswith(b"PK") else ""
+        hint = "; it is an npz archive, which is read by read_npy only" if start.startswith(b"PK") else ""
         compression = detect_compression(start, "")
         if compression is not None and not hint:
             hint = f"; it is compressed by {compression}: decompress it, and read that"
@@ -123,15 +159,21 @@ def _literal(text: str, version: int) -> Any:
         return ast.literal_eval(_LONG.sub(r"\1", text))  # Python 2 wrote (3L, 4L)
 
 
-def read_header(file: MappedFile) -> NpyHeader:
-    """Read and check the header of a file: the file has all the bytes that it promises. A single value is one row.
+def read_header(file: ArrayBytes, begin: int = 0, end: int | None = None) -> NpyHeader:
+    """Read and check the header of an array: the file has all the bytes that it promises. A single value is one row.
+
+    Args:
+        file: File of the array, or archive.
+        begin: Offset of the array in it.
+        end: Offset behind the array; None: the end of the file.
 
     Raises:
         SourceError: Not npy, damaged, cut short, of objects, or of dimensions that are no table.
     """
+    limit = file.size if end is None else end
     try:
         found = parse_header(
-            lambda offset, length: file.window(offset, length).buffer.to_pybytes(), file.size
+            lambda offset, length: file.window(begin + offset, length).buffer.to_pybytes(), limit - begin
         )
     except NpyError as error:
         raise (_damaged if error.damaged else _unfit)(file, str(error)) from error
@@ -142,29 +184,29 @@ def read_header(file: MappedFile) -> NpyHeader:
         raise _unfit(file, f"it has {len(shape)} dimensions {shape}; one or two are a table: reshape it")
     if dtype.names is not None and len(shape) == 2:
         raise _unfit(file, "it is structured and has two dimensions; flatten it")
-    made = replace(found, shape=shape, fortran=found.fortran and len(shape) == 2)
+    made = replace(found, shape=shape, fortran=found.fortran and len(shape) == 2, begin=found.begin + begin)
     if made.row_bytes == 0:
         raise _unfit(file, "its rows have no bytes")
-    if made.end > file.size:
+    if made.end > limit:
         raise _damaged(
             file,
-            f"its header promises {shape[0]:,} rows up to byte {made.end:,}, and it ends at {file.size:,}",
+            f"its header promises {shape[0]:,} rows up to byte {made.end:,}, and it ends at {limit:,}",
         )
-    if made.end < file.size and any(file.window(made.end, _PADDING).buffer.to_pybytes()):
+    if made.end < limit and any(file.window(made.end, min(_PADDING, limit - made.end)).buffer.to_pybytes()):
         raise _unfit(
             file,
-            f"{file.size - made.end:,} bytes follow its {shape[0]:,} rows; does it hold several arrays? "
+            f"{limit - made.end:,} bytes follow its {shape[0]:,} rows; does it hold several arrays? "
             "Write each to a file of its own",
         )
     return made
 
 
-def _damaged(file: MappedFile, what: str) -> SourceError:
+def _damaged(file: ArrayBytes, what: str) -> SourceError:
     return SourceError(
         f"can't read {file.path}: {what}; the file is damaged or was cut short, write it again",
         path=file.path,
     )
 
 
-def _unfit(file: MappedFile, what: str) -> SourceError:
+def _unfit(file: ArrayBytes, what: str) -> SourceError:
     return SourceError(f"can't read {file.path}: {what}", path=file.path)

@@ -56,6 +56,7 @@ _SUFFIXES = {
     "xlsb": "excel",
     "xls": "excel",
     "ods": "excel",
+    "npz": "npy",
 }
 #: Formats that are no text.
 _BINARY = {"parquet", "npy", "arrow_ipc", "orc", "avro", "excel"}
@@ -75,6 +76,8 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
     """
     sample = sample_file(path, piece=1 << 16)
     suffix = _suffix(path)
+    if suffix == "npz" and sample.start.startswith(b"PK"):
+        return "npy", {}
     if sample.compression is None and is_spreadsheet(sample.start):
         return "excel", {}
     if sample.compression is None and sample.start.startswith(b"ORC") and not is_text(sample.start):
