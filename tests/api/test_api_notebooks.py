@@ -20,7 +20,15 @@ session = mf.Session(shard_size="64KiB", workers=1)
 
 def slow(batch):
     time.sleep(0.07)
+    with open("calls", "a") as calls:
+        calls.write(".")
     return batch
+
+def interrupt():
+    began = os.path.getsize("calls")
+    while os.path.getsize("calls") < began + 10:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
 
 def failing(batch):
     time.sleep(0.07)
@@ -40,7 +48,7 @@ CELLS = {
     "show": "mf.read_csv('t.csv').show(2)",
     "done": "run(slow)",
     "failed": "run(failing)",
-    "interrupted": "threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()\nrun(slow)",
+    "interrupted": "threading.Thread(target=interrupt).start()\nrun(slow)",
     "stopped": "for batch in session.read_csv('t.csv').map_batches(slow).iter_batches():\n"
     "    if batch['number'][0].as_py() > 13000:\n        break\ndel batch",
     "widgets": "del sys.modules['ipywidgets']\nrun(slow)",

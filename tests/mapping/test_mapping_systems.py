@@ -71,7 +71,9 @@ def test_views_outlive_file_and_then_release_everything(path: str, system: Syste
             v.to_pybytes() == DATA[o : o + 5000] for v, o in zip(views, range(0, SIZE, 9000), strict=True)
         )
     del views  # outside of the block: a window is unmapped by the system that mapped it
-    assert held() == before
+    maps, descriptors = held()
+    assert maps == before[0]
+    assert descriptors <= before[1]  # those of tests before may be closed meanwhile
 
 
 def test_reading_from_many_threads(path: str, system: System) -> None:

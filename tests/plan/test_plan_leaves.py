@@ -49,6 +49,7 @@ MADE: dict[str, Callable[[mf.Session, pa.Table], mf.Dataset]] = {
 @pytest.mark.parametrize("place", MADE)
 def test_tables_in_memory_live_as_long_as_a_plan_reads_them(place: str) -> None:
     session = mf.Session()
+    gc.collect()  # of leaves of other tests
     before = len(catalog._leaves)
     table, numbers = _table()
     dataset = MADE[place](session, table)

@@ -131,6 +131,8 @@ def rows_of(name: str, data: bytes) -> list[tuple[str, ...]]:
         table = pq.ParquetFile(source).read()
     elif name.endswith(".arrow"):
         table = pa.ipc.open_file(source).read_all()
-    else:
+    elif name.endswith(".csv"):
         table = pa.csv.read_csv(source)
+    else:
+        raise ValueError(f"{name} is no output: {data[:60]!r}")
     return [tuple(map(str, row.values())) for row in table.to_pylist()]

@@ -141,7 +141,8 @@ class QueryWork:
         if self._on_s3:
             fs = _s3()
             found = sorted(fs.find(f"{self._prefix}/target"))
-            kept = [n for n in found if _is_data(Path(n).name)]
+            # What tasks have staged lies in a folder `_mmflow` there.
+            kept = [n for n in found if all(map(_is_data, Path(n).parts))]
             return [(n, fs.cat_file(n)) for n in kept if f"/target/{self._name}" in n and "/." not in n]
         place = self._target / self._name
         files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())

@@ -200,7 +200,7 @@ def test_damaged_files_are_computed_again(
     workplace.run(output, place="journal:6")
     kept = sorted((workplace.runs / "r1" / "blocks").rglob("*.blocks"))
     assert len(kept) > 3
-    for path in kept[::2]:
+    for path in [p for p in kept if p.stat().st_size][::2]:  # a block that is being written may be empty
         _flip(path, path.stat().st_size // 2)
     journal = workplace.runs / "r1" / "journal" / "000000.jsonl"
     _flip(journal, journal.stat().st_size // 3)
