@@ -12,11 +12,24 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
                           {Kind::kBool},    {Kind::kUInt8},         {Kind::kTime64, 6},
                           {Kind::kFloat32}, {Kind::kTimestamp, 9}};
     const int fields = 1 + count % 11;
+    const auto raw = [](const char* text) { return reinterpret_cast<const std::uint8_t*>(text); };
+    const TimeForm forms[] = {{raw("d\0'/m\0'/Y\0"), 5, {10, 0, 3, 6, {2, 5}, {'/', '/'}}},
+                              {raw("b\0 \0d\0 \0Y\0 \0I\0':M\0 \0p\0f\0z\0"), 13, {}}};
+    const std::int64_t starts[] = {-1000000000, 0, 1000}, offsets[] = {3600, WallClock::kNone, 7200};
+    Style styles[4];
+    styles[0].decimal = ',';
+    styles[1].decimal = ',';
+    styles[1].thousands = raw(".");
+    styles[1].thousands_size = 1;
+    styles[2].forms = forms;
+    styles[2].form_count = 2;
+    styles[3].clock = {starts, offsets, 3};
     std::vector<Target> targets;
     for (int i = 0; i < fields; ++i) {
         if ((count / 11) % 3 != 1 || i % 2) {
             targets.push_back({i, kinds[(i + count / 33) % 11]});
             targets.back().type.exact = (end & 4) != 0;
+            if (end & 8) targets.back().type.style = &styles[(i + end / 16) % 4];
         }
     }
     const Text words[] = {{reinterpret_cast<const std::uint8_t*>("a"), 1}, {reinterpret_cast<const std::uint8_t*>("xy"), 2}};

@@ -67,7 +67,9 @@ _OTHERS: dict[str, dict[str, str]] = {
     "read_csv": {"separator": "delimiter", "sep": "delimiter", "quote_char": "quote", "null_values": "null",
                  "na_values": "null", "schema_overrides": "schema", "dtypes": "schema", "dtype": "schema",
                  "columns": "select() of the dataset", "usecols": "select() of the dataset",
-                 "n_rows": "head() of the dataset", "nrows": "head() of the dataset"},
+                 "n_rows": "head() of the dataset", "nrows": "head() of the dataset", "decimal_comma": "decimal=','",
+                 "dateformat": "date_format", "timestampformat": "timestamp_format", "decimal_separator": "decimal",
+                 "dayfirst": "date_format='%d/%m/%Y'", "parse_dates": "date_format"},
     "sort": {"by": "names as they are: sort('a', 'b')", "ascending": "descending", "reverse": "descending"},
 }  # fmt: skip
 

@@ -45,6 +45,7 @@ CASES = [
     Case("31 February among nulls", b"d,n\n31/02/2024,1\n01/02/2024,2\n", {"schema": "d:date32,n:int64", "date_format": "%d/%m/%Y", "on_bad_record": "null"}, [{"d": None, "n": 1}, {"d": _DAY, "n": 2}]),
     Case("names of months", Repeated(b"d,n\n", b"1-FEB-2024,1\n"), {"date_format": "%d-%b-%Y"}, [{"d": _DAY, "n": 1}]),
     Case("names of weekdays", Repeated(b"d,n\n", b"Thu 01 Feb 2024,1\n"), {"date_format": "%a %d %b %Y"}, [{"d": _DAY, "n": 1}]),
+    Case("weeks of the year", Repeated(b"d,n\n", b"2024-W05-4,1\n"), {"date_format": "%G-W%V-%u"}, [{"d": _DAY, "n": 1}]),
     Case("days of the year", b"d,n\n2024-032,1\n", {"date_format": "%Y-%j"}, [{"d": _DAY, "n": 1}]),
     Case("timestamps with halves of a day", b't,n\n"2/1/2024 3:04 PM",1\n', {"timestamp_format": "%m/%d/%Y %I:%M %p"}, [{"t": dt.datetime(2024, 2, 1, 15, 4), "n": 1}], types={"t": "timestamp"}),
     Case("timestamps with offsets", b"t,n\n01.02.2024 03:04:05 +0200,1\n", {"timestamp_format": "%d.%m.%Y %H:%M:%S %z"}, [{"t": dt.datetime(2024, 2, 1, 1, 4, 5, tzinfo=_UTC), "n": 1}]),
@@ -62,6 +63,10 @@ CASES = [
     Case("a zone that there is not", b"t,n\n1,1\n", {"time_zone": "Europe/Berln"}, error="did you mean 'Europe/Berlin'?"),
     Case("a directive that there is not", b"t,n\n1,1\n", {"date_format": "%d.%m.%Q"}, error="unknown directive %Q"),
     Case("a format of dates with a time", b"t,n\n1,1\n", {"date_format": "%d.%m.%Y %H:%M"}, error="set timestamp_format="),
+    Case("spans of time", b"t,n\n1:30:00,1\n-00:00:01.5,2\n2 days 01:00:00,3\n90000000,4\nPT1H30M,5\n", {"schema": "t:duration[us],n:int64"},
+         [{"t": dt.timedelta(hours=1.5), "n": 1}, {"t": dt.timedelta(seconds=-1.5), "n": 2}, {"t": dt.timedelta(days=2, hours=1), "n": 3},
+          {"t": dt.timedelta(seconds=90), "n": 4}, {"t": dt.timedelta(hours=1.5), "n": 5}]),
+    Case("a span of no time", b"t,n\n1:60:00,1\n", {"schema": "t:duration[us],n:int64"}, error="not a value of type duration"),
     # null and truth
     Case("several texts of null", Repeated(b"a,b\n", b"NA,x\n-,\n3,y\n"), {"null": ["NA", "-", ""]}, [{"a": None, "b": "x"}, {"a": None, "b": None}, {"a": 3, "b": "y"}]),
     Case("texts of null by column", Repeated(b"a,b\n", b"NA,NA\n3,\n"), {"null": {"a": "NA"}}, [{"a": None, "b": "NA"}, {"a": 3, "b": None}]),

@@ -39,8 +39,9 @@ READERS = {
 _TYPES = {"str": str, "bool": bool, "int": int, "None": type(None)}
 #: Options as DuckDB names them, and what they are here.
 _OF_DUCKDB = {
-    "columns": "schema", "dtypes": "schema", "escape_char": "escape", "hive_partitioning": "hive",
-    "ignore_errors": "on_bad_record", "nullstr": "null", "quote_char": "quote", "sep": "delimiter", "types": "schema",
+    "columns": "schema", "dateformat": "date_format", "decimal_separator": "decimal", "dtypes": "schema",
+    "escape_char": "escape", "hive_partitioning": "hive", "ignore_errors": "on_bad_record", "nullstr": "null",
+    "quote_char": "quote", "sep": "delimiter", "timestampformat": "timestamp_format", "types": "schema",
 }  # fmt: skip
 
 

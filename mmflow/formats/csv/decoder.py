@@ -184,10 +184,19 @@ class CsvDecoder:
             made = self._read(usual, text, types.nulls)
         for name in columns:
             if name in self._respelled:
-                made[name] = self._read_respelled(name, text, None)
+                made |= self._read_numbers(name, text) or {name: self._read_respelled(name, text, None)}
             elif name in types.styles:
                 made |= self._read((name,), text, types.nulls_of(name))
         return made
+
+    def _read_numbers(self, name: str, text: pa.Buffer) -> dict[str, pa.Array]:
+        """Read a column of durations whose values are all numbers; empty where they are not."""
+        if not self._types.styles[name].spans:
+            return {}
+        try:
+            return self._read((name,), text, self._types.nulls_of(name))
+        except pa.ArrowInvalid:
+            return {}
 
     def _read_respelled(self, name: str, text: pa.Buffer, wrong: list[int] | None) -> pa.Array:
         """Read a column whose values are spelled in a style of their own.

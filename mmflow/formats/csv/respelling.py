@@ -26,6 +26,11 @@ _WALL = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[ T]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?)?)?"
 )
+#: Days and a time, each with its sign, as Python, DuckDB and PostgreSQL write them.
+_CLOCK = re.compile(r"(?:(-?[0-9]+) days?,? )?(-)?([0-9]{1,9}):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]{1,9}))?")
+_PERIOD = re.compile(
+    r"(-)?P(?:([0-9]{1,9})D)?(?:T(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})(?:\.([0-9]{1,9}))?S)?)?"
+)
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  (wall time)
 _ORDINAL = dt.date(1970, 1, 1).toordinal()
 _LEAST, _MOST = (dt.datetime(1, 1, 1) - _EPOCH) // dt.timedelta(seconds=1), 253402300799  # noqa: DTZ001
@@ -36,6 +41,8 @@ def respeller(kind: pa.DataType, style: ColumnStyle) -> Callable[[str], str | No
     types = pa.types
     if style.epoch:
         return lambda text: _epoch(text, style.epoch, zoned=kind.tz is not None)
+    if style.spans:
+        return lambda text: _span(text, UNITS[kind.unit])
     if style.formats:
         return lambda text: _formatted(text, kind, style)
     if style.zone:
@@ -94,6 +101,26 @@ def _spelled(seconds: int, fraction: str, *, zoned: bool) -> str | None:
     moment = _EPOCH + dt.timedelta(seconds=seconds)
     behind = (f".{fraction}" if fraction else "") + ("Z" if zoned else "")
     return f"{moment.date().isoformat()} {moment:%H:%M:%S}{behind}"
+
+
+def _span(text: str, places: int) -> str | None:
+    """Return a span of time as a number of 10^-places seconds; text of another form as it is."""
+    clock, iso = _CLOCK.fullmatch(text), _PERIOD.fullmatch(text)
+    if clock is not None:
+        days, sign, hours, minutes, seconds, fraction = clock.groups()
+    elif iso is not None and text[-1] not in "PT":
+        sign, days, hours, minutes, seconds, fraction = iso.groups()
+    else:
+        return text
+    fraction = (fraction or "").rstrip("0")
+    if len(fraction) > places:
+        return None
+    total = int(hours or 0) * 3600 + int(minutes or 0) * 60 + int(seconds or 0)
+    units = total * 10**places + int(f"{fraction:0<{places}}" or 0)
+    whole = int(days or 0) * 86400 * 10**places
+    if clock is not None:
+        return str(whole + (-units if sign else units))
+    return str(-(whole + units) if sign else whole + units)
 
 
 def _formatted(text: str, kind: pa.DataType, style: ColumnStyle) -> str | None:

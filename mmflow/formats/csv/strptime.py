@@ -4,8 +4,8 @@
 
 The steps are those of Python's `datetime.strptime` with three differences: a number that another number follows at once
 has all its digits (`%d%m%Y` reads 31122024), `%f` takes up to nine digits, and `%s` counts seconds since 1970. Letters
-of names (`%b %B %p %Z`) may be of either case; names are English. Formats with other directives (`%a`, `%G`, …) are
-left to Python, so the kernels don't know them.
+of names (`%a %A %b %B %p %Z`) may be of either case; names are English. A weekday is read, but not compared with the
+date, as in Python. Formats with other directives (`%G`, `%U`, …) are left to Python, so the kernels don't know them.
 
 Invariant: a text is a moment of the calendar, or no value; 31 February is never another day.
 """
@@ -24,12 +24,13 @@ __all__ = ["Moment", "TimeFormat", "days_of", "parse_moment", "time_format"]
 
 _SHORTHANDS = {"%F": "%Y-%m-%d", "%T": "%H:%M:%S", "%R": "%H:%M", "%D": "%m/%d/%y", "%h": "%b"}
 _DATE, _TIME = set("YymdbBj"), set("HIpMSf")
-_KNOWN = _DATE | _TIME | set("zZs")
+_KNOWN = _DATE | _TIME | set("zZsaA")
 _NUMBERS = set("YymdHIMSfjs")
 #: Most digits of numbers; those of `%Y` and `%y` always have all of them.
 _DIGITS = {"Y": 4, "y": 2, "m": 2, "d": 2, "H": 2, "I": 2, "M": 2, "S": 2, "j": 3, "f": 9, "s": 18}
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
            "november", "december")  # fmt: skip
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _BLANKS = " \t\n\v\f\r"
 _DIRECTIVE = re.compile(r"%-?.", re.DOTALL)
 _SPLIT = re.compile(r"%-?.|[^%]", re.DOTALL)
@@ -89,7 +90,7 @@ def time_format(text: str) -> TimeFormat:
     others = [letter for letter in letters if letter not in _KNOWN]
     if others:
         return _of_python(text, others)
-    used = set(letters)
+    used = set(letters) - set("aA")
     doubled = next((letter for letter in letters if letters.count(letter) > 1), None)
     if doubled is not None:
         raise ConfigError(f"format {text!r}: %{doubled} stands twice")
@@ -134,7 +135,7 @@ def _of_python(text: str, others: list[str]) -> TimeFormat:
         if "does not match" not in str(error):
             raise ConfigError(
                 f"format {text!r} has the unknown directive %{others[0]}; "
-                "directives are %Y %y %m %d %b %B %j %H %I %p %M %S %f %z %Z %s %%"
+                "directives are %Y %y %m %d %b %B %j %a %A %H %I %p %M %S %f %z %Z %s %%"
             ) from error
     timed = bool(_TIME & set(re.findall(r"%(.)", text))) or bool({"c", "X"} & set(others))
     return TimeFormat(text, None, True, timed, "%z" in text or "%Z" in text)
@@ -216,11 +217,12 @@ def _parse_part(text: str, at: int, operation: str, argument: str, found: dict[s
             return -1
         found["p"] = half
         return at + 2
-    if operation in "bB":
-        for number, name in enumerate(_MONTHS, 1):
-            name = name[:3] if operation == "b" else name
+    if operation in "aAbB":
+        for number, name in enumerate(_WEEKDAYS if operation in "aA" else _MONTHS, 1):
+            name = name[:3] if operation in "ab" else name
             if text[at : at + len(name)].lower() == name:
-                found["m"] = number
+                if operation in "bB":
+                    found["m"] = number
                 return at + len(name)
         return -1
     if operation == "Z":

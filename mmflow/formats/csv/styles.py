@@ -43,6 +43,7 @@ class ColumnStyle:
         formats: Formats of dates and times, of which the first that fits counts; empty: ISO 8601.
         zone: Zone in which times without an offset are wall time; empty: they have none.
         epoch: Unit of numbers since 1970; empty: they are no such numbers.
+        spans: Durations may be written with hours, minutes and seconds.
     """
 
     nulls: tuple[str, ...] | None = None
@@ -53,6 +54,7 @@ class ColumnStyle:
     formats: tuple[TimeFormat, ...] = ()
     zone: str = ""
     epoch: str = ""
+    spans: bool = False
 
     @property
     def respells(self) -> bool:
@@ -176,6 +178,8 @@ class ValueStyles:
         elif types.is_time(kind):
             times = self.timestamps(name)
             made = replace(made, formats=times if all(not f.dated for f in times) else ())
+        elif types.is_duration(kind):
+            made = replace(made, spans=True)
         elif types.is_timestamp(kind):
             zone = self.time_zone if kind.tz is not None else ""
             epoch = self.unit(name)
@@ -187,7 +191,7 @@ class ValueStyles:
     def columns(self, kinds: Mapping[str, pa.DataType]) -> dict[str, ColumnStyle]:
         """Return the spellings of the columns that are not spelled as usual."""
         if replace(self, null=("",), quoted_null=False) == ValueStyles():
-            return {}
+            kinds = {name: kind for name, kind in kinds.items() if pa.types.is_duration(kind)}
         found = {name: self.column(name, kind) for name, kind in kinds.items()}
         return {name: style for name, style in found.items() if style is not None}
 

@@ -159,6 +159,15 @@ class MomentReader {
         return false;
     }
 
+    // A weekday says nothing that the date doesn't.
+    bool weekday(bool whole) noexcept {
+        static constexpr const char* names[] = {"monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"};
+        for (const char* name : names) {
+            if (word(name, whole ? std::strlen(name) : 3)) return true;
+        }
+        return false;
+    }
+
     bool blanks() noexcept {
         const std::size_t begin = at_;
         while (at_ < n_ && (p_[at_] == ' ' || (p_[at_] >= '\t' && p_[at_] <= '\r'))) ++at_;
@@ -233,6 +242,8 @@ class MomentReader {
             case 'm': return number(2, whole, month_);
             case 'd': return number(2, whole, day_);
             case 'j': by_day_ = true; return number(3, whole, day_);
+            case 'a': return weekday(false);
+            case 'A': return weekday(true);
             case 'b': return month_name(false);
             case 'B': return month_name(true);
             case 'H': return number(2, whole, hour_);
@@ -335,6 +346,14 @@ inline bool parse_epoch(const std::uint8_t* p, std::size_t n, std::size_t room, 
 // Parses wall time by ISO 8601, or a time with an offset.
 inline bool parse_wall_time(const Style& style, const Type& type, const std::uint8_t* p, std::size_t n,
                             std::int64_t& out) noexcept {
+    // Seconds, or the whole time, may be missing.
+    constexpr std::size_t full = 19, of_date = 10, of_minutes = 16;
+    std::uint8_t text[full + 5] = "0000-00-00 00:00:00";
+    if (n == of_date || n == of_minutes) {
+        std::memcpy(text, p, n);
+        p = text;
+        n = full;
+    }
     std::int64_t wall = 0, east = 0;
     if (!parse_timestamp(p, n, type.digits, false, wall)) return parse_timestamp(p, n, type.digits, true, out);
     const auto unit = static_cast<std::int64_t>(kPower10[type.digits]);
