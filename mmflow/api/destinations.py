@@ -10,8 +10,9 @@ import pyarrow as pa
 from mmflow.engines.loop import Outcome
 from mmflow.plan.stages import Plan, ScanInput
 from mmflow.sinks import CommitResult, SinkSpec, open_commit
+from mmflow.sinks.streamed import StreamSink
 
-__all__ = ["Destination", "FileDestination", "Note"]
+__all__ = ["Destination", "FileDestination", "Note", "StreamDestination"]
 
 #: Function that records a commit once its output is visible.
 Note = Callable[[CommitResult], None]
@@ -80,6 +81,39 @@ class FileDestination:
 
     def abort(self) -> None:
         self._commit.abort()
+
+
+class StreamDestination:
+    """Stream of a `Dataset.write`, which gets rows as they come."""
+
+    done = False
+
+    def __init__(self, spec: SinkSpec, schema: pa.Schema) -> None:
+        self.path = spec.path
+        self._spec = spec
+        self._schema = schema
+        self._sink: StreamSink | None = None
+
+    def prepare(self) -> None:
+        self._sink = StreamSink(self._spec, self._schema)
+
+    def sweep(self) -> None:
+        """Do nothing: a stream keeps no files."""
+
+    def receive(self, batch: pa.RecordBatch) -> None:
+        assert self._sink is not None  # prepared
+        self._sink.write(batch)
+
+    def commit(self, outcome: Outcome | None, note: Note) -> CommitResult:
+        """Complete the stream. It is not noted: a run that is resumed has to write it again."""
+        del outcome, note
+        assert self._sink is not None  # prepared
+        self._sink.close()
+        return CommitResult(self.path, 1, self._sink.rows, self._sink.nbytes)
+
+    def abort(self) -> None:
+        if self._sink is not None:
+            self._sink.discard()
 
 
 def _input_files(plan: Plan) -> list[str]:

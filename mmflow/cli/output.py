@@ -19,6 +19,7 @@ from mmflow.mapping.streams import reads_streams
 from mmflow.sinks.screen import is_terminal
 from mmflow.sinks.spec import sink_spec
 from mmflow.sinks.stdout import BINARY_FORMATS, STDOUT_FORMATS, write_table
+from mmflow.sinks.streamed import stream_spec, writes_stream
 
 __all__ = ["STDOUT", "check_output", "emit", "emit_rows", "stdout_format"]
 
@@ -57,7 +58,7 @@ def _target(options: Options, output: Mapping[str, Any] | None) -> dict[str, Any
     """Return the arguments of `Dataset.write`, those of a job among them; None: rows go to standard output."""
     given = {"path": options.output, "format": options.format, "if_exists": options.if_exists}
     target = {**(output or {}), **{k: v for k, v in given.items() if v is not None}}
-    return None if target.get("path") in (None, STDOUT) else target
+    return None if target.get("path") in (None, STDOUT, "/dev/stdout") else target
 
 
 def _print(dataset: Dataset, options: Options, table_rows: int | None) -> None:
@@ -93,6 +94,8 @@ def check_output(options: Options, output: Mapping[str, Any] | None = None) -> N
     target = _target(options, output)
     if target is None:
         stdout_format(options)
+    elif writes_stream(target["path"]):
+        stream_spec(target.pop("path"), target.pop("format", None), target)
     else:
         sink_spec(**target)
 

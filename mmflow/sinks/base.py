@@ -30,8 +30,8 @@ IfExists = Literal["error", "replace", "append", "replace-partitions"]
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "parquet": (".parquet", ".pq"),
     "arrow": (".arrow", ".ipc", ".feather"),
-    "csv": (".csv", ".tsv"),
-    "ndjson": (".ndjson", ".jsonl"),
+    "csv": (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".csv.zst", ".tsv.zst"),
+    "ndjson": (".ndjson", ".jsonl", ".ndjson.gz", ".jsonl.gz", ".ndjson.zst", ".jsonl.zst"),
     "npy": (".npy",),
 }
 

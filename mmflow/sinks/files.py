@@ -258,7 +258,10 @@ class _AttemptFiles:
         number = self._count.get(folder, 0)
         self._count[folder] = number + 1
         # Sorts behind the file before, and before what the remainder of the task's shard gives ("_001").
-        name = self._stem + (f"_{number:09d}" if number else "") + SUFFIXES[self._spec.format][0]
+        suffix = SUFFIXES[self._spec.format][0]
+        if self._spec.format in ("csv", "ndjson"):  # of the others, what is inside is compressed
+            suffix += rows.COMPRESSIONS[self._spec.options.get("compression", "none")]
+        name = self._stem + (f"_{number:09d}" if number else "") + suffix
         if not self._spec.is_folder:
             name = destination(self._spec).name
         path = f"{folder}/{name}" if folder else name

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -66,7 +67,7 @@ def sink_spec(
         max_rows_per_file, approximate_bytes_per_file: Where a task begins another file of a folder.
         options: Options of the format; strings are parsed. parquet: `compression` (snappy), `row_group_rows`
             (1,048,576); arrow: `compression` (none), `batch_rows` (65,536); csv: `delimiter` (","), `header`
-            (true), `null` ("").
+            (true), `null` (""); csv and ndjson: `compression` (by the suffix of the path, else none).
 
     Raises:
         ConfigError: An unknown format or option (with a suggestion), or a value that does not fit.
@@ -89,7 +90,9 @@ def sink_spec(
     name = _format_name(format, given)
     known = _OPTIONS[name]
     values = {key: _option(name, known, key, value) for key, value in options.items() if value is not None}
-    if name == "csv" and "delimiter" not in values and given.lower().endswith(".tsv"):
+    if name in ("csv", "ndjson"):
+        _bind_compression(given, name, values, folder=bool(partition_by))
+    if name == "csv" and "delimiter" not in values and re.search(r"\.tsv(\.gz|\.zst)?$", given.lower()):
         values["delimiter"] = "\t"
     if name == "csv" and values.get("delimiter", ",") in values.get("null", ""):
         raise ConfigError(
@@ -116,6 +119,24 @@ def sink_spec(
     if not spec.is_folder and limits:
         raise ConfigError(f"{absolute} is one file, so it can't be cut; write to a folder: end the path in /")
     return spec
+
+
+def _bind_compression(path: str, format: str, options: dict[str, Any], *, folder: bool) -> None:
+    """Take the compression of one text file from its suffix: readers go by that.
+
+    Raises:
+        ConfigError: The option says another one.
+    """
+    lower = path.lower()
+    if folder or not lower.endswith(SUFFIXES[format]):
+        return
+    named = next((c for c, suffix in rows.COMPRESSIONS.items() if suffix and lower.endswith(suffix)), "none")
+    if options.setdefault("compression", named) != named:
+        wanted = rows.COMPRESSIONS[options["compression"]]
+        bare = path[: len(path) - len(rows.COMPRESSIONS[named])]
+        raise ConfigError(
+            f"compression = {options['compression']!r}: the name of {path} says {named}; name the file {bare}{wanted}"
+        )
 
 
 def _check_level(options: Mapping[str, Any]) -> None:

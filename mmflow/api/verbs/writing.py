@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Unpack, cast
 
-from mmflow.api.destinations import FileDestination
+from mmflow.api.destinations import FileDestination, StreamDestination
 from mmflow.api.options import FileOptions, WriteOptions
 from mmflow.api.results import WriteResult
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.plan.stages import Write
 from mmflow.sinks import IfExists, check_sink, sink_spec
+from mmflow.sinks.streamed import stream_spec, writes_stream
 
 __all__ = ["WritingVerbs"]
 
@@ -32,9 +33,11 @@ class WritingVerbs(DatasetCore):
         Parameters
         ----------
         path
-            Local path or URL (`s3://bucket/out`): one file if it ends in a suffix of the format, else a folder.
+            Local path or URL (`s3://bucket/out`): one file if it ends in a suffix of the format, else a folder. `-`
+            (standard output) and named pipes are streams of CSV, NDJSON or Arrow, which get rows as they come.
         format
-            `parquet`, `arrow`, `csv`, `ndjson` or `npy`. By default by the suffix, and Parquet for folders.
+            `parquet`, `arrow`, `csv`, `ndjson` or `npy`. By default by the suffix; Parquet for folders, CSV for
+            streams.
         partition_by
             Columns that become folders `k=v`.
         if_exists
@@ -62,6 +65,12 @@ class WritingVerbs(DatasetCore):
         >>> mf.from_arrow({"a": [1, 2]}).write("out.csv").rows
         2
         """
+        if writes_stream(path):
+            given = {**options, "partition_by": partition_by, "if_exists": if_exists}
+            streamed = stream_spec(path, format, given)
+            check_sink(streamed, self._table_schema())
+            destination = StreamDestination(streamed, self._table_schema())
+            return self.context.write(self._plan(), self.context.new_run_name(), destination)
         spec = sink_spec(path, format, partition_by=partition_by, if_exists=if_exists, **options)
         check_sink(spec, self._table_schema())
         plan, name = self._plan(Write(spec)), self.context.new_run_name()
@@ -165,6 +174,7 @@ class WritingVerbs(DatasetCore):
         delimiter: str | None = None,
         header: bool = True,
         null: str = "",
+        compression: Literal["none", "gzip", "zstd"] | None = None,
         partition_by: Sequence[str] | str = (),
         if_exists: IfExists = "error",
         **files: Unpack[FileOptions],
@@ -181,6 +191,8 @@ class WritingVerbs(DatasetCore):
             Whether each file begins with the names of the columns.
         null
             Text of nulls.
+        compression
+            Compression of each file. By default by the suffix (`.csv.gz`, `.csv.zst`), and none for folders.
 
         Examples
         --------
@@ -191,12 +203,15 @@ class WritingVerbs(DatasetCore):
         options: WriteOptions = {**cast("WriteOptions", files), "header": header, "null": null}
         if delimiter is not None:
             options["delimiter"] = delimiter
+        if compression is not None:
+            options["compression"] = compression
         return self.write(path, "csv", partition_by=partition_by, if_exists=if_exists, **options)
 
     def write_ndjson(
         self,
         path: str,
         *,
+        compression: Literal["none", "gzip", "zstd"] | None = None,
         partition_by: Sequence[str] | str = (),
         if_exists: IfExists = "error",
         **files: Unpack[FileOptions],
@@ -207,6 +222,8 @@ class WritingVerbs(DatasetCore):
         ----------
         path, partition_by, if_exists, files
             As of `write`, which also says what is returned and raised.
+        compression
+            As of `write_csv`.
 
         Examples
         --------
@@ -214,7 +231,10 @@ class WritingVerbs(DatasetCore):
         >>> mf.from_arrow({"a": [1, 2]}).write_ndjson("a.ndjson").rows
         2
         """
-        return self.write(path, "ndjson", partition_by=partition_by, if_exists=if_exists, **files)
+        options = cast("WriteOptions", files)
+        if compression is not None:
+            options["compression"] = compression
+        return self.write(path, "ndjson", partition_by=partition_by, if_exists=if_exists, **options)
 
     def write_npy(
         self,

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmflow.formats.csv.header import CONTROL
 from mmflow.formats.ndjson.values import is_binary
-from mmflow.sinks.writers.base import Writer, parse_boolean
+from mmflow.sinks.writers.base import Writer, choice_parser, parse_boolean
 from mmflow.sinks.writers.text import csv_fields, csv_rows, json_rows, text_slices, text_type_problem
 
 __all__ = [
+    "COMPRESSIONS",
     "CSV_OPTIONS",
     "NDJSON_OPTIONS",
     "csv_header",
     "csv_problem",
+    "csv_writer",
     "lines",
+    "ndjson_writer",
     "open_csv",
     "open_ndjson",
     "text_problem",
 ]
 
 _BUFFER = 1 << 20
+#: Compressions of text files, and the suffixes behind those of their format.
+COMPRESSIONS = {"none": "", "gzip": ".gz", "zstd": ".zst"}
 _DELIMITERS = frozenset(",;\t|")
 
 
@@ -47,8 +52,9 @@ CSV_OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "delimiter": _delimiter,
     "header": parse_boolean,
     "null": _null,
+    "compression": choice_parser(COMPRESSIONS),
 }
-NDJSON_OPTIONS: Mapping[str, Callable[[Any], Any]] = {}
+NDJSON_OPTIONS: Mapping[str, Callable[[Any], Any]] = {"compression": choice_parser(COMPRESSIONS)}
 
 
 class _Lines:
@@ -56,7 +62,7 @@ class _Lines:
 
     pending = 0
 
-    def __init__(self, file: BinaryIO, encode: Callable[[pa.RecordBatch], pa.StringArray]) -> None:
+    def __init__(self, file: Any, encode: Callable[[pa.RecordBatch], pa.StringArray]) -> None:
         self._file = file
         self._encode = encode
 
@@ -71,7 +77,7 @@ class _Lines:
         self._file.close()
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):  # the file is about to be deleted
+        with contextlib.suppress(OSError, pa.ArrowException):  # the file is about to be deleted
             self._file.close()
 
 
@@ -93,18 +99,34 @@ def csv_header(names: list[str], delimiter: str) -> bytes:
 
 def open_csv(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
     """Open a CSV file in UTF-8, lines ending in LF."""
-    delimiter = options.get("delimiter", ",")
-    null = options.get("null", "")
-    file = open(path, "wb", buffering=_BUFFER)  # noqa: SIM115  (the writer closes it)
-    if options.get("header", True):
-        file.write(csv_header(schema.names, delimiter))
-    return _Lines(file, lambda batch: csv_rows(batch, delimiter=delimiter, null=null))
+    return csv_writer(open(path, "wb", buffering=_BUFFER), schema, options)
 
 
 def open_ndjson(path: str, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
     """Open a file of one JSON object per line, in UTF-8; nulls are written as null, not left out."""
-    file = open(path, "wb", buffering=_BUFFER)  # noqa: SIM115  (the writer closes it)
-    return _Lines(file, json_rows)
+    return ndjson_writer(open(path, "wb", buffering=_BUFFER), schema, options)
+
+
+def csv_writer(file: Any, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
+    """Return a writer of CSV to a binary file, which it closes."""
+    delimiter = options.get("delimiter", ",")
+    null = options.get("null", "")
+    packed = _compressed(file, options)
+    if options.get("header", True):
+        packed.write(csv_header(schema.names, delimiter))
+    return _Lines(packed, lambda batch: csv_rows(batch, delimiter=delimiter, null=null))
+
+
+def ndjson_writer(file: Any, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
+    """Return a writer of NDJSON to a binary file, which it closes."""
+    del schema
+    return _Lines(_compressed(file, options), json_rows)
+
+
+def _compressed(file: Any, options: Mapping[str, Any]) -> Any:
+    """Return a file that compresses into another one, and closes it, if the options say so."""
+    codec = options.get("compression", "none")
+    return file if codec == "none" else pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), codec)
 
 
 def text_problem(field: pa.Field) -> str | None:
