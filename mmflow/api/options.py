@@ -63,6 +63,7 @@ class ReadOptions(TypedDict, total=False):
     widths: Sequence[int] | str
     colspecs: Sequence[Sequence[int | None]] | str
     gaps: bool
+    encoding: str
     on_bad_record: OnBadRecord
     validate: Validate
     json_path: str

@@ -131,7 +131,7 @@ class Readers(LibraryReaders):
                 format = "json"
             if format is None:
                 check_one_format(files)
-                format, found = detect(files[0])
+                format, found = detect(files[0], options.get("encoding", "utf-8"))
                 options = {**found, **options}
             check_format(files[0], format_name(format), options)
             label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
@@ -161,6 +161,7 @@ class Readers(LibraryReaders):
         timestamp_format: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
         time_zone: str | None = None,
         epoch: Mapping[str, Literal["s", "ms", "us", "ns"]] | None = None,
+        encoding: str = "utf-8",
         schema: SchemaLike | None = None,
         schema_overrides: Mapping[str, Any] | str | None = None,
         exact: bool | None = None,
@@ -220,6 +221,8 @@ class Readers(LibraryReaders):
             as UTC.
         epoch
             Units (`s`, `ms`, `us`, `ns`) of the columns whose timestamps are numbers since 1970.
+        encoding
+            Encoding of the files: any that Python knows, such as `latin-1`, `windows-1252`, `utf-16` or `shift_jis`.
         schema
             Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
             default found in a sample of the first file. `"union"`: the columns of all files, of types that hold theirs.
@@ -275,7 +278,8 @@ class Readers(LibraryReaders):
              "skip_footer": skip_footer, "quote": quote, "escape": escape, "null": null,
              "quoted_null": quoted_null, "true_values": true_values, "false_values": false_values, "decimal": decimal,
              "thousands": thousands, "date_format": date_format, "timestamp_format": timestamp_format,
-             "time_zone": time_zone, "epoch": epoch, "schema": schema, "schema_overrides": schema_overrides,
+             "time_zone": time_zone, "epoch": epoch, "encoding": encoding, "schema": schema,
+             "schema_overrides": schema_overrides,
              "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
              "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
              "storage_options": storage_options},
@@ -288,6 +292,7 @@ class Readers(LibraryReaders):
         schema: SchemaLike | None = None,
         schema_overrides: Mapping[str, Any] | str | None = None,
         on_new_field: OnNewField | None = None,
+        encoding: str = "utf-8",
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
         validate: Validate | None = None,
@@ -301,7 +306,7 @@ class Readers(LibraryReaders):
 
         Parameters
         ----------
-        path, schema, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
+        path, encoding, schema, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
             As of `read_csv`.
         missing_columns
             `null`, which it always is: a record may leave fields out.
@@ -336,7 +341,8 @@ class Readers(LibraryReaders):
         """
         return self._read(
             path, "ndjson",
-            {"schema": schema, "schema_overrides": schema_overrides, "on_new_field": on_new_field, "exact": exact,
+            {"schema": schema, "schema_overrides": schema_overrides, "on_new_field": on_new_field,
+             "encoding": encoding, "exact": exact,
              "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
              "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
              "storage_options": storage_options},
@@ -409,6 +415,7 @@ class Readers(LibraryReaders):
         exact: bool | None = None,
         on_new_field: Literal["error", "ignore"] | None = None,
         validate: Validate | None = None,
+        encoding: str = "utf-8",
         on_bad_record: OnBadRecord = "error",
         hive: bool = True,
         hive_types: SchemaLike | None = None,
@@ -418,7 +425,7 @@ class Readers(LibraryReaders):
 
         Parameters
         ----------
-        path, exact, validate, hive, hive_types, storage_options
+        path, encoding, exact, validate, hive, hive_types, storage_options
             As of `read_csv`.
         pattern
             Regular expression (RE2) whose groups `(?P<name>...)` become columns, or the name of a log: `common`,
@@ -431,7 +438,8 @@ class Readers(LibraryReaders):
         on_new_field
             Of `logfmt` and `json`: what is done with fields that the schema lacks, as of `read_ndjson`.
         on_bad_record
-            As of `read_csv`. A line that is not UTF-8 is a bad record, and so is one that does not fit the pattern.
+            As of `read_csv`. A line that is not of the encoding is a bad record, and so is one that does not fit the
+            pattern.
 
         Returns
         -------
@@ -458,6 +466,7 @@ class Readers(LibraryReaders):
         return self._read(
             path, "text",
             {"pattern": pattern, "schema": schema, "null": null, "exact": exact, "on_new_field": on_new_field,
+             "encoding": encoding,
              "validate": validate, "on_bad_record": on_bad_record, "hive": hive,
              "hive_types": hive_types, "storage_options": storage_options},
         )  # fmt: skip
@@ -474,6 +483,7 @@ class Readers(LibraryReaders):
         ragged: Literal["error", "null"] = "error",
         gaps: bool | None = None,
         null: str | Sequence[str] = "",
+        encoding: str = "utf-8",
         schema: SchemaLike | None = None,
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
@@ -486,7 +496,7 @@ class Readers(LibraryReaders):
 
         Parameters
         ----------
-        path, null, exact, on_bad_record, validate, hive, hive_types, storage_options
+        path, null, encoding, exact, on_bad_record, validate, hive, hive_types, storage_options
             As of `read_csv`.
         widths
             Widths of the columns, which lie side by side, in characters.
@@ -531,7 +541,7 @@ class Readers(LibraryReaders):
         return self._read(
             path, "fwf",
             {"widths": widths, "colspecs": colspecs, "names": names, "header": header, "skip_rows": skip_rows,
-             "ragged": ragged, "gaps": gaps, "null": null, "schema": schema, "exact": exact,
+             "ragged": ragged, "gaps": gaps, "null": null, "encoding": encoding, "schema": schema, "exact": exact,
              "on_bad_record": on_bad_record, "validate": validate, "hive": hive,
              "hive_types": hive_types, "storage_options": storage_options},
         )  # fmt: skip

@@ -15,6 +15,7 @@ from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import Format
 from mmflow.formats.csv.options import STRUCTURE, structure_option
 from mmflow.formats.csv.styles import STYLE_OPTIONS, style_option
+from mmflow.formats.encodings.encoding import find_encoding
 from mmflow.formats.fwf.options import positions_option
 from mmflow.formats.schemas.file_columns import COLUMN_OPTIONS, UNION, ColumnOptions
 from mmflow.formats.schemas.schema import parse_schema
@@ -26,15 +27,26 @@ _COLUMNS = set(COLUMN_OPTIONS)
 _RECORD = {"on_bad_record", "validate"} | _COLUMNS
 #: Options of each format beside `schema`.
 FORMATS: dict[str, set[str]] = {
-    "csv": {"delimiter", "dialect", "quote", "escape", "exact", "schema_overrides"}
+    "csv": {"delimiter", "dialect", "quote", "escape", "exact", "encoding", "schema_overrides"}
     | STRUCTURE
     | STYLE_OPTIONS
     | _RECORD,
     "json": {"json_path", "on_new_field", "schema_overrides", "exact"} | _RECORD,
-    "ndjson": {"on_new_field", "schema_overrides", "exact"} | _RECORD,
-    "fwf": {"widths", "colspecs", "names", "header", "skip_rows", "ragged", "gaps", "null", "exact"}
+    "ndjson": {"on_new_field", "schema_overrides", "exact", "encoding"} | _RECORD,
+    "fwf": {
+        "widths",
+        "colspecs",
+        "names",
+        "header",
+        "skip_rows",
+        "ragged",
+        "gaps",
+        "null",
+        "exact",
+        "encoding",
+    }
     | (_RECORD - _COLUMNS),
-    "text": {"pattern", "null", "exact", "on_new_field"} | (_RECORD - _COLUMNS),
+    "text": {"pattern", "null", "exact", "on_new_field", "encoding"} | (_RECORD - _COLUMNS),
     "records": {
         "layout",
         "dtype",
@@ -177,6 +189,8 @@ def _option(name: str, key: str, value: Any) -> Any:
         return style_option(key, value)
     if key == "schema_overrides":
         return parse_schema(value)
+    if key == "encoding":
+        return find_encoding(str(value)).name
     if key in ("record_size", "header_bytes", "footer_bytes"):
         return _number(key, value)
     if key == "layout" and isinstance(value, str):

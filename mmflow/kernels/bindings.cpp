@@ -430,6 +430,42 @@ int text_views(std::uintptr_t offsets, std::size_t width, std::uintptr_t data, s
     return static_cast<int>(chosen->text_views(text, piece, reinterpret_cast<std::uint8_t*>(views)));
 }
 
+// Translation to UTF-8, see encodings.h.
+class TextTranslator {
+   public:
+    // Tables are addresses, 0 where there are none; who makes this keeps them.
+    TextTranslator(int form, bool superset, std::uintptr_t singles, std::uintptr_t pairs, std::uintptr_t triples,
+                   std::uintptr_t fours)
+        : spec_{static_cast<mmflow::TextForm>(form),
+                {superset, reinterpret_cast<const std::uint64_t*>(singles), reinterpret_cast<const std::uint64_t*>(pairs),
+                 reinterpret_cast<const std::uint64_t*>(triples), reinterpret_cast<const std::uint32_t*>(fours)}} {}
+
+    std::size_t bound(std::uintptr_t data, std::size_t size) const {
+        const Unlocked gil;
+        return chosen->text_bound(spec_, at(data), size);
+    }
+
+    nb::tuple translate(std::uintptr_t data, std::size_t size, bool final, std::uintptr_t out, std::uintptr_t places) const {
+        mmflow::TextResult r;
+        {
+            const Unlocked gil;
+            r = chosen->text_translate(spec_, at(data), size, final, reinterpret_cast<std::uint8_t*>(out),
+                                       reinterpret_cast<mmflow::TextPlace*>(places));
+        }
+        return nb::make_tuple(r.consumed, r.written, r.places);
+    }
+
+    void locate(std::uintptr_t data, std::size_t size, std::uintptr_t places, std::size_t place_count,
+                std::uintptr_t offsets, std::size_t count) const {
+        const Unlocked gil;
+        chosen->text_locate(spec_, at(data), size, reinterpret_cast<const mmflow::TextPlace*>(places), place_count,
+                            reinterpret_cast<std::int64_t*>(offsets), count);
+    }
+
+   private:
+    mmflow::TextSpec spec_;
+};
+
 // The dictionary of dictionary.h. Not thread-safe.
 class TextDictionary {
    public:
@@ -554,6 +590,17 @@ NB_MODULE(_kernels, m) {
     m.def("text_views", &text_views, nb::arg("offsets"), nb::arg("width"), nb::arg("data"), nb::arg("size"),
           nb::arg("bits"), nb::arg("count"), nb::arg("piece"), nb::arg("views"),
           "Write the views of a column of text, see views.h; 0, or nonzero where it needs the fallback.");
+
+    nb::class_<TextTranslator>(m, "TextTranslator")
+        .def(nb::init<int, bool, std::uintptr_t, std::uintptr_t, std::uintptr_t, std::uintptr_t>(), nb::arg("form"),
+             nb::arg("superset"), nb::arg("singles"), nb::arg("pairs"), nb::arg("triples"), nb::arg("fours"))
+        .def("bound", &TextTranslator::bound, nb::arg("data"), nb::arg("size"),
+             "Return the bytes that the output needs; 0 where the input is UTF-8 already.")
+        .def("translate", &TextTranslator::translate, nb::arg("data"), nb::arg("size"), nb::arg("final"),
+             nb::arg("out"), nb::arg("places"), "Translate, and return (consumed, written, places).")
+        .def("locate", &TextTranslator::locate, nb::arg("data"), nb::arg("size"), nb::arg("places"),
+             nb::arg("place_count"), nb::arg("offsets"), nb::arg("count"),
+             "Replace offsets in the output by those in the input.");
 
     add_hashing(m);
 }

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmflow.formats import ScanReport, ScanRequest
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.encodings.files import file_encoding
 from mmflow.mapping import Io, MappedFile
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
@@ -26,7 +27,6 @@ __all__ = ["IndexOptions", "extend_index"]
 
 _SHARD_BYTES = 4 << 20
 _FIRST_WINDOW = 1 << 20
-_NEWLINE = 10
 _LOCAL = RemoteOptions()
 
 
@@ -145,7 +145,9 @@ def _scan_shard(
                 starts.append(report.first)
                 rows.append(0)
                 lines.append(
-                    _header_lines(file, report.first) if shard.known_start is None and shard.begin == 0 else 0
+                    _header_lines(file, form, report.first)
+                    if shard.known_start is None and shard.begin == 0
+                    else 0
                 )
             total += batch.num_rows
             if report.error is None and report.next < shard.end:
@@ -164,6 +166,6 @@ def _scan_shard(
     return _ScanResult(shard, report, ShardIntervals(starts, rows, lines, total))
 
 
-def _header_lines(file: MappedFile, first: int) -> int:
+def _header_lines(file: MappedFile, form: ScannedFormat, first: int) -> int:
     text = np.frombuffer(file.window(0, first).buffer, np.uint8)
-    return int(np.count_nonzero(text == _NEWLINE))
+    return len(file_encoding(file, form.encoding).encoding.line_ends(text))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -26,6 +26,8 @@ import pyarrow as pa
 from mmflow.errors import BadRecordError
 from mmflow.formats.decoding.decoder import BadValue, RecordDecoder
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.encodings.encoding import Encoding
+from mmflow.formats.encodings.files import file_encoding
 from mmflow.formats.row_groups import make_batch
 from mmflow.mapping import MappedFile
 from mmflow.mapping.ranges import read_ranges
@@ -43,7 +45,6 @@ _COPY_BYTES = 4 << 20
 #: Rows per requested row below which pass 1 converts all rows.
 _DENSE = 8
 _EXCERPT = 120
-_NEWLINE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,7 @@ def decode_all(
 
 
 def _shifted(bad: BadValue, by: int) -> BadValue:
-    return BadValue(
-        bad.offset + by, bad.length, bad.record, bad.line, bad.column, bad.value, bad.reason, bad.dropped
-    )
+    return replace(bad, offset=bad.offset + by)
 
 
 class IndexedRows:
@@ -171,7 +170,8 @@ class IndexedRows:
         return found
 
     def _read_intervals(self, index: RecordIndex, intervals: I64, numbers: I64) -> list[pa.RecordBatch]:
-        copy = _CopiedIntervals(self._file, index, intervals, self._form.ends(self._file))
+        encoding = file_encoding(self._file, self._form.encoding).encoding
+        copy = _CopiedIntervals(self._file, encoding, index, intervals, self._form.ends(self._file))
         positions = copy.positions(numbers)
         count = copy.rows
         if len(numbers) * _DENSE >= count:
@@ -189,9 +189,9 @@ class IndexedRows:
         stale = (lambda _: StaleIndexError()) if self._strict else None
         found = self._check_rows(copy, decode_all(decoder, copy.data, final=copy.final, refused=stale))
         begins = found.offsets[positions]
-        ends = _trim_blank(
-            copy.data, begins, np.append(found.offsets, copy.data.size)[positions + 1], copy.final
-        )
+        ends = np.append(found.offsets, copy.data.size)[positions + 1]
+        if encoding.unit == 1:  # else a NUL is also a part of other characters
+            ends = _trim_blank(copy.data, begins, ends, copy.final)
         data = _copy_records(copy.data, begins, ends)
         starts = np.cumsum(ends - begins) - (ends - begins)
 
@@ -246,7 +246,10 @@ class _CopiedIntervals:
         final: Whether the file's records end where `data` does.
     """
 
-    def __init__(self, file: MappedFile, index: RecordIndex, intervals: I64, file_ends: int) -> None:
+    def __init__(
+        self, file: MappedFile, encoding: Encoding, index: RecordIndex, intervals: I64, file_ends: int
+    ) -> None:
+        self._encoding = encoding
         ends: I64 = np.minimum(index.ends()[intervals], file_ends)
         self._starts = index.starts[intervals]
         self._first = index.rows[intervals]
@@ -272,7 +275,7 @@ class _CopiedIntervals:
 
     def lines(self, offsets: I64) -> I64:
         """Return the physical lines of the file, from 1, at offsets in `data`."""
-        breaks = np.flatnonzero(np.frombuffer(self.data, np.uint8) == _NEWLINE)
+        breaks = self._encoding.line_ends(np.frombuffer(self.data, np.uint8))
         interval = np.searchsorted(self.begins, offsets, side="right") - 1
         here = np.searchsorted(breaks, offsets) - np.searchsorted(breaks, self.begins[interval])
         lines: I64 = here + self._lines[interval] + 1
@@ -289,7 +292,7 @@ class _CopiedIntervals:
             line=int(self.lines(at)[0]),
             column=bad.column,
             value=bad.value,
-            excerpt=self.data.slice(offset, min(bad.length, _EXCERPT)).to_pybytes(),
+            excerpt=bad.excerpt or self.data.slice(offset, min(bad.length, _EXCERPT)).to_pybytes(),
         )
 
 

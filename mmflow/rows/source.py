@@ -124,6 +124,8 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
     source, form = selection.source, selection.source.format
     if source.files and stream_at(source.files[0]) is not None:
         return f"{source.files[0]} is a stream, which is read once and in order; save it to a file, and read that"
+    if isinstance(form, ScannedFormat) and form.encoding.stateful:
+        return _stateful_problem(source.files[0] if source.files else source.label, form)
     if isinstance(form, ScannedFormat):
         for number, path in enumerate(source.files):
             if is_url(path) and number > 0 and compression_suffix(path) is None:
@@ -290,6 +292,8 @@ class SourceRows:
             case ArrowIpcFormat():
                 return IpcRows(file, form, columns)
             case ScannedFormat():
+                if form.encoding.stateful:
+                    raise PlanError(f"no random access: {_stateful_problem(file.path, form)}")
                 if file_compression(file) is not None:
                     raise PlanError(f"no random access: {_compressed_problem(file.path)}")
                 how = IndexOptions(
@@ -307,3 +311,10 @@ def _access(form: Format) -> Access:
     if isinstance(form, ParquetFormat):
         return "sequential"
     return "any" if isinstance(form, ArrowIpcFormat) else "random"
+
+
+def _stateful_problem(path: str, form: ScannedFormat) -> str:
+    return (
+        f"{path} is {form.encoding.name}, which can only be read from its start; write it in another format "
+        "(ds.write_parquet('x.parquet')), and read that"
+    )

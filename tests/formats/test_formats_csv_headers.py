@@ -29,11 +29,11 @@ def written(folder: Path, data: bytes, name: str = "t.csv") -> str:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"caf\xe9,b\n1,2\n", ["column 1 is not UTF-8", "WINDOWS-1252", "line 1, byte offset 3", "iconv"]),
+        (b"caf\xe9,b\n1,2\n", ["column 1 is not UTF-8", "encoding='windows-1252'", "line 1, byte offset 3"]),
         (b"\n\nb,caf\xe9\n1,2\n", ["column 2 is not UTF-8", "line 3, byte offset 7"]),
-        ("日本語,名前\n1,2\n".encode("shift_jis"), ["not UTF-8", "SHIFT_JIS"]),
-        ("中文名称,姓名\n1,2\n".encode("gb18030"), ["not UTF-8", "GB18030"]),
-        ("a,b\n1,2\n".encode("utf-16"), ["UTF-16LE", "byte offset 0", "iconv -f UTF-16LE -t UTF-8"]),
+        ("日本語,名前\n1,2\n".encode("shift_jis"), ["not UTF-8", "encoding='shift_jis'"]),
+        ("中文名称,姓名\n1,2\n".encode("gb18030"), ["not UTF-8", "encoding='gb18030'"]),
+        ("a,b\n1,2\n".encode("utf-16"), ["UTF-16LE", "byte offset 0", "encoding='utf-16'"]),
         ("a,b\n1,2\n".encode("utf-16-le"), ["UTF-16LE"]),
         ("a,b\n1,2\n".encode("utf-16-be"), ["UTF-16BE"]),
         (b"\xfe\xff" + "a,b\n1,2\n".encode("utf-16-be"), ["UTF-16BE"]),

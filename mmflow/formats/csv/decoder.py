@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from mmflow.formats.decoding.decoder import BadValue, Decoded
 from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.decoding.kernel_types import kernel_type
 from mmflow.formats.decoding.views import take_rows
+from mmflow.formats.encodings.invalid import invalid_utf8_reason
 from mmflow.formats.schemas.inference import misreads
 from mmflow.formats.schemas.overrides import override_hint
 from mmflow.formats.schemas.schema import type_text
@@ -126,7 +127,7 @@ class CsvDecoder:
                 for row, value in wrong:
                     record = int(rows[row])
                     if record not in bad:
-                        bad[record] = self._wrong(found, record, newlines, name, value)
+                        bad[record] = self._wrong(found, record, newlines, name, value, advise=not bad)
         return self._assembled(found, rows, arrays, bad, newlines, located)
 
     # ---- values ----------------------------------------------------------------------------
@@ -141,7 +142,7 @@ class CsvDecoder:
             half = len(columns) // 2
             return self._readable(columns[:half], text) | self._readable(columns[half:], text)
 
-    def _column(self, name: str, text: pa.Buffer, spans: I64) -> tuple[pa.Array, list[tuple[int, str]]]:
+    def _column(self, name: str, text: pa.Buffer, spans: I64) -> tuple[pa.Array, list[tuple[int, bytes]]]:
         """Return the values of a column, and the rows whose text is not of its type; these are null."""
         wrong: list[int] = []
         if name in self._respelled:
@@ -149,7 +150,7 @@ class CsvDecoder:
         else:
             pieces = self._pieces(name, text, spans, 0, len(spans), wrong)
         texts = self._read((name,), text, (), as_bytes=True)[name]
-        values = [(row, texts[row].as_py().decode(errors="replace")) for row in wrong]
+        values = [(row, texts[row].as_py()) for row in wrong]
         return pa.concat_arrays(pieces), values
 
     def _pieces(
@@ -312,16 +313,20 @@ class CsvDecoder:
             reason = f"expected {expected:,} fields, found {int(found.fields[index]):,}"
         return _bad_value(found, index, newlines, None, None, reason)
 
-    def _wrong(self, found: Structure, index: int, newlines: I64, column: str, value: str) -> BadValue:
+    def _wrong(
+        self, found: Structure, index: int, newlines: I64, column: str, raw: bytes, *, advise: bool
+    ) -> BadValue:
         kind = self._types.types[column]
+        value = raw.decode(errors="replace")
         if pa.types.is_string_view(kind):
-            reason = "not valid UTF-8"
+            reason = invalid_utf8_reason(raw, advise=advise)
         else:
             exactly = "exactly " if self._types.exact else ""
             usual = override_hint(column) if exactly else ""
             hint = advice(value, column, kind, self._types) or usual
             reason = f"not {exactly}a value of type {type_text(kind)}" + (f"; {hint}" if hint else "")
-        return _bad_value(found, index, newlines, column, value, reason)
+        bad = _bad_value(found, index, newlines, column, value, reason)
+        return replace(bad, not_text=pa.types.is_string_view(kind))
 
     def _assembled(
         self,
@@ -395,7 +400,7 @@ def _bad_value(
 
 
 def _with_nulls(bad: BadValue) -> BadValue:
-    return BadValue(bad.offset, bad.length, bad.record, bad.line, bad.column, bad.value, bad.reason, False)
+    return replace(bad, dropped=False)
 
 
 def _join_records(raw: npt.NDArray[np.uint8], found: Structure, rows: I64) -> tuple[pa.Buffer, I64]:

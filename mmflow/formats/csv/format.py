@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
-from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv.frame import Frame
 from mmflow.formats.csv.header import Header, first_record, holds_records, read_header
@@ -23,12 +22,15 @@ from mmflow.formats.csv.styles import ValueStyles
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.lines import footer_begin, last_lines
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
+from mmflow.formats.encodings.files import FirstText, file_encoding, first_text
 from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.file_columns import DECLARED, FileColumns
 from mmflow.formats.schemas.overrides import overriding, with_overrides
 from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
 from mmflow.formats.schemas.text_schemas import text_source
 from mmflow.mapping import FileIdentity, MappedFile
+from mmflow.remote.opening import open_file
 
 __all__ = ["CsvFormat", "open_csv"]
 
@@ -52,6 +54,7 @@ class CsvFormat(ScannedFormat):
         check_all: Convert all columns, so that a bad value is found whatever a query reads.
         columns: How the columns of a file may differ from the schema.
         exact: Text that its value could not be written as again is a bad value (`schemas.inference.misreads`).
+        encoding: Encoding of the files.
     """
 
     schema: pa.Schema
@@ -62,9 +65,10 @@ class CsvFormat(ScannedFormat):
     check_all: bool = False
     columns: FileColumns = DECLARED
     exact: bool = False
+    encoding: Encoding = UTF8
     name: str = "csv"
 
-    def decoder(
+    def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         styles = self.styles
@@ -81,7 +85,8 @@ class CsvFormat(ScannedFormat):
     def ends(self, file: MappedFile) -> int:
         if not self.frame.skip_footer:
             return file.size
-        return footer_begin(file, self.frame.skip_footer, self.begins(file))
+        encoding = file_encoding(file, self.encoding).encoding
+        return footer_begin(file, self.frame.skip_footer, self.begins(file), encoding)
 
     @property
     def footer_lines(self) -> int:
@@ -89,11 +94,12 @@ class CsvFormat(ScannedFormat):
 
     @property
     def line_is_record(self) -> bool:
-        return self.dialect.quote is None and self.dialect.escape is None and not self.frame.skip_footer
+        plain = self.dialect.quote is None and self.dialect.escape is None
+        return plain and self.encoding.ends_lines_alone and not self.frame.skip_footer
 
     def boundaries(self) -> tuple[object, ...]:
         dialect = self.dialect
-        return (self.name, dialect.delimiter, dialect.quote, dialect.escape, self.frame)
+        return (self.name, dialect.delimiter, dialect.quote, dialect.escape, self.frame, self.encoding.name)
 
     def layout(self, file: MappedFile) -> Header:
         """Return the names of a file's columns in order, and where its first record begins.
@@ -101,7 +107,7 @@ class CsvFormat(ScannedFormat):
         Raises:
             SourceError: The header can't be read, or lacks a column of the schema.
         """
-        found = _layout(file, self.dialect, self.frame)
+        found = _layout(file, self.dialect, self.frame, self.encoding)
         if not self.frame.header and not self.frame.names:
             return Header(tuple(self.schema.names), found.begins)
         if found.names and file.path != self.columns.origin:
@@ -120,7 +126,7 @@ class CsvFormat(ScannedFormat):
     def lacks(self, file: MappedFile) -> frozenset[str]:
         if not self.frame.header and not self.frame.names:
             return frozenset()
-        names = _layout(file, self.dialect, self.frame).names
+        names = _layout(file, self.dialect, self.frame, self.encoding).names
         if not names:  # no header, so no records
             return frozenset(self.schema.names)
         return self.columns.lacking(names, self.schema.names)
@@ -141,20 +147,23 @@ class CsvFormat(ScannedFormat):
             "validate": "all" if self.check_all else "projected",
             "exact": self.exact,
             **self.columns.spec(),
+            "encoding": self.encoding.name,
         }
 
 
 #: Layouts of files that were read lately, by what they depend on: each task of a file asks for it.
-_layouts: dict[tuple[str, FileIdentity, Dialect, Frame], Header] = {}
+_layouts: dict[tuple[str, FileIdentity, Dialect, Frame, str], Header] = {}
 _MOST_LAYOUTS = 256
 
 
-def _layout(file: MappedFile, dialect: Dialect, frame: Frame) -> Header:
+def _layout(file: MappedFile, dialect: Dialect, frame: Frame, encoding: Encoding) -> Header:
     """Return the names in the header, if there is one, and where the first record begins."""
-    key = (file.path, file.identity, dialect, frame)
+    key = (file.path, file.identity, dialect, frame, encoding.name)
     known = _layouts.get(key)
     if known is None:
-        known = read_header(file.path, _head(file, dialect, frame), dialect, frame)
+        head = _head(file, dialect, frame, encoding)
+        known = read_header(file.path, head.text, dialect, frame, head)
+        known = replace(known, begins=head.raw_offset(known.begins))
         file.check_unchanged()  # what is kept is of that file, not of one that took its place
         if len(_layouts) >= _MOST_LAYOUTS:
             _layouts.clear()
@@ -162,7 +171,7 @@ def _layout(file: MappedFile, dialect: Dialect, frame: Frame) -> Header:
     return known
 
 
-def _head(file: MappedFile, dialect: Dialect, frame: Frame) -> bytes:
+def _head(file: MappedFile, dialect: Dialect, frame: Frame, encoding: Encoding) -> FirstText:
     """Return the first bytes of a file's contents, all that precedes its first record among them.
 
     Raises:
@@ -172,8 +181,8 @@ def _head(file: MappedFile, dialect: Dialect, frame: Frame) -> bytes:
     header = _STREAM_HEADER_BYTES if file.once else _HEADER_BYTES
     size, needed = _PROBE_BYTES if plain else header, max(frame.header, default=0)
     while True:
-        start = read_first_bytes(file, size)
-        if len(start) < size or holds_records(start, dialect, needed, frame):
+        start = first_text(file, size, encoding)
+        if start.ended or holds_records(start.text, dialect, needed, frame):
             return start
         if size == MOST:
             raise SourceError(
@@ -229,6 +238,7 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         on_bad_record=options.get("on_bad_record", "error"),
         check_all=checks_all(options),
         exact=options.get("exact", schema is None),
+        encoding=find_encoding(options.get("encoding", "utf-8")),
     )
     declared = frozenset(() if schema is None else schema.names)
     formatted: set[str] = set()
@@ -269,8 +279,16 @@ def _infer_schema(form: CsvFormat, formatted: set[str], path: str, piece: int) -
     """
     frame = form.frame
     needed = max(frame.header, default=0) + 1
-    sample = sample_file(path, piece, enough=lambda start: holds_records(start, form.dialect, needed, frame))
+    sample = sample_file(
+        path,
+        piece,
+        enough=lambda start: holds_records(start, form.dialect, needed, frame),
+        encoding=form.encoding,
+    )
     start, others = _without_footer(sample, frame.skip_footer)
+    if form.encoding.kind != "utf-8":  # errors say where in the file, which the sample knows no more
+        with open_file(path, io="pread", access="random") as file:
+            _layout(file, form.dialect, frame, form.encoding)
     header = read_header(path, start, form.dialect, frame)
     if not frame.header and not frame.names:
         first = first_record(start, form.dialect, header.begins)

@@ -18,10 +18,14 @@ from mmflow.errors import SourceError
 from mmflow.formats.csv.frame import Frame
 from mmflow.formats.csv.structure import BROKEN, Dialect, parse_record
 from mmflow.formats.decoding.lines import skip_lines
-from mmflow.formats.schemas.encodings import BOM, check_text, legacy_encoding
+from mmflow.formats.encodings.encoding import UTF8
+from mmflow.formats.encodings.files import FileEncoding, FirstText, translated_start
+from mmflow.formats.encodings.invalid import encoding_advice
+from mmflow.formats.schemas.encodings import BOM, check_text
 
 __all__ = ["CONTROL", "Header", "first_record", "holds_records", "read_header", "unique_names"]
 
+_SAMPLED = 1 << 14  # bytes by which an encoding is guessed
 _UNCLOSED, _LONE_RETURN = 2, 3  # of `Structure.broken`
 #: Control characters but for tabs and line breaks, which a quoted name may hold.
 CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -160,23 +164,27 @@ def holds_records(start: bytes, dialect: Dialect, count: int, frame: Frame = _PL
     return True
 
 
-def read_header(path: str, start: bytes, dialect: Dialect, frame: Frame = _PLAIN) -> Header:
+def read_header(
+    path: str, start: bytes, dialect: Dialect, frame: Frame = _PLAIN, source: FirstText | None = None
+) -> Header:
     """Read a header; without one, find where the records begin.
 
     Args:
         path: Path of the file, for messages.
-        start: Its first bytes, the whole header among them.
+        start: Its first bytes in UTF-8, the whole header among them.
         dialect: Its dialect.
         frame: Lines that are skipped, and which records are the header.
+        source: Bytes of the file that these are of; None: they.
 
     Returns:
         The names of the header, or those that `frame` gives instead.
 
     Raises:
-        SourceError: The file is no UTF-8 text, its header is broken, has another number of names than `frame`, or
-            holds control characters.
+        SourceError: The file is no text of its encoding, its header is broken, has another number of names than
+            `frame`, or holds control characters.
     """
     check_text(path, start)
+    source = source or translated_start(start, FileEncoding(UTF8), ended=True)
     position = _behind_skipped(start, frame)
     if not frame.header:
         return Header(frame.names, len(start) if position is None else position)
@@ -192,8 +200,8 @@ def read_header(path: str, start: bytes, dialect: Dialect, frame: Frame = _PLAIN
         if number not in frame.header:
             continue
         if found.broken:
-            raise _broken(path, start, found)
-        rows.append([_name(path, start, found, place) for place in range(len(found.fields))])
+            raise _broken(path, start, found, source)
+        rows.append([_name(path, start, found, place, source) for place in range(len(found.fields))])
     assert position is not None
     names = unique_names(rows[0] if len(rows) == 1 else _joined(rows))
     if frame.names and len(frame.names) != len(names):
@@ -225,27 +233,27 @@ def _short(path: str, number: int, frame: Frame) -> SourceError:
     )
 
 
-def _broken(path: str, start: bytes, found: FirstRecord) -> SourceError:
+def _broken(path: str, start: bytes, found: FirstRecord, source: FirstText) -> SourceError:
     advice = (
         "if its lines end in carriage returns alone, end them in line feeds"
         if found.broken == _LONE_RETURN
         else "set quote= to what quotes fields, or to nothing, or header=false if the first line is data"
     )
-    return _wrong(path, start, found.begin, f"its header is broken: {BROKEN[found.broken]}", advice)
+    what = f"its header is broken: {BROKEN[found.broken]}"
+    return _wrong(path, start, found.begin, what, advice, source)
 
 
-def _name(path: str, start: bytes, found: FirstRecord, number: int) -> str:
+def _name(path: str, start: bytes, found: FirstRecord, number: int, source: FirstText) -> str:
     field = found.fields[number]
     try:
         name = field.decode()
     except UnicodeDecodeError as error:
         at = start.find(field[error.start : error.end], found.begin)
-        likely = legacy_encoding(field)
-        guess = f"; it is likely {likely}" if likely else ""
-        advice = f"convert the file: iconv -f {likely or 'ITS_ENCODING'} -t UTF-8"
-        raise _wrong(
-            path, start, at, f"the name of its column {number + 1:,} is not UTF-8{guess}", advice
-        ) from error
+        name = "UTF-8" if source.encoding == "utf-8" else f"valid {source.encoding}"
+        begin = source.raw_offset(found.begin)
+        advice = encoding_advice(source.raw[begin : begin + _SAMPLED], source.encoding)
+        what = f"the name of its column {number + 1:,} is not {name}"
+        raise _wrong(path, start, at, what, advice, source) from error
     control = CONTROL.search(name)
     if control is None:
         return name
@@ -254,11 +262,12 @@ def _name(path: str, start: bytes, found: FirstRecord, number: int) -> str:
     if len(found.fields) == 1 and control[0] != "\0":
         advice = f"set delimiter={control[0]!r} if that is what delimits fields, else {advice}"
     what = f"its header holds the control character {control[0]!r}, as binary files do"
-    raise _wrong(path, start, at, what, advice)
+    raise _wrong(path, start, at, what, advice, source)
 
 
-def _wrong(path: str, start: bytes, at: int, what: str, advice: str) -> SourceError:
+def _wrong(path: str, start: bytes, at: int, what: str, advice: str, source: FirstText) -> SourceError:
     line = start.count(b"\n", 0, at) + 1
+    at = source.raw_offset(at)
     return SourceError(
         f"{path}: {what} (line {line:,}, byte offset {at:,})\n  {advice}", path=path, byte_offset=at
     )

@@ -32,6 +32,8 @@ class BadValue:
         value: Value that did not fit.
         reason: Reason, as text.
         dropped: The record is not among the rows; else it is, with nulls.
+        not_text: The record holds bytes that are no text of its encoding.
+        excerpt: First bytes of the record as they are shown, where those of the file are not readable.
     """
 
     offset: int
@@ -42,6 +44,8 @@ class BadValue:
     value: str | None
     reason: str
     dropped: bool = True
+    not_text: bool = False
+    excerpt: bytes | None = None
 
 
 @dataclass(slots=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
+from mmflow.formats.encodings.encoding import UTF8, Encoding
 from mmflow.mapping import MappedFile
 
 __all__ = ["footer_begin", "last_lines", "skip_lines"]
@@ -31,7 +34,9 @@ def skip_lines(start: bytes, position: int, count: int, *, returns: bool = False
     return position
 
 
-def footer_begin(file: MappedFile, count: int, begins: int, *, returns: bool = False) -> int:
+def footer_begin(
+    file: MappedFile, count: int, begins: int, encoding: Encoding = UTF8, *, returns: bool = False
+) -> int:
     """Return the offset of the last `count` lines of an uncompressed file; `begins` where it has no more lines.
 
     A line break at the end of the file ends its last line. It begins no other.
@@ -40,26 +45,32 @@ def footer_begin(file: MappedFile, count: int, begins: int, *, returns: bool = F
         file: The file.
         count: Number of lines, 1 or more.
         begins: Offset of the first byte behind the header.
+        encoding: Encoding of the file, with its order of bytes.
         returns: A carriage return alone ends a line, too.
 
     Raises:
         SourceError: The file can't be read.
     """
-    held, position = b"", file.size
+    # From whole units on, since `begins` is a multiple of one.
+    held, position = b"", file.size - (file.size - begins) % encoding.unit
     while position > begins:
         length = min(max(_LOOK, len(held)), position - begins)
         position -= length
         held = bytes(file.window(position, length).buffer.to_pybytes()) + held
-        at = last_lines(held, count, returns=returns)
+        at = last_lines(held, count, encoding, returns=returns)
         if at is not None and (at > 0 or position == begins):
             return position + at
     return begins
 
 
-def last_lines(text: bytes, count: int, *, returns: bool = False) -> int | None:
+def last_lines(text: bytes, count: int, encoding: Encoding = UTF8, *, returns: bool = False) -> int | None:
     """Return where the last `count` lines of a text begin; None: it has no more lines than that."""
-    pattern = _ANY_BREAK if returns else _BREAK
-    begins = [found.end() for found in pattern.finditer(text)]
+    if encoding.kind in ("table", "wide"):
+        ends = encoding.line_ends(np.frombuffer(text, np.uint8))
+        begins = (ends + encoding.unit).tolist()
+    else:
+        pattern = _ANY_BREAK if returns else _BREAK
+        begins = [found.end() for found in pattern.finditer(text)]
     if begins and begins[-1] == len(text):
         begins.pop()
     return begins[-count] if len(begins) >= count else None

@@ -19,6 +19,7 @@ import pyarrow as pa
 from mmflow.errors import BadRecordError, plain_text
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Reject, ScanReport, ScanRequest
 from mmflow.formats.decoding.decoder import BadValue, Decoded, RecordDecoder
+from mmflow.formats.encodings.encoding import UTF8, Encoding
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 
@@ -31,7 +32,6 @@ _EXCERPT = 120
 _LOOK = 1 << 16
 #: Bytes at least by which a window grows where the record at its start goes on behind it.
 _GROWTH = 1 << 16
-_NEWLINE = 10
 
 
 class RowMaker:
@@ -106,6 +106,7 @@ class RecordScan:
         policy: Policy for bad records.
         begins: Offset of the first byte after the file's header.
         max_record: Bytes of the longest record.
+        encoding: Encoding of the file, with its order of bytes.
 
     Attributes:
         ends: Offset behind the last record: the file's size, or where its footer begins. Of a stream the size, which
@@ -121,6 +122,7 @@ class RecordScan:
         policy: BadRecordPolicy,
         begins: int,
         max_record: int = MAX_RECORD,
+        encoding: Encoding = UTF8,
     ) -> None:
         self._file = file
         self._shard = shard
@@ -128,6 +130,7 @@ class RecordScan:
         self._rows = RowMaker(file.path, request, decoder, policy, shard.lines_before)
         self._begins = begins
         self._max_record = max_record
+        self._encoding = encoding
         self._ends = file.size
 
     @property
@@ -186,19 +189,20 @@ class RecordScan:
             return shard.known_start
         if shard.begin == 0:
             text = np.frombuffer(self._file.window(0, self._begins).buffer, np.uint8)
-            self.report.lines += int(np.count_nonzero(text == _NEWLINE))
+            self.report.lines += len(self._encoding.line_ends(text))
             return self._begins
         if shard.fresh:
             return max(shard.begin, self._begins)
-        position = shard.begin - 1
+        unit = self._encoding.unit
+        first = position = (shard.begin - 1) // unit * unit
         while position < shard.end:
             length = min(_LOOK, self._file.size - position)
             text = np.frombuffer(self._file.window(position, length).buffer, np.uint8)
-            if self._rows.decoder.skips_nuls and position == shard.begin - 1 and text[0] == 0:
-                return shard.begin
-            found = np.flatnonzero(text == _NEWLINE)
+            if self._rows.decoder.skips_nuls and position == first and not text[:unit].any():
+                return first + unit
+            found = self._encoding.line_ends(text)
             if len(found):
-                return max(position + int(found[0]) + 1, self._begins)
+                return max(position + int(found[0]) + unit, self._begins)
             position += length
             if position >= self._file.size:
                 break
@@ -240,7 +244,7 @@ def bad_record(
     path: str, data: pa.Buffer, base: int, bad: BadValue, report: ScanReport, *, fatal: bool = False
 ) -> BadRecordError:
     """Return the error for a bad record; `record` and `line` count from the shard's start, line from 1."""
-    excerpt = data.slice(bad.offset, min(bad.length, _EXCERPT)).to_pybytes()
+    excerpt = bad.excerpt or data.slice(bad.offset, min(bad.length, _EXCERPT)).to_pybytes()
     return BadRecordError.at(
         path=path,
         byte_offset=base + bad.offset,

@@ -1,16 +1,18 @@
 """Scans of formats whose records are found by decoding, of plain and of compressed files.
 
 A compressed file is one shard, decompressed as a stream through the same decoders. Offsets then count decompressed
-bytes. Memory: one piece, or one record where that is longer.
+bytes. So is a file of an encoding with a state. Memory: one piece, or one record where that is longer.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.base import BadRecordPolicy, Comparison, Format, Scan, ScanRequest
@@ -18,7 +20,10 @@ from mmflow.formats.compression import file_compression, open_decompressed
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.lines import last_lines
 from mmflow.formats.decoding.reader import RecordScan
-from mmflow.mapping import MappedFile
+from mmflow.formats.encodings.decoder import TranslatingDecoder
+from mmflow.formats.encodings.encoding import Encoding
+from mmflow.formats.encodings.files import file_encoding
+from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
 from mmflow.shards import FileEntry, Shard
@@ -38,29 +43,39 @@ class ScannedFormat(ABC):
     one_nan = True
     splittable = True
     skips_holes = True
+    encoding: Encoding
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. Takes and raises what `Format.scan` does."""
         own = set(self.schema.names)
         decoder = self.decoder(file, tuple(c for c in request.columns if c in own), request.prune)
-        whole = shard.begin == 0 and shard.end == file.size  # compressed files are never cut
-        if whole and file_compression(file) is not None:
-            packed = CompressedScan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
-            packed.footer_lines = self.footer_lines
-            return packed
-        made = RecordScan(file, shard, request, decoder, self.on_bad_record, self.begins(file))
+        begins, encoding = self.begins(file), file_encoding(file, self.encoding).encoding
+        whole = shard.begin == 0 and shard.end == file.size  # streams are never cut
+        if whole and (encoding.stateful or file_compression(file) is not None):
+            stream = StreamScan(file, shard, request, decoder, self.on_bad_record, begins, encoding=encoding)
+            stream.footer_lines = self.footer_lines
+            return stream
+        made = RecordScan(file, shard, request, decoder, self.on_bad_record, begins, encoding=encoding)
         made.ends = self.ends(file)
         return made
 
-    @abstractmethod
     def decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         """Return a decoder for columns of a file, without virtual ones; for one thread.
 
         Raises:
-            SourceError: The file can't be read, or lacks a column.
+            SourceError: The file can't be read, lacks a column, or is of another encoding.
         """
+        made = self.utf8_decoder(file, columns, prune)
+        encoding = file_encoding(file, self.encoding).encoding
+        return made if encoding.kind == "utf-8" else TranslatingDecoder(made, encoding, self.on_bad_record)
+
+    @abstractmethod
+    def utf8_decoder(
+        self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
+    ) -> RecordDecoder:
+        """Return a decoder for columns of a file, from its text in UTF-8; as `decoder`."""
 
     @abstractmethod
     def begins(self, file: MappedFile) -> int:
@@ -123,6 +138,8 @@ def is_splittable(form: Format, entry: FileEntry, shard_size: int, remote_option
         SourceError: It can't be looked at.
         SourceChangedError: It is not the file that `entry` was made of.
     """
+    if isinstance(form, ScannedFormat) and form.encoding.stateful:
+        return False
     if not isinstance(form, ScannedFormat) or entry.identity.size <= shard_size:
         return form.splittable
     with open_file(
@@ -138,8 +155,18 @@ def located_shards(
     return form.locate(entry, shards, remote_options) if isinstance(form, ScannedFormat) else shards
 
 
-class CompressedScan(RecordScan):
-    """Scan of a whole compressed file. Its one shard is all of the file.
+@contextmanager
+def _open_contents(file: MappedFile) -> Iterator[pa.NativeFile]:
+    """Open a file's contents as a stream, decompressed where they are compressed."""
+    if file_compression(file) is None:
+        yield as_arrow_file(file, ahead=file.size)
+        return
+    with open_decompressed(file, file.size) as stream:
+        yield stream
+
+
+class StreamScan(RecordScan):
+    """Scan of a whole file that is compressed, or whose encoding has a state. Its one shard is all of the file.
 
     Attributes:
         footer_lines: Last lines, which are held back until the end is known.
@@ -151,9 +178,11 @@ class CompressedScan(RecordScan):
         report = self.report
         # The chain counts bytes of the file itself, of which this shard has all; nobody can go on in their middle.
         report.next = self._file.size
-        with open_decompressed(self._file, self._file.size) as stream:
+        with _open_contents(self._file) as stream:
             head = stream.read(self._begins)
-            report.lines += head.count(b"\n")
+            report.lines += len(self._encoding.line_ends(np.frombuffer(head, np.uint8)))
+            if isinstance(self._rows.decoder, TranslatingDecoder):
+                self._rows.decoder.begin_behind(head)
             base, held, final = self._begins, b"", False
             while not final:
                 more = stream.read(max(_PIECE, len(held)))
@@ -162,7 +191,9 @@ class CompressedScan(RecordScan):
                 if len(held) > self._max_record + _PIECE:
                     self._rows.too_long(pa.py_buffer(held), base, self._max_record)
                     return
-                text = held[: last_lines(held, self.footer_lines) or 0] if self.footer_lines else held
+                text = held
+                if self.footer_lines:
+                    text = held[: last_lines(held, self.footer_lines, self._encoding) or 0]
                 if not text and not final:  # at the end, a decoder may miss what has not come
                     continue
                 batch, consumed = self._rows.decode(pa.py_buffer(text), base, len(text), final=final)

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
-from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.csv.header import unique_names
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
+from mmflow.formats.encodings.files import first_text
 from mmflow.formats.fwf.options import END
 from mmflow.formats.fwf.splitting import FixedSplitter, infer_spans
 from mmflow.formats.schemas.arrow_types import declared_text
@@ -42,6 +43,7 @@ class FwfFormat(ScannedFormat):
         skip_rows: Lines before it.
         nulls: Texts that mean null.
         exact: Text that its value could not be written as again is a bad value.
+        encoding: Encoding of the files.
     """
 
     schema: pa.Schema
@@ -52,9 +54,10 @@ class FwfFormat(ScannedFormat):
     on_bad_record: BadRecordPolicy = "error"
     check_all: bool = False
     exact: bool = False
+    encoding: Encoding = UTF8
     name: str = "fwf"
 
-    def decoder(
+    def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         self.check(file)
@@ -75,7 +78,7 @@ class FwfFormat(ScannedFormat):
         Raises:
             SourceError: It names others.
         """
-        found, _ = _head(file, self.header, self.skip_rows)
+        found, *_ = _head(file, self.header, self.skip_rows, self.encoding)
         if self.header and found and (names := _names(found, self.splitter.spans)) != self.splitter.names:
             raise SourceError(
                 f"{file.path}: its header has the columns {', '.join(names)}, and the source has "
@@ -84,10 +87,14 @@ class FwfFormat(ScannedFormat):
             )
 
     def begins(self, file: MappedFile) -> int:
-        return _head(file, self.header, self.skip_rows)[1]
+        return _head(file, self.header, self.skip_rows, self.encoding)[2]
 
     def boundaries(self) -> tuple[object, ...]:
-        return (self.name, self.splitter, self.header, self.skip_rows)
+        return (self.name, self.splitter, self.header, self.skip_rows, self.encoding.name)
+
+    @property
+    def line_is_record(self) -> bool:
+        return self.encoding.ends_lines_alone
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -103,6 +110,7 @@ class FwfFormat(ScannedFormat):
             "exact": self.exact,
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
+            "encoding": self.encoding.name,
         }
 
 
@@ -127,9 +135,10 @@ def open_fwf(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
     if "widths" in options:
         ends = [sum(options["widths"][: i + 1]) for i in range(len(options["widths"]))]
         spans = tuple(zip([0, *ends[:-1]], ends, strict=True))
+    encoding = find_encoding(options.get("encoding", "utf-8"))
     head, lines = "", None
     if spans is None or (names is None and header) or schema is None:
-        head, lines = _sample(paths[0], header, skip_rows)
+        head, lines = _sample(paths[0], header, skip_rows, encoding)
     inferred = spans is None
     if spans is None:
         assert lines is not None
@@ -158,6 +167,7 @@ def open_fwf(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         options.get("on_bad_record", "error"),
         check_all=checks_all(options),
         exact=options.get("exact", schema is None),
+        encoding=encoding,
     )
     if schema is None:
         assert lines is not None
@@ -179,25 +189,25 @@ def _names(head: str, spans: Sequence[tuple[int, int]]) -> tuple[str, ...]:
     return unique_names([head[begin:end].strip() for begin, end in spans])
 
 
-def _sample(path: str, header: bool, skip_rows: int) -> tuple[str, list[pa.Array]]:
+def _sample(path: str, header: bool, skip_rows: int, encoding: Encoding) -> tuple[str, list[pa.Array]]:
     """Return the header, and the lines of a sample behind it."""
     with open_file(path) as file:
-        head, begins = _head(file, header, skip_rows)
-    return head, sampled_lines(path, begins)
+        head, begins, _ = _head(file, header, skip_rows, encoding)
+    return head, sampled_lines(path, begins, encoding)
 
 
-def _head(file: MappedFile, header: bool, skip_rows: int) -> tuple[str, int]:
-    """Return the line that names the columns, and where the first record begins.
+def _head(file: MappedFile, header: bool, skip_rows: int, encoding: Encoding) -> tuple[str, int, int]:
+    """Return the line that names the columns, and where the first record begins: in UTF-8, and in the file.
 
     Raises:
         SourceError: The lines before the records are too long, or no text.
     """
-    start = read_first_bytes(file, _HEAD)
+    first = first_text(file, _HEAD, encoding)
+    start, whole = first.text, first.ended
     at = len(BOM) if start.startswith(BOM) else 0
     if not header and not skip_rows:
-        return "", at
-    check_text(file.path, start[:_HEAD])
-    whole = len(start) < _HEAD
+        return "", at, first.raw_offset(at)
+    check_text(file.path, start)
     left, line = skip_rows, b""
     while left or (header and not line.strip()):
         end = start.find(b"\n", at)
@@ -212,4 +222,4 @@ def _head(file: MappedFile, header: bool, skip_rows: int) -> tuple[str, int]:
             left, line = left - 1, b""
         if end < 0:
             break
-    return line.decode("utf-8").rstrip("\r") if header else "", at
+    return line.decode("utf-8").rstrip("\r") if header else "", at, first.raw_offset(at)

@@ -22,7 +22,7 @@ from mmflow.errors import SourceError
 from mmflow.formats.base import Comparison, Scan, ScanRequest
 from mmflow.formats.compression import file_compression, read_first_bytes
 from mmflow.formats.decoding.decoder import RecordDecoder
-from mmflow.formats.decoding.scan import CompressedScan
+from mmflow.formats.decoding.scan import StreamScan
 from mmflow.formats.json.decoder import JsonDecoder
 from mmflow.formats.json.path import Step, auto_steps, parse_path
 from mmflow.formats.json.sampling import sample_records
@@ -68,7 +68,7 @@ class JsonFormat(LineFormat):
     def spec(self) -> dict[str, Any]:
         return {**LineFormat.spec(self), "json_path": self.json_path, "mark": self.mark}
 
-    def decoder(
+    def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         return self._decoder(self._steps(file), columns, prune)
@@ -101,7 +101,7 @@ class JsonFormat(LineFormat):
         steps, begins = self._steps(file), self.begins(file)
         if file_compression(file) is not None:
             decoder = self._decoder(steps, columns, request.prune, START)
-            return CompressedScan(file, shard, request, decoder, self.on_bad_record, begins)
+            return StreamScan(file, shard, request, decoder, self.on_bad_record, begins)
         decoder = self._decoder(steps, columns, request.prune, record_cursor(len(steps)))
         finder = RecordFinder(file, steps, KernelWalker(steps), begins, min(request.window_bytes, 1 << 20))
         mark = self.mark.encode("latin-1")

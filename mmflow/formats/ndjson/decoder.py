@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.decoding.decoder import BadValue, Decoded
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
+from mmflow.formats.encodings.invalid import invalid_reason
 from mmflow.formats.ndjson.raw import minified, raw_members
 from mmflow.formats.ndjson.values import EXTRA, UNKNOWN, Misfit, fit_raw, fit_value, parse
 from mmflow.formats.schemas.json_type import holds_json, plain_type
@@ -101,7 +102,7 @@ class NdjsonDecoder:
         for index, offset in enumerate(offsets.tolist()):
             end = raw.find(b"\n", offset)
             text = raw[offset : end if end >= 0 else len(raw)].rstrip(b"\r")
-            row, wrong = self._record(text)
+            row, wrong = self._record(text, advise=not bad)
             if wrong is not None:
                 null = self._policy == "null"
                 bad.append(
@@ -114,6 +115,7 @@ class NdjsonDecoder:
                         None if wrong.value is None else str(wrong.value),
                         wrong.reason,
                         not null,
+                        not_text=wrong.reason.startswith("not valid UTF-8"),
                     )
                 )
                 if self._policy == "error":
@@ -126,12 +128,14 @@ class NdjsonDecoder:
         arrays = {f.name: pa.array(columns[f.name], f.type) for f in self._made}
         return np.array(kept, np.int64), arrays, bad
 
-    def _record(self, text: bytes) -> tuple[dict[str, Any], Misfit | None]:
+    def _record(self, text: bytes, *, advise: bool) -> tuple[dict[str, Any], Misfit | None]:
         """Return the fitted values of a record, and the first error in it."""
         try:
             record = parse(text.decode())
         except RecursionError:  # json's, at some 1,000 brackets less the calls it is in
             return {}, Misfit("", None, "brackets nested too deep, some 900 are the most")
+        except UnicodeDecodeError as error:
+            return {}, Misfit("", None, invalid_reason(text, "utf-8", error.start, advise=advise))
         except ValueError as error:
             return {}, Misfit("", None, f"not a JSON object: {error}")
         first: Misfit | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
+from mmflow.formats.encodings.files import file_encoding
 from mmflow.formats.ndjson.inference import infer_schema
 from mmflow.formats.ndjson.kernel import ndjson_decoder
 from mmflow.formats.ndjson.values import EXTRA, parse
@@ -54,6 +57,7 @@ class LineFormat(ScannedFormat):
         check_all: Fit all fields, whatever a query reads.
         exact: A whole number that a float would round is a bad value.
         schema: Columns, as plans see them.
+        encoding: Encoding of the files.
     """
 
     fields: pa.Schema
@@ -61,6 +65,7 @@ class LineFormat(ScannedFormat):
     on_new_field: OnNewField = "ignore"
     check_all: bool = False
     exact: bool = False
+    encoding: Encoding = UTF8
     name: str = ""
     schema: pa.Schema = field(init=False, repr=False, compare=False)
 
@@ -78,14 +83,23 @@ class LineFormat(ScannedFormat):
             exact=self.exact, prune=prune,
         )  # fmt: skip
 
-    def decoder(
+    def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         del file
         return self.line_decoder(columns, prune)
 
     def begins(self, file: MappedFile) -> int:
+        if self.encoding.kind != "utf-8":
+            return file_encoding(file, self.encoding).mark
         return len(BOM) if read_first_bytes(file, len(BOM)) == BOM else 0
+
+    @property
+    def line_is_record(self) -> bool:
+        return self.encoding.ends_lines_alone
+
+    def boundaries(self) -> tuple[object, ...]:
+        return (self.name, self.encoding.name)
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -103,6 +117,9 @@ class NdjsonFormat(LineFormat):
     """NDJSON with its options bound. See `formats.Format`."""
 
     name: str = "ndjson"
+
+    def spec(self) -> dict[str, Any]:
+        return {**LineFormat.spec(self), "encoding": self.encoding.name}
 
 
 def bind_fields(
@@ -165,11 +182,12 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
         ConfigError: A type can't be read from JSON.
     """
     overrides = options.get("schema_overrides")
-    return NdjsonFormat(
-        **bind_fields(
-            options, schema, "NDJSON", lambda asked: infer_fields(paths, asked, overrides, _records)
-        )
-    )
+    encoding = find_encoding(options.get("encoding", "utf-8"))
+
+    def infer(asked: ColumnOptions) -> pa.Schema:
+        return infer_fields(paths, asked, overrides, partial(_records, encoding=encoding))
+
+    return NdjsonFormat(**bind_fields(options, schema, "NDJSON", infer), encoding=encoding)
 
 
 def infer_fields(
@@ -208,13 +226,13 @@ def _advice(column: str) -> str:
     return "leave it out by naming the others in schema=, or read these files apart"
 
 
-def _records(path: str, piece: int) -> list[dict[str, Any]]:
+def _records(path: str, piece: int, encoding: Encoding) -> list[dict[str, Any]]:
     """Return the records of a sample of a file.
 
     Raises:
         SourceError: It is no NDJSON.
     """
-    sample = sample_file(path, piece, enough=_holds_line)
+    sample = sample_file(path, piece, enough=_holds_line, encoding=encoding)
     check_text(path, sample.start)
     if not sample.whole and not _holds_line(sample.start):
         raise SourceError(

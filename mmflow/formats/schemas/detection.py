@@ -13,9 +13,10 @@ from mmflow.errors import SourceError
 from mmflow.formats.compression import compression_suffix, is_spreadsheet, is_text
 from mmflow.formats.csv.header import first_record
 from mmflow.formats.csv.structure import Dialect
+from mmflow.formats.encodings.encoding import find_encoding
 from mmflow.formats.json.path import auto_steps
 from mmflow.formats.json.walk import START, KernelWalker
-from mmflow.formats.schemas.encodings import BOM, check_kind
+from mmflow.formats.schemas.encodings import BOM, check_kind, check_not_wide
 from mmflow.formats.schemas.sampling import sample_file
 from mmflow.mapping.streams import stream_at
 from mmflow.storage.url import file_name
@@ -68,13 +69,15 @@ _COMPARED = 20
 _FIELD = re.compile(rb'(?:"(?:[^"]|"")*")?[^,;\t|\r\n]*([,;\t|])?')
 
 
-def detect(path: str) -> tuple[str, dict[str, Any]]:
+def detect(path: str, encoding: str = "utf-8") -> tuple[str, dict[str, Any]]:
     """Return the name of a file's format, and options that its contents suggest (CSV: delimiter, header).
 
     Raises:
-        SourceError: It can't be read, or is of no format that mmflow knows.
+        SourceError: It can't be read, is of no format that mmflow knows, or of another encoding.
+        ConfigError: There is no such encoding.
     """
-    sample = sample_file(path, piece=1 << 16)
+    coded = find_encoding(encoding)
+    sample = sample_file(path, piece=1 << 16, encoding=coded)
     suffix = _suffix(path)
     if suffix == "npz" and sample.start.startswith(b"PK"):
         return "npy", {}
@@ -104,11 +107,13 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
     if name and name != "json":
         return name, {}
     if not name and _OBJECT.match(sample.start) and b"\n" not in sample.start and not sample.whole:
-        sample = sample_file(path, enough=lambda start: b"\n" in start)  # its first record is a long one
+        # Its first record is a long one.
+        sample = sample_file(path, enough=lambda start: b"\n" in start, encoding=coded)
     if (kind := _json_kind(sample.start, sure=name == "json")) is not None:
         return kind, {}
     if b"\0" in sample.start:
         check_kind(path, sample.start)
+        check_not_wide(path, sample.start)
         raise SourceError(
             f"{path}: can't tell its format from its name or its first bytes; say which: format=csv, json, ndjson, "
             "text, records, arrow, npy, parquet, orc, avro or excel",

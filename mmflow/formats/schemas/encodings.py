@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmflow.errors import SourceError
 
-__all__ = ["BOM", "check_kind", "check_text", "legacy_encoding"]
+__all__ = ["BOM", "check_kind", "check_not_wide", "check_text"]
 
 #: The byte order mark that UTF-8 may begin with.
 BOM = b"\xef\xbb\xbf"
@@ -60,22 +60,33 @@ def check_text(path: str, start: bytes) -> None:
 
     Args:
         path: Path of the file, for messages.
-        start: Its first bytes.
+        start: Its first bytes, as UTF-8 where its encoding was given.
 
     Raises:
         SourceError: It is UTF-16 or UTF-32, compressed, or of a binary format.
     """
     check_kind(path, start)
-    encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None) or _unmarked(
-        start[:_PROBED]
+    check_not_wide(path, start)
+
+
+def check_not_wide(path: str, start: bytes) -> None:
+    """Refuse a file whose first bytes say that it is UTF-16 or UTF-32.
+
+    Raises:
+        SourceError: It is; the message says which encoding to set.
+    """
+    marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
+    found = marked or _unmarked(start[:_PROBED])
+    if found is None:
+        return
+    # With a mark, the order of bytes is the file's own.
+    option = found[:6].lower() if marked else f"{found[:6]}-{found[6:]}".lower()
+    raise SourceError(
+        f"{path}: it is no UTF-8 text: its first bytes (line 1, byte offset 0) are those of {found}\n"
+        f"  set encoding={option!r}",
+        path=path,
+        byte_offset=0,
     )
-    if encoding is not None:
-        raise SourceError(
-            f"{path}: it is no UTF-8 text: its first bytes (line 1, byte offset 0) are those of {encoding}\n"
-            f"  convert it: iconv -f {encoding} -t UTF-8",
-            path=path,
-            byte_offset=0,
-        )
 
 
 def _unmarked(probe: bytes) -> str | None:
@@ -89,29 +100,3 @@ def _unmarked(probe: bytes) -> str | None:
         if all(n == fours * wanted for n, wanted in zip(nuls, pattern, strict=True)):
             return name
     return None
-
-
-def legacy_encoding(text: bytes) -> str | None:
-    """Return the most likely encoding, of eight or more bits, of text that is not UTF-8; None: it can't be said."""
-    for name, codec in (("SHIFT_JIS", "shift_jis"), ("GB18030", "gb18030")):
-        try:
-            made = text.decode(codec)
-        except UnicodeDecodeError:
-            continue
-        wide = [c for c in made if ord(c) > 127]
-        if (
-            len(wide) >= 2
-            and all(_is_east_asian(c) for c in wide)
-            and sum(b > 127 for b in text) >= len(wide) + 2
-        ):
-            return name
-    try:
-        made = text.decode("cp1252")
-    except UnicodeDecodeError:
-        return None
-    return "WINDOWS-1252" if all(c.isprintable() or c in "\t\r\n" for c in made) else None
-
-
-def _is_east_asian(character: str) -> bool:
-    code = ord(character)
-    return 0x3000 <= code <= 0x30FF or 0x4E00 <= code <= 0x9FFF or 0xFF00 <= code <= 0xFFEF

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.compression import file_compression, open_decompressed
+from mmflow.formats.encodings.encoding import UTF8, Encoding
+from mmflow.formats.encodings.files import FileEncoding, file_encoding, translated_start
 from mmflow.mapping import MappedFile
 from mmflow.remote.opening import open_file
 
@@ -24,7 +27,7 @@ MOST = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Pieces of one file.
+    """Pieces of one file, in UTF-8 where its encoding was given; without a byte order mark that was translated.
 
     Attributes:
         start: Bytes from the beginning of the file, cut at a newline unless they are all of it.
@@ -40,7 +43,11 @@ class Sample:
 
 
 def sample_file(
-    path: str, piece: int = PIECE, enough: Callable[[bytes], bool] = lambda _: True, most: int = MOST
+    path: str,
+    piece: int = PIECE,
+    enough: Callable[[bytes], bool] = lambda _: True,
+    most: int = MOST,
+    encoding: Encoding = UTF8,
 ) -> Sample:
     """Read a file's start, middle and end (a compressed one: its start).
 
@@ -49,37 +56,58 @@ def sample_file(
         piece: Bytes of each.
         enough: Says whether the start holds what is needed of it; it grows until then, or to `most` bytes.
         most: Largest size, in bytes.
+        encoding: Encoding of the file.
 
     Raises:
-        SourceError: It can't be read.
+        SourceError: It can't be read, or is of another encoding.
     """
     with open_file(path, io="pread", access="random") as file:
         if (compression := file_compression(file)) is not None:
-            return _decompressed_sample(file, compression, piece, enough, most)
+            return _decompressed_sample(file, compression, piece, enough, most, encoding)
+        found = file_encoding(file, encoding)
         size = piece
-        first = file.window(0, size).buffer.to_pybytes()
+
+        def start() -> bytes:
+            raw = file.window(0, size).buffer.to_pybytes()
+            return translated_start(raw, found, ended=file.size <= size).text
+
+        first = start()
         while size < min(file.size, most) and not enough(first):
             size = min(4 * size, most)
-            first = file.window(0, size).buffer.to_pybytes()
+            first = start()
         if file.size <= size:
             return Sample(first, (), True)
-        if file.once:  # what is in its middle would have to be kept
+        if encoding.stateful or file.once:  # what is in its middle would have to be kept
             return Sample(_to_newline(first), (), False)
-        begins = [b for b in (file.size // 2, file.size - piece) if b >= size]
-        others = [_whole_lines(file.window(b, piece).buffer, at_end=b + piece >= file.size) for b in begins]
+        unit = found.encoding.unit
+        begins = [b // unit * unit for b in (file.size // 2, file.size - piece) if b >= size]
+        others = [
+            _whole_lines(
+                file.window(b, piece + unit - 1).buffer, found.encoding, at_end=b + piece >= file.size
+            )
+            for b in begins
+        ]
         return Sample(_to_newline(first), tuple(others), False)
 
 
 def _decompressed_sample(
-    file: MappedFile, compression: str, piece: int, enough: Callable[[bytes], bool], most: int
+    file: MappedFile,
+    compression: str,
+    piece: int,
+    enough: Callable[[bytes], bool],
+    most: int,
+    encoding: Encoding,
 ) -> Sample:
+    found = file_encoding(file, encoding)
     with open_decompressed(file) as stream:
-        text = stream.read(piece + 1)
-        while len(text) > piece and piece < most and not enough(text[:piece]):
+        raw = stream.read(piece + 1)
+        text = translated_start(raw[:piece], found, ended=len(raw) <= piece).text
+        while len(raw) > piece and piece < most and not enough(text):
             piece = min(4 * piece, most)
-            text += stream.read(piece + 1 - len(text))
-    whole = len(text) <= piece
-    return Sample(text if whole else _to_newline(text[:piece]), (), whole, compression)
+            raw += stream.read(piece + 1 - len(raw))
+            text = translated_start(raw[:piece], found, ended=len(raw) <= piece).text
+    whole = len(raw) <= piece
+    return Sample(text if whole else _to_newline(text), (), whole, compression)
 
 
 def _to_newline(text: bytes) -> bytes:
@@ -88,8 +116,16 @@ def _to_newline(text: bytes) -> bytes:
     return text[: cut + 1] if cut >= 0 else text
 
 
-def _whole_lines(buffer: pa.Buffer, *, at_end: bool) -> bytes:
-    text: bytes = buffer.to_pybytes().replace(b"\0", b"")
+def _whole_lines(buffer: pa.Buffer, encoding: Encoding, *, at_end: bool) -> bytes:
+    raw: bytes = buffer.to_pybytes()
+    if encoding.kind != "utf-8":
+        ends = encoding.line_ends(np.frombuffer(raw, np.uint8))
+        if not len(ends):
+            return b""
+        text = translated_start(raw[int(ends[0]) :], FileEncoding(encoding), ended=at_end).text
+    else:
+        text = raw
+    text = text.replace(b"\0", b"")
     _, newline, text = text.partition(b"\n")
     if not newline:
         return b""

@@ -142,7 +142,9 @@ def with_proposal(error: MmflowError, spec: Mapping[str, Any], known: Iterable[s
     other = other_options(found[0], spec)
     if not other or not set(other) <= set(known):
         return error
-    if set(other) == {"delimiter"} and f"set delimiter={other['delimiter']!r}" in error.message:
+    if set(other) in ({"delimiter"}, {"encoding"}) and all(
+        f"set {k}={v!r}" in error.message for k, v in other.items()
+    ):
         return error
     shown = ", ".join(f"{k}={v!r}" for k, v in other.items())
     # Messages have three lines at most.
@@ -157,6 +159,8 @@ def other_options(proposal: Proposal, spec: Mapping[str, Any]) -> dict[str, Any]
     """Return the options of a proposal that are others than those with which a file is read (`Format.spec`)."""
     proposed = proposal.options
     other = {k: v for k in DEFAULTS if (v := proposed.get(k, DEFAULTS[k])) != _bound(spec, k)}
+    if spec.get("encoding", "utf-8") != "utf-8":
+        other.pop("encoding", None)  # several read the same bytes, and one was chosen
     # Styles of values that are set may be set by column, and those that the sniffer does without are no fault.
     return {
         k: v

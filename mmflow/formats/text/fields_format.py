@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,8 @@ from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
+from mmflow.formats.encodings.files import file_encoding
 from mmflow.formats.ndjson.inference import infer_schema
 from mmflow.formats.ndjson.kernel import ndjson_decoder
 from mmflow.formats.ndjson.values import parse
@@ -48,6 +50,7 @@ class FieldsFormat(ScannedFormat):
         nulls: Texts that mean null.
         exact: Text that its value could not be written as again is a bad value.
         closed: Lines of logfmt, and JSON in text, with other fields are bad records.
+        encoding: Encoding of the files.
     """
 
     schema: pa.Schema
@@ -57,9 +60,10 @@ class FieldsFormat(ScannedFormat):
     check_all: bool = False
     exact: bool = False
     closed: bool = False
+    encoding: Encoding = UTF8
     name: str = "text"
 
-    def decoder(
+    def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         if self.pattern == "json":
@@ -80,7 +84,7 @@ class FieldsFormat(ScannedFormat):
             return LogfmtSplitter(tuple(self.schema.names), self.closed)
         if self.pattern != "w3c":
             return _regex_splitter(self.pattern)
-        made = w3c_splitter(file)
+        made = w3c_splitter(file, self.encoding)
         missing = next((n for n in self.schema.names if n not in made.names), None)
         if missing is not None:
             raise SourceError(
@@ -102,10 +106,16 @@ class FieldsFormat(ScannedFormat):
             self.splitter(file)
 
     def begins(self, file: MappedFile) -> int:
+        if self.encoding.kind != "utf-8":
+            return file_encoding(file, self.encoding).mark
         return len(BOM) if read_first_bytes(file, len(BOM)) == BOM else 0
 
+    @property
+    def line_is_record(self) -> bool:
+        return self.encoding.ends_lines_alone
+
     def boundaries(self) -> tuple[object, ...]:
-        return (self.name, self.pattern)
+        return (self.name, self.pattern, self.encoding.name)
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -117,6 +127,7 @@ class FieldsFormat(ScannedFormat):
             "on_new_field": "error" if self.closed else "ignore",
             "on_bad_record": self.on_bad_record,
             "validate": "all" if self.check_all else "projected",
+            "encoding": self.encoding.name,
         }
 
 
@@ -160,6 +171,7 @@ def open_fields(
         check_all=checks_all(options),
         exact=options.get("exact", schema is None and named is None),
         closed=varied and closed,
+        encoding=find_encoding(options.get("encoding", "utf-8")),
     )
     if schema is not None:
         lacking = next((n for n in schema.names if known and n not in known), None)
@@ -171,25 +183,24 @@ def open_fields(
     if named is not None:
         found = pa.schema([(n, named.types.get(n, pa.string_view())) for n in known])
     elif pattern == "json":
-        found = _infer_json(paths[0])
+        found = _infer_json(paths[0], made.encoding)
     else:
         with open_file(paths[0]) as file:
             splitter = LogfmtSplitter((), closed=False) if pattern == "logfmt" else made.splitter(file)
-        found = infer_fields(paths[0], sampled_lines(paths[0]), splitter, made.nulls)
+        lines = sampled_lines(paths[0], encoding=made.encoding)
+        found = infer_fields(paths[0], lines, splitter, made.nulls)
         if pattern == "w3c":
             found = pa.schema([(f.name, _TIME_OF_W3C if f.name == "time" else f.type) for f in found])
     return _with_schema(made, canonical_schema(found))
 
 
 def _with_schema(form: FieldsFormat, schema: pa.Schema) -> FieldsFormat:
-    return FieldsFormat(
-        schema, form.pattern, form.nulls, form.on_bad_record, form.check_all, form.exact, form.closed
-    )
+    return replace(form, schema=schema)
 
 
-def _infer_json(path: str) -> pa.Schema:
+def _infer_json(path: str, encoding: Encoding) -> pa.Schema:
     records = []
-    for lines in sampled_lines(path):
+    for lines in sampled_lines(path, encoding=encoding):
         for text in split_json(lines).field("json").to_pylist():
             try:
                 records.append(parse(text or ""))

@@ -12,12 +12,18 @@ from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy, Comparison
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
+from mmflow.formats.encodings.files import file_encoding
+from mmflow.formats.schemas.encodings import check_not_wide
+from mmflow.formats.schemas.sampling import sample_file
 from mmflow.formats.text.fields_format import FieldsFormat, open_fields
 from mmflow.formats.text.kernel import text_decoder
 from mmflow.formats.text.lines import TextDecoder
 from mmflow.mapping import MappedFile
 
 __all__ = ["TextFormat", "open_text"]
+
+_PROBED = 256
 
 _SCHEMA = pa.schema([("line", pa.string_view())])
 
@@ -27,21 +33,28 @@ class TextFormat(ScannedFormat):
     """Format of text lines."""
 
     on_bad_record: BadRecordPolicy = "error"
+    encoding: Encoding = UTF8
     name: str = "text"
     schema: pa.Schema = _SCHEMA
 
-    def decoder(
+    def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         del file
         return text_decoder(TextDecoder(columns, self.on_bad_record), prune)
 
     def begins(self, file: MappedFile) -> int:
-        del file
-        return 0
+        return file_encoding(file, self.encoding).mark
+
+    @property
+    def line_is_record(self) -> bool:
+        return self.encoding.ends_lines_alone
+
+    def boundaries(self) -> tuple[object, ...]:
+        return (self.name, self.encoding.name)
 
     def spec(self) -> dict[str, Any]:
-        return {"format": "text", "on_bad_record": self.on_bad_record}
+        return {"format": "text", "on_bad_record": self.on_bad_record, "encoding": self.encoding.name}
 
 
 def open_text(
@@ -51,7 +64,7 @@ def open_text(
 
     Raises:
         ConfigError: A pattern that is none; or options of patterns without one.
-        SourceError: The sampled file can't be read, or no line of it is of the form.
+        SourceError: The sampled file can't be read, is of another encoding, or no line of it is of the form.
     """
     pattern = options.get("pattern")
     if pattern is not None:
@@ -61,4 +74,7 @@ def open_text(
     for option in ("null", "exact", "on_new_field", "validate"):
         if option in options:
             raise ConfigError(f"{option} is for text with pattern=; without it, the one column is line")
-    return TextFormat(options.get("on_bad_record", "error"))
+    encoding = find_encoding(options.get("encoding", "utf-8"))
+    if paths and encoding.kind == "utf-8":
+        check_not_wide(paths[0], sample_file(paths[0], _PROBED).start)
+    return TextFormat(options.get("on_bad_record", "error"), encoding)

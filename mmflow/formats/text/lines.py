@@ -10,6 +10,7 @@ import pyarrow as pa
 from mmflow.formats.base import BadRecordPolicy, Comparison
 from mmflow.formats.decoding.decoder import BadValue, Decoded, RecordDecoder
 from mmflow.formats.decoding.views import set_nulls, views_over
+from mmflow.formats.encodings.invalid import invalid_reason
 from mmflow.formats.text.kernel import text_decoder
 
 __all__ = ["TextDecoder", "line_decoder"]
@@ -77,16 +78,17 @@ class TextDecoder:
             pass
         else:
             return []
-        found = []
+        found: list[BadValue] = []
         for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             text = data.slice(start, end - start).to_pybytes()
             try:
                 text.decode()
             except UnicodeDecodeError as error:
                 line = int(np.searchsorted(newlines, start))
-                reason = f"not valid UTF-8 at its byte {error.start:,}"
+                reason = invalid_reason(text, "utf-8", error.start, advise=not found)
+                dropped = self._policy != "null"
                 found.append(
-                    BadValue(start, end - start, index, line, "line", None, reason, self._policy != "null")
+                    BadValue(start, end - start, index, line, "line", None, reason, dropped, not_text=True)
                 )
                 if self._policy == "error":
                     break

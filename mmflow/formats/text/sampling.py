@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from mmflow.errors import SourceError
+from mmflow.formats.encodings.encoding import UTF8, Encoding
 from mmflow.formats.schemas.encodings import BOM, check_text
 from mmflow.formats.schemas.sampling import sample_file
 from mmflow.formats.text.conversion import infer_field
@@ -17,9 +18,9 @@ from mmflow.formats.text.splitting import Splitter
 __all__ = ["infer_fields", "sampled_lines"]
 
 
-def sampled_lines(path: str, begins: int = 0) -> list[pa.Array]:
-    """Return the lines of each piece of a sample, as `string`; the first `begins` bytes don't count."""
-    sample = sample_file(path, enough=lambda start: b"\n" in start[begins:])
+def sampled_lines(path: str, begins: int = 0, encoding: Encoding = UTF8) -> list[pa.Array]:
+    """Return the lines of each piece of a sample, as `string`; the first `begins` bytes, as UTF-8, don't count."""
+    sample = sample_file(path, enough=lambda start: b"\n" in start[begins:], encoding=encoding)
     check_text(path, sample.start)
     reader = line_decoder(())
     found = []

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmflow.errors import SourceError
-from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.csv.header import unique_names
 from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.formats.encodings.encoding import UTF8, Encoding
+from mmflow.formats.encodings.files import first_text
 from mmflow.formats.text.splitting import RegexSplitter, Split
 from mmflow.mapping import MappedFile
 
@@ -62,13 +63,13 @@ class W3cSplitter:
         return self.lines.split(lines, wanted)
 
 
-def w3c_splitter(file: MappedFile) -> W3cSplitter:
+def w3c_splitter(file: MappedFile, encoding: Encoding = UTF8) -> W3cSplitter:
     """Return the splitter for a file, whose first bytes name its fields.
 
     Raises:
         SourceError: They don't, or can't be read.
     """
-    found = _DIRECTIVE.search(read_first_bytes(file, _HEAD))
+    found = _DIRECTIVE.search(first_text(file, _HEAD, encoding).text)
     directive = "" if found is None else found[1].decode("utf-8", "replace")
     if not directive:
         raise SourceError(

@@ -1,6 +1,7 @@
 // Tables of kernels, one for each instruction set, and the choice of those that this machine runs.
 #pragma once
 #include "csv/csv.h"
+#include "encodings/encodings.h"
 #include "json/walk.h"
 #include "lines/lines.h"
 #include "ndjson/ndjson.h"
@@ -15,6 +16,9 @@ struct Kernels {
     JsonDecode json_decode;
     JsonWalk json_walk;
     TextViews text_views;
+    TextTranslate text_translate;
+    TextBound text_bound;
+    TextLocate text_locate;
 };
 
 // Defined in isa_*.cpp; null where the instruction set was not compiled in.

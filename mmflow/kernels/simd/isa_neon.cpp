@@ -3,6 +3,7 @@
 #if defined(__aarch64__)
 #include "simd/arch_neon.h"
 #include "csv/csv.inl.h"
+#include "encodings/encodings.inl.h"
 #include "json/walk.inl.h"
 #include "lines/lines.inl.h"
 #include "ndjson/ndjson.inl.h"
@@ -11,7 +12,7 @@
 namespace mmflow {
 namespace {
 constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode, neon::json_decode,
-                         neon::json_walk, neon::text_views};
+                         neon::json_walk, neon::text_views, neon::text_translate, neon::text_bound, neon::text_locate};
 }  // namespace
 extern const Kernels* const kNeonKernels = &kTable;
 }  // namespace mmflow

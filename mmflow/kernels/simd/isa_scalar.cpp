@@ -3,6 +3,7 @@
 #if 1
 #include "simd/arch_scalar.h"
 #include "csv/csv.inl.h"
+#include "encodings/encodings.inl.h"
 #include "json/walk.inl.h"
 #include "lines/lines.inl.h"
 #include "ndjson/ndjson.inl.h"
@@ -11,7 +12,7 @@
 namespace mmflow {
 namespace {
 constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode, scalar::json_decode,
-                         scalar::json_walk, scalar::text_views};
+                         scalar::json_walk, scalar::text_views, scalar::text_translate, scalar::text_bound, scalar::text_locate};
 }  // namespace
 extern const Kernels* const kScalarKernels = &kTable;
 }  // namespace mmflow
