@@ -164,6 +164,8 @@ _OWN_REFERENCES = 2
 #: Leaves by name, and the marks of their tables. Plans of one session may read leaves of others.
 _leaves: dict[str, Leaf] = {}
 _marks: weakref.WeakValueDictionary[str, _Mark] = weakref.WeakValueDictionary()
+#: Schemas of frames that were asked for: each costs a pass of DataFusion's optimizer.
+_schemas: weakref.WeakKeyDictionary[DataFrame, pa.Schema] = weakref.WeakKeyDictionary()
 _QUERIES_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 _MISSING_TABLE = re.compile(r"table 'datafusion\.public\.(.+)' not found", re.DOTALL)
 
@@ -268,10 +270,14 @@ class Catalog:
         The frame's own schema is that of the plan before type coercion: DataFusion 55 calls a union of int32 and
         int64 an int32 there.
         """
-        with planning("query"):
-            optimized = frame.optimized_logical_plan()
-            schema = self.context.create_dataframe_from_logical_plan(optimized).schema()
-        return pa.schema([pa.field(f.name, f.type, metadata=tags(f)) for f in schema])
+        found = _schemas.get(frame)
+        if found is None:
+            with planning("query"):
+                optimized = frame.optimized_logical_plan()
+                schema = self.context.create_dataframe_from_logical_plan(optimized).schema()
+            found = pa.schema([pa.field(f.name, f.type, metadata=tags(f)) for f in schema])
+            _schemas[frame] = found
+        return found
 
     def register_function(self, function: Function) -> None:
         """Register a UDF for SQL and for workers."""

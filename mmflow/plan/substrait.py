@@ -17,7 +17,7 @@ from datafusion.substrait import Consumer, Producer, Serde
 from google.protobuf.message import Message
 from substrait.algebra_pb2 import Expression, Rel
 from substrait.plan_pb2 import Plan as SubstraitPlan
-from substrait.type_pb2 import Type
+from substrait.type_pb2 import NamedStruct, Type
 
 from mmflow.plan.catalog import planning
 from mmflow.plan.stages import Function, Functions
@@ -104,20 +104,30 @@ def with_inputs(rel: Rel, *inputs: Rel) -> Rel:
 
 def messages(message: Message, stop: Callable[[Message], bool] = lambda _: False) -> Iterator[Message]:
     """Yield a message and all messages in it, depth first, except those for which `stop` holds."""
-    yield message
-    for descriptor, value in message.ListFields():
-        if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
-            continue
-        for part in value if descriptor.is_repeated else (value,):
-            if not stop(part):
-                yield from messages(part, stop)
+    waiting = [message]
+    while waiting:  # without recursion: a wide plan has 100,000 messages
+        message = waiting.pop()
+        yield message
+        parts: list[Message] = []
+        for descriptor, value in message.ListFields():
+            if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
+                continue
+            parts += [part for part in (value if descriptor.is_repeated else (value,)) if not stop(part)]
+        waiting += reversed(parts)
 
 
 def _own_expressions(rel: Rel) -> Iterator[Expression]:
-    """Yield the expressions of one relation, those of its inputs excluded."""
-    for message in messages(getattr(rel, kind(rel)), lambda m: isinstance(m, Rel)):
+    """Yield the expressions of one relation, but those of its inputs and plain columns."""
+    for message in messages(getattr(rel, kind(rel)), _is_elsewhere):
         if isinstance(message, Expression):
             yield message
+
+
+def _is_elsewhere(message: Message) -> bool:
+    """Return whether a message is an input, a type, or a plain column: of these there may be 20,000."""
+    if isinstance(message, Expression):
+        return message.HasField("selection") and message.selection.HasField("root_reference")
+    return isinstance(message, Rel | NamedStruct | Type)
 
 
 def has_window(rel: Rel) -> bool:

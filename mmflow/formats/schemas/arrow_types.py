@@ -193,7 +193,10 @@ def _is_list_view(kind: pa.DataType) -> bool:
 
 def tags(field: pa.Field) -> dict[bytes, bytes] | None:
     """Return what of a field's metadata is ours."""
-    return {k: v for k, v in (field.metadata or {}).items() if k == _REFUSED or k.startswith(GIVEN)} or None
+    metadata = field.metadata
+    if metadata is None:
+        return None
+    return {k: v for k, v in metadata.items() if k == _REFUSED or k.startswith(GIVEN)} or None
 
 
 def is_supported(field: pa.Field) -> bool:

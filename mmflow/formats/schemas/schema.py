@@ -101,6 +101,12 @@ _DECIMAL = re.compile(r"(decimal(?:32|64|128|256)?)\((\d+),\s*(-?\d+)\)")
 _FIXED = re.compile(r"(?:binary|fixed_size_binary)\[(\d+)\]")
 _FIXED_LIST = re.compile(r"fixed_size_list<(.*)>\[(\d+)\]", re.DOTALL)
 _DICTIONARY = re.compile(r"dictionary<values=(.*), indices=(\w+), ordered=([01])>", re.DOTALL)
+#: Ids of types that are the same inside mmflow and outside: most columns of very wide files.
+_UNCHANGED = frozenset(kind.id for kind in _SIMPLE.values()) - {
+    pa.string().id,
+    pa.large_string().id,
+    pa.string_view().id,
+}
 _LISTS = {
     "list": pa.list_,
     "large_list": pa.large_list,
@@ -342,6 +348,8 @@ def parse_schema(schema: str | Mapping[str, str | pa.DataType] | pa.Schema) -> p
 
 def _map_text(kind: pa.DataType, text: pa.DataType, binary: pa.DataType | None) -> pa.DataType:
     """Return the type with text (and binary views) replaced at every depth, and dictionaries decoded."""
+    if kind.id in _UNCHANGED:
+        return kind
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return text
     if binary is not None and pa.types.is_binary_view(kind):
