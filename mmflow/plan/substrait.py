@@ -126,7 +126,7 @@ def _own_expressions(rel: Rel) -> Iterator[Expression]:
 def _is_elsewhere(message: Message) -> bool:
     """Return whether a message is an input, a type, or a plain column: of these there may be 20,000."""
     if isinstance(message, Expression):
-        return message.HasField("selection") and message.selection.HasField("root_reference")
+        return bool(message.HasField("selection") and message.selection.HasField("root_reference"))
     return isinstance(message, Rel | NamedStruct | Type)
 
 
