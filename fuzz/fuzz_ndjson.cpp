@@ -36,8 +36,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
     const Filter filters[] = {{0, {Kind::kInt64}, Filter::Test::kInt, -5, 100, 0, 0, nullptr, 0},
                               {0, {Kind::kString}, Filter::Test::kText, 0, 0, 0, 0, words, 1},
                               {0, {Kind::kFloat64}, Filter::Test::kReal, 0, 0, -1.5, 1e9, nullptr, 0}};
+    // The type `json`, and the column of unknown fields.
+    if (end & 32) targets.push_back({slots ? slots - 1 : 0, {Kind::kString, 1}});
+    const int extra = (end & 64) && closed ? slots : -1;
+    if (extra >= 0) targets.push_back({slots++, {Kind::kString, 2}});
+    if (slots == 0 && (end & 32)) targets.clear();
     const JsonSpec spec{keys.data(), keys.size(), closed, slots, targets.data(), targets.size(),
-                        filters + filtered % 3, slots ? filtered / 3 % 2u : 0u, located};
+                        filters + filtered % 3, slots && extra < 0 ? filtered / 3 % 2u : 0u, located,
+                        extra};
     std::size_t size = 0;
     const auto text = input.rest(size);
     const std::size_t limit = stop == 255 ? size : size * stop / 254;

@@ -2,7 +2,7 @@
 
     python fuzz/make_corpus.py FOLDER
 
-Writes FOLDER/csv, ndjson, lines and records. Made anew for every run: what is in the corpus stands here.
+Writes FOLDER/csv, json, ndjson, lines and records. Made anew for every run: what is in the corpus stands here.
 """
 
 from __future__ import annotations
@@ -37,6 +37,15 @@ LINES = [
 ]
 
 
+JSON = [
+    b'[{"a": 1, "b": [1, {"c": "]"}]},\n {"a": "\\"\\\\"}]\n',
+    b'{"data": [{"a": 1},\n  {\n    "a": [],\n "b": {}\n  }], "z": [[{"data": []}]]}{"data": null}',
+    b'{"a": [{"a": 1}, {"b": 2}, null]} {"\\u0061": []}\n[[], [1, "x", {}]]',
+    b'[{"t": "' + b"long " * 40 + b'"}, {"k": ' + b"[" * 70 + b"]" * 70 + b"}]",
+    b"",
+]
+
+
 def main() -> None:
     """Write the corpus.
 
@@ -51,6 +60,7 @@ def main() -> None:
         "ndjson": [
             bytes(o) for o in ((255, 1, 255, 0), (0b10010, 3, 255, 3), (0, 4, 255, 0), (3, 6, 100, 4))
         ],
+        "json": [bytes(o) for o in ((5, 3, 255, 255), (11, 3, 100, 7), (0, 1, 255, 63), (12, 2, 255, 0))],
         "lines": [bytes(o) for o in ((7, 255, 0), (1, 120, 0))] + [bytes((3, 255, 6)) + b"needle"],
         "records": [
             bytes((2, 0, 3, 1, 1, 7, 0, 3, 9, 1, 0)),
@@ -61,6 +71,7 @@ def main() -> None:
     texts = {
         "csv": CSV,
         "ndjson": NDJSON,
+        "json": JSON,
         "lines": LINES,
         "records": [bytes(range(256)) * 4, b"ab \0 cd  " * 99, b""],
     }
