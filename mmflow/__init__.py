@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         read_text,
         sql,
     )
-    from mmflow.api.results import BadRecordsWarning, RunSummary, WriteResult
+    from mmflow.api.results import BadFilesWarning, BadRecordsWarning, RunSummary, WriteResult
     from mmflow.api.session import Session
     from mmflow.api.udf import udaf, udf
     from mmflow.api.verbs.joining import concat
@@ -73,6 +73,7 @@ _READ = ("from_arrow", "map_array", "read", "read_arrow", "read_avro", "read_csv
          "read_json", "read_ndjson", "read_npy", "read_orc", "read_parquet", "read_records", "read_text",
          "sql")  # fmt: skip
 _LAZY = {
+    "BadFilesWarning": "api.results",
     "BadRecordsWarning": "api.results",
     "Dataset": "api.dataset",
     "MappedArray": "arrays",
@@ -169,6 +170,7 @@ __all__ = [  # noqa: RUF022  (grouped by topic)
     "UserFunctionError",
     "WorkerLostError",
     # Warnings
+    "BadFilesWarning",
     "BadRecordsWarning",
     "SilentServerWarning",
     "UnverifiableSourceWarning",

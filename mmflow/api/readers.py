@@ -24,9 +24,11 @@ from mmflow.api.run_context import RunContext
 from mmflow.errors import ConfigError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, check_one_format, detect
 from mmflow.formats.registry import format_name
+from mmflow.mapping.streams import stream_at
+from mmflow.plan.bad_files import detect_any
 from mmflow.plan.catalog import SourceLeaf
-from mmflow.plan.sources import open_source
-from mmflow.plan.stages import Source
+from mmflow.plan.sources import is_true, open_source
+from mmflow.plan.stages import BadFile, Source
 from mmflow.remote.options import storage_text, using_remote_options
 from mmflow.rows.source import Selection
 from mmflow.shards import find_files
@@ -52,6 +54,7 @@ class Readers(LibraryReaders):
         extra_columns: ExtraColumns | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
         **options: Unpack[ReadOptions],
     ) -> Dataset:
@@ -76,6 +79,9 @@ class Readers(LibraryReaders):
             Whether folders `name=value` of the path are columns.
         hive_types
             Types of columns of folders, such as `{"month": "int32"}`. By default found from all their values.
+        skip_bad_files
+            Whether files that are missing, of another format or damaged in their header or footer are left out, instead
+            of an error. Each run warns of them (`RunSummary.skipped_files`).
         storage_options
             Options of the fsspec file system of URLs, as a dict or JSON. Secrets are refused: the environment gives
             them.
@@ -112,6 +118,7 @@ class Readers(LibraryReaders):
                 "extra_columns": extra_columns,
                 "hive": hive,
                 "hive_types": hive_types,
+                "skip_bad_files": skip_bad_files,
                 "storage_options": storage_options,
             },
         )
@@ -121,21 +128,28 @@ class Readers(LibraryReaders):
         options = {name: value for name, value in given.items() if value is not None}
         storage = storage_text(options.pop("storage_options", None))
         with using_remote_options(replace(self.context.settings.remote_options, storage=storage)):
-            files = find_files(path)
+            skips = is_true("skip_bad_files", options.get("skip_bad_files", False))
+            bad: list[tuple[str, str]] | None = [] if skips else None
+            files = find_files(path, bad)
             if not files:
                 raise ConfigError("no files were given")
             files = open_streams(files)
+            if stream_at(files[0]) is not None:  # nobody looks at a stream before it is read
+                options["skip_bad_files"] = skips = False
             if format is None and _CSV_ONLY & set(options):
                 format = "csv"
             if format is None and "json_path" in options:
                 format = "json"
             if format is None:
                 check_one_format(files)
-                format, found = detect(files[0], options.get("encoding", "utf-8"))
+                encoding = options.get("encoding", "utf-8")
+                format, found = detect_any(files, encoding) if skips else detect(files[0], encoding)
                 options = {**found, **options}
             check_format(files[0], format_name(format), options)
             label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
-            source = open_source(files, format, label, storage, options)
+            source = open_source(
+                files, format, label, storage, options, [BadFile(*each) for each in bad or ()]
+            )
         offer = cache(lambda names: self.context.catalog.add(SourceLeaf(source, names)))
         return Dataset(self.context, offer(()), _hidden(source), Selection.all(source), offer=offer)
 
@@ -171,6 +185,7 @@ class Readers(LibraryReaders):
         extra_columns: ExtraColumns | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open CSV files.
@@ -246,6 +261,9 @@ class Readers(LibraryReaders):
             Whether folders `name=value` of the path are columns.
         hive_types
             Types of columns of folders, such as `{"month": "int32"}`. By default found from all their values.
+        skip_bad_files
+            Whether files that are missing, of another format or damaged in their header or footer are left out, instead
+            of an error. Each run warns of them (`RunSummary.skipped_files`).
         storage_options
             Options of the fsspec file system of URLs, as a dict or JSON, without secrets.
 
@@ -281,7 +299,7 @@ class Readers(LibraryReaders):
              "time_zone": time_zone, "epoch": epoch, "encoding": encoding, "schema": schema,
              "schema_overrides": schema_overrides,
              "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
-             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
+             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types, "skip_bad_files": skip_bad_files,
              "storage_options": storage_options},
         )  # fmt: skip
 
@@ -300,6 +318,7 @@ class Readers(LibraryReaders):
         extra_columns: ExtraColumns | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open files of newline-delimited JSON, one object a line.
@@ -310,6 +329,8 @@ class Readers(LibraryReaders):
             As of `read_csv`.
         missing_columns
             `null`, which it always is: a record may leave fields out.
+        skip_bad_files
+            As of `read_csv`.
         schema_overrides
             Types of some columns, in the forms of `schema`; the others are as found. `json` keeps values of any kind
             as text of JSON.
@@ -344,7 +365,7 @@ class Readers(LibraryReaders):
             {"schema": schema, "schema_overrides": schema_overrides, "on_new_field": on_new_field,
              "encoding": encoding, "exact": exact,
              "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
-             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
+             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types, "skip_bad_files": skip_bad_files,
              "storage_options": storage_options},
         )  # fmt: skip
 
@@ -419,13 +440,14 @@ class Readers(LibraryReaders):
         on_bad_record: OnBadRecord = "error",
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open text files: one row a line, in the column `line`, without a copy; or with a pattern its fields.
 
         Parameters
         ----------
-        path, encoding, exact, validate, hive, hive_types, storage_options
+        path, encoding, exact, validate, hive, hive_types, skip_bad_files, storage_options
             As of `read_csv`.
         pattern
             Regular expression (RE2) whose groups `(?P<name>...)` become columns, or the name of a log: `common`,
@@ -468,7 +490,7 @@ class Readers(LibraryReaders):
             {"pattern": pattern, "schema": schema, "null": null, "exact": exact, "on_new_field": on_new_field,
              "encoding": encoding,
              "validate": validate, "on_bad_record": on_bad_record, "hive": hive,
-             "hive_types": hive_types, "storage_options": storage_options},
+             "hive_types": hive_types, "skip_bad_files": skip_bad_files, "storage_options": storage_options},
         )  # fmt: skip
 
     def read_fwf(
@@ -490,13 +512,14 @@ class Readers(LibraryReaders):
         validate: Validate | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open text of fixed width: columns have the same positions in each line.
 
         Parameters
         ----------
-        path, null, encoding, exact, on_bad_record, validate, hive, hive_types, storage_options
+        path, null, encoding, exact, on_bad_record, validate, hive, hive_types, skip_bad_files, storage_options
             As of `read_csv`.
         widths
             Widths of the columns, which lie side by side, in characters.
@@ -543,7 +566,7 @@ class Readers(LibraryReaders):
             {"widths": widths, "colspecs": colspecs, "names": names, "header": header, "skip_rows": skip_rows,
              "ragged": ragged, "gaps": gaps, "null": null, "encoding": encoding, "schema": schema, "exact": exact,
              "on_bad_record": on_bad_record, "validate": validate, "hive": hive,
-             "hive_types": hive_types, "storage_options": storage_options},
+             "hive_types": hive_types, "skip_bad_files": skip_bad_files, "storage_options": storage_options},
         )  # fmt: skip
 
     def read_records(
@@ -563,13 +586,14 @@ class Readers(LibraryReaders):
         extra_columns: ExtraColumns | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open files of binary records: of one size, behind their length, or up to a delimiter.
 
         Parameters
         ----------
-        path, on_bad_record, validate, hive, hive_types, storage_options
+        path, on_bad_record, validate, hive, hive_types, skip_bad_files, storage_options
             As of `read_csv`.
         layout
             Fields: dicts (or JSON of them) of `name`, `type`, `offset` in bytes (by default behind the field before),
@@ -617,7 +641,7 @@ class Readers(LibraryReaders):
             {"layout": layout, "dtype": dtype, "record_size": record_size, "record_length": record_length,
              "delimiter": delimiter, "header_bytes": header_bytes, "footer_bytes": footer_bytes,
              "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
-             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types,
+             "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types, "skip_bad_files": skip_bad_files,
              "storage_options": storage_options},
         )  # fmt: skip
 
@@ -626,17 +650,19 @@ class Readers(LibraryReaders):
         path: Paths,
         *,
         schema: SchemaLike | None = None,
+        schema_overrides: Mapping[str, Any] | str | None = None,
         missing_columns: MissingColumns | None = None,
         extra_columns: ExtraColumns | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open Arrow IPC files, Arrow IPC streams, or Feather files of version 2.
 
         Parameters
         ----------
-        path, missing_columns, extra_columns, hive, hive_types, storage_options
+        path, schema_overrides, missing_columns, extra_columns, hive, hive_types, skip_bad_files, storage_options
             As of `read_csv`.
         schema
             Columns to read, by name; their types may be wider than those of the files. By default the columns of the
@@ -666,10 +692,12 @@ class Readers(LibraryReaders):
             "arrow_ipc",
             {
                 "schema": schema,
+                "schema_overrides": schema_overrides,
                 "missing_columns": missing_columns,
                 "extra_columns": extra_columns,
                 "hive": hive,
                 "hive_types": hive_types,
+                "skip_bad_files": skip_bad_files,
                 "storage_options": storage_options,
             },
         )
@@ -680,17 +708,19 @@ class Readers(LibraryReaders):
         *,
         array: str | None = None,
         schema: Literal["union"] | None = None,
+        schema_overrides: Mapping[str, Any] | str | None = None,
         missing_columns: MissingColumns | None = None,
         extra_columns: ExtraColumns | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open npy files (numpy.save), or an array of npz archives, of one or two dimensions, or structured.
 
         Parameters
         ----------
-        path, missing_columns, extra_columns, hive, hive_types, storage_options
+        path, schema_overrides, missing_columns, extra_columns, hive, hive_types, skip_bad_files, storage_options
             As of `read_csv`.
         array
             Name of the array in npz archives. By default each archive has one.
@@ -723,10 +753,12 @@ class Readers(LibraryReaders):
             {
                 "array": array,
                 "schema": schema,
+                "schema_overrides": schema_overrides,
                 "missing_columns": missing_columns,
                 "extra_columns": extra_columns,
                 "hive": hive,
                 "hive_types": hive_types,
+                "skip_bad_files": skip_bad_files,
                 "storage_options": storage_options,
             },
         )
@@ -736,17 +768,19 @@ class Readers(LibraryReaders):
         path: Paths,
         *,
         schema: SchemaLike | None = None,
+        schema_overrides: Mapping[str, Any] | str | None = None,
         missing_columns: MissingColumns | None = None,
         extra_columns: ExtraColumns | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
+        skip_bad_files: bool = False,
         storage_options: Mapping[str, Any] | str | None = None,
     ) -> Dataset:
         """Open Parquet files.
 
         Parameters
         ----------
-        path, missing_columns, extra_columns, hive, hive_types, storage_options
+        path, schema_overrides, missing_columns, extra_columns, hive, hive_types, skip_bad_files, storage_options
             As of `read_csv`.
         schema
             Columns to read, by name; their types may be wider than those of the files. By default the columns of the
@@ -776,10 +810,12 @@ class Readers(LibraryReaders):
             "parquet",
             {
                 "schema": schema,
+                "schema_overrides": schema_overrides,
                 "missing_columns": missing_columns,
                 "extra_columns": extra_columns,
                 "hive": hive,
                 "hive_types": hive_types,
+                "skip_bad_files": skip_bad_files,
                 "storage_options": storage_options,
             },
         )

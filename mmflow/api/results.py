@@ -6,13 +6,19 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
+from mmflow.plan.bad_files import bad_files_message
+from mmflow.plan.stages import BadFile
 from mmflow.scheduler.progress import Progress
 
-__all__ = ["BadRecordsWarning", "RunSummary", "WriteResult", "written_sentence"]
+__all__ = ["BadFilesWarning", "BadRecordsWarning", "RunSummary", "WriteResult", "written_sentence"]
 
 
 class BadRecordsWarning(UserWarning):
     """Bad records were dropped, quarantined or given nulls, as `on_bad_record` says."""
+
+
+class BadFilesWarning(UserWarning):
+    """Files that can't be read were left out, as `skip_bad_files` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,8 @@ class RunSummary:
         Duration of the run.
     reasons
         Ways in which files were read, each with its reason.
+    skipped_files
+        Files that `skip_bad_files` left out, each with its reason.
 
     Examples
     --------
@@ -68,6 +76,7 @@ class RunSummary:
     restored: int
     seconds: float
     reasons: tuple[str, ...]
+    skipped_files: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(
@@ -78,18 +87,23 @@ class RunSummary:
         quarantine: str | None,
         rows: int | None = None,
         reasons: tuple[str, ...] = (),
+        skipped_files: tuple[tuple[str, str], ...] = (),
     ) -> Self:
         """Return the summary of a run, from its progress at its end. `rows` are those written, where it writes."""
         p = progress
         return cls(
             run, p.rows if rows is None else rows, p.records, p.bytes_done, p.bad, quarantine, p.pruned, p.retries,
-            p.reruns, p.stragglers, p.restored, p.elapsed, reasons,
+            p.reruns, p.stragglers, p.restored, p.elapsed, reasons, skipped_files,
         )  # fmt: skip
 
     def bad_message(self) -> str:
         """Return one sentence about bad records."""
         text = f"{self.bad_records:,} bad records were dropped or given nulls (of {self.records:,} read)"
         return f"{text}; those in quarantine are in {self.quarantine}" if self.quarantine else text
+
+    def skipped_message(self) -> str:
+        """Return one sentence about files that were left out."""
+        return bad_files_message([BadFile(*each) for each in self.skipped_files])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as a dict, for JSON."""

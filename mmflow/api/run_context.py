@@ -30,11 +30,12 @@ from mmflow.api.destinations import Destination
 from mmflow.api.expressions.tree.called import CALLED
 from mmflow.api.profile import profile
 from mmflow.api.progress import Display, Ending, open_display
-from mmflow.api.results import BadRecordsWarning, RunSummary, WriteResult
+from mmflow.api.results import BadFilesWarning, BadRecordsWarning, RunSummary, WriteResult
 from mmflow.config import Settings
 from mmflow.engines.loop import Outcome, Run, execute
 from mmflow.engines.opening import open_engine
 from mmflow.errors import MmflowError
+from mmflow.plan.bad_files import bad_files_message, skipped_files
 from mmflow.plan.catalog import Catalog
 from mmflow.plan.planner import make_plan
 from mmflow.plan.proposals import raise_with_proposal
@@ -157,7 +158,11 @@ class RunContext:
             outcome = run.outcome
             quarantine = self._write_quarantine(name, outcome.rejects)
         summary = RunSummary.of(
-            self._shown_name(name), outcome.progress, quarantine=quarantine, reasons=outcome.reasons
+            self._shown_name(name),
+            outcome.progress,
+            quarantine=quarantine,
+            reasons=outcome.reasons,
+            skipped_files=_skipped(plan),
         )
         self._last_plans[asked_by] = plan.without_rows(), outcome.progress
         self._report(summary, asked_by)
@@ -200,6 +205,7 @@ class RunContext:
                     quarantine=quarantine,
                     rows=done.rows,
                     reasons=outcome.reasons,
+                    skipped_files=_skipped(plan),
                 )
         finally:
             destination.abort()
@@ -208,6 +214,9 @@ class RunContext:
 
     def _start(self, plan: Plan, name: str, display: Display | None) -> Run:
         record = None if self.recorder is None else self.recorder.plan(name)
+        if record is not None and (bad := skipped_files(plan)):
+            for each in bad:
+                record.event("warning", message=bad_files_message([each]))
         listeners = [
             f for f in (self._on_progress, None if display is None else display.update) if f is not None
         ]
@@ -293,6 +302,12 @@ class RunContext:
         self._last_run = summary
         if summary.bad_records:
             warnings.warn(summary.bad_message(), BadRecordsWarning, stacklevel=_caller_level())
+        if summary.skipped_files:
+            warnings.warn(summary.skipped_message(), BadFilesWarning, stacklevel=_caller_level())
+
+
+def _skipped(plan: Plan) -> tuple[tuple[str, str], ...]:
+    return tuple((each.path, each.reason) for each in skipped_files(plan))
 
 
 def _caller_level() -> int:

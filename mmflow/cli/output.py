@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.api.dataset import Dataset
-from mmflow.api.results import BadRecordsWarning, RunSummary
+from mmflow.api.results import BadFilesWarning, BadRecordsWarning, RunSummary
 from mmflow.api.session import Session
 from mmflow.cli.parsing import Options
 from mmflow.errors import ConfigError
@@ -43,6 +43,7 @@ def emit(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BadRecordsWarning)
+        warnings.simplefilter("ignore", BadFilesWarning)
         target = _target(options, output)
         if target is None:
             _print(dataset, options, table_rows)
@@ -51,6 +52,8 @@ def emit(
     summary = dataset.context.last_run
     if summary is not None and summary.bad_records:
         print(f"warning: {summary.bad_message()}", file=sys.stderr)
+    if summary is not None and summary.skipped_files:
+        print(f"warning: {summary.skipped_message()}", file=sys.stderr)
     return summary
 
 

@@ -143,6 +143,8 @@ def _status_lines(state: RunState, directory: RunDirectory) -> list[str]:
     lines.append(f"rows       {state.rows:,}")
     if state.waits is not None:
         lines.append(f"waits      {state.waits}")
+    if state.skipped:
+        lines.append(f"skipped    {state.skipped:,} files that can't be read; the report names them")
     if state.bad:
         quarantined = any(os.path.basename(n).startswith("quarantine") for n in directory.names(""))
         where = f": mmflow quarantine show {state.run}" if quarantined else ""

@@ -230,7 +230,8 @@ def _sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) ->
             for number, entry in enumerate(files)
         )
         groups = group_shards(shards, files, target_bytes=size, max_shards=_FILES_PER_TASK)
-        sources[stage] = ScanSource(files, groups, size, len(scan.source.files) - len(files))
+        pruned, skipped = len(scan.source.files) - len(files), len(scan.source.skipped)
+        sources[stage] = ScanSource(files, groups, size, pruned, skipped)
     return sources
 
 

@@ -57,12 +57,12 @@ FORMATS: dict[str, set[str]] = {
         "delimiter",
     }
     | _RECORD,
-    "arrow_ipc": _COLUMNS,
-    "avro": _COLUMNS,
-    "excel": {"sheet", "header"} | _COLUMNS,
-    "npy": {"array"} | _COLUMNS,
-    "orc": _COLUMNS,
-    "parquet": _COLUMNS,
+    "arrow_ipc": {"schema_overrides"} | _COLUMNS,
+    "avro": {"schema_overrides"} | _COLUMNS,
+    "excel": {"sheet", "header", "schema_overrides"} | _COLUMNS,
+    "npy": {"array", "schema_overrides"} | _COLUMNS,
+    "orc": {"schema_overrides"} | _COLUMNS,
+    "parquet": {"schema_overrides"} | _COLUMNS,
 }
 #: Formats of whole groups of rows, whose spec holds the schema that was found.
 _GROUPS = {"arrow_ipc": "ArrowIpcFormat", "avro": "AvroFormat", "excel": "ExcelFormat", "npy": "NpyFormat",

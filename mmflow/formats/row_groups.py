@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ from mmflow.formats.schemas.arrow_types import (
     tags,
 )
 from mmflow.formats.schemas.file_columns import DECLARED, ColumnOptions, FileColumns, merge_schemas, read_each
+from mmflow.formats.schemas.overrides import with_overrides
 from mmflow.formats.schemas.schema import parse_schema, public_type, type_text
 from mmflow.formats.schemas.widening import as_text, conform, holds_exactly, is_text
 from mmflow.mapping import MappedFile
@@ -177,19 +178,30 @@ def group_source(
     first_file(paths, kind)
     asked: ColumnOptions = options.get("columns", ColumnOptions())
     declared = None if schema is None else declared_schema(schema)
+    overrides = (
+        None if options.get("schema_overrides") is None else declared_schema(options["schema_overrides"])
+    )
+    if declared is not None:
+        declared = with_overrides(declared, overrides)
     if declared is not None and not asked.merges:
         return declared, asked.declared(declared)
 
     def read(path: str) -> tuple[str, pa.Schema]:
         with open_file(path) as file:
-            return path, group_schema(read_schema(file), path)
+            found = group_schema(read_schema(file), path)
+        given = {} if overrides is None else {field.name: field for field in overrides}
+        return path, pa.schema([given.get(field.name, field) for field in found]) if given else found
 
     looked_at = asked.looked_at(paths)
     known = () if declared is None else declared.names
     found = merge_schemas(read_each(looked_at, read), _override, dict.fromkeys(known))
     if declared is not None:
         return asked.kept(asked.declared(declared), declared, found)
-    return found, asked.inferred(looked_at[0], len(looked_at))
+    policy = asked.inferred(looked_at[0], len(looked_at))
+    if overrides is not None:
+        found = with_overrides(found, overrides)
+        policy = replace(policy, texts=asked.declared(overrides).texts)
+    return found, policy
 
 
 def _override(column: str) -> str:

@@ -29,6 +29,8 @@ from mmflow.storage.url import is_url
 
 __all__ = ["explain"]
 
+#: Bad files that are named.
+_SHOWN = 3
 _SIGNS = {
     "eq": "=",
     "ne": "<>",
@@ -55,6 +57,11 @@ def _stage(stage: Stage) -> list[str]:
     lines = [f"stage {stage.id}: {stage.title or 'pass on'}"]
     lines += [f"  reads   {_input(source)}" for source in stage.inputs]
     lines += [line for s in stage.inputs if isinstance(s, ScanInput) for line in [*_sniffed(s), *_checks(s)]]
+    bad = [b for s in stage.inputs if isinstance(s, ScanInput) for b in s.source.skipped]
+    if bad:
+        lines.append(
+            f"  skips   {len(bad):,} files that can't be read: {', '.join(b.path for b in bad[:_SHOWN])}"
+        )
     pruning = [c for s in stage.inputs if isinstance(s, ScanInput) for c in s.prune]
     if pruning:
         lines.append(f"  prunes  {' and '.join(map(_comparison, pruning))}")

@@ -10,6 +10,7 @@ With `schema=` the source has exactly the columns that it names, in its order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,19 +21,28 @@ from mmflow.formats.row_groups import declared_schema
 from mmflow.formats.schemas.file_columns import UNION
 from mmflow.formats.schemas.hive import HiveColumns, hive_names, hive_types
 from mmflow.formats.schemas.schema import canonical_type
-from mmflow.plan.stages import Source
+from mmflow.plan.bad_files import without_bad_files
+from mmflow.plan.stages import BadFile, Source
 from mmflow.remote.opening import open_file
 from mmflow.sinks.commit.manifest import partition_types
 from mmflow.storage.url import is_url
 
-__all__ = ["open_source"]
+__all__ = ["is_true", "open_source"]
+
+#: Options about paths, which no format has.
+_PATHS = ("hive", "hive_types")
 
 #: Files whose columns are looked at before anything runs; the others' when they are read.
 _LOOKED_AT = 8
 
 
 def open_source(
-    files: tuple[str, ...], name: str, label: str, storage: str, options: Mapping[str, object]
+    files: tuple[str, ...],
+    name: str,
+    label: str,
+    storage: str,
+    options: Mapping[str, object],
+    skipped: Sequence[BadFile] = (),
 ) -> Source:
     """Open files as one source.
 
@@ -42,7 +52,8 @@ def open_source(
         label: Name of the source for people.
         storage: Options of the file system (see `Source`).
         options: Options of the format; also `schema`, `hive` (true): folders `name=value` of the paths are columns, and
-            `hive_types`: types of these.
+            `hive_types`: types of these; `skip_bad_files` (false): files that can't be read are left out.
+        skipped: Files that were left out before.
 
     Raises:
         SourceError: A file can't be read, is not of the format, or has other columns than the first; or lies in other
@@ -50,15 +61,20 @@ def open_source(
         ConfigError: An unknown format, option or type, or a value that does not fit.
         SinkError: The manifest of an output of mmflow is damaged.
     """
+    given = dict(options)
     try:
-        return _open(files, name, label, storage, dict(options))
+        skipped = tuple(skipped)
+        if is_true("skip_bad_files", given.pop("skip_bad_files", False)):
+            files, found = without_bad_files(files, name, {k: v for k, v in given.items() if k not in _PATHS})
+            skipped += found
+        return replace(_open(files, name, label, storage, given), skipped=skipped)
     except SourceError as error:
         raise proposing(error, name, options) from error.__cause__
 
 
 def _open(files: tuple[str, ...], name: str, label: str, storage: str, given: dict[str, object]) -> Source:
     declared = given.pop("schema", None)
-    folders = hive_names(files) if _is_true(given.pop("hive", True)) else ()
+    folders = hive_names(files) if is_true("hive", given.pop("hive", True)) else ()
     typed = _hive_types(given.pop("hive_types", None), folders)
     given, sniffed = with_dialect(name, files, given)
     if not folders:
@@ -91,9 +107,14 @@ def _open(files: tuple[str, ...], name: str, label: str, storage: str, given: di
     return Source(files, made, label, storage=storage, hive=hive, sniffed=sniffed)
 
 
-def _is_true(value: object) -> bool:
+def is_true(key: str, value: object) -> bool:
+    """Return the value of an option that is true or false, which may be text.
+
+    Raises:
+        ConfigError: It is neither.
+    """
     if str(value).lower() not in ("true", "false"):
-        raise ConfigError(f"hive = {value!r}: must be true or false")
+        raise ConfigError(f"{key} = {value!r}: must be true or false")
     return str(value).lower() == "true"
 
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_NEEDS",
+    "BadFile",
     "Broadcast",
     "ExchangeInput",
     "Forward",
@@ -66,6 +67,14 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
+class BadFile:
+    """File that can't be read and is left out (`skip_bad_files`), and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Dataset that can be read.
 
@@ -73,6 +82,7 @@ class Source:
     `stands_for`: inputs of the run from which it made `files`. None: the files are the inputs.
     `storage`: options of the file system of URLs (`remote.options.storage_text`).
     `hive`: columns in the paths; None: there are none.
+    `skipped`: files that `files` lacks, since they can't be read.
     `sniffed`: options that `dialect="auto"` found, and how sure that is, for people; empty: it was not asked for.
     """
 
@@ -82,6 +92,7 @@ class Source:
     stands_for: tuple[str, ...] | None = None
     storage: str = ""
     hive: HiveColumns | None = None
+    skipped: tuple[BadFile, ...] = ()
     sniffed: str = ""
 
     @property

@@ -57,6 +57,7 @@ class Progress:
         stragglers: Tasks that took much longer than others of their stage, and got a speculative attempt or were split.
         restored: Finished tasks that were taken from the journal of the run.
         elapsed: Seconds by the run's clock.
+        skipped: Files that could not be read and were left out (`skip_bad_files`).
     """
 
     stages: tuple[StageProgress, ...]
@@ -73,6 +74,7 @@ class Progress:
     stragglers: int
     restored: int
     elapsed: float
+    skipped: int = 0
 
 
 _COUNTS = tuple(f.name for f in fields(Progress) if f.name not in ("stages", "fraction", "elapsed"))

@@ -41,7 +41,7 @@ class ScanSource:
     """Files of a scan with their identities, and its shards as tasks take them (`shards.group_shards`).
 
     `layout`: by which they are cut, so that equal files and layouts give equal shards.
-    `pruned`: further files, which by their paths hold no wanted row.
+    `pruned`: further files, which by their paths hold no wanted row; `skipped`: such that can't be read.
     `stream`: the feed of a stream, which has no groups before it is read.
     """
 
@@ -49,6 +49,7 @@ class ScanSource:
     groups: Iterable[ShardGroup]
     layout: int = 0
     pruned: int = 0
+    skipped: int = 0
     stream: StreamFeed | None = None
 
 

@@ -134,6 +134,7 @@ class Scheduler:
         self._stop_requests: list[Attempt] = []
         self.totals = Totals(now, sum(f.identity.size for s in sources.values() for f in s.files))
         self.totals.pruned = sum(s.pruned for s in sources.values())
+        self.totals.skipped = sum(s.skipped for s in sources.values())
         self._log = RunLog(record, self._states, plan.functions, self.totals)
         self.error: MmflowError | None = None
         self.files: list[StagedFile] = []

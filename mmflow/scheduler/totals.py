@@ -46,6 +46,7 @@ class Totals:
     reruns: int = 0
     stragglers: int = 0
     restored: int = 0
+    skipped: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     reasons: dict[str, None] = field(default_factory=dict)
 
@@ -103,4 +104,5 @@ class Totals:
             stragglers=self.stragglers,
             restored=self.restored,
             elapsed=now - self.started,
+            skipped=self.skipped,
         )

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mmflow.errors import ConfigError, MmflowError, SourceError
+from mmflow.errors import ConfigError, MmflowError, SourceError, SourceUnreachableError
 from mmflow.mapping.answering import check_answers
 from mmflow.mapping.streams import descriptor_of
 from mmflow.remote.listing import find_urls
@@ -34,7 +34,7 @@ PathLike = str | os.PathLike[str]
 Paths = PathLike | Sequence[PathLike]
 
 
-def find_files(paths: Paths) -> tuple[str, ...]:
+def find_files(paths: Paths, bad: list[tuple[str, str]] | None = None) -> tuple[str, ...]:
     """Return the files that `paths` name.
 
     Args:
@@ -45,6 +45,9 @@ def find_files(paths: Paths) -> tuple[str, ...]:
             is the home folder. A glob gives each path once, and `**` follows no links to folders. A folder includes the
             folders that are linked into it, each once, but none that contains it. A file that a list names twice is
             returned twice.
+
+        bad: Takes the paths of a list that are missing, and files that are no files or may not be read, each with the
+            reason, instead of an error. None: they are errors.
 
     Raises:
         SourceError: A path is missing (with a suggestion), unreadable, or a device; a glob matches nothing, or a pipe;
@@ -58,7 +61,7 @@ def find_files(paths: Paths) -> tuple[str, ...]:
     )
     found: list[str] = []
     for path in several:
-        found.extend(_expand_listed(path))
+        found.extend(_expand_listed(path, bad if len(several) > 1 else None, bad))
     if not found:
         raise ConfigError("no input: the list of paths is empty; name at least one file")
     return tuple(found)
@@ -70,16 +73,26 @@ def _fixed(path: PathLike) -> str:
     return f"{fixed_folder(text)}/*" if is_glob(text) or "{" in text else text
 
 
-def _expand_listed(given: PathLike) -> list[str]:
+def _expand_listed(
+    given: PathLike, missing: list[tuple[str, str]] | None, bad: list[tuple[str, str]] | None
+) -> list[str]:
     """Return the files that a path stands for, or those that a list of paths names."""
     name = os.fsdecode(given) if isinstance(given, str | os.PathLike) else ""
     manifest = None if os.path.lexists(name) else manifest_of(name)
-    if manifest is None:
-        return _expand_path(given)
-    return [file for path in read_manifest(manifest) for file in _expand_path(path)]
+    if manifest is not None:
+        return [file for path in read_manifest(manifest) for file in _expand_listed(path, bad, bad)]
+    try:
+        return _expand_path(given, bad)
+    except SourceUnreachableError:
+        raise
+    except SourceError as error:
+        if missing is None:
+            raise
+        missing.append((name, error.message))
+        return []
 
 
-def _expand_path(given: PathLike) -> list[str]:
+def _expand_path(given: PathLike, bad: list[tuple[str, str]] | None = None) -> list[str]:
     if isinstance(given, str) and is_url(given):
         return find_urls(given)
     path = _to_local_path(given)
@@ -90,9 +103,9 @@ def _expand_path(given: PathLike) -> list[str]:
     except FileNotFoundError as error:
         several = expand_braces(path)
         if several != [path]:
-            return list(dict.fromkeys(file for each in several for file in _expand_path(each)))
+            return list(dict.fromkeys(file for each in several for file in _expand_path(each, bad)))
         if is_glob(path):
-            return _match_files(path)
+            return _match_files(path, bad)
         raise _missing(path) from error
     except OSError as error:
         raise read_error(path, error, "look at") from error
@@ -125,17 +138,26 @@ def _to_local_path(given: PathLike) -> str:
     return unquote(path[path.index("://") + 3 + len(url.netloc) :])
 
 
-def _match_files(pattern: str) -> list[str]:
+def _match_files(pattern: str, bad: list[tuple[str, str]] | None) -> list[str]:
     """Return the files of a glob; if only folders match, the files in them."""
-    found = match_glob(pattern)
-    files = [(path, mode) for path, mode in found if not stat.S_ISDIR(mode)]
-    for number, (path, mode) in enumerate(files):
-        if not stat.S_ISREG(mode):
-            raise _not_regular(path, mode)
-        if number < _MOST_ASKED:
-            _require_readable(path)
+    found = match_glob(pattern, bad)
+    files: list[str] = []
+    for path, mode in found:
+        if stat.S_ISDIR(mode):
+            continue
+        try:
+            if not stat.S_ISREG(mode):
+                raise _not_regular(path, mode)
+            if len(files) < _MOST_ASKED:
+                _require_readable(path)
+        except SourceError as error:
+            if bad is None:
+                raise
+            bad.append((path, error.message))
+            continue
+        files.append(path)
     if files:
-        return [path for path, _ in files]
+        return files
     if found and "**" not in pattern:
         seen: set[tuple[int, int]] = set()
         return _require_some(pattern, sorted(file for path, _ in found for file in _walk(path, seen)))

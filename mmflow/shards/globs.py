@@ -16,8 +16,12 @@ from mmflow.storage.os_errors import read_error
 __all__ = ["match_glob"]
 
 
-def match_glob(pattern: str) -> list[tuple[str, int]]:
+def match_glob(pattern: str, bad: list[tuple[str, str]] | None = None) -> list[tuple[str, int]]:
     """Return the paths that a glob matches, each once and sorted, with the mode from `os.stat`.
+
+    Args:
+        pattern: Glob.
+        bad: Takes links to nothing, and the reason, instead of an error; None: they are errors.
 
     Raises:
         SourceError: A folder on the way can't be listed, or a match is a link to nothing.
@@ -27,12 +31,15 @@ def match_glob(pattern: str) -> list[tuple[str, int]]:
     if pattern.endswith("/"):
         parts.append("")
     found = dict(_match_below(root, parts))
-    for path, mode in found.items():
-        if not mode:
-            try:
-                found[path] = os.stat(path).st_mode
-            except OSError as error:
-                raise read_error(path, error, "look at") from error
+    for path in [path for path, mode in found.items() if not mode]:
+        try:
+            found[path] = os.stat(path).st_mode
+        except OSError as error:
+            why = read_error(path, error, "look at")
+            if bad is None:
+                raise why from error
+            bad.append((path, why.message))
+            del found[path]
     return sorted(found.items())
 
 

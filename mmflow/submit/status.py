@@ -48,7 +48,7 @@ class RunState:
         started: ISO 8601, UTC.
         ended: Time of its last sign of life, in seconds since 1970, if it is over.
         seconds: Duration of the last opening so far.
-        rows, bytes_done, bytes_total, bad: Counts so far.
+        rows, bytes_done, bytes_total, bad, skipped: Counts so far.
         fraction: Share of the work that is done, estimated, of a run that is running.
         destination: Destination of its output.
         error: Error of a failed run: `class` and `message`.
@@ -68,6 +68,7 @@ class RunState:
     bytes_done: int = 0
     bytes_total: int = 0
     bad: int = 0
+    skipped: int = 0
     fraction: float | None = None
     destination: str | None = None
     error: dict[str, str] | None = None
@@ -183,7 +184,7 @@ def run_state(directory: RunDirectory, feed: EventFeed | None = None) -> RunStat
 
 def _counts(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the counts of a `progress` event, or of summary.json."""
-    return {k: int(facts.get(k) or 0) for k in ("rows", "bytes_done", "bytes_total", "bad")}
+    return {k: int(facts.get(k) or 0) for k in ("rows", "bytes_done", "bytes_total", "bad", "skipped")}
 
 
 def _backend_status(submitted: dict[str, Any], directory: RunDirectory) -> BackendStatus | None:

@@ -38,12 +38,15 @@ __all__ = [
     "NdjsonFormat",
     "OnNewField",
     "bind_fields",
+    "check_ndjson",
     "infer_fields",
     "open_ndjson",
     "parse_records",
 ]
 
 OnNewField = Literal["error", "ignore", "json"]
+#: Bytes of a piece that is looked at to know NDJSON from other formats.
+_PROBED = 4 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,15 @@ def parse_records(path: str, lines: Iterable[bytes], what: str) -> list[dict[str
     if not records and failure is not None:
         raise SourceError(f"{path} does not look like {what}: {failure}", path=path)
     return records
+
+
+def check_ndjson(path: str, encoding: Encoding) -> None:
+    """Check that a file without a record, or one of whose first records is JSON, is NDJSON.
+
+    Raises:
+        SourceError: It is something else.
+    """
+    _records(path, _PROBED, encoding)
 
 
 def _holds_line(start: bytes) -> bool:
