@@ -48,6 +48,8 @@ def test_moments_are_those_of_python(moment: dt.datetime, form: str, at: int, wh
         # Numbers that touch have all their digits here; and a time zone ends behind its minutes.
         assert wanted is None or "%Y%m" in form or ("%z" in form and text.count(":") > 3) or "\u0660" in text
         return
+    if wanted is None and len(found.fraction) > 6:
+        return  # Python has microseconds at most
     assert wanted is not None
     assert dt.date(1970, 1, 1) + dt.timedelta(days=found.days) == wanted.date()
     clock = wanted.hour * 3600 + wanted.minute * 60 + wanted.second
