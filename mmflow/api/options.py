@@ -65,6 +65,7 @@ class ReadOptions(TypedDict, total=False):
     gaps: bool
     encoding: str
     on_bad_record: OnBadRecord
+    max_record: int | str
     validate: Validate
     json_path: str
     on_new_field: OnNewField

@@ -180,6 +180,7 @@ class Readers(LibraryReaders):
         schema_overrides: Mapping[str, Any] | str | None = None,
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
+        max_record: int | str | None = None,
         validate: Validate | None = None,
         missing_columns: MissingColumns | None = None,
         extra_columns: ExtraColumns | None = None,
@@ -249,6 +250,9 @@ class Readers(LibraryReaders):
         on_bad_record
             What is done with records that can't be read: an `error` ends the run, `null` replaces values, `skip` drops
             records, `quarantine` writes them to a file of their own.
+        max_record
+            Size of the longest record, in bytes or as text such as `"256 MiB"`; a longer one is an error. By default
+            64 MiB.
         validate
             Whether values of `all` columns are checked, or of `projected` ones, which the query reads. By default all,
             unless bad records are errors.
@@ -298,7 +302,8 @@ class Readers(LibraryReaders):
              "thousands": thousands, "date_format": date_format, "timestamp_format": timestamp_format,
              "time_zone": time_zone, "epoch": epoch, "encoding": encoding, "schema": schema,
              "schema_overrides": schema_overrides,
-             "exact": exact, "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
+             "exact": exact, "on_bad_record": on_bad_record, "max_record": max_record, "validate": validate,
+             "missing_columns": missing_columns,
              "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types, "skip_bad_files": skip_bad_files,
              "storage_options": storage_options},
         )  # fmt: skip
@@ -313,6 +318,7 @@ class Readers(LibraryReaders):
         encoding: str = "utf-8",
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
+        max_record: int | str | None = None,
         validate: Validate | None = None,
         missing_columns: MissingColumns | None = None,
         extra_columns: ExtraColumns | None = None,
@@ -325,7 +331,8 @@ class Readers(LibraryReaders):
 
         Parameters
         ----------
-        path, encoding, schema, exact, on_bad_record, validate, extra_columns, hive, hive_types, storage_options
+        path, encoding, schema, exact, max_record, on_bad_record, validate, extra_columns, hive, hive_types,
+        storage_options
             As of `read_csv`.
         missing_columns
             `null`, which it always is: a record may leave fields out.
@@ -363,7 +370,7 @@ class Readers(LibraryReaders):
         return self._read(
             path, "ndjson",
             {"schema": schema, "schema_overrides": schema_overrides, "on_new_field": on_new_field,
-             "encoding": encoding, "exact": exact,
+             "encoding": encoding, "exact": exact, "max_record": max_record,
              "on_bad_record": on_bad_record, "validate": validate, "missing_columns": missing_columns,
              "extra_columns": extra_columns, "hive": hive, "hive_types": hive_types, "skip_bad_files": skip_bad_files,
              "storage_options": storage_options},
@@ -438,6 +445,7 @@ class Readers(LibraryReaders):
         validate: Validate | None = None,
         encoding: str = "utf-8",
         on_bad_record: OnBadRecord = "error",
+        max_record: int | str | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
         skip_bad_files: bool = False,
@@ -447,7 +455,7 @@ class Readers(LibraryReaders):
 
         Parameters
         ----------
-        path, encoding, exact, validate, hive, hive_types, skip_bad_files, storage_options
+        path, encoding, exact, max_record, validate, hive, hive_types, skip_bad_files, storage_options
             As of `read_csv`.
         pattern
             Regular expression (RE2) whose groups `(?P<name>...)` become columns, or the name of a log: `common`,
@@ -488,7 +496,7 @@ class Readers(LibraryReaders):
         return self._read(
             path, "text",
             {"pattern": pattern, "schema": schema, "null": null, "exact": exact, "on_new_field": on_new_field,
-             "encoding": encoding,
+             "encoding": encoding, "max_record": max_record,
              "validate": validate, "on_bad_record": on_bad_record, "hive": hive,
              "hive_types": hive_types, "skip_bad_files": skip_bad_files, "storage_options": storage_options},
         )  # fmt: skip
@@ -509,6 +517,7 @@ class Readers(LibraryReaders):
         schema: SchemaLike | None = None,
         exact: bool | None = None,
         on_bad_record: OnBadRecord = "error",
+        max_record: int | str | None = None,
         validate: Validate | None = None,
         hive: bool = True,
         hive_types: SchemaLike | None = None,
@@ -519,7 +528,8 @@ class Readers(LibraryReaders):
 
         Parameters
         ----------
-        path, null, encoding, exact, on_bad_record, validate, hive, hive_types, skip_bad_files, storage_options
+        path, null, encoding, exact, max_record, on_bad_record, validate, hive, hive_types, skip_bad_files,
+        storage_options
             As of `read_csv`.
         widths
             Widths of the columns, which lie side by side, in characters.
@@ -565,6 +575,7 @@ class Readers(LibraryReaders):
             path, "fwf",
             {"widths": widths, "colspecs": colspecs, "names": names, "header": header, "skip_rows": skip_rows,
              "ragged": ragged, "gaps": gaps, "null": null, "encoding": encoding, "schema": schema, "exact": exact,
+             "max_record": max_record,
              "on_bad_record": on_bad_record, "validate": validate, "hive": hive,
              "hive_types": hive_types, "skip_bad_files": skip_bad_files, "storage_options": storage_options},
         )  # fmt: skip

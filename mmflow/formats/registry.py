@@ -11,6 +11,7 @@ from typing import Any, SupportsIndex
 
 import pyarrow as pa
 
+from mmflow.config import parse_size
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import Format
 from mmflow.formats.csv.options import STRUCTURE, structure_option
@@ -27,13 +28,14 @@ _COLUMNS = set(COLUMN_OPTIONS)
 _RECORD = {"on_bad_record", "validate"} | _COLUMNS
 #: Options of each format beside `schema`.
 FORMATS: dict[str, set[str]] = {
-    "csv": {"delimiter", "dialect", "quote", "escape", "exact", "encoding", "schema_overrides"}
+    "csv": {"max_record", "delimiter", "dialect", "quote", "escape", "exact", "encoding", "schema_overrides"}
     | STRUCTURE
     | STYLE_OPTIONS
     | _RECORD,
     "json": {"json_path", "on_new_field", "schema_overrides", "exact"} | _RECORD,
-    "ndjson": {"on_new_field", "schema_overrides", "exact", "encoding"} | _RECORD,
+    "ndjson": {"max_record", "on_new_field", "schema_overrides", "exact", "encoding"} | _RECORD,
     "fwf": {
+        "max_record",
         "widths",
         "colspecs",
         "names",
@@ -46,7 +48,7 @@ FORMATS: dict[str, set[str]] = {
         "encoding",
     }
     | (_RECORD - _COLUMNS),
-    "text": {"pattern", "null", "exact", "on_new_field", "encoding"} | (_RECORD - _COLUMNS),
+    "text": {"max_record", "pattern", "null", "exact", "on_new_field", "encoding"} | (_RECORD - _COLUMNS),
     "records": {
         "layout",
         "dtype",
@@ -76,6 +78,8 @@ _CHOICES = COLUMN_OPTIONS | {
     "on_new_field": ("error", "ignore", "json"),
     "dialect": ("auto",),
 }
+#: Bytes that columns of text can point at.
+_LONGEST = (2 << 30) - 1
 _ESCAPES = {"\\t": "\t", "tab": "\t", "\\\\": "\\"}
 
 
@@ -189,6 +193,8 @@ def _option(name: str, key: str, value: Any) -> Any:
         return style_option(key, value)
     if key == "schema_overrides":
         return parse_schema(value)
+    if key == "max_record":
+        return _max_record(value)
     if key == "encoding":
         return find_encoding(str(value)).name
     if key in ("record_size", "header_bytes", "footer_bytes"):
@@ -211,6 +217,21 @@ def _boolean(key: str, value: Any) -> bool:
     if str(value).lower() in ("true", "false"):
         return str(value).lower() == "true"
     raise ConfigError(f"{key} = {value!r}: must be true or false")
+
+
+def _max_record(value: Any) -> int:
+    """Return the bytes of the longest record, which may be written as `256 MiB`.
+
+    Raises:
+        ConfigError: They are none, or more than columns of text hold.
+    """
+    try:
+        size = parse_size(value)
+    except (TypeError, ValueError):
+        size = 0
+    if not 0 < size <= _LONGEST:
+        raise ConfigError(f"max_record = {value!r}: must be a size such as '256 MiB', and less than 2 GiB")
+    return size
 
 
 def _number(key: str, value: Any) -> int:

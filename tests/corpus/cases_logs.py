@@ -90,6 +90,8 @@ CASES = [
          rows=[{"n": 1, "_line": 2, "_offset": 1}, {"n": 2, "_line": 4, "_offset": 7}]),
     _log("a mark of UTF-8", b"\xef\xbb\xbfn=1\n", r"^n=(?<n>.)", rows=[{"n": 1}]),
     _log("brackets in classes and escapes", b"(1]\n", r"[(](?<n>\d)[])]", rows=[{"n": 1}]),
+    _log("a line longer than max_record", b"n=1\n" + b"n=2 " * 100 + b"\n", r"n=(?<n>\d)", options={"max_record": 100, "schema": "n:int64"},
+         error="a record longer than 100 bytes (max_record)"),
     _log("no line fits", b"a\nb\n", r"(?<n>\d)", error="no line of its sample has the form"),
     _log("a pattern without names", b"a\n", r"(\d)", error="has no named group"),
     _log("a pattern that looks ahead", b"a\n", r"(?<n>\d)(?=x)", error="is no regular expression of RE2"),

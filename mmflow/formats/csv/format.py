@@ -21,6 +21,7 @@ from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.csv.styles import ValueStyles
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.lines import footer_begin, last_lines
+from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
 from mmflow.formats.encodings.files import FirstText, file_encoding, first_text
@@ -67,6 +68,7 @@ class CsvFormat(ScannedFormat):
     exact: bool = False
     encoding: Encoding = UTF8
     name: str = "csv"
+    max_record: int = MAX_RECORD
 
     def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
@@ -144,6 +146,7 @@ class CsvFormat(ScannedFormat):
             "skip_footer": self.frame.skip_footer,
             **self.styles.spec(),
             "on_bad_record": self.on_bad_record,
+            "max_record": self.max_record,
             "validate": "all" if self.check_all else "projected",
             "exact": self.exact,
             **self.columns.spec(),
@@ -239,6 +242,7 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         check_all=checks_all(options),
         exact=options.get("exact", schema is None),
         encoding=find_encoding(options.get("encoding", "utf-8")),
+        max_record=options.get("max_record", MAX_RECORD),
     )
     declared = frozenset(() if schema is None else schema.names)
     formatted: set[str] = set()

@@ -89,7 +89,7 @@ class RowMaker:
 
     def too_long(self, data: pa.Buffer, position: int, limit: int) -> None:
         """Reject a record longer than `limit` bytes: an error whatever the policy, since its end is not known."""
-        reason = f"a record longer than {limit:,} bytes; a quote that is never closed?"
+        reason = f"a record longer than {limit:,} bytes (max_record); a quote that is never closed?"
         bad = BadValue(0, data.size, 0, 0, None, None, reason)
         self.report.bad += 1
         self.report.error = bad_record(self._path, data, position, bad, self.report, fatal=True)
@@ -154,7 +154,8 @@ class RecordScan:
         beyond = self._file.beyond(window_bytes)
         end = min(shard.end, self.ends)
         while position < end:
-            length = min(window_bytes, self.ends - position, end - position + beyond)
+            # No window holds more than the longest record, so that the same ones are too long at each window size.
+            length = min(window_bytes, self._max_record, self.ends - position, end - position + beyond)
             window = self._file.window(position, length)
             if window.end < end:
                 ahead = min(following, end - window.end) if self._file.fetches else following

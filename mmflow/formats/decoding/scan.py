@@ -34,11 +34,16 @@ _PIECE = 4 << 20
 
 
 class ScannedFormat(ABC):
-    """Format whose records are found by decoding the bytes before them: csv, ndjson, text (`formats.Format`)."""
+    """Format whose records are found by decoding the bytes before them: csv, ndjson, text (`formats.Format`).
+
+    Attributes:
+        max_record: Bytes of the longest record.
+    """
 
     name: str
     schema: pa.Schema
     on_bad_record: BadRecordPolicy
+    max_record: int
     record_oriented = True
     one_nan = True
     splittable = True
@@ -52,10 +57,14 @@ class ScannedFormat(ABC):
         begins, encoding = self.begins(file), file_encoding(file, self.encoding).encoding
         whole = shard.begin == 0 and shard.end == file.size  # streams are never cut
         if whole and (encoding.stateful or file_compression(file) is not None):
-            stream = StreamScan(file, shard, request, decoder, self.on_bad_record, begins, encoding=encoding)
+            stream = StreamScan(
+                file, shard, request, decoder, self.on_bad_record, begins, self.max_record, encoding=encoding
+            )
             stream.footer_lines = self.footer_lines
             return stream
-        made = RecordScan(file, shard, request, decoder, self.on_bad_record, begins, encoding=encoding)
+        made = RecordScan(
+            file, shard, request, decoder, self.on_bad_record, begins, self.max_record, encoding=encoding
+        )
         made.ends = self.ends(file)
         return made
 

@@ -12,6 +12,7 @@ from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
 from mmflow.formats.csv.header import unique_names
 from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
 from mmflow.formats.encodings.files import first_text
@@ -56,6 +57,7 @@ class FwfFormat(ScannedFormat):
     exact: bool = False
     encoding: Encoding = UTF8
     name: str = "fwf"
+    max_record: int = MAX_RECORD
 
     def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
@@ -109,6 +111,7 @@ class FwfFormat(ScannedFormat):
             "null": list(self.nulls),
             "exact": self.exact,
             "on_bad_record": self.on_bad_record,
+            "max_record": self.max_record,
             "validate": "all" if self.check_all else "projected",
             "encoding": self.encoding.name,
         }
@@ -168,6 +171,7 @@ def open_fwf(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         check_all=checks_all(options),
         exact=options.get("exact", schema is None),
         encoding=encoding,
+        max_record=options.get("max_record", MAX_RECORD),
     )
     if schema is None:
         assert lines is not None

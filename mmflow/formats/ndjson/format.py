@@ -17,6 +17,7 @@ from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
 from mmflow.formats.encodings.files import file_encoding
@@ -120,9 +121,10 @@ class NdjsonFormat(LineFormat):
     """NDJSON with its options bound. See `formats.Format`."""
 
     name: str = "ndjson"
+    max_record: int = MAX_RECORD
 
     def spec(self) -> dict[str, Any]:
-        return {**LineFormat.spec(self), "encoding": self.encoding.name}
+        return {**LineFormat.spec(self), "encoding": self.encoding.name, "max_record": self.max_record}
 
 
 def bind_fields(
@@ -190,7 +192,11 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
     def infer(asked: ColumnOptions) -> pa.Schema:
         return infer_fields(paths, asked, overrides, partial(_records, encoding=encoding))
 
-    return NdjsonFormat(**bind_fields(options, schema, "NDJSON", infer), encoding=encoding)
+    return NdjsonFormat(
+        **bind_fields(options, schema, "NDJSON", infer),
+        encoding=encoding,
+        max_record=options.get("max_record", MAX_RECORD),
+    )
 
 
 def infer_fields(

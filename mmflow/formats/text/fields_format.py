@@ -13,6 +13,7 @@ from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
 from mmflow.formats.encodings.files import file_encoding
@@ -62,6 +63,7 @@ class FieldsFormat(ScannedFormat):
     closed: bool = False
     encoding: Encoding = UTF8
     name: str = "text"
+    max_record: int = MAX_RECORD
 
     def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
@@ -126,6 +128,7 @@ class FieldsFormat(ScannedFormat):
             "exact": self.exact,
             "on_new_field": "error" if self.closed else "ignore",
             "on_bad_record": self.on_bad_record,
+            "max_record": self.max_record,
             "validate": "all" if self.check_all else "projected",
             "encoding": self.encoding.name,
         }
@@ -170,6 +173,7 @@ def open_fields(
         options.get("on_bad_record", "error"),
         check_all=checks_all(options),
         exact=options.get("exact", schema is None and named is None),
+        max_record=options.get("max_record", MAX_RECORD),
         closed=varied and closed,
         encoding=find_encoding(options.get("encoding", "utf-8")),
     )

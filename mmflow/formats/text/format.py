@@ -11,6 +11,7 @@ import pyarrow as pa
 from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy, Comparison
 from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
 from mmflow.formats.encodings.files import file_encoding
@@ -35,6 +36,7 @@ class TextFormat(ScannedFormat):
     on_bad_record: BadRecordPolicy = "error"
     encoding: Encoding = UTF8
     name: str = "text"
+    max_record: int = MAX_RECORD
     schema: pa.Schema = _SCHEMA
 
     def utf8_decoder(
@@ -54,7 +56,12 @@ class TextFormat(ScannedFormat):
         return (self.name, self.encoding.name)
 
     def spec(self) -> dict[str, Any]:
-        return {"format": "text", "on_bad_record": self.on_bad_record, "encoding": self.encoding.name}
+        return {
+            "format": "text",
+            "on_bad_record": self.on_bad_record,
+            "encoding": self.encoding.name,
+            "max_record": self.max_record,
+        }
 
 
 def open_text(
@@ -77,4 +84,6 @@ def open_text(
     encoding = find_encoding(options.get("encoding", "utf-8"))
     if paths and encoding.kind == "utf-8":
         check_not_wide(paths[0], sample_file(paths[0], _PROBED).start)
-    return TextFormat(options.get("on_bad_record", "error"), encoding)
+    return TextFormat(
+        options.get("on_bad_record", "error"), encoding, max_record=options.get("max_record", MAX_RECORD)
+    )
