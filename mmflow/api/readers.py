@@ -175,7 +175,7 @@ class Readers(LibraryReaders):
         timestamp_format: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
         time_zone: str | None = None,
         epoch: Mapping[str, Literal["s", "ms", "us", "ns"]] | None = None,
-        encoding: str = "utf-8",
+        encoding: str | None = None,
         schema: SchemaLike | None = None,
         schema_overrides: Mapping[str, Any] | str | None = None,
         exact: bool | None = None,
@@ -239,6 +239,7 @@ class Readers(LibraryReaders):
             Units (`s`, `ms`, `us`, `ns`) of the columns whose timestamps are numbers since 1970.
         encoding
             Encoding of the files: any that Python knows, such as `latin-1`, `windows-1252`, `utf-16` or `shift_jis`.
+            By default UTF-8.
         schema
             Columns and types: a pyarrow schema, a dict of names and types, or text such as `"a:int64,b:string"`. By
             default found in a sample of the first file. `"union"`: the columns of all files, of types that hold theirs.

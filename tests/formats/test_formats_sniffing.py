@@ -87,6 +87,16 @@ def test_what_is_given_wins_everywhere(tmp_path: Path) -> None:
         mf.read(path, "ndjson", dialect="auto")
 
 
+def test_the_encoding_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(
+        "Straße;Größe\nKönigsallee;1,5\nÄußere Mühle;2,5\nSchloßgasse;3,0\nBühl;4,0\n".encode("latin-1")
+    )
+    read = mf.read_csv(path, dialect="auto")
+    assert "encoding='latin-1', delimiter=';', decimal=','" in str(read.source_info().sniffed)
+    assert read.to_dicts()[1] == {"Straße": "Äußere Mühle", "Größe": 2.5}
+
+
 def test_explain_says_what_was_found(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("a;b\n1;2\n3;4\n5;6\n7;8\n")
