@@ -18,6 +18,7 @@ from mmflow.formats.sniffing.files import other_options, sniff_file
 from mmflow.plan.stages import Source
 from mmflow.remote.opening import open_file
 from mmflow.shards import default_shard_size, identify_files, plan_shards
+from mmflow.streams import stream_of
 
 __all__ = ["MAX_SHARDS", "SourceInfo", "proposal_of", "source_info"]
 
@@ -119,7 +120,10 @@ def source_info(source: Source, settings: Settings) -> SourceInfo:
         first.path, io=settings.io, expected=first.identity, remote_options=remote_options
     ) as file:
         resident = file.resident(0, first.identity.size)
+        stream = stream_of(first.path)
         compression = file_compression(file) if isinstance(form, ScannedFormat) else None
+        if stream is not None:
+            compression = stream.compression
         decision, cached = file.decision, file.cached_bytes()
     return SourceInfo(
         path=source.label,

@@ -13,6 +13,7 @@ from mmflow.errors import SourceError
 from mmflow.formats.schemas.schema import name_text
 from mmflow.formats.sniffing import LIKELY, SURE
 from mmflow.formats.sniffing.files import option_texts, python_call
+from mmflow.mapping.streams import is_stream_path
 
 __all__ = ["inspect"]
 
@@ -31,12 +32,15 @@ def inspect(options: Options) -> int:
     cached = "(empty file)" if info.in_page_cache is None else f"{info.in_page_cache:.0%} of the first file"
     compressed = "" if info.compression is None else f" compressed by {info.compression}"
     files = f"{info.files:,} file{'s' * (info.files != 1)}"
-    print(f"{options.path}: {info.format}{compressed}, {files}, {info.bytes:,} bytes")
+    streams = not info.bytes and is_stream_path(options.path)
+    size = "a stream" if streams else f"{files}, {info.bytes:,} bytes"
+    print(f"{options.path}: {info.format}{compressed}, {size}")
     print(f"  options     {', '.join(f'{k}={v!r}' for k, v in info.options.items()) or '(none)'}")
     if info.sniffed is not None:
         print(f"  sniffed     {info.sniffed}")
-    print(f"  shards      {shards} of up to {info.shard_size:,} bytes")
-    print(f"  page cache  {cached}")
+    if not streams:  # of which nobody knows the size
+        print(f"  shards      {shards} of up to {info.shard_size:,} bytes")
+        print(f"  page cache  {cached}")
     if info.in_cache is not None:
         print(f"  fetched     {info.in_cache:,} bytes of the first file are in the cache")
     print(f"  reads by    {info.reads_by}: {info.reason}")

@@ -138,6 +138,22 @@ def test_what_needs_a_file_says_so(tmp_path: Path) -> None:
         assert read.to_arrow().to_pylist() == [{"a": 1, "b": 2}]
 
 
+def test_a_recorded_run_of_a_stream_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(
+        "sql = 'SELECT sum(n) AS s FROM t'\n[sources.t]\npath = '-'\nformat = 'csv'\n"
+    )
+
+    def run(*more: str, data: bytes) -> str:
+        with _mmflow("run", *more, "--runs-dir", "runs", cwd=tmp_path, stdin=subprocess.PIPE) as started:
+            return started.communicate(data, timeout=60)[1].decode()
+
+    assert "expected 2 fields" in run("job.toml", "--output", "a/", data=b"n,text\n" + _BLOCK + b"bad\n")
+    (name,) = (path.name for path in (tmp_path / "runs").iterdir() if path.is_dir())
+    found = run("--resume", name, data=b"n,text\n" + _BLOCK)
+    assert "- is a stream, and what the run read of it does not come again" in found
+    assert "start a new run" in found
+
+
 def test_a_named_pipe_is_opened_by_each_reader(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
