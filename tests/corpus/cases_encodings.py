@@ -248,6 +248,20 @@ CASES: list[Case] = [
         [{"c-ip": "é", "n": 1}] * 9,
         file="odd.log",
     ),
+    Case(
+        "text of fixed width in latin-1",
+        Repeated(b"id  name\n", " 1  Jörg\n20  Bo\n".encode("latin-1")),
+        {"format": "fwf", "encoding": "latin-1"},
+        [{"id": 1, "name": "Jörg"}, {"id": 20, "name": "Bo"}],
+        file="odd.txt",
+    ),
+    Case(
+        "text of fixed width in utf-16",
+        "größe  n\nJörg  12\nBo     3\n".encode("utf-16"),
+        {"format": "fwf", "encoding": "utf-16"},
+        [{"größe": "Jörg", "n": 12}, {"größe": "Bo", "n": 3}],
+        file="odd.txt",
+    ),
     # Bad records.
     Case(
         "a lone surrogate in utf-16",
