@@ -27,6 +27,25 @@ class CsvReader:
     ) -> None: ...
     def decode(self, address: int, size: int, stop: int, final: bool, owner: object) -> Decoded: ...
 
+# consumed, size of the output, records, lines, needed room, pieces, broken records, repairs (int64)
+Normalised: TypeAlias = tuple[int, int, int, int, int, bytes, bytes, bytes]
+
+class CsvNormaliser:
+    def __init__(
+        self,
+        fields: int,
+        delimiter: bytes,
+        quote: int,
+        escape: int,
+        comment: bytes,
+        flags: list[bool],
+        out_delimiter: int,
+        out_quote: int,
+    ) -> None: ...
+    def normalise(
+        self, address: int, size: int, stop: int, final: bool, out: int, capacity: int
+    ) -> Normalised: ...
+
 class LinesReader:
     def __init__(self, targets: list[Any], located: bool, needle: bytes) -> None: ...
     def decode(self, address: int, size: int, stop: int, final: bool, owner: object) -> Decoded: ...

@@ -46,8 +46,13 @@ class ReadOptions(TypedDict, total=False):
     header: bool | int | str | Sequence[int]
     names: Sequence[str] | str
     skip_footer: int
-    quote: str
+    quote: str | None
     escape: str
+    comment: str
+    trim: bool
+    ragged: Literal["error", "null", "truncate", "extra"]
+    lenient: bool
+    line_end: Literal["auto", "any"]
     null: str | Sequence[str] | Mapping[str, str | Sequence[str]]
     quoted_null: bool
     true_values: str | Sequence[str]

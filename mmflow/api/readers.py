@@ -36,7 +36,8 @@ from mmflow.streams import check_format, open_streams
 
 __all__ = ["Readers"]
 
-_CSV_ONLY = {"delimiter", "dialect", "header", "names", "quote", "escape", "null", "skip_footer", "skip_rows"}
+_CSV_ONLY = {"comment", "delimiter", "dialect", "escape", "header", "lenient", "line_end", "names", "null", "quote",
+             "ragged", "skip_footer", "skip_rows", "trim"}  # fmt: skip
 
 
 class Readers(LibraryReaders):
@@ -108,6 +109,8 @@ class Readers(LibraryReaders):
         >>> mf.read("*.csv").to_arrow().to_pydict()
         {'host': ['a', 'b'], 'ms': [1, 2]}
         """
+        if "quote" in options:
+            options["quote"] = options["quote"] or ""  # None: nothing quotes fields
         return self._read(
             path,
             format,
@@ -163,8 +166,13 @@ class Readers(LibraryReaders):
         header: bool | int | str | Sequence[int] | None = None,
         names: Sequence[str] | str | None = None,
         skip_footer: int | None = None,
-        quote: str | None = None,
+        comment: str | None = None,
+        quote: str | None = '"',
         escape: str | None = None,
+        trim: bool = False,
+        ragged: Literal["error", "null", "truncate", "extra"] = "error",
+        lenient: bool = False,
+        line_end: Literal["auto", "any"] = "auto",
         null: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
         quoted_null: bool = False,
         true_values: str | Sequence[str] = (),
@@ -199,7 +207,8 @@ class Readers(LibraryReaders):
             `auto` finds the options below that are not given in a sample of the first file (docs/formats.md). A file
             that leaves them open is an error.
         delimiter
-            Character between fields. By default `,`.
+            Text between fields, of one character or several; `\\s+` is any run of blanks. By default what a first line
+            `sep=;` says, else a tab for files named .tsv, `|` for .psv, and a comma.
         skip_rows
             Number of lines before the header (or before the first record) that are skipped, blank ones included. By
             default none.
@@ -210,12 +219,25 @@ class Readers(LibraryReaders):
             Without a header the columns are `f0`, `f1`, ...
         names
             Names of all columns of the file, in order: of one without a header, or instead of the header's.
+        comment
+            Text that lines begin with which are no records. By default none.
         skip_footer
             Number of lines at the end of each file that are no records. By default none.
         quote
-            Character around fields that hold delimiters, quotes or line breaks; "" for none. By default `"`.
+            Character around fields that hold delimiters, quotes or line breaks; "" or None for none.
         escape
-            Character before a quote inside a quoted field. By default none (quotes are doubled, RFC 4180).
+            Character that makes the next one data. By default none (quotes are doubled, RFC 4180).
+        trim
+            Whether blanks around values, before an opening quote and behind a closing one are left out.
+        ragged
+            What becomes of records with another number of fields: an `error` (bad record); `null` fills short ones with
+            nulls; `truncate` also leaves out the surplus of long ones, and `extra` keeps it as a list in the column
+            `extra`. Each is counted (`RunSummary.repaired`).
+        lenient
+            Whether broken records are repaired: text behind a closing quote, quotes within fields or never closed,
+            carriage returns, missing and surplus fields. Each repair is counted.
+        line_end
+            Whether `any` carriage return ends a line outside of quotes. `auto`: only in files without line feeds.
         null
             Unquoted text, or texts, that mean null; or such texts by column, for columns that differ from the others.
             By default the empty text.
@@ -298,7 +320,8 @@ class Readers(LibraryReaders):
         return self._read(
             path, "csv",
             {"dialect": dialect, "delimiter": delimiter, "skip_rows": skip_rows, "header": header, "names": names,
-             "skip_footer": skip_footer, "quote": quote, "escape": escape, "null": null,
+             "skip_footer": skip_footer, "comment": comment, "quote": None if quote == '"' else quote or "",
+             "escape": escape, "trim": trim, "ragged": ragged, "lenient": lenient, "line_end": line_end, "null": null,
              "quoted_null": quoted_null, "true_values": true_values, "false_values": false_values, "decimal": decimal,
              "thousands": thousands, "date_format": date_format, "timestamp_format": timestamp_format,
              "time_zone": time_zone, "epoch": epoch, "encoding": encoding, "schema": schema,

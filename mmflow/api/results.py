@@ -14,7 +14,7 @@ __all__ = ["BadFilesWarning", "BadRecordsWarning", "RunSummary", "WriteResult", 
 
 
 class BadRecordsWarning(UserWarning):
-    """Bad records were dropped, quarantined or given nulls, as `on_bad_record` says."""
+    """Bad records were dropped, quarantined or given nulls, as `on_bad_record` says, or records were repaired."""
 
 
 class BadFilesWarning(UserWarning):
@@ -37,8 +37,11 @@ class RunSummary:
         Bytes of the inputs, including pruned parts and holes.
     bad_records
         Number of records dropped, quarantined or given nulls.
+    repaired
+        Number of repairs, which options such as `ragged` and `lenient` of CSV ask for. The first ones of each file are
+        in `quarantine` with their places.
     quarantine
-        Arrow IPC file or URL of the quarantined records. None: there are none.
+        Arrow IPC file or URL of the quarantined records, and of repairs. None: there are none.
     pruned
         Number of files that their paths let skip, and of row groups that statistics let skip.
     retries
@@ -68,6 +71,7 @@ class RunSummary:
     records: int
     bytes_read: int
     bad_records: int
+    repaired: int
     quarantine: str | None
     pruned: int
     retries: int
@@ -92,14 +96,24 @@ class RunSummary:
         """Return the summary of a run, from its progress at its end. `rows` are those written, where it writes."""
         p = progress
         return cls(
-            run, p.rows if rows is None else rows, p.records, p.bytes_done, p.bad, quarantine, p.pruned, p.retries,
-            p.reruns, p.stragglers, p.restored, p.elapsed, reasons, skipped_files,
+            run, p.rows if rows is None else rows, p.records, p.bytes_done, p.bad, p.repaired, quarantine, p.pruned,
+            p.retries, p.reruns, p.stragglers, p.restored, p.elapsed, reasons, skipped_files,
         )  # fmt: skip
 
     def bad_message(self) -> str:
-        """Return one sentence about bad records."""
-        text = f"{self.bad_records:,} bad records were dropped or given nulls (of {self.records:,} read)"
-        return f"{text}; those in quarantine are in {self.quarantine}" if self.quarantine else text
+        """Return one sentence about bad records and repairs."""
+        texts = []
+        if self.bad_records:
+            texts.append(f"{self.bad_records:,} bad records were dropped or given nulls")
+        if self.repaired:
+            texts.append(f"{self.repaired:,} repairs were made")
+        text = (
+            f"{' and '.join(texts)} (of {self.records:,} records read)"
+            if self.repaired
+            else f"{texts[0]} (of {self.records:,} read)"
+        )
+        what = "the first of them are described in" if self.repaired else "those in quarantine are in"
+        return f"{text}; {what} {self.quarantine}" if self.quarantine else text
 
     def skipped_message(self) -> str:
         """Return one sentence about files that were left out."""

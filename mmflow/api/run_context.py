@@ -300,7 +300,7 @@ class RunContext:
         """Keep a summary as the last of a thread, and warn of bad records."""
         self._last_runs[thread] = summary
         self._last_run = summary
-        if summary.bad_records:
+        if summary.bad_records or summary.repaired:
             warnings.warn(summary.bad_message(), BadRecordsWarning, stacklevel=_caller_level())
         if summary.skipped_files:
             warnings.warn(summary.skipped_message(), BadFilesWarning, stacklevel=_caller_level())

@@ -112,7 +112,7 @@ def _print_done(directory: RunDirectory, summary: Mapping[str, Any], options: Op
     if not outputs:
         print("its rows were printed when it ran; give another name to compute them again", file=sys.stderr)
     facts = summary.get("summary") or {}
-    if facts.get("bad_records"):
+    if facts.get("bad_records") or facts.get("repaired"):
         print(f"warning: {RunSummary(**facts).bad_message()}", file=sys.stderr)
     if options.json and facts:
         print(json.dumps(facts))

@@ -50,7 +50,7 @@ def emit(
         else:
             print(dataset.write(**target), file=sys.stderr)
     summary = dataset.context.last_run
-    if summary is not None and summary.bad_records:
+    if summary is not None and (summary.bad_records or summary.repaired):
         print(f"warning: {summary.bad_message()}", file=sys.stderr)
     if summary is not None and summary.skipped_files:
         print(f"warning: {summary.skipped_message()}", file=sys.stderr)

@@ -140,6 +140,7 @@ class ScanReport:
         bad: Number of bad records met (dropped or with values put to null).
         rejects: They, one by one (`null` and `skip`: the first 100 of a shard; quarantine: all).
         pruned: Groups that were dropped by statistics.
+        repaired: Repairs of records (ragged and lenient CSV); the first 100 of a shard are among the rejects.
         row: Formats of groups: a number of the last batch's first row, by which no other row of the file is numbered.
     """
 
@@ -152,6 +153,7 @@ class ScanReport:
     rejects: list[Reject] = field(default_factory=list)
     pruned: int = 0
     row: int = 0
+    repaired: int = 0
     error: BadRecordError | None = None
 
 

@@ -311,6 +311,53 @@ class CsvReader : public Reader<mmflow::CsvSpec, mmflow::CsvScratch> {
     std::vector<mmflow::Text> nulls_;
 };
 
+// Makes odd CSV canonical. Not thread-safe.
+class CsvNormaliser {
+   public:
+    // flags: trim, lenient, returns, trailing, fill, cut, extra, keep_broken, stop_broken
+    CsvNormaliser(std::size_t fields, nb::bytes delimiter, int quote, int escape, nb::bytes comment, nb::list flags,
+                  int out_delimiter, int out_quote)
+        : delimiter_(std::move(delimiter)), comment_(std::move(comment)) {
+        bool on[9];
+        for (std::size_t i = 0; i < 9; ++i) on[i] = nb::cast<bool>(flags[i]);
+        spec_ = {fields, text(delimiter_), quote < 0 ? -2 : quote, escape < 0 ? -3 : escape, text(comment_), on[0], on[1],
+                 on[2], on[3], on[4], on[5], on[6], on[7], on[8], static_cast<std::uint8_t>(out_delimiter),
+                 static_cast<std::uint8_t>(out_quote)};
+    }
+    CsvNormaliser(const CsvNormaliser&) = delete;
+    CsvNormaliser& operator=(const CsvNormaliser&) = delete;
+    ~CsvNormaliser() {
+        scratch_.release();
+        tables_.release();
+    }
+
+    nb::tuple normalise(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, std::uintptr_t out,
+                        std::size_t capacity) {
+        mmflow::NormalResult r;
+        {
+            const Unlocked gil;
+            r = mmflow::normalise(spec_, chosen->find_clean, reinterpret_cast<const std::uint8_t*>(address), size, stop,
+                                  final, reinterpret_cast<std::uint8_t*>(out), capacity, scratch_, tables_);
+        }
+        if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
+        const auto table = [](const mmflow::Bytes& rows, std::size_t count, std::size_t width) {
+            return nb::bytes(reinterpret_cast<const char*>(rows.data), count * width * 8);
+        };
+        return nb::make_tuple(r.consumed, r.size, r.records, r.lines, r.needed, table(tables_.pieces, tables_.piece_count, 4),
+                              table(tables_.broken, tables_.broken_count, 5), table(tables_.repairs, tables_.repair_count, 6));
+    }
+
+   private:
+    static mmflow::Text text(const nb::bytes& bytes) {
+        return {static_cast<const std::uint8_t*>(bytes.data()), bytes.size()};
+    }
+
+    nb::bytes delimiter_, comment_;
+    mmflow::NormalSpec spec_{};
+    mmflow::NormalScratch scratch_;
+    mmflow::NormalTables tables_;
+};
+
 class JsonReader : public Reader<mmflow::JsonSpec, mmflow::JsonScratch> {
    public:
     // keys: (name, slot)
@@ -559,6 +606,14 @@ NB_MODULE(_kernels, m) {
              nb::arg("located"), nb::arg("quoted_null") = false)
         .def("decode", &CsvReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("owner"));
+
+    nb::class_<CsvNormaliser>(m, "CsvNormaliser")
+        .def(nb::init<std::size_t, nb::bytes, int, int, nb::bytes, nb::list, int, int>(), nb::arg("fields"),
+             nb::arg("delimiter"), nb::arg("quote"), nb::arg("escape"), nb::arg("comment"), nb::arg("flags"),
+             nb::arg("out_delimiter"), nb::arg("out_quote"))
+        .def("normalise", &CsvNormaliser::normalise, nb::arg("address"), nb::arg("size"), nb::arg("stop"),
+             nb::arg("final"), nb::arg("out"), nb::arg("capacity"),
+             "Return consumed, size, records, lines, needed room, and tables of pieces, broken records and repairs.");
 
     nb::class_<JsonReader>(m, "JsonReader")
         .def(nb::init<nb::list, bool, int, nb::list, nb::list, bool, int>(), nb::arg("keys"), nb::arg("closed"),

@@ -1,6 +1,6 @@
 # The kernels know nothing of Python: the module, the fuzzers and the sanitized builds all compile these.
 set(KERNELS_FOLDER ${CMAKE_CURRENT_LIST_DIR})
-set(KERNELS dictionary.cpp gather.cpp guard.cpp hashing.cpp common/arrow_c.cpp common/memory.cpp simd/dispatch.cpp
+set(KERNELS dictionary.cpp gather.cpp guard.cpp hashing.cpp common/arrow_c.cpp common/memory.cpp csv/cut.cpp csv/normal.cpp simd/dispatch.cpp
     simd/isa_scalar.cpp simd/isa_avx2.cpp simd/isa_avx512.cpp simd/isa_neon.cpp)
 list(TRANSFORM KERNELS PREPEND ${KERNELS_FOLDER}/)
 # On macOS, a wheel may be built for the other processor.

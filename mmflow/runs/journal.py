@@ -27,7 +27,7 @@ from mmflow.sinks import CommitResult, StagedFile
 __all__ = ["FinishedTask", "Replay", "decode_line", "encode_line", "task_line"]
 
 #: 2: `checkpoint` and `consumed` instead of `kept` and `read`.
-VERSION = 2
+VERSION = 3
 
 
 def encode_line(fact: dict[str, Any]) -> str:
@@ -57,7 +57,9 @@ def task_line(stage: str, key: str, done: Done) -> str:
     """Return the line of a finished task."""
     assert done.checkpoint is not None, "recorded tasks have checkpoints"
     checkpoint = done.checkpoint
-    reports = [[r.first, r.next, r.records, r.lines, r.bytes_read, r.bad, r.pruned] for r in done.reports]
+    reports = [
+        [r.first, r.next, r.records, r.lines, r.bytes_read, r.bad, r.pruned, r.repaired] for r in done.reports
+    ]
     fact: dict[str, Any] = {
         "kind": "task",
         "stage": stage,
@@ -106,7 +108,7 @@ def _finished_task(fact: dict[str, Any]) -> FinishedTask:
 
     outputs = tuple(block(p, "blocks") for p in checkpoint["outputs"])
     rejects, sample = block(checkpoint["rejects"], "retained"), block(checkpoint["sample"], "retained")
-    names = ("first", "next", "records", "lines", "bytes_read", "bad", "pruned")
+    names = ("first", "next", "records", "lines", "bytes_read", "bad", "pruned", "repaired")
     reports = tuple(ScanReport(**dict(zip(names, r, strict=True))) for r in fact.get("reports", ()))
     done = Done(
         TaskId(-1, -1),

@@ -41,6 +41,7 @@ _COUNTERS = (
     ),
     ("rows", "mmflow_rows", "Rows of the result, or written."),
     ("records", "mmflow_records", "Records read, bad ones included."),
+    ("repaired", "mmflow_repairs", "Repairs of records, by ragged and lenient CSV."),
     ("bad", "mmflow_bad_records", "Bad records that were dropped, quarantined or set to null."),
     ("quarantined", "mmflow_quarantined_records", "Bad records that were quarantined."),
     ("pruned", "mmflow_pruned_groups", "Groups that were skipped by their statistics."),

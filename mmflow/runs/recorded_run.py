@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 FACTS, SUMMARY, REPORT = "run.json", "summary.json", "report.html"
 _VERSION = 1
 #: Counts of `Progress` that the end of a run states.
-_COUNTS = ("bytes_done", "bytes_total", "rows", "records", "bad", "skipped")
+_COUNTS = ("bytes_done", "bytes_total", "rows", "records", "bad", "repaired", "skipped")
 #: Settings that may differ when a run is resumed, since they don't affect its tasks.
 _CHANGEABLE_SETTINGS = {"runs_dir", "metrics", "resumable"}
 

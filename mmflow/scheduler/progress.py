@@ -50,6 +50,7 @@ class Progress:
         rows: Rows of the result, or rows written.
         records: Read from record formats and groups, bad ones included.
         bad: Bad records that were dropped or had values put to null; and the one that failed the run.
+        repaired: Repairs of records, by ragged and lenient CSV.
         quarantined: Bad records that were put into quarantine.
         pruned: Files that their paths, and groups that statistics let skip.
         retries: Further attempts after failures.
@@ -67,6 +68,7 @@ class Progress:
     rows: int
     records: int
     bad: int
+    repaired: int
     quarantined: int
     pruned: int
     retries: int

@@ -41,6 +41,7 @@ class Totals:
     bytes_total: int
     records: int = 0
     bad: int = 0
+    repaired: int = 0
     pruned: int = 0
     retries: int = 0
     reruns: int = 0
@@ -55,6 +56,7 @@ class Totals:
         for report in done.reports:
             self.records += report.records
             self.bad += report.bad
+            self.repaired += report.repaired
             self.pruned += report.pruned
         self.reasons |= dict.fromkeys(done.metrics.reasons)
         if done.rejects is not None:
@@ -97,6 +99,7 @@ class Totals:
             rows=rows,
             records=self.records,
             bad=self.bad,
+            repaired=self.repaired,
             quarantined=sum(q.block.rows for q in self.quarantined),
             pruned=self.pruned,
             retries=self.retries,

@@ -47,7 +47,7 @@ def written(folder: Path, data: bytes, name: str = "t.csv") -> str:
         (b"a\x01b\n1\x012\n", ["control character '\\x01'", "set delimiter='\\x01'"]),
         (b'"a"x\n1\n', ["text after a closing quote", "line 1, byte offset 0", "quote="]),
         (b'"a,b\n1,2\n', ["a quote is not closed"]),
-        (b"a,b\r1,2\r", ["carriage return"]),
+        (b"a,b\r1,2\n", ["carriage return", "line_end="]),
     ],
 )
 def test_a_header_that_is_no_text_is_refused_with_place_and_advice(

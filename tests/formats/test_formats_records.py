@@ -466,7 +466,7 @@ def test_detection(tmp_path: Path) -> None:
     [
         ("cvs", {}, "did you mean 'csv'"),
         ("csv", {"delimitr": ";"}, "did you mean 'delimiter'"),
-        ("csv", {"delimiter": ";;"}, "one ASCII character"),
+        ("csv", {"delimiter": ";\n"}, "without line breaks"),
         ("csv", {"header": "maybe"}, "true or false"),
         ("csv", {"on_bad_record": "ignore"}, "error, null, skip, quarantine"),
         ("csv", {"schema": "a:int46"}, "did you mean"),

@@ -21,7 +21,7 @@ from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.csv.advice import advice
 from mmflow.formats.csv.respelling import respeller
-from mmflow.formats.csv.structure import BROKEN, Dialect, Structure, scan_structure
+from mmflow.formats.csv.structure import BROKEN, Dialect, Structure, scan_structure, structure_advice
 from mmflow.formats.csv.styles import ColumnStyle
 from mmflow.formats.csv.values import convert_text, is_read_as_text, unify_nan
 from mmflow.formats.decoding.decoder import BadValue, Decoded
@@ -38,6 +38,7 @@ __all__ = ["CsvDecoder", "CsvTypes", "check_types"]
 I64 = npt.NDArray[np.int64]
 
 _NULL_LINE = b"-\n"
+_COMMENT = ord("#")
 _HEX, _EXPONENT = re.compile(rb"0[xX]"), re.compile(rb"[eE]")
 
 
@@ -110,7 +111,7 @@ class CsvDecoder:
         consumed = found.consumed
         newlines = np.flatnonzero(raw[:consumed] == 10)
         structural = np.flatnonzero((found.fields != len(self._types.names)) | (found.broken != 0))
-        bad = {int(i): self._broken(found, int(i), newlines) for i in structural}
+        bad = {int(i): self._broken(found, int(i), newlines, int(raw[found.starts[i]])) for i in structural}
         kept = np.ones(count, np.bool_)
         kept[structural] = False
         if self._policy == "error" and bad:
@@ -306,11 +307,12 @@ class CsvDecoder:
 
     # ---- bad records ---------------------------------------------------------------------------
 
-    def _broken(self, found: Structure, index: int, newlines: I64) -> BadValue:
-        reason = BROKEN.get(int(found.broken[index]))
-        if reason is None:
-            expected = len(self._types.names)
-            reason = f"expected {expected:,} fields, found {int(found.fields[index]):,}"
+    def _broken(self, found: Structure, index: int, newlines: I64, first_byte: int) -> BadValue:
+        code = int(found.broken[index])
+        counts = (len(self._types.names), int(found.fields[index]))
+        reason = BROKEN[code] if code else "expected {:,} fields, found {:,}".format(*counts)
+        if self._policy == "error":
+            reason += structure_advice(code, *counts, commented=first_byte == _COMMENT)
         return _bad_value(found, index, newlines, None, None, reason)
 
     def _wrong(

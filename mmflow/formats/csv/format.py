@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -12,11 +13,21 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
+from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes, check_types
 from mmflow.formats.csv.frame import Frame
-from mmflow.formats.csv.header import Header, first_record, holds_records, read_header
+from mmflow.formats.csv.header import (
+    Header,
+    delimiter_line,
+    first_record,
+    holds_records,
+    read_header,
+    seen_dialect,
+    unique_names,
+)
 from mmflow.formats.csv.inference import infer_column
 from mmflow.formats.csv.kernel import csv_decoder
+from mmflow.formats.csv.options import check_dialect, delimiter_bytes, delimiter_of_name
 from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.csv.styles import ValueStyles
 from mmflow.formats.decoding.decoder import RecordDecoder
@@ -38,8 +49,11 @@ __all__ = ["CsvFormat", "open_csv"]
 _HEADER_BYTES = 1 << 20
 #: Bytes of a stream, for which one has to wait.
 _STREAM_HEADER_BYTES = 1 << 12
-_PROBE_BYTES = 64
+_PROBE_BYTES = 4096
+#: Name of the column of surplus fields: `extra`, or with a number where the file has a column of that name.
+_EXTRA = re.compile(r"extra(_\d+)?")
 _FRAME = Frame()
+_LINE_BYTES = 16  # that hold a line which names the delimiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +88,33 @@ class CsvFormat(ScannedFormat):
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
     ) -> RecordDecoder:
         styles = self.styles
-        names, lacks = self.layout(file).names, self.lacks(file)
+        found = self.layout(file)
+        names, lacks = found.names, self.lacks(file)
         kinds = {f.name: f.type for f in self.schema if f.name not in lacks}
+        dialect = replace(
+            self.dialect, trailing=found.trailing, returns=self.dialect.returns or found.returns
+        )
         types = CsvTypes(names, kinds, styles.null, self.exact, styles.quoted_null, styles.columns(kinds))
         return csv_decoder(
-            columns, types, self.dialect, self.on_bad_record, check_all=self.check_all, prune=prune
+            columns,
+            types,
+            dialect,
+            self.on_bad_record,
+            check_all=self.check_all,
+            prune=prune,
+            extra=self.extra,
         )
+
+    @property
+    def extra(self) -> str | None:
+        """Column of surplus fields, which is none of the files'; None: there is none."""
+        if self.dialect.ragged != "extra":
+            return None
+        lists = (f.name for f in self.schema if pa.types.is_list(f.type) and _EXTRA.fullmatch(f.name))
+        return next(lists, None)
+
+    def returns_end_lines(self, file: MappedFile) -> bool:
+        return self.dialect.returns or _layout(file, self.dialect, self.frame, self.encoding).returns
 
     def begins(self, file: MappedFile) -> int:
         return self.layout(file).begins
@@ -88,7 +123,8 @@ class CsvFormat(ScannedFormat):
         if not self.frame.skip_footer:
             return file.size
         encoding = file_encoding(file, self.encoding).encoding
-        return footer_begin(file, self.frame.skip_footer, self.begins(file), encoding)
+        returns = self.returns_end_lines(file)
+        return footer_begin(file, self.frame.skip_footer, self.begins(file), encoding, returns=returns)
 
     @property
     def footer_lines(self) -> int:
@@ -96,12 +132,12 @@ class CsvFormat(ScannedFormat):
 
     @property
     def line_is_record(self) -> bool:
-        plain = self.dialect.quote is None and self.dialect.escape is None
+        dialect = self.dialect
+        plain = dialect.plain and dialect.quote is None and dialect.escape is None
         return plain and self.encoding.ends_lines_alone and not self.frame.skip_footer
 
     def boundaries(self) -> tuple[object, ...]:
-        dialect = self.dialect
-        return (self.name, dialect.delimiter, dialect.quote, dialect.escape, self.frame, self.encoding.name)
+        return (self.name, self.dialect, self.frame, self.encoding.name)
 
     def layout(self, file: MappedFile) -> Header:
         """Return the names of a file's columns in order, and where its first record begins.
@@ -110,14 +146,15 @@ class CsvFormat(ScannedFormat):
             SourceError: The header can't be read, or lacks a column of the schema.
         """
         found = _layout(file, self.dialect, self.frame, self.encoding)
+        own = tuple(n for n in self.schema.names if n != self.extra)
         if not self.frame.header and not self.frame.names:
-            return Header(tuple(self.schema.names), found.begins)
+            return replace(found, names=own)
         if found.names and file.path != self.columns.origin:
-            self.columns.check(file.path, found.names, self.schema.names)
+            self.columns.check(file.path, found.names, own)
         if self.columns.missing == "null":
             return found
         known = set(found.names)
-        missing = [n for n in self.schema.names if n not in known]
+        missing = [n for n in own if n not in known]
         if missing and found.names:
             raise _missing_column(file.path, missing, found.names, self.dialect)
         return found
@@ -131,7 +168,7 @@ class CsvFormat(ScannedFormat):
         names = _layout(file, self.dialect, self.frame, self.encoding).names
         if not names:  # no header, so no records
             return frozenset(self.schema.names)
-        return self.columns.lacking(names, self.schema.names)
+        return self.columns.lacking(names, [n for n in self.schema.names if n != self.extra])
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -140,6 +177,11 @@ class CsvFormat(ScannedFormat):
             "delimiter": self.dialect.delimiter.decode("latin-1"),
             "quote": self.dialect.quote.decode("latin-1") if self.dialect.quote else "",
             "escape": self.dialect.escape.decode("latin-1") if self.dialect.escape else "",
+            "comment": self.dialect.comment.decode(),
+            "trim": self.dialect.trim,
+            "ragged": self.dialect.ragged,
+            "lenient": self.dialect.lenient,
+            "line_end": "any" if self.dialect.returns else "auto",
             "header": list(self.frame.header),
             "names": list(self.frame.names) or None,
             "skip_rows": self.frame.skip_rows,
@@ -224,10 +266,16 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
         ConfigError: A type that CSV can't be read as.
     """
     dialect = Dialect(
-        _byte("delimiter", options.get("delimiter", ",")) or b",",
+        _delimiter(options, paths),
         _byte("quote", options.get("quote", '"')),
         _byte("escape", options.get("escape", "")),
+        options.get("comment", b""),
+        options.get("trim", False),
+        options.get("ragged", "error"),
+        options.get("lenient", False),
+        options.get("line_end", "auto") == "any",
     )
+    check_dialect(dialect)
     made = CsvFormat(
         schema=pa.schema([]),
         dialect=dialect,
@@ -264,6 +312,17 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
     return replace(made, schema=schema, columns=columns, styles=styles)
 
 
+def _delimiter(options: Mapping[str, Any], paths: Sequence[str]) -> bytes:
+    """Return the delimiter of files: the option, or what the first line of the first one says, or its name."""
+    given: str | None = options.get("delimiter")
+    if given is None:
+        with open_file(paths[0], io="pread", access="random") as file:
+            start = read_first_bytes(file, _LINE_BYTES)
+        named = None if options.get("skip_rows") else delimiter_line(start)
+        given = delimiter_of_name(paths[0]) if named is None else named[0]
+    return delimiter_bytes(given)
+
+
 def _byte(key: str, text: str) -> bytes | None:
     if not text:
         return None
@@ -289,13 +348,17 @@ def _infer_schema(form: CsvFormat, formatted: set[str], path: str, piece: int) -
         enough=lambda start: holds_records(start, form.dialect, needed, frame),
         encoding=form.encoding,
     )
-    start, others = _without_footer(sample, frame.skip_footer)
+    returns = seen_dialect(sample.start, form.dialect).returns
+    start, others = _without_footer(sample, frame.skip_footer, returns=returns)
     if form.encoding.kind != "utf-8":  # errors say where in the file, which the sample knows no more
         with open_file(path, io="pread", access="random") as file:
             _layout(file, form.dialect, frame, form.encoding)
     header = read_header(path, start, form.dialect, frame)
+    dialect = replace(form.dialect, trailing=header.trailing, returns=header.returns)
+    if dialect.returns and not sample.whole:
+        start = start[: max(start.rfind(b"\r"), start.rfind(b"\n")) + 1]
     if not frame.header and not frame.names:
-        first = first_record(start, form.dialect, header.begins)
+        first = first_record(start, dialect, header.begins)
         header = Header((), 0) if first is None else Header(numbered_names(len(first.fields)), first.begin)
     names = header.names
     if not names:
@@ -303,27 +366,38 @@ def _infer_schema(form: CsvFormat, formatted: set[str], path: str, piece: int) -
     strings = dict.fromkeys(names, pa.string())
     styles = form.styles
     texts = CsvTypes(names, strings, styles.null, False, styles.quoted_null, styles.columns(strings))
-    decoder = CsvDecoder(names, texts, form.dialect, "skip")
+    decoder = (
+        CsvDecoder(names, texts, dialect, "skip")
+        if dialect.plain
+        else csv_decoder(names, texts, dialect, "skip")
+    )
     columns: list[list[str]] = [[] for _ in names]
     for part in (start[header.begins :], *others):
-        if part:
-            batch = decoder.decode(pa.py_buffer(part), len(part), final=True, located=False).batch
-            for values, column in zip(columns, batch.columns, strict=True):
+        rest = pa.py_buffer(part)
+        while rest.size:
+            decoded = decoder.decode(rest, rest.size, final=True, located=False)
+            for values, column in zip(columns, decoded.batch.columns, strict=True):
                 values += column.drop_null().to_pylist()
+            if not decoded.consumed:
+                break
+            rest = rest.slice(decoded.consumed)
     found = [infer_column(name, values, styles) for name, values in zip(names, columns, strict=True)]
     formatted.update(name for name, column in zip(names, found, strict=True) if column.formatted)
     kinds = [each.kind if values else pa.null() for each, values in zip(found, columns, strict=True)]
-    return pa.schema(list(zip(names, kinds, strict=True)))
+    schema = pa.schema(list(zip(names, kinds, strict=True)))
+    if dialect.ragged == "extra":
+        schema = schema.append(pa.field(unique_names([*names, "extra"])[-1], pa.list_(pa.string())))
+    return schema
 
 
-def _without_footer(sample: Sample, count: int) -> tuple[bytes, tuple[bytes, ...]]:
+def _without_footer(sample: Sample, count: int, *, returns: bool) -> tuple[bytes, tuple[bytes, ...]]:
     """Return the pieces of a sample without the last lines of the file, where they hold its end."""
     if not count:
         return sample.start, sample.others
     if sample.whole:
-        return sample.start[: last_lines(sample.start, count) or 0], ()
+        return sample.start[: last_lines(sample.start, count, returns=returns) or 0], ()
     # A piece of the end need not hold more lines than the footer has.
-    return sample.start, tuple(p[: last_lines(p, count) or 0] for p in sample.others)
+    return sample.start, tuple(p[: last_lines(p, count, returns=returns) or 0] for p in sample.others)
 
 
 def numbered_names(count: int) -> tuple[str, ...]:

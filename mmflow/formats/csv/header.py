@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmflow.errors import SourceError
 from mmflow.formats.csv.frame import Frame
+from mmflow.formats.csv.normal import cut_record, skip_blank
 from mmflow.formats.csv.structure import BROKEN, Dialect, parse_record
 from mmflow.formats.decoding.lines import skip_lines
 from mmflow.formats.encodings.encoding import UTF8
@@ -23,21 +24,41 @@ from mmflow.formats.encodings.files import FileEncoding, FirstText, translated_s
 from mmflow.formats.encodings.invalid import encoding_advice
 from mmflow.formats.schemas.encodings import BOM, check_text
 
-__all__ = ["CONTROL", "Header", "first_record", "holds_records", "read_header", "unique_names"]
+__all__ = [
+    "CONTROL",
+    "Header",
+    "delimiter_line",
+    "first_record",
+    "holds_records",
+    "read_header",
+    "seen_dialect",
+    "unique_names",
+]
 
 _SAMPLED = 1 << 14  # bytes by which an encoding is guessed
 _UNCLOSED, _LONE_RETURN = 2, 3  # of `Structure.broken`
 #: Control characters but for tabs and line breaks, which a quoted name may hold.
 CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PLAIN = Frame()
+#: Line by which spreadsheets are told the delimiter.
+_DELIMITER_LINE = re.compile(rb"(?:\xef\xbb\xbf)?sep=([\t -~])(?:\r\n|\n|\r)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Names of a file's columns in its order, and the offset behind them; no names in an empty file."""
+    """Names of a file's columns in its order, and the offset behind them; no names in an empty file.
+
+    Attributes:
+        names: Names of the columns.
+        begins: Offset behind the header.
+        trailing: The first record has one delimiter more than the header, behind its last field.
+        returns: Lines end in carriage returns alone.
+    """
 
     names: tuple[str, ...]
     begins: int
+    trailing: bool = False
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +87,8 @@ def first_record(
         position: Offset at which to begin, in bytes.
         final: The file ends with these bytes.
     """
+    if not dialect.plain:
+        return _first_odd(start, dialect, position, final=final)
     while position < len(start):
         if dialect.escape is None:
             fields, end, broken = _split(start, position, dialect)
@@ -79,6 +102,22 @@ def first_record(
             return FirstRecord(tuple(fields), position, min(end + 1, len(start)), broken, complete)
         position = end + 1
     return None
+
+
+def _first_odd(start: bytes, dialect: Dialect, position: int, *, final: bool) -> FirstRecord | None:
+    while True:
+        begin, _ = skip_blank(start, position, len(start), dialect, final=True)
+        if begin >= len(start):
+            return None
+        found = cut_record(start, begin, dialect, None, final=False)
+        complete = found is not None or final
+        found = found or cut_record(start, begin, dialect, None, final=True)
+        assert found is not None
+        if not found.blank:
+            fields = tuple(value for value, _ in found.fields)
+            broken = 0 if dialect.lenient else found.broken
+            return FirstRecord(fields, begin, found.following, broken, complete)
+        position = found.following
 
 
 def _split(start: bytes, position: int, dialect: Dialect) -> tuple[list[bytes], int, int]:
@@ -153,7 +192,8 @@ def _split_escaped(record: bytes, dialect: Dialect) -> list[bytes]:
 
 def holds_records(start: bytes, dialect: Dialect, count: int, frame: Frame = _PLAIN) -> bool:
     """Return whether the first bytes of a file hold `count` complete records, behind the lines that are skipped."""
-    position = _behind_skipped(start, frame)
+    dialect = seen_dialect(start, dialect)
+    position = _behind_skipped(start, frame, dialect)
     if position is None:
         return False
     for _ in range(count):
@@ -185,16 +225,17 @@ def read_header(
     """
     check_text(path, start)
     source = source or translated_start(start, FileEncoding(UTF8), ended=True)
-    position = _behind_skipped(start, frame)
+    dialect = seen_dialect(start, dialect)
+    position = _behind_skipped(start, frame, dialect)
     if not frame.header:
-        return Header(frame.names, len(start) if position is None else position)
+        return Header(frame.names, len(start) if position is None else position, returns=dialect.returns)
     rows: list[list[str]] = []
     number = 0
     while number < frame.header[-1]:
         found = None if position is None else first_record(start, dialect, position)
         if found is None:
             if number == 0:
-                return Header((), len(start))
+                return Header((), len(start), returns=dialect.returns)
             raise _short(path, number, frame)
         number, position = number + 1, found.following
         if number not in frame.header:
@@ -210,12 +251,40 @@ def read_header(
             "  give as many, or header=false if the first line is data",
             path=path,
         )
-    return Header(frame.names or names, position)
+    first = first_record(start, dialect, position, final=False)
+    trailing = (
+        first is not None
+        and first.complete
+        and len(first.fields) == len(names) + 1
+        and not first.fields[-1]
+        and start[first.begin : first.following].rstrip(b"\r\n").endswith(dialect.delimiter)
+    )
+    return Header(frame.names or names, position, trailing, dialect.returns)
 
 
-def _behind_skipped(start: bytes, frame: Frame) -> int | None:
+def seen_dialect(start: bytes, dialect: Dialect) -> Dialect:
+    """Return the dialect of a file whose first bytes are given: carriage returns end its lines if nothing else does."""
+    if dialect.returns or b"\n" in start or b"\r" not in start[:-1]:
+        return dialect
+    return replace(dialect, returns=True)
+
+
+def delimiter_line(start: bytes) -> tuple[str, int] | None:
+    """Return the delimiter that the first line of a file names for spreadsheets, and the offset behind that line.
+
+    >>> delimiter_line(b"sep=;\\r\\na;b\\r\\n")
+    (';', 7)
+    """
+    found = _DELIMITER_LINE.match(start)
+    return None if found is None else (found[1].decode(), found.end())
+
+
+def _behind_skipped(start: bytes, frame: Frame, dialect: Dialect) -> int | None:
     """Return the offset behind the lines that are skipped; None: the text ends before."""
-    return skip_lines(start, len(BOM) if start.startswith(BOM) else 0, frame.skip_rows)
+    if not frame.skip_rows and (named := delimiter_line(start)) is not None:
+        return named[1]
+    begin = len(BOM) if start.startswith(BOM) else 0
+    return skip_lines(start, begin, frame.skip_rows, returns=dialect.returns)
 
 
 def _joined(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -235,7 +304,7 @@ def _short(path: str, number: int, frame: Frame) -> SourceError:
 
 def _broken(path: str, start: bytes, found: FirstRecord, source: FirstText) -> SourceError:
     advice = (
-        "if its lines end in carriage returns alone, end them in line feeds"
+        "if carriage returns end its lines, set line_end='any'"
         if found.broken == _LONE_RETURN
         else "set quote= to what quotes fields, or to nothing, or header=false if the first line is data"
     )

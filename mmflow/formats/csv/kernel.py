@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow as pa
 from mmflow.formats.base import BadRecordPolicy, Comparison
 from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes
 from mmflow.formats.csv.kernel_styles import kernel_style
+from mmflow.formats.csv.normalising import NULL_TEXT, NormalisingDecoder, canonical_dialect
 from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.kernel_types import KernelDecoder, kernel_filters, kernel_type
@@ -26,8 +28,11 @@ def csv_decoder(
     *,
     check_all: bool = False,
     prune: Sequence[Comparison] = (),
+    extra: str | None = None,
 ) -> RecordDecoder:
-    """Return the fastest decoder for the given file: the kernel, except for escapes and types that it does not know.
+    """Return the fastest decoder for the given file: the kernel, except for types that it does not know.
+
+    Files of odd structure are made canonical first, by another kernel.
 
     Args:
         columns: Wanted columns.
@@ -37,11 +42,23 @@ def csv_decoder(
         check_all: Convert every column, so that a bad value is found whatever columns are wanted.
         prune: Rows that don't meet these conditions may be left out; where `check_all` or the policy ask for
             every record's values, none are.
+        extra: Column of surplus fields, which is none of the file's.
     """
+    if not dialect.plain or dialect.escape is not None:
+        wanted = (extra, types.types[extra]) if extra is not None and extra in columns else None
+        inner = csv_decoder(
+            columns,
+            _canonical_types(types, dialect, policy, extra, wanted=wanted is not None),
+            canonical_dialect(dialect),
+            policy,
+            check_all=check_all,
+            prune=prune,
+        )
+        return NormalisingDecoder(inner, dialect, types.names, wanted, policy)
     reference = CsvDecoder(columns, types, dialect, policy, check_all=check_all)
     converted = tuple(types.types) if check_all else columns
     kinds = [kernel_type(types.types[c], exact=types.exact) for c in converted]
-    if dialect.escape is not None or None in kinds or _is_beyond_kernel(types, converted, dialect):
+    if None in kinds or _is_beyond_kernel(types, converted, dialect):
         return reference
     kinds = [_with_style(kind, c, types) for c, kind in zip(converted, kinds, strict=True)]
     if check_all or policy != "error":
@@ -84,3 +101,22 @@ def _is_beyond_kernel(types: CsvTypes, columns: Sequence[str], dialect: Dialect)
 def _with_style(kind: Any, name: str, types: CsvTypes) -> Any:
     style = types.styles.get(name)
     return kind if style is None else (*kind, kernel_style(style))
+
+
+def _canonical_types(
+    types: CsvTypes, dialect: Dialect, policy: BadRecordPolicy, extra: str | None, *, wanted: bool
+) -> CsvTypes:
+    """Return the types of canonical text, in which surplus fields are JSON, and missing ones a text that means null."""
+    kinds = {name: kind for name, kind in types.types.items() if name != extra}
+    names = types.names
+    if extra is not None and wanted:
+        kinds[extra] = pa.string_view()
+        names = (*names, extra)
+    made = replace(types, names=names, types=kinds)
+    if dialect.ragged == "error" and not dialect.lenient and policy != "null":
+        return made
+    styles = {
+        name: style if style.nulls is None else replace(style, nulls=(*style.nulls, NULL_TEXT))
+        for name, style in types.styles.items()
+    }
+    return replace(made, nulls=(*types.nulls, NULL_TEXT), styles=styles)

@@ -16,11 +16,21 @@ and is the definition of all this.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BROKEN", "Dialect", "Structure", "parse_record", "scan_structure"]
+__all__ = [
+    "BLANKS",
+    "BROKEN",
+    "Dialect",
+    "Ragged",
+    "Structure",
+    "parse_record",
+    "scan_structure",
+    "structure_advice",
+]
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
@@ -35,13 +45,52 @@ BROKEN = {
 }
 
 
+Ragged = Literal["error", "null", "truncate", "extra"]
+
+#: Delimiter that stands for any run of blanks.
+BLANKS = b"\\s+"
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """Single bytes; `quote` and `escape` may be absent."""
+    """Rules by which records are cut.
+
+    Attributes:
+        delimiter: One byte, several, or `BLANKS`.
+        quote: Byte around fields; None: there are no quotes.
+        escape: Byte that takes the next one as data.
+        comment: First bytes of lines that are no records; empty: there are none.
+        trim: Blanks around values, and before and behind quotes, are no part of them.
+        ragged: What becomes of records with another number of fields.
+        lenient: Broken records are repaired.
+        returns: A carriage return alone ends a line, too.
+        trailing: One delimiter behind the last field is no field more.
+    """
 
     delimiter: bytes = b","
     quote: bytes | None = b'"'
     escape: bytes | None = None
+    comment: bytes = b""
+    trim: bool = False
+    ragged: Ragged = "error"
+    lenient: bool = False
+    returns: bool = False
+    trailing: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether records are those of this module; else `csv.normal` cuts them."""
+        return len(self.delimiter) == 1 and not (
+            self.comment
+            or self.trim
+            or self.lenient
+            or self.returns
+            or self.trailing
+            or self.ragged != "error"
+        )
+
+
+_LONE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +113,27 @@ class Structure:
     fields: I64
     broken: I64
     consumed: int
+
+
+def structure_advice(broken: int, expected: int, found: int, *, commented: bool) -> str:
+    """Return which option reads a record that is broken, as the end of a sentence that says what is wrong with it.
+
+    Args:
+        broken: As in `Structure`; 0: its number of fields is wrong.
+        expected: Number of fields expected.
+        found: Number of fields found.
+        commented: The record begins with `#`.
+    """
+    if commented:
+        return "; comment='#' leaves out lines that begin so"
+    if broken:
+        return (
+            "; line_end='any' ends a record there"
+            if broken == _LONE
+            else "; lenient=true repairs such records"
+        )
+    way = "null" if found < expected else "truncate"
+    return f"; ragged='{way}' reads such records"
 
 
 def parse_record(

@@ -61,6 +61,8 @@ class Decoded:
         located_lines: Physical lines before each row's record in the decoded bytes, likewise; or what counts them.
         bad: Bad records in order. Under `error` the first only, and the batch ends before it.
         broken: Place behind which nothing can be read: an error whatever the policy, behind the rows and `bad`.
+        repaired: Number of repairs of records that are among the rows.
+        repairs: The first of them, in order.
     """
 
     batch: pa.RecordBatch
@@ -71,6 +73,8 @@ class Decoded:
     located_lines: I64 | Callable[[], I64] | None = None
     bad: list[BadValue] = field(default_factory=list)
     broken: BadValue | None = None
+    repaired: int = 0
+    repairs: list[BadValue] = field(default_factory=list)
 
     @property
     def line_numbers(self) -> I64 | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import numpy.typing as npt
 
 from mmflow.formats.encodings.encoding import UTF8, Encoding
 from mmflow.mapping import MappedFile
 
-__all__ = ["footer_begin", "last_lines", "skip_lines"]
+__all__ = ["footer_begin", "last_lines", "line_breaks", "skip_lines"]
 
 _LOOK = 1 << 16
+_LF, _CR = 10, 13
 _BREAK = re.compile(rb"\n")
 _ANY_BREAK = re.compile(rb"\r\n|\n|\r")
 
@@ -74,3 +76,18 @@ def last_lines(text: bytes, count: int, encoding: Encoding = UTF8, *, returns: b
     if begins and begins[-1] == len(text):
         begins.pop()
     return begins[-count] if len(begins) >= count else None
+
+
+def line_breaks(text: npt.NDArray[np.uint8], *, returns: bool = False) -> npt.NDArray[np.int64]:
+    """Return the offsets of the bytes that end lines, in order.
+
+    Args:
+        text: Bytes, shape (n,).
+        returns: A carriage return without a line feed ends a line, too.
+    """
+    if not returns:
+        return np.flatnonzero(text == _LF)
+    ends = text == _LF
+    alone = text == _CR
+    alone[:-1] &= ~ends[1:]
+    return np.flatnonzero(ends | alone)

@@ -14,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import BadRecordError, plain_text
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Reject, ScanReport, ScanRequest
 from mmflow.formats.decoding.decoder import BadValue, Decoded, RecordDecoder
+from mmflow.formats.decoding.lines import line_breaks
 from mmflow.formats.encodings.encoding import UTF8, Encoding
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
@@ -32,6 +34,7 @@ _EXCERPT = 120
 _LOOK = 1 << 16
 #: Bytes at least by which a window grows where the record at its start goes on behind it.
 _GROWTH = 1 << 16
+_RETURN = 13
 
 
 class RowMaker:
@@ -82,8 +85,13 @@ class RowMaker:
         for bad in decoded.bad:
             note_bad(self.report, self._policy, self._path, data, base, bad)
             if self.report.error is not None:
-                return
-        if decoded.broken is not None:
+                break
+        self.report.repaired += decoded.repaired
+        for repair in decoded.repairs:
+            if len(self.report.rejects) >= _FIRST_REJECTS:
+                break
+            self.report.rejects.append(_reject(data, base, repair, self.report, raw=False))
+        if decoded.broken is not None and self.report.error is None:
             self.report.bad += 1
             self.report.error = bad_record(self._path, data, base, decoded.broken, self.report, fatal=True)
 
@@ -111,7 +119,10 @@ class RecordScan:
     Attributes:
         ends: Offset behind the last record: the file's size, or where its footer begins. Of a stream the size, which
             becomes known on the way.
+        returns: A carriage return without a line feed ends a line, too.
     """
+
+    returns = False
 
     def __init__(
         self,
@@ -190,7 +201,7 @@ class RecordScan:
             return shard.known_start
         if shard.begin == 0:
             text = np.frombuffer(self._file.window(0, self._begins).buffer, np.uint8)
-            self.report.lines += len(self._encoding.line_ends(text))
+            self.report.lines += len(self._line_ends(text))
             return self._begins
         if shard.fresh:
             return max(shard.begin, self._begins)
@@ -201,13 +212,19 @@ class RecordScan:
             text = np.frombuffer(self._file.window(position, length).buffer, np.uint8)
             if self._rows.decoder.skips_nuls and position == first and not text[:unit].any():
                 return first + unit
-            found = self._encoding.line_ends(text)
+            found = self._line_ends(text)
+            if self.returns and len(found) and found[0] == len(text) - 1 and text[-1] == _RETURN:
+                found = found[:0]  # a line feed may follow
+                length = max(1, length - 1)
             if len(found):
                 return max(position + int(found[0]) + unit, self._begins)
             position += length
             if position >= self._file.size:
                 break
         return position
+
+    def _line_ends(self, text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        return line_breaks(text, returns=True) if self.returns else self._encoding.line_ends(text)
 
     def _pieces(self, data: pa.Buffer, base: int) -> Iterator[tuple[pa.RecordBatch | None, int]]:
         """Decode a window in pieces that stay in cache; gives batches and bytes consumed so far."""

@@ -61,11 +61,13 @@ class ScannedFormat(ABC):
                 file, shard, request, decoder, self.on_bad_record, begins, self.max_record, encoding=encoding
             )
             stream.footer_lines = self.footer_lines
+            stream.returns = self.returns_end_lines(file)
             return stream
         made = RecordScan(
             file, shard, request, decoder, self.on_bad_record, begins, self.max_record, encoding=encoding
         )
         made.ends = self.ends(file)
+        made.returns = self.returns_end_lines(file)
         return made
 
     def decoder(
@@ -93,6 +95,11 @@ class ScannedFormat(ABC):
     def ends(self, file: MappedFile) -> int:
         """Return the offset behind the last record of an uncompressed file: its size, or where its footer begins."""
         return file.size
+
+    def returns_end_lines(self, file: MappedFile) -> bool:
+        """Return whether carriage returns without a line feed end lines of a file."""
+        del file
+        return False
 
     @property
     def footer_lines(self) -> int:
@@ -189,7 +196,7 @@ class StreamScan(RecordScan):
         report.next = self._file.size
         with _open_contents(self._file) as stream:
             head = stream.read(self._begins)
-            report.lines += len(self._encoding.line_ends(np.frombuffer(head, np.uint8)))
+            report.lines += len(self._line_ends(np.frombuffer(head, np.uint8)))
             if isinstance(self._rows.decoder, TranslatingDecoder):
                 self._rows.decoder.begin_behind(head)
             base, held, final = self._begins, b"", False
@@ -200,9 +207,7 @@ class StreamScan(RecordScan):
                 if len(held) > self._max_record + _PIECE:
                     self._rows.too_long(pa.py_buffer(held), base, self._max_record)
                     return
-                text = held
-                if self.footer_lines:
-                    text = held[: last_lines(held, self.footer_lines, self._encoding) or 0]
+                text = self._without_footer(held)
                 if not text and not final:  # at the end, a decoder may miss what has not come
                     continue
                 batch, consumed = self._rows.decode(pa.py_buffer(text), base, len(text), final=final)
@@ -213,3 +218,9 @@ class StreamScan(RecordScan):
                 base += consumed
                 held = held[consumed:]
             report.bytes_read = self._file.size
+
+    def _without_footer(self, text: bytes) -> bytes:
+        """Return what certainly precedes the footer."""
+        if not self.footer_lines:
+            return text
+        return text[: last_lines(text, self.footer_lines, self._encoding, returns=self.returns) or 0]

@@ -65,6 +65,7 @@ class TranslatingDecoder:
                 break
         joined = _join(parts)
         joined.bad = self._located_bad(data, found, joined.bad)
+        joined.repairs = self._located_bad(data, found, joined.repairs)
         joined.consumed = found.raw_offset(done)
         if joined.offsets is not None and text is not data:
             joined.offsets = found.raw_offsets(joined.offsets)
@@ -133,6 +134,11 @@ def _join(parts: list[tuple[Decoded, int]]) -> Decoded:
         joined.bad += [
             replace(b, offset=b.offset + begin, record=b.record + joined.records, line=b.line + joined.lines)
             for b in part.bad
+        ]
+        joined.repaired += part.repaired
+        joined.repairs += [
+            replace(b, offset=b.offset + begin, record=b.record + joined.records, line=b.line + joined.lines)
+            for b in part.repairs
         ]
         if part.offsets is not None:
             found = part.line_numbers

@@ -1,6 +1,7 @@
 // Tables of kernels, one for each instruction set, and the choice of those that this machine runs.
 #pragma once
 #include "csv/csv.h"
+#include "csv/normal.h"
 #include "encodings/encodings.h"
 #include "json/walk.h"
 #include "lines/lines.h"
@@ -19,6 +20,7 @@ struct Kernels {
     TextTranslate text_translate;
     TextBound text_bound;
     TextLocate text_locate;
+    FindClean find_clean;
 };
 
 // Defined in isa_*.cpp; null where the instruction set was not compiled in.

@@ -2,6 +2,7 @@
 
 #if defined(__aarch64__)
 #include "simd/arch_neon.h"
+#include "csv/clean.inl.h"
 #include "csv/csv.inl.h"
 #include "encodings/encodings.inl.h"
 #include "json/walk.inl.h"
@@ -12,7 +13,8 @@
 namespace mmflow {
 namespace {
 constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode, neon::json_decode,
-                         neon::json_walk, neon::text_views, neon::text_translate, neon::text_bound, neon::text_locate};
+                         neon::json_walk, neon::text_views, neon::text_translate, neon::text_bound, neon::text_locate,
+                         neon::find_clean};
 }  // namespace
 extern const Kernels* const kNeonKernels = &kTable;
 }  // namespace mmflow
