@@ -8,7 +8,6 @@ import io
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from mmflow.formats import FORMATS
 from tests.corpus.case import Case, Repeated
 
 __all__ = ["CASES", "SNIFFED"]
@@ -173,7 +172,4 @@ def _doubts() -> list[Case]:
 
 #: Cases, and the options that are to be found; rows of [] are left to other tests.
 SNIFFED = [*_dialects(), *_preambles(), *_encodings(), *_spellings()]
-CASES = [
-    *(case for case, found in SNIFFED if case.rows and set(found) <= FORMATS["csv"] and len(found.get("delimiter", ",").encode()) == 1),
-    *_doubts(),
-]  # fmt: skip
+CASES = [*(case for case, _ in SNIFFED if case.rows), *_doubts(), _large()]
