@@ -34,7 +34,7 @@ def encode_line(fact: dict[str, Any]) -> str:
     """Return a fact as a line.
 
     >>> encode_line({"kind": "consumed", "stage": "s"})
-    'ab495bbb {"v":2,"kind":"consumed","stage":"s"}'
+    '5a935e11 {"v":3,"kind":"consumed","stage":"s"}'
     """
     # ASCII, since file names need not be UTF-8.
     text = json.dumps({"v": VERSION, **fact}, separators=(",", ":"))
