@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from mmflow.plan.bad_files import bad_files_message
 from mmflow.plan.stages import BadFile
+from mmflow.runs.report.formatting import plural
 from mmflow.scheduler.progress import Progress
 
 __all__ = ["BadFilesWarning", "BadRecordsWarning", "RunSummary", "WriteResult", "written_sentence"]
@@ -104,9 +105,10 @@ class RunSummary:
         """Return one sentence about bad records and repairs."""
         texts = []
         if self.bad_records:
-            texts.append(f"{self.bad_records:,} bad records were dropped or given nulls")
+            were = "was" if self.bad_records == 1 else "were"
+            texts.append(f"{plural(self.bad_records, 'bad record')} {were} dropped or given nulls")
         if self.repaired:
-            texts.append(f"{self.repaired:,} repairs were made")
+            texts.append(f"{plural(self.repaired, 'repair')} {'was' if self.repaired == 1 else 'were'} made")
         text = (
             f"{' and '.join(texts)} (of {self.records:,} records read)"
             if self.repaired

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +37,7 @@ def inspect(options: Options) -> int:
     streams = not info.bytes and is_stream_path(options.path)
     size = "a stream" if streams else f"{files}, {info.bytes:,} bytes"
     print(f"{options.path}: {info.format}{compressed}, {size}")
-    print(f"  options     {', '.join(f'{k}={v!r}' for k, v in info.options.items()) or '(none)'}")
+    _print_options(info.options)
     if info.sniffed is not None:
         print(f"  sniffed     {info.sniffed}")
     if not streams:  # of which nobody knows the size
@@ -50,6 +52,18 @@ def inspect(options: Options) -> int:
     if info.proposal is not None:
         _print_proposal(info.proposal, options.path)
     return 0
+
+
+def _print_options(options: Mapping[str, Any]) -> None:
+    """Print options, as many a line as fit."""
+    text = ", ".join(f"{k}={v!r}" for k, v in options.items()) or "(none)"
+    width = shutil.get_terminal_size().columns
+    first, others = "  options     ", " " * 14
+    print(
+        textwrap.fill(
+            text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+        )
+    )  # fmt: skip
 
 
 def _inspect_unreadable(options: Options, error: SourceError) -> int:

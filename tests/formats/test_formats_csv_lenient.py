@@ -130,5 +130,5 @@ def test_every_altered_record_is_counted_and_located(tmp_path: Path, times: int)
 def test_commands_say_how_many_repairs_were_made(tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
     path.write_text("a,b\n1\n2,x\n")
-    with pytest.warns(mf.BadRecordsWarning, match=r"1 repairs were made \(of 2 records read\)"):
+    with pytest.warns(mf.BadRecordsWarning, match=r"1 repair was made \(of 2 records read\)"):
         mf.read_csv(path, ragged="null").to_arrow()
