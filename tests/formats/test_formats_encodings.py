@@ -114,7 +114,7 @@ def test_the_quarantine_keeps_bytes_of_the_file(tmp_path: Path) -> None:
     raw = "a,b\n1,é\n".encode("utf-16") + bad + "\n3,日\n".encode("utf-16-le")
     (tmp_path / "a.csv").write_bytes(raw)
     session = mf.Session(runs_dir=tmp_path / "runs")
-    with pytest.warns(Warning, match="1 bad records"):
+    with pytest.warns(Warning, match="1 bad record was"):
         rows = session.read_csv(tmp_path / "a.csv", encoding="utf-16", on_bad_record="quarantine").to_dicts()
     assert rows == [{"a": 1, "b": "é"}, {"a": 3, "b": "日"}]
     run = session.last_run
