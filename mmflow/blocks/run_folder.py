@@ -15,12 +15,18 @@ import contextlib
 import os
 import re
 import shutil
+import signal
+import threading
 import time
+import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmflow.errors import EngineError
 from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked, try_lock
+from mmflow.startup import ENDING_SIGNALS
 
 __all__ = ["Found", "RunFolder", "drop_unowned", "found", "run_folders", "segment_name", "sweep"]
 
@@ -32,7 +38,10 @@ _GRACE_SECONDS = 60.0
 
 
 class RunFolder:
-    """Folder that belongs to this process until `close`.
+    """Folder that belongs to this process until `close`, or until nothing refers to it any more.
+
+    A signal that comes while it is made is handled once it is: Ctrl-C between the making of a folder and the first
+    note of it would leave the folder, locked, for as long as the process lives.
 
     Args:
         parent: Made if missing.
@@ -46,7 +55,9 @@ class RunFolder:
         base = f"{_prefix(run)}{os.getpid()}"
         try:
             os.makedirs(parent, exist_ok=True)
-            self.path, self._lock = _claim(Path(parent), base)
+            with _signals_held_back():
+                self.path, self._lock = _claim(Path(parent), base)
+                self._unreferenced = weakref.finalize(self, _discard, self.path, self._lock)
         except OSError as error:
             raise EngineError(
                 f"can't make a folder for temporary blocks in {parent}: {error.strerror or error}; "
@@ -56,10 +67,37 @@ class RunFolder:
 
     def close(self) -> None:
         """Remove the folder and all in it. Mapped files stay readable. Idempotent."""
-        if self._lock.held:
-            # Another thread may still be adding a file that it hasn't noticed to be unwanted.
-            _remove(self.path)
-            self._lock.release()
+        _discard(self.path, self._lock)
+        self._unreferenced.detach()
+
+
+def _discard(path: Path, lock: OwnerLock) -> None:
+    if lock.held:  # which it is in no forked child
+        # Another thread may still be adding a file that it hasn't noticed to be unwanted.
+        _remove(path)
+        lock.release()
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Have the signals that end a command wait for the end of the block. In threads that get none, do nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    try:
+        for number in (signal.SIGINT, *ENDING_SIGNALS):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, lambda number, frame: came.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _prefix(run: str) -> str:

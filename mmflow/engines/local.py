@@ -147,6 +147,8 @@ class LocalEngine:
     def join(self, deadline: float) -> bool:
         """Return whether all threads have ended, by a time of `time.monotonic`; only after `close`."""
         for thread in self._threads:
+            if not thread.is_alive():  # or it was interrupted as it started, and ends by itself
+                continue
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 

@@ -16,12 +16,14 @@ import pyarrow as pa
 from mmflow.errors import ConfigError, SinkError
 from mmflow.formats.schemas.arrow_types import public_batch
 from mmflow.formats.schemas.schema import public_schema
+from mmflow.mapping.answering import check_answers
 from mmflow.mapping.streams import descriptor_of, is_stream_path
 from mmflow.sinks.base import SinkSpec
 from mmflow.sinks.spec import sink_spec
 from mmflow.sinks.writers import rows
 from mmflow.sinks.writers.base import Writer
 from mmflow.storage.os_errors import write_errors
+from mmflow.storage.url import is_url
 
 __all__ = ["StreamSink", "stream_spec", "writes_stream"]
 
@@ -31,9 +33,18 @@ _FORMATS = ("csv", "ndjson", "arrow")
 
 
 def writes_stream(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path stands for standard output, another descriptor, or a named pipe."""
+    """Return whether a path stands for standard output, another descriptor, or a named pipe.
+
+    Raises:
+        SourceUnreachableError: The file server of the path does not answer.
+    """
     name = os.fspath(path)
-    return name in _STDOUT or is_stream_path(name)
+    if name in _STDOUT or descriptor_of(name) is not None:
+        return True
+    if is_url(name):
+        return False
+    check_answers([name])
+    return is_stream_path(name)
 
 
 def stream_spec(path: str | os.PathLike[str], format: str | None, options: dict[str, Any]) -> SinkSpec:

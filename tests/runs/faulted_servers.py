@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import fsspec
 from werkzeug.serving import BaseWSGIServer, make_server
 from werkzeug.utils import send_file
 
@@ -166,6 +167,8 @@ def s3_server() -> Iterator[FaultyServer]:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
+            # fsspec knows its file systems by their arguments: other tests would get those of this server.
+            fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @contextlib.contextmanager

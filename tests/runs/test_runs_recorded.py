@@ -91,12 +91,12 @@ def test_another_driver_is_refused(settings: Settings, numbers: Path) -> None:
 
 def test_a_journal_says_what_it_says() -> None:
     line = encode_line({"kind": "consumed", "stage": "s"})
-    assert decode_line(line) == {"v": 2, "kind": "consumed", "stage": "s"}
+    assert decode_line(line) == {"v": 3, "kind": "consumed", "stage": "s"}
     for at in range(len(line)):
         assert decode_line(line[:at] + chr(ord(line[at]) ^ 1) + line[at + 1 :]) is None
     assert decode_line(line[:-1]) is None
     assert decode_line("") is None
-    assert decode_line(encode_line({"kind": "consumed"}).replace('"v":2', '"v":1')) is None
+    assert decode_line(encode_line({"kind": "consumed"}).replace('"v":3', '"v":2')) is None
     replay = Replay.of([line, line[:-3], "garbage", ""])
     assert replay.consumed == {"s"}
     assert replay.damaged == 3

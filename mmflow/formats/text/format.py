@@ -21,6 +21,7 @@ from mmflow.formats.text.fields_format import FieldsFormat, open_fields
 from mmflow.formats.text.kernel import text_decoder
 from mmflow.formats.text.lines import TextDecoder
 from mmflow.mapping import MappedFile
+from mmflow.mapping.streams import stream_at
 
 __all__ = ["TextFormat", "open_text"]
 
@@ -82,7 +83,8 @@ def open_text(
         if option in options:
             raise ConfigError(f"{option} is for text with pattern=; without it, the one column is line")
     encoding = find_encoding(options.get("encoding", "utf-8"))
-    if paths and encoding.kind == "utf-8":
+    # A stream may stay silent for hours behind its first line.
+    if paths and encoding.kind == "utf-8" and stream_at(paths[0]) is None:
         check_not_wide(paths[0], sample_file(paths[0], _PROBED).start)
     return TextFormat(
         options.get("on_bad_record", "error"), encoding, max_record=options.get("max_record", MAX_RECORD)
