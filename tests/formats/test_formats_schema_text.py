@@ -96,7 +96,8 @@ def test_what_inspect_prints_can_be_given_as_schema(
     path = tmp_path / "t.csv"
     path.write_text('d,"a,b",x\n2020-01-01,2020-01-01 00:00:00Z,1.5\n')
     assert main(["inspect", str(path)]) == 0
-    columns = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("    ")]
+    below = capsys.readouterr().out.partition("  columns ")[2]
+    columns = [line.strip() for line in below.splitlines()[1:] if line.startswith("    ")]
     assert columns == ["d: date32", '"a,b": timestamp[us, tz=UTC]', "x: float64"]
     query = [
         "sql",
