@@ -75,10 +75,8 @@ def measure(code: str, runs: int, **names: str) -> float:
         if "out" in names:
             shutil.rmtree(names["out"], ignore_errors=True)
             os.sync()
-        done = subprocess.run(  # noqa: UP022, PLW1510
-            [sys.executable, "-c", _HEAD + given + code + _TAIL],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+        done = subprocess.run(
+            [sys.executable, "-c", _HEAD + given + code + _TAIL], capture_output=True, check=False
         )
         if done.returncode:
             print(done.stderr.decode()[-500:], file=sys.stderr)

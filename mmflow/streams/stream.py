@@ -218,7 +218,7 @@ class Stream:
 
     @property
     def exhausted(self) -> bool:
-        """Whether all blocks were taken."""
+        """Return whether all blocks were taken."""
         with self._changed:
             return not self._ready and (self._at_end or self._error is not None or self._closed)
 

@@ -40,7 +40,7 @@ _UNCLOSED, _LONE_RETURN = 2, 3  # of `Structure.broken`
 #: Control characters but for tabs and line breaks, which a quoted name may hold.
 CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PLAIN = Frame()
-#: Line by which spreadsheets are told the delimiter.
+#: Line that names the delimiter for spreadsheets.
 _DELIMITER_LINE = re.compile(rb"(?:\xef\xbb\xbf)?sep=([\t -~])(?:\r\n|\n|\r)", re.IGNORECASE)
 
 

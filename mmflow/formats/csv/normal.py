@@ -79,7 +79,7 @@ class Cut:
 
     @property
     def blank(self) -> bool:
-        """Whether this is an empty line, and so no record."""
+        """Return whether this is an empty line, and so no record."""
         return self.fields == [(b"", False)]
 
 

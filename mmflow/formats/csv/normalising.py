@@ -67,7 +67,7 @@ def kernel_arguments(
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """What became of the raw records of one window: columns as in `kernels/csv/normal.h`."""
+    """Outcome of the raw records of one window: columns as in `kernels/csv/normal.h`."""
 
     pieces: I64
     broken: I64

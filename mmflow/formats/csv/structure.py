@@ -79,7 +79,7 @@ class Dialect:
 
     @property
     def plain(self) -> bool:
-        """Whether records are those of this module; else `csv.normal` cuts them."""
+        """Return whether records are those of this module; else `csv.normal` cuts them."""
         return len(self.delimiter) == 1 and not (
             self.comment
             or self.trim

@@ -58,7 +58,7 @@ class ColumnStyle:
 
     @property
     def respells(self) -> bool:
-        """Whether values are spelled unlike pyarrow spells them."""
+        """Return whether values are spelled unlike pyarrow spells them."""
         return replace(self, nulls=None) != ColumnStyle()
 
 

@@ -61,7 +61,7 @@ class Field:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the kernel gathers it: a number, bytes or text of one width."""
+        """Return whether the kernel gathers it: a number, bytes or text of one width."""
         return (
             self.items is None
             and not self.members
@@ -72,7 +72,7 @@ class Field:
 
     @property
     def may_be_bad(self) -> bool:
-        """Whether some bytes are no value of it."""
+        """Return whether some bytes are no value of it."""
         inner = (*self.members, *(() if self.items is None else (self.items,)))
         return self.is_text or self.length is not None or any(f.may_be_bad for f in inner)
 

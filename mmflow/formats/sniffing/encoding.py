@@ -18,7 +18,7 @@ _MARKS = (
     (b"\xfe\xff", "utf-16"),
 )
 _PROBED = 4096
-#: Lines that are not ASCII by which an encoding is told.
+#: Lines that are not ASCII by which an encoding is known.
 _LINES = 400
 
 

@@ -165,7 +165,7 @@ def _proposal(
 ) -> Proposal:
     form = table.form
     cells = [[*r.cells] for r in table.full]
-    draft = _Draft({}, [], _confidence(table, lead, told=excel or "delimiter" in given))
+    draft = _Draft({}, [], _confidence(table, lead, known=excel or "delimiter" in given))
     if decoded.encoding != "utf-8":
         draft.add("encoding", decoded.encoding, decoded.confidence, decoded.reason)
     fit = "all" if table.regular == 1 else f"{table.regular:.0%} of"
@@ -210,7 +210,7 @@ def _proposal(
     return Proposal(options, round(draft.confidence, 2), tuple(filter(None, draft.reasons)), table.width)
 
 
-def _confidence(table: Table, lead: float, *, told: bool) -> float:
+def _confidence(table: Table, lead: float, *, known: bool) -> float:
     """Return how sure the dialect is: by the lead over others, rows that fit, and rows that there are."""
     rows = len(table.rows)
     seen = 0.98 if rows >= 5 else (0.5, 0.5, 0.8, 0.88, 0.94)[rows]
@@ -220,7 +220,7 @@ def _confidence(table: Table, lead: float, *, told: bool) -> float:
     quality = min(1.0, table.score / (0.5 if table.width > 1 else 0.28))
     if table.form.delimiter == " " and table.width > 1:
         quality *= 0.8  # prose of as many words a line is no table
-    return seen * fitting * (1.0 if told else leading * quality)
+    return seen * fitting * (1.0 if known else leading * quality)
 
 
 def _header(cells: list[list[str]], table: Table, given: Mapping[str, Any]) -> tuple[int, float, str]:
