@@ -57,7 +57,7 @@ def main() -> None:
         bare_read(work.path)
         scan = functools.partial(newline_scan, work.path)
         limit = interleaved({"limit": scan}, repeats=3, same=lambda a, b: a == b)
-        print(f"{name} …", file=sys.stderr)
+        print(name, end=" ", flush=True, file=sys.stderr)
         seconds = interleaved(work.ways, repeats=options.repeats, same=same_rows)
         best = min((s, n) for n, s in seconds.items() if n != "mmflow")
         row = {"work": name, "GB": f"{os.path.getsize(work.path) / 1e9:.2f}"}
@@ -68,6 +68,7 @@ def main() -> None:
             "limit": f"{limit['limit']:.3f} s",
         }
         rows.append(row)
+        print(*(f"{n} {s:.3f}" for n, s in seconds.items()), sep=", ", file=sys.stderr)
     print(table(rows))
 
 
