@@ -26,8 +26,14 @@ demo: $(VENV)/.demo
 check: lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "unit and not slow and not nightly"
 
-test: lint
+test: lint .cache/azurite
 	$(BIN)/python -m pytest $(PARALLEL) -r fER --durations 60 --durations-min 4
+
+# Azure's blob store for tests, where there is npm: without it, those tests are skipped.
+.cache/azurite:
+	@mkdir -p .cache
+	@! command -v npm > /dev/null || npm install --prefix $@ --silent --no-audit --no-fund --ignore-scripts azurite@3.37.0 \
+	  || (rm -rf $@ && echo "Azurite can't be installed: tests of Azure are skipped")
 
 # Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples.
 nightly: $(VENV)/.test

@@ -60,7 +60,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not any(item.get_closest_marker(kind) for kind in kinds):
             item.add_marker(_kind(item))
-        if os.environ.get("CI"):  # a test that depends on other processes or on time may fail on two crowded cores
+        if os.environ.get(
+            "CI"
+        ):  # a test that depends on other processes or on time may fail on two crowded cores
             item.add_marker(pytest.mark.flaky(reruns=1))
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: next(i for i, kind in enumerate(kinds) if item.get_closest_marker(kind)))
@@ -172,3 +174,42 @@ def s3() -> Iterator[Callable[[], str]]:
 
         yield make
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[Callable[[], str]]:
+    """Makes a new bucket of Google Cloud Storage, and says its URL, as `s3` does."""
+    from tests.emulators import fake_gcs_server
+
+    numbers = count()
+    with fake_gcs_server() as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", address)
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # which asks Google what a bucket is
+
+        def make() -> str:
+            import fsspec
+
+            bucket = f"bucket-{next(numbers)}"
+            fsspec.filesystem("gs").mkdir(bucket)
+            return f"gs://{bucket}"
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def azure() -> Iterator[Callable[[], str]]:
+    """Makes a new container of Azure Blob Storage, and says its URL, as `s3` does."""
+    from tests.emulators import azurite
+
+    numbers = count()
+    with azurite() as connection, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+
+        def make() -> str:
+            import fsspec
+
+            container = f"container-{next(numbers)}"
+            fsspec.filesystem("abfs").mkdir(container)
+            return f"abfs://{container}"
+
+        yield make

@@ -85,13 +85,15 @@ class ReadOptions(TypedDict, total=False):
 
 
 class FileOptions(TypedDict, total=False):
-    """Options of all output formats that say where a task begins another file of a folder.
+    """Options of all output formats: where a task begins another file of a folder, and how a URL's store is opened.
 
-    Without them, a task writes one file for each partition. `repartition` says how many tasks there are.
+    Without the first two, a task writes one file for each partition. `repartition` says how many tasks there are.
+    `storage_options` are those of the fsspec file system of the URL, as a dict or JSON, without secrets.
     """
 
     max_rows_per_file: int
     approximate_bytes_per_file: int
+    storage_options: Mapping[str, Any] | str
 
 
 class WriteOptions(FileOptions, total=False):

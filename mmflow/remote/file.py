@@ -32,8 +32,10 @@ from mmflow.storage.url import redact_url, url_scheme
 
 __all__ = ["RemoteFile"]
 
-#: A scan begins with small windows: its rows come sooner, and one that needs few of them fetches little.
+#: A scan begins with small windows: its rows come sooner, and one that needs few of them fetches little. Once so many
+#: bytes of a file were read, the next shards begin with larger ones.
 _FIRST_WINDOW, _GROWTH = 1 << 20, 4
+_NEXT_WINDOW = 16 << 20
 #: Bytes by which the last window of a shard reaches past its end, to find the end of its last record.
 _BEYOND = 1 << 16
 #: Bytes of one file that are read ahead at once.
@@ -121,6 +123,7 @@ class RemoteFile(MappedFile):
             blocks = [blocks_of(offset, length)]
             lease = _try_lease(fetcher.entry, blocks)
             if lease is not None and fetcher.fill(self._source, blocks):
+                fetcher.read += length
                 return super()._window(offset, length, populate, lease)
             reason = "remote, read into memory: the cache has no room (cache_size, or the disk is full)"
         buffer = read_into_memory(self._source, offset, length)
@@ -185,7 +188,8 @@ class RemoteFile(MappedFile):
             self._ahead.release()
 
     def window_sizes(self, most: int) -> Iterator[int]:
-        size = min(_FIRST_WINDOW, most)
+        fetcher = self._fetcher
+        size = min(_FIRST_WINDOW if fetcher is None or fetcher.read < _NEXT_WINDOW else _NEXT_WINDOW, most)
         while True:
             yield size
             size = min(_GROWTH * size, most)

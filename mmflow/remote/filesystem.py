@@ -16,7 +16,7 @@ from mmflow.errors import SourceError
 from mmflow.mapping import FileIdentity
 from mmflow.remote import http, s3
 from mmflow.remote.failures import translate_errors
-from mmflow.remote.responses import UNVERIFIABLE, to_nanoseconds
+from mmflow.remote.responses import UNVERIFIABLE, Part, to_nanoseconds
 from mmflow.storage import object_store
 from mmflow.storage.object_store import FsspecStore, Info, ObjectStore
 from mmflow.storage.url import S3, WEB, redact_url, url_scheme
@@ -92,7 +92,7 @@ class Store:
             web = self._checking(WEB)
             return _described(url, self._store.info(url) if web is None else http.look(web, url))
 
-    def read(self, url: str, begin: int, end: int, identity: FileIdentity) -> bytes:
+    def read(self, url: str, begin: int, end: int, identity: FileIdentity) -> Part:
         """Read the bytes `[begin, end)` of a file, or fewer if it ends before.
 
         Args:
@@ -109,7 +109,7 @@ class Store:
                 return http.read(web, url, begin, end, identity)
             if amazon := self._checking(S3):
                 return s3.read(amazon, url, begin, end, identity)
-            return self._store.read(url, begin, end)
+            return Part(self._store.read(url, begin, end))
 
     def stream(self, url: str, identity: FileIdentity) -> Iterator[bytes]:
         """Yield all bytes of a file in order. Raises as `read`."""

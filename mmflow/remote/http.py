@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mmflow.mapping import FileIdentity
-from mmflow.remote.responses import Answer, NoRanges, judge, strong_tag
+from mmflow.remote.responses import Answer, NoRanges, Part, judge, strong_tag
 from mmflow.storage.object_store import FsspecStore
 
 __all__ = ["as_given", "client_options", "look", "read", "stream"]
@@ -91,7 +91,7 @@ def _told(answer: Answer, size: int | None) -> dict[str, Any]:
     return {"type": "file", "size": size, "ETag": answer.tag, "mtime": answer.mtime_ns / 1e9}
 
 
-def read(store: FsspecStore, url: str, begin: int, end: int, identity: FileIdentity) -> bytes:
+def read(store: FsspecStore, url: str, begin: int, end: int, identity: FileIdentity) -> Part:
     """Return the bytes `[begin, end)` of a file, or fewer where the connection ends before.
 
     Raises:
@@ -99,11 +99,11 @@ def read(store: FsspecStore, url: str, begin: int, end: int, identity: FileIdent
         AnswerMismatchError: The answer is of something else.
         aiohttp.ClientError: It can't be asked, or refuses.
     """
-    data: bytes = store.run(_read, store.fs, url, begin, end, identity)
-    return data
+    part: Part = store.run(_read, store.fs, url, begin, end, identity)
+    return part
 
 
-async def _read(fs: Any, url: str, begin: int, end: int, identity: FileIdentity) -> bytes:
+async def _read(fs: Any, url: str, begin: int, end: int, identity: FileIdentity) -> Part:
     session = await fs.set_session()
     headers = {**fs.kwargs.get("headers", {}), "Range": f"bytes={begin}-{end - 1}"}
     if strong_tag(identity):
@@ -113,12 +113,12 @@ async def _read(fs: Any, url: str, begin: int, end: int, identity: FileIdentity)
         if response.status not in (412, 416):
             response.raise_for_status()
         try:
-            judge(Answer.of(response.status, response.headers), begin, end, identity, url)
+            proven = judge(Answer.of(response.status, response.headers), begin, end, identity, url)
         except NoRanges:
             if begin or response.content_length != end:
                 raise
-            # All of the file was asked for, and came.
-        return bytes(await response.read())
+            proven = False  # all of the file was asked for, and came
+        return Part(bytes(await response.read()), proven)
 
 
 def stream(store: FsspecStore, url: str, identity: FileIdentity) -> Iterator[bytes]:

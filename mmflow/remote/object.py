@@ -12,7 +12,7 @@ from mmflow.mapping import FileIdentity
 from mmflow.remote.failures import missing_error, retry
 from mmflow.remote.filesystem import FileInfo, open_store
 from mmflow.remote.options import RemoteOptions, seen_files
-from mmflow.remote.responses import UNVERIFIABLE, AnswerMismatchError
+from mmflow.remote.responses import UNVERIFIABLE, AnswerMismatchError, Part
 from mmflow.storage.url import redact_url, url_scheme
 
 __all__ = ["RemoteObject", "look_up"]
@@ -61,8 +61,8 @@ class RemoteObject:
         self._lock = threading.Lock()
         self._checked = float("-inf")
 
-    def read(self, begin: int, end: int) -> bytes:
-        """Read the bytes `[begin, end)`, all of them; only to be used after `verify`.
+    def read(self, begin: int, end: int) -> Part:
+        """Read the bytes `[begin, end)`, all of them; only to be used after `verify`, unless they are proven.
 
         Raises:
             NoRanges: The server sends whole files only.
@@ -70,17 +70,19 @@ class RemoteObject:
             SourceError: They can't be read.
         """
 
-        def ask() -> bytes:
-            data = self._store.read(self.url, begin, end, self.identity)
-            if len(data) != end - begin:
+        def ask() -> Part:
+            part = self._store.read(self.url, begin, end, self.identity)
+            if len(part.data) != end - begin:
                 raise SourceUnreachableError(
                     f"can't read byte {begin:,} and on of {self.name}: {end - begin:,} bytes were asked for, "
-                    f"{len(data):,} came",
+                    f"{len(part.data):,} came",
                     path=self.name,
                 )
             with self._lock:
-                self.fetched += len(data)
-            return data
+                self.fetched += len(part.data)
+                if part.proven:
+                    self._checked = time.monotonic()
+            return part
 
         try:
             return retry(ask, between=self._verify_if_possible)

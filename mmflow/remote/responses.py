@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmflow.errors import SourceUnreachableError
 from mmflow.mapping import FileIdentity
@@ -26,6 +26,7 @@ __all__ = [
     "Answer",
     "AnswerMismatchError",
     "NoRanges",
+    "Part",
     "judge",
     "same_tag",
     "strong_tag",
@@ -35,6 +36,18 @@ __all__ = [
 #: Prefix of tags that are made up here: of two such only the sizes can be compared.
 UNVERIFIABLE = "unverifiable-"
 _RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
+
+
+class Part(NamedTuple):
+    """Bytes of a file, as they came.
+
+    Attributes:
+        data: The bytes.
+        proven: The answer named the version that was asked for by a strong ETag: nobody needs to look at it again.
+    """
+
+    data: bytes
+    proven: bool = False
 
 
 class NoRanges(Exception):  # noqa: N818  (a property of the server: the file is read as a whole)
@@ -102,8 +115,8 @@ def same_tag(first: str, second: str) -> bool:
     return first.removeprefix("W/").strip('"') == second.removeprefix("W/").strip('"')
 
 
-def judge(answer: Answer, begin: int, end: int, identity: FileIdentity, url: str) -> None:
-    """Check that an answer is the bytes `[begin, end)` of a file.
+def judge(answer: Answer, begin: int, end: int, identity: FileIdentity, url: str) -> bool:
+    """Check that an answer is the bytes `[begin, end)` of a file; return whether it proves their version (`Part`).
 
     Raises:
         NoRanges: It is the whole file instead.
@@ -123,6 +136,7 @@ def judge(answer: Answer, begin: int, end: int, identity: FileIdentity, url: str
             url,
             f"bytes {begin:,} to {end:,} were asked for, its server sent {answer.begin:,} to {answer.end:,}",
         )
+    return bool(strong_tag(identity)) and answer.tag == identity.tag
 
 
 def _judge_version(answer: Answer, identity: FileIdentity, url: str) -> None:

@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from mmflow.mapping import FileIdentity
-from mmflow.remote.responses import Answer, AnswerMismatchError, judge, strong_tag
+from mmflow.remote.responses import Answer, AnswerMismatchError, Part, judge, strong_tag
 from mmflow.storage.object_store import FsspecStore
 from mmflow.storage.url import redact_url
 
 __all__ = ["read"]
 
 
-def read(store: FsspecStore, url: str, begin: int, end: int, identity: FileIdentity) -> bytes:
+def read(store: FsspecStore, url: str, begin: int, end: int, identity: FileIdentity) -> Part:
     """Return the bytes `[begin, end)` of an object, or fewer where the connection ends before.
 
     Raises:
         AnswerMismatchError: The object is another version, or the answer is of another range.
         OSError: As s3fs judges what went wrong.
     """
-    data: bytes = store.run(_read, store.fs, url, store.path(url), begin, end, identity)
-    return data
+    part: Part = store.run(_read, store.fs, url, store.path(url), begin, end, identity)
+    return part
 
 
-async def _read(fs: Any, url: str, path: str, begin: int, end: int, identity: FileIdentity) -> bytes:
+async def _read(fs: Any, url: str, path: str, begin: int, end: int, identity: FileIdentity) -> Part:
     bucket, key, version = fs.split_path(path)
     wanted: dict[str, Any] = {"Bucket": bucket, "Key": key, "Range": f"bytes={begin}-{end - 1}"}
     if version:
@@ -44,7 +44,7 @@ async def _read(fs: Any, url: str, path: str, begin: int, end: int, identity: Fi
     try:
         http = answer["ResponseMetadata"]
         headers = {name.lower(): str(value) for name, value in http["HTTPHeaders"].items()}
-        judge(Answer.of(http["HTTPStatusCode"], headers), begin, end, identity, url)
-        return bytes(await body.read())
+        proven = judge(Answer.of(http["HTTPStatusCode"], headers), begin, end, identity, url)
+        return Part(bytes(await body.read()), proven)
     finally:
         body.close()

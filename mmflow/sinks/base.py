@@ -57,6 +57,7 @@ class SinkSpec:
         options: Options of the format: compression, row_group_rows, delimiter, ...
         max_rows_per_file, approximate_bytes_per_file: Where a task begins another file; None: nowhere.
         sorted_by: Order of the rows of each file, which the planner knows; empty: none.
+        storage: Options of the file system of a URL (`remote.options.storage_text`).
     """
 
     path: str
@@ -67,6 +68,7 @@ class SinkSpec:
     max_rows_per_file: int | None = None
     approximate_bytes_per_file: int | None = None
     sorted_by: tuple[SortedColumn, ...] = ()
+    storage: str = ""
 
     @property
     def is_folder(self) -> bool:

@@ -51,7 +51,7 @@ class ObjectSink:
         """
         spec, paths = self.spec, ObjectPaths.of(self.spec)
         check_sink(spec, schema)
-        store = DestinationStore(paths.base)
+        store = DestinationStore(paths.base, spec.storage)
         self._require_open(store, paths, attempt.run)
         staging = paths.attempt(attempt)
 

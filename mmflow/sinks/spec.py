@@ -18,6 +18,7 @@ import pyarrow as pa
 from mmflow.errors import ConfigError, SinkError
 from mmflow.formats.schemas.schema import type_text
 from mmflow.mapping.answering import check_answers
+from mmflow.remote.options import storage_text
 from mmflow.sinks.base import SUFFIXES, IfExists, SinkSpec
 from mmflow.sinks.partition import partition_problem
 from mmflow.sinks.url import local_path, validate_url
@@ -54,6 +55,7 @@ def sink_spec(
     if_exists: IfExists = "error",
     max_rows_per_file: int | None = None,
     approximate_bytes_per_file: int | None = None,
+    storage_options: Mapping[str, Any] | str | None = None,
     **options: Any,
 ) -> SinkSpec:
     """Return a checked spec.
@@ -65,12 +67,13 @@ def sink_spec(
         partition_by: Columns that become folders `k=v`; a string is one column.
         if_exists: error, replace, append or replace-partitions.
         max_rows_per_file, approximate_bytes_per_file: Where a task begins another file of a folder.
+        storage_options: Options of the fsspec file system of a URL, without secrets; a dict, or JSON of one.
         options: Options of the format; strings are parsed. parquet: `compression` (snappy), `row_group_rows`
             (1,048,576); arrow: `compression` (none), `batch_rows` (65,536); csv: `delimiter` (","), `header`
             (true), `null` (""); csv and ndjson: `compression` (by the suffix of the path, else none).
 
     Raises:
-        ConfigError: An unknown format or option (with a suggestion), or a value that does not fit.
+        ConfigError: An unknown format or option (with a suggestion), a value that does not fit, or a secret.
         SourceUnreachableError: The file server of the path does not answer.
 
     >>> sink_spec("/tmp/out.tsv").options["delimiter"], sink_spec("/tmp/out").format
@@ -115,7 +118,8 @@ def sink_spec(
     }
     limits = {k: _option(name, _LIMITS, k, v) for k, v in given_limits.items() if v is not None}
     _check_level(values)
-    spec = SinkSpec(absolute, name, columns, if_exists, values, **limits)
+    storage = storage_text(storage_options)
+    spec = SinkSpec(absolute, name, columns, if_exists, values, **limits, storage=storage)
     if not spec.is_folder and limits:
         raise ConfigError(f"{absolute} is one file, so it can't be cut; write to a folder: end the path in /")
     return spec

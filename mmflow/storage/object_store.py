@@ -22,13 +22,19 @@ from typing import Any, Protocol
 from mmflow.distribution import install_command
 from mmflow.errors import ConfigError
 from mmflow.storage.renewal import renewing
-from mmflow.storage.url import S3, URL, WEB, check_url, redact_url, url_scheme
+from mmflow.storage.url import AZURE, GCS, S3, URL, WEB, check_url, redact_url, url_scheme
 
 __all__ = ["FsspecStore", "Info", "ObjectStore", "open_store"]
 
 #: Metadata as fsspec names it: "type" ("file" or "directory"), "size", and what tells versions apart.
 Info = dict[str, Any]
 
+#: Extras of the distribution that install the file system of a scheme.
+_EXTRAS = {
+    scheme: extra
+    for extra, schemes in {"http": WEB, "s3": S3, "gcs": GCS, "azure": AZURE}.items()
+    for scheme in schemes
+}
 _STREAMED = 4 << 20
 _MAGIC = frozenset("*?[")
 
@@ -123,7 +129,7 @@ def _file_system_class(url: str, scheme: str, action: str) -> Any:
         return get_filesystem_class(scheme)
     except ImportError as error:
         package = known_implementations.get(scheme, {}).get("class", "").split(".")[0] or scheme
-        extra = "http" if scheme in WEB else "s3" if scheme in S3 else None
+        extra = _EXTRAS.get(scheme)
         command = f"pip install {package}" if extra is None else install_command(extra)
         raise ConfigError(
             f"can't {action} {redact_url(url)}: {scheme}:// needs a package that can't be imported ({error}): {command}"
@@ -162,7 +168,8 @@ class FsspecStore:
         kind = type(self.fs)
         method = getattr(kind, "_pipe_file", None) or kind.pipe_file
         own = not method.__module__.startswith(("fsspec.spec", "fsspec.asyn"))
-        return own and "mode" in inspect.signature(method).parameters
+        # adlfs 2026.8 takes the mode among other keyword arguments.
+        return own and ("mode" in inspect.signature(method).parameters or self.scheme in AZURE)
 
     def path(self, url: str) -> str | None:
         return self._path(url) if url_scheme(url) in self._protocols else None
@@ -200,7 +207,10 @@ class FsspecStore:
         self.fs.copy([self._path(a) for a, _ in pairs], [self._path(b) for _, b in pairs])
 
     def find(self, url: str) -> dict[str, Info]:
-        return self._by_url(url, self.fs.find(self._path(url), detail=True))
+        found = self.fs.find(self._path(url), detail=True)
+        if isinstance(found, list):  # adlfs 2026.8 forgets the details of an object that is no folder
+            found = {path: self.fs.info(path) for path in found}
+        return self._by_url(url, found)
 
     def list(self, url: str) -> dict[str, Info]:
         return self._by_url(url, {info["name"]: info for info in self.fs.ls(self._path(url), detail=True)})

@@ -11,6 +11,8 @@ from urllib.parse import unquote
 from mmflow.errors import ConfigError
 
 __all__ = [
+    "AZURE",
+    "GCS",
     "S3",
     "SECRET_NAMES",
     "URL",
@@ -33,9 +35,11 @@ SECRET_NAMES = re.compile(
 _USER = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]+(?=@)")
 _SECRET_PARAMETER = re.compile(r"[?&](sig|token|secret)=", re.IGNORECASE)
 _QUERY = re.compile(r"\?.*$", re.DOTALL)
-#: Schemes of web servers, and of S3.
+#: Schemes of web servers, S3, Google Cloud Storage and Azure.
 WEB = frozenset({"http", "https"})
 S3 = frozenset({"s3", "s3a"})
+GCS = frozenset({"gs", "gcs"})
+AZURE = frozenset({"abfs", "abfss", "az"})
 
 
 def is_url(path: str) -> bool:

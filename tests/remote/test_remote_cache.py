@@ -314,9 +314,57 @@ def test_a_server_that_fails_now_and_then_is_asked_again(web: Web, remote_option
     data = data_of(4 << 20)
     url = put(web, data)
     chance = random.Random(4)
-    web.trouble = lambda _path, _number: chance.choice([None, None, None, 500, "cut"])
+    web.trouble = lambda _path, _number: chance.choice([None, None, None, None, 500, "cut", "reset"])
     assert read(url, remote_options, 1 << 18) == data
     assert read(url, RemoteOptions(cache_size=0), 1 << 20) == data
+
+
+def test_answers_that_name_their_version_are_not_followed_by_another_look(
+    web: Web, remote_options: RemoteOptions
+) -> None:
+    data = data_of(3 << 20)
+    url = put(web, data)
+    with opened(url, remote_options) as file:
+        web.heads = 0
+        assert file.window(0, 1 << 20).buffer.to_pybytes() == data[: 1 << 20]
+        assert web.heads == 0
+    # A weak tag does not say that the bytes are the same.
+    web.lie = lambda _method, _path, headers: headers | {"ETag": f"W/{headers['ETag']}"}
+    url = put(web, data, "weak.bin")
+    with opened(url, remote_options) as file:
+        web.heads = 0
+        assert file.window(0, 1 << 20).buffer.to_pybytes() == data[: 1 << 20]
+        assert web.heads == 1
+
+
+def test_a_server_that_asks_for_fewer_requests_gets_them(web: Web, remote_options: RemoteOptions) -> None:
+    data = data_of(32 << 20)
+    url = put(web, data)
+    times: list[float] = []
+
+    def throttled(_path: str, number: int) -> Any:
+        times.append(time.monotonic())
+        # More than the attempts at a server that fails, and each of the requests in flight.
+        return (503, {"Retry-After": "1"}) if number < 12 else None
+
+    web.trouble = throttled
+    assert read(url, remote_options, 32 << 20) == data
+    # Whoever was refused waits as long as it was asked to.
+    assert times[12] - times[0] >= 1
+
+
+def test_a_server_that_throttles_for_too_long_is_an_error(
+    web: Web, remote_options: RemoteOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmflow.remote.failures._THROTTLED_SECONDS", 2.0)
+    url = put(web, data_of(1 << 18))
+    web.trouble = lambda _path, _number: (429, {})
+    with (
+        opened(url, remote_options) as file,
+        pytest.raises(SourceUnreachableError, match=r"429.*tried \d+ times"),
+    ):
+        file.window(0, BLOCK)
+    assert 5 < len(web.gets) < 20
 
 
 def test_a_server_that_only_fails_is_an_error_that_says_where(

@@ -239,10 +239,10 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> Non
     ("url", "options", "error", "message"),
     [
         (
-            "gs://bucket/a.csv",
+            "oss://bucket/a.csv",
             {},
             ConfigError,
-            r"gs:// needs a package that can't be imported .*pip install gcsfs",
+            r"oss:// needs a package that can't be imported .*pip install ossfs",
         ),
         ("gopher://a/b.csv", {}, ConfigError, r"can't read gopher://a/b.csv"),
         ("s3://key:secret@bucket/a.csv", {}, ConfigError, r"credentials in it"),

@@ -19,7 +19,7 @@ from mmflow.errors import SourceUnreachableError
 from mmflow.mapping import FileIdentity
 from mmflow.remote import failures
 from mmflow.remote.http import as_given
-from mmflow.remote.responses import Answer, AnswerMismatchError, NoRanges, judge
+from mmflow.remote.responses import Answer, AnswerMismatchError, NoRanges, Part, judge
 from tests.remote.web import Web, serving
 
 ROWS = 40_000
@@ -233,7 +233,8 @@ def test_only_the_asked_bytes_of_the_known_version_are_taken(
     same = (total in (None, size)) and not (all(tags) and tags[0].strip('W/"') != tags[1].strip('W/"'))
     taken: object = None
     try:
-        judge(Answer.of(status, headers), begin, end, identity, "http://h/a")
+        proven = judge(Answer.of(status, headers), begin, end, identity, "http://h/a")
+        assert proven == (tags[0] == tags[1] and tags[0].startswith('"'))
     except (NoRanges, AnswerMismatchError) as error:
         taken = type(error)
     if not same:
@@ -257,7 +258,7 @@ def test_requests_to_s3_name_the_version_that_is_wanted(s3: Callable[[], str]) -
     fs.pipe(f"{bucket}/a", b"old")
     store = open_store(f"{bucket}/a", "")
     identity = store.look(f"{bucket}/a").identity
-    assert store.read(f"{bucket}/a", 1, 3, identity) == b"ld"
+    assert store.read(f"{bucket}/a", 1, 3, identity) == Part(b"ld", proven=True)
     fs.pipe(f"{bucket}/a", b"new")
     with pytest.raises(AnswerMismatchError, match="another one now"):
         store.read(f"{bucket}/a", 1, 3, identity)

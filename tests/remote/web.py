@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,8 @@ class Web:
     """Server with its faults and its log of requests.
 
     `ranges`, `tags`, `times`, `sizes`: does it send parts, ETags, times, sizes? `trouble`: is asked before each GET of
-    how many bytes the body shall have, whether it shall be sent as status 500 (500), cut short ("cut"), or late (seconds).
+    how many bytes the body shall have, whether it shall be sent as status 500 (500), or with headers ((503, {...})), cut
+    short ("cut"), cut by a reset of the connection ("reset"), or late (seconds).
     """
 
     folder: Path
@@ -65,8 +68,10 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             self._stat = path.stat()
             return path.read_bytes()
 
-        def _plain(self, status: int) -> None:
+        def _plain(self, status: int, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -118,9 +123,18 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             if what == 500:
                 self._plain(500)
                 return
+            if isinstance(what, tuple):
+                self._plain(*what)
+                return
             self._headers(
                 status, end - begin, f"bytes {begin}-{end - 1}/{len(data)}" if status == 206 else ""
             )
+            if what == "reset":  # what is still to be sent is dropped, too
+                self.wfile.write(data[begin : (begin + end) // 2])
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+                self.close_connection = True
+                return
             if what == "cut":
                 self.wfile.write(data[begin : (begin + end) // 2])
                 self.wfile.flush()

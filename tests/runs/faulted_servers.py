@@ -23,7 +23,8 @@ from werkzeug.utils import send_file
 __all__ = ["FAULTS", "FaultyServer", "Trouble", "s3_server", "web_server"]
 
 #: What an answer may suffer.
-FAULTS = ("drop", "cut", "500", "503", "slow", "range", "etag")
+FAULTS = ("drop", "cut", "500", "503", "slow", "slow down", "range", "etag")
+_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _SLOW_SECONDS = 0.7
 App = Callable[..., Iterable[bytes]]
 
@@ -67,12 +68,18 @@ class FaultyServer:
             _hang_up(environ)
             return []
         elif fault in ("500", "503"):
-            environ["wsgi.input"].read()
+            _drain(environ)
             start(f"{fault} Trouble", [("Content-Length", "0")])
             return []
+        elif fault == "slow down":
+            _drain(environ)
+            body = b"" if environ["REQUEST_METHOD"] == "HEAD" else _SLOW_DOWN
+            headers = [("Content-Type", "application/xml"), ("Retry-After", "1")]
+            start("503 Slow Down", [*headers, ("Content-Length", str(len(body)))])
+            return [body]
         answer: list[Any] = []
-        body = self.app(environ, lambda status, headers, *_: answer.extend((status, headers)))
-        data = b"".join(body)
+        sent = self.app(environ, lambda status, headers, *_: answer.extend((status, headers)))
+        data = b"".join(sent)
         status, headers = answer
         if fault in ("range", "etag"):
             headers = [(name, _bent(fault, name, value)) for name, value in headers]
@@ -102,6 +109,11 @@ def _bent(fault: str, name: str, value: str) -> str:
     if fault == "range" and name == "content-range" and found:
         return f"bytes {int(found[1]) + 8}-{int(found[2]) + 8}/{found[3]}"
     return value
+
+
+def _drain(environ: dict[str, Any]) -> None:
+    """Read the body of a request; where it has none, to read would wait until the client hangs up."""
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
 
 
 def _hang_up(environ: dict[str, Any]) -> None:

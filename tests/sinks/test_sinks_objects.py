@@ -479,7 +479,7 @@ def test_urls_that_are_taken() -> None:
 
 def test_stores_that_are_not_there(s3: Callable[[], str]) -> None:
     for url, kind, message in (
-        ("gs://bucket/out", ConfigError, "pip install gcsfs"),
+        ("oss://bucket/out", ConfigError, "pip install ossfs"),
         ("nosuch://bucket/out", ConfigError, "nosuch"),
         ("s3://no-such-bucket/out", SinkError, "no such bucket"),
     ):

@@ -44,8 +44,9 @@ class WritingVerbs(DatasetCore):
             What is done if the destination exists: `error`, `replace`, `append`, or `replace-partitions` (the folders
             `k=v` that get files lose what they had; others stay).
         **options
-            Options of the format, and `max_rows_per_file` and `approximate_bytes_per_file`, at which a task begins
-            another file of a folder. Files are as sorted as the rows: `sort` before sorts each of them.
+            Options of the format; `max_rows_per_file` and `approximate_bytes_per_file`, at which a task begins another
+            file of a folder; `storage_options` of the fsspec file system of a URL, as a dict or JSON (secrets are
+            refused: the environment gives them). Files are as sorted as the rows: `sort` before sorts each of them.
 
         Returns
         -------

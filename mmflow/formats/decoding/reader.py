@@ -158,19 +158,22 @@ class RecordScan:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         report, shard = self.report, self._shard
-        position = self._first()
-        report.first = position
         window_sizes = self._file.window_sizes(max(1, self._request.window_bytes))
         window_bytes, following = next(window_sizes), next(window_sizes)
         beyond = self._file.beyond(window_bytes)
+        if shard.begin:  # what the search for the first record looks at comes with the first window
+            self._file.fetch([(shard.begin - 1, min(window_bytes, shard.end - shard.begin) + beyond)])
+        position = self._first()
+        report.first = position
         end = min(shard.end, self.ends)
         while position < end:
             # No window holds more than the longest record, so that the same ones are too long at each window size.
             length = min(window_bytes, self._max_record, self.ends - position, end - position + beyond)
+            # Before the window, so that a server always has requests: those of the next window behind those of this.
+            self._file.fetch([(position + length, min(following, end - position - length))])
             window = self._file.window(position, length)
-            if window.end < end:
-                ahead = min(following, end - window.end) if self._file.fetches else following
-                self._file.prefetch(window.end, ahead)
+            if window.end < end and not self._file.fetches:
+                self._file.prefetch(window.end, following)
             consumed = 0
             for batch, done in self._pieces(window.buffer, position):
                 report.next = position + done

@@ -3,10 +3,11 @@
     fill(ranges)    which blocks are absent, and not being fetched by another thread
                     space for them; locks, in order, against other processes
                     requests in parallel
-                    the file is still the same: they are there
+                    the file is still the same, as each answer says or another look: they are there
 
-Invariant: a block is there only after all of its bytes came, and the file was looked at *after* that and had the
-identity that the entry is named by. So what is kept of one version is never of another, whoever dies when.
+Invariant: a block is there only after all of its bytes came, and their answer named the version that the entry is named
+by with a strong ETag; or the file was looked at *after* that and had this identity. So what is kept of one version is
+never of another, whoever dies when.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mmflow.remote.cache.entry import Entry
 from mmflow.remote.cache.folder import PageCache
 from mmflow.remote.cache.pool import submit
 from mmflow.remote.object import RemoteObject
-from mmflow.remote.responses import NoRanges
+from mmflow.remote.responses import NoRanges, Part
 
 __all__ = ["REQUEST", "EntryFetcher", "read_into_memory"]
 
@@ -56,10 +57,12 @@ class EntryFetcher:
 
     Attributes:
         entry: Entry that holds the pages.
+        read: Bytes of windows that this process had of it, about.
     """
 
     def __init__(self, cache: PageCache, entry: Entry) -> None:
         self.entry = entry
+        self.read = 0
         self._cache = cache
         self._lock = threading.Lock()
         self._claimed: dict[int, _Job] = {}
@@ -132,13 +135,16 @@ class EntryFetcher:
             parts = list(split_ranges(entry.absent(ranges), REQUEST // BLOCK))
             requests = [submit(partial(self._piece, source, part, wanted)) for part in parts]
             came: list[Range] = []
+            proven = True
             try:
-                for part, data in _as_completed(parts, requests):
-                    entry.write(part[0] * BLOCK, data)
-                    came.append(part)
+                for place, part in _as_completed(parts, requests):
+                    entry.write(place[0] * BLOCK, part.data)
+                    came.append(place)
+                    proven &= part.proven
             finally:
                 if came:
-                    source.verify()
+                    if not proven:
+                        source.verify()
                     entry.publish(came)
         except _NotWanted:
             return False
@@ -151,7 +157,7 @@ class EntryFetcher:
                 system.lock_range(entry.fetching, first, last - first, "unlock")
         return True
 
-    def _piece(self, source: RemoteObject, part: Range, wanted: Callable[[], bool]) -> bytes:
+    def _piece(self, source: RemoteObject, part: Range, wanted: Callable[[], bool]) -> Part:
         if not wanted():
             raise _NotWanted
         return source.read(part[0] * BLOCK, min(part[1] * BLOCK, self.entry.size))
@@ -200,7 +206,7 @@ class EntryFetcher:
             )
 
 
-def _as_completed(parts: Sequence[_T], requests: Sequence[Future[bytes]]) -> Iterator[tuple[_T, bytes]]:
+def _as_completed(parts: Sequence[_T], requests: Sequence[Future[Part]]) -> Iterator[tuple[_T, Part]]:
     """Yield parts and their bytes, in the order in which they arrive; raise the first failure after the last part."""
     numbers = {request: part for part, request in zip(parts, requests, strict=True)}
     failure: BaseException | None = None
@@ -224,19 +230,22 @@ def read_into_memory(source: RemoteObject, offset: int, length: int) -> pa.Buffe
     """
     buffer, view = window_memory(source.name, offset, length)
 
-    def piece(begin: int) -> bytes:
+    def piece(begin: int) -> Part:
         return source.read(offset + begin, offset + min(begin + REQUEST, length))
 
     begins = range(0, length, REQUEST)
     requests = [submit(partial(piece, begin)) for begin in begins]
+    proven = True
     try:
-        for begin, data in _as_completed(begins, requests):
-            view[begin : begin + len(data)] = data
+        for begin, part in _as_completed(begins, requests):
+            view[begin : begin + len(part.data)] = part.data
+            proven &= part.proven
     except NoRanges as error:
         raise SourceError(
             f"can't read {source.name}: its server sends whole files only; they are kept in the cache, for which there "
             "is no room now: set cache_dir and cache_size, or download it",
             path=source.name,
         ) from error
-    source.verify()
+    if not proven:
+        source.verify()
     return buffer

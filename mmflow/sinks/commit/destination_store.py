@@ -1,12 +1,13 @@
 """Objects below the URL of a destination. Every error of the store is a SinkError.
 
-Credentials and options come from fsspec's configuration and the environment. They are never stored here, so that a
-pickled task holds none.
+Credentials come from fsspec's configuration and the environment. They are never stored here, so that a pickled task
+holds none.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,16 +24,17 @@ class DestinationStore:
 
     Args:
         url: From `sinks.url.validate_url`.
+        storage: Options of its file system (`remote.options.storage_text`).
 
     Raises:
         ConfigError: fsspec has no such file system, or its package is missing.
         SinkError: The store can't be opened: no credentials, no network.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, storage: str = "") -> None:
         self.url = url
         with store_errors(url):
-            self._store = open_store(url, action="write to")
+            self._store = open_store(url, json.loads(storage) if storage else None, action="write to")
         self.exclusive = self._store.exclusive
 
     def read(self, name: str) -> bytes | None:

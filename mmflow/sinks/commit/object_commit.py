@@ -81,7 +81,7 @@ class ObjectCommit(Commit):
         """Do nothing: object stores have no folders."""
 
     def _take_lock(self) -> None:
-        self._opened = DestinationStore(self._paths.base)
+        self._opened = DestinationStore(self._paths.base, self.spec.storage)
         check_no_object(self._store, self.spec)
         self._lock = ObjectLock.acquire(
             self._store, self._paths.lock, destination=self.spec.path, run=self.run
@@ -248,4 +248,4 @@ class ObjectCommit(Commit):
 def staged_sizes(spec: SinkSpec, run: str) -> dict[str, int]:
     """Return the sizes of the objects that a run staged, by `StagedFile.staged`."""
     paths = ObjectPaths.of(spec)
-    return DestinationStore(paths.base).sizes(paths.staging(run))
+    return DestinationStore(paths.base, spec.storage).sizes(paths.staging(run))
