@@ -25,7 +25,9 @@ class CsvReader:
         located: bool,
         quoted_null: bool = False,
     ) -> None: ...
-    def decode(self, address: int, size: int, stop: int, final: bool, owner: object) -> Decoded: ...
+    def decode(
+        self, address: int, size: int, stop: int, final: bool, owner: object, most: int = 0
+    ) -> Decoded: ...
 
 # consumed, size of the output, records, lines, needed room, pieces, broken records, repairs (int64)
 Normalised: TypeAlias = tuple[int, int, int, int, int, bytes, bytes, bytes]
@@ -48,7 +50,9 @@ class CsvNormaliser:
 
 class LinesReader:
     def __init__(self, targets: list[Any], located: bool, needle: bytes) -> None: ...
-    def decode(self, address: int, size: int, stop: int, final: bool, owner: object) -> Decoded: ...
+    def decode(
+        self, address: int, size: int, stop: int, final: bool, owner: object, most: int = 0
+    ) -> Decoded: ...
 
 class JsonReader:
     def __init__(
@@ -61,7 +65,9 @@ class JsonReader:
         located: bool,
         extra: int = -1,
     ) -> None: ...
-    def decode(self, address: int, size: int, stop: int, final: bool, owner: object) -> Decoded: ...
+    def decode(
+        self, address: int, size: int, stop: int, final: bool, owner: object, most: int = 0
+    ) -> Decoded: ...
 
 # consumed, at_record, records, newlines, problem, its offset, cursor, places (int64), lines: (address, size, owner)
 Walked: TypeAlias = tuple[

@@ -93,14 +93,17 @@ class ScanRequest:
             statistics, and must return every other row.
         window_bytes: Largest part of the file that is mapped at once, in bytes (a longer record may exceed it).
         batch_rows: Largest number of rows of a batch.
-        piece_bytes: Record formats: a batch is of records that fit in so many bytes, or of one that does not.
+        piece_bytes: Record formats: a batch is of records that fit in so many bytes, or of one that does not; 0: of as
+            many as the decoder reads well at once.
+        batch_bytes: Record formats: bytes of a batch by which it ends, without the text that views point to.
     """
 
     columns: tuple[str, ...]
     prune: tuple[Comparison, ...] = ()
     window_bytes: int = 64 << 20
     batch_rows: int = 64 << 10
-    piece_bytes: int = 4 << 20
+    piece_bytes: int = 0
+    batch_bytes: int = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,9 +272,12 @@ class Reader {
     Reader& operator=(const Reader&) = delete;
     ~Reader() { scratch_.release(); }
 
-    nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner) {
+    // `most`: bytes of columns after which the call ends; 0: it reads all.
+    nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner,
+                     std::size_t most) {
         const auto* data = reinterpret_cast<const std::uint8_t*>(address);
         Columns columns(reader_spec_.targets());
+        spec_.most_bytes = most;
         mmflow::RecordsResult r;
         {
             const Unlocked gil;
@@ -605,7 +608,7 @@ NB_MODULE(_kernels, m) {
              nb::arg("delimiter"), nb::arg("quote"), nb::arg("targets"), nb::arg("filters"), nb::arg("nulls"),
              nb::arg("located"), nb::arg("quoted_null") = false)
         .def("decode", &CsvReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
-             nb::arg("owner"));
+             nb::arg("owner"), nb::arg("most") = 0);
 
     nb::class_<CsvNormaliser>(m, "CsvNormaliser")
         .def(nb::init<std::size_t, nb::bytes, int, int, nb::bytes, nb::list, int, int>(), nb::arg("fields"),
@@ -619,7 +622,7 @@ NB_MODULE(_kernels, m) {
         .def(nb::init<nb::list, bool, int, nb::list, nb::list, bool, int>(), nb::arg("keys"), nb::arg("closed"),
              nb::arg("slots"), nb::arg("targets"), nb::arg("filters"), nb::arg("located"), nb::arg("extra") = -1)
         .def("decode", &JsonReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
-             nb::arg("owner"));
+             nb::arg("owner"), nb::arg("most") = 0);
 
     nb::class_<JsonWalker>(m, "JsonWalker")
         .def(nb::init<nb::list>(), nb::arg("steps"))
@@ -629,7 +632,7 @@ NB_MODULE(_kernels, m) {
     nb::class_<LinesReader>(m, "LinesReader")
         .def(nb::init<nb::list, bool, nb::bytes>(), nb::arg("targets"), nb::arg("located"), nb::arg("needle"))
         .def("decode", &LinesReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
-             nb::arg("owner"));
+             nb::arg("owner"), nb::arg("most") = 0);
 
     nb::class_<RecordsReader>(m, "RecordsReader")
         .def(nb::init<nb::list, std::size_t>(), nb::arg("fields"), nb::arg("size"))

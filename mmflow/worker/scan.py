@@ -87,7 +87,11 @@ class ShardStream:
         if hive is not None:
             prune = tuple(c for c in prune if c.column not in hive.names)
         request = ScanRequest(columns=self._asked(), prune=prune)
-        request = replace(request, window_bytes=self._window_bytes(request.window_bytes))
+        request = replace(
+            request,
+            window_bytes=self._window_bytes(request.window_bytes),
+            batch_bytes=max(1 << 20, min(request.batch_bytes, self._context.memory // 8)),
+        )
         for shard in self._shards.shards:
             entry = self._shards.files[shard.file]
             remote_options = replace(self._context.remote_options, storage=entry.storage)

@@ -237,26 +237,31 @@ class KernelDecoder:
         reference: Takes over where the kernel stops.
         schema: Columns that the kernel converts: those of `reference`, and others only to check their values.
         reader: Makes the kernel's reader; `located` says whether it gives where rows begin.
+
+    Attributes:
+        most_bytes: Bytes of columns after which a call ends early (kernels/common/rows.h); 0: it reads all.
     """
 
     skips_nuls = True
+    most_bytes = 0
 
     def __init__(self, reference: RecordDecoder, schema: pa.Schema, reader: Callable[[bool], Any]) -> None:
         self.columns = reference.columns
         self._schema = schema
+        self._selected = None if self.columns == tuple(schema.names) else list(self.columns)
         self._readers = {located: reader(located) for located in (False, True)}
         self._fallback = _Fallback(reference)
 
     def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
         status, consumed, records, rows, lines, capsule, offsets = self._readers[located].decode(
-            data.address, data.size, stop, final, data
+            data.address, data.size, stop, final, data, self.most_bytes
         )
         if not consumed and status:
             return self._fallback.decode(data, stop, final=final, located=located)
         self._fallback.note_progress(consumed)
         batch = import_batch(self._schema, capsule, rows)
-        if self.columns != tuple(self._schema.names):
-            batch = batch.select(list(self.columns))
+        if self._selected is not None:
+            batch = batch.select(self._selected)
         decoded = Decoded(batch, consumed, records, lines)
         if located:
             _locate(decoded, data, offsets)

@@ -20,6 +20,7 @@ import pyarrow as pa
 from mmflow.errors import BadRecordError, plain_text
 from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Reject, ScanReport, ScanRequest
 from mmflow.formats.decoding.decoder import BadValue, Decoded, RecordDecoder
+from mmflow.formats.decoding.kernel_types import KernelDecoder
 from mmflow.formats.decoding.lines import line_breaks
 from mmflow.formats.encodings.encoding import UTF8, Encoding
 from mmflow.mapping import MappedFile
@@ -32,6 +33,8 @@ MAX_RECORD = 64 << 20
 _FIRST_REJECTS = 100  # that a report keeps; quarantine keeps all
 _EXCERPT = 120
 _LOOK = 1 << 16
+#: Bytes that decoders get at once whose results grow with them.
+_PIECE = 4 << 20
 #: Bytes at least by which a window grows where the record at its start goes on behind it.
 _GROWTH = 1 << 16
 _RETURN = 13
@@ -63,6 +66,17 @@ class RowMaker:
         self._lines_before = lines_before
         self._located = bool({"_offset", "_line"} & set(request.columns))
         self.report = ScanReport()
+        if isinstance(decoder, KernelDecoder):
+            decoder.most_bytes = request.batch_bytes
+
+    def piece_bytes(self, window: int) -> int:
+        """Return how many bytes of a window are decoded at once.
+
+        A kernel works in parts that stay in cache, and ends by itself once its columns hold enough.
+        """
+        if self._request.piece_bytes:
+            return self._request.piece_bytes
+        return window if isinstance(self.decoder, KernelDecoder) and not self._located else _PIECE
 
     def decode(
         self, data: pa.Buffer, base: int, stop: int, *, final: bool
@@ -230,8 +244,9 @@ class RecordScan:
         return line_breaks(text, returns=True) if self.returns else self._encoding.line_ends(text)
 
     def _pieces(self, data: pa.Buffer, base: int) -> Iterator[tuple[pa.RecordBatch | None, int]]:
-        """Decode a window in pieces that stay in cache; gives batches and bytes consumed so far."""
-        done, size = 0, self._request.piece_bytes
+        """Decode a window in pieces; gives batches and bytes consumed so far."""
+        piece = self._rows.piece_bytes(data.size)
+        done, size = 0, piece
         stop = min(self._shard.end, self.ends) - base
         at_end = base + data.size == self.ends
         while done < min(stop, data.size):
@@ -246,7 +261,7 @@ class RecordScan:
                 size *= 2  # a record longer than the piece
                 continue
             done += consumed
-            size = self._request.piece_bytes
+            size = piece
             yield batch, done
 
 

@@ -131,7 +131,8 @@ class DocumentScan(RecordScan):
             window = self._file.window(position, length)
             if window.end < min(shard.end, size):
                 self._file.prefetch(window.end, min(window_bytes, shard.end - window.end))
-            done, piece = 0, self._request.piece_bytes
+            most = self._rows.piece_bytes(window.length)
+            done, piece = 0, most
             while done < window.length:
                 part = min(piece, window.length - done)
                 final = position + done + part == size
@@ -151,7 +152,7 @@ class DocumentScan(RecordScan):
                     break
                 if not consumed and done + part >= window.length:
                     break  # a record that goes on behind the window
-                piece = self._request.piece_bytes if consumed else 2 * piece
+                piece = most if consumed else 2 * piece
             if done:
                 self._file.evict_behind(position, done)
                 position += done

@@ -122,6 +122,14 @@ struct Column {
         return true;
     }
 
+    // Bytes of the first `rows` rows, with those of children and of text beside the decoded bytes.
+    std::size_t bytes(std::size_t rows) const noexcept {
+        const std::size_t width = type.width();
+        std::size_t total = (width ? rows * width : rows / 8) + side_size;
+        for (std::size_t i = 0; children != nullptr && i < type.child_count; ++i) total += children[i].bytes(children[i].length);
+        return total;
+    }
+
     // Makes row `row` null, and its value zero. `rows`: as reserved.
     [[nodiscard]] bool set_null(std::size_t row, std::size_t rows) noexcept {
         if (validity.data == nullptr) {

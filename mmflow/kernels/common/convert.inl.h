@@ -454,10 +454,5 @@ inline bool write_offsets(Bytes& offsets, std::size_t row, const Selection& sele
     return true;
 }
 
-// Estimates the rows of `size` bytes, a little high, from the `count` rows of the first `length`.
-inline std::size_t expected_rows(std::size_t count, std::size_t length, std::size_t size) noexcept {
-    return count + count * (size / (length ? length : 1)) * 17 / 16;
-}
-
 }  // namespace
 }  // namespace mmflow::MMFLOW_ARCH

@@ -20,6 +20,7 @@ struct CsvSpec {
     std::size_t null_count;
     bool located;  // also return where each row's record begins
     bool quoted_null = false;  // texts that mean null do so in quotes, too
+    std::size_t most_bytes = 0;  // of columns, see is_full
 };
 
 // Structural positions of one chunk, kept between calls, so that they are allocated once.

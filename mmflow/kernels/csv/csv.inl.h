@@ -121,7 +121,8 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
     Layout layout;
     if (!plan_layout(spec, scratch.layout, layout)) return {Status::kNoMemory};
     std::size_t at = 0, chunk = kChunk;
-    while (at < limit && result.status == Status::kDone) {
+    while (at < limit && result.status == Status::kDone &&
+           !is_full(spec.most_bytes, columns, spec.target_count, result.rows, at)) {
         const std::size_t length = size - at < chunk ? size - at : chunk;
         // Every byte may end a field; write_positions writes up to 32 entries more.
         if (!scratch.starts.reserve((length + 32) * 4) || !scratch.records.reserve((length + 2) * 4) ||
@@ -161,7 +162,7 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
         filter_records(rows, spec.filters, spec.filter_count, selected,
                        reinterpret_cast<std::uint32_t*>(scratch.selected.data));
         convert_columns(rows, spec.targets, spec.target_count, columns, result.rows,
-                        expected_rows(selected.count, length, size), data, selected);
+                        expected_rows(spec.most_bytes, spec.targets, spec.target_count, selected.count, length, size), data, selected);
         if (selected.status == Status::kNoMemory) {
             result.status = Status::kNoMemory;
             return result;

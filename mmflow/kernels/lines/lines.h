@@ -12,6 +12,7 @@ struct LinesSpec {
     bool located;                // also return where each begins
     const std::uint8_t* needle;  // only lines that hold these bytes (no line break among them)
     std::size_t needle_size;     // 0: all lines
+    std::size_t most_bytes = 0;  // of the column, see is_full
 };
 
 // Positions in one chunk, kept between calls.

@@ -103,7 +103,8 @@ inline RecordsResult lines_decode(const LinesSpec& spec, const std::uint8_t* dat
     const std::size_t limit = stop < size ? stop : size;
     const bool every = spec.needle_size == 0 && (spec.returns_lines || spec.located);
     std::size_t at = 0, chunk = kChunk;
-    while (at < limit && result.status == Status::kDone) {
+    while (at < limit && result.status == Status::kDone &&
+           !is_full(spec.most_bytes, column, spec.returns_lines, lines.rows, at)) {
         const std::size_t length = size - at < chunk ? size - at : chunk;
         if (!scratch.places.reserve((length + 32) * 4)) return {Status::kNoMemory};
         auto* places = reinterpret_cast<std::uint32_t*>(scratch.places.data);

@@ -23,6 +23,7 @@ struct JsonSpec {
     std::size_t filter_count;
     bool located;  // also return where each row's line begins
     int extra = -1;  // slot for unknown fields where `closed`: then these need no fallback
+    std::size_t most_bytes = 0;  // of columns, see is_full
 };
 
 // Structural positions of one chunk, kept between calls, so that they are allocated once.

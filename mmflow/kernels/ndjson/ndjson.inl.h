@@ -314,7 +314,8 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
     const std::size_t limit = stop < size ? stop : size;
     const auto slot_count = static_cast<std::size_t>(spec.slots);
     std::size_t at = 0, chunk_size = kChunk;
-    while (at < limit && result.status == Status::kDone) {
+    while (at < limit && result.status == Status::kDone &&
+           !is_full(spec.most_bytes, columns, spec.target_count, result.rows, at)) {
         const std::size_t length = size - at < chunk_size ? size - at : chunk_size;
         if (!scratch.entries.reserve((length + 32) * 4)) return {Status::kNoMemory};
         auto* entries = reinterpret_cast<std::uint32_t*>(scratch.entries.data);
@@ -379,7 +380,7 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
         filter_records(rows, spec.filters, spec.filter_count, selected,
                        reinterpret_cast<std::uint32_t*>(scratch.selected.data));
         convert_columns(rows, spec.targets, spec.target_count, columns, result.rows,
-                        expected_rows(selected.count, length, size), data, selected);
+                        expected_rows(spec.most_bytes, spec.targets, spec.target_count, selected.count, length, size), data, selected);
         if (selected.status == Status::kNoMemory) return {Status::kNoMemory};
         if (selected.status != Status::kDone) {
             result.status = selected.status;
