@@ -78,6 +78,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/mapping.py
 	$(BIN)/python benchmarks/random_access.py
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/lock.py
 	$(BIN)/python benchmarks/clusters.py
 	$(BIN)/python benchmarks/driver_overhead.py
 	$(BIN)/python benchmarks/runs.py
