@@ -53,8 +53,12 @@ def interleaved(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def same_rows(a: pa.Table, b: pa.Table) -> bool:
-    """Equal rows; numbers to nine digits, since peers choose different types and orders for sums and averages."""
+def same_rows(a: pa.Table, b: pa.Table, *, places: float = 0.0) -> bool:
+    """Equal rows; numbers to nine digits, since peers choose different types and orders for sums and averages.
+
+    `places`: numbers that differ by less are equal, too.
+    """
+    alike = functools.partial(math.isclose, rel_tol=1e-9, abs_tol=places)
 
     def rows(t: pa.Table) -> list[tuple[list[str], list[float]]]:
         values = [list(row.values()) for row in t.to_pylist()]
@@ -68,7 +72,7 @@ def same_rows(a: pa.Table, b: pa.Table) -> bool:
         )
 
     return len(a) == len(b) and all(
-        texts == others and len(x) == len(y) and all(map(functools.partial(math.isclose, rel_tol=1e-9), x, y))
+        texts == others and len(x) == len(y) and all(map(alike, x, y))
         for (texts, x), (others, y) in zip(rows(a), rows(b), strict=True)
     )
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from mmflow.engines.loop import Outcome
-from mmflow.plan.stages import Plan, ScanInput
+from mmflow.plan.stages import FilesInput, Plan, ScanInput
 from mmflow.sinks import CommitResult, SinkSpec, open_commit
 from mmflow.sinks.streamed import StreamSink
 
@@ -117,5 +117,5 @@ class StreamDestination:
 
 
 def _input_files(plan: Plan) -> list[str]:
-    scans = [i for stage in plan.stages for i in stage.inputs if isinstance(i, ScanInput)]
+    scans = [i for stage in plan.stages for i in stage.inputs if isinstance(i, ScanInput | FilesInput)]
     return [path for scan in scans for path in scan.source.files]

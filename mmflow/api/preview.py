@@ -20,7 +20,7 @@ from mmflow.engines.loop import execute
 from mmflow.engines.opening import open_engine
 from mmflow.errors import MmflowError
 from mmflow.formats.schemas.arrow_types import public_batch
-from mmflow.plan.stages import FragmentStep, Plan, ScanInput, SqlStep, TableInput
+from mmflow.plan.stages import FilesInput, FragmentStep, Plan, ScanInput, SqlStep, TableInput
 from mmflow.rows.first_rows import first_rows
 from mmflow.rows.source import Selection
 from mmflow.runs.report.formatting import visible
@@ -67,7 +67,8 @@ def _batches(
     inputs = [i for stage in plan.stages for i in stage.inputs]
     tables = sum(i.table.nbytes for i in inputs if isinstance(i, TableInput))
     pure = all(isinstance(step, FragmentStep | SqlStep) for stage in plan.stages for step in stage.steps)
-    if plan.functions.all or not pure or tables > _BYTES or any(isinstance(i, ScanInput) for i in inputs):
+    files = any(isinstance(i, ScanInput | FilesInput) for i in inputs)
+    if plan.functions.all or not pure or tables > _BYTES or files:
         return None
     settings = replace(context.settings, engine="local", workers=1)
     with execute(plan, settings, open_engine, run=uuid.uuid4().hex[:12]) as run:

@@ -37,7 +37,7 @@ from mmflow.formats.decoding.scan import is_splittable, located_shards
 from mmflow.formats.rejects import locate_rejects
 from mmflow.mapping.answering import FAIL_SECONDS, WARN_SECONDS, ServerProbe
 from mmflow.mapping.system.forks import disown_in_children
-from mmflow.plan.stages import Plan, ScanInput, Source, Write
+from mmflow.plan.stages import FilesInput, Plan, ScanInput, Source, Write
 from mmflow.scheduler.progress import Progress
 from mmflow.scheduler.recorder import Recorder
 from mmflow.scheduler.scans import ScanSource
@@ -157,9 +157,19 @@ def _scans(plan: Plan) -> Iterator[tuple[int, Source]]:
             yield stage.id, replace(scan.source, files=scan.files)
 
 
+def _sources_read(plan: Plan) -> Iterator[Source]:
+    """Yield all sources of files, with the files that are read."""
+    yield from (source for _, source in _scans(plan))
+    yield from (given.source for given in _files_inputs(plan))
+
+
+def _files_inputs(plan: Plan) -> Iterator[FilesInput]:
+    return (given for stage in plan.stages for given in stage.inputs if isinstance(given, FilesInput))
+
+
 def _inputs(plan: Plan) -> dict[str, FileEntry]:
     """Return the files of all scans by path; a file that several read has one identity."""
-    found: dict[str, FileEntry] = {}
+    found = {entry.path: entry for given in _files_inputs(plan) for entry in given.files}
     for storage in dict.fromkeys(source.storage for _, source in _scans(plan)):
         several = (s.files for _, s in _scans(plan) if s.storage == storage)
         paths = [path for path in dict.fromkeys(itertools.chain.from_iterable(several)) if path not in found]
@@ -191,7 +201,7 @@ def _check_streams(plan: Plan, settings: Settings) -> None:
 def _recorded(plan: Plan, inputs: Mapping[str, FileEntry]) -> tuple[FileEntry, ...]:
     """Return the files that must not have changed when the run is resumed."""
     found: dict[str, FileEntry] = {}
-    for _, source in _scans(plan):
+    for source in _sources_read(plan):
         if source.stands_for is None:
             found |= {path: inputs[path] for path in source.files}
         else:
@@ -468,7 +478,7 @@ class _Loop:
 
 def _touched(plan: Plan) -> list[str]:
     """Return local paths that tasks of a plan read and write."""
-    found = [path for _, source in _scans(plan) for path in source.files]
+    found = [path for source in _sources_read(plan) for path in source.files]
     output = plan.stages[-1].output
     if isinstance(output, Write):
         found.insert(0, output.sink.path)

@@ -11,6 +11,7 @@ from mmflow.formats import Comparison
 from mmflow.plan.stages import (
     Broadcast,
     ExchangeInput,
+    FilesInput,
     Forward,
     FragmentStep,
     Hash,
@@ -86,6 +87,12 @@ def _input(source: Input) -> str:
             return (
                 f"{source.source.label} ({source.source.format.name}, {count}{remote}): "
                 f"{len(source.columns)} of {total} columns: {columns}"
+            )
+        case FilesInput():
+            return (
+                f"{source.source.label} ({source.source.format.name}, {len(source.files):,} files, by DataFusion in "
+                f"{source.threads} threads): {len(source.columns)} of {len(source.source.schema)} columns: "
+                f"{', '.join(source.columns)}"
             )
         case TableInput():
             return f"table of {source.table.num_rows:,} rows"

@@ -54,8 +54,9 @@ class Branch:
     @property
     def single(self) -> bool:
         """True if the stage has one task whatever the data."""
-        return all(isinstance(i, ExchangeInput) and i.mode == "all" for i in self.inputs) or not any(
-            isinstance(i, ScanInput | ExchangeInput) for i in self.inputs
+        return not any(
+            isinstance(i, ScanInput) or (isinstance(i, ExchangeInput) and i.mode != "all")
+            for i in self.inputs
         )
 
     def extend(self, rel: Rel, title: str, *, streaming: bool = True, by_key: bool = False) -> Branch:

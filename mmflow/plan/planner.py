@@ -31,6 +31,7 @@ from mmflow.plan.operators.leaves import plan_read
 from mmflow.plan.operators.projections import plan_filter, plan_project, plan_union
 from mmflow.plan.operators.scalar_subqueries import plan_with_scalars
 from mmflow.plan.operators.sorts import plan_fetch, plan_sort, row_order
+from mmflow.plan.operators.whole import NotWholeError, whole_files
 from mmflow.plan.pipeline import Builder, Pipeline
 from mmflow.plan.rewrites.null_aware import null_aware_joins
 from mmflow.plan.stages import (
@@ -180,6 +181,22 @@ class _Planner(PlanContext):
         operator = _OPERATORS.get(kind(rel))
         if operator is None:
             raise PlanError(f"mmflow can't split a plan with a {kind(rel)!r} relation")
+        files = None if self.whole else whole_files(self, rel)
+        if files is None:
+            return operator(self, rel)
+        if isinstance(files, str):
+            self.not_whole = files
+            return operator(self, rel)
+        self.whole = files
+        stages, joins = len(self.builder.stages), self.null_aware.position
+        try:
+            return operator(self, rel)
+        except NotWholeError as why:
+            self.not_whole = str(why)
+        finally:
+            self.whole = {}
+        del self.builder.stages[stages:]
+        self.null_aware.position = joins
         return operator(self, rel)
 
 

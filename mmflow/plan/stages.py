@@ -5,7 +5,7 @@ tasks differ in their inputs only:
 
 - a *scan* stage has one task per group of shards of one source;
 - an *exchange* stage has one task per partition of the exchange that it reads;
-- a stage with neither (VALUES, SELECT 1) has one task.
+- a stage with neither (VALUES, SELECT 1, whole files that DataFusion reads by itself) has one task.
 
 Worked example, `SELECT k, sum(v) FROM t GROUP BY k ORDER BY k`, three shards, two partitions:
 
@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from mmflow.formats import Comparison, Format
 from mmflow.formats.schemas.hive import HiveColumns
+from mmflow.shards import FileEntry
 from mmflow.sinks import SinkSpec
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
     "BadFile",
     "Broadcast",
     "ExchangeInput",
+    "FilesInput",
     "Forward",
     "FragmentStep",
     "Function",
@@ -173,7 +175,30 @@ def _table_input(name: str, stream: pa.Buffer) -> TableInput:
     return TableInput(name, pa.ipc.open_stream(stream).read_all())
 
 
-Input = ScanInput | ExchangeInput | TableInput
+@dataclass(frozen=True, slots=True)
+class FilesInput:
+    """Whole Parquet files, which DataFusion reads by itself inside of the stage's one task.
+
+    Attributes:
+        name: Table name of this input in the stage's first fragment.
+        source: Source of the files.
+        columns: Columns to read, in order.
+        files: The files as they were when they were looked at (`formats.parquet.direct`).
+        rows: Number of their rows.
+        statistics: Whether DataFusion may leave out what their statistics exclude.
+        threads: Parts of the files that are read at once.
+    """
+
+    name: str
+    source: Source
+    columns: tuple[str, ...]
+    files: tuple[FileEntry, ...]
+    rows: int
+    statistics: bool
+    threads: int
+
+
+Input = ScanInput | ExchangeInput | TableInput | FilesInput
 
 # ---- outputs ----------------------------------------------------------------------------
 
@@ -384,7 +409,7 @@ class Stage:
     Attributes:
         id: Position in the plan.
         inputs: The first is the partitioned one; ScanInput only as the first. Inputs that are all of mode
-            `all` (or TableInput), or no inputs: one task.
+            `all` (or TableInput, FilesInput), or no inputs: one task.
         steps: Run in order; empty: the first input's batches pass through.
         output: Destination of the rows.
         schema: Schema of the output. Columns of different stages are matched by position, not by name.

@@ -38,6 +38,7 @@ __all__ = [
     "shifted",
     "subqueries",
     "table_name",
+    "wanted_columns",
     "with_inputs",
 ]
 
@@ -194,6 +195,13 @@ def table_name(rel: Rel) -> str | None:
     if kind(rel) == "read" and rel.read.WhichOneof("read_type") == "named_table":
         return str(rel.read.named_table.names[-1])
     return None
+
+
+def wanted_columns(rel: Rel, width: int) -> list[int]:
+    """Return the columns that a read relation takes of a table of `width` columns, in order."""
+    if rel.read.HasField("projection"):
+        return [item.field for item in rel.read.projection.select.struct_items]
+    return list(range(width))
 
 
 def add_functions(plan: SubstraitPlan, names: Iterable[str]) -> tuple[SubstraitPlan, dict[str, int]]:

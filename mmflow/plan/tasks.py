@@ -126,8 +126,9 @@ class Done:
     """Result of a task that finished.
 
     `outputs[p]` is the block of partition p, None if it has no rows (Forward, Broadcast, Result: one output).
-    `reports` are those of its shards; a report may hold an error (see `formats.Scan`): outputs are
-    then incomplete, and the scheduler fails the run once the start of the shard is verified.
+    `reports` are those of its shards, or one of the files that it read whole; a report may hold an error (see
+    `formats.Scan`): outputs are then incomplete, and the scheduler fails the run once the start of the shard is
+    verified.
     `rejects` is a block of quarantined records (schema `formats.rejects.REPORTED`), or None.
     `sample`: rows of the sort keys for `Forward(sample=...)`. `files`: of a Write. `checkpoint`: the outputs once
     more, where the task was asked to write one.

@@ -51,11 +51,12 @@ def fraction_done(states: Mapping[int, StageState], running: Iterable[AttemptSta
 
 def _input_bytes(state: StageState, outputs: Mapping[int, float]) -> float:
     read = sum(outputs[number] for exchange in state.exchanges for number in exchange.stages)
-    return read if state.scan is None else read + _size(state)
+    return read + _size(state)
 
 
 def _size(state: StageState) -> int:
-    return 0 if state.scan is None else sum(f.identity.size for f in state.scan.files)
+    files = state.files if state.scan is None else state.scan.files
+    return sum(f.identity.size for f in files)
 
 
 def _released(state: StageState) -> float:

@@ -64,6 +64,8 @@ class RunLog:
             self._record.record_finished(self._keys[state.stage.id], task.key, done)
         if checked is not None and state.scan is not None and state.line_counts is None:
             self._totals.count(state.scan.files, done, checked)
+        elif state.files:
+            self._totals.count_files(state.files, done)
 
     def record_consumed(self, state: StageState) -> None:
         """Record that no stage will read the outputs of this one any more."""

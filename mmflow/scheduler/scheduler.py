@@ -132,7 +132,9 @@ class Scheduler:
         self._deletes: list[BlockRef] = []
         self._cancels: list[Attempt] = []
         self._stop_requests: list[Attempt] = []
-        self.totals = Totals(now, sum(f.identity.size for s in sources.values() for f in s.files))
+        files = [f for s in sources.values() for f in s.files]
+        files += [f for state in self._states.values() for f in state.files]
+        self.totals = Totals(now, sum(f.identity.size for f in files))
         self.totals.pruned = sum(s.pruned for s in sources.values())
         self.totals.skipped = sum(s.skipped for s in sources.values())
         self._log = RunLog(record, self._states, plan.functions, self.totals)

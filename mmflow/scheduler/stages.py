@@ -19,7 +19,7 @@ from typing import Literal
 import pyarrow as pa
 
 from mmflow.errors import MmflowError
-from mmflow.plan.stages import ExchangeInput, Hash, Range, Stage
+from mmflow.plan.stages import ExchangeInput, FilesInput, Hash, Range, Stage
 from mmflow.plan.tasks import Done, TaskId, TaskMetrics
 from mmflow.scheduler.exchange import Outputs, locate
 from mmflow.scheduler.scans import Feed, LineCountFeed, ScanChecker, ShardGroup, Verified
@@ -134,6 +134,11 @@ class StageState:
     def line_counts(self) -> LineCountFeed | None:
         """Feed that this stage fills, if it is a line-count pre-pass."""
         return None if self.scan is None else self.scan.line_counts
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Files that its task reads whole."""
+        return tuple(f for i in self.stage.inputs if isinstance(i, FilesInput) for f in i.files)
 
     @property
     def exchanges(self) -> list[ExchangeInput]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from mmflow.plan.fingerprint import computing, digest
-from mmflow.plan.stages import ExchangeInput, Functions, ScanInput, Write
+from mmflow.plan.stages import ExchangeInput, FilesInput, Functions, ScanInput, Write
 from mmflow.scheduler.scans import ShardGroup
 from mmflow.scheduler.stages import StageState
 from mmflow.shards import FileEntry
@@ -37,6 +37,9 @@ def stage_keys(states: Mapping[int, StageState], functions: Functions) -> dict[i
                 case ScanInput():
                     source = given.source
                     inputs.append(digest(given.name, given.columns, given.prune, source.format, source.hive))
+                case FilesInput():
+                    source = given.source
+                    inputs.append(digest(given.name, given.columns, source.format, _files(given.files)))
                 case _:
                     inputs.append(digest(given))
         output = stage.output

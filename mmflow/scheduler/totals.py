@@ -39,6 +39,7 @@ class Totals:
 
     started: float
     bytes_total: int
+    whole: int = 0  # bytes of files that tasks have read whole
     records: int = 0
     bad: int = 0
     repaired: int = 0
@@ -67,6 +68,13 @@ class Totals:
             }
             self.quarantined.append(Quarantined(done.rejects, before))
 
+    def count_files(self, files: Sequence[FileEntry], done: Done) -> None:
+        """Add a task that read files whole."""
+        self.records += sum(report.records for report in done.reports)
+        self.pruned += sum(report.pruned for report in done.reports)
+        self.whole += sum(entry.identity.size for entry in files)
+        self.reasons |= dict.fromkeys(done.metrics.reasons)
+
     def progress(
         self, states: Mapping[int, StageState], running: Sequence[AttemptState], rows: int, now: float
     ) -> Progress:
@@ -94,7 +102,7 @@ class Totals:
         return Progress(
             stages=stages,
             fraction=fraction_done(states, running, now),
-            bytes_done=sum(s.checker.covered for s in scans),
+            bytes_done=self.whole + sum(s.checker.covered for s in scans),
             bytes_total=self.bytes_total,
             rows=rows,
             records=self.records,

@@ -18,9 +18,10 @@ from datafusion.substrait import Consumer, Serde
 from mmflow.errors import EngineError, MmflowError, PlanError
 from mmflow.formats.decoding.compact import cast_batch, rename_columns
 from mmflow.mapping.system.forks import require_threads
-from mmflow.plan.errors import explain_failed_value, find_refusal
+from mmflow.plan.errors import explain_failed_value, find_refusal, is_datafusion_error
 from mmflow.plan.stages import FragmentStep, Functions, SqlStep
 from mmflow.usercode.failures import find_failure
+from mmflow.worker.direct_files import DirectFiles
 from mmflow.worker.null_structs import with_null_fields
 from mmflow.worker.partition import copy_rows, hash_rows
 
@@ -44,10 +45,18 @@ class Fragment:
         memory: Bytes that the task may use.
         given: Bytes of the input of a step that is not `streaming`.
         spill: Folder for spilled data.
+        files: Files that DataFusion reads by itself, which has all cores and the memory of all tasks then.
     """
 
     def __init__(
-        self, step: FragmentStep | SqlStep, functions: Functions, *, memory: int, given: int = 0, spill: Path
+        self,
+        step: FragmentStep | SqlStep,
+        functions: Functions,
+        *,
+        memory: int,
+        given: int = 0,
+        spill: Path,
+        files: DirectFiles | None = None,
     ) -> None:
         require_threads()
         self.step = step
@@ -59,10 +68,15 @@ class Fragment:
             min(_MOST_PARTS, 1 << max(0, -(-needed // memory) - 1).bit_length()) if self._split else 1
         )
         pool = memory if not step.streaming and needed // self._parts <= memory else memory // 2
-        config = SessionConfig().with_target_partitions(1)
-        # Round-robin repartitioning would lose row order; one task is one thread anyway.
-        for key in ("aggregations", "joins", "sorts", "windows"):
-            config = getattr(config, f"with_repartition_{key}")(enabled=False)
+        threads = 1 if files is None else files.threads
+        pool *= threads
+        config = SessionConfig().with_target_partitions(threads)
+        if files is None:
+            # Round-robin repartitioning would lose row order; one task is one thread anyway.
+            for key in ("aggregations", "joins", "sorts", "windows"):
+                config = getattr(config, f"with_repartition_{key}")(enabled=False)
+        else:
+            config = files.configured(config)
         # A task sorts in memory what it can: the reservation for merging would eat small budgets.
         reservation = str(min(10 << 20, pool // 8))
         config = config.set("datafusion.execution.sort_spill_reservation_bytes", reservation)
@@ -72,6 +86,9 @@ class Fragment:
         self._schemas = dict(step.inputs)
         self._memory = memory
         self._bound: dict[str, Sequence[pa.RecordBatch]] = {}
+        self._files = files
+        if files is not None:
+            files.register(self._context, self._schemas)
 
     def bind(self, name: str, batches: Sequence[pa.RecordBatch]) -> None:
         """Bind rows to table `name`, columns by position. They replace rows bound before."""
@@ -101,15 +118,21 @@ class Fragment:
     def _run(self, depth: int) -> Iterator[pa.RecordBatch]:
         given = False
         try:
-            for item in self._frame().execute_stream():
-                batch = item.to_pyarrow()
+            frame = self._frame()
+            for batch in _batches(frame) if self._files is None else self._files.batches(frame):
                 if batch.num_rows:
                     given = True
                     yield cast_batch(batch, self.step.schema)
             return
         except MmflowError:
             raise
-        except Exception as error:  # datafusion raises bare Exception for whatever went wrong inside
+        except BaseException as error:  # datafusion raises bare Exception for whatever went wrong inside
+            if self._files is not None and is_datafusion_error(error):
+                found = self._files.explained(error)
+                if found is not None:
+                    raise found from error
+            if not isinstance(error, Exception):
+                raise
             if given or not self._split or depth == _DEPTH or not _exhausted(error):
                 raise self._explained(error) from error
         yield from self._run_in_parts(depth, _PARTS)
@@ -156,6 +179,11 @@ class Fragment:
 _PYTHON_ERROR = re.compile(
     r"PyErr \{ type: <class '(?:\w+\.)*(\w+)'>, value: \w+\(['\"](.*?)['\"]\), traceback", re.DOTALL
 )
+
+
+def _batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
+    for item in frame.execute_stream():
+        yield item.to_pyarrow()
 
 
 def _exhausted(error: Exception) -> bool:

@@ -18,12 +18,14 @@ import pyarrow as pa
 from mmflow.blocks.checkpoints import write_checkpoint
 from mmflow.blocks.references import BlockRef
 from mmflow.errors import EngineError, MmflowError, PlanError, SourceError, UserFunctionError
+from mmflow.formats import ScanReport
 from mmflow.formats.decoding.compact import cast_batch, compact, rename_columns
 from mmflow.formats.rejects import REPORTED, rejects_batch
 from mmflow.formats.schemas.schema import public_schema, type_text
 from mmflow.mapping.system.limits import process_memory
 from mmflow.plan.stages import (
     ExchangeInput,
+    FilesInput,
     Forward,
     FragmentStep,
     Functions,
@@ -41,6 +43,7 @@ from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskMetrics, TaskRe
 from mmflow.sinks import SinkAttempt, open_sink
 from mmflow.worker.context import Cancelled as CancelSignal
 from mmflow.worker.context import WorkerContext
+from mmflow.worker.direct_files import REASON, DirectFiles
 from mmflow.worker.fragment import Fragment
 from mmflow.worker.partition import partition_batch
 from mmflow.worker.range_partition import Sampler, range_batch
@@ -97,6 +100,7 @@ class _Run:
         self.functions = functions
         self.context = context
         self.scan: ShardStream | None = None
+        self.files_report: ScanReport | None = None
         self.places = BatchPlaces()
         self.metrics = TaskMetrics(started=time.time(), worker=context.worker)
 
@@ -113,6 +117,8 @@ class _Run:
             done = replace(
                 done, reports=reports, rejects=self._rejects(), resume_offset=self.scan.resume_offset
             )
+        if self.files_report is not None:
+            done = replace(done, reports=(self.files_report,))
         if self.task.checkpoint_path:
             self.metrics.anonymous = process_memory().anonymous
             checkpoint = write_checkpoint(
@@ -128,6 +134,7 @@ class _Run:
 
     def _input(self, number: int) -> _Batches:
         source = self.stage.inputs[number]
+        assert not isinstance(source, FilesInput)  # fragments read them (`_fragment`)
         match source:
             case ScanInput():
                 if self.task.shards is None:
@@ -144,8 +151,9 @@ class _Run:
                 return source.table.to_batches()  # type: ignore[no-any-return]  # pyarrow has no types
 
     def _rows(self) -> _Batches:
-        flow: _Batches = self._input(0) if self.stage.inputs else ()
-        sides = {s.name: n for n, s in enumerate(self.stage.inputs) if n}
+        inputs = self.stage.inputs
+        flow: _Batches = self._input(0) if inputs and not isinstance(inputs[0], FilesInput) else ()
+        sides = {s.name: n for n, s in enumerate(inputs) if n or isinstance(s, FilesInput)}
         for step in self.stage.steps:
             flow = self._step(step, flow, sides)
         return flow
@@ -162,13 +170,12 @@ class _Run:
     def _fragment(
         self, step: FragmentStep | SqlStep, flow: _Batches, sides: dict[str, int]
     ) -> Iterator[pa.RecordBatch]:
-        fragment = Fragment(
-            step,
-            self.functions,
-            memory=self.context.memory,
-            given=self._given(step),
-            spill=self.context.spill,
-        )
+        named = {name for name, _ in step.inputs}
+        direct = [i for i in self.stage.inputs if isinstance(i, FilesInput) and i.name in named]
+        if direct:
+            yield from self._over_files(step, direct, sides)
+            return
+        fragment = self._made(step)
         main = next((name for name, _ in step.inputs if name not in sides), None)
         for name, _ in step.inputs:
             if name in sides:
@@ -187,6 +194,30 @@ class _Run:
                 yield from self._checked(fragment.run({main: piece}))
             except UserFunctionError as error:
                 raise self.places.placed(error, 0) from error.__cause__
+
+    def _made(self, step: FragmentStep | SqlStep, files: DirectFiles | None = None) -> Fragment:
+        return Fragment(
+            step,
+            self.functions,
+            memory=self.context.memory,
+            given=self._given(step),
+            spill=self.context.spill,
+            files=files,
+        )
+
+    def _over_files(
+        self, step: FragmentStep | SqlStep, inputs: Sequence[FilesInput], sides: dict[str, int]
+    ) -> Iterator[pa.RecordBatch]:
+        """Run a step over files that DataFusion reads, and over its other inputs."""
+        with DirectFiles(inputs, self.context.check) as files:
+            fragment = self._made(step, files)
+            others = {name for name, _ in step.inputs} - {i.name for i in inputs}
+            yield from self._checked(fragment.run({n: list(self._input(sides[n])) for n in others}))
+            files.check_unchanged()
+            self.files_report = files.report
+            self.metrics.rows_in += files.report.records
+            self.metrics.bytes_read += files.report.bytes_read
+            self.metrics.reasons = (REASON,)
 
     def _given(self, step: FragmentStep | SqlStep) -> int:
         """Return the bytes that a step gets at once; 0: it runs piece by piece, or they are unknown."""

@@ -136,6 +136,8 @@ def _read(session: mf.Session, path: Path) -> None:
     if names:
         first = names[0].replace('"', '""')
         queries += [f'SELECT "{first}" FROM d', f'SELECT count(*) AS n FROM d WHERE "{first}" > 7']
+        # By DataFusion's own reader.
+        queries += ["SELECT i, t, f, count(*) AS n FROM d WHERE i >= 3 GROUP BY i, t, f"]
     for query in queries:
         try:
             session.sql(query, d=ds).to_arrow().validate(full=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Chunk", "FileLayout", "FooterError", "Group", "Statistics", "read_layout"]
+__all__ = ["Chunk", "FileLayout", "FooterError", "Group", "Statistics", "has_checksum", "read_layout"]
 
 _DEEPEST = 32
 # Types of Thrift's compact protocol.
@@ -52,6 +52,7 @@ class Chunk:
 
     Attributes:
         physical: Number of its physical type; -1: its metadata is missing, or encrypted.
+        codec: Number of its compression codec; -1: it is missing.
         begin: Byte offset of its first page.
         size: Bytes in the file.
         statistics: Statistics of the column; None: there are none.
@@ -60,6 +61,7 @@ class Chunk:
     """
 
     physical: int
+    codec: int
     begin: int
     size: int
     statistics: Statistics | None
@@ -105,14 +107,30 @@ def read_layout(footer: bytes) -> FileLayout:
         raise FooterError("it ends inside a value") from error
 
 
+def has_checksum(header: bytes) -> bool:
+    """Return whether a page has a checksum.
+
+    Args:
+        header: Bytes from the page's header on.
+
+    Raises:
+        FooterError: The header is damaged, or longer.
+    """
+    try:
+        return 4 in _struct(header, 0, _PAGE, 0)[0]
+    except (IndexError, RecursionError, OverflowError, MemoryError) as error:
+        raise FooterError("a page's header ends inside a value") from error
+
+
 # Fields that are read, and how: None: as they are; a dict: a struct with these fields; a list: of such structs.
 _Shape = dict[int, Any]
 _SKIPPED = object()
 _STATISTICS: _Shape = {1: None, 2: None, 3: None, 5: None, 6: None}
-_COLUMN: _Shape = {1: None, 7: None, 9: None, 11: None, 12: _STATISTICS}
+_COLUMN: _Shape = {1: None, 4: None, 7: None, 9: None, 11: None, 12: _STATISTICS}
 _CHUNK: _Shape = {1: None, 3: _COLUMN, 8: {}}
 _GROUP: _Shape = {1: [_CHUNK], 3: None}
 _FILE: _Shape = {4: [_GROUP], 7: [{1: {}}]}
+_PAGE: _Shape = {4: None}
 
 
 def _group(fields: dict[int, Any]) -> Group:
@@ -126,8 +144,8 @@ def _chunk(fields: dict[int, Any]) -> Chunk:
     column = fields.get(3)
     elsewhere, encrypted = 1 in fields, 8 in fields
     if column is None:
-        return Chunk(-1, 0, 0, None, encrypted, elsewhere)
-    physical, size, data, dictionary = (column.get(n) for n in (1, 7, 9, 11))
+        return Chunk(-1, -1, 0, 0, None, encrypted, elsewhere)
+    physical, codec, size, data, dictionary = (column.get(n) for n in (1, 4, 7, 9, 11))
     if not (isinstance(physical, int) and isinstance(size, int) and isinstance(data, int)):
         raise FooterError("a column chunk does not say where it lies")
     begin = dictionary if isinstance(dictionary, int) and 0 < dictionary < data else data
@@ -137,7 +155,8 @@ def _chunk(fields: dict[int, Any]) -> Chunk:
         statistics = Statistics(
             nulls if isinstance(nulls, int) else None, *(_bytes(b) for b in (low, high, old_low, old_high))
         )
-    return Chunk(physical, begin, size, statistics, encrypted, elsewhere)
+    codec = codec if isinstance(codec, int) else -1
+    return Chunk(physical, codec, begin, size, statistics, encrypted, elsewhere)
 
 
 def _bytes(value: Any) -> bytes | None:

@@ -14,6 +14,7 @@ from substrait.algebra_pb2 import AggregateFunction, AggregateRel, AggregationPh
 
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import exchange_by_key, gather
+from mmflow.plan.operators.whole import check_no_float_sums
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
 from mmflow.plan.rewrites.checked_arithmetic import WIDE, cast
 from mmflow.plan.rewrites.measures import Measures
@@ -68,6 +69,7 @@ def _aggregate(context: PlanContext, measures: Measures, child: Pipeline) -> Pip
     title = "aggregate" if len(rel.aggregate.measures) else "distinct"
     whole = with_inputs(rel, child.branches[0].rel)
     schema = context.rels.schema(whole)
+    check_no_float_sums(context, rel, schema)
     estimate = child.estimate if keys else Estimate(1, 1024)
     one_nan = frozenset(range(len(keys))) if keys is not None else frozenset[int]()
     if not child.single:

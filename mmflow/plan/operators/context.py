@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from datafusion import DataFrame
 from substrait.algebra_pb2 import Rel
@@ -13,10 +14,13 @@ from mmflow.plan.optimizer.estimates import exchange_partitions, partition_bytes
 from mmflow.plan.pipeline import Builder, Pipeline
 from mmflow.plan.rewrites.exact import Exact
 from mmflow.plan.rewrites.null_aware import NullAware
-from mmflow.plan.stages import Function
+from mmflow.plan.stages import FilesInput, Function
 from mmflow.plan.substrait import RelationBuilder
 
-__all__ = ["PlanContext"]
+__all__ = ["PlanContext", "WholeFiles"]
+
+#: Files that are read whole, by the name of their leaf and the wanted columns (`whole.py`).
+WholeFiles = Mapping[tuple[str, tuple[str, ...]], FilesInput]
 
 
 class PlanContext(ABC):
@@ -25,6 +29,8 @@ class PlanContext(ABC):
     Attributes:
         planned: Pipelines that rewritten relations read from, by made-up table name.
         checked: Checked functions that the plan calls, by name.
+        whole: Files of the part that is being planned, if it runs whole; else empty.
+        not_whole: Why the last part that reads Parquet does not.
     """
 
     def __init__(self, catalog: Catalog, settings: Settings) -> None:
@@ -34,6 +40,8 @@ class PlanContext(ABC):
         self.null_aware = NullAware([])
         self.planned: dict[str, Pipeline] = {}
         self.checked: dict[str, Function] = {}
+        self.whole: WholeFiles = {}
+        self.not_whole = ""
         self._builder: Builder | None = None
 
     @abstractmethod

@@ -53,6 +53,8 @@ def _plan_again(context: PlanContext, rel: Rel, mark: int, end: int) -> Pipeline
 
 def _join_sides(context: PlanContext, rel: Rel, left: Pipeline, right: Pipeline) -> Pipeline:
     title = join_title(rel)
+    if context.whole and _in_one_task(left) and _in_one_task(right):
+        return _join_in_one_task(context, rel, left, right, title)
     names = {anchor: name for name, anchor in context.rels.anchors.items()}
     keys = equalities(rel, left.width, names)
     may_left, may_right = broadcastable(rel)
@@ -87,6 +89,29 @@ def _join_sides(context: PlanContext, rel: Rel, left: Pipeline, right: Pipeline)
         (p, context.builder.close(p, Broadcast(), title=f"gather for {title}"), "all") for p in (left, right)
     ]
     return _join_exchanged(context, rel, sides, (left.width, right.width), title, nbytes)
+
+
+def _in_one_task(side: Pipeline) -> bool:
+    return side.single and not side.branches[0].steps
+
+
+def _join_in_one_task(
+    context: PlanContext, rel: Rel, left: Pipeline, right: Pipeline, title: str
+) -> Pipeline:
+    """Plan a join in the fragment that both sides are then part of."""
+    (one,), (other,) = left.branches, right.branches
+    joined = with_inputs(rel, one.rel, other.rel)
+    branch = Branch(
+        (*one.inputs, *other.inputs),
+        (*one.tables, *other.tables),
+        joined,
+        trivial=False,
+        streaming=False,
+        title=(*one.title, *other.title, title),
+        notes=(*one.notes, *other.notes),
+    )
+    nbytes = max(left.estimate.nbytes, right.estimate.nbytes)
+    return Pipeline((branch,), context.rels.schema(joined), Estimate(None, nbytes))
 
 
 def _join_exchanged(

@@ -17,7 +17,7 @@ from mmflow.plan.operators.exchanges import gather, run_steps, select_columns
 from mmflow.plan.optimizer.estimates import scan_estimate, width_of
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
 from mmflow.plan.stages import Broadcast, Hash, MapStep, ScanInput, SqlStep, StreamStep, TableInput
-from mmflow.plan.substrait import table_name
+from mmflow.plan.substrait import table_name, wanted_columns
 
 __all__ = ["plan_read", "plan_sql"]
 
@@ -39,13 +39,11 @@ def plan_read(context: PlanContext, rel: Rel) -> Pipeline:
     if rel.read.HasField("filter"):
         raise PlanError("a filter was pushed into a table scan; mmflow plans filters itself")
     schema = leaf.schema
-    wanted = list(range(len(schema)))
-    if rel.read.HasField("projection"):
-        wanted = [item.field for item in rel.read.projection.select.struct_items]
+    wanted = wanted_columns(rel, len(schema))
     check_wanted(schema.field(i) for i in wanted)
     match leaf:
         case SourceLeaf():
-            made = _plan_scan(context, leaf, [schema.field(i) for i in wanted])
+            made = _plan_scan(context, name, leaf, [schema.field(i) for i in wanted])
         case TableLeaf():
             made = _plan_table(context, leaf.table.select(wanted))
         case MapLeaf():
@@ -61,12 +59,20 @@ def plan_read(context: PlanContext, rel: Rel) -> Pipeline:
     return made
 
 
-def _plan_scan(context: PlanContext, leaf: SourceLeaf, fields: list[pa.Field]) -> Pipeline:
+def _plan_scan(context: PlanContext, leaf_name: str, leaf: SourceLeaf, fields: list[pa.Field]) -> Pipeline:
     columns, types = [f.name for f in fields], [f.type for f in fields]
     name = context.rels.name()
     rel, stored = context.rels.table(name, types)
-    scan = ScanInput(name, leaf.source, tuple(columns))
-    branch = Branch((scan,), ((name, stored),), rel, title=(f"scan {leaf.source.label}",))
+    title = (f"scan {leaf.source.label}",)
+    files = context.whole.get((leaf_name, tuple(columns)))
+    if files is not None:
+        source = replace(files, name=name)
+        branch = Branch((source,), ((name, stored),), rel, trivial=False, streaming=False, title=title)
+    else:
+        scan = ScanInput(name, leaf.source, tuple(columns))
+        pyarrow = leaf.source.format.name == "parquet" and context.not_whole
+        notes = (f"read by pyarrow, in shards: {context.not_whole}",) if pyarrow else ()
+        branch = Branch((scan,), ((name, stored),), rel, title=title, notes=notes)
     schema = pa.schema([pa.field(c, t) for c, t in zip(columns, types, strict=True)])
     one_nan = frozenset(range(len(columns))) if leaf.source.format.one_nan else frozenset[int]()
     return Pipeline((branch,), schema, scan_estimate(leaf.source, columns), one_nan)
