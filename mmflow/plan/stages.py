@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import pyarrow as pa
@@ -186,6 +187,7 @@ class FilesInput:
         files: The files as they were when they were looked at (`formats.parquet.direct`).
         rows: Number of their rows.
         statistics: Whether DataFusion may leave out what their statistics exclude.
+        largest: Largest absolute value of each column that holds decimals; None: not known.
         threads: Parts of the files that are read at once.
     """
 
@@ -195,6 +197,7 @@ class FilesInput:
     files: tuple[FileEntry, ...]
     rows: int
     statistics: bool
+    largest: tuple[Fraction | None, ...]
     threads: int
 
 

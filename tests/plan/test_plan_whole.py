@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -390,3 +391,63 @@ def test_ctrl_c_ends_the_threads_of_datafusion(tmp_path: Path, whole: mf.Session
     before = time.process_time()
     time.sleep(1)
     assert time.process_time() - before < 0.5
+
+
+# ---- sums of decimals -------------------------------------------------------------------------------
+
+_SUMS = (
+    "SELECT k, sum(a * (1 - b)) AS s, sum(a * b * b) AS c, sum(CASE WHEN a > 0 THEN a * b ELSE 0 END) AS d, "
+    "sum(a - b) AS e FROM (SELECT x.k, x.a, y.b FROM t x JOIN t y ON x.k = y.k WHERE x.a <> 7) GROUP BY k"
+)
+
+
+@given(
+    a=st.lists(_decimals(15, 2).values, min_size=1, max_size=5),
+    b=st.lists(
+        st.sampled_from([Decimal("0.05"), Decimal("-1.00")]) | _decimals(15, 2).values, min_size=1, max_size=5
+    ),
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_sums_of_decimals_are_exact(
+    tmp_path_factory: pytest.TempPathFactory, whole: mf.Session, a: list[Decimal], b: list[Decimal]
+) -> None:
+    """Values as large as their types allow, or small: the sums are those of Python, or an error that they don't fit."""
+    rows = [(n % 2, a[n % len(a)], b[n % len(b)]) for n in range(max(len(a), len(b)))]
+    kinds = [pa.int64(), pa.decimal128(15, 2), pa.decimal128(15, 2)]
+    columns = [pa.array(c, t) for c, t in zip(zip(*rows, strict=True), kinds, strict=True)]
+    path = _write(
+        tmp_path_factory.mktemp("sums") / "t.parquet", pa.table(dict(zip("kab", columns, strict=True)))
+    )
+    ds = whole.sql(_SUMS, t=whole.read_parquet(path))
+    assert DIRECT in ds.explain()
+    wanted: dict[int, list[Fraction]] = {}
+    for key, one, _ in rows:
+        for other_key, _, other in rows:
+            if key == other_key and one != 7:
+                x, y = Fraction(one), Fraction(other)
+                sums = wanted.setdefault(key, [Fraction(0)] * 4)
+                new = x * (1 - y), x * y * y, x * y if x > 0 else Fraction(0), x - y
+                wanted[key] = [s + n for s, n in zip(sums, new, strict=True)]
+    try:
+        found = {row["k"]: row for row in ds.to_arrow().to_pylist()}
+    except mf.PlanError as error:
+        assert "overflow" in str(error) or "fit" in str(error)
+        assert max(abs(v) for sums in wanted.values() for v in sums) > 10**20 or max(map(abs, a)) > 10**9
+        return
+    assert {k: [Fraction(row[c]) for c in "scde"] for k, row in found.items()} == wanted
+
+
+@pytest.mark.parametrize(("largest", "wide"), [("104949.50", False), ("9999999999999.99", True)])
+def test_sums_are_wide_only_where_values_may_be(
+    tmp_path: Path, whole: mf.Session, largest: str, wide: bool
+) -> None:
+    kind = pa.decimal128(15, 2)
+    table = pa.table(
+        {
+            "k": [1, 1],
+            "a": pa.array([Decimal(largest), None], kind),
+            "b": pa.array([Decimal(largest)] * 2, kind),
+        }
+    )
+    ds = whole.sql(_SUMS, t=whole.read_parquet(_write(tmp_path / "t.parquet", table)))
+    assert any("sum_decimal" in f.name for f in ds.context.plan(ds.frame).functions.all) == wide

@@ -12,13 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.formats.parquet.footer import Chunk, FooterError, has_checksum
 from mmflow.formats.parquet.format import Footer, column_number, read_footer, wanted_ranges
-from mmflow.formats.parquet.statistics import bounds_of
+from mmflow.formats.parquet.statistics import Bounds, bounds_of
 from mmflow.formats.schemas.arrow_types import plan_type
 from mmflow.mapping import MappedFile
 
@@ -42,11 +43,13 @@ class Direct:
     Attributes:
         rows: Number of its rows.
         statistics: Whether DataFusion may use its statistics as they are.
+        largest: Largest absolute value of each wanted column, where it holds decimals; None: not known.
         group_bytes: Bytes of the wanted columns in its largest row group.
     """
 
     rows: int
     statistics: bool
+    largest: tuple[Fraction | None, ...]
     group_bytes: int
 
 
@@ -84,19 +87,24 @@ def _choose(file: MappedFile, footer: Footer, columns: Sequence[str], schema: pa
     if not _ascending(footer):
         return "its row groups are not in order"
     trusted, group_bytes = True, 0
+    largest = [Fraction(0) if pa.types.is_decimal(schema.field(name).type) else None for name in columns]
     for number, group in enumerate(groups):
         group_bytes = max(group_bytes, sum(n for _, n in wanted_ranges(file, footer, number, leaves)))
-        for leaf, name in zip(leaves, columns, strict=True):
+        for place, (leaf, name) in enumerate(zip(leaves, columns, strict=True)):
             chunk, kind = group.chunks[leaf], footer.schema.field(name).type
             ordered = any(footer.layout.ordered[leaf : leaf + 1])
-            why = _odd(chunk, kind, group.rows, ordered=ordered)
+            bounds = bounds_of(chunk, kind, group.rows, ordered=ordered)
+            why = _odd(chunk, kind, bounds)
             if why is not None:
                 return f"column {name!r} {why}"
+            known = largest[place]
+            if known is not None and bounds.low is not None:
+                largest[place] = max(known, abs(Fraction(bounds.low)), abs(Fraction(bounds.high)))
             trusted &= ordered and not pa.types.is_floating(kind)
     first = next((g for g in groups if g.rows), None)
     if first is not None and any(_has_checksum(file, first.chunks[leaf]) for leaf in leaves):
         return "its pages have checksums, which DataFusion does not check"
-    return Direct(sum(g.rows for g in groups), trusted, group_bytes)
+    return Direct(sum(g.rows for g in groups), trusted, tuple(largest), group_bytes)
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -121,14 +129,13 @@ def _ascending(footer: Footer) -> bool:
     return all(a < b for a, b in zip(footer.starts, footer.starts[1:], strict=False))
 
 
-def _odd(chunk: Chunk, kind: pa.DataType, rows: int, *, ordered: bool) -> str | None:
+def _odd(chunk: Chunk, kind: pa.DataType, bounds: Bounds) -> str | None:
     """Return why DataFusion may not read a column chunk; None: it may."""
     if chunk.physical == _INT96:
         return "has INT96 timestamps, which DataFusion wraps"
     if chunk.codec not in _CODECS:
         return "is compressed by a codec that DataFusion does not know"
-    bounds = bounds_of(chunk, kind, rows, ordered=ordered)
-    if pa.types.is_decimal(kind) and bounds.nulls != rows:
+    if pa.types.is_decimal(kind) and bounds.nulls != bounds.rows:
         most = 10 ** (kind.precision - kind.scale)
         if bounds.low is None or not -most < bounds.low <= bounds.high < most:
             return "has no statistics that show that its decimals fit their type"

@@ -14,7 +14,7 @@ from substrait.algebra_pb2 import AggregateFunction, AggregateRel, AggregationPh
 
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import exchange_by_key, gather
-from mmflow.plan.operators.whole import check_no_float_sums
+from mmflow.plan.operators.whole import check_no_float_sums, decimal_ranges
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
 from mmflow.plan.rewrites.checked_arithmetic import WIDE, cast
 from mmflow.plan.rewrites.measures import Measures
@@ -52,7 +52,8 @@ class _Split:
 
 def plan_aggregate(context: PlanContext, rel: Rel) -> Pipeline:
     child = context.plan_relation(rel.aggregate.input)
-    measures = Measures(context.exact.aggregate(rel, child), child.schema, context.rels, context.use_function)
+    exact, ranges = context.exact.aggregate(rel, child), decimal_ranges(context, child)
+    measures = Measures(exact, child.schema, context.rels, context.use_function, ranges)
     made = _aggregate(context, measures, child)
     if not measures.changed:
         return made

@@ -23,6 +23,8 @@ from mmflow.mapping.streams import stream_at
 from mmflow.plan.catalog import SourceLeaf, TableLeaf
 from mmflow.plan.operators.context import PlanContext, WholeFiles
 from mmflow.plan.optimizer.estimates import scan_estimate
+from mmflow.plan.pipeline import Pipeline
+from mmflow.plan.rewrites.decimal_ranges import DecimalRanges
 from mmflow.plan.stages import FilesInput
 from mmflow.plan.substrait import (
     has_window,
@@ -35,7 +37,7 @@ from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry
 from mmflow.storage.url import is_url
 
-__all__ = ["NotWholeError", "check_no_float_sums", "whole_files"]
+__all__ = ["NotWholeError", "check_no_float_sums", "decimal_ranges", "whole_files"]
 
 #: Relations that may stand below the top of a part.
 _BELOW = frozenset({"read", "filter", "project", "aggregate", "join", "cross"})
@@ -163,6 +165,14 @@ def check_no_float_sums(context: PlanContext, rel: Rel, schema: pa.Schema) -> No
             raise NotWholeError(f"the last digits of a {name} of floats depend on the order of rows")
 
 
+def decimal_ranges(context: PlanContext, child: Pipeline) -> DecimalRanges:
+    """Return the largest values of expressions over a pipeline, as far as files that are read whole show them."""
+    branch = child.branches[0]
+    tables = {i.name: i.largest for i in branch.inputs if isinstance(i, FilesInput) and not branch.steps}
+    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    return DecimalRanges(branch.rel, names, tables)
+
+
 def _files(leaf: SourceLeaf, columns: tuple[str, ...], memory: int, workers: int) -> FilesInput | str:
     """Return the files of a source as DataFusion reads them, or why it can't."""
     source = leaf.source
@@ -174,7 +184,8 @@ def _files(leaf: SourceLeaf, columns: tuple[str, ...], memory: int, workers: int
         return "it is remote, or some of its files can't be read"
     if not 0 < len(source.files) <= _MOST_FILES:
         return f"it has {len(source.files):,} files"
-    entries, rows, statistics = [], 0, True
+    entries: list[FileEntry] = []
+    direct: list[Direct] = []
     for path in source.files:
         try:
             with open_file(path) as file:
@@ -187,6 +198,10 @@ def _files(leaf: SourceLeaf, columns: tuple[str, ...], memory: int, workers: int
             return found
         if found.group_bytes * workers > memory // 8:
             return "its row groups are large"
-        rows += found.rows
-        statistics &= found.statistics
-    return FilesInput("", source, columns, tuple(entries), rows, statistics, workers)
+        direct.append(found)
+    rows, statistics = sum(d.rows for d in direct), all(d.statistics for d in direct)
+    largest = tuple(
+        None if None in values else max(v for v in values if v is not None)
+        for values in zip(*(d.largest for d in direct), strict=True)
+    )
+    return FilesInput("", source, columns, tuple(entries), rows, statistics, largest, workers)

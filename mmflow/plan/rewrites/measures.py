@@ -20,6 +20,7 @@ from substrait.algebra_pb2 import AggregateFunction, AggregateRel, Expression, R
 from mmflow.plan.errors import RefusedError
 from mmflow.plan.functions.float_codes import FloatCode
 from mmflow.plan.rewrites.checked_arithmetic import MOST_SUM_DIGITS, WIDE, cast, is_narrow, restore_sum_type
+from mmflow.plan.rewrites.decimal_ranges import DecimalRanges
 from mmflow.plan.rewrites.expression_types import kind_of
 from mmflow.plan.stages import Function
 from mmflow.plan.substrait import RelationBuilder, field, int_literal
@@ -51,6 +52,7 @@ class Measures:
         schema: Its input's columns.
         rels: Function space of the query.
         use: Declares a function to the query and its workers, and returns its anchor.
+        ranges: Largest values of expressions over its input.
 
     Attributes:
         rel: The aggregation to run.
@@ -58,9 +60,15 @@ class Measures:
     """
 
     def __init__(
-        self, rel: Rel, schema: pa.Schema, rels: RelationBuilder, use: Callable[[Function], int]
+        self,
+        rel: Rel,
+        schema: pa.Schema,
+        rels: RelationBuilder,
+        use: Callable[[Function], int],
+        ranges: DecimalRanges,
     ) -> None:
         self._rels = rels
+        self._ranges = ranges
         self._use = use
         self._keys = len(rel.aggregate.grouping_expressions)
         self._restored: list[_Restored] = []
@@ -128,7 +136,7 @@ class Measures:
     ) -> _Restored | None:
         distinct = measure.measure.invocation == AggregateFunction.AGGREGATION_INVOCATION_DISTINCT
         if pa.types.is_decimal(kind):
-            if kind.precision <= MOST_SUM_DIGITS:
+            if kind.precision <= MOST_SUM_DIGITS or self._has_few_digits(argument, kind.scale):
                 return None
             parts = [cast(argument, pa.decimal256(76, kind.scale), self._rels)]
         elif distinct:
@@ -149,6 +157,11 @@ class Measures:
             return restore_sum_type(total, kind, self._rels, self._use)
 
         return _Restored((True,) * len(parts) + (False,) * mean, value)
+
+    def _has_few_digits(self, argument: Expression, scale: int) -> bool:
+        """Return whether all values of a decimal have so few digits that their sum does not wrap."""
+        largest = self._ranges.largest(argument)
+        return largest is not None and largest * 10**scale < 10**MOST_SUM_DIGITS
 
     def _add(self, measure: AggregateRel.Measure, name: str | None, argument: Expression) -> None:
         made = self.rel.aggregate.measures.add()
