@@ -190,7 +190,9 @@ class _Planner(PlanContext):
         self.whole = files
         stages, joins = len(self.builder.stages), self.null_aware.position
         try:
-            return operator(self, rel)
+            # Closed: what stands above may not run in several threads.
+            made = close_relation(self, operator(self, rel))
+            return replace(made, branches=tuple(replace(b, streaming=True) for b in made.branches))
         except NotWholeError as why:
             self.not_whole = str(why)
         finally:

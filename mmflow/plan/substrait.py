@@ -15,7 +15,7 @@ import pyarrow as pa
 from datafusion import LogicalPlan, SessionConfig, SessionContext
 from datafusion.substrait import Consumer, Producer, Serde
 from google.protobuf.message import Message
-from substrait.algebra_pb2 import Expression, Rel
+from substrait.algebra_pb2 import Expression, JoinRel, Rel
 from substrait.plan_pb2 import Plan as SubstraitPlan
 from substrait.type_pb2 import NamedStruct, Type
 
@@ -24,6 +24,8 @@ from mmflow.plan.stages import Function, Functions
 
 __all__ = [
     "INPUT_FIELDS",
+    "ONE_SIDED",
+    "TWO_SIDED",
     "RelationBuilder",
     "add_functions",
     "field",
@@ -31,6 +33,7 @@ __all__ = [
     "has_window",
     "inputs_of",
     "int_literal",
+    "join_type",
     "kind",
     "messages",
     "read_of",
@@ -39,6 +42,7 @@ __all__ = [
     "subqueries",
     "table_name",
     "wanted_columns",
+    "width_of_relation",
     "with_inputs",
 ]
 
@@ -55,6 +59,11 @@ INPUT_FIELDS: dict[str, tuple[str, ...]] = {
     "cross": ("left", "right"),
     "set": ("inputs",),
 }
+
+
+#: Joins whose columns are those of one side, and of which; and those of both.
+ONE_SIDED = {"LEFT_SEMI": 0, "LEFT_ANTI": 0, "RIGHT_SEMI": 1, "RIGHT_ANTI": 1}
+TWO_SIDED = frozenset({"INNER", "LEFT", "RIGHT", "OUTER"})
 
 
 def kind(rel: Rel) -> str:
@@ -202,6 +211,41 @@ def wanted_columns(rel: Rel, width: int) -> list[int]:
     if rel.read.HasField("projection"):
         return [item.field for item in rel.read.projection.select.struct_items]
     return list(range(width))
+
+
+def join_type(rel: Rel) -> str:
+    """Return the type of a join or cross relation: INNER, LEFT_SEMI, ..."""
+    if kind(rel) == "cross":
+        return "INNER"
+    return str(JoinRel.JoinType.Name(rel.join.type)).removeprefix("JOIN_TYPE_")
+
+
+def width_of_relation(rel: Rel) -> int | None:
+    """Return the number of a relation's columns; None: not known."""
+    name = kind(rel)
+    body = getattr(rel, name)
+    if body.common.HasField("emit"):
+        return len(body.common.emit.output_mapping)
+    match name:
+        case "read":
+            if body.HasField("projection"):
+                return len(body.projection.select.struct_items)
+            return len(body.base_schema.struct.types)
+        case "filter" | "sort" | "fetch":
+            return width_of_relation(body.input)
+        case "project":
+            width = width_of_relation(body.input)
+            return None if width is None else width + len(body.expressions)
+        case "aggregate":
+            one = len(body.groupings) <= 1
+            return len(body.grouping_expressions) + len(body.measures) if one else None
+        case "join" | "cross":
+            widths = [width_of_relation(side) for side in inputs_of(rel)]
+            how = join_type(rel)
+            if how in ONE_SIDED:
+                return widths[ONE_SIDED[how]]
+            return sum(w or 0 for w in widths) if how in TWO_SIDED and None not in widths else None
+    return None
 
 
 def add_functions(plan: SubstraitPlan, names: Iterable[str]) -> tuple[SubstraitPlan, dict[str, int]]:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import mmflow as mf
@@ -168,7 +168,13 @@ def _rows(table: pa.Table) -> Counter[str]:
 
 
 @given(data=st.data(), table=tables(), layout=layouts(), several=st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    phases=[
+        Phase.reuse,
+        Phase.generate,
+    ],  # each example writes files and runs queries: to shrink one takes minutes
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_both_readers_give_the_same_rows(
     tmp_path_factory: pytest.TempPathFactory,
     whole: mf.Session,
@@ -190,8 +196,9 @@ def test_both_readers_give_the_same_rows(
     for session in (whole, cut):
         t = session.read_parquet(str(folder / "*.parquet"), extra_columns="ignore")
         ds = session.sql(query, t=t)
-        decimals = any(pa.types.is_decimal(k) for k in table.schema.types)
-        if session is cut or not decimals:  # decimals need statistics
+        # Statistics decide of decimals and text (`test_files_that_pyarrow_reads`).
+        sure = not any(name in ("text", "large") or name.startswith("d") for name in table.column_names)
+        if session is cut or sure:
             assert (DIRECT in ds.explain()) == (session is whole)
         made.append(ds.to_arrow())
     assert made[0].schema == made[1].schema
@@ -227,6 +234,11 @@ def _write(path: Path, table: pa.Table | None = None, **options: Any) -> str:
         ("SELECT count(*) AS n FROM t WHERE k NOT IN (SELECT d FROM t)", True),
         ("SELECT count(*) AS n FROM t", False),
         ("SELECT max(d) FROM t", False),
+        (
+            "SELECT max(k) FROM (SELECT k, sum(d) AS s FROM t GROUP BY k)",
+            True,
+        ),  # of what the part below gives
+        ("SELECT max(s) FROM (SELECT k, sum(d) AS s FROM t GROUP BY k) WHERE k > 0", True),
         ("SELECT k FROM t WHERE d > 1", False),
         ("SELECT k FROM t ORDER BY k", False),
         ("SELECT k, sum(v) FROM t GROUP BY k", False),

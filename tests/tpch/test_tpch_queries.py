@@ -64,7 +64,27 @@ def tables(
 
 @pytest.mark.parametrize("path", QUERIES, ids=lambda p: p.stem)
 def test_tpch(path: Path, tables: dict[str, mf.Dataset], session: mf.Session, oracle: SessionContext) -> None:
-    query = path.read_text()
+    _compare(session, path.read_text(), tables, oracle)
+
+
+@pytest.fixture(scope="module")
+def uncut(tpch_parquet: Path) -> Iterator[tuple[mf.Session, dict[str, mf.Dataset]]]:
+    """A session in which nothing says how work is cut, and its tables."""
+    with mf.Session(workers=2) as opened:
+        yield opened, {n: opened.read_parquet(str(tpch_parquet / f"{n}.parquet")) for n in TABLES}
+
+
+@pytest.mark.parametrize("path", QUERIES, ids=lambda p: p.stem)
+def test_tpch_by_the_reader_of_datafusion(
+    path: Path, uncut: tuple[mf.Session, dict[str, mf.Dataset]], oracle: SessionContext
+) -> None:
+    session, tables = uncut
+    assert "by DataFusion" in session.sql(path.read_text(), **tables).explain()
+    assert "by pyarrow" not in session.sql(path.read_text(), **tables).explain()
+    _compare(session, path.read_text(), tables, oracle)
+
+
+def _compare(session: mf.Session, query: str, tables: dict[str, mf.Dataset], oracle: SessionContext) -> None:
     got = session.sql(query, **tables).to_arrow()
     wanted = oracle.sql(query).to_arrow_table()
     # Decimals throughout: rows are equal to the last digit, in the order that ORDER BY asks for.

@@ -27,11 +27,14 @@ from mmflow.plan.pipeline import Pipeline
 from mmflow.plan.rewrites.decimal_ranges import DecimalRanges
 from mmflow.plan.stages import FilesInput
 from mmflow.plan.substrait import (
+    field,
+    field_index,
     has_window,
     kind,
     messages,
     table_name,
     wanted_columns,
+    width_of_relation,
 )
 from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry
@@ -140,8 +143,32 @@ def _ordered_aggregate(context: PlanContext, rel: Rel) -> str | None:
         if name not in _AGGREGATES or measure.measure.sorts:
             return f"the value of {name} depends on the order of rows"
         if name in ("min", "max") and not rel.aggregate.grouping_expressions:
-            return f"{name} without groups would come from statistics"
+            argument = measure.measure.arguments[0].value
+            if not _is_aggregate(argument, rel.aggregate.input):
+                return f"{name} without groups would come from statistics, whose bounds may be loose"
     return None
+
+
+def _is_aggregate(e: Expression, rel: Rel) -> bool:
+    """Return whether an expression over a relation is the value of an aggregate function below."""
+    index = field_index(e)
+    body = getattr(rel, kind(rel))
+    if index is None:
+        return False
+    if body.common.HasField("emit"):
+        index = body.common.emit.output_mapping[index]
+    match kind(rel):
+        case "filter":
+            return _is_aggregate(field(index), body.input)
+        case "project":
+            width = width_of_relation(body.input)
+            if width is None:
+                return False
+            inner = field(index) if index < width else body.expressions[index - width]
+            return _is_aggregate(inner, body.input)
+        case "aggregate":
+            return index >= len(body.grouping_expressions)
+    return False
 
 
 def check_no_float_sums(context: PlanContext, rel: Rel, schema: pa.Schema) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from substrait.algebra_pb2 import Expression, JoinRel, Rel
+from substrait.algebra_pb2 import Expression, Rel
 
-from mmflow.plan.substrait import kind, references, shifted
+from mmflow.plan.substrait import join_type, kind, references, shifted
 
 __all__ = ["Keys", "broadcastable", "equalities", "join_title"]
 
@@ -25,15 +25,9 @@ class Keys:
     exact: bool  # the keys are the whole condition
 
 
-def _type(rel: Rel) -> str:
-    if kind(rel) == "cross":
-        return "INNER"
-    return str(JoinRel.JoinType.Name(rel.join.type)).removeprefix("JOIN_TYPE_")
-
-
 def join_title(rel: Rel) -> str:
     """Return the title for explain: inner join, left anti join, ..."""
-    return _type(rel).replace("_", " ").replace("OUTER", "FULL").lower() + " join"
+    return join_type(rel).replace("_", " ").replace("OUTER", "FULL").lower() + " join"
 
 
 def broadcastable(rel: Rel) -> tuple[bool, bool]:
@@ -41,7 +35,7 @@ def broadcastable(rel: Rel) -> tuple[bool, bool]:
 
     No row of that side may be output without a partner, or else each task would output it.
     """
-    name = _type(rel)
+    name = join_type(rel)
     return name in _EITHER or name in _LEFT, name in _EITHER or name in _RIGHT
 
 

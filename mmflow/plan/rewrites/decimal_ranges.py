@@ -11,15 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from substrait.algebra_pb2 import Expression, JoinRel, Rel
+from substrait.algebra_pb2 import Expression, Rel
 
-from mmflow.plan.substrait import field_index, inputs_of, kind, table_name
+from mmflow.plan.substrait import (
+    ONE_SIDED,
+    TWO_SIDED,
+    field_index,
+    inputs_of,
+    join_type,
+    kind,
+    table_name,
+    width_of_relation,
+)
 
 __all__ = ["DecimalRanges"]
 
-#: Joins whose rows are those of one side, and of which.
-_SIDES = {"LEFT_SEMI": 0, "LEFT_ANTI": 0, "RIGHT_SEMI": 1, "RIGHT_ANTI": 1}
-_BOTH = frozenset({"INNER", "LEFT", "RIGHT", "OUTER"})
 _INTEGERS = frozenset({"i8", "i16", "i32", "i64"})
 
 
@@ -91,7 +97,7 @@ class DecimalRanges:
             case "filter" | "sort" | "fetch":
                 return self._column(index, body.input)
             case "project":
-                width = _width(body.input)
+                width = width_of_relation(body.input)
                 if width is None:
                     return None
                 if index < width:
@@ -103,19 +109,13 @@ class DecimalRanges:
 
     def _joined(self, index: int, rel: Rel) -> Fraction | None:
         left, right = inputs_of(rel)
-        how = _join(rel)
-        if how in _SIDES:
-            return self._column(index, (left, right)[_SIDES[how]])
-        width = _width(left)
-        if how not in _BOTH or width is None:
+        how = join_type(rel)
+        if how in ONE_SIDED:
+            return self._column(index, (left, right)[ONE_SIDED[how]])
+        width = width_of_relation(left)
+        if how not in TWO_SIDED or width is None:
             return None
         return self._column(index, left) if index < width else self._column(index - width, right)
-
-
-def _join(rel: Rel) -> str:
-    if kind(rel) == "cross":
-        return "INNER"
-    return str(JoinRel.JoinType.Name(rel.join.type)).removeprefix("JOIN_TYPE_")
 
 
 def _unit(scale: int) -> Fraction:
@@ -130,28 +130,3 @@ def _literal(literal: Expression.Literal) -> Fraction | None:
     if name in _INTEGERS and not literal.type_variation_reference:
         return Fraction(abs(getattr(literal, name)))
     return Fraction(0) if name == "null" else None
-
-
-def _width(rel: Rel) -> int | None:
-    """Return the number of a relation's columns; None: not known."""
-    name = kind(rel)
-    body = getattr(rel, name)
-    if body.common.HasField("emit"):
-        return len(body.common.emit.output_mapping)
-    match name:
-        case "read":
-            if body.HasField("projection"):
-                return len(body.projection.select.struct_items)
-            return len(body.base_schema.struct.types)
-        case "filter" | "sort" | "fetch":
-            return _width(body.input)
-        case "project":
-            width = _width(body.input)
-            return None if width is None else width + len(body.expressions)
-        case "join" | "cross":
-            widths = [_width(side) for side in inputs_of(rel)]
-            how = _join(rel)
-            if how in _SIDES:
-                return widths[_SIDES[how]]
-            return sum(w or 0 for w in widths) if how in _BOTH and None not in widths else None
-    return None
