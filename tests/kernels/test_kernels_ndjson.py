@@ -227,6 +227,32 @@ def test_any_bytes(
         )
 
 
+SHAPED = (
+    b'{"text":"a","a key of more than sixteen bytes, and then some more of them":1.5,"i8":7, "list": [1, 2],'
+    b'"point":{"x":-2,"name":null},"another key, too long for one comparison of words":true}\n'
+)
+
+
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, len(SHAPED) - 1), st.sampled_from(b'"\\{}[]:, \t\n\x00x7-.e\xc3')),
+        min_size=1,
+        max_size=2,
+    ),
+    before=st.integers(1, 3),
+    after=st.integers(0, 2),
+)
+def test_a_byte_that_differs_from_records_of_the_same_shape(
+    changes: list[tuple[int, int]], before: int, after: int
+) -> None:
+    record = bytearray(SHAPED)
+    for place, byte in changes:
+        record[place] = byte
+    columns = ("text", "i8", "list", "point")
+    schema = pa.schema([(name, TYPES[name]) for name in columns])
+    both(SHAPED * before + bytes(record) + SHAPED * after, schema, columns)
+
+
 @given(slashes=st.lists(st.integers(0, 140), min_size=1, max_size=6), pad=st.integers(0, 130))
 def test_runs_of_backslashes_across_blocks(slashes: list[int], pad: int) -> None:
     rows = [{"p": "x" * pad, "t": "\\" * n + '"' * (n % 3)} for n in slashes]

@@ -345,7 +345,7 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
                 needs_fallback = true;
             } else if (chunk.at(e) != '\n') {
                 std::uint32_t* places = slots + count * slot_count;
-                if (shape.matches(chunk, e, index.entries, length)) [[likely]] {
+                if (shape.matches(chunk, e, index.entries, data + size)) [[likely]] {
                     shape.place(e, places, slot_count);
                     end = e + shape.entries - 1;
                 } else {
