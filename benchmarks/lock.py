@@ -6,7 +6,8 @@
 Each work runs in a warm loop in a process of its own, planning included, while py-spy looks 1,000 times a second
 whether a thread holds the lock. The second table is a simulation: workers ask for the lock in turn, once for each
 64 MiB of the file, and work without it in between, for as long as was measured. No run is faster than memory that
-gives `--bandwidth` GB/s, and what a run does before its first task and behind its last one is not divided.
+gives `--bandwidth` GB/s, and what a run does before its first task and behind its last one is not divided. On a machine
+that has other work both tables show too much: a thread that waits for a processor may hold the lock.
 """
 
 from __future__ import annotations

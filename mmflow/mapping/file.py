@@ -201,9 +201,11 @@ class MappedFile:
         if end - begin <= _READAHEAD_BYTES:
             return
         self._prefetched = end
-        threading.Thread(
-            target=self._loader().load, args=(begin, end), name="mmflow-prefetch", daemon=True
-        ).start()
+        loader = self._loader()
+        if not loader.is_cached(begin, end):  # a thread costs more than to ask
+            threading.Thread(
+                target=loader.load, args=(begin, end), name="mmflow-prefetch", daemon=True
+            ).start()
 
     def load(self, begin: int, end: int) -> None:
         """Read a range into the page cache, in order. Blocks until it is there, and never fails."""

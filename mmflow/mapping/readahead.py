@@ -36,10 +36,17 @@ class Loader:
         if self._fd >= 0:
             os.close(self._fd)
 
+    def is_cached(self, begin: int, end: int) -> bool:
+        """Return whether `[begin, end)` is in the page cache, or nearly; False where the system does not tell."""
+        try:
+            return self._fd >= 0 and resident_bytes(self._fd, begin, end - begin) >= _MOSTLY * (end - begin)
+        except OSError:
+            return False
+
     def load(self, begin: int, end: int) -> None:
         """Read `[begin, end)` in, up to the end of the file, unless it is cached. Blocks, and never fails."""
         with self._lock, contextlib.suppress(OSError):
-            if self._fd < 0 or resident_bytes(self._fd, begin, end - begin) >= _MOSTLY * (end - begin):
+            if self._fd < 0 or self.is_cached(begin, end):
                 return
             piece = memoryview(bytearray(min(_PIECE, end - begin)))
             for offset in range(begin, end, _PIECE):
