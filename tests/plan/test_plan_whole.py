@@ -205,6 +205,20 @@ def test_both_readers_give_the_same_rows(
     assert _rows(made[0]) == _rows(made[1])
 
 
+@pytest.mark.parametrize(
+    ("condition", "counts"), [("v > 5", [1]), ("v = 1.5", [2]), ("v <> 1.5", [1]), ("v >= 1.6", [1])]
+)
+def test_nan_is_found_though_statistics_leave_it_out(
+    tmp_path: Path, whole: mf.Session, condition: str, counts: list[int]
+) -> None:
+    """With its statistics, DataFusion 55 takes the column for 1.5 in all rows."""
+    path = _write(tmp_path / "t.parquet", pa.table({"v": [1.5, math.nan, 1.5]}))
+    query = f"SELECT v, count(*) AS n FROM t WHERE {condition} GROUP BY v"
+    ds = whole.sql(query, t=whole.read_parquet(path))
+    assert DIRECT in ds.explain()
+    assert ds.to_arrow()["n"].to_pylist() == counts
+
+
 # ---- what runs whole, and why other parts don't -----------------------------------------------------
 
 GROUPS = "SELECT k, count(*) AS n FROM t GROUP BY k"
