@@ -593,7 +593,8 @@ def _empty_array(kind: pa.DataType, flat: pa.Array) -> pa.Array:
 def _register_empty(context: SessionContext, name: str, schema: pa.Schema, mark: _Mark | None) -> DataFrame:
     """Register an empty table, and return its frame. Its plans hold the mark."""
     nullable = pa.schema([pa.field(f.name, f.type, metadata=tags(f)) for f in schema])
-    arrays = [pa.nulls(0, f.type) for f in nullable]
+    empties = {kind: pa.nulls(0, kind) for kind in set(nullable.types)}
+    arrays = [empties[kind] for kind in nullable.types]
     if mark is not None:
         column, flat = next((n, f) for n, t in enumerate(schema.types) if (f := _flat_type(t)) is not None)
         message = pa.py_buffer(mark).slice(mark.index(b"\xff\xff\xff\xff"))

@@ -72,9 +72,11 @@ class ShardStream:
         self._scan = scan
         self._shards = shards
         self._context = context
-        types = VIRTUAL_COLUMNS | {PLACE: pa.int64()} | {f.name: f.type for f in scan.source.schema}
-        self._schema = pa.schema([(c, types[c]) for c in scan.columns])
-        self._placed = PLACE in scan.columns and PLACE not in scan.source.schema.names
+        schema, virtual = scan.source.schema, VIRTUAL_COLUMNS | {PLACE: pa.int64()}
+        # By name: of 20,000 columns, two are soon asked for.
+        numbers = {c: schema.get_field_index(c) for c in scan.columns}
+        self._schema = pa.schema([(c, schema.field(n).type if n >= 0 else virtual[c]) for c, n in numbers.items()])
+        self._placed = numbers.get(PLACE, 0) < 0
         self.reports: list[ScanReport] = []
         self.reasons: list[str] = []
         self.rows = 0

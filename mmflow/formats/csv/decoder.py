@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ from mmflow.formats.schemas.inference import misreads
 from mmflow.formats.schemas.overrides import override_hint
 from mmflow.formats.schemas.schema import type_text
 
-__all__ = ["CsvDecoder", "CsvTypes", "check_types"]
+__all__ = ["CsvDecoder", "CsvTypes", "check_types", "column_positions"]
 
 I64 = npt.NDArray[np.int64]
 
@@ -68,6 +69,12 @@ class CsvTypes:
         return self.nulls if style is None or style.nulls is None else style.nulls
 
 
+@lru_cache(maxsize=64)
+def column_positions(names: tuple[str, ...]) -> Mapping[str, int]:
+    """Return the position of each column, of which each task asks again; of a name that comes twice, the first."""
+    return {name: position for position, name in reversed(list(enumerate(names)))}
+
+
 class CsvDecoder:
     """`RecordDecoder` for CSV.
 
@@ -95,14 +102,11 @@ class CsvDecoder:
         self._dialect = dialect
         self._policy = policy
         self._converted = tuple(types.types) if check_all else columns
-        # Positions for names, so that a file with a name twice can still be read; the first of them counts.
-        self._positions = {n: str(i) for i, n in reversed(list(enumerate(types.names)))}
         self._respelled = {
             name: respeller(types.types[name], style)
             for name, style in types.styles.items()
             if style.respells and name in types.types
         }
-        self._numbers = [str(i) for i in range(len(types.names))]
 
     def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
         raw = np.frombuffer(data, np.uint8)
@@ -250,12 +254,13 @@ class CsvDecoder:
             pa.ArrowInvalid: A value is not of its type.
         """
         dialect = self._dialect
-        wanted = {column: self._positions[column] for column in columns}
+        positions = column_positions(self._types.names)
+        wanted = {column: str(positions[column]) for column in columns}
         types = {wanted[c]: pa.binary() if as_bytes else _text_type(self._types.types[c]) for c in columns}
         table = pacsv.read_csv(
             pa.BufferReader(text),
             read_options=pacsv.ReadOptions(
-                use_threads=False, block_size=text.size + 1, column_names=self._numbers
+                use_threads=False, block_size=text.size + 1, column_names=list(map(str, range(len(self._types.names))))
             ),
             parse_options=pacsv.ParseOptions(
                 delimiter=dialect.delimiter.decode("latin-1"),

@@ -14,7 +14,7 @@ import pyarrow as pa
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
 from mmflow.formats.compression import read_first_bytes
-from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes, check_types
+from mmflow.formats.csv.decoder import CsvTypes, check_types
 from mmflow.formats.csv.frame import Frame
 from mmflow.formats.csv.header import (
     Header,
@@ -70,6 +70,8 @@ class CsvFormat(ScannedFormat):
         columns: How the columns of a file may differ from the schema.
         exact: Text that its value could not be written as again is a bad value (`schemas.inference.misreads`).
         encoding: Encoding of the files.
+        own: Names of the columns of the files in `schema`. Once, as `extra`, since each task asks for them.
+        extra: Column of surplus fields, which is none of the files'; None: there is none.
     """
 
     schema: pa.Schema
@@ -83,6 +85,13 @@ class CsvFormat(ScannedFormat):
     encoding: Encoding = UTF8
     name: str = "csv"
     max_record: int = MAX_RECORD
+    own: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    extra: str | None = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        extra = _extra_column(self.schema) if self.dialect.ragged == "extra" else None
+        object.__setattr__(self, "extra", extra)
+        object.__setattr__(self, "own", tuple(n for n in self.schema.names if n != extra))
 
     def utf8_decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
@@ -90,7 +99,10 @@ class CsvFormat(ScannedFormat):
         styles = self.styles
         found = self.layout(file)
         names, lacks = found.names, self.lacks(file)
-        kinds = {f.name: f.type for f in self.schema if f.name not in lacks}
+        # Of 20,000 columns, two are soon asked for.
+        read = self.schema.names if self.check_all else dict.fromkeys((*columns, *(c.column for c in prune)))
+        numbers = {name: self.schema.get_field_index(name) for name in read if name not in lacks}
+        kinds = {name: self.schema.field(number).type for name, number in numbers.items() if number >= 0}
         dialect = replace(
             self.dialect, trailing=found.trailing, returns=self.dialect.returns or found.returns
         )
@@ -104,14 +116,6 @@ class CsvFormat(ScannedFormat):
             prune=prune,
             extra=self.extra,
         )
-
-    @property
-    def extra(self) -> str | None:
-        """Column of surplus fields, which is none of the files'; None: there is none."""
-        if self.dialect.ragged != "extra":
-            return None
-        lists = (f.name for f in self.schema if pa.types.is_list(f.type) and _EXTRA.fullmatch(f.name))
-        return next(lists, None)
 
     def returns_end_lines(self, file: MappedFile) -> bool:
         return self.dialect.returns or _layout(file, self.dialect, self.frame, self.encoding).returns
@@ -145,8 +149,9 @@ class CsvFormat(ScannedFormat):
         Raises:
             SourceError: The header can't be read, or lacks a column of the schema.
         """
-        found = _layout(file, self.dialect, self.frame, self.encoding)
-        own = tuple(n for n in self.schema.names if n != self.extra)
+        found, own = _layout(file, self.dialect, self.frame, self.encoding), self.own
+        if found.names == own:
+            return found
         if not self.frame.header and not self.frame.names:
             return replace(found, names=own)
         if found.names and file.path != self.columns.origin:
@@ -168,7 +173,7 @@ class CsvFormat(ScannedFormat):
         names = _layout(file, self.dialect, self.frame, self.encoding).names
         if not names:  # no header, so no records
             return frozenset(self.schema.names)
-        return self.columns.lacking(names, [n for n in self.schema.names if n != self.extra])
+        return self.columns.lacking(names, self.own)
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -194,6 +199,11 @@ class CsvFormat(ScannedFormat):
             **self.columns.spec(),
             "encoding": self.encoding.name,
         }
+
+
+def _extra_column(schema: pa.Schema) -> str | None:
+    lists = (f.name for f in schema if pa.types.is_list(f.type) and _EXTRA.fullmatch(f.name))
+    return next(lists, None)
 
 
 #: Layouts of files that were read lately, by what they depend on: each task of a file asks for it.
@@ -363,21 +373,17 @@ def _infer_schema(form: CsvFormat, formatted: set[str], path: str, piece: int) -
     names = header.names
     if not names:
         return pa.schema([])
-    strings = dict.fromkeys(names, pa.string())
+    strings = dict.fromkeys(names, pa.string_view())
     styles = form.styles
     texts = CsvTypes(names, strings, styles.null, False, styles.quoted_null, styles.columns(strings))
-    decoder = (
-        CsvDecoder(names, texts, dialect, "skip")
-        if dialect.plain
-        else csv_decoder(names, texts, dialect, "skip")
-    )
+    decoder = csv_decoder(names, texts, dialect, "skip")
     columns: list[list[str]] = [[] for _ in names]
     for part in (start[header.begins :], *others):
         rest = pa.py_buffer(part)
         while rest.size:
             decoded = decoder.decode(rest, rest.size, final=True, located=False)
             for values, column in zip(columns, decoded.batch.columns, strict=True):
-                values += column.drop_null().to_pylist()
+                values += [value for value in column.to_pylist() if value is not None]
             if not decoded.consumed:
                 break
             rest = rest.slice(decoded.consumed)

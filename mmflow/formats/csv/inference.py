@@ -21,6 +21,7 @@ from mmflow.formats.schemas.inference import infer_type
 __all__ = ["InferredColumn", "infer_column"]
 
 _EPOCHS = re.compile(r"-?[0-9]+(?:\.([0-9]+))?")
+_USUAL = ValueStyles()
 _TRUTH = {"true", "True", "TRUE", "false", "False", "FALSE"}
 
 
@@ -36,6 +37,8 @@ def infer_column(name: str, texts: Sequence[str], styles: ValueStyles) -> Inferr
     """Infer the type of a column."""
     if not texts:
         return InferredColumn(pa.string())
+    if styles == _USUAL:
+        return InferredColumn(infer_type(texts))
     unit = styles.unit(name)
     if unit:
         return InferredColumn(_infer_epoch(texts, unit))

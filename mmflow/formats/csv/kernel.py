@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.formats.base import BadRecordPolicy, Comparison
-from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes
+from mmflow.formats.csv.decoder import CsvDecoder, CsvTypes, column_positions
 from mmflow.formats.csv.kernel_styles import kernel_style
 from mmflow.formats.csv.normalising import NULL_TEXT, NormalisingDecoder, canonical_dialect
 from mmflow.formats.csv.structure import Dialect
@@ -63,7 +63,7 @@ def csv_decoder(
     kinds = [_with_style(kind, c, types) for c, kind in zip(converted, kinds, strict=True)]
     if check_all or policy != "error":
         prune = ()
-    number = {name: i for i, name in reversed(list(enumerate(types.names)))}
+    number = column_positions(types.names)
     targets = [(number[c], kind) for c, kind in zip(converted, kinds, strict=True)]
     filters: list[tuple[Any, ...]] = []
     if prune:

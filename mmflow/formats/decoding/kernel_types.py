@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -249,11 +250,11 @@ class KernelDecoder:
         self.columns = reference.columns
         self._schema = schema
         self._selected = None if self.columns == tuple(schema.names) else list(self.columns)
-        self._readers = {located: reader(located) for located in (False, True)}
+        self._reader = functools.cache(reader)  # of 20,000 columns, each takes a while to make
         self._fallback = _Fallback(reference)
 
     def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
-        status, consumed, records, rows, lines, capsule, offsets = self._readers[located].decode(
+        status, consumed, records, rows, lines, capsule, offsets = self._reader(located).decode(
             data.address, data.size, stop, final, data, self.most_bytes
         )
         if not consumed and status:

@@ -52,8 +52,8 @@ class ScannedFormat(ABC):
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. Takes and raises what `Format.scan` does."""
-        own = set(self.schema.names)
-        decoder = self.decoder(file, tuple(c for c in request.columns if c in own), request.prune)
+        own = tuple(c for c in request.columns if self.schema.get_field_index(c) >= 0)
+        decoder = self.decoder(file, own, request.prune)
         begins, encoding = self.begins(file), file_encoding(file, self.encoding).encoding
         whole = shard.begin == 0 and shard.end == file.size  # streams are never cut
         if whole and (encoding.stateful or file_compression(file) is not None):
