@@ -2,7 +2,7 @@
 
     python fuzz/make_corpus.py FOLDER
 
-Writes FOLDER/csv, json, ndjson, lines and records. Made anew for every run: what is in the corpus stands here.
+Writes a folder for each target. Made anew for every run: what is in the corpus stands here.
 """
 
 from __future__ import annotations
@@ -37,6 +37,22 @@ LINES = [
 ]
 
 
+ENCODINGS = [
+    "a,b\n1,Łódź €\n".encode("utf-16-le") * 40,
+    "🎈 x\r\n".encode("utf-16-be") * 30 + b"\xd8\x00\xdc",
+    "é\n🎈".encode("utf-32-le") * 30 + b"\x00\x00\x11\x00",
+    b"plain text, and then \xe9\xa0\n" * 60,
+    b"\x8f\xa2\xaf\x8f\xb0 \x81\x30\x81\x30 \x90\x30\x81\x30 \xa4\x41\n" * 70,
+    bytes(range(256)) * 20,
+]
+NORMAL = [
+    b'# note\n1, "x" ,2\n3,"a"b",c\n4\n5,6,7,8,9\n' * 5,
+    b'1||"a||b"||c\n//x\n\n||||\n"un,closed\n1,2\n',
+    b"1 2  3\r\n 4\t5 6 \r7 8 9\r",
+    b'a\\,b,"c\\"d",e\n' * 9 + b"x,y,\n" * 30,
+    b"1;2;3\n" * 50 + b'4;"5;6\n' + b"7;8;9;;\n" * 3 + b"\0\0\n",
+    b'"a ""b"" c","d"\r\n' * 40 + b"\x1d,\x1d\n,,\n",
+]
 JSON = [
     b'[{"a": 1, "b": [1, {"c": "]"}]},\n {"a": "\\"\\\\"}]\n',
     b'{"data": [{"a": 1},\n  {\n    "a": [],\n "b": {}\n  }], "z": [[{"data": []}]]}{"data": null}',
@@ -61,6 +77,20 @@ def main() -> None:
             bytes(o) for o in ((255, 1, 255, 0), (0b10010, 3, 255, 3), (0, 4, 255, 0), (3, 6, 100, 4))
         ],
         "json": [bytes(o) for o in ((5, 3, 255, 255), (11, 3, 100, 7), (0, 1, 255, 63), (12, 2, 255, 0))],
+        "encodings": [
+            bytes((form, form % 2, cut)) for form, cut in zip(range(8), range(0, 256, 33), strict=True)
+        ],
+        "normal": [
+            bytes(o)
+            for o in (
+                (0, 0, 0, 2, 1, 255, 255),
+                (54, 18, 2, 2, 1, 255, 40),
+                (2, 48, 1, 2, 0, 200, 255),
+                (110, 97, 0, 3, 1, 255, 9),
+                (39, 5, 0, 2, 1, 255, 255),
+                (13, 12, 2, 1, 0, 255, 100),
+            )
+        ],
         "lines": [bytes(o) for o in ((7, 255, 0), (1, 120, 0))] + [bytes((3, 255, 6)) + b"needle"],
         "records": [
             bytes((2, 0, 3, 1, 1, 7, 0, 3, 9, 1, 0)),
@@ -72,6 +102,8 @@ def main() -> None:
         "csv": CSV,
         "ndjson": NDJSON,
         "json": JSON,
+        "encodings": ENCODINGS,
+        "normal": NORMAL,
         "lines": LINES,
         "records": [bytes(range(256)) * 4, b"ab \0 cd  " * 99, b""],
     }

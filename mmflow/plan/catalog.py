@@ -45,6 +45,7 @@ from mmflow.plan.logical.subqueries import (
     with_functions,
     with_own_names,
 )
+from mmflow.plan.logical.unnesting import calls_unnest, row_wise_table, unnesting_selects
 from mmflow.plan.stages import NO_NEEDS, Function, Functions, Needs, Source, StreamFunction
 from mmflow.plan.tokens import parameters_of, quoted, replaced, tokens
 from mmflow.usercode.failures import find_failure
@@ -135,13 +136,17 @@ class RepartitionLeaf:
 
 @dataclass(frozen=True, slots=True)
 class SqlLeaf:
-    """SQL that runs whole in one task, the reason why Substrait can't carry it, and the values of its `$name`."""
+    """SQL that runs whole in one task, the reason why Substrait can't carry it, and the values of its `$name`.
+
+    `streaming`: it reads one table, and makes its rows of one row at a time: every task runs it over its own rows.
+    """
 
     query: str
     tables: tuple[tuple[str, DataFrame], ...]
     schema: pa.Schema
     reason: str
     parameters: tuple[tuple[str, pa.Scalar], ...] = ()
+    streaming: bool = False
 
 
 Leaf = SourceLeaf | TableLeaf | MapLeaf | StreamLeaf | RepartitionLeaf | SqlLeaf
@@ -400,6 +405,9 @@ class Catalog:
             frame.execution_plan()  # else a task would say that DataFusion can't run it
         schema = self.schema(frame)
         check_wanted(schema)
+        unnested = self._unnested(query, names, schema)
+        if unnested is not None and unsplit(shown := with_names(unnested, plan)) is None:
+            return shown
         schema = pa.schema([f.with_name(n) for f, n in zip(schema, unique_names(schema.names), strict=True)])
         exact = with_moving_functions(query, names.planned)
         if exact != query:
@@ -407,6 +415,58 @@ class Catalog:
         needed = self._without_refused(query, self._narrowed(query, names, optimized), names.parameters)
         leaf = SqlLeaf(query, tuple(needed.items()), schema, reason, tuple(names.parameters.items()))
         return with_names(self.add(leaf), plan)
+
+    def _unnested(self, query: str, names: _Names, schema: pa.Schema) -> DataFrame | None:
+        """Return the frame of a query over tables that its SELECTs with `unnest` became; None: not all of them can.
+
+        Args:
+            query: Query that can't be split.
+            names: Its tables.
+            schema: Names and types of its columns.
+        """
+        number = 0
+        while calls_unnest(query):
+            for select in unnesting_selects(query):
+                leaf = self._unnesting_leaf(select.text, names)
+                if leaf is not None:
+                    break
+            else:
+                return None
+            number += 1
+            name = f"mmflow_unnested_{number}"
+            names.add({name: self.add(leaf)})
+            query = select.replaced(quoted(name))
+        if not number:
+            return None
+        try:
+            frame, _ = names.planned(query)
+        except PlanError:  # a clause behind it names a column that the SELECT does not give
+            return None
+        found = self.schema(frame)
+        if found.types != schema.types or len({*found.names}) < len(found):
+            return None
+        if found.names == schema.names:
+            return frame
+        # A column that has no name is named by its table, too.
+        pairs = zip(found.names, schema.names, strict=True)
+        return frame.select(*[col(quoted(name)).alias(wanted) for name, wanted in pairs])
+
+    def _unnesting_leaf(self, query: str, names: _Names) -> SqlLeaf | None:
+        """Return a SELECT with `unnest` as a table; None: it needs other rows than each of its table's alone."""
+        try:
+            frame, optimized = names.planned(query)
+        except PlanError:  # it names rows around it
+            return None
+        plan, schema = frame.logical_plan(), self.schema(frame)
+        table = row_wise_table(plan, names.tables)
+        if table is None or not_as_sql(str(plan.display_indent())) is not None:
+            return None
+        if len({*schema.names}) < len(schema) or not all(map(is_supported, schema)):
+            return None
+        given = {n: names.parameters[n] for n in parameters_of(query)}
+        narrow = {table: self._narrowed(query, names, optimized)[table]}
+        needed = self._without_refused(query, narrow, given)
+        return SqlLeaf(query, tuple(needed.items()), schema, "", tuple(given.items()), streaming=True)
 
     def _narrowed(self, query: str, names: _Names, optimized: LogicalPlan) -> Mapping[str, DataFrame]:
         """Leave out columns that a query does not name, if its plan stays the same: tables are gathered whole."""

@@ -75,7 +75,9 @@ class ShardStream:
         schema, virtual = scan.source.schema, VIRTUAL_COLUMNS | {PLACE: pa.int64()}
         # By name: of 20,000 columns, two are soon asked for.
         numbers = {c: schema.get_field_index(c) for c in scan.columns}
-        self._schema = pa.schema([(c, schema.field(n).type if n >= 0 else virtual[c]) for c, n in numbers.items()])
+        self._schema = pa.schema(
+            [(c, schema.field(n).type if n >= 0 else virtual[c]) for c, n in numbers.items()]
+        )
         self._placed = numbers.get(PLACE, 0) < 0
         self.reports: list[ScanReport] = []
         self.reasons: list[str] = []

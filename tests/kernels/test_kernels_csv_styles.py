@@ -130,7 +130,7 @@ def test_values_at_the_edges_of_a_style(
     both("".join(f"{form};1\n" for form in forms).encode(), types)
     decoder = csv_decoder(("v",), types, Dialect(b";"), "null")
     assert isinstance(decoder, KernelDecoder)
-    kernel = decoder._readers[False]
+    kernel = decoder._reader(False)
     for isa in _kernels.simd_available():
         _kernels.simd_use(isa)
         read = 0

@@ -112,6 +112,17 @@ select range(3)
 ~ select generate_series(1,3), range(0,10,5)
 select id, st.x, st['y'], li[1], li[-1], li[1:2], m['a'], {'a':1,'b':s} from t
 ~ select (select max(id) from u) m, count(*) from t group by 1
+select id, unnest(li) u from t
+~ select id, unnest(li) u, unnest(ls) v from t
+select id, unnest(st) from t
+select u, count(*) n from (select unnest(li) u from t where k > 0) group by u order by u
+~ with x as (select k, unnest(li) u from t) select k, sum(u) from x group by k order by k
+~ select unnest(ls) u from t union all select s from t
+~ select count(*) from (select unnest(li) from t)
+~ select a.id, b.u from t a join (select id, unnest(li) u from t) b on a.id = b.id order by a.id, b.u
+~ select unnest(v) w from (select unnest([li]) v from t)
+select id from t where k in (select unnest(li) from t)
+
 -- # one task: DataFusion gives the same rows
 ~ select sum(i64 + (select max(k) from u)) from t
 select id, sum(i64 - (select avg(i64) from u)) over (order by id) from t
@@ -126,9 +137,6 @@ select sum(value) from generate_series(1,100)
 ~ select k, count(*) from range(4) r join t on t.k = r.value group by k
 with recursive r(n) as (select 1 union all select n+1 from r where n<5) select * from r
 ~ with recursive r(n) as (select 1 union all select n+1 from r where n<5) select r.n, t.id from r join t on t.k=r.n
-select id, unnest(li) u from t
-~ select id, unnest(li) u, unnest(ls) v from t
-select id, unnest(st) from t
 ~ select id, s || 'x', s like 'a%', s not ilike '%B%', s ~ '^a', s !~* 'A', substring(s from 2 for 2), position('b' in s), overlay(s placing 'zz' from 2) from t
 select id, sum(i64) over (order by id groups between 1 preceding and current row) from t
 ~ select id, sum(i64) over (order by id range between 5 preceding and 1 following) from t
@@ -155,6 +163,10 @@ select id from t where id > all(select value from range(50))
 ~ select * from generate_series(null)
 select count(*) from range(100000)
 ~ select * from range(100000) limit 3
+~ select distinct unnest(li) u from t order by u
+~ select id, unnest(li) u from t where k > (select avg(k) from t)
+with x as (select id, li from t where k > 1) select unnest(li) u from x order by u
+
 -- # nulls: DuckDB gives the same rows, DataFusion not always
 select id from t where i64 > all (select i64 from u)
 select id from t where k = any (select k from t where k > 1)

@@ -205,3 +205,17 @@ def test_queries_over_a_stream(session: mf.Session) -> None:
     joined = "SELECT count(*) AS c FROM read_csv('{}') a JOIN 'o.csv' b ON a.id = b.id"
     with produced(_CSV) as pipe:
         assert session.sql(joined.format(pipe.path)).to_arrow()["c"].to_pylist() == [3000]
+
+
+def test_text_of_another_encoding_is_noticed(session: mf.Session) -> None:
+    for data, encoding in (
+        ("Łódź\nx\n".encode("utf-16"), "utf-16"),
+        ("only Latin letters\nx\n".encode("utf-16-be"), "utf-16-be"),
+        ("łóß\n".encode("utf-32"), "utf-32"),
+    ):
+        with produced([data]) as pipe, pytest.raises(mf.SourceError, match=f"set encoding='{encoding}'"):
+            session.read_text(pipe.path).to_arrow()
+        with produced([data]) as pipe:
+            assert session.read_text(pipe.path, encoding=encoding).count() == data.decode(encoding).count(
+                "\n"
+            )

@@ -260,7 +260,9 @@ class CsvDecoder:
         table = pacsv.read_csv(
             pa.BufferReader(text),
             read_options=pacsv.ReadOptions(
-                use_threads=False, block_size=text.size + 1, column_names=list(map(str, range(len(self._types.names))))
+                use_threads=False,
+                block_size=text.size + 1,
+                column_names=list(map(str, range(len(self._types.names)))),
             ),
             parse_options=pacsv.ParseOptions(
                 delimiter=dialect.delimiter.decode("latin-1"),

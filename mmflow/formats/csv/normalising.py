@@ -149,7 +149,7 @@ class NormalisingDecoder:
         if bad and self._policy == "error":
             repairs = repairs[repairs[:, 0] < bad[0].offset]
         decoded.repaired = len(repairs)
-        decoded.repairs = [self._repair(row, lines_before) for row in repairs[:_DESCRIBED].tolist()]
+        decoded.repairs = (self._repair(row, lines_before) for row in repairs[:_DESCRIBED].tolist())
         if self._extra is not None and self._extra[0] in self.columns:
             decoded.batch = _with_extra(decoded.batch, *self._extra)
         return decoded

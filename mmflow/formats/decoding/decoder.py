@@ -6,7 +6,7 @@ are numpy and pyarrow; the C++ kernels take the same call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,7 +62,7 @@ class Decoded:
         bad: Bad records in order. Under `error` the first only, and the batch ends before it.
         broken: Place behind which nothing can be read: an error whatever the policy, behind the rows and `bad`.
         repaired: Number of repairs of records that are among the rows.
-        repairs: The first of them, in order.
+        repairs: The first of them, in order; each is described when it is asked for: that costs more than to decode it.
     """
 
     batch: pa.RecordBatch
@@ -74,7 +74,7 @@ class Decoded:
     bad: list[BadValue] = field(default_factory=list)
     broken: BadValue | None = None
     repaired: int = 0
-    repairs: list[BadValue] = field(default_factory=list)
+    repairs: Iterable[BadValue] = ()
 
     @property
     def line_numbers(self) -> I64 | None:

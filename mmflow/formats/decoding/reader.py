@@ -12,6 +12,7 @@ doubles it, up to `max_record`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -101,9 +102,7 @@ class RowMaker:
             if self.report.error is not None:
                 break
         self.report.repaired += decoded.repaired
-        for repair in decoded.repairs:
-            if len(self.report.rejects) >= _FIRST_REJECTS:
-                break
+        for repair in islice(decoded.repairs, max(0, _FIRST_REJECTS - len(self.report.rejects))):
             self.report.rejects.append(_reject(data, base, repair, self.report, raw=False))
         if decoded.broken is not None and self.report.error is None:
             self.report.bad += 1
@@ -180,6 +179,7 @@ class RecordScan:
         position = self._first()
         report.first = position
         end = min(shard.end, self.ends)
+        tried = 0  # bytes that did not hold the record at the position
         while position < end:
             # No window holds more than the longest record, so that the same ones are too long at each window size.
             length = min(window_bytes, self._max_record, self.ends - position, end - position + beyond)
@@ -189,7 +189,7 @@ class RecordScan:
             if window.end < end and not self._file.fetches:
                 self._file.prefetch(window.end, following)
             consumed = 0
-            for batch, done in self._pieces(window.buffer, position):
+            for batch, done in self._pieces(window.buffer, position, tried):
                 report.next = position + done
                 report.bytes_read += done - consumed
                 consumed = done
@@ -200,12 +200,14 @@ class RecordScan:
             if consumed:
                 self._file.evict_behind(position, consumed)
                 position += consumed
+                tried = 0
                 window_bytes, following = following, next(window_sizes)
                 beyond = self._file.beyond(window_bytes)
                 continue
             if window.length >= self._max_record or window.end == self.ends:
                 self._rows.too_long(window.buffer, position, self._max_record)
                 break
+            tried = window.length
             window_bytes = min(2 * window_bytes, self._max_record)
             beyond = min(max(2 * beyond, _GROWTH), self._max_record)
         # A footer is no record: the shards that hold it end behind it, as those that end in blanks do.
@@ -243,10 +245,13 @@ class RecordScan:
     def _line_ends(self, text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         return line_breaks(text, returns=True) if self.returns else self._encoding.line_ends(text)
 
-    def _pieces(self, data: pa.Buffer, base: int) -> Iterator[tuple[pa.RecordBatch | None, int]]:
-        """Decode a window in pieces; gives batches and bytes consumed so far."""
+    def _pieces(self, data: pa.Buffer, base: int, tried: int) -> Iterator[tuple[pa.RecordBatch | None, int]]:
+        """Decode a window in pieces; gives batches and bytes consumed so far.
+
+        The first record does not end within the first `tried` bytes.
+        """
         piece = self._rows.piece_bytes(data.size)
-        done, size = 0, piece
+        done, size = 0, max(piece, 2 * tried)
         stop = min(self._shard.end, self.ends) - base
         at_end = base + data.size == self.ends
         while done < min(stop, data.size):

@@ -65,7 +65,7 @@ class TranslatingDecoder:
                 break
         joined = _join(parts)
         joined.bad = self._located_bad(data, found, joined.bad)
-        joined.repairs = self._located_bad(data, found, joined.repairs)
+        joined.repairs = self._located_bad(data, found, list(joined.repairs))
         joined.consumed = found.raw_offset(done)
         if joined.offsets is not None and text is not data:
             joined.offsets = found.raw_offsets(joined.offsets)
@@ -130,13 +130,14 @@ def _join(parts: list[tuple[Decoded, int]]) -> Decoded:
     joined = Decoded(batch, 0, 0, 0)
     offsets: list[I64] = []
     lines: list[I64] = []
+    repairs: list[BadValue] = []
     for part, begin in parts:
         joined.bad += [
             replace(b, offset=b.offset + begin, record=b.record + joined.records, line=b.line + joined.lines)
             for b in part.bad
         ]
         joined.repaired += part.repaired
-        joined.repairs += [
+        repairs += [
             replace(b, offset=b.offset + begin, record=b.record + joined.records, line=b.line + joined.lines)
             for b in part.repairs
         ]
@@ -147,6 +148,7 @@ def _join(parts: list[tuple[Decoded, int]]) -> Decoded:
             lines.append(found + joined.lines)
         joined.records += part.records
         joined.lines += part.lines
+    joined.repairs = repairs
     if offsets:
         joined.offsets, joined.located_lines = np.concatenate(offsets), np.concatenate(lines)
     return joined

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
-from mmflow.formats.base import BadRecordPolicy, Comparison
+from mmflow.formats.base import BadRecordPolicy, Comparison, Scan, ScanRequest
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
@@ -22,6 +22,7 @@ from mmflow.formats.text.kernel import text_decoder
 from mmflow.formats.text.lines import TextDecoder
 from mmflow.mapping import MappedFile
 from mmflow.mapping.streams import stream_at
+from mmflow.shards import Shard
 
 __all__ = ["TextFormat", "open_text"]
 
@@ -45,6 +46,12 @@ class TextFormat(ScannedFormat):
     ) -> RecordDecoder:
         del file
         return text_decoder(TextDecoder(columns, self.on_bad_record), prune)
+
+    def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
+        if file.once and shard.begin == 0 and self.encoding.kind == "utf-8":
+            # Planning can't look: a stream may stay silent for hours behind its first line.
+            check_not_wide(file.path, file.window(0, min(_PROBED, shard.end)).buffer.to_pybytes())
+        return ScannedFormat.scan(self, file, shard, request)
 
     def begins(self, file: MappedFile) -> int:
         return file_encoding(file, self.encoding).mark

@@ -114,6 +114,19 @@ inline Index index_lines(const CsvSpec& spec, const Layout& layout, const std::u
     return index;
 }
 
+// Returns how many fields may end in a chunk. Any byte may end one; in the chunk of a long record, which has few of them,
+// they are counted, since the memory for all would be eight times as large as the record.
+inline std::size_t most_ends(const CsvSpec& spec, const std::uint8_t* text, std::size_t length) noexcept {
+    if (length <= kChunk) return length;
+    std::size_t count = 0, at = 0;
+    for (; at + 64 <= length; at += 64) {
+        const Block block = Block::load(text + at);
+        count += static_cast<std::size_t>(__builtin_popcountll(block.eq(spec.delimiter) | block.eq('\n')));
+    }
+    for (; at < length; ++at) count += text[at] == spec.delimiter || text[at] == '\n';
+    return count;
+}
+
 inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, std::size_t size, std::size_t stop,
                             bool final, CsvScratch& scratch, Column* columns, Bytes& offsets) noexcept {
     RecordsResult result;
@@ -124,9 +137,10 @@ inline RecordsResult csv_decode(const CsvSpec& spec, const std::uint8_t* data, s
     while (at < limit && result.status == Status::kDone &&
            !is_full(spec.most_bytes, columns, spec.target_count, result.rows, at)) {
         const std::size_t length = size - at < chunk ? size - at : chunk;
-        // Every byte may end a field; write_positions writes up to 32 entries more.
-        if (!scratch.starts.reserve((length + 32) * 4) || !scratch.records.reserve((length + 2) * 4) ||
-            (spec.filter_count && !scratch.selected.reserve((length + 2) * 4))) {
+        const std::size_t most = most_ends(spec, data + at, length) + 2;
+        // write_positions writes up to 32 entries more.
+        if (!scratch.starts.reserve((most + 32) * 4) || !scratch.records.reserve(most * 4) ||
+            (spec.filter_count && !scratch.selected.reserve(most * 4))) {
             result.status = Status::kNoMemory;
             break;
         }

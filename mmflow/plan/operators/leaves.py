@@ -16,7 +16,7 @@ from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import gather, run_steps, select_columns
 from mmflow.plan.optimizer.estimates import scan_estimate, width_of
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
-from mmflow.plan.stages import Broadcast, Hash, MapStep, ScanInput, SqlStep, StreamStep, TableInput
+from mmflow.plan.stages import Broadcast, Forward, Hash, MapStep, ScanInput, SqlStep, StreamStep, TableInput
 from mmflow.plan.substrait import table_name, wanted_columns
 
 __all__ = ["plan_read", "plan_sql"]
@@ -109,8 +109,23 @@ def _plan_repartition(context: PlanContext, leaf: RepartitionLeaf) -> Pipeline:
     return context.builder.reopen(stages, "partition", child)
 
 
+def _plan_row_wise_sql(context: PlanContext, leaf: SqlLeaf) -> Pipeline:
+    """Run SQL over the rows of each task of its one table."""
+    ((name, frame),) = leaf.tables
+    child = _normalize_floats(context, context.plan_frame(frame))
+    if any(source.name == name for branch in child.branches for source in branch.inputs):
+        # A worker would take the side of a join for the table.
+        child = context.builder.reopen(context.builder.close(child, Forward()), "forward", child)
+    table = pa.schema([f.with_nullable(True) for f in child.schema])
+    step = SqlStep(leaf.query, ((name, table),), leaf.schema, streaming=True, parameters=leaf.parameters)
+    made = run_steps(context, child, (step,), leaf.schema, "unnest")
+    return replace(made, estimate=Estimate(None, made.estimate.nbytes))
+
+
 def plan_sql(context: PlanContext, leaf: SqlLeaf) -> Pipeline:
     """Gather every table that the query names, and run it as SQL in one task."""
+    if leaf.streaming:
+        return _plan_row_wise_sql(context, leaf)
     inputs, tables = [], []
     for name, frame in leaf.tables:
         child = _normalize_floats(context, context.plan_frame(frame))
