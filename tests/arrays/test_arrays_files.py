@@ -211,7 +211,8 @@ for row in range(int(sys.argv[2]), 64, 2):
 array.close()
 """
     writers = [
-        subprocess.Popen([sys.executable, "-c", code, str(path), str(n)], stdin=subprocess.PIPE) for n in range(2)
+        subprocess.Popen([sys.executable, "-c", code, str(path), str(n)], stdin=subprocess.PIPE)
+        for n in range(2)
     ]
     with mf.open_array(path) as reader:
         seen: set[int] = set()
