@@ -207,6 +207,7 @@ class _AttemptFiles:
         self._keep = keep
         self._open: OrderedDict[str, _OpenFile] = OrderedDict()
         self._count: dict[str, int] = {}
+        self._created = 0
 
     def failing(self) -> Any:
         """Turn errors of the block into SinkErrors that say how much was written."""
@@ -265,8 +266,9 @@ class _AttemptFiles:
         if not self._spec.is_folder:
             name = destination(self._spec).name
         path = f"{folder}/{name}" if folder else name
-        staged = self._folder / path
-        staged.parent.mkdir(parents=True, exist_ok=True)
+        # Beside each other: a folder for each partition costs more than its file, to make and to delete.
+        self._created += 1
+        staged = self._folder / (f"{self._created:06d}-{name}" if folder else name)
         options = self._spec.options | {"sorted_by": self._spec.sorted_by}
         writer = _OPEN[self._spec.format](str(staged), self._schema, options)
         return _OpenFile(writer, staged, path)
@@ -347,8 +349,10 @@ class _PartitionedFiles:
         self._total = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
+        width = None
         for folder, part in split(batch, self._columns):
-            nbytes = part.nbytes
+            width = _row_bytes(part.schema) if width is None else width
+            nbytes = part.num_rows * width or part.nbytes
             self._pending.setdefault(folder, []).append(part)
             self._nbytes[folder] = self._nbytes.get(folder, 0) + nbytes
             self._total += nbytes
@@ -376,6 +380,14 @@ class _PartitionedFiles:
         for folder in sorted(self._pending):
             self._put(folder)
         self._files.complete()
+
+
+def _row_bytes(schema: pa.Schema) -> int:
+    """Return the bytes of a row of numbers; 0: other columns have rows of their own size."""
+    try:
+        return int(sum(kind.bit_width for kind in schema.types)) // 8
+    except ValueError:
+        return 0
 
 
 def _concatenated(parts: list[pa.RecordBatch]) -> pa.RecordBatch:

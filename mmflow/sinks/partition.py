@@ -7,6 +7,7 @@ values different ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +23,10 @@ __all__ = ["NULL", "partition_problem", "quoted", "split"]
 
 #: Folder name of nulls in Hive, Spark, DuckDB and pyarrow.
 NULL = "__HIVE_DEFAULT_PARTITION__"
+#: Partitions up to which numpy sorts by radix: of 16 bits.
+_RADIX = 1 << 16
+#: Names of partitions that are kept: each batch has about the same ones.
+_MOST_NAMES = 1 << 16
 
 
 def partition_problem(field: pa.Field) -> str | None:
@@ -51,12 +56,13 @@ def split(batch: pa.RecordBatch, columns: Sequence[str]) -> Iterator[tuple[str, 
     )
     rest = plain.select([name for name in plain.schema.names if name not in columns])
     keys = [pc.dictionary_encode(plain.column(name), null_encoding="encode") for name in columns]
-    codes = np.zeros(batch.num_rows, np.int64)
-    for key in keys:
+    codes = numpy_values(keys[0].indices)
+    for key in keys[1:]:
         # Made dense after each column, so that the product can't overflow.
-        combined = codes * len(key.dictionary) + numpy_values(key.indices)
+        combined = codes.astype(np.int64) * len(key.dictionary) + numpy_values(key.indices)
         codes = np.unique(combined, return_inverse=True)[1]
-    order = np.argsort(codes, kind="stable")
+    few = codes.min() >= 0 and codes.max() < _RADIX
+    order = np.argsort(codes.astype(np.uint16) if few else codes, kind="stable")
     cuts = np.flatnonzero(np.diff(codes[order])) + 1
     names = [[_name(c, v) for v in _texts(k.dictionary, c)] for c, k in zip(columns, keys, strict=True)]
     ordered = rest.take(pa.array(order)) if len(cuts) else rest
@@ -82,6 +88,7 @@ def _texts(values: pa.Array, column: str) -> list[str | None]:
     return texts.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
 
 
+@lru_cache(_MOST_NAMES)
 def _name(column: str, value: str | None) -> str:
     text = NULL if value is None else quote(value, safe=" ")
     if value == NULL:  # this text must not share the folder of nulls

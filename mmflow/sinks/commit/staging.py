@@ -3,6 +3,7 @@
 data/out                                the destination
 data/.out.mmflow-RUN/                   staging of one run, beside it: on the same file system
     attempts/s2-t7-a0/part-00007.csv    output of attempt 0 of task 7; attempts never mix
+    attempts/s2-t7-a0/000001-part-00007.csv   the same of a partition; its place is known by `StagedFile.path`
     attempts/s2-t7.1-a0/part-00007_001.csv    the remainder of its shard, by a task of its own (`plan.tasks.TaskId`)
     result/                             built by the commit: the future destination
 data/.out.mmflow-old-RUN                the old destination for a moment (file systems without atomic swap)
