@@ -12,13 +12,14 @@ import json
 import os
 import re
 import tempfile
-import tomllib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mmflow.errors import ConfigError, plain_text
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.remote.options import RemoteOptions
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
     _UNITS |= {_letter: 1024**_power, f"{_letter}ib": 1024**_power, f"{_letter}b": 1000**_power}
-_SIZE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_SIZE = lazy_regex(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 EngineName = Literal["local", "ray", "dask"]
 IoName = Literal["auto", "mmap", "pread"]
@@ -358,6 +359,8 @@ def _from_file(file: str | Path | None, tables: Collection[str] = ()) -> dict[st
 def _read_file(file: str | Path | None) -> dict[str, Any]:
     if file is None:
         return {}
+    import tomllib  # noqa: PLC0415  (slow)
+
     try:
         with Path(file).open("rb") as opened:
             return tomllib.load(opened)

@@ -8,36 +8,9 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
-
-from mmflow.api.expressions import (
-    Expr,
-    IntoExpr,
-    aggregated,
-    col,
-    columns_of,
-    conditions,
-    exploded,
-    filtered,
-    listed,
-    named,
-    projected,
-    quoted_column,
-    row_values,
-)
-from mmflow.api.expressions.dynamic import (
-    ClosedInterval,
-    Label,
-    StartBy,
-    first_start,
-    starts,
-    starts_as,
-    windows,
-)
-from mmflow.api.functions import count as row_count
-from mmflow.api.map_array import map_array
+from mmflow.api import expressions as ex
 from mmflow.api.results import WriteResult
 from mmflow.api.verbs.asof import AsofVerbs
 from mmflow.api.verbs.collecting import CollectingVerbs
@@ -52,11 +25,14 @@ from mmflow.api.verbs.sampling import SamplingVerbs
 from mmflow.api.verbs.summaries import SummaryVerbs
 from mmflow.errors import PlanError
 from mmflow.formats import PLACE
+from mmflow.lazy import array_types as npt
 from mmflow.plan.catalog import planning
-from mmflow.rows.source import Selection
 from mmflow.sinks.screen import in_notebook, notebook_width
-from mmflow.sinks.stdout import binary_stdout, write_table
 from mmflow.usercode.tracebacks import PublicApi
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Expr, IntoExpr
+    from mmflow.api.expressions.dynamic import ClosedInterval, Label, StartBy
 
 __all__ = ["Dataset", "GroupedDataset", "JoinKind"]
 
@@ -99,19 +75,21 @@ class Dataset(
         >>> ds.select("b", sum=mf.col("a") + mf.col("b")).to_arrow().to_pydict()
         {'b': [3, 4], 'sum': [4, 6]}
         """
-        items = listed(columns, named_columns)
-        if (lists := exploded(items)) is not None:
+        items = ex.listed(columns, named_columns)
+        if (lists := ex.exploded(items)) is not None:
             made = self.select(*lists[0])
             return made.explode(made.columns, empty_as_null=lists[1], keep_nulls=lists[2])
         frame, scope = self._source(items)
         with planning("select"):
-            found = projected(scope, items)
+            found = ex.projected(scope, items)
             if found is None:
                 return self.agg(*items)
-            chosen = [named(r) for r in found]
+            chosen = [ex.named(r) for r in found]
             plain = [(r.name, n) for r in found if (n := r.node.plain_column) is not None]
             same = plain if len(plain) == len(found) else None
-            return self._new(frame.select(*chosen), same, lambda f: f.select(*chosen, quoted_column(PLACE)))
+            return self._new(
+                frame.select(*chosen), same, lambda f: f.select(*chosen, ex.quoted_column(PLACE))
+            )
 
     def filter(self, *predicates: IntoExpr | Iterable[IntoExpr] | Callable[[dict[str, Any]], Any]) -> Dataset:
         """Return the rows for which all predicates are true.
@@ -127,13 +105,15 @@ class Dataset(
         first = predicates[0] if len(predicates) == 1 else None
         if callable(first):
             return self._filter_rows(first)
-        items = columns_of(predicates)
+        items = ex.columns_of(predicates)
         frame, scope = self._source(items)
         with planning("filter"):
-            found = conditions(scope, items)
-            made = filtered(frame, found, self.columns)
+            found = ex.conditions(scope, items)
+            made = ex.filtered(frame, found, self.columns)
             return self._new(
-                self._without_virtual(made, frame), None, lambda f: filtered(f, found, [*self.columns, PLACE])
+                self._without_virtual(made, frame),
+                None,
+                lambda f: ex.filtered(f, found, [*self.columns, PLACE]),
             )
 
     def with_columns(self, *expressions: IntoExpr | Iterable[IntoExpr], **named_columns: Any) -> Dataset:
@@ -152,14 +132,14 @@ class Dataset(
         >>> mf.from_arrow({"a": [1, 2]}).with_columns(b=mf.col("a") * 10).to_arrow().to_pydict()
         {'a': [1, 2], 'b': [10, 20]}
         """
-        items = listed(expressions, named_columns)
+        items = ex.listed(expressions, named_columns)
         frame, scope = self._source(items)
         with planning("with_columns"):
-            added = {r.name: named(r) for r in projected(scope, items, beside_rows=True) or ()}
-            kept = [added.get(n, quoted_column(n)) for n in self.columns]
+            added = {r.name: ex.named(r) for r in ex.projected(scope, items, beside_rows=True) or ()}
+            kept = [added.get(n, ex.quoted_column(n)) for n in self.columns]
             new = [raw for n, raw in added.items() if n not in self.columns]
             made = frame.select(*kept, *new)
-            return self._new(made, None, lambda f: f.select(*kept, *new, quoted_column(PLACE)))
+            return self._new(made, None, lambda f: f.select(*kept, *new, ex.quoted_column(PLACE)))
 
     def rename(self, names: Mapping[str, str] | None = None, **more: str) -> Dataset:
         """Return the same columns under other names: `{"old": "new"}` or `old="new"`.
@@ -171,10 +151,10 @@ class Dataset(
         changed = {**(names or {}), **more}
         self._check(list(changed))
         with planning("rename"):
-            renamed = [quoted_column(n).alias(changed.get(n, n)) for n in self.columns]
+            renamed = [ex.quoted_column(n).alias(changed.get(n, n)) for n in self.columns]
             same = [(changed.get(n, n), n) for n in self.columns]
             return self._new(
-                self.frame.select(*renamed), same, lambda f: f.select(*renamed, quoted_column(PLACE))
+                self.frame.select(*renamed), same, lambda f: f.select(*renamed, ex.quoted_column(PLACE))
             )
 
     def drop(self, *columns: str) -> Dataset:
@@ -187,11 +167,11 @@ class Dataset(
         self._check(columns)
         with planning("drop"):
             kept = [n for n in self.columns if n not in columns]
-            left = [quoted_column(n) for n in kept]
+            left = [ex.quoted_column(n) for n in kept]
             return self._new(
                 self.frame.select(*left),
                 [(n, n) for n in kept],
-                lambda f: f.select(*left, quoted_column(PLACE)),
+                lambda f: f.select(*left, ex.quoted_column(PLACE)),
             )
 
     def group_by(self, *keys: IntoExpr | Iterable[IntoExpr]) -> GroupedDataset:
@@ -204,10 +184,10 @@ class Dataset(
         >>> ds.group_by("k").agg(s=mf.col("v").sum()).sort("k").to_arrow().to_pydict()
         {'k': ['x', 'y'], 's': [4, 2]}
         """
-        items = columns_of(keys)
+        items = ex.columns_of(keys)
         _, scope = self._source(items)
         with planning("group_by"):
-            row_values(scope, items, "group_by")
+            ex.row_values(scope, items, "group_by")
         return GroupedDataset(self, items)
 
     def group_by_dynamic(
@@ -268,33 +248,39 @@ class Dataset(
         >>> two.sort("t").to_arrow()["v"].to_pylist()
         [7, 4]
         """
+        from mmflow.api.expressions.dynamic import windows  # noqa: PLC0415  (slow)
+
         made = windows(every, period, offset, closed, label, start_by)
-        by = columns_of([group_by])
+        by = ex.columns_of([group_by])
         self._named(index_column, "group_by_dynamic")
         if made.is_truncation and label == "left":
-            return self.group_by(*by, col(index_column).dt.truncate(every).alias(index_column))
+            return self.group_by(*by, ex.col(index_column).dt.truncate(every).alias(index_column))
         kind = self._plan_schema().field(index_column).type
         window, first = self._unused("__window"), self._unused("__first")
-        time, source = col(index_column), self
+        time, source = ex.col(index_column), self
         if start_by != "window" and not by:
             # The first row of all, without gathering them.
             source = self.join(self.agg(time.min().alias(first)), how="cross")
-        begin = time if start_by == "window" else time.min().over(*by) if by else col(first)
+        begin = time if start_by == "window" else time.min().over(*by) if by else ex.col(first)
+        from mmflow.api.expressions.dynamic import starts  # noqa: PLC0415  (slow)
+
         listed_starts = starts(made, time, begin).alias(window)
         source = source.with_columns(listed_starts).explode(window, keep_nulls=False)
         names = [e._node.output_name for e in by]
 
+        from mmflow.api.expressions.dynamic import first_start, starts_as  # noqa: PLC0415  (slow)
+
         def labelled(groups: Dataset) -> Dataset:
             if start_by == "window" and not made.is_separate:
-                start = first_start(made, col(first).min().over(*names))
-                groups = groups.filter(col(window) >= start)
+                start = first_start(made, ex.col(first).min().over(*names))
+                groups = groups.filter(ex.col(window) >= start)
             begins = starts_as(window, kind)
             span = every if period is None else period
-            shown = {"left": begins, "right": begins.dt.offset_by(span), "datapoint": col(first)}[label]
+            shown = {"left": begins, "right": begins.dt.offset_by(span), "datapoint": ex.col(first)}[label]
             rest = [n for n in groups.columns if n not in (*names, window, first)]
             return groups.select(*names, shown.alias(index_column), *rest)
 
-        return GroupedDataset(source, [*by, col(window)], {first: time.min()}, labelled)
+        return GroupedDataset(source, [*by, ex.col(window)], {first: time.min()}, labelled)
 
     def agg(self, *aggregates: IntoExpr | Iterable[IntoExpr], **named_columns: Any) -> Dataset:
         """Return one row of aggregates over all rows.
@@ -334,7 +320,7 @@ class Dataset(
         >>> mf.from_arrow({"a": [2, None, 3]}).sort("a", descending=True).to_arrow().to_pydict()
         {'a': [3, 2, None]}
         """
-        items = columns_of(columns)
+        items = ex.columns_of(columns)
         frame, scope = self._source(items)
         flags = [descending] * len(items) if isinstance(descending, bool) else list(descending)
         if len(flags) != len(items):
@@ -343,7 +329,7 @@ class Dataset(
             keys = [
                 key.raw.sort(ascending=not flag, nulls_first=not nulls_last)
                 for item, flag in zip(items, flags, strict=True)
-                for key in row_values(scope, [item], "sort")
+                for key in ex.row_values(scope, [item], "sort")
             ]
             made = self._without_virtual(frame.sort(*keys), frame)
             return self._new(made, None, lambda f: f.sort(*keys))
@@ -380,12 +366,16 @@ class Dataset(
             The dataset is not that of one npy file, right after `read_npy`.
         """
         chosen = self._selection
+        from mmflow.rows.selection import Selection  # noqa: PLC0415  (slow)
+
         source = None if chosen is None or chosen != Selection.all(chosen.source) else chosen.source
         if source is None or source.format.name != "npy" or len(source.files) != 1:
             raise PlanError(
                 "map_array() needs the rows of one npy file: call it right after read_npy; for images "
                 "mf.map_array(mf.open_image(path), ...)"
             )
+        from mmflow.api.map_array import map_array  # noqa: PLC0415  (slow)
+
         return map_array(
             self.context, source.files[0], function, out=out, in_place=in_place, dtype=dtype, row_shape=row_shape,
             overwrite=overwrite, skip_holes=skip_holes, processes=processes,
@@ -401,6 +391,8 @@ class Dataset(
         """
         head = self.limit(count)
         width = notebook_width() if in_notebook() else None
+        from mmflow.sinks.stdout import binary_stdout, write_table  # noqa: PLC0415  (slow)
+
         write_table(
             head.iter_batches(), head.schema, "table", binary_stdout(), width=width, max_rows=None,
             every_column=self.shows_every_column,
@@ -431,10 +423,10 @@ class GroupedDataset(PublicApi):
         >>> ds.group_by("k").agg(half=mf.col("v").sum() / 2).sort("k").to_arrow().to_pydict()
         {'k': ['x', 'y'], 'half': [2.0, 1.0]}
         """
-        items = listed(aggregates, {**named_columns, **self._further})
+        items = ex.listed(aggregates, {**named_columns, **self._further})
         frame, scope = self._dataset._source([*self._keys, *items])
         with planning("agg"):
-            made = self._dataset._new(aggregated(frame, scope, self._keys, items))
+            made = self._dataset._new(ex.aggregated(frame, scope, self._keys, items))
         return self._finish(made)
 
     def len(self, name: str = "len") -> Dataset:
@@ -444,6 +436,8 @@ class GroupedDataset(PublicApi):
         >>> mf.from_arrow({"k": ["x", "y", "x"]}).group_by("k").len().sort("k").to_arrow().to_pydict()
         {'k': ['x', 'y'], 'len': [2, 1]}
         """
+        from mmflow.api.functions import count as row_count  # noqa: PLC0415  (slow)
+
         return self.agg(row_count().alias(name))
 
     def count(self) -> Dataset:

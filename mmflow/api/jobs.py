@@ -16,7 +16,6 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
@@ -26,6 +25,7 @@ from mmflow.api.run_context import ExplainedSignal
 from mmflow.api.session import Session
 from mmflow.api.sql.query import plan_query
 from mmflow.errors import ConfigError, MmflowError, plain_text
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.explain import explain
 from mmflow.plan.reachable import Reached, source_digest
 from mmflow.plan.tokens import parameters_of

@@ -12,11 +12,9 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.api.destinations import Note
@@ -32,6 +30,8 @@ from mmflow.arrays.regions import REGION, SEAMS, RegionFormat, RegionWriter, rea
 from mmflow.engines.loop import Outcome
 from mmflow.errors import ConfigError, UserFunctionError
 from mmflow.formats import Format
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.fingerprint import digest
 from mmflow.plan.stages import Functions, MapStep, Plan, Result, ScanInput, Source, Stage
 from mmflow.shards import default_shard_size

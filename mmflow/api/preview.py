@@ -22,7 +22,7 @@ from mmflow.errors import MmflowError
 from mmflow.formats.schemas.arrow_types import public_batch
 from mmflow.plan.stages import FilesInput, FragmentStep, Plan, ScanInput, SqlStep, TableInput
 from mmflow.rows.first_rows import first_rows
-from mmflow.rows.source import Selection
+from mmflow.rows.selection import Selection
 from mmflow.runs.report.formatting import visible
 from mmflow.sinks.text_table import ShownRows
 

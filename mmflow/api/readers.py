@@ -23,12 +23,10 @@ from mmflow.errors import ConfigError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, check_one_format, detect
 from mmflow.formats.registry import format_name
 from mmflow.mapping.streams import stream_at
-from mmflow.plan.bad_files import detect_any
 from mmflow.plan.catalog import SourceLeaf
 from mmflow.plan.sources import is_true, open_source
 from mmflow.plan.stages import BadFile, Source
 from mmflow.remote.options import storage_text, using_remote_options
-from mmflow.rows.source import Selection
 from mmflow.shards import find_files
 from mmflow.streams import check_format, open_streams
 
@@ -144,6 +142,8 @@ class Readers(TextReaders, BinaryReaders):
             if format is None:
                 check_one_format(files)
                 encoding = options.get("encoding", "utf-8")
+                from mmflow.plan.bad_files import detect_any  # noqa: PLC0415  (slow)
+
                 format, found = detect_any(files, encoding) if skips else detect(files[0], encoding)
                 options = {**found, **options}
             check_format(files[0], format_name(format), options)
@@ -152,6 +152,8 @@ class Readers(TextReaders, BinaryReaders):
                 files, format, label, storage, options, [BadFile(*each) for each in bad or ()]
             )
         offer = cache(lambda names: self.context.catalog.add(SourceLeaf(source, names)))
+        from mmflow.rows.selection import Selection  # noqa: PLC0415  (slow)
+
         return Dataset(self.context, offer(()), _hidden(source), Selection.all(source), offer=offer)
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, Self
 
-from mmflow.plan.bad_files import bad_files_message
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import BadFile
-from mmflow.runs.report.formatting import plural
 from mmflow.scheduler.progress import Progress
 
 __all__ = ["BadFilesWarning", "BadRecordsWarning", "RunSummary", "WriteResult", "written_sentence"]
@@ -104,6 +102,8 @@ class RunSummary:
     def bad_message(self) -> str:
         """Return one sentence about bad records and repairs."""
         texts = []
+        from mmflow.runs.report.formatting import plural  # noqa: PLC0415  (slow)
+
         if self.bad_records:
             were = "was" if self.bad_records == 1 else "were"
             texts.append(f"{plural(self.bad_records, 'bad record')} {were} dropped or given nulls")
@@ -119,6 +119,8 @@ class RunSummary:
 
     def skipped_message(self) -> str:
         """Return one sentence about files that were left out."""
+        from mmflow.plan.bad_files import bad_files_message  # noqa: PLC0415  (slow)
+
         return bad_files_message([BadFile(*each) for each in self.skipped_files])
 
     def as_dict(self) -> dict[str, Any]:

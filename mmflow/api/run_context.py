@@ -10,42 +10,37 @@ Invariant: threads may share a context. What belongs to a run stays with its cal
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import sys
 import threading
-import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from datafusion import DataFrame
 
-from mmflow.api.destinations import Destination
 from mmflow.api.expressions.tree.called import CALLED
-from mmflow.api.profile import profile
 from mmflow.api.progress import Display, Ending, open_display
 from mmflow.api.results import BadFilesWarning, BadRecordsWarning, RunSummary, WriteResult
 from mmflow.config import Settings
 from mmflow.engines.loop import Outcome, Run, execute
 from mmflow.engines.opening import open_engine
 from mmflow.errors import MmflowError
-from mmflow.plan.bad_files import bad_files_message, skipped_files
 from mmflow.plan.catalog import Catalog
 from mmflow.plan.planner import make_plan
-from mmflow.plan.proposals import raise_with_proposal
 from mmflow.plan.stages import Plan, Result, Write
-from mmflow.remote.opening import check_unchanged
-from mmflow.runs.directory import RunDirectory
-from mmflow.runs.quarantine import pack_quarantine, quarantine_name, write_quarantine
-from mmflow.runs.recorder import RunRecorder
-from mmflow.scheduler.progress import Progress
-from mmflow.sinks import CommitResult
+
+if TYPE_CHECKING:
+    from mmflow.api.destinations import Destination
+    from mmflow.runs.directory import RunDirectory
+    from mmflow.runs.recorder import RunRecorder
+    from mmflow.scheduler.progress import Progress
+    from mmflow.sinks import CommitResult
 
 __all__ = ["ExplainedSignal", "RunContext"]
 
@@ -105,6 +100,8 @@ class RunContext:
     def last_profile(self) -> str:
         """Return the profile of the last plan that was run for this thread; "" if none was."""
         last = self._last_plans.get(threading.current_thread())
+        from mmflow.api.profile import profile  # noqa: PLC0415  (slow)
+
         return "" if last is None else profile(*last)
 
     @property
@@ -115,6 +112,8 @@ class RunContext:
     def new_run_name(self) -> str:
         """Return a name for a run; for further plans of a recorded run, its name for staging with a number."""
         if self.recorder is None:
+            import uuid  # noqa: PLC0415  (slow)
+
             return uuid.uuid4().hex[:12]
         number = next(self._numbers)
         name = self.recorder.staged_as
@@ -123,6 +122,8 @@ class RunContext:
     def _folder_and_number(self, run: str) -> tuple[RunDirectory, str]:
         """Return the folder of a run, and the number of the plan among those of a recorded run; "" for the first."""
         if self.recorder is None:
+            from mmflow.runs.directory import RunDirectory  # noqa: PLC0415  (slow)
+
             return RunDirectory(self.settings.runs_dir, run), ""
         return self.recorder.directory, run.removeprefix(self.recorder.staged_as).removeprefix(".")
 
@@ -154,6 +155,8 @@ class RunContext:
                     yield batch
             except MmflowError as error:
                 self._write_quarantine(name, run.rejects)
+                from mmflow.plan.proposals import raise_with_proposal  # noqa: PLC0415  (slow)
+
                 raise_with_proposal(error, plan)
             outcome = run.outcome
             quarantine = self._write_quarantine(name, outcome.rejects)
@@ -214,7 +217,11 @@ class RunContext:
 
     def _start(self, plan: Plan, name: str, display: Display | None) -> Run:
         record = None if self.recorder is None else self.recorder.plan(name)
+        from mmflow.plan.bad_files import skipped_files  # noqa: PLC0415  (slow)
+
         if record is not None and (bad := skipped_files(plan)):
+            from mmflow.plan.bad_files import bad_files_message  # noqa: PLC0415  (slow)
+
             for each in bad:
                 record.event("warning", message=bad_files_message([each]))
         listeners = [
@@ -261,7 +268,11 @@ class RunContext:
                 outcome = run.outcome
             except MmflowError as error:
                 self._write_quarantine(name, run.rejects)
+                from mmflow.plan.proposals import raise_with_proposal  # noqa: PLC0415  (slow)
+
                 raise_with_proposal(error, plan)
+        from mmflow.remote.opening import check_unchanged  # noqa: PLC0415  (slow)
+
         for entry in outcome.inputs:
             check_unchanged(entry.path, entry.identity, entry.storage)
         # Before the commit: a driver that dies after it has nothing left to do.
@@ -273,12 +284,18 @@ class RunContext:
         if not rejects:
             return None
         directory, number = self._folder_and_number(run)
+        from mmflow.runs.quarantine import pack_quarantine  # noqa: PLC0415  (slow)
+
         packed = pack_quarantine(rejects)
+        from mmflow.runs.quarantine import write_quarantine  # noqa: PLC0415  (slow)
+
         if self.recorder is not None:
             directory.make()
             return write_quarantine(directory, number, packed)
         # A preview, a count and a write over one dirty file have the same bad records: a notebook left one copy of
         # them for each cell.
+        import hashlib  # noqa: PLC0415  (slow: OpenSSL)
+
         digest = hashlib.blake2b(packed).digest()
         known = self._quarantines.get(digest)
         if known is None or not ("://" in known or os.path.exists(known)):
@@ -290,6 +307,8 @@ class RunContext:
         """Return the summary of a run that wrote its output before its driver died."""
         assert self.recorder is not None  # else no run is known from before
         directory, number = self._folder_and_number(run)
+        from mmflow.runs.quarantine import quarantine_name  # noqa: PLC0415  (slow)
+
         name = quarantine_name(number)
         quarantine = directory.path(name) if directory.exists(name) else None
         return RunSummary.of(
@@ -307,6 +326,8 @@ class RunContext:
 
 
 def _skipped(plan: Plan) -> tuple[tuple[str, str], ...]:
+    from mmflow.plan.bad_files import skipped_files  # noqa: PLC0415  (slow)
+
     return tuple((each.path, each.reason) for each in skipped_files(plan))
 
 

@@ -11,7 +11,6 @@ import math
 from typing import SupportsFloat, SupportsIndex
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.api.expressions import Expr, col, lit
@@ -19,6 +18,7 @@ from mmflow.api.udf import Udf, udf
 from mmflow.errors import PlanError
 from mmflow.formats import PLACE
 from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.lazy import array_types as npt
 from mmflow.worker.hashing import hash_columns, mix, mixed
 from mmflow.worker.scan import place_of
 

@@ -14,31 +14,30 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.api.dataset import Dataset
-from mmflow.api.diagnostics import diagnose
-from mmflow.api.map_array import ArraySource, map_array
 from mmflow.api.options import Folder
 from mmflow.api.readers import Readers
 from mmflow.api.results import RunSummary, WriteResult
 from mmflow.api.run_context import RunContext
-from mmflow.api.sampling import with_places
 from mmflow.api.sql.query import plan_query
 from mmflow.api.sql.variables import caller_variables
 from mmflow.api.udf import Udf
 from mmflow.config import EngineName, IoName, Settings, named_sources
 from mmflow.errors import ConfigError, EngineError, PlanError
 from mmflow.formats.schemas.arrow_types import plan_table
+from mmflow.lazy import array_types as npt
 from mmflow.mapping.system.huge import HugePages
 from mmflow.plan.catalog import TableLeaf
-from mmflow.plan.fingerprint import digest
-from mmflow.runs.recorder import RunRecorder
-from mmflow.scheduler.progress import Progress
-from mmflow.shm.tables import SharedTable, share, unshare
+
+if TYPE_CHECKING:
+    from mmflow.api.map_array import ArraySource
+    from mmflow.runs.recorder import RunRecorder
+    from mmflow.scheduler.progress import Progress
+    from mmflow.shm.tables import SharedTable
 
 __all__ = ["Session", "default_session"]
 
@@ -178,6 +177,8 @@ class Session(Readers):
         with self._lock:
             shared, self._shared = self._shared, None
         for handle in shared or ():
+            from mmflow.shm.tables import unshare  # noqa: PLC0415  (slow)
+
             unshare(handle)
 
     @property
@@ -202,6 +203,8 @@ class Session(Readers):
         >>> mf.Session().diagnose()["engines"]["local"]
         'ready'
         """
+        from mmflow.api.diagnostics import diagnose  # noqa: PLC0415  (slow)
+
         return diagnose(self.settings)
 
     def __repr__(self) -> str:
@@ -278,6 +281,8 @@ class Session(Readers):
             raise PlanError(f"from_arrow: two columns are named {twice!r}; rename one")
         table = plan_table(table)
         frame = self.context.catalog.add(TableLeaf(table))
+        from mmflow.api.sampling import with_places  # noqa: PLC0415  (slow)
+
         return Dataset(
             self.context, frame, placed=lambda: self.context.catalog.add(TableLeaf(with_places(table)))
         )
@@ -312,11 +317,15 @@ class Session(Readers):
         1
         """
         self._check_open()
+        from mmflow.shm.tables import share  # noqa: PLC0415  (slow)
+
         handle = share(data, spill_dir=self.settings.spill_dir, huge_pages=huge_pages)
         with self._lock:
             if self._shared is not None:
                 self._shared.append(str(handle))
                 return handle
+        from mmflow.shm.tables import unshare  # noqa: PLC0415  (slow)
+
         unshare(handle)  # closed meanwhile, by another thread
         self._check_open()
         return handle
@@ -425,6 +434,8 @@ class Session(Readers):
         >>> np.load("b.npy")
         array([0, 2, 4, 6])
         """
+        from mmflow.api.map_array import map_array  # noqa: PLC0415  (slow)
+
         return map_array(
             self.context, source, function, out=out, in_place=in_place, dtype=dtype, row_shape=row_shape,
             overwrite=overwrite, skip_holes=skip_holes, processes=processes,
@@ -441,6 +452,8 @@ class Session(Readers):
         Args:
             names: All names; they replace those that were declared before.
         """
+        from mmflow.plan.fingerprint import digest  # noqa: PLC0415  (slow)
+
         self.context.catalog.environment = tuple((name, digest(os.environ.get(name))) for name in names)
 
 

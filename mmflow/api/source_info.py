@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mmflow.config import Settings
@@ -15,6 +15,7 @@ from mmflow.formats.registry import FORMATS
 from mmflow.formats.schemas.schema import public_schema, type_text
 from mmflow.formats.sniffing import Proposal
 from mmflow.formats.sniffing.files import other_options, sniff_file
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Source
 from mmflow.remote.opening import open_file
 from mmflow.shards import default_shard_size, identify_files, plan_shards

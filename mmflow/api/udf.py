@@ -8,19 +8,21 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import datafusion.functions
 import pyarrow as pa
 from datafusion import Accumulator, AggregateUDF, ScalarUDF
 
-from mmflow.api.expressions import Expr, as_value, call_function
 from mmflow.api.expressions.tree.called import called
 from mmflow.errors import ConfigError, UserFunctionError
 from mmflow.formats.decoding.compact import without_views
 from mmflow.formats.schemas.schema import canonical_type, parse_type, type_text
 from mmflow.usercode.failures import keep_failures
 from mmflow.usercode.tracebacks import PublicApi, public
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Expr
 
 __all__ = ["Udf", "udaf", "udf"]
 
@@ -58,6 +60,8 @@ class Udf(PublicApi):
 
     def __call__(self, *arguments: Expr | Any) -> Expr:
         """Return an expression that calls the function; arguments that are no expressions are literals."""
+        from mmflow.api.expressions import as_value, call_function  # noqa: PLC0415  (slow)
+
         return call_function(self.sql_name, called(self), [as_value(a) for a in arguments], {})
 
 

@@ -31,7 +31,6 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.arrays.change import Change, is_being_changed, recover_dead_changes
@@ -42,6 +41,7 @@ from mmflow.arrays.pages import find_changed_pages
 from mmflow.arrays.undo import UndoLog
 from mmflow.arrays.writers import OtherWriters
 from mmflow.errors import ConfigError, SinkError, SourceChangedError
+from mmflow.lazy import array_types as npt
 from mmflow.mapping import Access, MappedFile
 from mmflow.mapping.file import require_regular
 from mmflow.mapping.system import system

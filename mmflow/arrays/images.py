@@ -13,10 +13,10 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from mmflow.arrays.layout import ArrayLayout, packed_row_bytes
 from mmflow.errors import ConfigError, SourceError
+from mmflow.lazy import array_types as npt
 from mmflow.storage.os_errors import read_error
 
 __all__ = ["build_raw_layout", "is_bmp", "read_bmp_layout"]

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from mmflow.arrays.array import MappedArray, Mode
 from mmflow.arrays.header import build_header, read_npy_layout
 from mmflow.arrays.images import build_raw_layout, read_bmp_layout
 from mmflow.arrays.layout import ArrayLayout
 from mmflow.errors import ConfigError
+from mmflow.lazy import array_types as npt
 from mmflow.mapping import Access
 from mmflow.mapping.answering import check_answers
 from mmflow.mapping.system import system

@@ -8,8 +8,8 @@ from __future__ import annotations
 import mmap
 
 import numpy as np
-import numpy.typing as npt
 
+from mmflow.lazy import array_types as npt
 from mmflow.mapping.system import system
 
 __all__ = ["find_changed_pages"]

@@ -19,12 +19,10 @@ import contextlib
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.arrays.change import ROWS, UNDO
@@ -34,6 +32,8 @@ from mmflow.arrays.locks import lock_bytes
 from mmflow.arrays.undo import Record, log_range, read_records, start_log
 from mmflow.errors import MmflowError, SinkError, SourceChangedError, UserFunctionError
 from mmflow.formats import Scan, ScanReport, ScanRequest
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 from mmflow.sinks.commit.atomic import fsync_folder, rename_new

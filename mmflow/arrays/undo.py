@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from mmflow.arrays.holes import find_data_extents, punch_hole, write_at
 from mmflow.errors import SinkError
+from mmflow.lazy import array_types as npt
 from mmflow.mapping.system import system
 from mmflow.mapping.system.owner_lock import try_lock
 from mmflow.sinks.commit.atomic import fsync_folder

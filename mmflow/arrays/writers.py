@@ -11,10 +11,10 @@ import contextlib
 import os
 
 import numpy as np
-import numpy.typing as npt
 
 from mmflow.arrays.undo import UndoLog, is_live, list_logs, read_records, roll_back_dead_writers
 from mmflow.errors import SinkError
+from mmflow.lazy import array_types as npt
 from mmflow.mapping.system import system
 
 __all__ = ["OtherWriters"]

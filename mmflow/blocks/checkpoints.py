@@ -16,7 +16,6 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -24,6 +23,7 @@ from mmflow.blocks.references import BlockRef, BlockStore, Checkpoint, Checkpoin
 from mmflow.blocks.streams import DamagedError, StreamFile, read_range, stream_batches, write_stream
 from mmflow.errors import BlockLostError, EngineError
 from mmflow.formats.rejects import REPORTED
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.storage.object_store import open_store
 
 __all__ = ["read_checkpoint", "write_checkpoint"]

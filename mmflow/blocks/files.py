@@ -19,12 +19,12 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
 from mmflow.blocks.streams import DamagedError, StreamFile, mapped, stream_batches, write_stream
 from mmflow.errors import BlockLostError, EngineError
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
     "BlockWriter",

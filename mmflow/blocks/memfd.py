@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -21,6 +20,7 @@ from mmflow.blocks.files import BlockWriter, Tier, block_in, write_block_file
 from mmflow.blocks.run_folder import segment_name
 from mmflow.blocks.streams import DamagedError, mapped, stream_batches
 from mmflow.errors import BlockLostError, EngineError
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["map_block", "write_block"]
 

@@ -15,18 +15,17 @@ import itertools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from mmflow.blocks.checkpoints import read_checkpoint
 from mmflow.blocks.files import BlockWriter, Tier, read_block_file, stream_of, write_block_file
 from mmflow.blocks.references import BlockRef, CheckpointBlock, LocalBlock
 from mmflow.blocks.run_folder import RunFolder
 from mmflow.blocks.streams import write_stream
 from mmflow.errors import EngineError
 from mmflow.formats.decoding.compact import compact, has_views, without_views
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["LocalStore", "compacted", "compacted_views", "retained_bytes"]
 
@@ -134,6 +133,8 @@ class LocalStore:
 
     def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
         if isinstance(ref, CheckpointBlock):
+            from mmflow.blocks.checkpoints import read_checkpoint  # noqa: PLC0415  (slow)
+
             return read_checkpoint(ref)
         block = self._block(ref)
         if block.batches is not None:

@@ -13,10 +13,11 @@ They are tuples: an exchange of m by n partitions has m n of them, and frozen da
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
+
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
     "BlockRef",

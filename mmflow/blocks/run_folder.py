@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import signal
 import threading
 import time
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmflow.errors import EngineError
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked, try_lock
 from mmflow.startup import ENDING_SIGNALS
 
@@ -32,7 +32,7 @@ __all__ = ["Found", "RunFolder", "drop_unowned", "found", "run_folders", "segmen
 
 _OWNER = ".owner"
 _TABLE = ".table"
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_UNSAFE = lazy_regex(r"[^A-Za-z0-9._-]")
 #: A folder without an owner file is one that is being made right now, or the rest of one that died so.
 _GRACE_SECONDS = 60.0
 

@@ -17,9 +17,6 @@ from mmflow.cli.parsing import Options
 from mmflow.errors import ConfigError
 from mmflow.mapping.streams import reads_streams
 from mmflow.sinks.screen import is_terminal
-from mmflow.sinks.spec import sink_spec
-from mmflow.sinks.stdout import BINARY_FORMATS, STDOUT_FORMATS, write_table
-from mmflow.sinks.streamed import stream_spec, writes_stream
 
 __all__ = ["STDOUT", "check_output", "emit", "emit_rows", "stdout_format"]
 
@@ -97,9 +94,14 @@ def check_output(options: Options, output: Mapping[str, Any] | None = None) -> N
     target = _target(options, output)
     if target is None:
         stdout_format(options)
-    elif writes_stream(target["path"]):
+        return
+    from mmflow.sinks.streamed import stream_spec, writes_stream  # noqa: PLC0415  (slow)
+
+    if writes_stream(target["path"]):
         stream_spec(target.pop("path"), target.pop("format", None), target)
     else:
+        from mmflow.sinks.spec import sink_spec  # noqa: PLC0415  (slow)
+
         sink_spec(**target)
 
 
@@ -111,8 +113,12 @@ def stdout_format(options: Options) -> str:
     """
     terminal = is_terminal(sys.stdout)
     form: str = options.format or ("table" if terminal else "csv")
+    from mmflow.sinks.stdout import STDOUT_FORMATS  # noqa: PLC0415  (slow)
+
     if form not in STDOUT_FORMATS:
         raise ConfigError(f"--format {form} needs a file: name it with --output")
+    from mmflow.sinks.stdout import BINARY_FORMATS  # noqa: PLC0415  (slow)
+
     if form in BINARY_FORMATS and terminal:
         raise ConfigError(
             f"--format {form} is binary, and stdout is a terminal: send it to a file (> rows.{form}) or into a pipe, "
@@ -132,6 +138,8 @@ def _to_stdout(
     every_column: bool = False,
 ) -> None:
     sys.stdout.flush()
+    from mmflow.sinks.stdout import write_table  # noqa: PLC0415  (slow)
+
     write_table(rows, schema, form, sys.stdout.buffer, max_rows=most, every_column=every_column)
     sys.stdout.buffer.flush()
 

@@ -9,6 +9,7 @@ Words that are no options stay arguments: SQL that begins with a comment, negati
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import re
@@ -496,5 +497,9 @@ def _prepare() -> None:
 def _run_handler(handler: str, options: Options) -> int:
     """Import the function `module:function`, and return its exit code for the options."""
     module, _, function = handler.partition(":")
-    code: int = getattr(importlib.import_module(module), function)(options)
+    handle = getattr(importlib.import_module(module), function)
+    if not gc.isenabled():  # the start of a process: what was imported stays, and need not be looked at
+        gc.freeze()
+        gc.enable()
+    code: int = handle(options)
     return code

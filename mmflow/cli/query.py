@@ -9,13 +9,11 @@ from typing import Any
 import click
 
 from mmflow.api.dataset import Dataset
-from mmflow.api.jobs import load_job
 from mmflow.api.progress import showing_progress
 from mmflow.api.session import Session
 from mmflow.api.sql.parameters import parse_literal
 from mmflow.api.sql.query import plan_query
 from mmflow.api.sql.statements import statement
-from mmflow.cli.job_parameters import job_values
 from mmflow.cli.options import option_value, pair, session_of
 from mmflow.cli.output import check_output, emit
 from mmflow.cli.parsing import Options, begin_work
@@ -129,7 +127,11 @@ def explain(options: Options) -> int:
     """Print the plan of a query or job."""
     with session_of(options) as session:
         if (options.query or "").endswith((".py", ".toml")):
+            from mmflow.api.jobs import load_job  # noqa: PLC0415  (slow: only jobs need it)
+
             job = load_job(options.query)
+            from mmflow.cli.job_parameters import job_values  # noqa: PLC0415  (slow: only jobs need it)
+
             values = job_values(job, options.query, options.rest)
             bound = job.bound(values)
             begin_work()

@@ -17,19 +17,21 @@ import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mmflow.blocks import LocalStore, RunFolder, sweep
 from mmflow.config import Settings
-from mmflow.engines.processes import ProcessPool
 from mmflow.engines.protocol import Resources
 from mmflow.errors import EngineError, MmflowError
-from mmflow.kernels import kernels
 from mmflow.mapping.system.forks import disown_in_children
 from mmflow.plan.stages import Functions, MapStep
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.heap import HeapWatch
 from mmflow.worker.task_runner import run_task
+
+if TYPE_CHECKING:
+    from mmflow.engines.processes import ProcessPool
 
 __all__ = ["LocalEngine", "threads_left_behind"]
 
@@ -92,6 +94,8 @@ class LocalEngine:
         if self._closed:
             raise EngineError("the engine is closed: the run has ended")
         if self._processes is None and any(isinstance(s, MapStep) and s.processes for s in task.stage.steps):
+            from mmflow.engines.processes import ProcessPool  # noqa: PLC0415  (slow: only map steps with processes need it)
+
             self._processes = ProcessPool(
                 self._settings.workers, self._settings.memory // 4, self._settings.spill_dir
             )
@@ -223,6 +227,8 @@ def _end_all() -> None:
         engine.close()
     ended = [engine.join(deadline) for engine in engines]
     if not all(ended):
+        from mmflow.kernels import kernels  # noqa: PLC0415  (slow)
+
         kernels().threads_left()
 
 

@@ -13,10 +13,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-import uuid
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, cast
 
@@ -35,6 +34,7 @@ from mmflow.errors import (
 from mmflow.formats.decoding.compact import rename_columns
 from mmflow.formats.decoding.scan import is_splittable, located_shards
 from mmflow.formats.rejects import locate_rejects
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.answering import FAIL_SECONDS, WARN_SECONDS, ServerProbe
 from mmflow.mapping.system.forks import disown_in_children
 from mmflow.plan.stages import FilesInput, Plan, ScanInput, Source, Write
@@ -115,6 +115,8 @@ def execute(
         SourceChangedError: A recorded run continues, and a file has changed.
         EngineError: The engine can't be started.
     """
+    import uuid  # noqa: PLC0415  (slow)
+
     name = run or uuid.uuid4().hex[:12]
     _check_streams(plan, settings)
     inputs = _inputs(plan)

@@ -21,7 +21,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import cast
 
 import pyarrow as pa
@@ -34,6 +33,7 @@ from mmflow.config import Settings
 from mmflow.engines.placement import seen_here
 from mmflow.engines.versions import check_same, versions
 from mmflow.errors import BlockLostError, ConfigError, EngineError, UserFunctionError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import Io
 from mmflow.mapping.system.host import read_boot_id
 from mmflow.plan.fingerprint import digest

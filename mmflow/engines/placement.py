@@ -15,9 +15,10 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mmflow.errors import SourceError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity, resident_bytes
 from mmflow.mapping.system.host import read_boot_id
 from mmflow.plan.tasks import ShardTask

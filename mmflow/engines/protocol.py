@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from mmflow.blocks.references import BlockStore
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Functions
 from mmflow.plan.tasks import Task, TaskId, TaskResult
 

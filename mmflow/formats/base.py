@@ -14,12 +14,13 @@ Two families implement `Format`:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 from mmflow.errors import BadRecordError, ConfigError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 

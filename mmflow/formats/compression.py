@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,6 +186,8 @@ def _zip_member(source: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
         EOFError: It is damaged or encrypted.
         SourceError: It holds several files, or none.
     """
+    import zipfile  # noqa: PLC0415  (slow)
+
     try:
         with zipfile.ZipFile(cast("Any", source)) as archive:
             members = [m for m in archive.infolist() if not m.is_dir()]

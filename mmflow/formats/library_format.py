@@ -6,7 +6,6 @@ Such a format says what a reader of one file is; the scan of a shard, the fit of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ from mmflow.formats.row_groups import (
     slice_batch,
     translate_read_errors,
 )
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 

@@ -17,10 +17,8 @@ from mmflow.formats.base import Format
 from mmflow.formats.csv.options import STRUCTURE, structure_option
 from mmflow.formats.csv.styles import STYLE_OPTIONS, style_option
 from mmflow.formats.encodings.encoding import find_encoding
-from mmflow.formats.fwf.options import positions_option
 from mmflow.formats.schemas.file_columns import COLUMN_OPTIONS, UNION, ColumnOptions
 from mmflow.formats.schemas.schema import parse_schema
-from mmflow.formats.sniffing.files import bind_dialect, with_proposal
 
 __all__ = ["FORMATS", "format_name", "from_spec", "open_format", "proposing", "with_dialect"]
 
@@ -147,6 +145,8 @@ def with_dialect(name: str, paths: Sequence[str], options: Mapping[str, Any]) ->
         parsed.setdefault("delimiter", "\t")
     if not paths:
         return parsed, ""
+    from mmflow.formats.sniffing.files import bind_dialect  # noqa: PLC0415  (slow)
+
     sniffed = bind_dialect(paths[0], FORMATS[found], parsed)
     return sniffed.options, sniffed.note
 
@@ -157,6 +157,8 @@ def proposing(error: SourceError, name: str, options: Mapping[str, Any]) -> Sour
     if found != "csv" or type(error) is not SourceError or "dialect" in options:
         return error
     given = {k: _option(found, k, v) for k, v in options.items() if k in FORMATS[found] and v is not None}
+    from mmflow.formats.sniffing.files import with_proposal  # noqa: PLC0415  (slow)
+
     made = with_proposal(error, given, FORMATS[found])
     return made if isinstance(made, SourceError) else error
 
@@ -180,6 +182,8 @@ def _option(name: str, key: str, value: Any) -> Any:
     if key in _CHOICES and value not in _CHOICES[key]:
         raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(_CHOICES[key])}")
     if key in ("widths", "colspecs"):
+        from mmflow.formats.fwf.options import positions_option  # noqa: PLC0415  (slow)
+
         return positions_option(key, value)
     if key == "gaps":
         return _boolean(key, value)

@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +33,7 @@ from mmflow.formats.schemas.file_columns import DECLARED, ColumnOptions, FileCol
 from mmflow.formats.schemas.overrides import with_overrides
 from mmflow.formats.schemas.schema import parse_schema, public_type, type_text
 from mmflow.formats.schemas.widening import as_text, conform, holds_exactly, is_text
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.mapping.streams import stream_at
 from mmflow.remote.opening import known_size, open_file

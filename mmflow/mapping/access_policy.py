@@ -9,9 +9,10 @@ from __future__ import annotations
 import enum
 import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system import system
 
 __all__ = [

@@ -8,9 +8,9 @@ byte within one tick of the file system's clock (4 ms at most on Linux before 6.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from mmflow.errors import SourceChangedError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.storage.os_errors import read_error
 
 __all__ = ["FileIdentity"]

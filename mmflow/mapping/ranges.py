@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import EngineError
+from mmflow.lazy import array_types as npt
 from mmflow.mapping.file import MappedFile
 from mmflow.mapping.system import system
 

@@ -8,10 +8,10 @@ Invariant: a path stands for one stream at most, also after that has ended: its 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from typing import Protocol
 
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.file import MappedFile
 from mmflow.mapping.identity import FileIdentity
 from mmflow.storage.url import is_url
@@ -28,7 +28,7 @@ __all__ = [
 
 #: Beginning of the tag in the identity of a stream.
 STREAM_TAG = "stream "
-_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+_DESCRIPTOR = lazy_regex(r"/(?:dev|proc/self)/fd/(\d+)")
 _NAMES = {"-": 0, "/dev/stdin": 0}
 
 

@@ -13,12 +13,12 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import EngineError, SourceChangedError, SourceError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import sigbus_guard
 from mmflow.mapping.access_policy import Advice, Decision, Kind
 from mmflow.mapping.system import PageAdvice, system

@@ -15,7 +15,6 @@ from mmflow.errors import MmflowError, SourceError, SourceUnreachableError
 from mmflow.formats import Format, detect, open_format
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.decoding.scan import ScannedFormat
-from mmflow.formats.ndjson.format import NdjsonFormat, check_ndjson
 from mmflow.formats.schemas.file_columns import UNION, read_each
 from mmflow.mapping import MappedFile
 from mmflow.plan.stages import BadFile, Plan, ScanInput
@@ -93,7 +92,11 @@ def _check_text(form: Format, file: MappedFile) -> None:
     """
     if isinstance(form, ScannedFormat) and file.size:
         start = read_first_bytes(file, 4096)
+        from mmflow.formats.ndjson.format import NdjsonFormat  # noqa: PLC0415  (slow)
+
         if isinstance(form, NdjsonFormat):
+            from mmflow.formats.ndjson.format import check_ndjson  # noqa: PLC0415  (slow)
+
             check_ndjson(file.path, form.encoding)
         elif (
             form.name == "text"

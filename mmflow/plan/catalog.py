@@ -12,7 +12,6 @@ import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from dataclasses import field as attribute
 
 import pyarrow as pa
@@ -32,6 +31,8 @@ from mmflow.errors import MmflowError, PlanError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS
 from mmflow.formats.schemas.arrow_types import check_wanted, is_supported, tags
 from mmflow.formats.schemas.schema import unsupported_column
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.system.forks import require_threads
 from mmflow.plan.errors import explain_datafusion_error, is_datafusion_error
 from mmflow.plan.logical.column_names import shown_names
@@ -172,9 +173,9 @@ _marks: weakref.WeakValueDictionary[str, _Mark] = weakref.WeakValueDictionary()
 #: Schemas of frames that were asked for: each costs a pass of DataFusion's optimizer.
 _schemas: weakref.WeakKeyDictionary[DataFrame, pa.Schema] = weakref.WeakKeyDictionary()
 _QUERIES_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
-_MISSING_TABLE = re.compile(r"table 'datafusion\.public\.(.+)' not found", re.DOTALL)
+_MISSING_TABLE = lazy_regex(r"table 'datafusion\.public\.(.+)' not found", re.DOTALL)
 
-_TABLE = re.compile(
+_TABLE = lazy_regex(
     r"""\s*SELECT\s*\*\s*FROM\s*(?:(?P<quoted>"(?:[^"]|"")+"|'(?:[^']|'')+')|(?<=\s)(?P<name>[a-z_][a-z_0-9]*))
     \s*(?:(?<=[\s'"])LIMIT\s+(?P<limit>[0-9]{1,18}))?\s*;?\s*""",
     re.IGNORECASE | re.VERBOSE,

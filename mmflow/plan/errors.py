@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmflow.errors import MmflowError, PlanError
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.missing_functions import missing_function, missing_type
 
 __all__ = [
@@ -25,20 +26,20 @@ __all__ = [
     "report_planner_bugs",
 ]
 
-_PREFIX = re.compile(
+_PREFIX = lazy_regex(
     r"(DataFusion error|Error during planning|SQL error|External error|Execution error|Schema error"
     r"|Arrow error|Cast error|Internal error|Substrait error|Invalid argument error|Parser error"
     r"|This feature is not implemented): ?"
 )
-_UNSUPPORTED = re.compile(r'NotImplemented\("(.*?)( \{.*|)"\)', re.DOTALL)
+_UNSUPPORTED = lazy_regex(r'NotImplemented\("(.*?)( \{.*|)"\)', re.DOTALL)
 #: Names that mmflow gives to tables, and the list of all columns by those.
-_LEAF, _FIELDS = re.compile(r"\bleaf[0-9]+\."), re.compile(r"\s*Valid fields are (.*)", re.DOTALL)
-_FIELD = re.compile(r'(?:(?:"(?:[^"]|"")*"|[^".,\s]+)\.)*("(?:[^"]|"")*"|[^".,\s]+)(?:, |\.?$)')
+_LEAF, _FIELDS = lazy_regex(r"\bleaf[0-9]+\."), lazy_regex(r"\s*Valid fields are (.*)", re.DOTALL)
+_FIELD = lazy_regex(r'(?:(?:"(?:[^"]|"")*"|[^".,\s]+)\.)*("(?:[^"]|"")*"|[^".,\s]+)(?:, |\.?$)')
 #: Most columns that a message lists.
 _MOST_COLUMNS = 20
-_REPORT = re.compile(r"\.?\s*This issue was likely caused by a bug in DataFusion's code.*", re.DOTALL)
-_NO_PLAN = re.compile(r"Physical plan does not support logical expression (\w+)")
-_ONE_NAME = re.compile(r'Schema contains duplicate unqualified field name "(.*)"', re.DOTALL)
+_REPORT = lazy_regex(r"\.?\s*This issue was likely caused by a bug in DataFusion's code.*", re.DOTALL)
+_NO_PLAN = lazy_regex(r"Physical plan does not support logical expression (\w+)")
+_ONE_NAME = lazy_regex(r'Schema contains duplicate unqualified field name "(.*)"', re.DOTALL)
 _SHOWN = {
     "Exists": "EXISTS (SELECT ...) outside of a WHERE",
     "InSubquery": "IN (SELECT ...) outside of a WHERE",
@@ -82,7 +83,7 @@ def _in_words(text: str) -> str:
     return _TYPES.sub(lambda m: _TYPE_NAMES.get(m[0], m[0].lower()), text)
 
 
-_TYPES = re.compile(
+_TYPES = lazy_regex(
     r"\b(?:U?Int(?:8|16|32|64)|Float(?:16|32|64)|Date(?:32|64)|Boolean|(?:Large)?Utf8(?:View)?)\b"
 )
 _TYPE_NAMES = {"Boolean": "bool", "Utf8": "string", "LargeUtf8": "string", "Utf8View": "string"}
@@ -91,7 +92,7 @@ _CASTS = dict.fromkeys(("Utf8", "Utf8View", "LargeUtf8"), ", as in CAST(x AS DOU
 _CASTS |= dict.fromkeys(("Int32", "Int64", "UInt64", "Float32", "Float64"), ", as in CAST(x AS VARCHAR)")
 #: Messages of DataFusion 55, and how mmflow says them.
 _MESSAGES = [
-    (re.compile(pattern, re.DOTALL), words)
+    (lazy_regex(pattern, re.DOTALL), words)
     for pattern, words in (
         (
             r"^Function '(\w+)' expects (1) arguments but received (\d+).*",

@@ -7,11 +7,12 @@ the branches into stages and open a new one over their outputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyarrow as pa
 from substrait.algebra_pb2 import Rel
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import ExchangeInput, FragmentStep, Input, Output, ScanInput, Stage, Step
 from mmflow.plan.substrait import RelationBuilder
 

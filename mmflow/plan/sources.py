@@ -21,10 +21,8 @@ from mmflow.formats.row_groups import declared_schema
 from mmflow.formats.schemas.file_columns import UNION
 from mmflow.formats.schemas.hive import HiveColumns, hive_names, hive_types
 from mmflow.formats.schemas.schema import canonical_type
-from mmflow.plan.bad_files import without_bad_files
 from mmflow.plan.stages import BadFile, Source
 from mmflow.remote.opening import open_file
-from mmflow.sinks.commit.manifest import partition_types
 from mmflow.storage.url import is_url
 
 __all__ = ["is_true", "open_source"]
@@ -65,6 +63,8 @@ def open_source(
     try:
         skipped = tuple(skipped)
         if is_true("skip_bad_files", given.pop("skip_bad_files", False)):
+            from mmflow.plan.bad_files import without_bad_files  # noqa: PLC0415  (slow)
+
             files, found = without_bad_files(files, name, {k: v for k, v in given.items() if k not in _PATHS})
             skipped += found
         return replace(_open(files, name, label, storage, given), skipped=skipped)
@@ -97,6 +97,8 @@ def _open(files: tuple[str, ...], name: str, label: str, storage: str, given: di
     if not names:
         return Source(files, made, label, storage=storage, sniffed=sniffed)
     if declared is None or declared == UNION:
+        from mmflow.sinks.commit.manifest import partition_types  # noqa: PLC0415  (slow)
+
         found = hive_types(files, names) | partition_types(files)
         schema = pa.schema([*schema, *(pa.field(n, canonical_type(found[n])) for n in names)])
     schema = pa.schema(

@@ -19,7 +19,7 @@ Nothing here is executable code except `MapStep.function` and `Functions`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from mmflow.formats import Comparison, Format
 from mmflow.formats.schemas.hive import HiveColumns
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.shards import FileEntry
 from mmflow.sinks import SinkSpec
 

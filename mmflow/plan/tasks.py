@@ -6,13 +6,14 @@ A task is pure, deterministic and safe to repeat: running it twice gives equal o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 
 import pyarrow as pa
 
 from mmflow.blocks.references import BlockRef, Checkpoint
 from mmflow.errors import MmflowError
 from mmflow.formats import ScanReport
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Stage
 from mmflow.shards import FileEntry, Shard
 from mmflow.sinks import StagedFile

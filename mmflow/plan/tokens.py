@@ -12,8 +12,10 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["Token", "closing", "parameters_of", "quoted", "replaced", "split_arguments", "tokens"]
 
@@ -54,7 +56,7 @@ class Token:
         return self.kind == "word" and self.text.upper() in words
 
 
-_TOKEN = re.compile(
+_TOKEN = lazy_regex(
     r"""
     (?P<passed> \s+ | --[^\n]* | /\* )
   | (?P<text> [eE]'(?:[^'\\]|\\.|'')*' | [nNxX]?'(?:[^']|'')*' | \$(?P<tag>[^\W\d]?\w*)\$.*?\$(?P=tag)\$ )
@@ -66,7 +68,7 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_COMMENT = re.compile(r"/\*|\*/")
+_COMMENT = lazy_regex(r"/\*|\*/")
 
 
 @functools.lru_cache(maxsize=64)

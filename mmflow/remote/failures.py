@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from mmflow.errors import MmflowError, SourceError, SourceUnreachableError
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.remote.cache.pool import slow_down
 from mmflow.remote.responses import NoRanges, to_nanoseconds
 from mmflow.storage.url import redact_url
@@ -28,7 +29,7 @@ _SKEW_SECONDS = 900
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _REFUSED = frozenset({401, 403})
 #: Words of errors without a status: those of botocore, Azure, gcsfs.
-_DENIED = re.compile(r"credentials|^OSError: Forbidden:", re.IGNORECASE)
+_DENIED = lazy_regex(r"credentials|^OSError: Forbidden:", re.IGNORECASE)
 #: Statuses from 400 to 499 that may pass: a timeout, too early, too many requests.
 _PASSING = frozenset({408, 425, 429})
 #: Codes of S3 and Azure for a server that is asked too much.

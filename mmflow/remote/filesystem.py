@@ -9,10 +9,10 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mmflow.errors import SourceError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity
 from mmflow.remote import http, s3
 from mmflow.remote.failures import translate_errors

@@ -7,16 +7,16 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mmflow.errors import MmflowError, UnverifiableSourceWarning
 from mmflow.mapping import Access, FileIdentity, Io, MappedFile
 from mmflow.mapping.streams import stream_at
-from mmflow.remote.cache.pool import submit
-from mmflow.remote.filesystem import FileInfo, open_store
-from mmflow.remote.object import RemoteObject, look_up
 from mmflow.remote.options import RemoteOptions, current_remote_options
-from mmflow.remote.responses import UNVERIFIABLE
 from mmflow.storage.url import is_url, redact_url
+
+if TYPE_CHECKING:
+    from mmflow.remote.filesystem import FileInfo
 
 __all__ = ["check_unchanged", "known_size", "open_file", "read_identities", "remember_sizes"]
 
@@ -80,6 +80,8 @@ def known_size(url: str, remote_options: RemoteOptions | None = None) -> int:
         SourceError: It was never seen, and is missing or can't be asked.
     """
     if url not in _sizes:
+        from mmflow.remote.object import look_up  # noqa: PLC0415  (slow: only URLs need it)
+
         remember_sizes([look_up(url, (remote_options or current_remote_options()).storage)])
     return _sizes.get(url, 0)
 
@@ -94,6 +96,9 @@ def read_identities(paths: Sequence[str], storage: str = "") -> list[FileIdentit
     if not remote:
         return [_local_identity(path) for path in paths]
     seen = _listed(remote, storage)
+    from mmflow.remote.cache.pool import submit  # noqa: PLC0415  (slow: only URLs need it)
+    from mmflow.remote.object import look_up  # noqa: PLC0415  (slow: only URLs need it)
+
     asked = {p: submit(partial(look_up, p, storage)) for p in dict.fromkeys(remote) if p not in seen}
     for path, request in asked.items():
         seen[path] = request.result()
@@ -109,6 +114,8 @@ def _local_identity(path: str) -> FileIdentity:
 
 
 def _warn_of_unverifiable(paths: Sequence[str], found: Sequence[FileIdentity]) -> None:
+    from mmflow.remote.responses import UNVERIFIABLE  # noqa: PLC0415  (slow: only URLs need it)
+
     unsure = [
         path for path, identity in zip(paths, found, strict=True) if identity.tag.startswith(UNVERIFIABLE)
     ]
@@ -127,6 +134,8 @@ def _listed(urls: Iterable[str], storage: str) -> dict[str, FileInfo]:
     for url in urls:
         folders[url.rpartition("/")[0]].append(url)
     seen: dict[str, FileInfo] = {}
+    from mmflow.remote.filesystem import open_store  # noqa: PLC0415  (slow: only URLs need it)
+
     for folder, files in folders.items():
         if len(files) < _LISTED:
             continue
@@ -149,6 +158,8 @@ def check_unchanged(path: str, identity: FileIdentity, storage: str = "") -> Non
         SourceError: It can't be looked at.
     """
     if is_url(path):
+        from mmflow.remote.object import RemoteObject  # noqa: PLC0415  (slow: only URLs need it)
+
         RemoteObject(path, RemoteOptions(storage=storage), identity).verify()
     elif stream_at(path) is None:  # what came from a stream does not change
         identity.check(path)

@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 from mmflow.errors import ConfigError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.storage.url import SECRET_NAMES
 
 __all__ = ["RemoteOptions", "current_remote_options", "seen_files", "storage_text", "using_remote_options"]

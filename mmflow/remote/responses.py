@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from mmflow.errors import SourceUnreachableError
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping import FileIdentity
 from mmflow.storage.url import redact_url
 
@@ -35,7 +36,7 @@ __all__ = [
 
 #: Prefix of tags that are made up here: of two such only the sizes can be compared.
 UNVERIFIABLE = "unverifiable-"
-_RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
+_RANGE = lazy_regex(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
 
 
 class Part(NamedTuple):

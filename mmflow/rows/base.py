@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import plain_text
@@ -18,6 +17,7 @@ from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.formats.decoding.compact import without_views
 from mmflow.formats.row_groups import make_batch
 from mmflow.formats.schemas.schema import public_type
+from mmflow.lazy import array_types as npt
 
 __all__ = [
     "ALL_ROWS",

@@ -13,9 +13,9 @@ import threading
 from collections import OrderedDict
 
 import numpy as np
-import numpy.typing as npt
 
 from mmflow.errors import SourceError
+from mmflow.lazy import array_types as npt
 from mmflow.mapping import FileIdentity, MappedFile
 from mmflow.mapping.ranges import read_ranges
 

@@ -18,7 +18,8 @@ from mmflow.formats.npy.format import NpyFormat
 from mmflow.formats.parquet.format import ParquetFormat
 from mmflow.formats.row_groups import make_batch
 from mmflow.mapping import MappedFile
-from mmflow.rows.source import Selection, random_access_problem
+from mmflow.rows.selection import Selection
+from mmflow.rows.source import random_access_problem
 from mmflow.rows.take import slice_rows
 from mmflow.shards import Shard
 from mmflow.storage.url import is_url

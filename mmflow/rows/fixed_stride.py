@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import BadRecordError
@@ -16,6 +15,7 @@ from mmflow.formats.records.format import RecordsFormat, misfit
 from mmflow.formats.records.gathering import FieldReader, gather_column
 from mmflow.formats.records.header import cut_off
 from mmflow.formats.row_groups import make_batch
+from mmflow.lazy import array_types as npt
 from mmflow.mapping import MappedFile
 from mmflow.mapping.ranges import load_rows, split_rows
 from mmflow.rows.base import Job, add_virtual_columns, take_values

@@ -14,11 +14,12 @@ the first record up to `end`; the boundary check has verified it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.shards import VerifiedPrefix
 
 __all__ = ["SPACING", "RecordIndex", "ShardIntervals"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from mmflow.formats import ScanReport, ScanRequest
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.files import file_encoding
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import Io, MappedFile
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions

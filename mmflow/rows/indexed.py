@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import BadRecordError
@@ -29,6 +28,8 @@ from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.encoding import Encoding
 from mmflow.formats.encodings.files import file_encoding
 from mmflow.formats.row_groups import make_batch
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.mapping.ranges import read_ranges
 from mmflow.rows.base import BadRecordFoundError, Job, StaleIndexError, add_virtual_columns, take_values

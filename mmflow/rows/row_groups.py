@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import SourceError
@@ -25,6 +24,7 @@ from mmflow.formats.parquet.format import (
 )
 from mmflow.formats.row_groups import check_values, make_batch, translate_read_errors
 from mmflow.formats.schemas.arrow_types import public_batch
+from mmflow.lazy import array_types as npt
 from mmflow.mapping import MappedFile
 from mmflow.rows.base import Job, take_values
 from mmflow.rows.batch_lengths import batch_rows

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, OutOfRangeError
 from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["RowNumbers", "parse_row_numbers", "reorder", "row_number"]
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.config import Settings
 from mmflow.errors import MmflowError, PlanError, SourceError
-from mmflow.formats import VIRTUAL_COLUMNS, Format
+from mmflow.formats import Format
 from mmflow.formats.arrow_ipc.format import ArrowIpcFormat
 from mmflow.formats.compression import compression_suffix, file_compression
 from mmflow.formats.decoding.scan import ScannedFormat
@@ -24,12 +23,10 @@ from mmflow.formats.npy.format import NpyFormat
 from mmflow.formats.parquet.format import ParquetFormat
 from mmflow.formats.records.format import RecordsFormat
 from mmflow.formats.records.variable import VariableFormat
-from mmflow.formats.schemas.arrow_types import check_wanted, public_batch
-from mmflow.formats.schemas.file_columns import with_nulls
-from mmflow.formats.schemas.schema import public_schema
+from mmflow.formats.schemas.arrow_types import check_wanted
+from mmflow.lazy import array_types as npt
 from mmflow.mapping import Access, MappedFile
 from mmflow.mapping.streams import stream_at
-from mmflow.plan.stages import Source
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
 from mmflow.rows.base import FileRows, StaleIndexError
@@ -37,83 +34,14 @@ from mmflow.rows.fixed_stride import NpyRows, RecordRows
 from mmflow.rows.index_builder import IndexOptions
 from mmflow.rows.indexed import IndexedRows
 from mmflow.rows.row_groups import IpcRows, ParquetRows
+from mmflow.rows.selection import Selection
 from mmflow.rows.threads import run_in_order
 from mmflow.shards import FileEntry, identify_files
 from mmflow.storage.url import is_url
 
-__all__ = ["Selection", "SourceRows", "random_access_problem", "read_rows", "require_random_access"]
+__all__ = ["SourceRows", "random_access_problem", "read_rows", "require_random_access"]
 
 I64 = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Columns of a source, by their names in the result.
-
-    Attributes:
-        source: Files and format.
-        columns: Pairs of name in the result and name in the source (or of a virtual column).
-    """
-
-    source: Source
-    columns: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def all(cls, source: Source) -> Selection:
-        """Return a selection of all columns of a source, without virtual ones."""
-        return cls(source, tuple((n, n) for n in source.schema.names))
-
-    def renamed(self, columns: tuple[tuple[str, str], ...]) -> Selection:
-        """Return a selection of other columns: name in the result, name in this result (or of a virtual column)."""
-        inner = dict(self.columns)
-        return Selection(self.source, tuple((new, inner.get(old, old)) for new, old in columns))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Columns to read, each once."""
-        return tuple(dict.fromkeys(name for _, name in self.columns))
-
-    @property
-    def file_columns(self) -> tuple[str, ...]:
-        """Columns among `names` that the files hold, virtual ones included."""
-        hive = self.source.hive
-        return self.names if hive is None else hive.inside(self.names)
-
-    def columns_in(self, file: MappedFile) -> tuple[str, ...]:
-        """Return those of `file_columns` that a file has: the others are null in all its rows."""
-        lacks = self.source.format.lacks(file)
-        return tuple(name for name in self.file_columns if name not in lacks) if lacks else self.file_columns
-
-    def complete(self, path: str, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
-        """Return batches of `columns_in` of a file as batches of `names`, with public types."""
-        hive, inside = self.source.hive, self.file_columns
-        if not batches:
-            return batches
-        if len(batches[0].schema.names) < len(inside):
-            batches = [public_batch(b) for b in map(with_nulls(self.source.format.schema, inside), batches)]
-        if hive is None or len(inside) == len(self.names):
-            return batches
-        return [public_batch(batch) for batch in map(hive.added(path, self.names), batches)]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Schema of the result, as in `to_arrow`."""
-        fields = {n: pa.field(n, t) for n, t in VIRTUAL_COLUMNS.items()} | {
-            f.name: f for f in self.source.schema
-        }
-        return public_schema(pa.schema([fields[name].with_name(new) for new, name in self.columns]))
-
-    def table(self, batches: list[pa.RecordBatch]) -> pa.Table:
-        """Return batches of `names` as a table of `schema`."""
-        schema = self.schema
-        converted = [
-            public_batch(
-                pa.RecordBatch.from_arrays([b.column(name) for _, name in self.columns], names=schema.names),
-                schema,
-            )
-            for b in batches
-        ]
-        return pa.Table.from_batches(converted, schema=schema)
 
 
 def random_access_problem(selection: Selection, remote_options: RemoteOptions) -> str | None:

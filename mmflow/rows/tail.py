@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.row_groups import make_batch
+from mmflow.lazy import array_types as npt
 from mmflow.mapping import Io, MappedFile
 from mmflow.mapping.ranges import read_ranges
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
 from mmflow.rows.base import BadRecordFoundError, add_virtual_columns, take_values
 from mmflow.rows.indexed import decode_all
-from mmflow.rows.source import Selection
+from mmflow.rows.selection import Selection
 from mmflow.shards import identify_files
 
 __all__ = ["last_rows"]

@@ -8,14 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.config import Settings
 from mmflow.errors import ConfigError, EngineError, OutOfRangeError
+from mmflow.lazy import array_types as npt
 from mmflow.rows.base import ALL_ROWS
 from mmflow.rows.row_numbers import parse_row_numbers, reorder
-from mmflow.rows.source import Selection, SourceRows, read_rows, require_random_access
+from mmflow.rows.selection import Selection
+from mmflow.rows.source import SourceRows, read_rows, require_random_access
 from mmflow.rows.tail import last_rows
 
 __all__ = ["slice_rows", "take_rows"]

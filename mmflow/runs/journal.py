@@ -16,11 +16,12 @@ import json
 import os
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from mmflow.blocks.references import Checkpoint, CheckpointBlock
 from mmflow.formats import ScanReport
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tasks import Done, TaskId
 from mmflow.sinks import CommitResult, StagedFile
 

@@ -19,10 +19,11 @@ import socket
 import threading
 import time
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from mmflow.errors import EngineError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system.host import machine_id, read_process_start
 from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked
 from mmflow.runs.directory import RunDirectory

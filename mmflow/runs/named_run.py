@@ -15,10 +15,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mmflow.errors import ConfigError, EngineError, SourceChangedError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.streams import STREAM_TAG
 from mmflow.mapping.system.owner_lock import HeldError
 from mmflow.runs.directory import RunDirectory

@@ -6,13 +6,14 @@ import datetime as dt
 import re
 
 from mmflow.errors import ConfigError
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["expand_name"]
 
 #: A name is part of the names of staged files and of objects, and a dot begins the number of a run's further plans.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NAME = lazy_regex(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _MOST_CHARACTERS = 100
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDER = lazy_regex(r"\{([^{}]*)\}")
 
 
 def expand_name(template: str, *, job: str, now: dt.datetime) -> str:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.storage.url import SECRET_NAMES
 
 __all__ = ["HIDDEN", "Redactor"]
@@ -20,8 +21,8 @@ HIDDEN = "***"
 #: Shorter values are words like "true" or "none", which must not be replaced everywhere.
 _MIN_SECRET_LENGTH = 6
 _URL_SECRETS = (
-    re.compile(r"(?<=://)[^/@\s:'\"]*:[^/@\s'\"]+(?=@)"),
-    re.compile(
+    lazy_regex(r"(?<=://)[^/@\s:'\"]*:[^/@\s'\"]+(?=@)"),
+    lazy_regex(
         r"(?i)(?<=[?&;])((?:x-amz-(?:signature|credential|security-token)|sig|signature|token|password|secret|key)=)[^&\s'\"]+"
     ),
 )

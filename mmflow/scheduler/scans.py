@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 
 from mmflow.formats import Format, ScanReport
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tasks import ShardTask
 from mmflow.scheduler.stream_feed import StreamFeed
 from mmflow.shards import BoundaryCheck, FileEntry, Shard, StartMismatch

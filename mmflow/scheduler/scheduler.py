@@ -25,13 +25,14 @@ Invariant: memory is O(tasks in flight) plus the blocks that wait in exchanges.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeVar
 
 import pyarrow as pa
 
 from mmflow.blocks.references import BlockRef
 from mmflow.errors import BadRecordError, EngineError, MmflowError, TooManyBadRecordsError, UserFunctionError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Plan, Range, Result, SortKey, Stage, Write
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskResult, WorkerLost
 from mmflow.scheduler.build import stage_states

@@ -24,9 +24,10 @@ Invariant: a task is split once; a part may be split again. So ids are unique, a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Hash, MapStep, ScanInput, Write
 from mmflow.scheduler.stages import Attempt, AttemptState, StageState, TaskState
 from mmflow.shards import cut_remainder

@@ -13,12 +13,13 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal
 
 import pyarrow as pa
 
 from mmflow.errors import MmflowError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import ExchangeInput, FilesInput, Hash, Range, Stage
 from mmflow.plan.tasks import Done, TaskId, TaskMetrics
 from mmflow.scheduler.exchange import Outputs, locate

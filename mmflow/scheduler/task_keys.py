@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from mmflow.plan.fingerprint import computing, digest
 from mmflow.plan.stages import ExchangeInput, FilesInput, Functions, ScanInput, Write
 from mmflow.scheduler.scans import ShardGroup
 from mmflow.scheduler.stages import StageState
@@ -26,6 +25,8 @@ __all__ = ["stage_keys", "task_key"]
 def stage_keys(states: Mapping[int, StageState], functions: Functions) -> dict[int, str]:
     """Return the keys of all stages, which are in topological order."""
     keys: dict[int, str] = {}
+    from mmflow.plan.fingerprint import computing, digest  # noqa: PLC0415  (slow)
+
     named = digest(computing(), functions)
     for number, state in states.items():
         stage = state.stage
@@ -70,6 +71,8 @@ def task_key(
         files: Files that the shards name.
         boundaries: Cuts of a range exchange.
     """
+    from mmflow.plan.fingerprint import digest  # noqa: PLC0415  (slow)
+
     if group is None:
         return digest(stage, number, boundaries)
     shards = [(s.begin, s.end, s.fresh) for s in group]

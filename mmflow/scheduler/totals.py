@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mmflow.blocks.references import BlockRef
 from mmflow.errors import plain_text
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tasks import Done
 from mmflow.scheduler.estimate import fraction_done
 from mmflow.scheduler.progress import Progress, StageProgress

@@ -20,10 +20,11 @@ verified shards only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from mmflow.errors import SourceError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.shards.model import Shard
 
 __all__ = ["BoundaryCheck", "BoundaryReport", "StartMismatch", "Valid", "VerifiedPrefix"]
@@ -100,9 +101,8 @@ class BoundaryCheck:
     Valid(records_before=3, lines_before=3)
     """
 
-    def __init__(
-        self, path: str, *, grouped: bool = False, verified: VerifiedPrefix = VerifiedPrefix()
-    ) -> None:
+    def __init__(self, path: str, *, grouped: bool = False, verified: VerifiedPrefix | None = None) -> None:
+        verified = verified or VerifiedPrefix()
         self.path = path
         self.records_before = verified.records
         self.lines_before = verified.lines

@@ -6,7 +6,6 @@ ones stay relative). A list keeps its order; the files of a glob or a folder are
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import stat
@@ -17,8 +16,6 @@ from urllib.parse import unquote, urlsplit
 from mmflow.errors import ConfigError, MmflowError, SourceError, SourceUnreachableError
 from mmflow.mapping.answering import check_answers
 from mmflow.mapping.streams import descriptor_of
-from mmflow.remote.listing import find_urls
-from mmflow.shards.globs import match_glob
 from mmflow.shards.manifests import manifest_of, read_manifest
 from mmflow.storage.braces import expand_braces
 from mmflow.storage.globs import fixed_folder, is_glob, is_hidden
@@ -94,6 +91,8 @@ def _expand_listed(
 
 def _expand_path(given: PathLike, bad: list[tuple[str, str]] | None = None) -> list[str]:
     if isinstance(given, str) and is_url(given):
+        from mmflow.remote.listing import find_urls  # noqa: PLC0415  (slow)
+
         return find_urls(given)
     path = _to_local_path(given)
     if descriptor_of(path) is not None:
@@ -140,6 +139,8 @@ def _to_local_path(given: PathLike) -> str:
 
 def _match_files(pattern: str, bad: list[tuple[str, str]] | None) -> list[str]:
     """Return the files of a glob; if only folders match, the files in them."""
+    from mmflow.shards.globs import match_glob  # noqa: PLC0415  (slow)
+
     found = match_glob(pattern, bad)
     files: list[str] = []
     for path, mode in found:
@@ -235,6 +236,8 @@ def _missing(path: str) -> MmflowError:
     folder, names = _nearest_folder(path)
     wanted = Path(path).parts[len(Path(folder).parts) if folder != "." else 0]
     # A suffix that is the same says nothing.
+    import difflib  # noqa: PLC0415  (slow: for errors only)
+
     alike = [n for n in names if difflib.get_close_matches(Path(wanted).stem, [Path(n).stem], cutoff=0.6)]
     close = difflib.get_close_matches(wanted, alike, n=1, cutoff=0.6)
     if close:

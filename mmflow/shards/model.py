@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity
 
 __all__ = ["FileEntry", "Shard"]

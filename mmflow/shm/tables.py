@@ -22,7 +22,6 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote
@@ -36,6 +35,7 @@ from mmflow.blocks.shared_memory import shared_memory_folder
 from mmflow.blocks.streams import DamagedError, stream_batches
 from mmflow.config import Settings
 from mmflow.errors import ConfigError, EngineError, SourceError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system import system
 from mmflow.mapping.system.host import read_boot_id
 from mmflow.mapping.system.huge import HugePages, check_huge_pages, map_whole_file

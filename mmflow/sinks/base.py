@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
+
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
     "SUFFIXES",

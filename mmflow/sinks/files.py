@@ -11,7 +11,6 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,6 +18,7 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from mmflow.errors import SinkError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.sinks.base import SUFFIXES, SinkAttempt, SinkSpec, StagedFile
 from mmflow.sinks.commit.staging import attempt_folder, destination
 from mmflow.sinks.partition import split

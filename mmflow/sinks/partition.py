@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.schemas.schema import public_type
+from mmflow.lazy import compute as pc
 from mmflow.sinks.writers.value_limits import UnwritableError, check_years, unwritable_value_error
 
 __all__ = ["NULL", "partition_problem", "quoted", "split"]

@@ -20,20 +20,15 @@ import pyarrow as pa
 from mmflow.errors import ConfigError, SinkError
 from mmflow.formats.schemas.arrow_types import public_batch
 from mmflow.formats.schemas.schema import public_schema, type_text
-from mmflow.sinks.markdown_table import write_markdown
-from mmflow.sinks.parquet_stream import write_parquet_stream
 from mmflow.sinks.screen import has_colors, screen_width
-from mmflow.sinks.text_table import ShownRows, text_table
-from mmflow.sinks.writers.columnar import parquet_problem
-from mmflow.sinks.writers.rows import csv_header, csv_problem, lines, text_problem
-from mmflow.sinks.writers.text import csv_rows, json_rows, text_slices
+from mmflow.sinks.writers.rows import csv_header, csv_problem, text_problem
+from mmflow.sinks.writers.text import csv_lines, json_rows, lines, text_slices
 
 __all__ = ["BINARY_FORMATS", "STDOUT_FORMATS", "binary_stdout", "write_table"]
 
 STDOUT_FORMATS = ("table", "csv", "json", "ndjson", "markdown", "arrow", "parquet")
 #: Those that are no text.
 BINARY_FORMATS = ("arrow", "parquet")
-_PROBLEMS: dict[str, Callable[[pa.Field], str | None]] = {"csv": csv_problem, "parquet": parquet_problem}
 
 
 class _Utf8Adapter:
@@ -104,20 +99,30 @@ def write_table(
         "table": lambda: _write_text_table(batches, schema, stream, width, max_rows, every_column),
         "json": lambda: _write_json(batches, schema, stream),
         "ndjson": lambda: _write_ndjson(batches, stream),
-        "markdown": lambda: write_markdown(batches, schema, stream),
-        "parquet": lambda: write_parquet_stream(batches, schema, stream),
+        "markdown": lambda: _write_markdown(batches, schema, stream),
+        "parquet": lambda: _write_parquet(batches, schema, stream),
         "csv": lambda: _write_csv(batches, schema, stream),
         "arrow": lambda: _write_arrow(batches, schema, stream),
     }
     if format not in writers:
         raise ConfigError(f"unknown format {format!r}: must be one of {', '.join(STDOUT_FORMATS)}")
+    problem = _problem_of(format)
     for field in schema if format != "arrow" else ():
-        why = _PROBLEMS.get(format, text_problem)(field)
+        why = problem(field)
         if why is not None:
             raise SinkError(f"can't show column {field.name!r} ({type_text(field.type)}) as {format}: {why}")
     rows = writers[format]()
     stream.flush()
     return rows
+
+
+def _problem_of(format: str) -> Callable[[pa.Field], str | None]:
+    """Return the function that says why a column can't be written in a format."""
+    if format == "parquet":
+        from mmflow.sinks.writers.columnar import parquet_problem  # noqa: PLC0415  (slow)
+
+        return parquet_problem
+    return csv_problem if format == "csv" else text_problem
 
 
 def _write_json(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: BinaryIO) -> int:
@@ -146,12 +151,26 @@ def _write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: Bin
     rows = 0
     if schema.names:
         stream.write(csv_header(schema.names, ","))
+    from mmflow.sinks.writers.text import text_slices  # noqa: PLC0415  (slow)
+
     for batch in batches:
         for piece in text_slices(batch):
             if piece.num_columns:
-                stream.write(memoryview(lines(csv_rows(piece, delimiter=",", null=""))))
+                stream.write(memoryview(csv_lines(piece, delimiter=",", null="")))
             rows += piece.num_rows
     return rows
+
+
+def _write_markdown(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: BinaryIO) -> int:
+    from mmflow.sinks.markdown_table import write_markdown  # noqa: PLC0415  (slow)
+
+    return write_markdown(batches, schema, stream)
+
+
+def _write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: BinaryIO) -> int:
+    from mmflow.sinks.parquet_stream import write_parquet_stream  # noqa: PLC0415  (slow)
+
+    return write_parquet_stream(batches, schema, stream)
 
 
 def _write_arrow(batches: Iterable[pa.RecordBatch], schema: pa.Schema, stream: BinaryIO) -> int:
@@ -174,9 +193,13 @@ def _write_text_table(
     max_rows: int | None,
     every_column: bool,
 ) -> int:
+    from mmflow.sinks.text_table import ShownRows  # noqa: PLC0415  (slow)
+
     rows = ShownRows(schema, max_rows)
     for batch in batches:
         rows.add(batch)
     width, colors = width or screen_width(stream), has_colors(stream)
+    from mmflow.sinks.text_table import text_table  # noqa: PLC0415  (slow)
+
     stream.write(text_table(rows, width, colors=colors, every_column=every_column).encode())
     return rows.total

@@ -19,12 +19,12 @@ import textwrap
 import unicodedata
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
 from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.schemas.schema import type_text
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.sinks.screen import cut_text, text_width
 from mmflow.sinks.writers.text import csv_fields, text_slices
 from mmflow.sinks.writers.value_limits import UnwritableError

@@ -11,12 +11,13 @@ import re
 from collections.abc import Iterator
 
 from mmflow.errors import ConfigError
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["MOST_PATHS", "expand_braces"]
 
 #: Paths that braces may stand for; more are a slip, such as `{1..1000000000}`.
 MOST_PATHS = 1_000_000
-_RANGE = re.compile(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?")
+_RANGE = lazy_regex(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.(-?\d+))?")
 
 
 def expand_braces(pattern: str) -> list[str]:

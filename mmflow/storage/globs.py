@@ -13,14 +13,16 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from mmflow.lazy.patterns import lazy_regex
+
 __all__ = ["ANY_DEPTH", "fixed_folder", "is_glob", "is_hidden", "part_matches", "path_matches"]
 
 #: The part of a pattern that stands for folders of any depth, or for none.
 ANY_DEPTH = "**"
 
-_MAGIC = re.compile(r"[*?[]|\\[][\\*?{},!]")
+_MAGIC = lazy_regex(r"[*?[]|\\[][\\*?{},!]")
 _HIDDEN = (".", "_")
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED = lazy_regex(r"\\(.)", re.DOTALL)
 #: Characters that a set in brackets names by their class, as POSIX does.
 _CLASSES = {
     "[:alnum:]": "a-zA-Z0-9", "[:alpha:]": "a-zA-Z", "[:digit:]": "0-9", "[:lower:]": "a-z", "[:upper:]": "A-Z",

@@ -9,6 +9,7 @@ import re
 from urllib.parse import unquote
 
 from mmflow.errors import ConfigError
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = [
     "AZURE",
@@ -25,16 +26,16 @@ __all__ = [
     "url_scheme",
 ]
 
-URL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_CHAINED = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*::.*://")
+URL = lazy_regex(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_CHAINED = lazy_regex(r"^[A-Za-z][A-Za-z0-9+.-]*::.*://")
 #: Names of settings and variables that hold secrets.
-SECRET_NAMES = re.compile(
+SECRET_NAMES = lazy_regex(
     r"(secret|token|passw(or)?d|passphrase|credential|api_?key|access_?key|private_?key|auth|signature|(^|_)sas(_|$)|(^|_)pwd$)",
     re.IGNORECASE,
 )
-_USER = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]+(?=@)")
-_SECRET_PARAMETER = re.compile(r"[?&](sig|token|secret)=", re.IGNORECASE)
-_QUERY = re.compile(r"\?.*$", re.DOTALL)
+_USER = lazy_regex(r"(?<=://)[^/@\s]*:[^/@\s]+(?=@)")
+_SECRET_PARAMETER = lazy_regex(r"[?&](sig|token|secret)=", re.IGNORECASE)
+_QUERY = lazy_regex(r"\?.*$", re.DOTALL)
 #: Schemes of web servers, S3, Google Cloud Storage and Azure.
 WEB = frozenset({"http", "https"})
 S3 = frozenset({"s3", "s3a"})

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from mmflow.errors import MmflowError, SourceError
 from mmflow.formats.compression import damaged_error, decompress_stream, detect_compression
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity, MappedFile
 from mmflow.mapping.streams import STREAM_TAG
 from mmflow.storage.os_errors import read_error

@@ -12,12 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mmflow.config import Settings
 from mmflow.distribution import install_command
 from mmflow.errors import ConfigError, EngineError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system.host import read_process_start
 from mmflow.runs.directory import RunDirectory
 

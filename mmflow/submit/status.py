@@ -7,10 +7,11 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from mmflow.errors import ConfigError, EngineError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import is_driver_alive
 from mmflow.runs.quarantine import is_quarantine

@@ -7,7 +7,9 @@ Invariant: a value is wrong only if its annotation says so for certain; a call w
 
 from __future__ import annotations
 
+import ast
 import collections.abc
+import importlib
 import inspect
 import itertools
 import types
@@ -35,7 +37,7 @@ def find_wrong_argument(
 ) -> str | None:
     """Return what is wrong with the first argument that does not fit its annotation; None: all may fit."""
     try:
-        hints = typing.get_type_hints(function)
+        hints = typing.get_type_hints(function, localns=_CheckedNames(function))
         bound = inspect.signature(function).bind(*args, **kwargs)
     except (
         NameError,
@@ -58,6 +60,27 @@ def find_wrong_argument(
             if not _fits(each, hints[name], owner):
                 return f"{shown} = {_shortened(each)}: must be {_words(hints[name], owner)}"
     return None
+
+
+class _CheckedNames(dict[str, Any]):
+    """Names that a module imports for type checkers only, imported where an annotation has one."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        module = inspect.getmodule(inspect.unwrap(function))
+        tree = ast.parse("" if module is None else inspect.getsource(module))
+        blocks = [b for b in tree.body if isinstance(b, ast.If) and ast.unparse(b.test) == "TYPE_CHECKING"]
+        self._imports = {
+            name.asname or name.name: statement
+            for block in blocks
+            for statement in block.body
+            if isinstance(statement, ast.ImportFrom)
+            for name in statement.names
+        }
+
+    def __missing__(self, name: str) -> Any:
+        statement = self._imports[name]  # a KeyError says: look into the module
+        found = next(n.name for n in statement.names if name in (n.name, n.asname))
+        return getattr(importlib.import_module(str(statement.module)), found)
 
 
 def _shortened(value: Any) -> str:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 from mmflow.errors import MmflowError, UserFunctionError
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.usercode.tracebacks import format_user_frames
 
 __all__ = ["find_failure", "function_error", "keep_failures", "said"]
 
 _MOST_TEXT = 300
 _MOST_KEPT = 256
-_NUMBER = re.compile(r"mmflow keeps failure (\d+)")
+_NUMBER = lazy_regex(r"mmflow keeps failure (\d+)")
 _numbers = itertools.count()
 _kept: OrderedDict[int, MmflowError] = OrderedDict()
 _lock = threading.Lock()  # of the kept errors

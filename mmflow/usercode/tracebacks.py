@@ -20,6 +20,7 @@ from types import CodeType, FunctionType, GeneratorType, TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from mmflow.errors import MmflowError, suggest
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = [
     "VARIABLE",
@@ -276,7 +277,7 @@ def _user_frames(trace: TracebackType | None) -> TracebackType | None:
 
 
 #: Place in a cell of a notebook, whose code has the name of a file.
-_CELL = re.compile(r"(\S*ipykernel_\d+/\d+\.py|<ipython-input-[^>]*>):(\d+)")
+_CELL = lazy_regex(r"(\S*ipykernel_\d+/\d+\.py|<ipython-input-[^>]*>):(\d+)")
 #: Attribute of errors whose tracebacks are cut.
 _CUT = "_mmflow_cut"
 #: Attribute of errors about an argument.

@@ -14,15 +14,16 @@ Invariant: merging the summaries of parts gives that of the whole, but for the r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.worker.partition import hash_rows
 
 __all__ = ["ColumnSummary", "merge_summaries", "summaries_schema", "summarize_columns"]

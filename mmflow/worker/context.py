@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 
 from mmflow.blocks.references import BlockStore
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import Io
 from mmflow.remote.options import RemoteOptions
 from mmflow.worker.heap import HeapWatch

@@ -17,6 +17,7 @@ from datafusion.substrait import Consumer, Serde
 
 from mmflow.errors import EngineError, MmflowError, PlanError
 from mmflow.formats.decoding.compact import cast_batch, rename_columns
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.system.forks import require_threads
 from mmflow.plan.errors import explain_failed_value, find_refusal, is_datafusion_error
 from mmflow.plan.stages import FragmentStep, Functions, SqlStep
@@ -176,7 +177,7 @@ class Fragment:
 
 
 #: Error of a Python function in the text of DataFusion's.
-_PYTHON_ERROR = re.compile(
+_PYTHON_ERROR = lazy_regex(
     r"PyErr \{ type: <class '(?:\w+\.)*(\w+)'>, value: \w+\(['\"](.*?)['\"]\), traceback", re.DOTALL
 )
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.decoding.compact import without_views
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
+from mmflow.lazy import array_types as npt
 
 __all__ = ["hash_columns", "mix", "mixed"]
 

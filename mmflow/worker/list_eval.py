@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,6 +46,8 @@ class ListEval(PlanFunction):
 
     def _evaluated(self, items: pa.Array) -> pa.Array:
         """Run the fragments in a thread of their own: DataFusion 55 refuses a plan in a thread that runs one."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (slow: it imports logging)
+
         with ThreadPoolExecutor(1, "mmflow-list-eval") as thread:
             try:
                 return thread.submit(self._values, items).result()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.decoding.compact import without_views
 from mmflow.kernels import kernels
+from mmflow.lazy import array_types as npt
 from mmflow.worker.hashing import mixed
 
 __all__ = ["copy_rows", "hash_rows", "partition_batch", "split_rows"]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.decoding.compact import rename_columns, without_views
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
 from mmflow.plan.stages import SortKey
 from mmflow.worker.hashing import mix
 from mmflow.worker.partition import split_rows

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.errors import PlanError
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
 from mmflow.worker.scan import place_of
 
 __all__ = [

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import UserFunctionError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, ScanReport, ScanRequest
 from mmflow.formats.decoding.compact import cast_batch
 from mmflow.formats.schemas.file_columns import with_nulls
+from mmflow.lazy import array_types as npt
 from mmflow.plan.stages import ScanInput, Source
 from mmflow.plan.tasks import ShardTask
 from mmflow.remote.opening import open_file

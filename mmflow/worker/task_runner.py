@@ -15,7 +15,6 @@ from functools import partial
 
 import pyarrow as pa
 
-from mmflow.blocks.checkpoints import write_checkpoint
 from mmflow.blocks.references import BlockRef
 from mmflow.errors import EngineError, MmflowError, PlanError, SourceError, UserFunctionError
 from mmflow.formats import ScanReport
@@ -40,7 +39,6 @@ from mmflow.plan.stages import (
     Write,
 )
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
-from mmflow.sinks import SinkAttempt, open_sink
 from mmflow.worker.context import Cancelled as CancelSignal
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.direct_files import REASON, DirectFiles
@@ -121,6 +119,8 @@ class _Run:
             done = replace(done, reports=(self.files_report,))
         if self.task.checkpoint_path:
             self.metrics.anonymous = process_memory().anonymous
+            from mmflow.blocks.checkpoints import write_checkpoint  # noqa: PLC0415  (slow: few tasks write)
+
             checkpoint = write_checkpoint(
                 self.task.checkpoint_path, done.attempt, done.outputs, done.rejects, done.sample, self.stage.schema,
                 self.context.store, self.context.spill,
@@ -299,8 +299,12 @@ class _Run:
         done = Done(self.task.id, self.task.attempt, metrics=self.metrics)
         match output:
             case Write():
+                from mmflow.sinks import open_sink  # noqa: PLC0415  (slow: few tasks write)
+
                 sink = open_sink(output.sink, self.context.spill, self.context.memory)
                 task = self.task
+                from mmflow.sinks import SinkAttempt  # noqa: PLC0415  (slow: few tasks write)
+
                 attempt = SinkAttempt(task.run, task.id.stage, task.id.number, task.attempt, task.id.part)
                 files = sink.write(self._counted(rows), self.stage.schema, attempt)
                 return replace(done, files=files)

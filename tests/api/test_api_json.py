@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmflow as mf
+from mmflow.api.sql.json_calls import with_json_calls
 from mmflow.errors import ConfigError, PlanError
+from mmflow.plan.functions.json_values import JSON_FUNCTIONS
 
 DOCS = ['{"a": [1, 2.5, {"b c": "x\\u00e9"}], "n": null, "k": {"z": 1, "y": []}}', "{}", "[1, 2]", '"s"', "-5", "18446744073709551616",
         "1.5", None, "true", "null", '{"a": {"a": [[7]]}}']  # fmt: skip
@@ -101,3 +103,10 @@ def test_any_values(values: list[object], path: str, indent: int | None) -> None
         assert text == (
             None if wanted is LookupError else json.dumps(wanted, separators=(",", ":"), ensure_ascii=False)
         )
+
+
+def test_queries_are_looked_at_for_the_prefix_of_all_functions_of_json() -> None:
+    assert all(name.startswith("json_") for name in JSON_FUNCTIONS)
+    query = "SELECT count(*) FROM 'a.csv'"
+    assert with_json_calls(query) == query
+    assert with_json_calls("SELECT JSON_TYPE(doc) FROM t") == "SELECT JSON_TYPE(doc, '$') FROM t"

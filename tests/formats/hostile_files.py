@@ -23,7 +23,7 @@ import pyarrow.parquet.encryption as pe
 
 import mmflow as mf
 from mmflow.errors import MmflowError
-from mmflow.rows.source import Selection
+from mmflow.rows.selection import Selection
 
 __all__ = ["encrypted_parquet", "mutants", "seeds", "survives"]
 

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from mmflow.api.progress.meter import Ending
-from mmflow.api.progress.notebook import NotebookDisplay
-from mmflow.api.progress.plain import PlainDisplay
-from mmflow.api.progress.terminal import TerminalDisplay
 from mmflow.scheduler.progress import Progress
 from mmflow.sinks.screen import has_cursor, in_notebook
 from mmflow.usercode.tracebacks import public
@@ -75,10 +72,16 @@ def open_display() -> Display | None:
     if _wanted is False:
         return None
     if in_notebook():
+        from mmflow.api.progress.notebook import NotebookDisplay  # noqa: PLC0415  (slow)
+
         return NotebookDisplay()
     stream = sys.stderr
     if stream is None or not (_wanted or hasattr(sys, "ps1") or sys.flags.interactive):
         return None
     if has_cursor(stream):
+        from mmflow.api.progress.terminal import TerminalDisplay  # noqa: PLC0415  (slow)
+
         return TerminalDisplay(stream)
+    from mmflow.api.progress.plain import PlainDisplay  # noqa: PLC0415  (slow)
+
     return PlainDisplay(stream) if _wanted else None

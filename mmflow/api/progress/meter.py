@@ -6,7 +6,6 @@ import re
 from collections import deque
 from typing import Literal
 
-from mmflow.runs.report.formatting import count, duration, size, visible
 from mmflow.scheduler.progress import Progress
 from mmflow.sinks.screen import cut_text, text_width
 
@@ -45,6 +44,8 @@ class Meter:
         at = next((i for i, s in enumerate(p.stages) if s.running), None)
         if at is None:
             at = next((i for i, s in enumerate(p.stages) if not s.complete), len(p.stages) - 1)
+        from mmflow.runs.report.formatting import visible  # noqa: PLC0415  (slow)
+
         title = visible(
             re.sub(r"[^\s,]*/(?=[^\s/,])", "", p.stages[at].title), 200
         )  # files without their folders
@@ -64,6 +65,8 @@ class Meter:
         if now - since < _FIRST_SECONDS or self.share <= before:
             return ""
         seconds = (1 - self.share) * (now - since) / (self.share - before)
+        from mmflow.runs.report.formatting import duration  # noqa: PLC0415  (slow)
+
         return f"~{max(1, round(seconds))} s left" if seconds < 59.5 else f"~{duration(seconds)} left"
 
     @property
@@ -72,6 +75,8 @@ class Meter:
         p = self._last
         if p is None or not p.bytes_total:
             return ""
+        from mmflow.runs.report.formatting import size  # noqa: PLC0415  (slow)
+
         total = size(p.bytes_total)
         if p.bytes_done >= p.bytes_total:
             return total
@@ -83,6 +88,8 @@ class Meter:
         """Rows that were read, or made where none are read."""
         p = self._last
         rows = 0 if p is None else p.records or p.rows
+        from mmflow.runs.report.formatting import count  # noqa: PLC0415  (slow)
+
         return f"{count(rows)} row{'s' * (rows != 1)}" if rows else ""
 
     @property
@@ -104,6 +111,8 @@ class Meter:
         """Return how the run ended, after which time and with which counts."""
         if self._last is None:
             return ending
+        from mmflow.runs.report.formatting import duration  # noqa: PLC0415  (slow)
+
         took = f"{ending} {'in' if ending == 'done' else 'after'} {duration(self._last.elapsed)}"
         share = "" if ending == "done" else f"at {self.percent}"
         return ", ".join(filter(None, (took, share, self.bytes_read, self.rows, self.bad)))

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-from mmflow.plan.functions.json_values import JSON_FUNCTIONS, JsonFunction
 from mmflow.plan.tokens import Token, closing, replaced, split_arguments, tokens
+
+if TYPE_CHECKING:
+    from mmflow.plan.functions.json_values import JsonFunction
 
 __all__ = ["json_functions", "with_json_calls"]
 
+#: Prefix of the names of all functions of JSON.
+_PREFIX = "json_"
 _OPENS = {")": "(", "]": "["}
 
 
@@ -28,6 +33,10 @@ def with_json_calls(query: str, own: Collection[str] = ()) -> str:
     """
     while (arrow := _first_arrow(query)) is not None:
         query = replaced(query, [arrow])
+    if _PREFIX not in query.lower():
+        return query
+    from mmflow.plan.functions.json_values import JSON_FUNCTIONS  # noqa: PLC0415  (slow)
+
     listed = tokens(query)
     parts: list[tuple[int, int, str]] = []
     for number, token in enumerate(listed[:-1]):
@@ -47,6 +56,10 @@ def with_json_calls(query: str, own: Collection[str] = ()) -> str:
 
 def json_functions(query: str) -> dict[str, JsonFunction]:
     """Return the functions of JSON that a query calls, by their names as it writes them."""
+    if _PREFIX not in query.lower():
+        return {}
+    from mmflow.plan.functions.json_values import JSON_FUNCTIONS, JsonFunction  # noqa: PLC0415  (slow)
+
     listed = tokens(query)
     return {
         t.text: JsonFunction(t.text.lower())

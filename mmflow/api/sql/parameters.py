@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmflow.api.expressions.tree.literals import literal_scalar
 from mmflow.api.sql.variables import describe_type
 from mmflow.errors import PlanError
 from mmflow.formats.schemas.arrow_types import is_supported
 from mmflow.formats.schemas.schema import public_schema, type_text
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.tokens import Token, parameters_of, replaced, tokens
 
 __all__ = ["bound", "parse_literal"]
@@ -67,6 +67,8 @@ def _shown(value: Any) -> str:
 
 def _scalar(name: str, value: Any) -> pa.Scalar:
     try:
+        from mmflow.api.expressions.tree.literals import literal_scalar  # noqa: PLC0415  (slow)
+
         made = _list(value) if _is_list(value) else literal_scalar(value)
     except (PlanError, pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise PlanError(
@@ -141,10 +143,10 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
     return name
 
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|nan)", re.IGNORECASE)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?")
+_INTEGER = lazy_regex(r"[+-]?[0-9]+")
+_FLOAT = lazy_regex(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?(?:inf|nan)", re.IGNORECASE)
+_DATE = lazy_regex(r"\d{4}-\d\d-\d\d")
+_TIMESTAMP = lazy_regex(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:\d\d)?")
 _WORDS = {"true": True, "false": False, "null": None}
 
 
@@ -179,7 +181,7 @@ def parse_literal(text: str) -> Any:
 
 
 #: Item of a list: text in quotes, or what stands up to the next comma.
-_ITEM = re.compile(r"\s*('(?:[^']|'')*'|[^,']*?)\s*(?:,|$)")
+_ITEM = lazy_regex(r"\s*('(?:[^']|'')*'|[^,']*?)\s*(?:,|$)")
 
 
 def _items(text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ Functions are found in the same order, without files (`called_functions`).
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 import os
@@ -28,11 +29,10 @@ from mmflow.api.sql.json_calls import json_functions, with_json_calls
 from mmflow.api.sql.literals import with_literals
 from mmflow.api.sql.parameters import bound
 from mmflow.api.sql.statements import in_datafusions_words, statement, with_positions, with_select
-from mmflow.api.sql.summarize import summarized
 from mmflow.api.sql.table_functions import Call, with_table_functions
 from mmflow.api.sql.variables import describe_type, is_table
 from mmflow.api.udf import Udf
-from mmflow.errors import ConfigError, PlanError, plain_text
+from mmflow.errors import ConfigError, MmflowError, PlanError, plain_text
 from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.formats.schemas.schema import type_text
 from mmflow.mapping.streams import is_stream_path
@@ -93,6 +93,7 @@ def plan_query(
     text = with_literals(text, scalars, lambda value: catalog.constant(value, scalars))
     scalars = {n: scalars[n] for n in parameters_of(text)}
     frames = names.given() | {call.text: names.read(call) for call in calls}
+    frames = names.files(text) | frames
     unsplit = partial(why_not_split, catalog=catalog, settings=session.context.settings)
 
     def width(query: str) -> int:
@@ -109,6 +110,8 @@ def plan_query(
         case "describe":
             return session.from_arrow(_description(dataset))
         case "summarize":
+            from mmflow.api.sql.summarize import summarized  # noqa: PLC0415  (slow)
+
             return summarized(dataset)
         case "explain" | "analyze":
             text = dataset.explain() if kind == "explain" else dataset.profile()
@@ -161,6 +164,22 @@ class _Tables:
         except TypeError as error:  # of an argument
             raise PlanError(f"SQL: {error}") from error
         return dataset.with_virtual(self._virtual)
+
+    def files(self, text: str) -> dict[str, DataFrame]:
+        """Return the frames of `FROM 'path'`, as far as there are such files: DataFusion need not ask for them first.
+
+        Text behind a FROM may be something else (`IS DISTINCT FROM 'a'`), so nothing is raised here.
+        """
+        found: dict[str, DataFrame] = {}
+        listed = tokens(text)
+        for first, before, token in zip(listed, listed[1:], listed[2:], strict=False):
+            if not before.is_word("FROM", "JOIN") or first.is_word("DISTINCT"):
+                continue
+            if token.kind == "text" and os.path.isfile(token.name):
+                with contextlib.suppress(MmflowError):
+                    frame = self.resolve(token.name)
+                    found |= {} if frame is None else {token.name: frame}
+        return found
 
     def _as_written(self, text: str) -> str:
         """Return a text of the query with the bytes that messages do not show."""

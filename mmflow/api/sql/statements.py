@@ -7,10 +7,10 @@ EXPLAIN ANALYZE FROM 'x' WHERE a > 1
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from mmflow.errors import PlanError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tokens import Token, closing, replaced, tokens
 
 __all__ = ["Kind", "in_datafusions_words", "statement", "with_positions", "with_select"]

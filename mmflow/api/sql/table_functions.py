@@ -11,10 +11,10 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mmflow.errors import PlanError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tokens import Token, closing, quoted, replaced, split_arguments, tokens
 
 __all__ = ["READERS", "Call", "with_table_functions"]

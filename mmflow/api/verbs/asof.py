@@ -5,21 +5,21 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import pyarrow as pa
 from datafusion import DataFrame
 
-from mmflow.api.expressions import Raw, literal, quoted_column
-from mmflow.api.expressions.methods.times import parsed_span
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.common_types import cast_column, common_type, shown_type
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.errors import PlanError
 from mmflow.formats.schemas.arrow_types import plan_schema
 from mmflow.formats.schemas.schema import public_schema
 from mmflow.plan.catalog import RepartitionLeaf, planning
-from mmflow.worker.asof import Asof
-from mmflow.worker.row_streams import append_nulls
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Raw
 
 __all__ = ["AsofVerbs"]
 
@@ -108,25 +108,27 @@ class AsofVerbs(DatasetCore):
             raise PlanError(f"join_asof: there would be two columns {again!r}; give another suffix")
         marks = tuple(f"__key_{i}" for i in range(len(kinds)))
         with planning("join_asof"):
-            own = [quoted_column(f.name).alias(f"__own_{i}") for i, f in enumerate(mine)]
-            theirs = [quoted_column(f.name).alias(f"__other_{i}") for i, f in enumerate(given)]
+            own = [ex.quoted_column(f.name).alias(f"__own_{i}") for i, f in enumerate(mine)]
+            theirs = [ex.quoted_column(f.name).alias(f"__other_{i}") for i, f in enumerate(given)]
             lefts = [cast_column(n, mine.field(n).type, t) for n, t in zip([*keys, left], kinds, strict=True)]
             rights = [
                 cast_column(n, its.field(n).type, t) for n, t in zip([*keys, right], kinds, strict=True)
             ]
-            one = self._side(self.frame, lefts, literal(False), own)
-            two = self._side(other.frame, rights, literal(True), theirs)
+            one = self._side(self.frame, lefts, ex.literal(False), own)
+            two = self._side(other.frame, rights, ex.literal(True), theirs)
             one = one._padded([pa.field(f"__other_{i}", f.type) for i, f in enumerate(given)])
             two = two._padded([pa.field(f"__own_{i}", f.type) for i, f in enumerate(mine)])
             order = [*marks, "__other", *(f"__own_{i}" for i in range(len(mine)))]
             order += [f"__other_{i}" for i in range(len(given))]
-            both = one.frame.select(*map(quoted_column, order)).union(
-                two.frame.select(*map(quoted_column, order))
+            both = one.frame.select(*map(ex.quoted_column, order)).union(
+                two.frame.select(*map(ex.quoted_column, order))
             )
             schema = self.context.catalog.schema(both)
             numbers = tuple(range(len(keys)))
             spread = self.context.catalog.add(RepartitionLeaf(both, None if keys else 1, numbers, schema))
         shown = public_schema(schema)
+        from mmflow.worker.asof import Asof  # noqa: PLC0415  (slow)
+
         function = Asof(
             marks[:-1], marks[-1], "__other", tuple(f"__own_{i}" for i in range(len(mine))),
             tuple(f"__other_{i}" for i in range(len(given))), strategy, _difference(tolerance, time), shown,
@@ -143,6 +145,8 @@ class AsofVerbs(DatasetCore):
     def _padded(self, fields: Sequence[pa.Field]) -> Self:
         """Return the rows with further columns of nulls."""
         schema = pa.schema([*self._plan_schema(), *fields])
+        from mmflow.worker.row_streams import append_nulls  # noqa: PLC0415  (slow)
+
         return self._streamed(partial(append_nulls, tuple(fields)), schema, "nulls")
 
 
@@ -161,6 +165,8 @@ def _difference(tolerance: float | str | dt.timedelta | None, time: pa.DataType)
     if tolerance is None:
         return None
     if isinstance(tolerance, str):
+        from mmflow.api.expressions.methods.times import parsed_span  # noqa: PLC0415  (slow)
+
         span = parsed_span("join_asof tolerance=", tolerance, "period")
         if span.months:
             raise PlanError(f"join_asof: tolerance = {tolerance!r}: months differ in length; give days")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import pyarrow as pa
 from datafusion import functions
 from datafusion.expr import Window
 
-from mmflow.api.expressions import Raw, literal, quoted_column
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.core import Columns, DatasetCore
 from mmflow.errors import PlanError
 from mmflow.formats.schemas.schema import type_text
 from mmflow.plan.catalog import planning
-from mmflow.worker.row_streams import append_numbers
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Raw
 
 __all__ = ["CleaningVerbs", "is_nan"]
 
@@ -43,7 +45,7 @@ class CleaningVerbs(DatasetCore):
         {'a': [1], 'b': ['x']}
         """
         names = self._named(subset, "drop_nulls")
-        return self._only([quoted_column(n).is_not_null() for n in names])
+        return self._only([ex.quoted_column(n).is_not_null() for n in names])
 
     def drop_nans(self, subset: Columns | None = None) -> Self:
         """Return the rows without a NaN in any of these columns; by default in any column of floats. Nulls stay.
@@ -109,21 +111,25 @@ class CleaningVerbs(DatasetCore):
             with planning("unique"):
                 return self._new(self.frame.distinct())
         mark = self._unused("number")
-        keys = [quoted_column(n) for n in names]
+        keys = [ex.quoted_column(n) for n in names]
         if keep == "none":
             numbered = self
-            found = functions.count(literal(1)).over(Window(partition_by=keys))
+            found = functions.count(ex.literal(1)).over(Window(partition_by=keys))
         else:
             schema = self._plan_schema().append(pa.field(mark, pa.int64()))
+            from mmflow.worker.row_streams import append_numbers  # noqa: PLC0415  (slow)
+
             numbered = self._streamed(partial(append_numbers, mark), schema, "number rows")
-            order = quoted_column(mark).sort(ascending=keep != "last")
+            order = ex.quoted_column(mark).sort(ascending=keep != "last")
             found = functions.row_number(partition_by=keys, order_by=order)
         with planning("unique"):
-            own = [quoted_column(n) for n in self.columns]
-            ranked = numbered.frame.select(*own, found.alias(mark)).filter(quoted_column(mark) == literal(1))
+            own = [ex.quoted_column(n) for n in self.columns]
+            ranked = numbered.frame.select(*own, found.alias(mark)).filter(
+                ex.quoted_column(mark) == ex.literal(1)
+            )
             return self._new(ranked.select(*own))
 
 
 def is_nan(name: str) -> Raw:
     """Return whether the values of a column of floats are NaN."""
-    return functions.coalesce(functions.isnan(quoted_column(name)), literal(False))
+    return functions.coalesce(functions.isnan(ex.quoted_column(name)), ex.literal(False))

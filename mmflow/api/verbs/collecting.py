@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from datafusion import functions
 
-from mmflow.api.expressions import literal
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.errors import ConfigError, PlanError
-from mmflow.formats.decoding.fixed_width import numpy_column
 from mmflow.formats.schemas.schema import type_text
+from mmflow.lazy import array_types as npt
 
 __all__ = ["CollectingVerbs"]
 
@@ -55,6 +54,8 @@ class CollectingVerbs(DatasetCore):
                [2. , nan]])
         """
         table = self.to_arrow()
+        from mmflow.formats.decoding.fixed_width import numpy_column  # noqa: PLC0415  (slow)
+
         columns = [numpy_column(column.chunks, column.type) for column in table.columns]
         return np.column_stack(columns) if columns else np.empty((table.num_rows, 0))
 
@@ -88,6 +89,8 @@ class CollectingVerbs(DatasetCore):
                     "select others"
                 )
         table = self.to_arrow()
+        from mmflow.formats.decoding.fixed_width import numpy_column  # noqa: PLC0415  (slow)
+
         arrays = {
             name: numpy_column(column.chunks, column.type)
             for name, column in zip(table.column_names, table.columns, strict=True)
@@ -125,7 +128,7 @@ class CollectingVerbs(DatasetCore):
 
     def count(self) -> int:
         """Return the number of rows."""
-        counted = self.frame.aggregate([], [functions.count(literal(1)).alias("n")])
+        counted = self.frame.aggregate([], [functions.count(ex.literal(1)).alias("n")])
         table = self._new(counted).to_arrow()
         return int(table.column(0)[0].as_py())
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
 from pyarrow import types
 
-from mmflow.api.expressions import Raw, quoted_column
+from mmflow.api import expressions as ex
 from mmflow.formats.schemas.schema import public_type, type_text
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Raw
 
 __all__ = ["cast_column", "common_type", "shown_type"]
 
@@ -52,7 +57,7 @@ def shown_type(kind: pa.DataType) -> str:
 
 def cast_column(name: str, given: pa.DataType, wanted: pa.DataType) -> Raw:
     """Return a column as another type, which holds its values exactly."""
-    column = quoted_column(name)
+    column = ex.quoted_column(name)
     return column if given == wanted else column.cast(wanted)
 
 

@@ -5,31 +5,29 @@ Invariant: nothing is read before rows are asked for, but for the bounded sample
 
 from __future__ import annotations
 
-import html
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import pyarrow as pa
 from datafusion import DataFrame
 
-from mmflow.api.expressions import Expr, Raw, Scope, missing_column, quoted_column
-from mmflow.api.preview import preview
+from mmflow.api import expressions as ex
 from mmflow.api.run_context import RunContext
-from mmflow.api.source_info import SourceInfo, source_info
 from mmflow.errors import PlanError, plain_text
 from mmflow.formats import PLACE
 from mmflow.formats.schemas.arrow_types import public_batch
 from mmflow.formats.schemas.schema import name_text, public_schema, type_text
 from mmflow.plan.catalog import StreamLeaf
-from mmflow.plan.explain import explain
 from mmflow.plan.stages import Plan, Result, StreamFunction, Write
-from mmflow.rows.source import Selection
-from mmflow.runs.report.formatting import plural
-from mmflow.sinks.screen import in_notebook, notebook_width, screen_width
-from mmflow.sinks.text_table import ShownRows, html_table, text_table
 from mmflow.usercode.tracebacks import PublicApi
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Expr, Raw, Scope
+    from mmflow.api.source_info import SourceInfo
+    from mmflow.rows.selection import Selection
+    from mmflow.sinks.text_table import ShownRows
 
 __all__ = ["Columns", "DatasetCore"]
 
@@ -94,6 +92,8 @@ class DatasetCore(PublicApi):
         >>> print(mf.from_arrow({"x": [1]}).explain())  # doctest: +ELLIPSIS
         stage...
         """
+        from mmflow.plan.explain import explain  # noqa: PLC0415  (slow)
+
         return plain_text(explain(self._plan()))
 
     def profile(self) -> str:
@@ -133,6 +133,8 @@ class DatasetCore(PublicApi):
                 "source_info() needs a dataset of files as it was read (columns may be selected, dropped and renamed): "
                 "call it before the other methods"
             )
+        from mmflow.api.source_info import source_info  # noqa: PLC0415  (slow)
+
         return source_info(self._selection.source, self.context.settings)
 
     def __repr__(self) -> str:
@@ -144,19 +146,31 @@ class DatasetCore(PublicApi):
 
     def __str__(self) -> str:
         rows, text = self._preview()
+        from mmflow.sinks.screen import in_notebook, notebook_width, screen_width  # noqa: PLC0415  (slow)
+
         width = notebook_width() if in_notebook() else screen_width(sys.stdout)
+        from mmflow.sinks.text_table import text_table  # noqa: PLC0415  (slow)
+
         return text_table(rows, width, every_column=self.shows_every_column, count=text).rstrip("\n")
 
     def _repr_html_(self) -> str:
         rows, text = self._preview()
+        from mmflow.runs.report.formatting import plural  # noqa: PLC0415  (slow)
+
         below = text or plural(rows.total, "row")
         columns = f"{plural(len(self.columns), 'column')}" if len(self.columns) > 1 else ""
+        import html  # noqa: PLC0415  (slow)
+
+        from mmflow.sinks.text_table import html_table  # noqa: PLC0415  (slow)
+
         return (
             f'<div style="overflow-x:auto">{html_table(rows)}</div>'
             f'<div style="opacity:.7">{html.escape("; ".join(filter(None, (below, columns))))}</div>'
         )
 
     def _preview(self) -> tuple[ShownRows, str]:
+        from mmflow.api.preview import preview  # noqa: PLC0415  (slow)
+
         return preview(self.context, self._plan, self._selection, self._table_schema())
 
     def _new(
@@ -186,12 +200,12 @@ class DatasetCore(PublicApi):
 
     def _without_virtual(self, made: DataFrame, source: DataFrame) -> DataFrame:
         """Return rows of a frame that `_source` gave without the virtual columns that it added."""
-        return made if source is self.frame else made.select(*[quoted_column(n) for n in self.columns])
+        return made if source is self.frame else made.select(*[ex.quoted_column(n) for n in self.columns])
 
     def _scope(self, frame: DataFrame) -> Scope:
         """Return the columns of a frame, for expressions to be resolved against."""
         catalog = self.context.catalog
-        return Scope(catalog.context, catalog.schema(frame), self._hidden)
+        return ex.Scope(catalog.context, catalog.schema(frame), self._hidden)
 
     def with_virtual(self, names: Sequence[str]) -> DataFrame:
         """Return the frame with those of the virtual columns `names` that it can offer, last."""
@@ -202,7 +216,7 @@ class DatasetCore(PublicApi):
         known = [*self.columns, *self._hidden, *also]
         for name in names:
             if name not in known:
-                raise PlanError(missing_column(name, known, self.columns))
+                raise PlanError(ex.missing_column(name, known, self.columns))
 
     def _named(self, columns: Columns | None, what: str) -> list[str]:
         """Return names of this dataset's own columns as a list. By default all of them."""
@@ -240,7 +254,7 @@ class DatasetCore(PublicApi):
     def _computed(self, columns: Sequence[Raw]) -> Self:
         """Return these columns of the rows, which keep their places but lose their numbers."""
         return self._new(
-            self.frame.select(*columns), None, lambda f: f.select(*columns, quoted_column(PLACE))
+            self.frame.select(*columns), None, lambda f: f.select(*columns, ex.quoted_column(PLACE))
         )
 
     def _plan_schema(self) -> pa.Schema:

@@ -6,19 +6,20 @@ import datetime as dt
 import decimal
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 from datafusion import functions
 
-from mmflow.api.expressions import Raw, aggregated, literal, projected, quoted_column
-from mmflow.api.expressions import col as expression
-from mmflow.api.expressions.methods.filling import FillStrategy, check_filling
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.cleaning import CleaningVerbs, is_nan
 from mmflow.errors import PlanError
 from mmflow.formats.schemas.schema import type_text
 from mmflow.plan.catalog import planning
-from mmflow.worker.filling import fill_backward, fill_forward
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Raw
+    from mmflow.api.expressions.methods.filling import FillStrategy
 
 __all__ = ["FillingVerbs"]
 
@@ -66,8 +67,12 @@ class FillingVerbs(CleaningVerbs):
         >>> ds.fill_null(strategy="forward").to_arrow().to_pydict()
         {'a': [1, 1], 'b': [None, 'x']}
         """
+        from mmflow.api.expressions.methods.filling import check_filling  # noqa: PLC0415  (slow)
+
         check_filling("fill_null()", value, strategy, limit)
         if strategy in ("forward", "backward"):
+            from mmflow.worker.filling import fill_backward, fill_forward  # noqa: PLC0415  (slow)
+
             function = partial(fill_forward if strategy == "forward" else fill_backward, limit)
             title = f"fill {strategy}"
             return self._streamed(function, self._plan_schema(), title, gather=True, public=True)
@@ -82,7 +87,7 @@ class FillingVerbs(CleaningVerbs):
         for name, wanted in given.items():
             scalar = _scalar(wanted, schema.field(name).type)
             if scalar is not None:
-                filled[name] = functions.coalesce(quoted_column(name), literal(scalar))
+                filled[name] = functions.coalesce(ex.quoted_column(name), ex.literal(scalar))
             elif isinstance(value, Mapping):
                 shown = type_text(schema.field(name).type)
                 raise PlanError(f"fill_null: column {name!r} of type {shown} can't hold {wanted!r}")
@@ -91,13 +96,13 @@ class FillingVerbs(CleaningVerbs):
     def _filled_small(self, strategy: FillStrategy) -> Self:
         """Return the rows with zero or one in the place of nulls, in the columns whose type has it."""
         items = [
-            expression(f.name).fill_null(strategy=strategy)
+            ex.col(f.name).fill_null(strategy=strategy)
             for f in self.schema
             if _is_number(f.type) or _has_small(f.type, strategy)
         ]
         scope = self._scope(self.frame)
         with planning("fill_null"):
-            return self._replaced({r.name: r.raw for r in projected(scope, items) or ()})
+            return self._replaced({r.name: r.raw for r in ex.projected(scope, items) or ()})
 
     def _filled_by_aggregates(self, strategy: FillStrategy) -> Self:
         """Return the rows with an aggregate of each column in the place of its nulls: one row, sent to all tasks."""
@@ -105,16 +110,18 @@ class FillingVerbs(CleaningVerbs):
         if not names:
             return self
         found = [self._unused(f"__{strategy}_{i}") for i in range(len(names))]
-        items = [getattr(expression(n), strategy)().alias(f) for n, f in zip(names, found, strict=True)]
+        items = [getattr(ex.col(n), strategy)().alias(f) for n, f in zip(names, found, strict=True)]
         with planning("fill_null"):
-            row = aggregated(self.frame, self._scope(self.frame), [], items)
-            both = self.frame.join_on(row, literal(True), how="inner")
+            row = ex.aggregated(self.frame, self._scope(self.frame), [], items)
+            both = self.frame.join_on(row, ex.literal(True), how="inner")
             schema = self._plan_schema()
             values = {
-                n: functions.coalesce(quoted_column(n), quoted_column(f).cast(schema.field(n).type))
+                n: functions.coalesce(ex.quoted_column(n), ex.quoted_column(f).cast(schema.field(n).type))
                 for n, f in zip(names, found, strict=True)
             }
-            return self._new(both.select(*(values.get(n, quoted_column(n)).alias(n) for n in self.columns)))
+            return self._new(
+                both.select(*(values.get(n, ex.quoted_column(n)).alias(n) for n in self.columns))
+            )
 
     def fill_nan(self, value: float | None) -> Self:
         """Return the rows with another value in the place of NaN, in all columns of floats. None makes them null.
@@ -128,14 +135,14 @@ class FillingVerbs(CleaningVerbs):
         schema = self.schema
         filled = {}
         for name in self._floats(None, "fill_nan"):
-            other = literal(pa.scalar(value, schema.field(name).type))
-            filled[name] = functions.when(is_nan(name), other).otherwise(quoted_column(name))
+            other = ex.literal(pa.scalar(value, schema.field(name).type))
+            filled[name] = functions.when(is_nan(name), other).otherwise(ex.quoted_column(name))
         return self._replaced(filled)
 
     def _replaced(self, values: Mapping[str, Raw]) -> Self:
         """Return the rows with these values in the place of columns."""
         with planning("fill"):
-            made = [values[n].alias(n) if n in values else quoted_column(n) for n in self.columns]
+            made = [values[n].alias(n) if n in values else ex.quoted_column(n) for n in self.columns]
             return self._computed(made)
 
 

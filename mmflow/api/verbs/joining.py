@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, get_args
 
 import pyarrow as pa
 from datafusion import functions
 
-from mmflow.api.expressions import Raw, literal, quoted_column
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.common_types import cast_column, common_type, shown_type
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.errors import ConfigError, PlanError
 from mmflow.plan.catalog import planning
 from mmflow.usercode.tracebacks import public
-from mmflow.worker.row_streams import append_nulls
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Raw
 
 __all__ = ["JoinKind", "JoiningVerbs", "concat"]
 
@@ -76,11 +78,11 @@ class JoiningVerbs(DatasetCore):
             mark = f"_{mark}"
         marked = {n: f"{mark}{i}" for i, n in enumerate(other.columns)}
         with planning("join"):
-            right = other.frame.select(*[quoted_column(n).alias(m) for n, m in marked.items()])
+            right = other.frame.select(*[ex.quoted_column(n).alias(m) for n, m in marked.items()])
             # By expressions: names that `join` is given are parsed as SQL's, so that "Id" is id and "a.b" the b of a.
             equal = [self._equal(other, k, r, marked[r]) for k, r in zip(left_keys, right_keys, strict=True)]
             if how == "cross":
-                joined = self.frame.join_on(right, literal(True), how="inner")
+                joined = self.frame.join_on(right, ex.literal(True), how="inner")
             else:
                 joined = self.frame.join_on(right, *equal, how=how)
             if how in ("semi", "anti"):
@@ -112,9 +114,9 @@ class JoiningVerbs(DatasetCore):
         """Return the output columns of a join: shared keys once, from whichever side has them."""
         made, taken = [], set()
         for name in self.columns:
-            value = quoted_column(name)
+            value = ex.quoted_column(name)
             if shared and name in left_keys and how in ("right", "full"):
-                value = functions.coalesce(value, quoted_column(marked[right_keys[left_keys.index(name)]]))
+                value = functions.coalesce(value, ex.quoted_column(marked[right_keys[left_keys.index(name)]]))
             made.append(value.alias(name))
             taken.add(name)
         for name in other.columns:
@@ -124,7 +126,7 @@ class JoiningVerbs(DatasetCore):
             if new in taken:
                 raise PlanError(f"join: there would be two columns {new!r}; give another suffix")
             taken.add(new)
-            made.append(quoted_column(marked[name]).alias(new))
+            made.append(ex.quoted_column(marked[name]).alias(new))
         return made
 
     def union(self, *others: Self) -> Self:
@@ -169,10 +171,12 @@ class JoiningVerbs(DatasetCore):
         # Substrait's casts lose the names of the fields of structs.
         if nested := [f for f in missing if pa.types.is_nested(f.type)]:
             wide = pa.schema([*self._plan_schema(), *nested])
+            from mmflow.worker.row_streams import append_nulls  # noqa: PLC0415  (slow)
+
             made, own = self._streamed(partial(append_nulls, nested), wide, "nulls"), wide.names
         with planning("concat"):
             columns = [
-                quoted_column(f.name) if f.name in own else literal(None).cast(f.type).alias(f.name)
+                ex.quoted_column(f.name) if f.name in own else ex.literal(None).cast(f.type).alias(f.name)
                 for f in schema
             ]
             return made._new(made.frame.select(*columns))

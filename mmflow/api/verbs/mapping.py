@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import pyarrow as pa
 
 from mmflow.api.options import SchemaLike
-from mmflow.api.verbs.annotations import annotated_schema
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.errors import ConfigError, MmflowError, PlanError, UserFunctionError
 from mmflow.formats.schemas.arrow_types import check_wanted, plan_schema
@@ -17,8 +16,9 @@ from mmflow.formats.schemas.schema import parse_schema, public_schema
 from mmflow.plan.catalog import MapLeaf, RepartitionLeaf, planning
 from mmflow.plan.stages import NO_NEEDS, Needs
 from mmflow.usercode.failures import function_error
-from mmflow.worker.batch_functions import BatchFormat, BatchFunction, RowFunction, StatefulFunction
-from mmflow.worker.user_functions import list_batches
+
+if TYPE_CHECKING:
+    from mmflow.worker.batch_functions import BatchFormat
 
 __all__ = ["MappingVerbs"]
 
@@ -121,6 +121,8 @@ class MappingVerbs(DatasetCore):
         >>> ds.map_batches(Adder, batch_format="pandas", fn_constructor_args=[10]).to_arrow().to_pydict()
         {'a': [11, 12]}
         """
+        from mmflow.worker.batch_functions import BatchFormat  # noqa: PLC0415  (slow)
+
         if batch_format not in get_args(BatchFormat):
             raise ConfigError(
                 f"batch_format = {batch_format!r}: must be one of {', '.join(get_args(BatchFormat))}"
@@ -135,16 +137,22 @@ class MappingVerbs(DatasetCore):
         call = (batch_format, fn_args, fn_kwargs or {})
         if isinstance(function, type):
             constructor = (tuple(fn_constructor_args), dict(fn_constructor_kwargs or {}))
+            from mmflow.worker.batch_functions import StatefulFunction  # noqa: PLC0415  (slow)
+
             called = StatefulFunction(function, constructor, *call)
         elif fn_constructor_args or fn_constructor_kwargs:
             raise ConfigError("map_batches: fn_constructor_args are for classes, but this is a function")
         else:
             plain = batch_format == "pyarrow" and not fn_args and not fn_kwargs
+            from mmflow.worker.batch_functions import BatchFunction  # noqa: PLC0415  (slow)
+
             called = function if plain else BatchFunction(function, *call)
         if schema is not None:
             made = parse_schema(schema)
         else:
             annotated = function.__call__ if isinstance(function, type) else function
+            from mmflow.api.verbs.annotations import annotated_schema  # noqa: PLC0415  (slow)
+
             made = annotated_schema(annotated) or self._found_schema(
                 called, "map_batches", by_no_rows=batch_format in ("pyarrow", "polars")
             )
@@ -203,15 +211,21 @@ class MappingVerbs(DatasetCore):
     def _rows(
         self, function: Callable[..., Any], kind: Literal["map", "flat_map"], schema: Any, processes: bool
     ) -> Self:
+        from mmflow.worker.batch_functions import RowFunction  # noqa: PLC0415  (slow)
+
         if schema is not None:
             made = parse_schema(schema)
         else:
+            from mmflow.api.verbs.annotations import annotated_schema  # noqa: PLC0415  (slow)
+
             annotated = annotated_schema(function) if kind == "map" else None
             made = annotated or self._found_schema(RowFunction(function, kind, None), kind, by_no_rows=False)
         return self._mapped(RowFunction(function, kind, public_schema(made)), made, kind, processes=processes)
 
     def _filter_rows(self, function: Callable[[dict[str, Any]], Any]) -> Self:
         """Return the rows for which a Python function of a dict gives a true value."""
+        from mmflow.worker.batch_functions import RowFunction  # noqa: PLC0415  (slow)
+
         return self._mapped(RowFunction(function, "filter", None), self.schema, "filter")
 
     def _mapped(
@@ -280,6 +294,8 @@ def _result_schema(
     """
     name = getattr(function, "__name__", "function")
     try:
+        from mmflow.worker.user_functions import list_batches  # noqa: PLC0415  (slow)
+
         batches = list_batches(function(batch))
     except (Exception, SystemExit) as error:  # whatever the user's function raised
         if isinstance(error, MmflowError):

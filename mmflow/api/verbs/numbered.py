@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import pyarrow as pa
 
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.errors import PlanError
-from mmflow.rows.row_numbers import row_number
-from mmflow.rows.source import Selection, random_access_problem
-from mmflow.rows.take import slice_rows, take_rows
+
+if TYPE_CHECKING:
+    from mmflow.rows.selection import Selection
 
 __all__ = ["NumberedVerbs"]
 
@@ -34,6 +34,8 @@ class NumberedVerbs(DatasetCore):
         (True, False)
         """
         options = self.context.settings.remote_options
+        from mmflow.rows.source import random_access_problem  # noqa: PLC0415  (slow)
+
         return self._selection is not None and random_access_problem(self._selection, options) is None
 
     def take(self, indices: Any) -> pa.Table:
@@ -72,6 +74,8 @@ class NumberedVerbs(DatasetCore):
         >>> mf.read_csv("t.csv").take([-1, 0]).to_pydict()
         {'a': [7, 5]}
         """
+        from mmflow.rows.take import take_rows  # noqa: PLC0415  (slow)
+
         return take_rows(self._numbered("take()"), indices, self.context.settings)
 
     @overload
@@ -81,13 +85,19 @@ class NumberedVerbs(DatasetCore):
     def __getitem__(self, index: SupportsIndex | builtins.slice) -> dict[str, Any] | pa.Table:
         """Return row `index` as a dict of Python values, or the rows of a slice as a table. Raises as `take`."""
         selection = self._numbered("ds[...]")
+        from mmflow.rows.row_numbers import row_number  # noqa: PLC0415  (slow)
+
         if not isinstance(index, builtins.slice):
+            from mmflow.rows.take import take_rows  # noqa: PLC0415  (slow)
+
             table = take_rows(selection, [row_number(index, "ds[...]")], self.context.settings)
             return dict(table.to_pylist()[0])
         ends = [
             None if e is None else row_number(e, "ds[...]") for e in (index.start, index.stop, index.step)
         ]
         step = 1 if ends[2] is None else ends[2]
+        from mmflow.rows.take import slice_rows  # noqa: PLC0415  (slow)
+
         return slice_rows(selection, ends[0], ends[1], self.context.settings, step)
 
     def _numbered(self, what: str) -> Selection:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Self, TypeVar
 
 import pyarrow as pa
 
-from mmflow.api.expressions import IntoExpr, columns_of, row_values
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.errors import PlanError
 from mmflow.plan.catalog import planning
-from mmflow.worker.row_streams import index_rows, keep_last
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import IntoExpr
 
 __all__ = ["OrderingVerbs"]
 
@@ -69,6 +71,8 @@ class OrderingVerbs(DatasetCore):
         if count <= less:
             return self.limit(0)
         schema = self._plan_schema()
+        from mmflow.worker.row_streams import keep_last  # noqa: PLC0415  (slow)
+
         last = self._streamed(partial(keep_last, count, 0), schema, f"last {count}")
         return last._streamed(partial(keep_last, count, less), schema, f"last {count}", gather=True)
 
@@ -129,11 +133,11 @@ class OrderingVerbs(DatasetCore):
     def _extreme(self, count: int, by: IntoExpr | list[IntoExpr], *, ascending: bool, what: str) -> Self:
         if count < 0:
             raise PlanError(f"{what}({count}): a number of rows is not negative")
-        items = columns_of([by])
+        items = ex.columns_of([by])
         frame, scope = self._source(items)
         with planning(what):
             keys = [
-                v.raw.sort(ascending=ascending, nulls_first=False) for v in row_values(scope, items, what)
+                v.raw.sort(ascending=ascending, nulls_first=False) for v in ex.row_values(scope, items, what)
             ]
             made = self._without_virtual(frame.sort(*keys).limit(count), frame)
             return self._new(made, None, lambda f: f.sort(*keys).limit(count))
@@ -164,6 +168,8 @@ class OrderingVerbs(DatasetCore):
         if isinstance(offset, bool) or not isinstance(offset, int):
             raise PlanError(f"with_row_index: offset = {offset!r}: must be a whole number")
         schema = pa.schema([pa.field(name, pa.int64()), *self._plan_schema()])
+        from mmflow.worker.row_streams import index_rows  # noqa: PLC0415  (slow)
+
         return self._streamed(partial(index_rows, name, offset), schema, "row index", gather=True)
 
     def pipe(self, function: Callable[Concatenate[Self, P], R], *args: P.args, **options: P.kwargs) -> R:

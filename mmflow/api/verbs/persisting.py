@@ -7,12 +7,8 @@ from functools import cache
 from typing import Self
 
 from mmflow.api.verbs.writing import WritingVerbs
-from mmflow.blocks import RunFolder
 from mmflow.formats import PLACE
 from mmflow.plan.catalog import SourceLeaf
-from mmflow.plan.sources import open_source
-from mmflow.rows.source import Selection
-from mmflow.shards import find_files
 
 __all__ = ["PersistingVerbs"]
 
@@ -45,9 +41,16 @@ class PersistingVerbs(WritingVerbs):
         >>> kept[0], kept.count()
         ({'a': 1}, 2)
         """
+        from mmflow.blocks import RunFolder  # noqa: PLC0415  (slow)
+
         folder = RunFolder(self.context.settings.spill_dir, "persisted")
         weakref.finalize(self.context, folder.close)
         written = self.write_arrow(f"{folder.path}/rows/")
+        from mmflow.plan.sources import open_source  # noqa: PLC0415  (slow)
+        from mmflow.shards import find_files  # noqa: PLC0415  (slow)
+
         source = open_source(find_files(written.path), "arrow_ipc", "persisted", "", {"hive": False})
         offer = cache(lambda names: self.context.catalog.add(SourceLeaf(source, names)))
+        from mmflow.rows.selection import Selection  # noqa: PLC0415  (slow)
+
         return type(self)(self.context, offer(()), (PLACE,), Selection.all(source), offer=offer)

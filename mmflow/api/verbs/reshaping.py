@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pyarrow as pa
 from datafusion import functions
 
-from mmflow.api.expressions import Raw, literal, quoted_column
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.common_types import cast_column, common_type, shown_type
 from mmflow.api.verbs.core import Columns, DatasetCore
 from mmflow.errors import PlanError
 from mmflow.formats.schemas.arrow_types import plan_schema, plan_type
 from mmflow.formats.schemas.schema import type_text
 from mmflow.plan.catalog import planning
-from mmflow.worker.row_streams import explode_lists, unpivot_columns
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Raw
 
 __all__ = ["ReshapingVerbs"]
 
@@ -69,6 +71,8 @@ class ReshapingVerbs(DatasetCore):
         if not names:
             raise PlanError("explode: name at least one column of lists")
         made = [pa.field(f.name, f.type.value_type if f.name in names else f.type) for f in given]
+        from mmflow.worker.row_streams import explode_lists  # noqa: PLC0415  (slow)
+
         function = partial(explode_lists, tuple(names), empty_as_null, keep_nulls)
         return self._streamed(function, plan_schema(pa.schema(made)), "explode", public=True)
 
@@ -91,13 +95,13 @@ class ReshapingVerbs(DatasetCore):
         taken: list[str] = []
         for field in self.schema:
             if field.name not in names:
-                made.append(quoted_column(field.name))
+                made.append(ex.quoted_column(field.name))
                 taken.append(field.name)
                 continue
             if not pa.types.is_struct(field.type):
                 raise PlanError(f"unnest: column {field.name!r} is {type_text(field.type)}, not of structs")
             for inner in field.type:
-                made.append(functions.get_field(quoted_column(field.name), inner.name).alias(inner.name))
+                made.append(functions.get_field(ex.quoted_column(field.name), inner.name).alias(inner.name))
                 taken.append(inner.name)
         if again := next((n for n in taken if taken.count(n) > 1), None):
             raise PlanError(f"unnest: there would be two columns {again!r}; rename one of them before")
@@ -161,7 +165,9 @@ class ReshapingVerbs(DatasetCore):
         ]
         with planning("unpivot"):
             values = [cast_column(n, schema.field(n).type, kind).alias(n) for n in names]
-            narrow = self._new(self.frame.select(*map(quoted_column, kept), *values))
+            narrow = self._new(self.frame.select(*map(ex.quoted_column, kept), *values))
+        from mmflow.worker.row_streams import unpivot_columns  # noqa: PLC0415  (slow)
+
         function = partial(unpivot_columns, len(kept), variable_name, value_name)
         return narrow._streamed(function, pa.schema(fields), "unpivot", public=True)
 
@@ -219,14 +225,16 @@ class ReshapingVerbs(DatasetCore):
                 column = str(value) if len(summed) == 1 else f"{name}_{value}"
                 names.append(column)
                 try:
-                    scalar = literal(pa.scalar(value, kind))
+                    scalar = ex.literal(pa.scalar(value, kind))
                 except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
                     raise PlanError(
                         f"pivot: {value!r} is no value of column {on!r}, of {type_text(kind)}"
                     ) from error
-                chosen = functions.when(quoted_column(on) == scalar, quoted_column(name)).end()
+                chosen = functions.when(ex.quoted_column(on) == scalar, ex.quoted_column(name)).end()
                 columns[column] = aggregate(chosen).alias(column)
         if again := next((n for n in names if names.count(n) > 1), None):
             raise PlanError(f"pivot: there would be two columns {again!r}")
         with planning("pivot"):
-            return self._new(self.frame.aggregate([quoted_column(k) for k in keys], list(columns.values())))
+            return self._new(
+                self.frame.aggregate([ex.quoted_column(k) for k in keys], list(columns.values()))
+            )

@@ -9,13 +9,11 @@ from typing import Self
 import pyarrow as pa
 from datafusion import DataFrame
 
-from mmflow.api.expressions import literal, quoted_column, row_values
-from mmflow.api.sampling import check_sample, pick_number, threshold
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.errors import PlanError
 from mmflow.formats import PLACE
 from mmflow.plan.catalog import planning
-from mmflow.worker.row_streams import append_places
 
 __all__ = ["SamplingVerbs"]
 
@@ -53,17 +51,23 @@ class SamplingVerbs(DatasetCore):
         >>> mf.from_arrow({"a": range(1000)}).sample(n=10).count()
         10
         """
+        from mmflow.api.sampling import check_sample  # noqa: PLC0415  (slow)
+
         check_sample(fraction, n, seed)
         if fraction == 1:
             return self
         placed = self._with_places()
-        own = [quoted_column(name) for name in self.columns]
+        own = [ex.quoted_column(name) for name in self.columns]
         with planning("sample"):
             frame = placed()
-            (number,) = row_values(self._scope(frame), [pick_number(seed, self._samples)], "sample")
+            from mmflow.api.sampling import pick_number  # noqa: PLC0415  (slow)
+
+            (number,) = ex.row_values(self._scope(frame), [pick_number(seed, self._samples)], "sample")
             if n is None:
                 assert fraction is not None  # checked
-                made = frame.filter(number.raw < literal(threshold(fraction)))
+                from mmflow.api.sampling import threshold  # noqa: PLC0415  (slow)
+
+                made = frame.filter(number.raw < ex.literal(threshold(fraction)))
             else:
                 made = frame.sort(number.raw.sort(ascending=True)).limit(n)
             return type(self)(self.context, made.select(*own), (), None, lambda: made, self._samples + 1)
@@ -75,4 +79,6 @@ class SamplingVerbs(DatasetCore):
         if self._placed is not None:
             return self._placed
         schema = self._plan_schema().append(pa.field(PLACE, pa.int64()))
+        from mmflow.worker.row_streams import append_places  # noqa: PLC0415  (slow)
+
         return lambda: self._streamed(partial(append_places, PLACE), schema, "number rows").frame

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 from datafusion import functions
 from datafusion.expr import Window
 
-from mmflow.api.expressions import Expr, aggregated, literal, quoted_column
-from mmflow.api.expressions import col as expression
+from mmflow.api import expressions as ex
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.errors import PlanError
 from mmflow.formats.schemas.arrow_types import plan_schema
 from mmflow.plan.catalog import planning
-from mmflow.worker.row_streams import describe_columns
+
+if TYPE_CHECKING:
+    from mmflow.api.expressions import Expr
 
 __all__ = ["SummaryVerbs"]
 
@@ -62,16 +63,19 @@ class SummaryVerbs(DatasetCore):
             raise PlanError(f"value_counts: there is a column {name!r}; give another name")
         with planning("value_counts"):
             made = self.frame.aggregate(
-                [quoted_column(k) for k in keys], [functions.count(literal(1)).alias(name)]
+                [ex.quoted_column(k) for k in keys], [functions.count(ex.literal(1)).alias(name)]
             )
             if normalize:
-                total = functions.sum(quoted_column(name)).over(Window())
+                total = functions.sum(ex.quoted_column(name)).over(Window())
                 made = made.select(
-                    *map(quoted_column, keys),
-                    (quoted_column(name).cast(float) / total.cast(float)).alias(name),
+                    *map(ex.quoted_column, keys),
+                    (ex.quoted_column(name).cast(float) / total.cast(float)).alias(name),
                 )
             if sort:
-                order = [quoted_column(name).sort(ascending=False), *[quoted_column(k).sort() for k in keys]]
+                order = [
+                    ex.quoted_column(name).sort(ascending=False),
+                    *[ex.quoted_column(k).sort() for k in keys],
+                ]
                 made = made.sort(*order)
             return self._new(made)
 
@@ -106,7 +110,7 @@ class SummaryVerbs(DatasetCore):
             tuple[int | None, ...]
         ] = []  # by column: the numbers of its aggregates, None for what it lacks
         for field in self.schema:
-            column, kind = expression(field.name), field.type
+            column, kind = ex.col(field.name), field.type
             truth = pa.types.is_boolean(kind)
             number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
             order = not (pa.types.is_nested(kind) or pa.types.is_null(kind))
@@ -131,7 +135,9 @@ class SummaryVerbs(DatasetCore):
             raise PlanError("describe: there is a column 'statistic'; rename it before")
         frame, scope = self._source(items)
         with planning("describe"):
-            row = self._new(aggregated(frame, scope, [], items))
+            row = self._new(ex.aggregated(frame, scope, [], items))
+        from mmflow.worker.row_streams import describe_columns  # noqa: PLC0415  (slow)
+
         function = partial(describe_columns, tuple(names), tuple(cells), pa.schema(fields))
         return row._streamed(function, plan_schema(pa.schema(fields)), "describe", gather=True, public=True)
 

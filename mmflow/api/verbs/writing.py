@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Unpack, cast
+from typing import TYPE_CHECKING, Literal, Unpack, cast
 
-from mmflow.api.destinations import FileDestination, StreamDestination
 from mmflow.api.options import FileOptions, WriteOptions
 from mmflow.api.results import WriteResult
 from mmflow.api.verbs.core import DatasetCore
 from mmflow.plan.stages import Write
-from mmflow.sinks import IfExists, check_sink, sink_spec
-from mmflow.sinks.streamed import stream_spec, writes_stream
+
+if TYPE_CHECKING:
+    from mmflow.sinks import IfExists
 
 __all__ = ["WritingVerbs"]
 
@@ -66,16 +66,27 @@ class WritingVerbs(DatasetCore):
         >>> mf.from_arrow({"a": [1, 2]}).write("out.csv").rows
         2
         """
+        from mmflow.sinks import check_sink  # noqa: PLC0415  (slow)
+        from mmflow.sinks.streamed import writes_stream  # noqa: PLC0415  (slow)
+
         if writes_stream(path):
             given = {**options, "partition_by": partition_by, "if_exists": if_exists}
+            from mmflow.sinks.streamed import stream_spec  # noqa: PLC0415  (slow)
+
             streamed = stream_spec(path, format, given)
             check_sink(streamed, self._table_schema())
+            from mmflow.api.destinations import StreamDestination  # noqa: PLC0415  (slow)
+
             destination = StreamDestination(streamed, self._table_schema())
             return self.context.write(self._plan(), self.context.new_run_name(), destination)
+        from mmflow.sinks import sink_spec  # noqa: PLC0415  (slow)
+
         spec = sink_spec(path, format, partition_by=partition_by, if_exists=if_exists, **options)
         check_sink(spec, self._table_schema())
         plan, name = self._plan(Write(spec)), self.context.new_run_name()
         resumable = self.context.resumable
+        from mmflow.api.destinations import FileDestination  # noqa: PLC0415  (slow)
+
         files = FileDestination(spec, name, plan, self._table_schema(), resumable=resumable)
         return self.context.write(plan, name, files)
 

@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from datafusion import SessionConfig, SessionContext
@@ -16,6 +15,8 @@ from mmflow.cli.shell.columns import ColumnCache, Columns
 from mmflow.cli.shell.dot_commands import COMMANDS, MODES
 from mmflow.cli.shell.statements import is_command, unterminated
 from mmflow.formats.schemas.schema import type_text
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.tokens import Token, closing, quoted, tokens
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ _HIDDEN = {
     "cast_to_type",
     "try_cast_to_type",
 }
-_DATA_SUFFIXES = re.compile(
+_DATA_SUFFIXES = lazy_regex(
     r"\.(csv|tsv|json|jsonl|ndjson|parquet|arrow|arrows|feather|npy|txt|log|bin)(\.(gz|bz2|xz|zst|lz4))?$",
     re.IGNORECASE,
 )

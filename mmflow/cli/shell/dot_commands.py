@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from mmflow.cli.output import STDOUT
 from mmflow.cli.parsing import listed, suggestion
 from mmflow.errors import ConfigError
 from mmflow.formats.schemas.schema import type_text
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tokens import quoted
 from mmflow.sinks.spec import sink_spec
 from mmflow.sinks.stdout import BINARY_FORMATS, STDOUT_FORMATS, write_table

@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from mmflow.api.dataset import Dataset
@@ -27,6 +26,7 @@ from mmflow.cli.shell.statements import Splitter, Statement, is_command
 from mmflow.cli.signals import EndingSignal, ending_signals
 from mmflow.engines.local import threads_left_behind
 from mmflow.errors import ConfigError, MmflowError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tokens import parameters_of
 from mmflow.runs.redaction import Redactor
 from mmflow.runs.report.formatting import duration, plural, size

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tokens import Token, tokens
 
 __all__ = ["Splitter", "Statement", "is_command", "is_complete", "unterminated"]

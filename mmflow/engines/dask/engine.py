@@ -21,7 +21,7 @@ import pickle
 import queue
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -52,6 +52,7 @@ from mmflow.engines.messages import (
 )
 from mmflow.engines.protocol import Resources
 from mmflow.errors import BlockLostError, ConfigError, EngineError, MmflowError, SourceError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Functions, Stage
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 

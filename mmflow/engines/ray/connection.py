@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -22,6 +21,7 @@ from mmflow.engines.messages import first_line
 from mmflow.engines.ray.address import check_answers, is_joined, joined_address
 from mmflow.engines.versions import check_same, versions
 from mmflow.errors import EngineError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.private_apis import ray_internals
 from mmflow.startup import ENDING_SIGNALS
 

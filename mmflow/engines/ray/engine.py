@@ -22,7 +22,6 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
@@ -64,6 +63,7 @@ from mmflow.engines.ray.interrupts import TaskInterrupts
 from mmflow.engines.ray.signals import RunSignals, TaskSignals
 from mmflow.engines.ray.stopped import Stopped, task_name
 from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Functions, ScanInput, Stage, Write
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 from mmflow.private_apis import ray_internals

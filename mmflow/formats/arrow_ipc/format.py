@@ -7,7 +7,6 @@ validated before it is handed on: DataFusion trusts what it gets, and a damaged 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -28,6 +27,7 @@ from mmflow.formats.row_groups import (
     slice_batch,
     translate_read_errors,
 )
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.remote.opening import open_file
 from mmflow.shards import Shard

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
@@ -19,6 +18,7 @@ from mmflow.errors import SourceError
 from mmflow.formats.avro.types import Converter, arrow_column
 from mmflow.formats.library_format import LibraryFormat, TableReader, missing_library
 from mmflow.formats.row_groups import group_source, make_batch
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.shards import Shard
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,6 +9,7 @@ import pyarrow as pa
 from mmflow.formats.csv.respelling import number, wall_time_problem
 from mmflow.formats.csv.strptime import parse_moment, time_format
 from mmflow.formats.csv.styles import ColumnStyle
+from mmflow.lazy.patterns import lazy_regex
 
 if TYPE_CHECKING:
     from mmflow.formats.csv.decoder import CsvTypes
@@ -42,10 +42,10 @@ _NULLS = {
     "missing",
     "(null)",
 }
-_PLAIN = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_PLAIN = lazy_regex(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _SEPARATORS = ".,' _\u00a0\u202f\u2019"
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?")
-_WHOLE = re.compile(r"[0-9]{9,19}")
+_ISO = lazy_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?")
+_WHOLE = lazy_regex(r"[0-9]{9,19}")
 _UNIT_OF = {range(9, 12): "s", range(12, 15): "ms", range(15, 18): "us", range(18, 20): "ns"}
 
 

@@ -8,19 +8,15 @@ blocks).
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
 from mmflow.errors import ConfigError
 from mmflow.formats.base import BadRecordPolicy
-from mmflow.formats.csv.advice import advice
 from mmflow.formats.csv.respelling import respeller
 from mmflow.formats.csv.structure import BROKEN, Dialect, Structure, scan_structure, structure_advice
 from mmflow.formats.csv.styles import ColumnStyle
@@ -33,6 +29,9 @@ from mmflow.formats.encodings.invalid import invalid_utf8_reason
 from mmflow.formats.schemas.inference import misreads
 from mmflow.formats.schemas.overrides import override_hint
 from mmflow.formats.schemas.schema import type_text
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["CsvDecoder", "CsvTypes", "check_types", "column_positions"]
 
@@ -40,7 +39,7 @@ I64 = npt.NDArray[np.int64]
 
 _NULL_LINE = b"-\n"
 _COMMENT = ord("#")
-_HEX, _EXPONENT = re.compile(rb"0[xX]"), re.compile(rb"[eE]")
+_HEX, _EXPONENT = lazy_regex(rb"0[xX]"), lazy_regex(rb"[eE]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +256,8 @@ class CsvDecoder:
         positions = column_positions(self._types.names)
         wanted = {column: str(positions[column]) for column in columns}
         types = {wanted[c]: pa.binary() if as_bytes else _text_type(self._types.types[c]) for c in columns}
+        import pyarrow.csv as pacsv  # noqa: PLC0415  (slow)
+
         table = pacsv.read_csv(
             pa.BufferReader(text),
             read_options=pacsv.ReadOptions(
@@ -332,6 +333,8 @@ class CsvDecoder:
         else:
             exactly = "exactly " if self._types.exact else ""
             usual = override_hint(column) if exactly else ""
+            from mmflow.formats.csv.advice import advice  # noqa: PLC0415  (slow: for errors only)
+
             hint = advice(value, column, kind, self._types) or usual
             reason = f"not {exactly}a value of type {type_text(kind)}" + (f"; {hint}" if hint else "")
         bad = _bad_value(found, index, newlines, column, value, reason)

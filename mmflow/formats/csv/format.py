@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from typing import Any
 
@@ -41,6 +40,8 @@ from mmflow.formats.schemas.file_columns import DECLARED, FileColumns
 from mmflow.formats.schemas.overrides import overriding, with_overrides
 from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
 from mmflow.formats.schemas.text_schemas import text_source
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping import FileIdentity, MappedFile
 from mmflow.remote.opening import open_file
 
@@ -51,7 +52,7 @@ _HEADER_BYTES = 1 << 20
 _STREAM_HEADER_BYTES = 1 << 12
 _PROBE_BYTES = 4096
 #: Name of the column of surplus fields: `extra`, or with a number where the file has a column of that name.
-_EXTRA = re.compile(r"extra(_\d+)?")
+_EXTRA = lazy_regex(r"extra(_\d+)?")
 _FRAME = Frame()
 _LINE_BYTES = 16  # that hold a line which names the delimiter
 

@@ -10,7 +10,7 @@ Invariant: a line of the footer is never decoded, and neither is one before the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["Frame"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mmflow.errors import SourceError
 from mmflow.formats.csv.frame import Frame
@@ -23,6 +23,8 @@ from mmflow.formats.encodings.encoding import UTF8
 from mmflow.formats.encodings.files import FileEncoding, FirstText, translated_start
 from mmflow.formats.encodings.invalid import encoding_advice
 from mmflow.formats.schemas.encodings import BOM, check_text
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = [
     "CONTROL",
@@ -38,10 +40,10 @@ __all__ = [
 _SAMPLED = 1 << 14  # bytes by which an encoding is guessed
 _UNCLOSED, _LONE_RETURN = 2, 3  # of `Structure.broken`
 #: Control characters but for tabs and line breaks, which a quoted name may hold.
-CONTROL = re.compile(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+CONTROL = lazy_regex(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PLAIN = Frame()
 #: Line that names the delimiter for spreadsheets.
-_DELIMITER_LINE = re.compile(rb"(?:\xef\xbb\xbf)?sep=([\t -~])(?:\r\n|\n|\r)", re.IGNORECASE)
+_DELIMITER_LINE = lazy_regex(rb"(?:\xef\xbb\xbf)?sep=([\t -~])(?:\r\n|\n|\r)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,7 @@ Invariant: each of the texts is a value of the type in the column's style.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -17,10 +15,12 @@ from mmflow.formats.csv.respelling import number
 from mmflow.formats.csv.strptime import TimeFormat, parse_moment
 from mmflow.formats.csv.styles import UNITS, ValueStyles
 from mmflow.formats.schemas.inference import infer_type
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["InferredColumn", "infer_column"]
 
-_EPOCHS = re.compile(r"-?[0-9]+(?:\.([0-9]+))?")
+_EPOCHS = lazy_regex(r"-?[0-9]+(?:\.([0-9]+))?")
 _USUAL = ValueStyles()
 _TRUTH = {"true", "True", "TRUE", "false", "False", "FALSE"}
 

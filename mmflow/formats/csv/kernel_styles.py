@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import struct
-import zoneinfo
 from functools import lru_cache
 from typing import Any
 
@@ -72,6 +71,8 @@ def wall_clock(zone: str) -> tuple[bytes, bytes]:
 
     Wall times that come twice or never have no offset, nor have those of other years than `_YEARS`.
     """
+    import zoneinfo  # noqa: PLC0415  (slow)
+
     place = zoneinfo.ZoneInfo(zone)
     begin, end = (
         int((dt.datetime(year, 1, 1, tzinfo=dt.UTC) - _UTC_EPOCH).total_seconds()) for year in _YEARS

@@ -19,10 +19,11 @@ Invariant: a record depends on nothing but its own bytes and those right behind 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from mmflow.formats.csv.structure import BLANKS, Dialect
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["REPAIRS", "SPAN", "Cut", "cut_record", "skip_blank"]
 

@@ -9,10 +9,9 @@ Invariant: offsets and lines that leave this module are those of the raw bytes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.base import BadRecordPolicy
@@ -22,6 +21,8 @@ from mmflow.formats.csv.values import convert_text
 from mmflow.formats.decoding.decoder import I64, BadValue, Decoded, RecordDecoder
 from mmflow.formats.decoding.lines import line_breaks
 from mmflow.kernels import kernels
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["NULL_TEXT", "NormalisingDecoder", "canonical_dialect", "kernel_arguments"]
 

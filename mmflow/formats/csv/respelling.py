@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import zoneinfo
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -18,17 +17,18 @@ import pyarrow as pa
 
 from mmflow.formats.csv.strptime import Moment, parse_moment
 from mmflow.formats.csv.styles import UNITS, ColumnStyle
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["respeller", "wall_time_problem"]
 
-_NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?")
-_WALL = re.compile(
+_NUMBER = lazy_regex(r"(-?)([0-9]+)(?:\.([0-9]+))?")
+_WALL = lazy_regex(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
     r"(?:[ T]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?)?)?"
 )
 #: Days and a time, each with its sign, as Python, DuckDB and PostgreSQL write them.
-_CLOCK = re.compile(r"(?:(-?[0-9]+) days?,? )?(-)?([0-9]{1,9}):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]{1,9}))?")
-_PERIOD = re.compile(
+_CLOCK = lazy_regex(r"(?:(-?[0-9]+) days?,? )?(-)?([0-9]{1,9}):([0-5][0-9]):([0-5][0-9])(?:\.([0-9]{1,9}))?")
+_PERIOD = lazy_regex(
     r"(-)?P(?:([0-9]{1,9})D)?(?:T(?:([0-9]{1,9})H)?(?:([0-9]{1,9})M)?(?:([0-9]{1,9})(?:\.([0-9]{1,9}))?S)?)?"
 )
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001  (wall time)
@@ -180,6 +180,8 @@ def _offsets(seconds: int, zone: str) -> tuple[int, int]:
     """Return the offsets of a wall time as the first and as the second of its kind (`fold` of Python)."""
     if not _LEAST + 86400 <= seconds <= _MOST - 86400:
         return 0, 1
+    import zoneinfo  # noqa: PLC0415  (slow)
+
     wall = (_EPOCH + dt.timedelta(seconds=seconds)).replace(tzinfo=zoneinfo.ZoneInfo(zone))
     first, second = (wall.replace(fold=fold).utcoffset() or dt.timedelta() for fold in (0, 1))
     return int(first.total_seconds()), int(second.total_seconds())

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from mmflow.errors import ConfigError
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["Moment", "TimeFormat", "days_of", "parse_moment", "time_format"]
 
@@ -32,9 +33,9 @@ _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "augu
            "november", "december")  # fmt: skip
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _BLANKS = " \t\n\v\f\r"
-_DIRECTIVE = re.compile(r"%-?.", re.DOTALL)
-_SPLIT = re.compile(r"%-?.|[^%]", re.DOTALL)
-_ZONE = re.compile(r"[zZ]|([-+])([0-9]{2})(?::?([0-9]{2}))?")
+_DIRECTIVE = lazy_regex(r"%-?.", re.DOTALL)
+_SPLIT = lazy_regex(r"%-?.|[^%]", re.DOTALL)
+_ZONE = lazy_regex(r"[zZ]|([-+])([0-9]{2})(?::?([0-9]{2}))?")
 _EPOCH = dt.date(1970, 1, 1).toordinal()
 
 

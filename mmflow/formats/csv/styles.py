@@ -8,15 +8,15 @@ Invariant: a `ValueStyles` is plain data that goes into a format's spec and back
 from __future__ import annotations
 
 import difflib
-import zoneinfo
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
 from mmflow.formats.csv.strptime import TimeFormat, time_format
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["STYLE_OPTIONS", "UNITS", "ColumnStyle", "ValueStyles", "style_option"]
 
@@ -308,6 +308,8 @@ def _separator(value: Any) -> str:
 
 
 def _zone(value: Any) -> str:
+    import zoneinfo  # noqa: PLC0415  (slow)
+
     try:
         zoneinfo.ZoneInfo(value)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError) as error:

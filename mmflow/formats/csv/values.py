@@ -6,9 +6,9 @@ Nested values are JSON, as in NDJSON; half floats, and decimals of 256 bits or n
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.ndjson.values import Misfit, fit_value, parse_value
+from mmflow.lazy import compute as pc
 
 __all__ = ["convert_text", "is_read_as_text", "unify_nan"]
 

@@ -7,12 +7,14 @@ are numpy and pyarrow; the C++ kernels take the same call.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["I64", "BadValue", "Decoded", "RecordDecoder"]
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+
+from mmflow.lazy import array_types as npt
 
 __all__ = ["null_places", "numpy_column", "numpy_values"]
 

@@ -7,7 +7,6 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -165,6 +164,8 @@ def _bounds(op: str, value: Any, arrow: pa.DataType) -> tuple[Any, Any] | None:
         down = up = (value - _EPOCH).days
     elif pa.types.is_decimal128(arrow) and isinstance(value, Decimal):
         # As a fraction: arithmetic of Decimal rounds to 28 digits.
+        from fractions import Fraction  # noqa: PLC0415  (slow)
+
         scaled = Fraction(value) * Fraction(10) ** arrow.scale
         down, up = math.floor(scaled), math.ceil(scaled)
     else:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
-import numpy.typing as npt
 
 from mmflow.formats.encodings.encoding import UTF8, Encoding
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping import MappedFile
 
 __all__ = ["footer_begin", "last_lines", "line_breaks", "skip_lines"]
 
 _LOOK = 1 << 16
 _LF, _CR = 10, 13
-_BREAK = re.compile(rb"\n")
-_ANY_BREAK = re.compile(rb"\r\n|\n|\r")
+_BREAK = lazy_regex(rb"\n")
+_ANY_BREAK = lazy_regex(rb"\r\n|\n|\r")
 
 
 def skip_lines(start: bytes, position: int, count: int, *, returns: bool = False) -> int | None:

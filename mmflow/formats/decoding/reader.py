@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import BadRecordError, plain_text
@@ -24,6 +23,7 @@ from mmflow.formats.decoding.decoder import BadValue, Decoded, RecordDecoder
 from mmflow.formats.decoding.kernel_types import KernelDecoder
 from mmflow.formats.decoding.lines import line_breaks
 from mmflow.formats.encodings.encoding import UTF8, Encoding
+from mmflow.lazy import array_types as npt
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 

@@ -20,7 +20,6 @@ from mmflow.formats.compression import file_compression, open_decompressed
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.lines import last_lines
 from mmflow.formats.decoding.reader import RecordScan
-from mmflow.formats.encodings.decoder import TranslatingDecoder
 from mmflow.formats.encodings.encoding import Encoding
 from mmflow.formats.encodings.files import file_encoding
 from mmflow.mapping import MappedFile, as_arrow_file
@@ -80,6 +79,8 @@ class ScannedFormat(ABC):
         """
         made = self.utf8_decoder(file, columns, prune)
         encoding = file_encoding(file, self.encoding).encoding
+        from mmflow.formats.encodings.decoder import TranslatingDecoder  # noqa: PLC0415  (slow)
+
         return made if encoding.kind == "utf-8" else TranslatingDecoder(made, encoding, self.on_bad_record)
 
     @abstractmethod
@@ -197,6 +198,8 @@ class StreamScan(RecordScan):
         with _open_contents(self._file) as stream:
             head = stream.read(self._begins)
             report.lines += len(self._line_ends(np.frombuffer(head, np.uint8)))
+            from mmflow.formats.encodings.decoder import TranslatingDecoder  # noqa: PLC0415  (slow)
+
             if isinstance(self._rows.decoder, TranslatingDecoder):
                 self._rows.decoder.begin_behind(head)
             base, held, final = self._begins, b"", False

@@ -7,11 +7,11 @@ length >  12:  | length (4) | first 4 bytes | buffer number (4) | offset (4) |
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.decoding.compact import has_views, without_views
 from mmflow.formats.schemas.arrow_types import convert_array
+from mmflow.lazy import array_types as npt
 
 __all__ = ["set_nulls", "take_rows", "views_over"]
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 import codecs
 import difflib
-from dataclasses import dataclass
 from encodings.aliases import aliases
 from functools import cache
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from mmflow.errors import ConfigError
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["UTF8", "Encoding", "find_encoding"]
 

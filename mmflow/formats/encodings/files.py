@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +10,9 @@ import pyarrow as pa
 from mmflow.errors import SourceError
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
-from mmflow.formats.encodings.likely import likely_encodings
 from mmflow.formats.encodings.translation import translator_of
 from mmflow.formats.schemas.encodings import check_text
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity, MappedFile
 
 __all__ = [
@@ -112,6 +111,8 @@ def encoding_of_start(path: str, start: bytes, encoding: Encoding) -> FileEncodi
             name = marked[:6]
             raise _other(path, encoding, f"the byte order mark of {marked.upper()}", f"set encoding={name!r}")
         return FileEncoding(find_encoding(marked), len(_MARKS[marked]))
+    from mmflow.formats.encodings.likely import likely_encodings  # noqa: PLC0415  (slow: for errors only)
+
     likely = likely_encodings(start)[0][0] if start.strip(b"\0") and likely_encodings(start) else ""
     if likely == "utf-8" and len(start) >= 2 * encoding.unit and 0 not in start:
         raise _other(path, encoding, "text of UTF-8", "leave encoding= out")

@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cache
 
+from mmflow.lazy.patterns import lazy_regex
+
 __all__ = ["likely_encodings"]
 
 _PROBED = 1 << 16  # bytes of a sample that are scored
@@ -26,16 +28,16 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _ESCAPES = (
-    (re.compile(rb"\x1b\$[@B]|\x1b\(J"), "iso-2022-jp"),
-    (re.compile(rb"\x1b\$\)C"), "iso-2022-kr"),
+    (lazy_regex(rb"\x1b\$[@B]|\x1b\(J"), "iso-2022-jp"),
+    (lazy_regex(rb"\x1b\$\)C"), "iso-2022-kr"),
 )
 #: East Asian encodings, and the characters of each that are frequent in its language.
 _WIDE = (
-    ("shift_jis", "cp932", re.compile("[\u3040-\u30ff\u3001\u3002\u30fb\u30fc]")),
-    ("euc_jp", "euc_jp", re.compile("[\u3040-\u30ff\u3001\u3002\u30fb\u30fc]")),
-    ("gb18030", "gb18030", re.compile("[\u3001\u3002\uff0c\uff1a\uff08\uff09]")),
-    ("euc_kr", "cp949", re.compile("[\uac00-\ud7a3]")),
-    ("big5", "big5", re.compile("[\u3001\u3002\uff0c\uff1a\uff08\uff09]")),
+    ("shift_jis", "cp932", lazy_regex("[\u3040-\u30ff\u3001\u3002\u30fb\u30fc]")),
+    ("euc_jp", "euc_jp", lazy_regex("[\u3040-\u30ff\u3001\u3002\u30fb\u30fc]")),
+    ("gb18030", "gb18030", lazy_regex("[\u3001\u3002\uff0c\uff1a\uff08\uff09]")),
+    ("euc_kr", "cp949", lazy_regex("[\uac00-\ud7a3]")),
+    ("big5", "big5", lazy_regex("[\u3001\u3002\uff0c\uff1a\uff08\uff09]")),
 )
 #: Lead bytes of each one's most frequent characters, those of the first level of its standard.
 _COMMON_LEADS = {"shift_jis": (0x88, 0x98), "euc_jp": (0xB0, 0xD0), "gb18030": (0xB0, 0xD8), "euc_kr": (0xB0, 0xC9),

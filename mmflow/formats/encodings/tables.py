@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
+
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["MARK", "TextTables", "text_tables"]
 

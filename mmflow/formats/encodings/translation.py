@@ -11,17 +11,17 @@ from __future__ import annotations
 import bisect
 import codecs
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.encodings.encoding import Encoding
 from mmflow.formats.encodings.tables import MARK, text_tables
 from mmflow.kernels import kernels
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["CodecTranslator", "KernelTranslator", "Translated", "Translator", "translator_of"]
 

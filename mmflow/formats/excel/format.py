@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from mmflow.errors import SourceError
 from mmflow.formats.csv.header import unique_names
 from mmflow.formats.library_format import LibraryFormat, TableReader, missing_library
 from mmflow.formats.row_groups import group_row, group_source, make_batch
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.shards import Shard
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from mmflow.formats.text.conversion import check_field_types
 from mmflow.formats.text.fields import FieldsDecoder, FieldTypes
 from mmflow.formats.text.lines import line_decoder
 from mmflow.formats.text.sampling import infer_fields, sampled_lines
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.remote.opening import open_file
 

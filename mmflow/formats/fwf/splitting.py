@@ -6,17 +6,17 @@ Lines of ASCII are cut by their bytes; pieces with other characters by pyarrow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.decoding.views import views_over
 from mmflow.formats.fwf.options import END
 from mmflow.formats.text.splitting import Split
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["FixedSplitter", "infer_spans"]
 

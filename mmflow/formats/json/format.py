@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ from mmflow.formats.json.scan import DocumentScan, RecordFinder
 from mmflow.formats.json.walk import START, Cursor, KernelWalker, record_cursor
 from mmflow.formats.ndjson.format import LineFormat, bind_fields, infer_fields, parse_records
 from mmflow.formats.schemas.encodings import BOM
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions

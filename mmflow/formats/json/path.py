@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 
 from mmflow.errors import ConfigError
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["LIST", "Step", "auto_steps", "parse_path", "path_text"]
 
@@ -14,7 +14,7 @@ __all__ = ["LIST", "Step", "auto_steps", "parse_path", "path_text"]
 Step = str | None
 LIST: Step = None
 
-_STEP = re.compile(r"""\.(?P<key>[^\W\d][\w-]*)|\[(?P<item>\*)\]|\[(?P<quoted>"(?:[^"\\]|\\.)*"|'[^']*')\]""")
+_STEP = lazy_regex(r"""\.(?P<key>[^\W\d][\w-]*)|\[(?P<item>\*)\]|\[(?P<quoted>"(?:[^"\\]|\\.)*"|'[^']*')\]""")
 
 
 def parse_path(text: str) -> tuple[Step, ...]:

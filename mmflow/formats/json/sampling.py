@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +21,14 @@ from mmflow.formats.json.path import LIST, Step, auto_steps, path_text
 from mmflow.formats.json.walk import ENDS, START, KernelWalker, Walked, record_cursor
 from mmflow.formats.schemas.encodings import BOM, check_text
 from mmflow.formats.schemas.sampling import MOST, PIECE, sample_file
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.remote.opening import open_file
 
 __all__ = ["RecordSample", "sample_records"]
 
-_OPENING = re.compile(rb'\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:')
-_LIST_OF_OBJECTS = re.compile(rb'"((?:[^"\\]|\\.){1,100})"\s*:\s*\[\s*\{')
+_OPENING = lazy_regex(rb'\{[ \t\r\n]*"(?:[^"\\]|\\.)*"[ \t\r\n]*:')
+_LIST_OF_OBJECTS = lazy_regex(rb'"((?:[^"\\]|\\.){1,100})"\s*:\s*\[\s*\{')
 
 
 @dataclass(frozen=True, slots=True)

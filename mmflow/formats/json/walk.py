@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
@@ -21,6 +20,8 @@ import pyarrow as pa
 from mmflow.formats.decoding.decoder import I64
 from mmflow.formats.json.path import Step
 from mmflow.kernels import kernels
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = [
     "ENDS",
@@ -110,10 +111,10 @@ class KernelWalker:
 
 
 _SPACE = b" \t\r\n"
-_SCALAR = re.compile(rb'[^ \t\r\n{}\[\],:"]*')
-_BREAK = re.compile(rb"\n[ \t\r\n]*")
-_PART = re.compile(rb'\\["\\]|["{}\[\]]')
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SCALAR = lazy_regex(rb'[^ \t\r\n{}\[\],:"]*')
+_BREAK = lazy_regex(rb"\n[ \t\r\n]*")
+_PART = lazy_regex(rb'\\["\\]|["{}\[\]]')
+_TEXT = lazy_regex(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class ReferenceWalker:

@@ -11,9 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.decoding.decoder import BadValue, Decoded
@@ -23,6 +21,8 @@ from mmflow.formats.ndjson.raw import minified, raw_members
 from mmflow.formats.ndjson.values import EXTRA, UNKNOWN, Misfit, fit_raw, fit_value, parse
 from mmflow.formats.schemas.json_type import holds_json, plain_type
 from mmflow.formats.text.lines import TextDecoder
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
 
 __all__ = ["NdjsonDecoder"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from mmflow.formats.schemas.overrides import with_overrides
 from mmflow.formats.schemas.sampling import MOST, sample_file
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.formats.schemas.text_schemas import empty_error, piece_of, samples_of
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 
 __all__ = [

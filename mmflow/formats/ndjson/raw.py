@@ -10,10 +10,12 @@ import json
 import re
 from json.decoder import scanstring  # type: ignore[attr-defined]  # in no stub
 
+from mmflow.lazy.patterns import lazy_regex
+
 __all__ = ["minified", "raw_items", "raw_members"]
 
-_BLANK = re.compile(r"[ \t\r\n]*")
-_SPACE = re.compile(r'("(?:[^"\\]|\\.)*+")|[ \t\r\n]+', re.DOTALL)
+_BLANK = lazy_regex(r"[ \t\r\n]*")
+_SPACE = lazy_regex(r'("(?:[^"\\]|\\.)*+")|[ \t\r\n]+', re.DOTALL)
 _decode = json.JSONDecoder(parse_float=str, parse_int=str).raw_decode
 
 

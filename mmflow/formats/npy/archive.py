@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.formats.npy.header import ArrayBytes, NpyHeader, read_header
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 
 __all__ = ["InflatedArray", "is_archive", "open_array"]

@@ -14,13 +14,11 @@ No copy: 1-D arrays and columns in Fortran order, where they are little-endian, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
@@ -35,6 +33,8 @@ from mmflow.formats.row_groups import (
     owned_evenly,
     slice_batch,
 )
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 

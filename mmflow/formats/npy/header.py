@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import ast
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,12 +17,14 @@ import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.formats.compression import detect_compression
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["ArrayBytes", "NpyError", "NpyHeader", "parse_header", "read_header"]
 
 _MAGIC = b"\x93NUMPY"
 _KEYS = {"descr", "fortran_order", "shape"}
-_LONG = re.compile(r"(\d)L\b")
+_LONG = lazy_regex(r"(\d)L\b")
 #: Bytes behind the array that are looked at: zeros are padding, anything else is data that nobody would read.
 _PADDING = 4096
 #: A header longer than this is damaged, not long: thousands of fields take less.

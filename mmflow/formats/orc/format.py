@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -18,6 +17,7 @@ from mmflow.formats.row_groups import (
     owned_evenly,
     translate_read_errors,
 )
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.shards import Shard
 

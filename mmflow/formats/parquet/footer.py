@@ -11,8 +11,9 @@ Invariant: any bytes give a footer or a FooterError.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["Chunk", "FileLayout", "FooterError", "Group", "Statistics", "has_checksum", "read_layout"]
 

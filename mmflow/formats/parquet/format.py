@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +34,7 @@ from mmflow.formats.row_groups import (
     slice_batch,
     translate_read_errors,
 )
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
 from mmflow.shards import Shard
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import struct
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +18,7 @@ import pyarrow as pa
 
 from mmflow.formats.base import Comparison
 from mmflow.formats.parquet.footer import Chunk
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["Bounds", "bound_of", "bounds_of", "may_match"]
 

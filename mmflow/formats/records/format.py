@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
@@ -22,6 +20,8 @@ from mmflow.formats.records.header import check_header, cut_off
 from mmflow.formats.records.layout import REST, Field, field_spec, record_fields
 from mmflow.formats.records.variable import VariableFormat, open_variable
 from mmflow.formats.row_groups import size_of
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.decoding.decoder import I64
@@ -20,6 +19,7 @@ from mmflow.formats.decoding.views import set_nulls, views_over
 from mmflow.formats.records.layout import Field
 from mmflow.formats.schemas.arrow_types import convert_array, plan_schema, plan_type
 from mmflow.kernels import kernels
+from mmflow.lazy import array_types as npt
 
 __all__ = ["FieldReader", "fields_schema", "gather", "gather_column", "kernel_field", "text_at"]
 

@@ -9,22 +9,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
 from mmflow.formats.schemas.schema import parse_type, type_text
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["REST", "Field", "field_spec", "record_field", "record_fields"]
 
 #: Width of a field that takes what is left of its record.
 REST = -1
-_CHARS = re.compile(r"char\[(\d*)\]")
-_BINARY = re.compile(r"binary\[\]")
+_CHARS = lazy_regex(r"char\[(\d*)\]")
+_BINARY = lazy_regex(r"binary\[\]")
 _KEYS = {"name", "type", "offset", "order", "count", "fields", "bits", "length"}
 _MOST_COUNT = 1 << 20
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
@@ -27,6 +26,8 @@ from mmflow.formats.decoding.views import take_rows, views_over
 from mmflow.formats.records.gathering import fields_schema, gather_column, text_at
 from mmflow.formats.records.header import check_header
 from mmflow.formats.records.layout import REST, Field, field_spec, record_field
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 

@@ -21,7 +21,6 @@ import base64
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, PlanError
@@ -34,6 +33,7 @@ from mmflow.formats.schemas.schema import (
     type_text,
     unsupported_type,
 )
+from mmflow.lazy import array_types as npt
 
 __all__ = [
     "check_wanted",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +13,9 @@ from mmflow.formats.compression import compression_suffix, is_spreadsheet, is_te
 from mmflow.formats.csv.header import first_record
 from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.encodings.encoding import find_encoding
-from mmflow.formats.json.path import auto_steps
-from mmflow.formats.json.walk import START, KernelWalker
 from mmflow.formats.schemas.encodings import BOM, check_kind, check_not_wide
 from mmflow.formats.schemas.sampling import sample_file
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.streams import stream_at
 from mmflow.storage.url import file_name
 
@@ -66,7 +64,7 @@ _CANDIDATES = (",", ";", "\t", "|")
 #: Records that are compared to tell CSV from text.
 _COMPARED = 20
 #: A field, perhaps with a quoted part at its front, and the candidate behind it.
-_FIELD = re.compile(rb'(?:"(?:[^"]|"")*")?[^,;\t|\r\n]*([,;\t|])?')
+_FIELD = lazy_regex(rb'(?:"(?:[^"]|"")*")?[^,;\t|\r\n]*([,;\t|])?')
 
 
 def detect(path: str, encoding: str = "utf-8") -> tuple[str, dict[str, Any]]:
@@ -157,8 +155,8 @@ def _suffix(path: str) -> str:
     return path.rpartition(".")[2].lower() if "." in path.rpartition("/")[2] else ""
 
 
-_OBJECT = re.compile(rb'\s*\{\s*["}]')
-_JSON = re.compile(rb'[ \t\r\n]*(?:\[[ \t\r\n]*)?(?:\{[ \t\r\n]*["}]|\][ \t\r\n]*$)')
+_OBJECT = lazy_regex(rb'\s*\{\s*["}]')
+_JSON = lazy_regex(rb'[ \t\r\n]*(?:\[[ \t\r\n]*)?(?:\{[ \t\r\n]*["}]|\][ \t\r\n]*$)')
 
 
 def _common_delimiter(start: bytes) -> str | None:
@@ -184,6 +182,9 @@ def _json_kind(start: bytes, *, sure: bool) -> str | None:
     if whole and all(map(_is_object, whole)) and not (sure and len(lines) == 1):
         return "ndjson"
     if not sure:
+        from mmflow.formats.json.path import auto_steps  # noqa: PLC0415  (slow)
+        from mmflow.formats.json.walk import START, KernelWalker  # noqa: PLC0415  (slow)
+
         walked = KernelWalker(auto_steps(text)).walk(pa.py_buffer(text), len(text), START, final=False)
         first = walked.lines.to_pybytes().partition(b"\n")[0]
         if walked.problem or (first and not _is_object(first)):

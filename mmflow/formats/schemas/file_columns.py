@@ -12,9 +12,8 @@ says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from mmflow.errors import SourceError
 from mmflow.formats.schemas.arrow_types import is_supported, tags
 from mmflow.formats.schemas.schema import public_type, type_text
 from mmflow.formats.schemas.widening import widened
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.storage.url import is_url
 
 __all__ = [
@@ -218,6 +218,8 @@ def read_each(paths: Sequence[str], read: Callable[[str], _T]) -> list[_T]:
     """Call a function with each path, several at once where they are remote. Raises what it raises."""
     if len(paths) < 2 or not is_url(paths[0]):
         return [read(path) for path in paths]
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  (slow: it imports logging)
+
     with ThreadPoolExecutor(_REQUESTS) as pool:
         # The options of remote files are a context variable.
         return list(

@@ -15,30 +15,30 @@ import datetime as dt
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import Comparison
-from mmflow.formats.parquet.statistics import Bounds, bound_of, may_match
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["NULL", "HiveColumns", "hive_names", "hive_types", "hive_values"]
 
 NULL = "__HIVE_DEFAULT_PARTITION__"
-_PART = re.compile(r"([^=]+)=(.*)", re.DOTALL)
+_PART = lazy_regex(r"([^=]+)=(.*)", re.DOTALL)
 # No leading zeros nor plus signs, so that the text can be got back from the number.
-_INTEGER = re.compile(r"-?[1-9][0-9]*|0")
+_INTEGER = lazy_regex(r"-?[1-9][0-9]*|0")
 # As a declared type reads them: `month=02` may be asked for as an integer.
-_DIGITS = re.compile(r"[+-]?[0-9]+")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DIGITS = lazy_regex(r"[+-]?[0-9]+")
+_DECIMAL = lazy_regex(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 # Texts that a decimal is written as again.
-_FIXED_POINT = re.compile(r"(?!-0\.0*$)-?(0|[1-9][0-9]*)\.([0-9]+)")
+_FIXED_POINT = lazy_regex(r"(?!-0\.0*$)-?(0|[1-9][0-9]*)\.([0-9]+)")
 _MOST_DIGITS = 38
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_TIMESTAMP = re.compile(
+_DATE = lazy_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIMESTAMP = lazy_regex(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?)(Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
 
@@ -165,6 +165,8 @@ class HiveColumns:
         if not asked:
             return True
         values = self._scalars(path, {comparison.column for comparison in asked})
+        from mmflow.formats.parquet.statistics import Bounds, bound_of, may_match  # noqa: PLC0415  (slow)
+
         for comparison in asked:
             value = values[comparison.column]
             bound = bound_of(value)

@@ -17,6 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from mmflow.lazy.patterns import lazy_regex
+
 __all__ = ["infer_type", "misreads"]
 
 _INT = rb"-?(?:0|[1-9][0-9]*)"
@@ -35,14 +37,14 @@ def _lines(one: bytes) -> re.Pattern[bytes]:
 
 _INTS, _BOOLS, _DATES = _lines(_INT), _lines(_BOOL), _lines(_DATE)
 _REALS, _MOMENTS, _ZONES = _lines(_REAL + rb"|" + _SPECIAL), _lines(_MOMENT), _lines(_ZONED)
-_ONE_INT, _ONE_REAL, _ONE_BOOL = (re.compile(p) for p in (_INT, _REAL + rb"|" + _SPECIAL, _BOOL))
+_ONE_INT, _ONE_REAL, _ONE_BOOL = (lazy_regex(p) for p in (_INT, _REAL + rb"|" + _SPECIAL, _BOOL))
 #: Whole numbers of more digits than every float64 holds.
-_LONG = re.compile(rb"^-?[0-9]{16,}$", re.MULTILINE)
+_LONG = lazy_regex(rb"^-?[0-9]{16,}$", re.MULTILINE)
 #: Pattern of reals that may be out of range, or rounded though they are whole.
-_RISKY = re.compile(rb"[eE]|^-?[0-9]{16,}$|[0-9]{300}", re.MULTILINE)
+_RISKY = lazy_regex(rb"[eE]|^-?[0-9]{16,}$|[0-9]{300}", re.MULTILINE)
 _SAFE = {pa.int64(): _INTS, pa.uint64(): _INTS, pa.float64(): _REALS, pa.bool_(): _BOOLS, pa.date32(): _DATES,
          pa.timestamp("us"): _MOMENTS, pa.timestamp("us", "UTC"): _ZONES}  # fmt: skip
-_DIGIT = re.compile(rb"[0-9]")
+_DIGIT = lazy_regex(rb"[0-9]")
 _LARGEST = 10**38 - 1
 _RANGES = (
     (pa.int64(), -(1 << 63), (1 << 63) - 1),
@@ -158,7 +160,7 @@ def _misread(kind: pa.DataType, text: bytes, scalar: pa.Scalar, *, exact: bool) 
 
 #: Whole numbers that a float of so many bits may not hold.
 _LONG_FOR = {
-    64: re.compile(rb"-?[0-9]{16,}"),
-    32: re.compile(rb"-?[0-9]{8,}"),
-    16: re.compile(rb"-?[0-9]{4,}"),
+    64: lazy_regex(rb"-?[0-9]{16,}"),
+    32: lazy_regex(rb"-?[0-9]{8,}"),
+    16: lazy_regex(rb"-?[0-9]{4,}"),
 }

@@ -7,7 +7,6 @@ is longer, as much as holds it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow as pa
 from mmflow.formats.compression import file_compression, open_decompressed
 from mmflow.formats.encodings.encoding import UTF8, Encoding
 from mmflow.formats.encodings.files import FileEncoding, file_encoding, translated_start
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.remote.opening import open_file
 

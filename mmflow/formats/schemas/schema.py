@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = [
     "DEEPEST",
@@ -96,11 +97,11 @@ _NAMES = {kind: name for name, kind in [*_PRINTED.items(), *_SIMPLE.items()]} | 
 _PARAMETRIC = ("decimal128(15,2)", "timestamp[us]", "timestamp[us,UTC]", "time32[ms]", "time64[us]",
                "duration[us]", "binary[16]", "list<T>", "struct<name: T, ...>", "map<K, V>",
                "fixed_size_list<T>[3]")  # fmt: skip
-_UNIT = re.compile(r"(timestamp|time32|time64|duration)\[(s|ms|us|ns)(?:,\s*(?:tz=)?([^\]]+))?\]")
-_DECIMAL = re.compile(r"(decimal(?:32|64|128|256)?)\((\d+),\s*(-?\d+)\)")
-_FIXED = re.compile(r"(?:binary|fixed_size_binary)\[(\d+)\]")
-_FIXED_LIST = re.compile(r"fixed_size_list<(.*)>\[(\d+)\]", re.DOTALL)
-_DICTIONARY = re.compile(r"dictionary<values=(.*), indices=(\w+), ordered=([01])>", re.DOTALL)
+_UNIT = lazy_regex(r"(timestamp|time32|time64|duration)\[(s|ms|us|ns)(?:,\s*(?:tz=)?([^\]]+))?\]")
+_DECIMAL = lazy_regex(r"(decimal(?:32|64|128|256)?)\((\d+),\s*(-?\d+)\)")
+_FIXED = lazy_regex(r"(?:binary|fixed_size_binary)\[(\d+)\]")
+_FIXED_LIST = lazy_regex(r"fixed_size_list<(.*)>\[(\d+)\]", re.DOTALL)
+_DICTIONARY = lazy_regex(r"dictionary<values=(.*), indices=(\w+), ordered=([01])>", re.DOTALL)
 #: Ids of types that are the same inside mmflow and outside: most columns of very wide files.
 _UNCHANGED = frozenset(kind.id for kind in _SIMPLE.values()) - {
     pa.string().id,
@@ -117,7 +118,7 @@ _LISTS = {
 #: nest; Arrow's C interface ends at 64.
 DEEPEST = 32
 #: Names that need no quotes in the text of a schema.
-_PLAIN_NAME = re.compile(r"""[^\s"',:<>()\[\]\0-\x1f](?:[^",:<>()\[\]\0-\x1f]*[^\s"',:<>()\[\]\0-\x1f])?""")
+_PLAIN_NAME = lazy_regex(r"""[^\s"',:<>()\[\]\0-\x1f](?:[^",:<>()\[\]\0-\x1f]*[^\s"',:<>()\[\]\0-\x1f])?""")
 
 
 def parse_type(text: str | pa.DataType | type) -> pa.DataType:
@@ -246,7 +247,7 @@ def _quoted_end(text: str, index: int) -> int:
     return match.end()
 
 
-_QUOTED = re.compile(r'"((?:[^"]|"")*+)"')
+_QUOTED = lazy_regex(r'"((?:[^"]|"")*+)"')
 
 
 def _unnamed(text: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mmflow.formats.encodings.likely import likely_encodings
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["Decoded", "decode_samples"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mmflow.errors import MmflowError, SourceError
 from mmflow.formats.schemas.sampling import Sample, sample_file
 from mmflow.formats.sniffing.proposals import LIKELY, Proposal
 from mmflow.formats.sniffing.sniffer import sniff
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
     "DEFAULTS",

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mmflow.formats.sniffing.kinds import TYPED, kind_of
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["find_header"]
 
-_NAME = re.compile(r"[^\W\d][\w .\-/()%°#$€\[\]:&+']{0,60}")
+_NAME = lazy_regex(r"[^\W\d][\w .\-/()%°#$€\[\]:&+']{0,60}")
 _USUAL = 0.8
 _NUMBERS = frozenset(("int", "real", "comma", "grouped", "percent", "money"))
 

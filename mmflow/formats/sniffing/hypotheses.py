@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmflow.formats.sniffing.records import SPACES, Hypothesis
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["hypotheses"]
 
 _SINGLE = ",;\t|:^~§ \x01\x1f&=!#*@$/"
-_RUN = re.compile(r"[^\w\s\"'.()\[\]{}+-]{2,4}")
+_RUN = lazy_regex(r"[^\w\s\"'.()\[\]{}+-]{2,4}")
 _LINES = 120
 
 

@@ -7,10 +7,10 @@ often delimits fields counts for less, and one in quotes for as much as a number
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
 from mmflow.formats.sniffing.records import Quoted
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["NULLS", "TYPED", "cell_score", "kind_of"]
 
@@ -62,7 +62,7 @@ _KINDS = [
 ]
 
 
-_ANY = re.compile("|".join(rf"(?P<{name}>{pattern})\Z" for name, pattern in _KINDS))
+_ANY = lazy_regex("|".join(rf"(?P<{name}>{pattern})\Z" for name, pattern in _KINDS))
 _QUOTES = frozenset("\"'")
 _SCORES = {"text": 0.95, "clause": 0.6, "empty": 0.9, "word": 1.0, "other": 0.1}
 

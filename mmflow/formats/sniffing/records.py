@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
+
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["SPACES", "Hypothesis", "Quoted", "Record", "split_records"]
 

@@ -10,7 +10,6 @@ the share of rows that fit, and with the number of rows that were seen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mmflow.formats.sniffing.encoding import Decoded, decode_samples
@@ -20,6 +19,7 @@ from mmflow.formats.sniffing.proposals import Proposal
 from mmflow.formats.sniffing.records import SPACES, Hypothesis, Record, split_records
 from mmflow.formats.sniffing.styles import Styles, find_styles
 from mmflow.formats.sniffing.table import Table, find_table
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["sniff"]
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mmflow.formats.sniffing.kinds import NULLS, TYPED, kind_of
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["Styles", "find_styles"]
 
-_GROUPED = re.compile(r"[-+]?[0-9]{1,3}(?:([.,' \u00a0\u202f])[0-9]{3})(?:\1[0-9]{3})*(?:([.,])[0-9]+)?")
-_PLAIN = re.compile(r"[-+]?[0-9]*(?:([.,])[0-9]+)?(?:[eE][-+]?[0-9]+)?")
-_DATE = re.compile(
+_GROUPED = lazy_regex(r"[-+]?[0-9]{1,3}(?:([.,' \u00a0\u202f])[0-9]{3})(?:\1[0-9]{3})*(?:([.,])[0-9]+)?")
+_PLAIN = lazy_regex(r"[-+]?[0-9]*(?:([.,])[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_DATE = lazy_regex(
     r"([0-9]{1,4})([-/. ])([0-9]{1,2}|[^\W\d_]{3,9})\2([0-9]{4}|[0-9]{1,2})(?:([T ,]{1,2})(.+))?", re.DOTALL
 )
 _TIMES = ("%H:%M:%S", "%H:%M", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}.*)?")
+_ISO = lazy_regex(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}.*)?")
 #: Cells of a column that are looked at.
 _MOST = 400
 

@@ -7,13 +7,13 @@ Mühleisen and Boncz (2017), "Multi-hypothesis CSV parsing", SSDBM.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from mmflow.formats.sniffing.kinds import TYPED, cell_score, kind_of
 from mmflow.formats.sniffing.records import Hypothesis, Quoted, Record
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["COMMENTS", "Table", "find_table"]
 
@@ -30,7 +30,7 @@ _WEIGHTS = {",": 1.0, ";": 1.0, "\t": 1.0, "|": 0.99, "\x01": 0.98, "\x1f": 0.98
 _OTHER_WEIGHT = 0.85
 #: Characters of which a column has no values.
 _MARKS = " |~^;,:*#@<>"
-_CLOSING = re.compile(
+_CLOSING = lazy_regex(
     r"(?i)(?:grand |sub)?total|sum\b|summe|count\b|\(?[0-9,.]+ (?:rows|records|lines)|rows\b|records\b|end\b|eof\b"
     r"|source\b|notes?\b|\W*generated|copyright|©|page\b|--|==|\*|<"
 )

@@ -5,24 +5,23 @@ Moments with a zone may also stand as web servers write them: `28/Jul/1995:13:17
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.errors import ConfigError
 from mmflow.formats.csv.values import convert_text, unify_nan
 from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.schemas.inference import infer_type, misreads
 from mmflow.formats.schemas.schema import type_text
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["LOG_TIME", "check_field_types", "convert_field", "infer_field", "null_texts", "parse_log_times"]
 
 #: Type of the moments that web servers write.
 LOG_TIME = pa.timestamp("us", "UTC")
-_LOG_TIME = re.compile(
+_LOG_TIME = lazy_regex(
     r"[0-9]{2}/(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [-+][0-9]{4}"
 )
 _LOG_TIME_BYTES = 26

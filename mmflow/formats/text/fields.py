@@ -9,11 +9,10 @@ line leaves the others out before they are split.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.base import BadRecordPolicy, Comparison
 from mmflow.formats.decoding.decoder import I64, BadValue, Decoded, RecordDecoder
@@ -21,6 +20,8 @@ from mmflow.formats.decoding.views import take_rows
 from mmflow.formats.schemas.schema import type_text
 from mmflow.formats.text.conversion import convert_field, null_texts
 from mmflow.formats.text.splitting import Splitter
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["FieldTypes", "FieldsDecoder", "needles"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -33,6 +33,7 @@ from mmflow.formats.text.patterns import NAMED, group_names, read_pattern
 from mmflow.formats.text.sampling import infer_fields, sampled_lines
 from mmflow.formats.text.splitting import RegexSplitter, Splitter
 from mmflow.formats.text.w3c import w3c_splitter
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.remote.opening import open_file
 

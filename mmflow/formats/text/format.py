@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from mmflow.formats.schemas.sampling import sample_file
 from mmflow.formats.text.fields_format import FieldsFormat, open_fields
 from mmflow.formats.text.kernel import text_decoder
 from mmflow.formats.text.lines import TextDecoder
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.mapping.streams import stream_at
 from mmflow.shards import Shard

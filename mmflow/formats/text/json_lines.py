@@ -5,16 +5,17 @@ What stands before the first brace is the column `prefix`; the object that begin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.base import BadRecordPolicy
 from mmflow.formats.decoding.decoder import BadValue, Decoded, RecordDecoder
 from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.decoding.views import take_rows
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["PREFIX", "JsonLinesDecoder", "split_json"]
 

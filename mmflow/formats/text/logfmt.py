@@ -7,16 +7,16 @@ escapes of JSON. Of a field that a line has twice, the last one counts.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.decoding.decoder import I64
 from mmflow.formats.decoding.views import set_nulls, views_over
 from mmflow.formats.text.splitting import Split
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["LogfmtSplitter", "logfmt_names"]
 

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.errors import ConfigError
 from mmflow.formats.text.conversion import LOG_TIME
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["NAMED", "NamedPattern", "group_names", "read_pattern", "with_groups"]
 
-_OPENING = re.compile(r"\(\?P?<([^>=!][^>]*)>")
-_PLACES = re.compile(r"\(\?P<([^>]+)>")
+_OPENING = lazy_regex(r"\(\?P?<([^>=!][^>]*)>")
+_PLACES = lazy_regex(r"\(\?P<([^>]+)>")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,17 @@ lines (string)  --split-->  texts of the wanted fields (string), lines that don'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.text.patterns import with_groups
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["RegexSplitter", "Split", "Splitter"]
 

@@ -6,11 +6,9 @@ Lines that begin with `#` are no records. Values are separated by blanks or tabs
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.errors import SourceError
 from mmflow.formats.csv.header import unique_names
@@ -18,11 +16,14 @@ from mmflow.formats.decoding.fixed_width import numpy_values
 from mmflow.formats.encodings.encoding import UTF8, Encoding
 from mmflow.formats.encodings.files import first_text
 from mmflow.formats.text.splitting import RegexSplitter, Split
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping import MappedFile
 
 __all__ = ["W3cSplitter", "w3c_splitter"]
 
-_DIRECTIVE = re.compile(rb"^#Fields:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
+_DIRECTIVE = lazy_regex(rb"^#Fields:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
 _HEAD = 1 << 16
 
 

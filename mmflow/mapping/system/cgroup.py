@@ -6,10 +6,11 @@ smallest one counts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = [
     "CgroupMemory",
@@ -22,7 +23,7 @@ __all__ = [
 
 _NO_LIMIT = 1 << 60  # version 1 writes the largest page-aligned 64-bit number for no limit
 _USAGE = {1: "memory.usage_in_bytes", 2: "memory.current"}
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_OCTAL = lazy_regex(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)

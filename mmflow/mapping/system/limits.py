@@ -7,9 +7,9 @@ can't be read counts as none (None).
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system import system
 from mmflow.mapping.system.cgroup import CgroupMemory, cgroup_memory
 

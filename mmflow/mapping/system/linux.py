@@ -15,8 +15,8 @@ import struct
 import sys
 
 import numpy as np
-import numpy.typing as npt
 
+from mmflow.lazy import array_types as npt
 from mmflow.mapping.system.mounts import FILE_SYSTEMS, find_file_system
 from mmflow.mapping.system.pagemap import find_copied_pages
 from mmflow.mapping.system.portable import FileAdvice, PageAdvice, RangeLock, RenameMode

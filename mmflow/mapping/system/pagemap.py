@@ -11,7 +11,8 @@ import mmap
 import os
 
 import numpy as np
-import numpy.typing as npt
+
+from mmflow.lazy import array_types as npt
 
 __all__ = ["find_copied_pages"]
 

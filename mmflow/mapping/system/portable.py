@@ -20,7 +20,8 @@ import threading
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
+
+from mmflow.lazy import array_types as npt
 
 __all__ = ["FileAdvice", "PageAdvice", "RangeLock", "RenameMode", "ResourceLimit", "System"]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mmflow.lazy import compute as pc
 from mmflow.plan.functions.base import PlanFunction
 
 __all__ = ["BitFunction"]
-
-_COMPUTE = {"and": pc.bit_wise_and, "or": pc.bit_wise_or, "xor": pc.bit_wise_xor, "not": pc.bit_wise_not}
 
 
 class BitFunction(PlanFunction):
@@ -18,4 +16,4 @@ class BitFunction(PlanFunction):
     def __init__(self, operation: str, kind: pa.DataType) -> None:
         arguments = [kind] if operation == "not" else [kind, kind]
         name = f"mmflow_bit_{operation}_{kind}"
-        super().__init__(name, _COMPUTE[operation], arguments, kind, (operation, kind))
+        super().__init__(name, getattr(pc, f"bit_wise_{operation}"), arguments, kind, (operation, kind))

@@ -12,21 +12,17 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.errors import PlanError
 from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.lazy import compute as pc
 from mmflow.plan.errors import build_refusal
 from mmflow.plan.functions.base import PlanFunction
 
 __all__ = ["CheckedFunction", "bounds"]
 
 _SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "shift_left": "<<"}
-_KERNELS: dict[str, Callable[..., pa.Array]] = {
-    "add": pc.add_checked,
-    "subtract": pc.subtract_checked,
-    "multiply": pc.multiply_checked,
-}
+_KERNELS = {"add": "add_checked", "subtract": "subtract_checked", "multiply": "multiply_checked"}
 
 
 def bounds(kind: pa.DataType) -> tuple[int, int]:
@@ -59,7 +55,7 @@ def _wide(kind: pa.DataType) -> pa.DataType:
 
 def _combined(operation: str, kind: pa.DataType, left: pa.Array, right: pa.Array) -> pa.Array:
     try:
-        return _KERNELS[operation](left, right)
+        return getattr(pc, _KERNELS[operation])(left, right)
     except pa.ArrowInvalid:
         raise _first(operation, kind, left, right) from None
 

@@ -6,13 +6,15 @@ pyarrow 26 knows no summer time after 2037. zoneinfo does; it is asked for the d
 from __future__ import annotations
 
 import datetime as dt
-from typing import Literal
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from mmflow.lazy import array_types as npt
 from mmflow.plan.errors import build_refusal
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 __all__ = ["clock_of", "instants_of"]
 
@@ -59,6 +61,8 @@ def instants_of(
 
 def _offsets(ticks: _I64, zone: str, per_second: int) -> _I64:
     """Return how far the clock of a zone is before UTC at instants, in ticks."""
+    from zoneinfo import ZoneInfo  # noqa: PLC0415  (slow)
+
     info = ZoneInfo(zone)
     days, place = np.unique(ticks // (_DAY * per_second), return_inverse=True)
     begins = [_offset(info, int(day) * _DAY) for day in days]

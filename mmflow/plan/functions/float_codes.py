@@ -7,10 +7,10 @@ of infinities or NaN is 1.8e308. Integers have no such gap.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.decoding.fixed_width import null_places
+from mmflow.lazy import array_types as npt
 from mmflow.plan.functions.base import PlanFunction
 
 __all__ = ["FloatCode", "encode_floats"]

@@ -9,7 +9,6 @@ A path is `$` and steps (`.key`, `["a key"]`, `[0]`, `[-1]` from the end), or a 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -18,13 +17,14 @@ import pyarrow as pa
 
 from mmflow.formats.ndjson.raw import minified, raw_items, raw_members
 from mmflow.formats.ndjson.values import parse_value
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.errors import build_refusal
 from mmflow.plan.functions.base import PlanFunction
 
 __all__ = ["JSON_FUNCTIONS", "JsonFunction", "parse_value_path"]
 
 Step = str | int
-_STEP = re.compile(
+_STEP = lazy_regex(
     r"""\.(?P<key>[^\W\d][\w-]*|"(?:[^"\\]|\\.)*")|\[(?P<item>-?\d+)\]|\[(?P<quoted>"(?:[^"\\]|\\.)*"|'[^']*')\]"""
 )
 _TEXT = pa.string_view()

@@ -7,20 +7,19 @@ a list, or an array, with the same lists missing
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.decoding.compact import without_views
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
 from mmflow.formats.schemas.arrow_types import convert_array
+from mmflow.lazy import array_types as npt
+from mmflow.lazy import compute as pc
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.errors import build_refusal
 from mmflow.plan.functions.base import PlanFunction
 from mmflow.plan.functions.float_codes import encode_floats
@@ -33,6 +32,8 @@ _Flags = npt.NDArray[np.bool_]
 
 def type_digest(*values: object) -> str:
     """Return a name for types and options, for the name of a function in plans."""
+    import hashlib  # noqa: PLC0415  (slow: OpenSSL)
+
     return hashlib.blake2b(repr(values).encode(), digest_size=8).hexdigest()
 
 

@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from datafusion import WindowUDF
 from datafusion.user_defined import WindowEvaluator
 
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
+from mmflow.lazy import array_types as npt
 
 __all__ = ["MOVING", "MovingFunction"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pyarrow as pa
 
 from mmflow.errors import PlanError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.errors import build_refusal
 from mmflow.plan.functions.base import PlanFunction
 

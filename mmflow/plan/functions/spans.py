@@ -7,15 +7,15 @@ Moments are integers: ticks of a unit since 1970-01-01 of a wall clock. Months, 
 from __future__ import annotations
 
 import datetime as dt
-import re
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
+from mmflow.lazy import array_types as npt
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.functions.base import PlanFunction
 from mmflow.plan.functions.clocks import clock_of, instants_of
 from mmflow.plan.functions.lists import list_array, type_digest
@@ -26,7 +26,7 @@ _I64 = npt.NDArray[np.int64]
 _NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _MONTHS = {"mo": 1, "q": 3, "y": 12}
 _DAY = 86_400 * 10**9
-_PART = re.compile(r"([0-9]+)(ns|us|ms|s|mo|m|h|d|w|q|y)")
+_PART = lazy_regex(r"([0-9]+)(ns|us|ms|s|mo|m|h|d|w|q|y)")
 _MONDAY = 4  # 1970-01-05, in days
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 

@@ -13,18 +13,20 @@ from collections.abc import Iterable
 from datafusion.expr import Column, Projection
 from datafusion.plan import LogicalPlan
 
+from mmflow.lazy.patterns import lazy_regex
+
 __all__ = ["shown_names"]
 
 _LITERALS = [
-    (re.compile(r'\b(?:Large)?Utf8(?:View)?\("((?:[^"\\]|\\.)*)"\)'), lambda m: "'" + m[1].replace("'", "''") + "'"),
-    (re.compile(r'\b(?:Date|Time|Timestamp)\w*\("([^"]*)"(?:, \w+)?\)'), lambda m: f"'{m[1]}'"),
-    (re.compile(r"\b(?:U?Int\d+|Float\d+|Boolean)\(([^()]*)\)"), lambda m: m[1]),
-    (re.compile(r"\b\w+\(NULL\)"), lambda _: "NULL"),
-    (re.compile(r"(?<![\w.])\(- ([^()]*)\)"), lambda m: f"-{m[1]}"),
-    (re.compile(r"\bmake_array\(([^()]*)\)"), lambda m: f"[{m[1].replace(',', ', ')}]"),
-    (re.compile(r" IN ((?:[^(),']|'(?:[^']|'')*')+(?:, (?:[^(),']|'(?:[^']|'')*')+)*)$"), lambda m: f" IN ({m[1]})"),
+    (lazy_regex(r'\b(?:Large)?Utf8(?:View)?\("((?:[^"\\]|\\.)*)"\)'), lambda m: "'" + m[1].replace("'", "''") + "'"),
+    (lazy_regex(r'\b(?:Date|Time|Timestamp)\w*\("([^"]*)"(?:, \w+)?\)'), lambda m: f"'{m[1]}'"),
+    (lazy_regex(r"\b(?:U?Int\d+|Float\d+|Boolean)\(([^()]*)\)"), lambda m: m[1]),
+    (lazy_regex(r"\b\w+\(NULL\)"), lambda _: "NULL"),
+    (lazy_regex(r"(?<![\w.])\(- ([^()]*)\)"), lambda m: f"-{m[1]}"),
+    (lazy_regex(r"\bmake_array\(([^()]*)\)"), lambda m: f"[{m[1].replace(',', ', ')}]"),
+    (lazy_regex(r" IN ((?:[^(),']|'(?:[^']|'')*')+(?:, (?:[^(),']|'(?:[^']|'')*')+)*)$"), lambda m: f" IN ({m[1]})"),
 ]  # fmt: skip
-_WINDOW = re.compile(
+_WINDOW = lazy_regex(
     r"(?P<call>.*\))(?: PARTITION BY \[(?P<keys>.*?)\])?(?: ORDER BY \[(?P<order>.*?)\])? "
     r"(?P<frame>(?:ROWS|RANGE|GROUPS) .*)"
 )

@@ -8,13 +8,12 @@ regular expressions have a literal for a text (`rewrites/capture_groups.py`), or
 
 from __future__ import annotations
 
-import re
-
 from datafusion import DataFrame, LogicalPlan, SessionContext
 from datafusion.substrait import Producer
 from substrait.algebra_pb2 import Expression
 from substrait.plan_pb2 import Plan as SubstraitPlan
 
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.errors import RefusedError, is_datafusion_error
 from mmflow.plan.logical.lost_nulls import may_lose_nulls
 from mmflow.plan.rewrites.checked_arithmetic import constant_overflow
@@ -25,10 +24,10 @@ __all__ = ["optimized"]
 
 # As plans are shown. Most queries have no such place, and need no second plan.
 _LITERAL = r"Int\d+\(-?\d+\)"
-_ARITHMETIC = re.compile(
+_ARITHMETIC = lazy_regex(
     rf"{_LITERAL}(?: AS U?Int\d+\)|\))* (?:[-+*]|<<) (?:\(|- |CAST\()*U?{_LITERAL}|- (?:\(|CAST\()*{_LITERAL}"
 )
-_CAPTURES = re.compile(r"regexp_(?:match|replace)\((?:\w+\()*(?:Large)?Utf8")
+_CAPTURES = lazy_regex(r"regexp_(?:match|replace)\((?:\w+\()*(?:Large)?Utf8")
 
 
 def optimized(frame: DataFrame) -> LogicalPlan:

@@ -6,18 +6,17 @@ not be optimized yet: its literals are dates then.
 
 from __future__ import annotations
 
-import re
-
 import pyarrow as pa
 from datafusion import Expr, LogicalPlan, SessionContext
 
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.errors import RefusedError, explain_failed_value
 from mmflow.plan.logical.nodes import expressions, nodes, parts
 from mmflow.plan.logical.zones import type_of
 
 __all__ = ["refuse_date_comparisons"]
 
-_LITERALS = re.compile(r'\b(?:U?Int\d+|Utf8|Utf8View|LargeUtf8)\(("[^"]*"|-?\d+)\)')
+_LITERALS = lazy_regex(r'\b(?:U?Int\d+|Utf8|Utf8View|LargeUtf8)\(("[^"]*"|-?\d+)\)')
 _OPERATORS = frozenset(("=", "!=", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"))
 
 

@@ -5,16 +5,16 @@ Those of plans that are split are rewritten (`rewrites/nulls.py`). What runs as 
 
 from __future__ import annotations
 
-import re
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["may_lose_nulls", "not_as_sql"]
 
-_ANY_SHOWN = re.compile(r'(?:~\*? |regexp_like\([^"]*)Utf8(?:View)?\("\.\*"\)')
-_WITHOUT_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
-_LISTS = re.compile(
+_ANY_SHOWN = lazy_regex(r'(?:~\*? |regexp_like\([^"]*)Utf8(?:View)?\("\.\*"\)')
+_WITHOUT_TEXT = lazy_regex(r'"(?:[^"\\]|\\.)*"')
+_LISTS = lazy_regex(
     r"(?P<value>[^\s()]+) (?P<first>NOT )?IN \(\[[^\]]*\]\) (?P<op>AND|OR) (?P=value) (?P<second>NOT )?IN \(\["
 )
-_LIST = re.compile(r" IN \(\[")
+_LIST = lazy_regex(r" IN \(\[")
 
 
 def may_lose_nulls(shown: str) -> bool:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from mmflow.errors import PlanError
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.errors import RefusedError
 from mmflow.plan.functions.moving import MOVING, MovingFunction
 from mmflow.plan.tokens import Token, closing, replaced, tokens
@@ -29,7 +30,7 @@ _ALIASES = {
     "stddev_samp": "stddev",
     "covar": "covar_samp",
 }
-_RECEIVED = re.compile(r"bit_xor.*?(?:received|takes no) (\w+)", re.DOTALL | re.IGNORECASE)
+_RECEIVED = lazy_regex(r"bit_xor.*?(?:received|takes no) (\w+)", re.DOTALL | re.IGNORECASE)
 _FRAMES = ("ROWS", "RANGE", "GROUPS")
 #: Words whose operators bring rows in an order, beside ORDER BY.
 _ORDERS = ("GROUP", "DISTINCT", "RANGE", "GENERATE_SERIES", "UNION", "INTERSECT", "EXCEPT")

@@ -17,20 +17,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from datafusion import LogicalPlan
+
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["forgotten_nulls", "name_read_twice", "with_any", "with_functions", "with_own_names"]
 
 # How DataFusion 55 shows them.
 _SUBQUERY = "(<subquery>)"
 _IN_SHOWN = f" IN {_SUBQUERY}"
-_LITERAL = re.compile(r'(?<=\()"(?:[^"]|"(?!\)))*"(?=\))')
-_BARE_TEST = re.compile(
+_LITERAL = lazy_regex(r'(?<=\()"(?:[^"]|"(?!\)))*"(?=\))')
+_BARE_TEST = lazy_regex(
     r"(?P<outer>NOT )?(?!NOT |CASE )(?P<value>.*?)(?P<not> NOT)? IN \(<subquery>\)", re.DOTALL
 )
-_COMPARES = re.compile(r" (?:[=<>!]+|IS|IN|LIKE|ILIKE|SIMILAR|BETWEEN) ")
+_COMPARES = lazy_regex(r" (?:[=<>!]+|IS|IN|LIKE|ILIKE|SIMILAR|BETWEEN) ")
 
 # What stands between the tokens that matter is passed over: text, quoted names, comments.
 _PASSED = r"""
@@ -38,12 +40,12 @@ _PASSED = r"""
 """
 _SUBQUERY_AHEAD = r"\s*(?=\([\s(]*(?:SELECT|WITH|VALUES)\b)"
 _FLAGS = re.IGNORECASE | re.DOTALL | re.VERBOSE
-_TOKENS = re.compile(rf"{_PASSED} | (?P<test>\b(?P<not>NOT\s+)?IN{_SUBQUERY_AHEAD})", _FLAGS)
-_QUANTIFIERS = re.compile(
+_TOKENS = lazy_regex(rf"{_PASSED} | (?P<test>\b(?P<not>NOT\s+)?IN{_SUBQUERY_AHEAD})", _FLAGS)
+_QUANTIFIERS = lazy_regex(
     rf"{_PASSED} | (?P<test>[=<>]\s*(?:ANY|SOME|ALL){_SUBQUERY_AHEAD}) | (?P<open>\() | (?P<close>\))", _FLAGS
 )
 
-_CALLS = re.compile(
+_CALLS = lazy_regex(
     rf"(?P<quoted>\"(?:[^\"]|\"\")*\"(?=\s*\()) | {_PASSED} | (?P<name>\b[a-z_]\w*(?=\s*\())", _FLAGS
 )
 

@@ -7,11 +7,12 @@ by key first. The split gives DataFusion's own values and types: what widened on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pyarrow as pa
 from substrait.algebra_pb2 import AggregateFunction, AggregateRel, AggregationPhase, Expression, Rel
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import exchange_by_key, gather
 from mmflow.plan.operators.whole import check_no_float_sums, decimal_ranges

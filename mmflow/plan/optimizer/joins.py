@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from substrait.algebra_pb2 import Expression, Rel
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.substrait import join_type, kind, references, shifted
 
 __all__ = ["Keys", "broadcastable", "equalities", "join_title"]

@@ -12,11 +12,11 @@ integers in their order (`plan/functions/float_codes.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pyarrow as pa
 from substrait.algebra_pb2 import AggregateFunction, AggregateRel, Expression, Rel
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.errors import RefusedError
 from mmflow.plan.functions.float_codes import FloatCode
 from mmflow.plan.rewrites.checked_arithmetic import MOST_SUM_DIGITS, WIDE, cast, is_narrow, restore_sum_type

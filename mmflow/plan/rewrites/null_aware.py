@@ -13,13 +13,13 @@ The counts of the right side that decide this are one row, broadcast.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from datafusion import LogicalPlan
 from substrait.algebra_pb2 import AggregateFunction, Expression, Rel
 
 from mmflow.errors import PlanError
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.optimizer.joins import equalities
 from mmflow.plan.pipeline import Branch, Pipeline
 from mmflow.plan.substrait import RelationBuilder, field, inputs_of, int_literal, with_inputs
@@ -44,7 +44,7 @@ class NullAware:
         return self.flags[self.position - 1]
 
 
-_JOIN = re.compile(
+_JOIN = lazy_regex(
     r"^\s*(Inner|Left|Right|Full|Cross|LeftSemi|LeftAnti|LeftMark|RightSemi|RightAnti|RightMark) Join:"
 )
 

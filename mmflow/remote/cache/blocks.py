@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+from mmflow.lazy import array_types as npt
 
 __all__ = ["BLOCK", "Range", "absent_ranges", "blocks_of", "join_ranges", "split_ranges"]
 

@@ -21,8 +21,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from mmflow.lazy import array_types as npt
 from mmflow.mapping.system import system
 from mmflow.mapping.system.forks import disown_in_children
 from mmflow.remote.cache.blocks import BLOCK, Range, absent_ranges, join_ranges

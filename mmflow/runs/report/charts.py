@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.report.formatting import clock, count, size
 from mmflow.runs.report.model import RunHistory
 from mmflow.runs.report.rendering import Block

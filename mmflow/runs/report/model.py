@@ -13,8 +13,10 @@ over all plans; their `label` is the name that people see.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["Failure", "Marker", "Opening", "RunHistory", "Sample", "Stage", "Task", "task_label"]
 

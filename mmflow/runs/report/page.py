@@ -10,12 +10,12 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.report import tables
 from mmflow.runs.report.charts import memory_chart, throughput_chart
 from mmflow.runs.report.formatting import count, duration, plural, size

@@ -7,11 +7,12 @@ have been replaced (`_finalize`), so text from data can't become markup.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.report.formatting import count, duration, size, visible
 
 if TYPE_CHECKING:

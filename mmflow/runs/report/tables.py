@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mmflow.lazy import compute as pc
 from mmflow.runs.report.formatting import clipped, clock, count, plural, size, visible
 from mmflow.runs.report.model import RunHistory, Stage, Task, task_label
 from mmflow.runs.report.rendering import (

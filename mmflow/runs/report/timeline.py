@@ -8,8 +8,9 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.report.charts import WIDTH, Tick, resumed_positions, split_by_bucket, ticks
 from mmflow.runs.report.formatting import clipped, clock, duration, plural, size, visible
 from mmflow.runs.report.model import Marker, RunHistory, Task, task_label

@@ -17,16 +17,16 @@ Spark, pyarrow and mmflow ignore names that start with `_`. DuckDB's `**/*.parqu
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from uuid import uuid4
 
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.sinks.base import SinkAttempt, SinkSpec
 from mmflow.sinks.commit.manifest import NAME
 
 __all__ = ["ObjectPaths"]
 
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_RUN = lazy_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 @dataclass(frozen=True, slots=True)

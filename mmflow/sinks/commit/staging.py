@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from pathlib import Path
 
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.sinks.base import SinkAttempt, SinkSpec, StagedFile
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "stale_paths",
 ]
 
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_RUN = lazy_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
 def destination(spec: SinkSpec) -> Path:

@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmflow.formats.schemas.arrow_types import convert_array
 from mmflow.formats.schemas.schema import public_schema
+from mmflow.lazy import compute as pc
 from mmflow.sinks.base import SortedColumn
 from mmflow.sinks.writers.base import Writer, choice_parser, parse_boolean, parse_names, parse_positive
 from mmflow.sinks.writers.dictionaries import RowGroup, worth_dictionary

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.errors import SinkError
 from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.lazy import compute as pc
 from mmflow.sinks.writers.base import Writer
 from mmflow.sinks.writers.value_limits import check_batch_days
 

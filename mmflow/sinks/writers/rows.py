@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.formats.csv.header import CONTROL
 from mmflow.formats.ndjson.values import is_binary
 from mmflow.sinks.writers.base import Writer, choice_parser, parse_boolean
-from mmflow.sinks.writers.text import csv_fields, csv_rows, json_rows, text_slices, text_type_problem
+from mmflow.sinks.writers.text import csv_field, csv_lines, json_rows, lines, text_slices, text_type_problem
 
 __all__ = [
     "COMPRESSIONS",
@@ -21,7 +20,6 @@ __all__ = [
     "csv_header",
     "csv_problem",
     "csv_writer",
-    "lines",
     "ndjson_writer",
     "open_csv",
     "open_ndjson",
@@ -62,13 +60,13 @@ class _Lines:
 
     pending = 0
 
-    def __init__(self, file: Any, encode: Callable[[pa.RecordBatch], pa.StringArray]) -> None:
+    def __init__(self, file: Any, encode: Callable[[pa.RecordBatch], bytes | pa.Buffer]) -> None:
         self._file = file
         self._encode = encode
 
     def write(self, batch: pa.RecordBatch) -> None:
         for piece in text_slices(batch):
-            self._file.write(lines(self._encode(piece)))
+            self._file.write(self._encode(piece))
 
     def flush(self) -> None:
         self._file.flush()
@@ -81,18 +79,9 @@ class _Lines:
             self._file.close()
 
 
-def lines(texts: pa.StringArray, *, ending: str = "\n") -> pa.Buffer:
-    """Return the bytes of the texts, each followed by `ending`."""
-    joined = pc.binary_join_element_wise(texts, pa.scalar(ending, pa.string()), pa.scalar("", pa.string()))
-    _, offsets, data = joined.buffers()
-    if not len(joined):
-        return pa.py_buffer(b"")
-    return data.slice(0, int.from_bytes(offsets.slice(4 * len(joined), 4).to_pybytes(), "little"))
-
-
 def csv_header(names: list[str], delimiter: str) -> bytes:
     """Return the header record; names with characters that could be taken for a delimiter are quoted."""
-    fields = csv_fields(pa.array(names, pa.string()), delimiter, "").to_pylist()
+    fields = [csv_field(name, delimiter, "") for name in names]
     quoted = [f'"{f}"' if not f.startswith('"') and _DELIMITERS & set(f) else f for f in fields]
     return (delimiter.join(quoted) + "\n").encode()
 
@@ -114,13 +103,13 @@ def csv_writer(file: Any, schema: pa.Schema, options: Mapping[str, Any]) -> Writ
     packed = _compressed(file, options)
     if options.get("header", True):
         packed.write(csv_header(schema.names, delimiter))
-    return _Lines(packed, lambda batch: csv_rows(batch, delimiter=delimiter, null=null))
+    return _Lines(packed, lambda batch: csv_lines(batch, delimiter=delimiter, null=null))
 
 
 def ndjson_writer(file: Any, schema: pa.Schema, options: Mapping[str, Any]) -> Writer:
     """Return a writer of NDJSON to a binary file, which it closes."""
     del schema
-    return _Lines(_compressed(file, options), json_rows)
+    return _Lines(_compressed(file, options), lambda batch: lines(json_rows(batch)))
 
 
 def _compressed(file: Any, options: Mapping[str, Any]) -> Any:

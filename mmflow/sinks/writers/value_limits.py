@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmflow.errors import SinkError
 from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.lazy import compute as pc
 
 __all__ = ["UnwritableError", "check_batch_days", "check_days", "check_years", "unwritable_value_error"]
 

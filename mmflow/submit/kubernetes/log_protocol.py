@@ -17,9 +17,9 @@ import contextlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.directory import RunDirectory
 
 __all__ = [

@@ -9,11 +9,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Self
 
 from mmflow.config import parse_size
 from mmflow.errors import ConfigError
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["ENGINES", "KINDS", "TABLE", "Claim", "PodSettings", "quantity"]
 
@@ -23,7 +25,7 @@ ENGINES = {"job": "local", "ray": "ray", "dask": "dask"}
 KINDS = tuple(ENGINES)
 MIB = 1 << 20
 #: Operators derive names from these: KubeRay refuses names of RayJobs beyond 47 characters.
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
+_NAME = lazy_regex(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 #: Ray refuses a smaller object store.
 _MIN_OBJECT_STORE = 80 * MIB
 

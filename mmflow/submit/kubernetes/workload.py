@@ -10,9 +10,10 @@ import shlex
 import uuid
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from mmflow.errors import ConfigError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.submit.base import Submission
 from mmflow.submit.kubernetes.pods import CODE, CONFIG, SPILL
 from mmflow.submit.kubernetes.settings import ENGINES, TABLE, PodSettings

@@ -16,6 +16,7 @@ from mmflow.api.expressions.tree.nodes import Raw
 from mmflow.api.expressions.tree.scope import Resolved
 from mmflow.errors import ConfigError, PlanError
 from mmflow.formats.schemas.schema import parse_type
+from mmflow.lazy.patterns import lazy_regex
 
 if TYPE_CHECKING:
     from mmflow.api.expressions.expr import Expr
@@ -276,7 +277,7 @@ def _replaced_once(raw: Raw, text: str, value: str) -> Raw:
     return F.when(place > literal(0), F.concat(before, literal(value), behind)).otherwise(raw)
 
 
-_DOLLAR = re.compile(r"\$(?:(\$)|(\d+)(?!\w)|\{(\d+)\}|)")
+_DOLLAR = lazy_regex(r"\$(?:(\$)|(\d+)(?!\w)|\{(\d+)\}|)")
 
 
 def _replacement(method: str, value: str) -> str:

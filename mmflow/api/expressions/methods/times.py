@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from typing import TYPE_CHECKING, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
 import pyarrow.types as types
@@ -17,6 +15,7 @@ from mmflow.api.expressions.tree.literals import literal
 from mmflow.api.expressions.tree.nodes import Raw
 from mmflow.api.expressions.tree.scope import Resolved
 from mmflow.errors import ConfigError, PlanError
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.functions.spans import Span, SpanFunction
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ __all__ = ["TimeNamespace", "of_ticks", "parsed_span", "zone_of"]
 _TIMES = ("time", "zoned time")
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 #: Intervals of one unit, which DataFusion truncates to.
-_ONE = re.compile(r"1(s|m|h|d|w|mo|q|y)")
+_ONE = lazy_regex(r"1(s|m|h|d|w|mo|q|y)")
 _CALENDAR = ("w", "mo", "q", "y")
 _UNITS = {
     "s": "second", "m": "minute", "h": "hour", "d": "day", "w": "week", "mo": "month", "q": "quarter", "y": "year",
@@ -273,7 +272,11 @@ class TimeNamespace(Namespace):
 
 
 def _check_zone(zone: object) -> None:
+    from zoneinfo import ZoneInfoNotFoundError  # noqa: PLC0415  (slow)
+
     try:
+        from zoneinfo import ZoneInfo  # noqa: PLC0415  (slow)
+
         ZoneInfo(str(zone))
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ConfigError(f"there is no time zone {zone!r}") from error

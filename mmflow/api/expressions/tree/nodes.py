@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, NoReturn, TypeAlias
 
 import datafusion
@@ -16,6 +16,7 @@ from datafusion.expr import SortExpr, Window, WindowFrame
 
 from mmflow.api.expressions.tree.place import NOWHERE, find_place
 from mmflow.errors import PlanError
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
     "Node",

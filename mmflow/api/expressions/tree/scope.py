@@ -9,9 +9,8 @@ Invariant: what a tree means depends on the schema alone; nothing is resolved be
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal, TypeAlias
 
 import datafusion
@@ -21,6 +20,8 @@ from datafusion import DataFrame, SessionContext
 from mmflow.api.expressions.tree.nodes import Node, Raw, WindowSpec, missing_column, quoted_column
 from mmflow.errors import MmflowError, PlanError
 from mmflow.formats.schemas.schema import public_type, type_text
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.errors import explain_datafusion_error, is_datafusion_error
 
 __all__ = ["Resolved", "Scope", "shown_type"]
@@ -28,7 +29,7 @@ __all__ = ["Resolved", "Scope", "shown_type"]
 #: How many values an expression has: one for each row, one for all of them, or one that no row decides.
 Shape: TypeAlias = Literal["rows", "one", "literal"]
 
-_SIGNATURE = re.compile(r"^\w+\(\) takes no |signature|No function matches|Cannot (coerce|infer)")
+_SIGNATURE = lazy_regex(r"^\w+\(\) takes no |signature|No function matches|Cannot (coerce|infer)")
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,24 @@
+"""What the simplest queries import, as a list: a further module is a decision."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from tests.cli.startup_modules import FORMATS, imported, listing
+
+
+def test_the_simplest_queries_import_what_the_list_says(tmp_path: Path) -> None:
+    listed = (Path(__file__).parent / "startup_modules.txt").read_text()
+    found = listing({format: imported(format, tmp_path) for format in FORMATS})
+    changed = "".join(difflib.unified_diff(listed.splitlines(True), found.splitlines(True), n=0))
+    assert not changed, (
+        f"python -m tests.cli.startup_modules > tests/cli/startup_modules.txt, if it must be so:\n{changed}"
+    )
+
+
+def test_none_of_them_imports_what_is_slow(tmp_path: Path) -> None:
+    slow = {"pandas", "fsspec", "rich", "polars", "pyarrow.compute", "pyarrow.fs", "mmflow.formats.sniffing"}
+    found = imported("csv", tmp_path)
+    assert not slow & found
+    assert {"pyarrow", "datafusion", "substrait", "mmflow.plan.planner"} <= found
