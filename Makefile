@@ -73,6 +73,7 @@ fuzz: $(VENV)/.test
 	    || (tail -n 60 build/fuzz-$$target.log; exit 1); grep -E "executed_units|^Done [0-9]+ runs" build/fuzz-$$target.log; done
 
 bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/single_node.py
 	$(BIN)/python benchmarks/page_cache.py
 	$(BIN)/python benchmarks/mapping.py

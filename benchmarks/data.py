@@ -25,6 +25,8 @@ __all__ = [
     "log_ndjson",
     "log_text",
     "records_bin",
+    "stations_csv",
+    "two_lines_csv",
 ]
 
 #: Types of lineitem.csv as every tool here infers them (TPC-H itself has decimals where these are floats).
@@ -84,6 +86,34 @@ def lineitem_of_europe(folder: Path, scale: float) -> Path:
         duckdb.sql(
             f"COPY (SELECT {columns} FROM {source}) TO '{unfinished}' (FORMAT csv, DELIMITER ';', HEADER)"
         )
+        unfinished.rename(path)
+    return path
+
+
+def two_lines_csv(folder: Path) -> Path:
+    """A file of which next to nothing is to be read."""
+    path = folder / "two-lines.csv"
+    path.write_text("a,b\n1,2\n3,4\n")
+    return path
+
+
+def stations_csv(folder: Path, rows: int) -> Path:
+    """Temperatures of 400 stations, `station;temp`, in no order (20 million rows: 270 MB)."""
+    path = folder / f"stations-{rows}.csv"
+    if not path.exists():
+        rng = np.random.default_rng(11)
+        names = pa.array(
+            [f"{['Station', 'Bay', 'Lake', 'Hill'][i % 4]} {i * 7919 % 100_003}" for i in range(400)]
+        )
+        means = rng.uniform(-10, 35, 400)
+        unfinished = path.with_suffix(".part")
+        options = pacsv.WriteOptions(delimiter=";", quoting_style="none")
+        schema = pa.schema([("station", pa.string()), ("temp", pa.float64())])
+        with pacsv.CSVWriter(str(unfinished), schema, write_options=options) as out:
+            for begin in range(0, rows, 1 << 20):
+                which = rng.integers(0, 400, min(1 << 20, rows - begin))
+                temps = rng.normal(means[which], 8).round(1)
+                out.write_table(pa.table([names.take(pa.array(which)), pa.array(temps)], schema=schema))
         unfinished.rename(path)
     return path
 

@@ -1,10 +1,11 @@
 """mmflow against DuckDB, Polars and DataFusion on one machine, as ratios of medians.
 
-    python benchmarks/single_node.py [--folder .cache/bench] [--scale 2] [--rows 3000000] [--repeats 5] [WORK ...]
+    python benchmarks/single_node.py [--folder .cache/bench] [--scale 2] [--rows 3000000] [--stations 20000000]
+        [--repeats 5] [WORK ...]
 
-All run in one process, interleaved, with the page cache warm, on two threads; results are checked equal first.
-Beside each stands the physical limit: the time in which this machine passes once over the same bytes, mapped, counting
-newlines (numpy, on as many threads).
+All run in one process, interleaved, with the page cache warm, on two threads; results are checked equal first. The
+works `process-…` are whole processes (see startup.py). Beside each stands the physical limit: the time in which this
+machine passes once over the same bytes, mapped, counting newlines (numpy, on as many threads).
 """
 
 from __future__ import annotations
@@ -45,11 +46,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".cache/bench"))
     parser.add_argument("--scale", type=float, default=2)
     parser.add_argument("--rows", type=int, default=3_000_000)
+    parser.add_argument("--stations", type=int, default=20_000_000)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    made = works(options.folder, options.scale, options.rows)
+    made = works(options.folder, options.scale, options.rows, options.stations)
     for name in options.works or made:
         work = made[name]()
         # As a file that was read: pages of one that was just written are small, and mapped half as fast.

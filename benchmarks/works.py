@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +134,77 @@ def _lineitem_of_europe(path: Path, query: str) -> Work:
             "polars": polars,
         },
     )
+
+
+STATIONS = "SELECT station, min(temp) AS a, avg(temp) AS b, max(temp) AS c FROM {t} GROUP BY station"
+_STATION_TYPES = {"station": "string", "temp": "float64"}
+
+
+def _stations(path: Path) -> Work:
+    columns = ", ".join(f"'{n}': '{_TYPES[t][0]}'" for n, t in _STATION_TYPES.items())
+    from_duck = f"read_csv('{path}', header=true, delim=';', columns={{{columns}}})"
+    schema = pa.schema([(n, _TYPES[t][1]) for n, t in _STATION_TYPES.items()])
+
+    def polars() -> pa.Table:
+        frame = pl.scan_csv(path, separator=";", schema={n: _TYPES[t][2] for n, t in _STATION_TYPES.items()})
+        return pl.SQLContext(t=frame).execute(STATIONS.format(t="t"), eager=True).to_arrow()
+
+    return Work(
+        path,
+        {
+            "mmflow": _mmflow(
+                STATIONS.format(t="t"),
+                lambda s: s.read_csv(str(path), delimiter=";", schema=_STATION_TYPES),
+            ),
+            "duckdb": _duck(STATIONS.format(t=from_duck)),
+            "polars": polars,
+            "datafusion": _datafusion(
+                lambda c: c.register_csv("t", str(path), schema=schema, delimiter=";"), STATIONS.format(t="t")
+            ),
+        },
+    )
+
+
+def _process(path: Path, query: str, delimiter: str = ",") -> Work:
+    """Whole processes: an interpreter that starts, queries a file whose types it finds, prints the rows, and ends."""
+    of_files = query.format(t=f"'{path}'")
+    duck = query.format(t=f"read_csv('{path}', delim='{delimiter}')")
+    of_table = query.format(t="t")
+    dates = "try_parse_dates=True"
+    scripts = {
+        "duckdb": f"""import duckdb; duckdb.sql("SET threads={THREADS}")
+for row in duckdb.sql({duck!r}).fetchall(): print(*row, sep=",")""",
+        "polars": f"""import polars as pl; t = pl.scan_csv({str(path)!r}, separator={delimiter!r}, {dates})
+for row in pl.SQLContext(t=t).execute({of_table!r}, eager=True).rows(): print(*row, sep=",")""",
+        "datafusion": f"""import datafusion as df
+c = df.SessionContext(df.SessionConfig().with_target_partitions({THREADS}))
+c.register_csv("t", {str(path)!r}, delimiter={delimiter!r})
+for row in c.sql({of_table!r}).to_pylist(): print(*row.values(), sep=",")""",
+    }
+    mmflow = [str(Path(sys.executable).with_name("mmflow")), "sql", "--workers", str(THREADS), of_files]
+    commands = {"mmflow": mmflow} | {name: [sys.executable, "-c", script] for name, script in scripts.items()}
+    return Work(path, {name: _run(command, name == "mmflow") for name, command in commands.items()})
+
+
+def _run(command: list[str], header: bool) -> Callable[[], pa.Table]:
+    # Compiled modules are a part of every installation, whatever this process may write.
+    unset = ("PYTHONDONTWRITEBYTECODE",)
+    environment = {k: v for k, v in os.environ.items() if k not in unset}
+    environment["POLARS_MAX_THREADS"] = str(THREADS)
+
+    def run() -> pa.Table:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        rows = [[_value(text) for text in line.split(",")] for line in done.stdout.splitlines()[header:]]
+        return pa.Table.from_pylist([{str(n): value for n, value in enumerate(row)} for row in rows])
+
+    return run
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 LIKE = "SELECT count(*) AS n FROM {t} WHERE line LIKE '%item/499 %'"
@@ -324,13 +398,16 @@ def _content(pattern: Path) -> pa.Table:
     return pa.table({"n": [rows[0][0]]})
 
 
-def works(folder: Path, scale: float, rows: int) -> Mapping[str, Callable[[], Work]]:
+def works(
+    folder: Path, scale: float, rows: int, stations: int = 20_000_000
+) -> Mapping[str, Callable[[], Work]]:
     """Work by name; making it makes the data that it needs.
 
     Args:
         folder: Folder of the data and of outputs.
         scale: Scale factor of TPC-H; records are in proportion (scale 2: 2 GB).
         rows: Number of rows of the web logs.
+        stations: Number of rows of `station;temp`.
     """
 
     def lineitem(query: str) -> Callable[[], Work]:
@@ -361,5 +438,9 @@ def works(folder: Path, scale: float, rows: int) -> Mapping[str, Callable[[], Wo
         "ndjson": lambda: _ndjson(data.log_ndjson(folder, rows), LOG_GROUP),
         "records": lambda: _records(data.records_bin(folder, int(scale * 15_625_000)), RECORDS),
         "ipc-group": lambda: _ipc(data.lineitem_arrow(folder, scale), IPC_GROUP),
+        "stations": lambda: _stations(data.stations_csv(folder, stations)),
+        "process-count": lambda: _process(data.two_lines_csv(folder), COUNT),
+        "process-q6": lambda: _process(data.lineitem_csv(folder, scale), Q6),
+        "process-stations": lambda: _process(data.stations_csv(folder, stations), STATIONS, ";"),
         "csv-parquet": lambda: _to_parquet(data.lineitem_csv(folder, scale), folder),
     }
