@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +23,11 @@ from mmflow.mapping.system.forks import require_threads
 from mmflow.plan.errors import explain_failed_value, find_refusal, is_datafusion_error
 from mmflow.plan.stages import FragmentStep, Functions, SqlStep
 from mmflow.usercode.failures import find_failure
-from mmflow.worker.direct_files import DirectFiles
 from mmflow.worker.null_structs import with_null_fields
 from mmflow.worker.partition import copy_rows, hash_rows
+
+if TYPE_CHECKING:
+    from mmflow.worker.direct_files import DirectFiles
 
 __all__ = ["Fragment"]
 

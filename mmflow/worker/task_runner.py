@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -41,12 +42,14 @@ from mmflow.plan.stages import (
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
 from mmflow.worker.context import Cancelled as CancelSignal
 from mmflow.worker.context import WorkerContext
-from mmflow.worker.direct_files import REASON, DirectFiles
 from mmflow.worker.fragment import Fragment
 from mmflow.worker.partition import partition_batch
 from mmflow.worker.range_partition import Sampler, range_batch
 from mmflow.worker.scan import BatchPlaces, ShardStream
 from mmflow.worker.user_functions import function_label, list_batches, user_function_errors
+
+if TYPE_CHECKING:
+    from mmflow.worker.direct_files import DirectFiles
 
 __all__ = ["run_task"]
 
@@ -209,6 +212,8 @@ class _Run:
         self, step: FragmentStep | SqlStep, inputs: Sequence[FilesInput], sides: dict[str, int]
     ) -> Iterator[pa.RecordBatch]:
         """Run a step over files that DataFusion reads, and over its other inputs."""
+        from mmflow.worker.direct_files import DirectFiles  # noqa: PLC0415  (slow: only Parquet needs it)
+
         with DirectFiles(inputs, self.context.check) as files:
             fragment = self._made(step, files)
             others = {name for name, _ in step.inputs} - {i.name for i in inputs}
@@ -217,6 +222,8 @@ class _Run:
             self.files_report = files.report
             self.metrics.rows_in += files.report.records
             self.metrics.bytes_read += files.report.bytes_read
+            from mmflow.worker.direct_files import REASON  # noqa: PLC0415  (slow: only Parquet needs it)
+
             self.metrics.reasons = (REASON,)
 
     def _given(self, step: FragmentStep | SqlStep) -> int:

@@ -13,12 +13,12 @@ Invariant: the values of a part that runs whole don't depend on the order in whi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from substrait.algebra_pb2 import Expression, Rel
 
 from mmflow.errors import MmflowError
-from mmflow.formats.parquet.direct import Direct, choose_reader
 from mmflow.mapping.streams import stream_at
 from mmflow.plan.catalog import SourceLeaf, TableLeaf
 from mmflow.plan.operators.context import PlanContext, WholeFiles
@@ -39,6 +39,9 @@ from mmflow.plan.substrait import (
 from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry
 from mmflow.storage.url import is_url
+
+if TYPE_CHECKING:
+    from mmflow.formats.parquet.direct import Direct
 
 __all__ = ["NotWholeError", "check_no_float_sums", "decimal_ranges", "whole_files"]
 
@@ -213,6 +216,8 @@ def _files(leaf: SourceLeaf, columns: tuple[str, ...], memory: int, workers: int
         return f"it has {len(source.files):,} files"
     entries: list[FileEntry] = []
     direct: list[Direct] = []
+    from mmflow.formats.parquet.direct import Direct, choose_reader  # noqa: PLC0415  (slow: only Parquet needs it)
+
     for path in source.files:
         try:
             with open_file(path) as file:
