@@ -92,6 +92,8 @@ def main() -> None:
             )
         ],
         "lines": [bytes(o) for o in ((7, 255, 0), (1, 120, 0))] + [bytes((3, 255, 6)) + b"needle"],
+        # Rows, columns with nulls, and nodes of four bytes or more.
+        "program": [bytes((1 + i, i * 7, *(b * (i + 3) % 251 for b in range(60)))) for i in range(12)],
         "records": [
             bytes((2, 0, 3, 1, 1, 7, 0, 3, 9, 1, 0)),
             bytes((0, 1, 7, 0, 0)),
@@ -105,6 +107,7 @@ def main() -> None:
         "encodings": ENCODINGS,
         "normal": NORMAL,
         "lines": LINES,
+        "program": [bytes(range(256)), bytes(99), b"\xff" * 64],
         "records": [bytes(range(256)) * 4, b"ab \0 cd  " * 99, b""],
     }
     for target, heads in options.items():

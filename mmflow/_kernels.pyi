@@ -124,3 +124,14 @@ class TextTranslator:
     def locate(
         self, data: int, size: int, places: int, place_count: int, offsets: int, count: int
     ) -> None: ...
+
+class RowProgram:
+    def __init__(
+        self,
+        instruction_set: str,
+        columns: list[tuple[int, int]],
+        nodes: list[tuple[int, int, list[int], int, int, bool, bytes]],
+        conjuncts: list[tuple[int, bool]],
+        outputs: list[tuple[int, int]],
+    ) -> None: ...
+    def run(self, batch: object, rows: int) -> tuple[int, int, bool, object]: ...

@@ -3,9 +3,11 @@
     csv/ ndjson/ lines/    decoding of text to columns
     simd/                  64 bytes at a time, for each instruction set, and the choice of it
     common/                columns, values, status; Arrow arrays
+    program/               filters and projections of batches
 
-Of the C++ here, only bindings.cpp knows Python. Each kernel decodes common forms, and stops before a record that needs
-the fallback: the reference decoders in `mmflow.formats`, against which the tests compare the kernels.
+Of the C++ here, only bindings.cpp, files named binding.cpp and common/python.h know Python. Each kernel decodes common
+forms, and stops before a record that needs the fallback: the reference decoders in `mmflow.formats`, against which the
+tests compare the kernels. The fallback of programs is DataFusion.
 """
 
 from __future__ import annotations

@@ -1,71 +1,33 @@
-// The Python module of the kernels: the only file that includes Python.
+// The Python module of the kernels.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <string>
-#include <thread>
 #include <type_traits>
 #include <vector>
 
 #include "common/arrow_c.h"
+#include "common/python.h"
 #include "dictionary.h"
 #include "simd/dispatch.h"
 #include "gather.h"
 #include "guard.h"
 #include "hashing.h"
+#include "program/binding.h"
 
 namespace nb = nanobind;
 
 namespace {
 
 using mmflow::Kernels;
+using mmflow::Locked;
+using mmflow::Unlocked;
 
 const Kernels* chosen = nullptr;
-
-// Calls a function that takes the GIL. Before Python 3.14, a thread that takes it after the interpreter's end is ended by
-// pthread_exit, which unwinds frames that must not be unwound (destructors, pyarrow's, Rust's): the process aborts with
-// "terminate called without an active exception". Here, as in 3.14, the thread sleeps until the process is gone.
-template <typename Take>
-void take_gil(Take take) noexcept {
-    try {
-        take();
-    } catch (...) {  // only that end; leaving the handler would continue it
-        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
-    }
-}
-
-// Releases the GIL in a block.
-class Unlocked {
-   public:
-    Unlocked() : state_(PyEval_SaveThread()) {}
-    Unlocked(const Unlocked&) = delete;
-    Unlocked& operator=(const Unlocked&) = delete;
-    ~Unlocked() {
-        take_gil([this] { PyEval_RestoreThread(state_); });
-    }
-
-   private:
-    PyThreadState* state_;
-};
-
-// Holds the GIL in a block, whether the thread had it or not.
-class Locked {
-   public:
-    Locked() {
-        take_gil([this] { state_ = PyGILState_Ensure(); });
-    }
-    Locked(const Locked&) = delete;
-    Locked& operator=(const Locked&) = delete;
-    ~Locked() { PyGILState_Release(state_); }
-
-   private:
-    PyGILState_STATE state_{};
-};
 
 std::vector<std::string> simd_available() {
     std::vector<std::string> names;
@@ -97,13 +59,6 @@ void release_object(void* object) noexcept {
     Py_DECREF(static_cast<PyObject*>(object));
 }
 
-void release_capsule(PyObject* capsule) noexcept {
-    auto* array = static_cast<ArrowArray*>(PyCapsule_GetPointer(capsule, "arrow_array"));
-    if (array == nullptr) return;
-    if (array->release != nullptr) array->release(array);
-    std::free(array);
-}
-
 // Columns that are being filled.
 struct Columns {
     std::vector<mmflow::Column> list;
@@ -130,7 +85,7 @@ struct Columns {
         const mmflow::Owner held{owner.ptr(), retain_object, release_object};
         ArrowArray* array = mmflow::to_arrow(list.data(), list.size(), r.rows, data, size, held);
         if (array == nullptr) throw std::bad_alloc();
-        const nb::object capsule = nb::steal(PyCapsule_New(array, "arrow_array", release_capsule));
+        const nb::object capsule = mmflow::array_capsule(array);
         return nb::make_tuple(static_cast<int>(r.status), r.consumed, r.records, r.rows, r.lines, capsule, places);
     }
 
@@ -661,4 +616,5 @@ NB_MODULE(_kernels, m) {
              "Replace offsets in the output by those in the input.");
 
     add_hashing(m);
+    mmflow::program::add_binding(m);
 }

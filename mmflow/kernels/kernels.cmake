@@ -1,6 +1,8 @@
 # The kernels know nothing of Python: the module, the fuzzers and the sanitized builds all compile these.
 set(KERNELS_FOLDER ${CMAKE_CURRENT_LIST_DIR})
-set(KERNELS dictionary.cpp gather.cpp guard.cpp hashing.cpp common/arrow_c.cpp common/memory.cpp csv/cut.cpp csv/normal.cpp simd/dispatch.cpp
+set(KERNELS dictionary.cpp gather.cpp guard.cpp hashing.cpp common/arrow_c.cpp common/memory.cpp csv/cut.cpp csv/normal.cpp
+    program/output.cpp program/primitives.cpp program/primitives_scalar.cpp program/primitives_avx2.cpp
+    program/primitives_avx512.cpp program/program.cpp simd/dispatch.cpp
     simd/isa_scalar.cpp simd/isa_avx2.cpp simd/isa_avx512.cpp simd/isa_neon.cpp)
 list(TRANSFORM KERNELS PREPEND ${KERNELS_FOLDER}/)
 # On macOS, a wheel may be built for the other processor.
@@ -11,8 +13,10 @@ else()
 endif()
 if(PROCESSOR MATCHES "^(x86_64|AMD64)$")
   set(AVX2 -mavx2 -mbmi -mbmi2 -mlzcnt -mpopcnt -mpclmul)
-  set_source_files_properties(${KERNELS_FOLDER}/simd/isa_avx2.cpp PROPERTIES COMPILE_OPTIONS "${AVX2}")
+  set_source_files_properties(${KERNELS_FOLDER}/simd/isa_avx2.cpp ${KERNELS_FOLDER}/program/primitives_avx2.cpp
+                              PROPERTIES COMPILE_OPTIONS "${AVX2}")
   # GCC 12 warns of what its own AVX-512 header leaves undefined on purpose.
-  set_source_files_properties(${KERNELS_FOLDER}/simd/isa_avx512.cpp PROPERTIES COMPILE_OPTIONS
+  set_source_files_properties(${KERNELS_FOLDER}/simd/isa_avx512.cpp ${KERNELS_FOLDER}/program/primitives_avx512.cpp
+                              PROPERTIES COMPILE_OPTIONS
                               "${AVX2};-mavx512f;-mavx512bw;-mavx512vbmi2;$<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>")
 endif()
