@@ -18,6 +18,7 @@ from mmflow.plan.stages import (
     Input,
     Output,
     Plan,
+    ProgramStep,
     Range,
     Result,
     ScanInput,
@@ -66,14 +67,26 @@ def _stage(stage: Stage) -> list[str]:
     pruning = [c for s in stage.inputs if isinstance(s, ScanInput) for c in s.prune]
     if pruning:
         lines.append(f"  prunes  {' and '.join(map(_comparison, pruning))}")
-    streams = all(step.streaming for step in stage.steps if isinstance(step, FragmentStep | SqlStep))
+    streams = all(
+        step.streaming for step in stage.steps if isinstance(step, FragmentStep | ProgramStep | SqlStep)
+    )
     if stage.steps and streams:
         lines.append("  streams in pieces of bounded size")
+    native = [part for step in stage.steps if isinstance(step, ProgramStep) for part in _native(step)]
+    if native:
+        lines.append(f"  native  {', '.join(native)}")
     if stage.limit is not None:
         lines.append(f"  stops   after {stage.limit:,} rows")
     lines += [f"  note    {note}" for note in stage.notes]
     lines.append(f"  gives   {_output(stage.output, stage)}")
     return lines
+
+
+def _native(step: ProgramStep) -> list[str]:
+    """Return what a program does: a filter, a projection, or both."""
+    return ["filter"] * bool(step.program.conjuncts) + ["projection"] * any(
+        n >= 0 for n, _ in step.program.outputs
+    )
 
 
 def _input(source: Input) -> str:

@@ -13,7 +13,18 @@ import pyarrow as pa
 from substrait.algebra_pb2 import Rel
 
 from mmflow.lazy.dataclasses import dataclass
-from mmflow.plan.stages import ExchangeInput, FragmentStep, Input, Output, ScanInput, Stage, Step
+from mmflow.plan.native.compiler import compile_relation
+from mmflow.plan.stages import (
+    ExchangeInput,
+    FilesInput,
+    FragmentStep,
+    Input,
+    Output,
+    ProgramStep,
+    ScanInput,
+    Stage,
+    Step,
+)
 from mmflow.plan.substrait import RelationBuilder
 
 __all__ = ["Branch", "Builder", "Estimate", "Pipeline"]
@@ -106,7 +117,12 @@ class Builder:
         if branch.trivial:
             return branch.steps
         plan = self.rels.plan(branch.rel)
-        return (*branch.steps, FragmentStep(plan, branch.tables, schema, branch.streaming, branch.split))
+        fragment = FragmentStep(plan, branch.tables, schema, branch.streaming, branch.split)
+        program = None
+        files = {i.name for i in branch.inputs if isinstance(i, FilesInput)}  # DataFusion reads them
+        if branch.streaming and len(branch.tables) == 1 and branch.tables[0][0] not in files:
+            program = compile_relation(branch.rel, branch.tables[0][1], schema, self.rels.anchors)
+        return (*branch.steps, fragment if program is None else ProgramStep(program, fragment))
 
     def close(
         self, pipeline: Pipeline, output: Output, *, limit: int | None = None, title: str = ""

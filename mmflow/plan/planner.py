@@ -40,6 +40,7 @@ from mmflow.plan.stages import (
     FragmentStep,
     Functions,
     Plan,
+    ProgramStep,
     Result,
     SortKey,
     SqlStep,
@@ -107,6 +108,9 @@ def _calls(stages: Iterable[Stage], name: str) -> bool:
             match step:
                 case FragmentStep():
                     if written in step.plan.lower():
+                        return True
+                case ProgramStep():
+                    if written in step.fallback.plan.lower():
                         return True
                 case SqlStep():
                     if written in step.query.lower().encode():

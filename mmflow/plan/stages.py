@@ -28,6 +28,7 @@ import pyarrow as pa
 from mmflow.formats import Comparison, Format
 from mmflow.formats.schemas.hive import HiveColumns
 from mmflow.lazy.dataclasses import dataclass
+from mmflow.plan.native.program import Program
 from mmflow.shards import FileEntry
 from mmflow.sinks import SinkSpec
 
@@ -55,6 +56,7 @@ __all__ = [
     "Needs",
     "Output",
     "Plan",
+    "ProgramStep",
     "Range",
     "Result",
     "ScanInput",
@@ -282,6 +284,29 @@ class FragmentStep:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramStep:
+    """Row-wise fragment that mmflow's own kernel computes, batch by batch.
+
+    Attributes:
+        program: Program that gives the rows of the fragment, or says that a batch needs the fallback.
+        fallback: The fragment, which DataFusion runs on such batches: those with a value that it may fail on.
+    """
+
+    program: Program
+    fallback: FragmentStep
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Types of its rows."""
+        return self.fallback.schema
+
+    @property
+    def streaming(self) -> bool:
+        """True: it runs batch by batch."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class SqlStep:
     """Query that Substrait can't carry, executed by DataFusion.
 
@@ -363,7 +388,7 @@ class StreamStep:
         return False
 
 
-Step = FragmentStep | SqlStep | MapStep | StreamStep
+Step = FragmentStep | ProgramStep | SqlStep | MapStep | StreamStep
 
 
 class Function(Protocol):

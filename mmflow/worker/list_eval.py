@@ -11,7 +11,7 @@ from mmflow.errors import MmflowError
 from mmflow.plan.errors import build_refusal
 from mmflow.plan.functions.base import PlanFunction
 from mmflow.plan.functions.lists import Lists, list_array, type_digest
-from mmflow.plan.stages import FragmentStep, Functions, Step
+from mmflow.plan.stages import FragmentStep, Functions, ProgramStep, Step
 from mmflow.worker.fragment import Fragment
 
 __all__ = ["ListEval"]
@@ -25,14 +25,16 @@ class ListEval(PlanFunction):
     Args:
         given: Type of the lists.
         result: Type of the lists that it returns.
-        steps: Fragments over a table of the items, one after the other.
+        steps: Fragments over a table of the items, one after the other. Those that programs compute run as fragments
+            here, too: a list has few items.
         functions: Functions that they call.
     """
 
     def __init__(
         self, given: pa.DataType, result: pa.DataType, steps: tuple[Step, ...], functions: Functions
     ) -> None:
-        self._steps = [step for step in steps if isinstance(step, FragmentStep)]
+        fragments = (step.fallback if isinstance(step, ProgramStep) else step for step in steps)
+        self._steps = [step for step in fragments if isinstance(step, FragmentStep)]
         self._functions = functions
         self._idle: list[list[Fragment]] = []
 

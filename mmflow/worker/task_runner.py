@@ -31,6 +31,7 @@ from mmflow.plan.stages import (
     Functions,
     Hash,
     MapStep,
+    ProgramStep,
     Range,
     ScanInput,
     SqlStep,
@@ -45,6 +46,7 @@ from mmflow.worker.context import WorkerContext
 from mmflow.worker.fragment import Fragment
 from mmflow.worker.partition import partition_batch
 from mmflow.worker.range_partition import Sampler, range_batch
+from mmflow.worker.row_program import RowProgram
 from mmflow.worker.scan import BatchPlaces, ShardStream
 from mmflow.worker.user_functions import function_label, list_batches, user_function_errors
 
@@ -60,6 +62,7 @@ _FIRST_BYTES = 64 << 10
 #: Batches of fewer rows are joined with their neighbours: each costs DataFusion about as much as a thousand rows.
 _FEW_ROWS = 1 << 10
 _MANY_ROWS = 1 << 13
+_FEW_BYTES = 1 << 20
 #: Numbers of rows have 63 bits: stage, task, and row.
 _MOST_STAGES, _MOST_TASKS, _MOST_ROWS = 1 << 8, 1 << 20, 1 << 35
 
@@ -165,6 +168,10 @@ class _Run:
         match step:
             case FragmentStep() | SqlStep():
                 return self._fragment(step, flow, sides)
+            case ProgramStep():
+                made = self._program(step, flow)
+                # Few rows may be enough where there is a limit.
+                return made if self.stage.limit is not None else _few_joined(made)
             case MapStep():
                 return self._map(step, flow)
             case StreamStep():
@@ -225,6 +232,20 @@ class _Run:
             from mmflow.worker.direct_files import REASON  # noqa: PLC0415  (slow: only Parquet needs it)
 
             self.metrics.reasons = (REASON,)
+
+    def _program(self, step: ProgramStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
+        ((name, given),) = step.fallback.inputs
+        program = RowProgram(step.program, given, step.schema)
+        fragment: Fragment | None = None
+        for batch in flow:
+            self.context.check()
+            self.places.take()
+            made = program.run(batch)
+            if made is None:
+                fragment = fragment or self._made(step.fallback)
+                yield from self._checked(fragment.run({name: [batch]}))
+            elif made.num_rows:
+                yield made
 
     def _given(self, step: FragmentStep | SqlStep) -> int:
         """Return the bytes that a step gets at once; 0: it runs piece by piece, or they are unknown."""
@@ -417,6 +438,27 @@ def _pieces(rows: _Batches, nbytes: int, first: int) -> Iterator[list[pa.RecordB
             piece, size, first = [], 0, min(4 * first, nbytes)
     if piece or not any_rows:
         yield piece
+
+
+def _few_joined(batches: _Batches) -> Iterator[pa.RecordBatch]:
+    """Yield the same rows with tiny batches joined. They are copied: their views may hold a window each."""
+    few: list[pa.RecordBatch] = []
+    rows = nbytes = 0
+    for batch in batches:
+        tiny = batch.num_rows < _FEW_ROWS and batch.num_columns
+        if tiny:
+            few.append(compact(batch))
+            rows += batch.num_rows
+            nbytes += few[-1].nbytes
+            if rows < _MANY_ROWS and nbytes < _FEW_BYTES:
+                continue
+        if few:
+            yield from _joined(few, few[0].schema)
+            few, rows, nbytes = [], 0, 0
+        if not tiny:
+            yield batch
+    if few:
+        yield from _joined(few, few[0].schema)
 
 
 def _coalesced(batches: _Batches, most: int) -> Iterator[pa.RecordBatch]:

@@ -21,7 +21,7 @@ from substrait.plan_pb2 import Plan as SubstraitPlan
 import mmflow as mf
 from mmflow.errors import PlanError
 from mmflow.plan.functions.checked_arithmetic import bounds
-from mmflow.plan.stages import FragmentStep
+from mmflow.plan.stages import FragmentStep, ProgramStep
 from mmflow.plan.substrait import messages
 
 SIGNED = [pa.int8(), pa.int16(), pa.int32(), pa.int64()]
@@ -180,7 +180,8 @@ def test_arithmetic_without_overflow_is_left_to_datafusion() -> None:
 
 def _calls(dataset: mf.Dataset) -> bool:
     steps = itertools.chain.from_iterable(s.steps for s in dataset._plan().stages)
-    return any(isinstance(s, FragmentStep) and b"mmflow_" in s.plan for s in steps)
+    fragments = (s.fallback if isinstance(s, ProgramStep) else s for s in steps)
+    return any(isinstance(s, FragmentStep) and b"mmflow_" in s.plan for s in fragments)
 
 
 def test_protobuf_classes_know_all_of_a_plan_but_groupings() -> None:

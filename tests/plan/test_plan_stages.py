@@ -20,10 +20,10 @@ from mmflow.plan.stages import (
     Broadcast,
     ExchangeInput,
     Forward,
-    FragmentStep,
     Hash,
     MapStep,
     Plan,
+    ProgramStep,
     Range,
     Result,
     ScanInput,
@@ -65,7 +65,7 @@ def test_scan_takes_the_needed_columns_and_conjuncts(catalog: Catalog, tmp_path:
     assert {(c.column, c.op, c.value) for c in scan.prune} == {("k", "gt", 5), ("v", "is_not_null", None)}
     assert isinstance(stage.output, Result)
     step = stage.steps[0]
-    assert isinstance(step, FragmentStep)
+    assert isinstance(step, ProgramStep)
     assert step.streaming
 
 
@@ -154,8 +154,8 @@ def test_map_batches_is_a_step_between_fragments(catalog: Catalog, tmp_path: Pat
     mapped = catalog.add(MapLeaf(child, double, pa.schema([("k", pa.int64())])))
     plan = plan_of(catalog, "SELECT k FROM m WHERE k > 3", m=mapped)
     (stage,) = plan.stages
-    assert [type(s) for s in stage.steps] == [FragmentStep, MapStep, FragmentStep]
-    assert stage.steps[1].input.names == ["k"]  # type: ignore[union-attr]  # a FragmentStep, as asserted
+    assert [type(s) for s in stage.steps] == [ProgramStep, MapStep, ProgramStep]
+    assert stage.steps[1].input.names == ["k"]  # type: ignore[union-attr]  # a MapStep, as asserted
 
 
 @pytest.mark.parametrize(

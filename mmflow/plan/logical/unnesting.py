@@ -11,11 +11,11 @@ planned over that:
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
 
 from datafusion import LogicalPlan
 from datafusion.expr import SubqueryAlias
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tokens import Token, closing, replaced, tokens
 
 __all__ = ["UnnestingSelect", "calls_unnest", "row_wise_table", "unnesting_selects"]

@@ -6,10 +6,11 @@ columns --> nodes, of columns and earlier nodes --> conjuncts: rows that are lef
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 import pyarrow as pa
+
+from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["Column", "Conjunct", "Form", "Layout", "Node", "Op", "Output", "Program", "form_of", "layout_of"]
 

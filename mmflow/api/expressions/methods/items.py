@@ -21,7 +21,7 @@ from mmflow.api.expressions.tree.scope import Resolved, Scope
 from mmflow.config import Settings
 from mmflow.plan.catalog import Catalog, TableLeaf
 from mmflow.plan.planner import make_plan
-from mmflow.plan.stages import FragmentStep, Result
+from mmflow.plan.stages import FragmentStep, ProgramStep, Result
 from mmflow.worker.list_eval import ListEval
 
 __all__ = ["evaluated"]
@@ -53,7 +53,7 @@ def evaluated(lists: Resolved, node: Node) -> Raw:
     items = catalog.add(TableLeaf(pa.table({_ITEM: pa.nulls(0, kind)})))
     plan = make_plan(items.select(found.raw.alias("value")), catalog, settings=_settings(), output=Result())
     stage = plan.stages[0]
-    if len(plan.stages) > 1 or not all(isinstance(s, FragmentStep) for s in stage.steps):
+    if len(plan.stages) > 1 or not all(isinstance(s, FragmentStep | ProgramStep) for s in stage.steps):
         raise node.error("list.eval() can't compute this expression: a plan does not carry it")
     made: Any = called(ListEval(lists.type, result, stage.steps, plan.functions))
     raw: Raw = made(lists.raw)
