@@ -13,6 +13,7 @@ from dataclasses import replace
 import pyarrow as pa
 from substrait.algebra_pb2 import Expression
 
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.native.literals import arrow_type, literal_value
 from mmflow.plan.native.patterns import like_tokens, text_tokens
 from mmflow.plan.native.program import Form, Node, Op, form_of
