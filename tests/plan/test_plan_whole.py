@@ -413,10 +413,12 @@ def test_ctrl_c_ends_the_threads_of_datafusion(tmp_path: Path, whole: mf.Session
     threading.Timer(1, signal.raise_signal, (signal.SIGINT,)).start()
     with pytest.raises(KeyboardInterrupt):
         ds.to_arrow()
-    time.sleep(0.5)
-    before = time.process_time()
-    time.sleep(1)
-    assert time.process_time() - before < 0.5
+    for _ in range(60):  # the query itself would take minutes
+        before = time.process_time()
+        time.sleep(0.5)
+        if time.process_time() - before < 0.1:
+            return
+    pytest.fail("DataFusion's threads go on")
 
 
 # ---- sums of decimals -------------------------------------------------------------------------------
