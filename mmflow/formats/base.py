@@ -97,6 +97,7 @@ class ScanRequest:
         piece_bytes: Record formats: a batch is of records that fit in so many bytes, or of one that does not; 0: of as
             many as the decoder reads well at once.
         batch_bytes: Record formats: bytes of a batch by which it ends, without the text that views point to.
+        decoders: Decoders that serve several files, by what they depend on. Requests are of one thread.
     """
 
     columns: tuple[str, ...]
@@ -105,6 +106,7 @@ class ScanRequest:
     batch_rows: int = 64 << 10
     piece_bytes: int = 0
     batch_bytes: int = 8 << 20
+    decoders: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def file_compression(file: MappedFile) -> str | None:
         # Of a remote file all that a scan would ask for first: else it would be one request more.
         probe = file.window(0, min(_FIRST if file.fetches else _PROBED, file.size)).buffer
         found = detect_compression(probe.slice(0, min(_PROBED, probe.size)).to_pybytes(), file.path)
-        if not file.fetches:  # of those all that comes is of one version
+        if not file.fetches and not file.whole:  # of those all that comes is of one version
             file.check_unchanged()
         if len(_known) >= _MOST_KNOWN:
             _known.clear()

@@ -17,6 +17,7 @@ from mmflow.mapping.system import system
 
 __all__ = [
     "PSEUDO_FILE_SYSTEMS",
+    "SMALL",
     "Access",
     "Advice",
     "Decision",
@@ -26,6 +27,9 @@ __all__ = [
     "decide",
     "read_facts",
 ]
+
+#: Bytes of a small file, at most: one read of all of it costs less than a mapping.
+SMALL = 64 << 10
 
 Io = Literal["auto", "mmap", "pread"]
 Access = Literal["sequential", "random", "any"]
@@ -76,6 +80,8 @@ class Decision:
         return replace(self, kind="pread", reason=reason, advice=self.advice & ~Advice.POPULATE)
 
 
+_SMALL_FILE = Decision("pread", Advice.NONE, "small files are read as a whole")
+
 #: Pages of these come over a network (or from a user process), where a fault blocks without an error,
 #: an error is a SIGBUS, and other clients' writes appear at any time.
 _REMOTE = {
@@ -114,11 +120,14 @@ def decide(facts: FileFacts, *, io: Io, budget: int, access: Access) -> Decision
         facts: Facts about the file.
         io: `mmap` or `pread` is followed where possible; `auto` chooses.
         budget: Bytes of page cache that this file may fill.
-        access: Order in which it will be read.
+        access: Order in which it will be read, unless it is small.
 
     >>> print(decide(FileFacts(10, "nfs4"), io="auto", budget=1 << 30, access="sequential").reason)
     nfs4 is a network file system (NFS): a lost server would be a fatal signal under a mapping
     """
+    remote = _remote_name(facts.file_system)
+    if facts.size <= SMALL and io == "auto" and facts.regular and remote is None:
+        return _SMALL_FILE
     if access == "random":
         advice, how = Advice.RANDOM, "random access"
     elif access == "any":
@@ -135,7 +144,6 @@ def decide(facts: FileFacts, *, io: Io, budget: int, access: Access) -> Decision
         return Decision("pread", by_pread, f"asked for (io=pread); {how}")
     if io == "mmap":
         return Decision("mmap", advice, f"asked for (io=mmap); {how}")
-    remote = _remote_name(facts.file_system)
     if remote is not None:
         return Decision(
             "pread",
@@ -146,7 +154,7 @@ def decide(facts: FileFacts, *, io: Io, budget: int, access: Access) -> Decision
     return Decision("mmap", advice, f"local file system {facts.file_system or '(unknown)'}; {how}")
 
 
-def read_facts(fd: int) -> FileFacts:
-    """Read the facts of an open file."""
-    status = os.fstat(fd)
+def read_facts(fd: int, status: os.stat_result | None = None) -> FileFacts:
+    """Read the facts of an open file, whose `status` may be known."""
+    status = os.fstat(fd) if status is None else status
     return FileFacts(status.st_size, system.file_system_name(fd), stat.S_ISREG(status.st_mode))

@@ -15,15 +15,17 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+import pyarrow as pa
+
 from mmflow.errors import SourceChangedError, SourceError
-from mmflow.mapping.access_policy import Access, Advice, Decision, Io, decide, read_facts
+from mmflow.mapping.access_policy import SMALL, Access, Advice, Decision, Io, decide, read_facts
 from mmflow.mapping.identity import FileIdentity
 from mmflow.mapping.page_cache import resident_bytes
 from mmflow.mapping.readahead import Loader
 from mmflow.mapping.reclaim import is_near_limit
 from mmflow.mapping.system import system
 from mmflow.mapping.system.limits import total_memory
-from mmflow.mapping.window import Mapping, Window, open_window, read_into
+from mmflow.mapping.window import Mapping, Window, open_window, read_into, read_window
 from mmflow.storage.os_errors import read_error
 
 __all__ = ["UNKNOWN_SIZE", "MappedFile", "default_budget", "require_regular"]
@@ -53,10 +55,14 @@ class MappedFile:
         path: Path, as given.
         identity: Identity when opened.
         decision: The way in which windows are filled, with the reason.
+        whole: Whether it is read at once, as small files are: all windows are of one moment.
+        seen: What the format that reads it found out about it; of use to that format only.
     """
 
     fetches = False
     once = False
+    whole = False
+    seen: object = None
 
     def __init__(self, path: str, fd: int, identity: FileIdentity, decision: Decision) -> None:
         self.path = path
@@ -72,6 +78,7 @@ class MappedFile:
         self._evict_begin = 0
         self._evict_end = 0
         self._evict_checked = 0  # `_evict_end` when eviction was last considered
+        self._contents: pa.Buffer | None = None  # of a file that is read as a whole
 
     @classmethod
     def open(
@@ -114,13 +121,16 @@ class MappedFile:
             if expected is not None:
                 expected.check_same(identity, name)
             limit = default_budget() if budget is None else budget
-            decision = decide(read_facts(fd), io=io, budget=limit, access=access)
-            if access != "any":
+            decision = decide(read_facts(fd, status), io=io, budget=limit, access=access)
+            whole = decision.kind == "pread" and identity.size <= SMALL
+            if access != "any" and not whole:
                 system.advise_file(fd, 0, 0, access)
         except BaseException:  # the descriptor must not leak, whatever happens
             os.close(fd)
             raise
-        return cls(name, fd, identity, decision)
+        file = cls(name, fd, identity, decision)
+        file.whole = whole
+        return file
 
     @property
     def size(self) -> int:
@@ -169,6 +179,11 @@ class MappedFile:
         return self._window(offset, min(length, self.size - offset), populate)
 
     def _window(self, offset: int, length: int, populate: bool, lease: object = None) -> Window:
+        if self.whole and length:
+            contents = self._contents
+            if contents is None:
+                contents = self._contents = read_window(self._descriptor(), self.path, 0, self.size)
+            return Window(contents.slice(offset, length), offset, length, "pread", self.decision.reason)
         hits = self._hits
         if populate and length > _READAHEAD_BYTES and Advice.PREFETCH in self.decision.advice:
             self._loader().load(offset, offset + length)
@@ -308,6 +323,7 @@ class MappedFile:
             os.close(self._fd)
             self._fd = None
             self._loading = None  # a prefetch under way still holds it
+            self._contents = None
 
     def __enter__(self) -> Self:
         return self

@@ -24,7 +24,7 @@ from mmflow.mapping.access_policy import Advice, Decision, Kind
 from mmflow.mapping.system import PageAdvice, system
 from mmflow.storage.os_errors import read_error
 
-__all__ = ["Mapping", "Window", "open_window", "read_into", "window_memory"]
+__all__ = ["Mapping", "Window", "open_window", "read_into", "read_window", "window_memory"]
 
 _ALIGNMENT = 64  # of Arrow's allocator
 _HWPOISON = 133  # EHWPOISON: memory with a hardware error
@@ -165,7 +165,7 @@ def open_window(
             _advise(fd, path, mapping, advice, offset + length)
             buffer = pa.foreign_buffer(address + offset - begin, length, base=mapping)
             return Window(buffer, offset, length, "mmap", decision.reason, mapping)
-    buffer = _read(fd, path, offset, length)
+    buffer = read_window(fd, path, offset, length)
     return Window(buffer, offset, length, "pread", decision.reason)
 
 
@@ -199,7 +199,14 @@ def _try_advice(address: int, length: int, advice: PageAdvice) -> None:
         system.advise(address, length, advice)
 
 
-def _read(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
+def read_window(fd: int, path: str, offset: int, length: int) -> pa.Buffer:
+    """Read a range into memory.
+
+    Raises:
+        SourceChangedError: The file ends before the range does.
+        SourceError: The bytes can't be read.
+        EngineError: No memory left for the window.
+    """
     buffer, view = window_memory(path, offset, length)
     read_into(fd, path, offset, view)
     return buffer

@@ -96,9 +96,11 @@ class ShardStream:
             window_bytes=self._window_bytes(request.window_bytes),
             batch_bytes=max(1 << 20, min(request.batch_bytes, self._context.memory // 8)),
         )
+        remote_options = self._context.remote_options
         for shard in self._shards.shards:
             entry = self._shards.files[shard.file]
-            remote_options = replace(self._context.remote_options, storage=entry.storage)
+            if entry.storage != remote_options.storage:
+                remote_options = replace(remote_options, storage=entry.storage)
             with open_file(
                 entry.path, io=self._context.io, expected=entry.identity, remote_options=remote_options
             ) as file:

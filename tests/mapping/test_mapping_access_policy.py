@@ -15,6 +15,7 @@ import pytest
 
 from mmflow.errors import EngineError, SourceChangedError
 from mmflow.mapping import Access, Advice, Decision, FileFacts, Io, MappedFile, decide, read_facts
+from mmflow.mapping.access_policy import SMALL
 from mmflow.mapping.system import limits
 from mmflow.mapping.system.cgroup import cgroup_memory, find_memory_group, parse_limit, read_memory_group
 from mmflow.mapping.system.mounts import parse_mountinfo
@@ -45,6 +46,11 @@ GIB = 1 << 30
         (FileFacts(GIB, ""), "auto", "sequential", "mmap", "POPULATE", "unknown"),
         (FileFacts(GIB, "nfs"), "mmap", "sequential", "mmap", "POPULATE", "asked for"),
         (FileFacts(GIB, "ext4"), "pread", "sequential", "pread", "PREFETCH", "asked for"),
+        (FileFacts(SMALL, "ext4"), "auto", "sequential", "pread", "", "as a whole"),
+        (FileFacts(SMALL, "ext4"), "auto", "random", "pread", "", "as a whole"),
+        (FileFacts(SMALL + 1, "ext4"), "auto", "sequential", "mmap", "POPULATE", "local"),
+        (FileFacts(SMALL, "ext4"), "mmap", "sequential", "mmap", "POPULATE", "asked for"),
+        (FileFacts(SMALL, "nfs4"), "auto", "sequential", "pread", "PREFETCH", "network file system"),
         (FileFacts(0, "ext4", regular=False), "mmap", "sequential", "pread", "PREFETCH", "not a regular"),
     ],
 )
@@ -65,10 +71,10 @@ def test_fallback_keeps_the_advice_that_still_makes_sense() -> None:
 
 def test_reads_facts_of_this_machine(tmp_path: Path) -> None:
     target = tmp_path / "a"
-    target.write_bytes(b"12345")
+    target.write_bytes(b"1" * (SMALL + 1))
     with open(target, "rb") as f:
         facts = read_facts(f.fileno())
-    assert (facts.size, facts.regular) == (5, True)
+    assert (facts.size, facts.regular) == (SMALL + 1, True)
     assert facts.file_system
     with open("/proc/self/status", "rb") as f:
         assert read_facts(f.fileno()).file_system == "proc"

@@ -43,6 +43,27 @@ def test_open_errors_say_what_to_do(tmp_path: Path) -> None:
         MappedFile.open("/dev/null")
 
 
+def test_small_files_are_read_once_and_changes_are_still_found(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    data = bytes(range(256)) * 16
+    target.write_bytes(data)
+    with MappedFile.open(target) as file:
+        windows = [file.window(begin, 100) for begin in (0, 1, 4000)]
+        assert all(w.mapping is None and w.kind == "pread" for w in windows)
+        assert [w.buffer.to_pybytes() for w in windows] == [data[:100], data[1:101], data[4000:4100]]
+        assert [w.buffer.address % 64 for w in windows] == [0, 1, 4000 % 64]
+        file.check_unchanged()
+        target.write_bytes(data[::-1])
+        assert file.window(10, 5).buffer.to_pybytes() == data[10:15]  # all windows are of one moment
+        with pytest.raises(SourceChangedError):
+            file.check_unchanged()
+    assert windows[0].buffer.to_pybytes() == data[:100]
+    with MappedFile.open(target) as file:
+        os.truncate(target, 10)
+        with pytest.raises(SourceChangedError, match="it now ends at 10"):
+            file.window(0, 5)
+
+
 def test_open_checks_the_expected_identity(tmp_path: Path) -> None:
     target = tmp_path / "a"
     target.write_bytes(b"123")

@@ -118,8 +118,20 @@ class CsvFormat(ScannedFormat):
             extra=self.extra,
         )
 
+    def likeness(self, file: MappedFile) -> object:
+        if self.encoding.kind != "utf-8":  # decoders of others have a state
+            return None
+        found = self.layout(file)
+        return found.names, found.trailing, found.returns, self.lacks(file)
+
+    def _seen(self, file: MappedFile) -> _Seen:
+        seen = file.seen
+        if not isinstance(seen, _Seen) or seen.form is not self:
+            seen = file.seen = _Seen(self, _layout(file, self.dialect, self.frame, self.encoding))
+        return seen
+
     def returns_end_lines(self, file: MappedFile) -> bool:
-        return self.dialect.returns or _layout(file, self.dialect, self.frame, self.encoding).returns
+        return self.dialect.returns or self._seen(file).header.returns
 
     def begins(self, file: MappedFile) -> int:
         return self.layout(file).begins
@@ -150,7 +162,13 @@ class CsvFormat(ScannedFormat):
         Raises:
             SourceError: The header can't be read, or lacks a column of the schema.
         """
-        found, own = _layout(file, self.dialect, self.frame, self.encoding), self.own
+        seen = self._seen(file)
+        if seen.layout is None:
+            seen.layout = self._fitted(file, seen.header)
+        return seen.layout
+
+    def _fitted(self, file: MappedFile, found: Header) -> Header:
+        own = self.own
         if found.names == own:
             return found
         if not self.frame.header and not self.frame.names:
@@ -171,10 +189,11 @@ class CsvFormat(ScannedFormat):
     def lacks(self, file: MappedFile) -> frozenset[str]:
         if not self.frame.header and not self.frame.names:
             return frozenset()
-        names = _layout(file, self.dialect, self.frame, self.encoding).names
-        if not names:  # no header, so no records
-            return frozenset(self.schema.names)
-        return self.columns.lacking(names, self.own)
+        seen = self._seen(file)
+        if seen.lacks is None:
+            names = seen.header.names  # no header, so no records
+            seen.lacks = self.columns.lacking(names, self.own) if names else frozenset(self.schema.names)
+        return seen.lacks
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -207,6 +226,16 @@ def _extra_column(schema: pa.Schema) -> str | None:
     return next(lists, None)
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What a format has found out about an open file: its header, and how that fits the format."""
+
+    form: CsvFormat
+    header: Header
+    layout: Header | None = None
+    lacks: frozenset[str] | None = None
+
+
 #: Layouts of files that were read lately, by what they depend on: each task of a file asks for it.
 _layouts: dict[tuple[str, FileIdentity, Dialect, Frame, str], Header] = {}
 _MOST_LAYOUTS = 256
@@ -220,7 +249,8 @@ def _layout(file: MappedFile, dialect: Dialect, frame: Frame, encoding: Encoding
         head = _head(file, dialect, frame, encoding)
         known = read_header(file.path, head.text, dialect, frame, head)
         known = replace(known, begins=head.raw_offset(known.begins))
-        file.check_unchanged()  # what is kept is of that file, not of one that took its place
+        if not file.whole:
+            file.check_unchanged()  # what is kept is of that file, not of one that took its place
         if len(_layouts) >= _MOST_LAYOUTS:
             _layouts.clear()
         _layouts[key] = known

@@ -18,6 +18,7 @@ import pyarrow as pa
 from mmflow.formats.base import BadRecordPolicy, Comparison, Format, Scan, ScanRequest
 from mmflow.formats.compression import file_compression, open_decompressed
 from mmflow.formats.decoding.decoder import RecordDecoder
+from mmflow.formats.decoding.kernel_types import KernelDecoder
 from mmflow.formats.decoding.lines import last_lines
 from mmflow.formats.decoding.reader import RecordScan
 from mmflow.formats.encodings.encoding import Encoding
@@ -51,8 +52,7 @@ class ScannedFormat(ABC):
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. Takes and raises what `Format.scan` does."""
-        own = tuple(c for c in request.columns if self.schema.get_field_index(c) >= 0)
-        decoder = self.decoder(file, own, request.prune)
+        decoder = self._decoder_of(file, request)
         begins, encoding = self.begins(file), file_encoding(file, self.encoding).encoding
         whole = shard.begin == 0 and shard.end == file.size  # streams are never cut
         if whole and (encoding.stateful or file_compression(file) is not None):
@@ -68,6 +68,25 @@ class ScannedFormat(ABC):
         made.ends = self.ends(file)
         made.returns = self.returns_end_lines(file)
         return made
+
+    def _decoder_of(self, file: MappedFile, request: ScanRequest) -> RecordDecoder:
+        """Return a decoder for a request, which a file of the same columns before this one may have had."""
+        likeness = self.likeness(file)
+        # Conditions of a request are the same for all of its files that are alike.
+        key = None if likeness is None else (request.columns, likeness)
+        known: RecordDecoder | None = None if key is None else request.decoders.get(key)
+        if known is not None:
+            return known
+        own = tuple(c for c in request.columns if self.schema.get_field_index(c) >= 0)
+        decoder = self.decoder(file, own, request.prune)
+        if key is not None and isinstance(decoder, KernelDecoder):
+            request.decoders[key] = decoder
+        return decoder
+
+    def likeness(self, file: MappedFile) -> object:
+        """Return what a decoder depends on of a file: files for which it is equal share decoders. None: unknown."""
+        del file
+        return None
 
     def decoder(
         self, file: MappedFile, columns: tuple[str, ...], prune: Sequence[Comparison] = ()
