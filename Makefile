@@ -67,7 +67,7 @@ fuzz: $(VENV)/.test
 	$(BIN)/cmake -S fuzz -B build/fuzz -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) > build/fuzz-configured.log || (cat build/fuzz-configured.log && exit 1)
 	$(BIN)/cmake --build build/fuzz -j 2 > build/fuzz-built.log || (cat build/fuzz-built.log && exit 1)
 	$(BIN)/python fuzz/make_corpus.py build/corpus
-	@set -e; for target in csv encodings json lines ndjson normal program records; do mkdir -p build/found/$$target; echo "fuzz $$target"; \
+	@set -e; for target in csv encodings json lines ndjson normal program records sums; do mkdir -p build/found/$$target; echo "fuzz $$target"; \
 	  build/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -verbosity=0 -print_final_stats=1 \
 	    -artifact_prefix=build/$$target- build/found/$$target build/corpus/$$target > build/fuzz-$$target.log 2>&1 \
 	    || (tail -n 60 build/fuzz-$$target.log; exit 1); grep -E "executed_units|^Done [0-9]+ runs" build/fuzz-$$target.log; done

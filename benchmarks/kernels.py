@@ -2,7 +2,8 @@
 
     python benchmarks/kernels.py [--folder .cache/bench] [--scale 2] [--rows 3000000] [--megabytes 200]
 
-Medians of five, interleaved; the references read a tenth of the bytes. Hashing is in millions of rows a second.
+Medians of five, interleaved; the references read a tenth of the bytes. Hashing is in millions of rows a second,
+aggregation in nanoseconds a row, beside DataFusion and pyarrow on the same batches.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import data
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+from datafusion import SessionConfig, SessionContext
 from timing import interleaved, table
 
 from mmflow.formats.base import Comparison
@@ -27,10 +31,12 @@ from mmflow.formats.ndjson.decoder import NdjsonDecoder
 from mmflow.formats.ndjson.kernel import ndjson_decoder
 from mmflow.formats.records.gathering import gather, kernel_field
 from mmflow.formats.records.layout import record_field
-from mmflow.formats.schemas.schema import canonical_schema, parse_schema
+from mmflow.formats.schemas.schema import canonical_schema, parse_schema, public_type
 from mmflow.formats.text.kernel import text_decoder
 from mmflow.formats.text.lines import TextDecoder
 from mmflow.kernels import kernels
+from mmflow.plan.native_aggregate import AggregateStep, Measure, distinct_states, result_type, state_type
+from mmflow.worker.aggregation import Aggregator
 from mmflow.worker.hashing import hash_columns
 from mmflow.worker.partition import hash_rows
 
@@ -158,6 +164,87 @@ def main() -> None:
     taken = measured({available[0]: lambda: hash_rows(keys), "reference": lambda: hash_columns(keys)})
     rows.append({"work": "hash of text and int64"} | {n: f"{1 / t:.1f} M rows/s" for n, t in taken.items()})
     print(table(rows))
+    print(table([aggregation(name, *work) for name, work in aggregations().items()]))
+
+
+def aggregations() -> dict[str, tuple[pa.Table, list[str], list[tuple[str, str]]]]:
+    """Rows, keys, and functions of columns: few groups of text, none, and a group for every second row."""
+    n = 2_000_000
+    rng = np.random.default_rng(0)
+    price, discount = rng.integers(90_000, 10_500_000, n) / 100, rng.integers(0, 11, n) / 100
+
+    def text(values: list[str], numbers: npt.NDArray[np.int64]) -> pa.Array:
+        return pa.array(np.array(values)[numbers]).cast(pa.string_view())
+
+    q1 = pa.table(
+        {
+            "flag": text(["A", "N", "R"], rng.integers(0, 3, n)),
+            "status": text(["F", "O"], rng.integers(0, 2, n)),
+            "quantity": rng.integers(1, 51, n).astype(float),
+            "price": price,
+            "discount": discount,
+            "net": price * (1 - discount),
+            "gross": price * (1 - discount) * 1.07,
+        }
+    )
+    sums = [("sum", c) for c in ("quantity", "price", "net", "gross")]
+    means = [("avg", c) for c in ("quantity", "price", "discount")]
+    station = pa.table(
+        {
+            "station": text([f"station {i}" for i in range(1000)], rng.integers(0, 1000, n)),
+            "t": rng.normal(size=n),
+        }
+    )
+    many = pa.table({"key": rng.integers(0, n // 2, n), "value": rng.integers(0, 100, n)})
+    return {
+        "Q1: 2 keys, 4 sums, 3 means": (q1, ["flag", "status"], [*sums, *means]),
+        "sum of floats, no keys": (q1.select(["price"]), [], [("sum", "price")]),
+        "min, max, mean by 1,000 texts": (station, ["station"], [("min", "t"), ("max", "t"), ("avg", "t")]),
+        "sum of int64 by 1 M int64": (many, ["key"], [("sum", "value")]),
+    }
+
+
+def aggregation(
+    name: str, rows: pa.Table, keys: list[str], functions: list[tuple[str, str]]
+) -> dict[str, str]:
+    """Nanoseconds a row of the native aggregator, DataFusion and pyarrow, each on one thread."""
+    batches = rows.combine_chunks().to_batches(max_chunksize=1 << 16)
+    rows = pa.Table.from_batches(batches)
+    place = rows.schema.get_field_index
+    measures = tuple(Measure(f, place(c)) for f, c in functions)
+    kinds = [rows.schema.field(c).type for _, c in functions]
+    made_keys = [rows.schema.field(k) for k in keys]
+    distinct = distinct_states(measures)
+    states = [pa.field(str(m), state_type(m.function, rows.schema.types[m.column or 0])) for m in distinct]
+    results = [
+        pa.field(str(m), result_type(m.function, kind)) for m, kind in zip(measures, kinds, strict=True)
+    ]
+    step = AggregateStep(
+        tuple(map(place, keys)), measures, "final", rows.schema, pa.schema([*made_keys, *states]),
+        pa.schema([*made_keys, *results]),
+    )  # fmt: skip
+    context = SessionContext(SessionConfig().with_target_partitions(1))
+    context.register_record_batches("t", [batches])
+    columns = ", ".join([*keys, *(f"{f}({c})" for f, c in functions)])
+    query = f"SELECT {columns} FROM t" + (f" GROUP BY {', '.join(keys)}" if keys else "")
+
+    def native() -> None:
+        aggregator = Aggregator(step)
+        for batch in batches:
+            aggregator.update(batch)
+        list(aggregator.results())
+
+    # pyarrow groups by no views.
+    plain = rows.cast(pa.schema([f.with_type(public_type(f.type)) for f in rows.schema]))
+    by_pyarrow = [(c, {"avg": "mean"}.get(f, f)) for f, c in functions]
+    taken = measured(
+        {
+            "native": native,
+            "DataFusion": lambda: context.sql(query).collect(),
+            "pyarrow": lambda: plain.group_by(keys, use_threads=False).aggregate(by_pyarrow),
+        }
+    )
+    return {"aggregate": name} | {n: f"{t / rows.num_rows * 1e9:.1f} ns a row" for n, t in taken.items()}
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Writes a folder for each target. Made anew for every run: what is in the corpus 
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -99,6 +100,7 @@ def main() -> None:
             bytes((0, 1, 7, 0, 0)),
             bytes((1, 2, 0, 3, 4, 0, 2)),
         ],
+        "sums": [bytes((3,))],
     }
     texts = {
         "csv": CSV,
@@ -109,6 +111,7 @@ def main() -> None:
         "lines": LINES,
         "program": [bytes(range(256)), bytes(99), b"\xff" * 64],
         "records": [bytes(range(256)) * 4, b"ab \0 cd  " * 99, b""],
+        "sums": [struct.pack("<9d", 1.0, -1.0, 1e300, -1e300, 5e-324, 0.1, 1e-20, -0.0, 3e18), bytes(80)],
     }
     for target, heads in options.items():
         (folder / target).mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,16 @@ from mmflow.engines.loop import execute
 from mmflow.engines.opening import open_engine
 from mmflow.errors import MmflowError
 from mmflow.formats.schemas.arrow_types import public_batch
-from mmflow.plan.stages import FilesInput, FragmentStep, Plan, ProgramStep, ScanInput, SqlStep, TableInput
+from mmflow.plan.stages import (
+    AggregateStep,
+    FilesInput,
+    FragmentStep,
+    Plan,
+    ProgramStep,
+    ScanInput,
+    SqlStep,
+    TableInput,
+)
 from mmflow.rows.first_rows import first_rows
 from mmflow.rows.selection import Selection
 from mmflow.runs.report.formatting import visible
@@ -67,7 +76,7 @@ def _batches(
     inputs = [i for stage in plan.stages for i in stage.inputs]
     tables = sum(i.table.nbytes for i in inputs if isinstance(i, TableInput))
     steps = [step for stage in plan.stages for step in stage.steps]
-    pure = all(isinstance(step, FragmentStep | ProgramStep | SqlStep) for step in steps)
+    pure = all(isinstance(step, FragmentStep | ProgramStep | SqlStep | AggregateStep) for step in steps)
     files = any(isinstance(i, ScanInput | FilesInput) for i in inputs)
     if plan.functions.all or not pure or tables > _BYTES or files:
         return None

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "aggregate/binding.h"
 #include "common/arrow_c.h"
 #include "common/python.h"
 #include "dictionary.h"
@@ -617,4 +618,5 @@ NB_MODULE(_kernels, m) {
 
     add_hashing(m);
     mmflow::program::add_binding(m);
+    mmflow::add_aggregator(m);
 }

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from mmflow.formats import Comparison
 from mmflow.plan.stages import (
+    AggregateStep,
     Broadcast,
     ExchangeInput,
     FilesInput,
@@ -68,7 +69,9 @@ def _stage(stage: Stage) -> list[str]:
     if pruning:
         lines.append(f"  prunes  {' and '.join(map(_comparison, pruning))}")
     streams = all(
-        step.streaming for step in stage.steps if isinstance(step, FragmentStep | ProgramStep | SqlStep)
+        step.streaming
+        for step in stage.steps
+        if isinstance(step, FragmentStep | ProgramStep | SqlStep | AggregateStep)
     )
     if stage.steps and streams:
         lines.append("  streams in pieces of bounded size")

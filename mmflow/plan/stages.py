@@ -29,6 +29,7 @@ from mmflow.formats import Comparison, Format
 from mmflow.formats.schemas.hive import HiveColumns
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.native.program import Program
+from mmflow.plan.native_aggregate import AggregateStep
 from mmflow.shards import FileEntry
 from mmflow.sinks import SinkSpec
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_NEEDS",
+    "AggregateStep",
     "BadFile",
     "Broadcast",
     "ExchangeInput",
@@ -388,7 +390,7 @@ class StreamStep:
         return False
 
 
-Step = FragmentStep | ProgramStep | SqlStep | MapStep | StreamStep
+Step = FragmentStep | ProgramStep | SqlStep | MapStep | StreamStep | AggregateStep
 
 
 class Function(Protocol):

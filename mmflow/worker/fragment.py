@@ -7,11 +7,10 @@ on parts of it, by key. A sort, which can't be divided so, spills to the folder 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext
 from datafusion.substrait import Consumer, Serde
@@ -24,7 +23,7 @@ from mmflow.plan.errors import explain_failed_value, find_refusal, is_datafusion
 from mmflow.plan.stages import FragmentStep, Functions, SqlStep
 from mmflow.usercode.failures import find_failure
 from mmflow.worker.null_structs import with_null_fields
-from mmflow.worker.partition import copy_rows, hash_rows
+from mmflow.worker.partition import choose_part
 
 if TYPE_CHECKING:
     from mmflow.worker.direct_files import DirectFiles
@@ -146,7 +145,7 @@ class Fragment:
         whole = {name: self._bound[name] for name, _ in self._split}
         for part in range(parts):
             for name, keys in self._split:
-                self.bind(name, list(_part(whole[name], keys, part, parts, depth)))
+                self.bind(name, list(choose_part(whole[name], keys, part, parts, depth)))
             yield from self._run(depth + 1)
         for name, batches in whole.items():
             self.bind(name, batches)
@@ -192,18 +191,6 @@ def _batches(frame: DataFrame) -> Iterator[pa.RecordBatch]:
 
 def _exhausted(error: Exception) -> bool:
     return any(sign in str(error) for sign in ("Resources exhausted", "Failed to allocate"))
-
-
-def _part(
-    batches: Iterable[pa.RecordBatch], keys: Sequence[int], part: int, parts: int, depth: int
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of one part, chosen by other bits of the hash than the exchange uses."""
-    for batch in batches:
-        mixed = hash_rows([batch.column(k) for k in keys]) * np.uint64(0x9E3779B97F4A7C15)
-        chosen = (mixed >> np.uint64(40 + 8 * depth)) % np.uint64(parts)
-        rows = np.flatnonzero(chosen == part)
-        if len(rows):
-            yield copy_rows(batch, rows)
 
 
 def _stored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

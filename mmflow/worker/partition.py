@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from mmflow.kernels import kernels
 from mmflow.lazy import array_types as npt
 from mmflow.worker.hashing import mixed
 
-__all__ = ["copy_rows", "hash_rows", "partition_batch", "split_rows"]
+__all__ = ["choose_part", "copy_rows", "hash_rows", "partition_batch", "split_rows"]
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
@@ -86,6 +86,18 @@ def split_rows(batch: pa.RecordBatch, chosen: I64, partitions: int) -> Iterator[
 def copy_rows(batch: pa.RecordBatch, rows: I64) -> pa.RecordBatch:
     """Return the rows of these numbers, which own their text."""
     return _taken(_owning(batch), rows, batch.schema)
+
+
+def choose_part(
+    batches: Iterable[pa.RecordBatch], keys: Sequence[int], part: int, parts: int, depth: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of one part, chosen by other bits of the hash than the exchange uses, and than at other depths."""
+    for batch in batches:
+        mixed_again = hash_rows([batch.column(k) for k in keys]) * np.uint64(0x9E3779B97F4A7C15)
+        chosen = (mixed_again >> np.uint64(40 + 8 * depth)) % np.uint64(parts)
+        rows = np.flatnonzero(chosen == part)
+        if len(rows):
+            yield copy_rows(batch, rows)
 
 
 def _parts(batch: pa.RecordBatch, order: I64, bounds: I64) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -24,6 +24,7 @@ from mmflow.formats.rejects import REPORTED, rejects_batch
 from mmflow.formats.schemas.schema import public_schema, type_text
 from mmflow.mapping.system.limits import process_memory
 from mmflow.plan.stages import (
+    AggregateStep,
     ExchangeInput,
     FilesInput,
     Forward,
@@ -41,6 +42,7 @@ from mmflow.plan.stages import (
     Write,
 )
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
+from mmflow.worker.aggregation import merge_states, partial_states, whole_results
 from mmflow.worker.context import Cancelled as CancelSignal
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.fragment import Fragment
@@ -63,6 +65,8 @@ _FIRST_BYTES = 64 << 10
 _FEW_ROWS = 1 << 10
 _MANY_ROWS = 1 << 13
 _FEW_BYTES = 1 << 20
+#: Part of a task's memory for groups: tables are copied as they grow, and beside them there are rows and results.
+_AGGREGATE_SHARE = 6
 #: Numbers of rows have 63 bits: stage, task, and row.
 _MOST_STAGES, _MOST_TASKS, _MOST_ROWS = 1 << 8, 1 << 20, 1 << 35
 
@@ -176,6 +180,8 @@ class _Run:
                 return self._map(step, flow)
             case StreamStep():
                 return self._stream(step, flow)
+            case AggregateStep():
+                return self._aggregate(step, flow)
 
     def _fragment(
         self, step: FragmentStep | SqlStep, flow: _Batches, sides: dict[str, int]
@@ -281,6 +287,25 @@ class _Run:
         given = (cast_batch(batch, step.input) for batch in self._checked(flow))
         for batch in step.function(given, first):
             yield cast_batch(batch, step.schema)
+
+    def _aggregate(self, step: AggregateStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
+        memory = max(1 << 20, self.context.memory // _AGGREGATE_SHARE)
+        if step.phase == "final":
+            states = list(flow)  # blocks: by reference in memory, or mapped from disk
+            yield from merge_states(step, lambda: self._checked(states), memory)
+            return
+        rows = self._taken(flow)
+        if step.phase == "partial":
+            yield from partial_states(step, rows, memory)
+        else:
+            yield from whole_results(step, rows, memory, self.context.store)
+
+    def _taken(self, flow: _Batches) -> Iterator[pa.RecordBatch]:
+        """Yield batches, and note for errors which one a step has now."""
+        for batch in flow:
+            self.places.take()
+            self.context.check()
+            yield batch
 
     def _call(self, step: MapStep, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
         name = getattr(step.function, "__name__", "function")

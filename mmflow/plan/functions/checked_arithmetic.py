@@ -19,7 +19,7 @@ from mmflow.lazy import compute as pc
 from mmflow.plan.errors import build_refusal
 from mmflow.plan.functions.base import PlanFunction
 
-__all__ = ["CheckedFunction", "bounds"]
+__all__ = ["CheckedFunction", "bounds", "overflow_message"]
 
 _SIGNS = {"add": "+", "subtract": "-", "multiply": "*", "shift_left": "<<"}
 _KERNELS = {"add": "add_checked", "subtract": "subtract_checked", "multiply": "multiply_checked"}
@@ -77,12 +77,21 @@ def _first(operation: str, kind: pa.DataType, left: pa.Array, right: pa.Array) -
 
 
 def _overflow(what: str, kind: pa.DataType) -> PlanError:
+    return build_refusal(_message(what, kind))
+
+
+def _message(what: str, kind: pa.DataType) -> str:
     advice = (
         "cast to a wider type first, as decimal(38,0)"
         if pa.types.is_integer(kind)
         else "cast to double first"
     )
-    return build_refusal(f"overflow: {what}; {advice}")
+    return f"overflow: {what}; {advice}"
+
+
+def overflow_message(function: str, kind: pa.DataType, total: object) -> str:
+    """Return the message for a total of a function (sum, avg) that does not fit its type."""
+    return _message(f"{function} of {kind} does not fit {kind}: {total}", kind)
 
 
 def _negated(operation: str, kind: pa.DataType, values: pa.Array) -> pa.Array:

@@ -1,8 +1,9 @@
 """Aggregates: split into a partial and a final one, or computed after an exchange of all rows.
 
-`sum count min max avg` and friends run on each piece of the input, then once more on the
-output of the pieces: avg travels as a sum and a count. Other aggregates can't be merged; their rows are exchanged
-by key first. The split gives DataFusion's own values and types: what widened on the way is cast back.
+`sum count min max avg` and friends of numbers, times and text are native (`native_aggregates.py`). Of other types they
+run in DataFusion on each piece of the input, then once more on the output of the pieces: avg travels as a sum and a
+count. Other aggregates can't be merged; their rows are exchanged by key first. The split gives DataFusion's own values
+and types: what widened on the way is cast back.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pyarrow as pa
-from substrait.algebra_pb2 import AggregateFunction, AggregateRel, AggregationPhase, Expression, Rel
+from substrait.algebra_pb2 import AggregateFunction, AggregationPhase, Rel
 
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import exchange_by_key, gather
+from mmflow.plan.operators.native_aggregates import count_final_tasks, keys_of, plan_native_aggregate
 from mmflow.plan.operators.whole import check_no_float_sums, decimal_ranges
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
 from mmflow.plan.rewrites.checked_arithmetic import WIDE, cast
@@ -22,7 +24,7 @@ from mmflow.plan.rewrites.measures import Measures
 from mmflow.plan.stages import Broadcast, Hash
 from mmflow.plan.substrait import RelationBuilder, field, with_inputs
 
-__all__ = ["keys_of", "plan_aggregate"]
+__all__ = ["plan_aggregate"]
 
 # Function that merges partial results of each aggregate. avg is split into two.
 _MERGE = {
@@ -53,6 +55,9 @@ class _Split:
 
 def plan_aggregate(context: PlanContext, rel: Rel) -> Pipeline:
     child = context.plan_relation(rel.aggregate.input)
+    native = plan_native_aggregate(context, rel, child)
+    if native is not None:
+        return native
     exact, ranges = context.exact.aggregate(rel, child), decimal_ranges(context, child)
     measures = Measures(exact, child.schema, context.rels, context.use_function, ranges)
     made = _aggregate(context, measures, child)
@@ -97,13 +102,10 @@ def _merge_partial(
         parts[0].partial_schema,
         estimate,
     )
-    # What a partial aggregation leaves is unknown before it runs; mostly far less than its input. Where all of it
-    # would not do for memory, it is not relied on.
-    leaves = estimate.nbytes // 10 if estimate.nbytes <= context.settings.memory // 4 else estimate.nbytes
-    partitions = context.count_partitions(leaves) if parts[0].keys else 1
-    mode = "partition" if partitions > 1 else "all"
+    partitions = count_final_tasks(context, estimate) if parts[0].keys else 1
     output = Hash(tuple(range(parts[0].keys)), partitions) if partitions > 1 else Broadcast()
     stages = context.builder.close(partial, output)
+    mode = "partition" if partitions > 1 else "all"
     source, _, _ = context.builder.read(stages, mode, partial.schema)
     name, stored = parts[0].table
     branch = Branch(
@@ -116,16 +118,6 @@ def _merge_partial(
         title=(f"final {title}",),
     )
     return Pipeline((branch,), schema, estimate)
-
-
-def keys_of(aggregate: AggregateRel) -> list[Expression] | None:
-    """Return the grouping expressions; None for several grouping sets."""
-    if len(aggregate.groupings) > 1:
-        return None
-    keys = list(aggregate.grouping_expressions)
-    if aggregate.groupings and list(aggregate.groupings[0].expression_references) != list(range(len(keys))):
-        return None
-    return keys
 
 
 def _mergeable(function: AggregateFunction, name: str) -> bool:

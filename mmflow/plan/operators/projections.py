@@ -33,6 +33,8 @@ def plan_project(context: PlanContext, rel: Rel) -> Pipeline:
     if has_window(rel):
         return _plan_windows(context, rel)
     child = context.plan_relation(rel.project.input)
+    if _is_identity(rel, child):
+        return child
     exact, one_nan = context.exact.project(rel, child)
     made = replace(
         extend_branches(context, exact, child, "project" if _computes(rel) else ""), one_nan=one_nan
@@ -73,6 +75,13 @@ def plan_union(context: PlanContext, rel: Rel) -> Pipeline:
 
 def _computes(rel: Rel) -> bool:
     return any(field_index(e) is None for e in rel.project.expressions)
+
+
+def _is_identity(rel: Rel, child: Pipeline) -> bool:
+    """Return whether a project gives its input's columns as they are: it renames them, which is nothing here."""
+    given = [*range(child.width), *map(field_index, rel.project.expressions)]
+    kept = rel.project.common.emit.output_mapping or range(len(given))
+    return [given[i] for i in kept] == list(range(child.width))
 
 
 def _prune_scan(branch: Branch, conjuncts: tuple[Comparison, ...]) -> Branch:

@@ -7,9 +7,9 @@ from substrait.algebra_pb2 import Expression, JoinRel, Rel
 
 from mmflow.errors import PlanError
 from mmflow.formats.schemas.schema import public_schema
-from mmflow.plan.operators.aggregates import keys_of
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import broadcast_into, gather, run_steps, select_columns
+from mmflow.plan.operators.native_aggregates import keys_of
 from mmflow.plan.pipeline import Estimate, Pipeline
 from mmflow.plan.stages import MapStep
 from mmflow.plan.substrait import (

@@ -57,6 +57,10 @@ class Exact:
     def _key(self, e: Expression, order: FloatOrder, *, last: bool = False) -> Expression:
         return order.key(self._expression(e, order), last=last)
 
+    def expression(self, e: Expression, child: Pipeline) -> Expression:
+        """Return an exact expression over the columns of a pipeline."""
+        return self._expression(e, self.order(child))
+
     def filter(self, rel: Rel, child: Pipeline) -> Rel:
         """Return an exact filter."""
         made = with_inputs(rel, Rel())

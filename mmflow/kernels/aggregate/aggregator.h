@@ -1,0 +1,58 @@
+// Aggregation of rows by key: measures of groups, from rows or from the states of other aggregations.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "aggregate/accumulators.h"
+#include "aggregate/keys.h"
+
+namespace mmflow {
+
+struct Measure {
+    Function function;
+    int column;  // of the rows; -1: none, as in count(*)
+    int filter;  // boolean column; -1: none
+};
+
+// Not thread-safe. After an exception only the destructor may be called.
+class Aggregator {
+   public:
+    // types: of the rows; keys: columns of the rows; results: of the measures
+    Aggregator(std::vector<ArrayType> types, std::vector<int> keys, std::vector<Measure> measures,
+               std::vector<ArrayType> results);
+
+    // Takes rows, or with `states` what `states` of another aggregation of the same measures wrote.
+    void update(const ArrowArray& rows);
+    void merge(const ArrowArray& states);
+
+    std::size_t groups() const noexcept { return keys_.size(); }
+    std::size_t bytes() const noexcept;
+
+    // Return the groups [begin, end) as a struct array: keys, then a column for each distinct state, or each measure.
+    ArrowArray* states(std::size_t begin, std::size_t end);
+    ArrowArray* results(std::size_t begin, std::size_t end);
+
+    // Types of the columns of `states`.
+    std::vector<ArrayType> state_types() const;
+
+    // The measure whose value `results` was writing.
+    std::size_t current() const noexcept { return current_; }
+
+   private:
+    void find_groups(const ArrowArray& rows, const std::vector<int>& columns);
+    std::vector<ArrayMaker> key_columns(std::size_t begin, std::size_t end) const;
+
+    std::vector<ArrayType> types_, key_types_, state_types_, result_types_;
+    std::vector<int> key_columns_, state_keys_;
+    std::vector<Measure> measures_;
+    std::vector<std::size_t> sources_;    // accumulator of each measure
+    std::vector<Measure> distinct_;       // the first measure of each accumulator
+    std::vector<std::unique_ptr<Accumulator>> accumulators_;
+    Keys keys_;
+    std::vector<std::uint32_t> row_groups_;
+    std::size_t current_ = 0;
+};
+
+}  // namespace mmflow

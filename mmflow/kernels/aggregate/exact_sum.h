@@ -1,0 +1,152 @@
+// Exact sums of floats, correctly rounded, and so the same in any order of the values.
+//
+// A sum begins as a window: 128 bits of fixed point around the first value, which hold values of 64 binary orders of
+// magnitude. What lies outside of it, or overflows it, goes to a wide sum that holds any double, made when it is needed.
+// Few groups with many rows are added up in large sums first.
+// (Wide sums: Radford M. Neal, 2015, "Fast exact summation using small and large superaccumulators", the small one.)
+#pragma once
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "aggregate/whole.h"
+
+namespace mmflow {
+
+// Whole number of units of 2^-1074, the least double: digit i counts 2^(32 i). Digits overlap, so carries may wait.
+struct WideSum {
+    static constexpr std::size_t kDigits = 69;
+    std::int64_t digits[kDigits] = {};
+    std::uint32_t waiting = 0;  // additions since the last `carry`, each of less than 2^32 to a digit
+
+    // Adds +-magnitude * 2^bit units.
+    void add(u128 magnitude, int bit, bool negative) noexcept;
+
+    // Makes each digit but the last one of 32 bits, and not negative.
+    void carry() noexcept;
+
+    // Makes all digits those of the absolute value, and returns whether the sum was negative.
+    bool make_magnitude() noexcept;
+};
+
+// Sum of one group.
+struct FloatSum {
+    static constexpr std::int16_t kUnset = 4096;
+    std::uint64_t low = 0, high = 0;  // the window: units of 2^(base - 1075), two's complement
+    std::uint64_t count = 0;          // of values; none: the sum is null
+    std::int16_t base = kUnset;       // biased exponent of the least value in the window
+    std::uint8_t special = 0;         // infinities and NaN so far
+    std::uint8_t misses = 0;          // since the window was moved
+    std::uint32_t wide = 0;           // number of the wide sum, from 1 on
+};
+
+// Sums of mantissas by sign and exponent, which need neither shifts nor signs: of values from 2^-128 to 2^128.
+// (After the large superaccumulator of Neal's.)
+struct LargeSum {
+    static constexpr unsigned kLeast = 1023 - 128, kExponents = 256;
+    std::uint64_t parts[2 * kExponents][2] = {};
+
+    // Adds a value; false: it is beyond those.
+    bool add(double value) noexcept {
+        const auto bits = std::bit_cast<std::uint64_t>(value);
+        const bool zero = bits << 1 == 0;
+        const unsigned exponent = zero ? 0 : static_cast<unsigned>(bits >> 52 & 0x7ff) - kLeast;
+        if (exponent >= kExponents) [[unlikely]] return false;
+        const std::uint64_t mantissa = zero ? 0 : (bits & ((1ull << 52) - 1)) | 1ull << 52;
+        std::uint64_t* const part = parts[(bits >> 63) * kExponents + exponent];
+        part[0] += mantissa;
+        if (part[0] < mantissa) [[unlikely]] ++part[1];
+        return true;
+    }
+};
+
+// Exact sums by group.
+class FloatSums {
+   public:
+    void resize(std::size_t groups) { sums_.resize(groups); }
+    std::size_t size() const noexcept { return sums_.size(); }
+    std::size_t bytes() const noexcept {
+        return sums_.capacity() * sizeof(FloatSum) + wide_.size() * (sizeof(WideSum) + sizeof(void*) * 2) +
+               large_.size() * sizeof(LargeSum);
+    }
+
+    // Adds value(row) to group(row) of the rows that `each` calls a function with. Few groups of many rows are fastest.
+    template <class Each, class Value, class Group>
+    void add_all(std::size_t rows, Each&& each, Value&& value, Group&& group) {
+        FloatSum* const sums = sums_.data();
+        if (sums_.size() > kFew || rows < kMany * sums_.size()) {
+            each([&](std::size_t row) { add(sums[group(row)], value(row)); });
+            return;
+        }
+        LargeSum* tables[kFew];
+        make_large(tables);
+        each([&](std::size_t row) {
+            const auto number = group(row);
+            FloatSum& sum = sums[number];
+            ++sum.count;
+            const double one = value(row);
+            if (!tables[number]->add(one) && !add_in_window(sum, one)) [[unlikely]] add_elsewhere(sum, one);
+        });
+    }
+
+    FloatSum* data() noexcept { return sums_.data(); }
+    void add(FloatSum& sum, double value) {
+        ++sum.count;
+        if (!add_in_window(sum, value)) [[unlikely]] add_elsewhere(sum, value);
+    }
+
+    std::uint64_t count(std::size_t group) const noexcept { return sums_[group].count; }
+
+    // Moves what large sums hold to where the functions below look.
+    void settle();
+
+    // Return the float nearest to the sum, or to the mean of a group that has values.
+    double total(std::size_t group) const noexcept { return rounded(sums_[group], false); }
+    double mean(std::size_t group) const noexcept { return rounded(sums_[group], true); }
+
+    // Appends the state of a group; its form is in exact_sum.cpp.
+    void write(std::size_t group, std::vector<std::uint8_t>& out);
+
+    // Adds a state; false: it is damaged.
+    [[nodiscard]] bool merge(std::size_t group, const std::uint8_t* state, std::size_t size);
+
+   private:
+    static constexpr std::size_t kFew = 16, kMany = 1024;  // groups, and rows for each, for which large sums pay
+
+    // Adds a value that fits into the window.
+    static bool add_in_window(FloatSum& sum, double value) noexcept {
+        const auto bits = std::bit_cast<std::uint64_t>(value);
+        const auto exponent = static_cast<unsigned>(bits >> 52 & 0x7ff);
+        // Zeros fit anywhere. Subnormal values, infinities and NaN are outside of any window.
+        const unsigned shift = bits << 1 == 0 ? 0 : exponent - static_cast<unsigned>(sum.base);
+        if (shift >= 64) return false;
+        const std::uint64_t mantissa = (bits & ((1ull << 52) - 1)) | static_cast<std::uint64_t>(exponent != 0) << 52;
+        const auto sign = static_cast<std::uint64_t>(static_cast<std::int64_t>(bits) >> 63);
+        const u128 shifted = (mantissa << shift ^ sign) |
+                             static_cast<u128>((mantissa >> 1 >> (63 - shift)) ^ sign) << 64;
+        return add_to_window(sum, static_cast<i128>(shifted - static_cast<i128>(static_cast<std::int64_t>(sign))));
+    }
+
+    static bool add_to_window(FloatSum& sum, i128 added) noexcept {
+        i128 window = static_cast<i128>(sum.low | static_cast<u128>(sum.high) << 64);
+        if (__builtin_add_overflow(window, added, &window)) return false;
+        sum.low = static_cast<std::uint64_t>(window);
+        sum.high = static_cast<std::uint64_t>(static_cast<u128>(window) >> 64);
+        return true;
+    }
+
+    void make_large(LargeSum** tables);
+    void add_elsewhere(FloatSum& sum, double value);
+    void add_window(FloatSum& sum, i128 window, std::int16_t base);
+    void empty_window(FloatSum& sum);
+    WideSum& wide(FloatSum& sum);
+    double rounded(const FloatSum& sum, bool mean) const noexcept;
+
+    std::vector<FloatSum> sums_;
+    std::vector<std::unique_ptr<WideSum>> wide_;
+    std::vector<std::unique_ptr<LargeSum>> large_;  // of the first groups, while there are few
+};
+
+}  // namespace mmflow

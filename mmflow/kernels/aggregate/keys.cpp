@@ -1,0 +1,347 @@
+#include "aggregate/keys.h"
+
+#include <array>
+#include <bit>
+#include <limits>
+#include <new>
+#include <stdexcept>
+
+namespace mmflow {
+namespace {
+
+constexpr std::size_t kNear = 1 << 14;
+constexpr std::size_t kMany = 1 << 15;  // slots beyond which a look-up misses the cache
+constexpr std::uint64_t kSeed = 0x9e3779b97f4a7c15ull;
+
+// Folded product, as in wyhash.
+inline std::uint64_t mix(std::uint64_t state, std::uint64_t word) noexcept {
+    const u128 product = static_cast<u128>(state ^ word) * 0xa0761d6478bd642full;
+    return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64) ^ kSeed;
+}
+
+// Hashes a text of more than 12 bytes.
+std::uint64_t hash_bytes(const char* text, std::size_t size) noexcept {
+    std::uint64_t state = size, word;
+    for (std::size_t at = 0; at + 8 < size; at += 8) {
+        std::memcpy(&word, text + at, 8);
+        state = mix(state, word);
+    }
+    std::memcpy(&word, text + size - 8, 8);
+    return mix(state, word);
+}
+
+// Bytes of the two words of a view that a text of up to 12 bytes fills.
+constexpr auto kFilled = [] {
+    std::array<std::array<std::uint64_t, 2>, 13> made{};
+    for (std::size_t size = 0; size < 13; ++size) {
+        made[size][0] = size >= 4 ? ~0ull : (1ull << (32 + size * 8)) - 1;
+        made[size][1] = size == 12 ? ~0ull : size <= 4 ? 0 : (1ull << ((size - 4) * 8)) - 1;
+    }
+    return made;
+}();
+
+// Writes the words of a text; true: it is long, and its second word the address of its bytes.
+bool text_words(const ArrayView& column, std::size_t row, std::uint64_t* words) {
+    const std::string_view text = column.bytes(row);
+    const std::size_t size = text.size();
+    if (size > std::numeric_limits<std::uint32_t>::max()) throw std::length_error("a key of more than 4 GiB");
+    char view[16] = {};
+    const auto length = static_cast<std::uint32_t>(size);
+    std::memcpy(view, &length, 4);
+    if (size != 0) std::memcpy(view + 4, text.data(), size <= 12 ? size : 4);
+    std::memcpy(words, view, 16);
+    if (size <= 12) return false;
+    words[1] = reinterpret_cast<std::uintptr_t>(text.data());
+    return true;
+}
+
+// Compares texts of more than 12 bytes, whose first four are known to be equal.
+bool same_bytes(const char* a, const char* b, std::size_t size) noexcept {
+    std::uint64_t differs = 0, x, y;
+    std::size_t at = 0;
+    for (; at + 8 <= size; at += 8) {
+        std::memcpy(&x, a + at, 8);
+        std::memcpy(&y, b + at, 8);
+        differs |= x ^ y;
+    }
+    std::memcpy(&x, a + size - 8, 8);
+    std::memcpy(&y, b + size - 8, 8);
+    return (differs | (x ^ y)) == 0;
+}
+
+bool is_long(std::uint64_t first) noexcept { return static_cast<std::uint32_t>(first) > 12; }
+
+const char* text_of(std::uint64_t second) noexcept { return reinterpret_cast<const char*>(second); }
+
+bool two_words(const ArrayType& type) noexcept { return type.text() || type.layout == Layout::kDecimal; }
+
+}  // namespace
+
+Keys::Keys(std::vector<ArrayType> types) : types_(std::move(types)) {
+    masks_ = (types_.size() + 63) / 64;
+    width_ = masks_;
+    for (const ArrayType& type : types_) {
+        if (type.layout == Layout::kFixed) throw std::invalid_argument("no keys of fixed-size binary");
+        places_.push_back(width_);
+        width_ += two_words(type) ? 2 : 1;
+    }
+    for (std::size_t w = 0; w < width_; ++w) factors_.push_back(mix(w, kSeed) | 1);
+    row_words_.resize(kPiece * width_);
+    hashes_.resize(kPiece);
+    slots_.assign(64, {0, kNone});
+    if (types_.empty()) count_ = 1;  // one group, whatever the rows
+}
+
+std::size_t Keys::bytes() const noexcept {
+    return words_.capacity() * 8 + slots_.capacity() * sizeof(Slot) + near_.capacity() * 4 + arena_.bytes();
+}
+
+void Keys::fill(const ArrayView& column, std::size_t key, std::size_t begin, std::size_t rows) {
+    const std::size_t place = places_[key], width = width_;
+    std::uint64_t* const first = row_words_.data() + place;
+    const auto whole = [&]<class T>(T) {
+        for (std::size_t i = 0; i < rows; ++i)
+            first[i * width] = static_cast<std::uint64_t>(static_cast<std::int64_t>(column.value<T>(begin + i)));
+    };
+    switch (types_[key].layout) {
+        case Layout::kBool:
+            for (std::size_t i = 0; i < rows; ++i) first[i * width] = column.bit(begin + i);
+            break;
+        case Layout::kInt8: whole(std::int8_t{}); break;
+        case Layout::kInt16: whole(std::int16_t{}); break;
+        case Layout::kInt32: whole(std::int32_t{}); break;
+        case Layout::kUInt8: whole(std::uint8_t{}); break;
+        case Layout::kUInt16: whole(std::uint16_t{}); break;
+        case Layout::kUInt32: whole(std::uint32_t{}); break;
+        case Layout::kInt64: case Layout::kUInt64: whole(std::int64_t{}); break;
+        case Layout::kFloat32:
+            for (std::size_t i = 0; i < rows; ++i) {
+                const float value = column.value<float>(begin + i) + 0.0f;
+                first[i * width] = std::bit_cast<std::uint32_t>(
+                    value != value ? std::numeric_limits<float>::quiet_NaN() : value);
+            }
+            break;
+        case Layout::kFloat64:
+            for (std::size_t i = 0; i < rows; ++i) {
+                const double value = column.value<double>(begin + i) + 0.0;
+                first[i * width] = std::bit_cast<std::uint64_t>(
+                    value != value ? std::numeric_limits<double>::quiet_NaN() : value);
+            }
+            break;
+        case Layout::kDecimal:
+            for (std::size_t i = 0; i < rows; ++i) {
+                const auto value = column.value<u128>(begin + i);
+                first[i * width] = static_cast<std::uint64_t>(value);
+                first[i * width + 1] = static_cast<std::uint64_t>(value >> 64);
+            }
+            break;
+        case Layout::kTextView: {
+            bool any_long = false;
+            const std::uint8_t* const views = column.values + (column.offset + begin) * 16;
+            for (std::size_t i = 0; i < rows; ++i) {
+                if (column.validity != nullptr && !column.valid(begin + i)) continue;  // it may be anything
+                std::uint64_t view[2];
+                std::memcpy(view, views + i * 16, 16);
+                const auto size = static_cast<std::uint32_t>(view[0]);
+                std::uint64_t* const words = first + i * width;
+                if (size <= 12) {
+                    words[0] = view[0] & kFilled[size][0];
+                    words[1] = view[1] & kFilled[size][1];
+                } else {
+                    any_long |= text_words(column, begin + i, words);
+                }
+            }
+            if (any_long) long_texts_.push_back(place);
+            break;
+        }
+        default: {
+            bool any_long = false;
+            for (std::size_t i = 0; i < rows; ++i) {
+                if (!column.valid(begin + i)) continue;
+                any_long |= text_words(column, begin + i, first + i * width);
+            }
+            if (any_long) long_texts_.push_back(place);
+        }
+    }
+    const bool two = two_words(types_[key]);
+    for (std::size_t i = 0; column.validity != nullptr && i < rows; ++i) {
+        if (column.valid(begin + i)) continue;
+        row_words_[i * width + key / 64] |= 1ull << (key % 64);
+        first[i * width] = 0;
+        if (two) first[i * width + 1] = 0;
+    }
+}
+
+// Returns whether rows that differ in the address of a long text alone are equal.
+bool Keys::equal(const std::uint64_t* row, const std::uint64_t* kept) const noexcept {
+    std::uint64_t differs = 0;
+    std::size_t w = 0;
+    for (const std::size_t at : long_texts_) {
+        for (; w <= at; ++w) differs |= row[w] ^ kept[w];
+        if (!is_long(row[at])) continue;
+        ++w;
+        if (differs != 0 || !same_bytes(text_of(row[at + 1]), text_of(kept[at + 1]), static_cast<std::uint32_t>(row[at])))
+            return false;
+    }
+    for (; w < width_; ++w) differs |= row[w] ^ kept[w];
+    return differs == 0;
+}
+
+std::uint32_t Keys::add(const std::uint64_t* row, std::uint32_t tag) {
+    if (count_ >= kNone - 1) throw std::length_error("more than 4 billion groups in one task");
+    const std::size_t at = words_.size();
+    words_.insert(words_.end(), row, row + width_);
+    for (std::size_t key = 0; key < types_.size(); ++key) {
+        std::uint64_t* const words = words_.data() + at + places_[key];
+        if (!types_[key].text() || !is_long(words[0])) continue;
+        words[1] = reinterpret_cast<std::uintptr_t>(
+            arena_.keep({text_of(words[1]), static_cast<std::uint32_t>(words[0])}));
+    }
+    const auto group = static_cast<std::uint32_t>(count_++);
+    std::size_t slot = tag & (slots_.size() - 1);
+    while (slots_[slot].group != kNone) slot = (slot + 1) & (slots_.size() - 1);
+    slots_[slot] = {tag, group};
+    if (count_ * 2 > slots_.size()) grow();
+    return group;
+}
+
+void Keys::grow() {
+    std::vector<Slot> larger(slots_.size() * (slots_.size() < kMany ? 4 : 2), {0, kNone});
+    const std::size_t mask = larger.size() - 1;
+    for (const Slot& one : slots_) {
+        if (one.group == kNone) continue;
+        std::size_t slot = one.tag & mask;
+        while (larger[slot].group != kNone) slot = (slot + 1) & mask;
+        larger[slot] = one;
+    }
+    slots_.swap(larger);
+}
+
+template <std::size_t kWidth>
+void Keys::look_up(std::size_t rows, std::uint32_t* groups) {
+    const std::size_t width = kWidth ? kWidth : width_;
+    std::uint64_t* const hashes = hashes_.data();
+    const std::uint64_t* const factors = factors_.data();
+    const std::uint64_t* const words = row_words_.data();
+    for (std::size_t i = 0; i < rows; ++i) {
+        // Products of words are independent of each other; the last one mixes high bits into low ones.
+        std::uint64_t state = kSeed;
+        for (std::size_t w = 0; w < width; ++w) state += words[i * width + w] * factors[w];
+        hashes[i] = state;
+    }
+    for (const std::size_t at : long_texts_) {
+        for (std::size_t i = 0; i < rows; ++i) {
+            const std::uint64_t* const text = words + i * width + at;
+            if (!is_long(text[0])) continue;
+            const std::uint64_t hash = hash_bytes(text_of(text[1]), static_cast<std::uint32_t>(text[0]));
+            hashes[i] += (hash - text[1]) * factors[at + 1];
+        }
+    }
+    for (std::size_t i = 0; i < rows; ++i) hashes[i] = mix(hashes[i], 0);
+    if (slots_.size() > kMany) {
+        for (std::size_t i = 0; i < rows; ++i) __builtin_prefetch(&slots_[hashes_[i] >> 32 & (slots_.size() - 1)]);
+        for (std::size_t i = 0; i < rows; ++i) {
+            const Slot& slot = slots_[hashes_[i] >> 32 & (slots_.size() - 1)];
+            if (slot.group != kNone) __builtin_prefetch(&words_[slot.group * width]);
+        }
+    }
+    for (std::size_t i = 0; i < rows; ++i) {
+        const std::uint64_t* const row = row_words_.data() + i * width;
+        const auto tag = static_cast<std::uint32_t>(hashes_[i] >> 32);
+        std::size_t at = tag & (slots_.size() - 1);
+        for (;; at = (at + 1) & (slots_.size() - 1)) {
+            const Slot slot = slots_[at];
+            if (slot.group == kNone) {
+                groups[i] = add(row, tag);
+                break;
+            }
+            if (slot.tag != tag) continue;
+            const std::uint64_t* const kept = words_.data() + slot.group * width;
+            bool same;
+            if (!long_texts_.empty()) {
+                same = equal(row, kept);
+            } else {
+                std::uint64_t differs = 0;
+                for (std::size_t w = 0; w < width; ++w) differs |= row[w] ^ kept[w];
+                same = differs == 0;
+            }
+            if (same) {
+                groups[i] = slot.group;
+                break;
+            }
+        }
+    }
+}
+
+// Finds the groups of rows of one column of whole numbers that were seen before and lie near each other.
+bool Keys::find_small(const ArrayView& column, std::size_t begin, std::size_t rows, std::uint32_t* groups) {
+    const auto all = [&]<class T>(T) {
+        for (std::size_t i = 0; i < rows; ++i) {
+            const auto distance = static_cast<std::uint64_t>(column.value<T>(begin + i)) - static_cast<std::uint64_t>(least_);
+            if (distance >= kNear || near_[distance] == kNone) return false;
+            groups[i] = near_[distance];
+        }
+        return true;
+    };
+    if (near_.empty() || column.validity != nullptr) return false;
+    switch (column.type->layout) {
+        case Layout::kInt8: return all(std::int8_t{});
+        case Layout::kInt16: return all(std::int16_t{});
+        case Layout::kInt32: return all(std::int32_t{});
+        case Layout::kInt64: return all(std::int64_t{});
+        case Layout::kUInt8: return all(std::uint8_t{});
+        case Layout::kUInt16: return all(std::uint16_t{});
+        case Layout::kUInt32: return all(std::uint32_t{});
+        case Layout::kUInt64: return all(std::uint64_t{});
+        default: return false;
+    }
+}
+
+void Keys::find(const ArrayView* columns, std::size_t rows, std::uint32_t* groups) {
+    if (types_.empty()) {
+        std::memset(groups, 0, rows * sizeof(std::uint32_t));
+        return;
+    }
+    const bool whole = types_.size() == 1 && types_[0].integer();
+    for (std::size_t begin = 0; begin < rows; begin += kPiece) {
+        const std::size_t count = rows - begin < kPiece ? rows - begin : kPiece;
+        if (whole && find_small(columns[0], begin, count, groups + begin)) continue;
+        for (std::size_t i = 0; i < count; ++i) {
+            for (std::size_t w = 0; w < masks_; ++w) row_words_[i * width_ + w] = 0;
+        }
+        long_texts_.clear();
+        for (std::size_t key = 0; key < types_.size(); ++key) fill(columns[key], key, begin, count);
+        const std::size_t before = count_;
+        switch (width_) {
+            case 2: look_up<2>(count, groups + begin); break;
+            case 3: look_up<3>(count, groups + begin); break;
+            case 4: look_up<4>(count, groups + begin); break;
+            case 5: look_up<5>(count, groups + begin); break;
+            default: look_up<0>(count, groups + begin);
+        }
+        if (!whole) continue;
+        if (near_.empty()) {
+            near_.assign(kNear, kNone);
+            least_ = static_cast<std::int64_t>(words_[1] - kNear / 2);
+        }
+        for (std::size_t group = before; group < count_; ++group) {
+            const std::uint64_t distance = words_[group * 2 + 1] - static_cast<std::uint64_t>(least_);
+            if (distance < kNear && words_[group * 2] == 0) near_[distance] = static_cast<std::uint32_t>(group);
+        }
+    }
+}
+
+void Keys::write(std::size_t column, std::size_t group, ArrayMaker& out) const {
+    const std::uint64_t* const words = words_.data() + group * width_;
+    if (words[column / 64] >> (column % 64) & 1) return out.append_null();
+    const std::uint64_t* const value = words + places_[column];
+    const ArrayType& type = types_[column];
+    if (type.layout == Layout::kBool) return out.append_bool(value[0] != 0);
+    if (!type.text()) return out.append_bytes(value, type.width);  // the lower bytes, on little-endian machines
+    if (is_long(value[0])) return out.append_text({text_of(value[1]), static_cast<std::uint32_t>(value[0])});
+    char text[16];
+    std::memcpy(text, value, 16);
+    out.append_text({text + 4, static_cast<std::uint32_t>(value[0])});
+}
+
+}  // namespace mmflow

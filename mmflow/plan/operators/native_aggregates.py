@@ -1,0 +1,212 @@
+"""Aggregates of the native aggregator, those with sums of floats: rows to states where they are, an exchange of the states, states to results.
+
+    scan t -> [filter, project] -> partial aggregate      keys, arguments and filters are plain columns
+    exchange of states by key   -> final aggregate        one task without keys
+
+The relation below gives the columns: a projection computes what is not one yet. Where all rows are in one task, one
+step does the whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.types as types
+from substrait.algebra_pb2 import AggregateFunction, AggregateRel, Expression, Rel
+
+from mmflow.plan.native_aggregate import (
+    FUNCTIONS,
+    AggregateStep,
+    Measure,
+    distinct_states,
+    is_known,
+    result_type,
+    state_type,
+)
+from mmflow.plan.operators.context import PlanContext
+from mmflow.plan.operators.exchanges import run_steps
+from mmflow.plan.pipeline import Estimate, Pipeline
+from mmflow.plan.rewrites.expression_types import kind_of
+from mmflow.plan.stages import Broadcast, Hash
+from mmflow.plan.substrait import field, field_index, with_inputs
+
+__all__ = ["count_final_tasks", "keys_of", "plan_native_aggregate"]
+
+# Duplicates do not change these, so DISTINCT may be dropped.
+_IDEMPOTENT = {"min", "max", "bool_and", "bool_or", "bit_and", "bit_or"}
+
+
+def plan_native_aggregate(context: PlanContext, rel: Rel, child: Pipeline) -> Pipeline | None:
+    """Return the pipeline of an aggregation with sums of floats; None: it has none, or others that are not known.
+
+    Others stay with DataFusion, whose tables of many groups are faster, and whose results don't depend on the cut. In a
+    part that runs whole there are no sums of floats (`whole.py`).
+    """
+    keys = keys_of(rel.aggregate)
+    if keys is None or context.whole:
+        return None
+    columns = _Columns(context, child)
+    key_columns = tuple(columns.number(e) for e in keys)
+    measures = []
+    for one in rel.aggregate.measures:
+        measure = _measure(context, one, columns)
+        if measure is None:
+            return None
+        measures.append(measure)
+    declared = context.rels.schema(with_inputs(rel, child.branches[0].rel))
+    prepared, places = columns.pipeline()
+    step = _step(
+        prepared.schema,
+        tuple(places[k] for k in key_columns),
+        tuple(Measure(m.function, _moved(m.column, places), _moved(m.filter, places)) for m in measures),
+        declared,
+    )
+    if step is None or not step.sums_floats:
+        return None
+    return _run(context, prepared, step, child)
+
+
+def _run(context: PlanContext, prepared: Pipeline, step: AggregateStep, child: Pipeline) -> Pipeline:
+    estimate = child.estimate if step.keys else Estimate(1, 1024)
+    if prepared.single:
+        whole = replace(step, phase="whole")
+        made = run_steps(context, prepared, (whole,), step.results, "aggregate, reproducible sum")
+    else:
+        partial = run_steps(
+            context, prepared, (step,), step.states, "native partial aggregate, reproducible sum"
+        )
+        partitions = count_final_tasks(context, estimate) if step.keys else 1
+        several = partitions > 1
+        output = Hash(tuple(range(len(step.keys))), partitions) if several else Broadcast()
+        stages = context.builder.close(partial, output)
+        opened = context.builder.reopen(stages, "partition" if several else "all", partial)
+        made = run_steps(context, opened, (replace(step, phase="final"),), step.results, "final aggregate")
+    # Keys, extremes and sums have one NaN.
+    return replace(made, estimate=estimate, one_nan=frozenset(range(len(step.results))))
+
+
+def count_final_tasks(context: PlanContext, estimate: Estimate) -> int:
+    """Return the number of tasks that merge the states of groups of an input."""
+    # What a partial aggregation leaves is unknown before it runs; mostly far less than its input. Where all of it
+    # would not do for memory, it is not relied on.
+    leaves = estimate.nbytes // 10 if estimate.nbytes <= context.settings.memory // 4 else estimate.nbytes
+    return context.count_partitions(leaves)
+
+
+def keys_of(aggregate: AggregateRel) -> list[Expression] | None:
+    """Return the grouping expressions; None for several grouping sets."""
+    if len(aggregate.groupings) > 1:
+        return None
+    keys = list(aggregate.grouping_expressions)
+    if aggregate.groupings and list(aggregate.groupings[0].expression_references) != list(range(len(keys))):
+        return None
+    return keys
+
+
+class _Columns:
+    """Columns that an aggregation reads: those of its input, and computed ones."""
+
+    def __init__(self, context: PlanContext, child: Pipeline) -> None:
+        self._context = context
+        self._child = child
+        self._computed: dict[bytes, Expression] = {}
+        self._used: dict[int, None] = {}
+
+    def number(self, e: Expression) -> int:
+        """Return the number of a column with the values of an expression, from the input's width on if computed."""
+        made = field_index(e)
+        if made is None:
+            exact = self._context.exact.expression(e, self._child)
+            text = exact.SerializeToString(deterministic=True)
+            self._computed.setdefault(text, exact)
+            made = self._child.width + list(self._computed).index(text)
+        self._used[made] = None
+        return made
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the input."""
+        return self._child.schema
+
+    def pipeline(self) -> tuple[Pipeline, dict[int, int]]:
+        """Return a pipeline with the columns that are used, and the number of each in it."""
+        child, rels = self._child, self._context.rels
+        all_known = all(is_known(t) for t in child.schema.types)
+        if not self._computed and (
+            list(self._used) == list(range(child.width))
+            or (all_known and all(branch.trivial for branch in child.branches))
+        ):
+            return child, {i: i for i in self._used}
+        computed = list(self._computed.values())
+        wanted = [field(i) if i < child.width else computed[i - child.width] for i in self._used]
+        branches = tuple(
+            b.extend(rels.project(b.rel, wanted, width=child.width), "project" if computed else "")
+            for b in child.branches
+        )
+        made = replace(child, branches=branches, schema=rels.schema(branches[0].rel))
+        return made, {column: place for place, column in enumerate(self._used)}
+
+
+def _measure(context: PlanContext, measure: AggregateRel.Measure, columns: _Columns) -> Measure | None:
+    function = measure.measure
+    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    name = names.get(function.function_reference, "")
+    distinct = function.invocation == AggregateFunction.AGGREGATION_INVOCATION_DISTINCT
+    if name not in FUNCTIONS or function.sorts or (distinct and name not in _IDEMPOTENT):
+        return None
+    arguments = [a.value for a in function.arguments]
+    if len(arguments) > 1 or (not arguments and name != "count"):
+        return None
+    column = None
+    if arguments and not (name == "count" and _is_value(arguments[0])):
+        column = columns.number(_bare(arguments[0], name, columns.schema))
+    chosen = columns.number(measure.filter) if measure.HasField("filter") else None
+    return Measure(name, column, chosen)
+
+
+def _is_value(e: Expression) -> bool:
+    return bool(e.WhichOneof("rex_type") == "literal" and e.literal.WhichOneof("literal_type") != "null")
+
+
+def _bare(e: Expression, function: str, schema: pa.Schema) -> Expression:
+    """Return the argument of a sum or average without a cast to a wider number, which changes nothing of the result."""
+    if function not in ("sum", "avg") or e.WhichOneof("rex_type") != "cast":
+        return e
+    inner, to = kind_of(e.cast.input, schema), kind_of(e, schema)
+    if inner is None or to is None or not is_known(inner):
+        return e
+    wider = (
+        (types.is_floating(inner) and to == pa.float64())
+        or (function == "avg" and types.is_integer(inner) and to == pa.float64())
+        or (function == "sum" and types.is_integer(inner) and to == result_type("sum", inner))
+    )
+    return e.cast.input if wider else e
+
+
+def _moved(column: int | None, places: dict[int, int]) -> int | None:
+    return None if column is None else places[column]
+
+
+def _step(
+    rows: pa.Schema, keys: tuple[int, ...], measures: tuple[Measure, ...], declared: pa.Schema
+) -> AggregateStep | None:
+    """Return the partial step; None where the aggregator does not know a type, or would give another one."""
+    kinds = rows.types
+    made = [kinds[k] for k in keys]
+    for measure in measures:
+        kind = None if measure.column is None else kinds[measure.column]
+        made.append(result_type(measure.function, kind))
+    read = [*keys, *(c for m in measures for c in (m.column, m.filter) if c is not None)]
+    if made != declared.types or not all(is_known(kinds[c]) for c in read):
+        return None
+    distinct = distinct_states(measures)
+    names = dict(zip(measures, declared.names[len(keys) :], strict=True))
+    states = [
+        pa.field(names[m], state_type(m.function, None if m.column is None else kinds[m.column]))
+        for m in distinct
+    ]
+    results = pa.schema([pa.field(n, t) for n, t in zip(declared.names, declared.types, strict=True)])
+    return AggregateStep(
+        keys, measures, "partial", rows, pa.schema([*list(results)[: len(keys)], *states]), results
+    )
