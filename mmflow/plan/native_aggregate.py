@@ -9,6 +9,7 @@ however the rows were cut. Types of results are DataFusion's.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pyarrow as pa
@@ -86,6 +87,10 @@ class AggregateStep:
     def schema(self) -> pa.Schema:
         """Names and types of what the step gives."""
         return self.states if self.phase == "partial" else self.results
+
+    def named(self, schema: pa.Schema) -> AggregateStep:
+        """Return the step with the names of a schema for the columns that it gives, whose types are the same."""
+        return replace(self, states=schema) if self.phase == "partial" else replace(self, results=schema)
 
     @property
     def streaming(self) -> bool:

@@ -15,6 +15,7 @@ from substrait.algebra_pb2 import Rel
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.native.compiler import compile_relation
 from mmflow.plan.stages import (
+    AggregateStep,
     ExchangeInput,
     FilesInput,
     FragmentStep,
@@ -24,6 +25,7 @@ from mmflow.plan.stages import (
     ScanInput,
     Stage,
     Step,
+    StreamStep,
 )
 from mmflow.plan.substrait import RelationBuilder
 
@@ -115,7 +117,7 @@ class Builder:
     def steps(self, branch: Branch, schema: pa.Schema) -> tuple[Step, ...]:
         """Return the steps of a branch, its open relation closed as the last."""
         if branch.trivial:
-            return branch.steps
+            return _named(branch.steps, schema)
         plan = self.rels.plan(branch.rel)
         fragment = FragmentStep(plan, branch.tables, schema, branch.streaming, branch.split)
         program = None
@@ -160,3 +162,13 @@ class Builder:
         """Return a pipeline over stages whose output has the layout of `like`."""
         source, table, rel = self.read(stages, mode, like.schema)
         return Pipeline((Branch((source,), (table,), rel),), like.schema, like.estimate, like.one_nan)
+
+
+def _named(steps: tuple[Step, ...], schema: pa.Schema) -> tuple[Step, ...]:
+    """Return steps of which the last gives its columns the names of its stage, as blocks on disk have them."""
+    match steps:
+        case (*others, AggregateStep() as last):
+            return (*others, last.named(schema))
+        case (*others, StreamStep() as last):
+            return (*others, replace(last, schema=schema))
+    return steps

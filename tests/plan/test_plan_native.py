@@ -49,7 +49,6 @@ s not like '%a%'
 starts_with(s, 'a')
 contains(s, 'longer')
 ends_with(s, 'x')
-b
 not b
 b and b2
 b or k > 3
@@ -95,7 +94,6 @@ coalesce(k, i64, 0)
 coalesce(s, s2, '')
 nullif(k, 3)
 nanvl(f64, 0.5)
-k
 """
 
 

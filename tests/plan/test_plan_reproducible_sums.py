@@ -143,3 +143,18 @@ def test_explain_says_that_a_sum_is_reproducible() -> None:
         assert (
             "reproducible" not in session.sql("SELECT k, sum(n), max(x) FROM t GROUP BY k", t=table).explain()
         )
+
+
+def test_groups_that_fill_the_memory_go_to_disk_under_the_names_of_the_query(tmp_path: Path) -> None:
+    count = 200_000
+    numbers = np.random.default_rng(3).permutation(count)
+    path = tmp_path / "t.csv"
+    pacsv.write_csv(pa.table({"k": numbers, "x": numbers / 4, "c": [f"row {n:060}" for n in numbers]}), path)
+    with mf.Session(memory="48MiB", workers=2, shard_size="4MiB") as session:
+        ds = session.sql(
+            "SELECT k AS key, sum(x) AS total, max(c) AS text FROM t GROUP BY k", t=session.read_csv(path)
+        )
+        made = ds.to_arrow().sort_by("key")
+    assert made.column_names == ["key", "total", "text"]
+    assert made["total"].to_pylist() == [n / 4 for n in range(count)]
+    assert made["text"].to_pylist() == [f"row {n:060}" for n in range(count)]

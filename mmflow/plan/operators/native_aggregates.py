@@ -1,4 +1,4 @@
-"""Aggregates of the native aggregator, those with sums of floats: rows to states where they are, an exchange of the states, states to results.
+"""Aggregates with sums of floats: rows to states where they are, an exchange of the states, states to results.
 
     scan t -> [filter, project] -> partial aggregate      keys, arguments and filters are plain columns
     exchange of states by key   -> final aggregate        one task without keys
