@@ -138,7 +138,7 @@ class MappedArray(PublicApi):
     def _open(self) -> None:
         self._undo: UndoLog | None = None
         self._private: mmap.mmap | None = None
-        self._reading = MappedFile.open(self.path, access=self._access)
+        self._reading = MappedFile.open(self.path, access=self._access, live=True)
         self._closed = False
         if self.mode != "r":
             with write_errors(self.path, "open for writing"):

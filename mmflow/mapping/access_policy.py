@@ -113,7 +113,7 @@ def _remote_name(file_system: str) -> str | None:
     return _REMOTE.get(file_system.partition(".")[0])
 
 
-def decide(facts: FileFacts, *, io: Io, budget: int, access: Access) -> Decision:
+def decide(facts: FileFacts, *, io: Io, budget: int, access: Access, live: bool = False) -> Decision:
     """Choose how to fill the windows of a file.
 
     Args:
@@ -121,12 +121,13 @@ def decide(facts: FileFacts, *, io: Io, budget: int, access: Access) -> Decision
         io: `mmap` or `pread` is followed where possible; `auto` chooses.
         budget: Bytes of page cache that this file may fill.
         access: Order in which it will be read, unless it is small.
+        live: Views must show what is written to the file later, so that a small file is not read as a whole.
 
     >>> print(decide(FileFacts(10, "nfs4"), io="auto", budget=1 << 30, access="sequential").reason)
     nfs4 is a network file system (NFS): a lost server would be a fatal signal under a mapping
     """
     remote = _remote_name(facts.file_system)
-    if facts.size <= SMALL and io == "auto" and facts.regular and remote is None:
+    if not live and facts.size <= SMALL and io == "auto" and facts.regular and remote is None:
         return _SMALL_FILE
     if access == "random":
         advice, how = Advice.RANDOM, "random access"

@@ -89,6 +89,7 @@ class MappedFile:
         budget: int | None = None,
         access: Access = "sequential",
         expected: FileIdentity | None = None,
+        live: bool = False,
     ) -> Self:
         """Open a file for reading.
 
@@ -99,6 +100,8 @@ class MappedFile:
                 None: half of the container's memory.
             access: Order in which it will be read.
             expected: Identity at planning time.
+            live: Each window shows the file as it is then, and mapped ones what is written later; else a small file is
+                read once.
 
         Raises:
             SourceError: The file is missing, unreadable, a directory, a pipe or a device.
@@ -121,8 +124,8 @@ class MappedFile:
             if expected is not None:
                 expected.check_same(identity, name)
             limit = default_budget() if budget is None else budget
-            decision = decide(read_facts(fd, status), io=io, budget=limit, access=access)
-            whole = decision.kind == "pread" and identity.size <= SMALL
+            decision = decide(read_facts(fd, status), io=io, budget=limit, access=access, live=live)
+            whole = not live and decision.kind == "pread" and identity.size <= SMALL
             if access != "any" and not whole:
                 system.advise_file(fd, 0, 0, access)
         except BaseException:  # the descriptor must not leak, whatever happens

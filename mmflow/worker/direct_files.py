@@ -142,7 +142,7 @@ class DirectFiles:
         try:
             while not (await asyncio.wait({waiting}, timeout=_PAUSE))[0]:
                 self._check()
-            return waiting.result()
+            return await waiting
         finally:
             waiting.cancel()
 

@@ -120,7 +120,8 @@ def test_columns_of_several_tables_have_names_of_their_own(query: str, names: li
     assert found.columns == names
     frame = found.to_polars()
     assert frame.columns == names
-    assert frame.rows() == [tuple(row.values()) for row in found.to_dicts()]
+    rows = [tuple(row.values()) for row in found.to_dicts()]
+    assert sorted(frame.rows()) == sorted(rows) if "DISTINCT" in query else frame.rows() == rows
 
 
 @pytest.mark.parametrize(

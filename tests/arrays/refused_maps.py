@@ -44,6 +44,7 @@ def refuse(number: int) -> None:
 
 def main(path: str, name: str) -> None:
     session = mf.Session(workers=2)
+    session.map_array(path, lambda rows: rows, in_place=True)  # its libraries are mapped
     with mf.open_array(path, "r+") as array:
         array[0] = 1
         assert not array.fallback

@@ -73,9 +73,7 @@ def _run(context: PlanContext, prepared: Pipeline, step: AggregateStep, child: P
         whole = replace(step, phase="whole")
         made = run_steps(context, prepared, (whole,), step.results, "aggregate, reproducible sum")
     else:
-        partial = run_steps(
-            context, prepared, (step,), step.states, "native partial aggregate, reproducible sum"
-        )
+        partial = run_steps(context, prepared, (step,), step.states, "partial aggregate, reproducible sum")
         partitions = count_final_tasks(context, estimate) if step.keys else 1
         several = partitions > 1
         output = Hash(tuple(range(len(step.keys))), partitions) if several else Broadcast()
