@@ -59,7 +59,8 @@ lint-imports:
 sanitize: $(VENV)/.test
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --upgrade --target build/sanitized -C cmake.define.MMFLOW_SANITIZE=ON -C cmake.define.CMAKE_CXX_COMPILER=$(CXX) \
 	  -C build-dir=build/sanitized-objects .
-	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so)" \
+	@# Exceptions go through libasan only if libstdc++ is there before it, although the module has its own.
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
 	  $(BIN)/python fuzz/sanitized_tests.py build/sanitized tests/kernels
 
 # Each fuzz target for FUZZ_SECONDS, from the seed corpus and what earlier runs found.

@@ -1,5 +1,6 @@
 #include "aggregate/keys.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <limits>
@@ -299,7 +300,7 @@ bool Keys::find_small(const ArrayView& column, std::size_t begin, std::size_t ro
 
 void Keys::find(const ArrayView* columns, std::size_t rows, std::uint32_t* groups) {
     if (types_.empty()) {
-        std::memset(groups, 0, rows * sizeof(std::uint32_t));
+        std::fill_n(groups, rows, 0u);  // without rows, there is no array
         return;
     }
     const bool whole = types_.size() == 1 && types_[0].integer();
