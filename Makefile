@@ -32,7 +32,7 @@ test: lint .cache/azurite
 # Azure's blob store for tests, where there is npm: without it, those tests are skipped.
 .cache/azurite:
 	@mkdir -p .cache
-	@! command -v npm > /dev/null || npm install --prefix $@ --silent --no-audit --no-fund --ignore-scripts azurite@3.37.0 \
+	@! command -v npm > /dev/null || timeout 180 npm install --prefix $@ --silent --fetch-retries 1 --no-audit --no-fund --ignore-scripts azurite@3.37.0 \
 	  || (rm -rf $@ && echo "Azurite can't be installed: tests of Azure are skipped")
 
 # Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples.
