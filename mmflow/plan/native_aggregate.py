@@ -19,6 +19,7 @@ from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
     "FUNCTIONS",
+    "SUMS",
     "AggregateStep",
     "Measure",
     "distinct_states",
@@ -40,6 +41,8 @@ FUNCTIONS = (
     "bit_or",
     "bit_xor",
 )
+#: Functions that add up their argument.
+SUMS = frozenset({"sum", "avg"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,7 @@ class AggregateStep:
     def sums_floats(self) -> bool:
         """True if it adds up floats, exactly."""
         return any(
-            m.function in ("sum", "avg")
-            and m.column is not None
-            and types.is_floating(self.rows.field(m.column).type)
+            m.function in SUMS and m.column is not None and types.is_floating(self.rows.field(m.column).type)
             for m in self.measures
         )
 
@@ -167,7 +168,7 @@ def state_type(function: str, kind: pa.DataType | None) -> pa.DataType:
     """Return the type of the state of a function of a column of `kind`."""
     if function == "count" or kind is None:
         return pa.int64()
-    if function in ("sum", "avg"):
+    if function in SUMS:
         return pa.binary() if types.is_floating(kind) else pa.binary(32)
     return kind
 

@@ -1,4 +1,4 @@
-"""What the simplest queries import, as a list: a further module is a decision."""
+"""The simplest queries import what a list says: a further module is a decision."""
 
 from __future__ import annotations
 

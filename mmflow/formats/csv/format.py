@@ -228,7 +228,7 @@ def _extra_column(schema: pa.Schema) -> str | None:
 
 @dataclass(slots=True)
 class _Seen:
-    """What a format has found out about an open file: its header, and how that fits the format."""
+    """Findings about an open file: its header, and how that fits the format."""
 
     form: CsvFormat
     header: Header

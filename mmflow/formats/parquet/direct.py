@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ from mmflow.formats.parquet.footer import Chunk, FooterError, has_checksum
 from mmflow.formats.parquet.format import Footer, column_number, read_footer, wanted_ranges
 from mmflow.formats.parquet.statistics import Bounds, bounds_of
 from mmflow.formats.schemas.arrow_types import plan_type
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 
 __all__ = ["Direct", "choose_reader"]

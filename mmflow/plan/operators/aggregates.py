@@ -16,7 +16,12 @@ from substrait.algebra_pb2 import AggregateFunction, AggregationPhase, Rel
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import exchange_by_key, gather
-from mmflow.plan.operators.native_aggregates import count_final_tasks, keys_of, plan_native_aggregate
+from mmflow.plan.operators.native_aggregates import (
+    IDEMPOTENT,
+    count_final_tasks,
+    keys_of,
+    plan_native_aggregate,
+)
 from mmflow.plan.operators.whole import check_no_float_sums, decimal_ranges
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
 from mmflow.plan.rewrites.checked_arithmetic import WIDE, cast
@@ -38,8 +43,6 @@ _MERGE = {
     "bit_or": "bit_or",
     "bit_xor": "bit_xor",
 }
-# Duplicates do not change these, so DISTINCT may be dropped.
-_IDEMPOTENT = {"min", "max", "bool_and", "bool_or", "bit_and", "bit_or"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ def _merge_partial(
 
 def _mergeable(function: AggregateFunction, name: str) -> bool:
     distinct = function.invocation == AggregateFunction.AGGREGATION_INVOCATION_DISTINCT
-    if function.sorts or (distinct and name not in _IDEMPOTENT):
+    if function.sorts or (distinct and name not in IDEMPOTENT):
         return False
     return name == "avg" or name in _MERGE
 

@@ -17,6 +17,7 @@ from substrait.algebra_pb2 import AggregateFunction, AggregateRel, Expression, R
 
 from mmflow.plan.native_aggregate import (
     FUNCTIONS,
+    SUMS,
     AggregateStep,
     Measure,
     distinct_states,
@@ -31,10 +32,10 @@ from mmflow.plan.rewrites.expression_types import kind_of
 from mmflow.plan.stages import Broadcast, Hash
 from mmflow.plan.substrait import field, field_index, with_inputs
 
-__all__ = ["count_final_tasks", "keys_of", "plan_native_aggregate"]
+__all__ = ["IDEMPOTENT", "count_final_tasks", "keys_of", "plan_native_aggregate"]
 
-# Duplicates do not change these, so DISTINCT may be dropped.
-_IDEMPOTENT = {"min", "max", "bool_and", "bool_or", "bit_and", "bit_or"}
+#: Aggregates that duplicates do not change, so that DISTINCT may be dropped.
+IDEMPOTENT = {"min", "max", "bool_and", "bool_or", "bit_and", "bit_or"}
 
 
 def plan_native_aggregate(context: PlanContext, rel: Rel, child: Pipeline) -> Pipeline | None:
@@ -54,6 +55,8 @@ def plan_native_aggregate(context: PlanContext, rel: Rel, child: Pipeline) -> Pi
         if measure is None:
             return None
         measures.append(measure)
+    if not any(m.function in SUMS for m in measures):
+        return None  # before DataFusion is asked for types
     declared = context.rels.schema(with_inputs(rel, child.branches[0].rel))
     prepared, places = columns.pipeline()
     step = _step(
@@ -151,7 +154,7 @@ def _measure(context: PlanContext, measure: AggregateRel.Measure, columns: _Colu
     names = {anchor: name for name, anchor in context.rels.anchors.items()}
     name = names.get(function.function_reference, "")
     distinct = function.invocation == AggregateFunction.AGGREGATION_INVOCATION_DISTINCT
-    if name not in FUNCTIONS or function.sorts or (distinct and name not in _IDEMPOTENT):
+    if name not in FUNCTIONS or function.sorts or (distinct and name not in IDEMPOTENT):
         return None
     arguments = [a.value for a in function.arguments]
     if len(arguments) > 1 or (not arguments and name != "count"):
@@ -169,7 +172,7 @@ def _is_value(e: Expression) -> bool:
 
 def _bare(e: Expression, function: str, schema: pa.Schema) -> Expression:
     """Return the argument of a sum or average without a cast to a wider number, which changes nothing of the result."""
-    if function not in ("sum", "avg") or e.WhichOneof("rex_type") != "cast":
+    if function not in SUMS or e.WhichOneof("rex_type") != "cast":
         return e
     inner, to = kind_of(e.cast.input, schema), kind_of(e, schema)
     if inner is None or to is None or not is_known(inner):

@@ -21,6 +21,7 @@ from substrait.algebra_pb2 import Expression, Rel
 from mmflow.errors import MmflowError
 from mmflow.mapping.streams import stream_at
 from mmflow.plan.catalog import SourceLeaf, TableLeaf
+from mmflow.plan.native_aggregate import FUNCTIONS, SUMS
 from mmflow.plan.operators.context import PlanContext, WholeFiles
 from mmflow.plan.optimizer.estimates import scan_estimate
 from mmflow.plan.pipeline import Pipeline
@@ -47,11 +48,6 @@ __all__ = ["NotWholeError", "check_no_float_sums", "decimal_ranges", "whole_file
 
 #: Relations that may stand below the top of a part.
 _BELOW = frozenset({"read", "filter", "project", "aggregate", "join", "cross"})
-#: Aggregates whose values don't depend on the order of rows; sums and averages of floats do.
-_AGGREGATES = frozenset(
-    {"count", "min", "max", "sum", "avg", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor"}
-)
-_SUMS = frozenset({"sum", "avg"})
 #: Footers that are read while a query is planned.
 _MOST_FILES = 16
 #: Memory of DataFusion 55 for each byte that it holds (`worker/fragment.py`).
@@ -143,7 +139,7 @@ def _ordered_aggregate(context: PlanContext, rel: Rel) -> str | None:
     names = {anchor: name for name, anchor in context.rels.anchors.items()}
     for measure in rel.aggregate.measures:
         name = names.get(measure.measure.function_reference, "")
-        if name not in _AGGREGATES or measure.measure.sorts:
+        if name not in FUNCTIONS or measure.measure.sorts:
             return f"the value of {name} depends on the order of rows"
         if name in ("min", "max") and not rel.aggregate.grouping_expressions:
             argument = measure.measure.arguments[0].value
@@ -191,7 +187,7 @@ def check_no_float_sums(context: PlanContext, rel: Rel, schema: pa.Schema) -> No
     measures = rel.aggregate.measures
     for measure, given in zip(measures, schema.types[len(schema) - len(measures) :], strict=True):
         name = names.get(measure.measure.function_reference, "")
-        if name in _SUMS and pa.types.is_floating(given):
+        if name in SUMS and pa.types.is_floating(given):
             raise NotWholeError(f"the last digits of a {name} of floats depend on the order of rows")
 
 
