@@ -172,7 +172,7 @@ def _process(path: Path, query: str, delimiter: str = ",") -> Work:
     of_table = query.format(t="t")
     dates = "try_parse_dates=True"
     scripts = {
-        "duckdb": f"""import duckdb; duckdb.sql("SET threads={THREADS}")
+        "duckdb": f"""import duckdb; duckdb.sql("SET threads={THREADS}; SET enable_progress_bar=false")
 for row in duckdb.sql({duck!r}).fetchall(): print(*row, sep=",")""",
         "polars": f"""import polars as pl; t = pl.scan_csv({str(path)!r}, separator={delimiter!r}, {dates})
 for row in pl.SQLContext(t=t).execute({of_table!r}, eager=True).rows(): print(*row, sep=",")""",
