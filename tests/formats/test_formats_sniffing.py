@@ -64,6 +64,12 @@ def test_most_random_dialects_are_found_and_sure() -> None:
     assert sure > 0.6 * found
 
 
+@pytest.mark.parametrize("rows", [5, 119, 200, 998])
+def test_rows_of_a_small_file_are_counted_once(rows: int) -> None:
+    best = sniff([b"a;b\n" + b"1;2\n" * rows], ends=True)[0]
+    assert best.reasons[0] == f"all {rows + 1:,} rows of the sample have 2 columns by ';'"
+
+
 def test_samples_of_several_places(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_bytes(b"a;b\n" + b"1;2,5\n" * 50_000 + b"(50,000 rows)\n")

@@ -67,7 +67,7 @@ def sniff(
     found = []
     for rank, table in enumerate(tables[:_MOST]):
         lead = _lead(tables, rank)
-        full = _in_full(texts, table, bound, ends=ends)
+        full = _in_full(decoded.texts if _is_short(decoded.texts) else texts, table, bound, ends=ends)
         found.append(_proposal(decoded, full, lead, given, known, excel=excel is not None))
     return sorted(found, key=lambda p: -p.confidence) if found and found[0].confidence < 0.5 else found
 
@@ -79,6 +79,11 @@ def _with_end(texts: Sequence[str]) -> tuple[str, ...]:
         return tuple(texts)
     end = "".join(lines[-_END:])
     return (*(texts if len(texts) == 1 else texts[:-1]), end)
+
+
+def _is_short(texts: Sequence[str]) -> bool:
+    """Return whether all that is known is one text that is looked at in full, its end included."""
+    return len(texts) == 1 and texts[0].count("\n") < _ALL
 
 
 def _excel_line(text: str) -> str | None:
