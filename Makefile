@@ -6,6 +6,7 @@ DEMO_SCALE ?= 0.3
 # Two processes for tests, however many cores there are: many tests have two workers of their own.
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 FUZZ_SECONDS ?= 10
+FUZZ_TARGETS := $(patsubst fuzz/fuzz_%.cpp,%,$(wildcard fuzz/fuzz_*.cpp))
 FUZZ_CXX ?= $(shell fuzz/compiler $(CXX))
 DATA := .cache/demo
 # What is written for other systems, too.
@@ -61,17 +62,14 @@ sanitize: $(VENV)/.test
 	  -C build-dir=build/sanitized-objects .
 	@# Exceptions go through libasan only if libstdc++ is there before it, although the module has its own.
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
-	  $(BIN)/python fuzz/sanitized_tests.py build/sanitized tests/kernels
+	  SANITIZED=build/sanitized PYTHONPATH=fuzz $(BIN)/python -m pytest -p sanitized_kernels -p no:cacheprovider $(PARALLEL) tests/kernels
 
-# Each fuzz target for FUZZ_SECONDS, from the seed corpus and what earlier runs found.
+# Each fuzz target for FUZZ_SECONDS, two at a time.
 fuzz: $(VENV)/.test
 	$(BIN)/cmake -S fuzz -B build/fuzz -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) > build/fuzz-configured.log || (cat build/fuzz-configured.log && exit 1)
 	$(BIN)/cmake --build build/fuzz -j 2 > build/fuzz-built.log || (cat build/fuzz-built.log && exit 1)
 	$(BIN)/python fuzz/make_corpus.py build/corpus
-	@set -e; for target in csv encodings json lines ndjson normal program records sums; do mkdir -p build/found/$$target; echo "fuzz $$target"; \
-	  build/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=build/$$target- build/found/$$target build/corpus/$$target > build/fuzz-$$target.log 2>&1 \
-	    || (tail -n 60 build/fuzz-$$target.log; exit 1); grep -E "executed_units|^Done [0-9]+ runs" build/fuzz-$$target.log; done
+	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I TARGET fuzz/run TARGET $(FUZZ_SECONDS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py
