@@ -34,7 +34,7 @@ Made normalised(const Kernels& kernels, const NormalSpec& spec, const std::uint8
         // Memory of its own: writing a byte beyond it is found.
         const auto out = std::make_unique<std::uint8_t[]>(capacity);
         const std::size_t left = size - made.consumed;
-        const NormalResult r = normalise(spec, kernels.find_clean, data + made.consumed, left, stop - made.consumed, final,
+        const NormalResult r = normalise(spec, kernels.write_regular, data + made.consumed, left, stop - made.consumed, final,
                                          out.get(), capacity, scratch, tables);
         if (r.status != Status::kDone || r.consumed > left || r.size > capacity) std::abort();
         if (r.needed != 0) {

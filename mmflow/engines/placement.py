@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from mmflow.errors import SourceError
+from mmflow.errors import MmflowError, SourceError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity, resident_bytes
 from mmflow.mapping.system.host import read_boot_id
@@ -195,8 +195,8 @@ def seen_here(task: ShardTask, host: str) -> ShardTask:
 
 def _here(file: FileEntry, planned_here: bool) -> FileEntry:
     try:
-        now = FileIdentity.from_stat(os.stat(file.path))
-    except OSError:
+        now = FileIdentity.of(file.path)
+    except MmflowError:
         return file  # opening it will say why
     planned = file.identity
     same = (now.size, now.mtime_ns) == (planned.size, planned.mtime_ns)

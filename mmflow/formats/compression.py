@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
-from mmflow.storage.url import file_name
+from mmflow.storage.url import file_name, may_be_member
 
 __all__ = [
     "SUFFIXES",
@@ -33,6 +33,8 @@ SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4", ".xz": 
 _ZIP, _EMPTY_ZIP = b"PK\x03\x04", b"PK\x05\x06"
 #: First members of archives that are files of another format: spreadsheets (and other documents), numpy's.
 _DOCUMENTS = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"xl/", b"mimetype")
+#: Methods of zip that Python knows: stored, deflate, bzip2, LZMA.
+_ZIP_METHODS = (0, 8, 12, 14)
 _ZSTD, _LZ4 = b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18"
 #: Bytes after bzip2's mark, which alone may begin a name: a block, or the end of an empty file.
 _BZ2_BLOCKS = (b"1AY&SY", b"\x17rE8P\x90")
@@ -118,6 +120,8 @@ def file_compression(file: MappedFile) -> str | None:
     """
     if file.once:  # of a stream it is undone on the way
         return None
+    if file.compression is not None:
+        return file.compression
     key = (file.path, file.identity)
     if key not in _known:
         # Of a remote file all that a scan would ask for first: else it would be one request more.
@@ -141,7 +145,13 @@ def open_decompressed(file: MappedFile, ahead: int = 0) -> Iterator[pa.NativeFil
     compression = file_compression(file)
     assert compression is not None
     try:
-        with decompress_stream(as_arrow_file(file, ahead=ahead), compression, file.path) as stream:
+        if compression == "deflate":
+            from mmflow.mapping.member_file import as_gzip  # noqa: PLC0415  (slow: only archives need it)
+
+            opened = decompress_stream(as_gzip(file, ahead), "gzip", file.path)
+        else:
+            opened = decompress_stream(as_arrow_file(file, ahead=ahead), compression, file.path)
+        with opened as stream:
             yield stream
     except (pa.ArrowInvalid, EOFError, OSError) as error:
         raise damaged_error(file.path, compression, error) from error
@@ -183,21 +193,24 @@ def _zip_member(source: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
     """Open the only file of a zip archive as a stream.
 
     Raises:
-        EOFError: It is damaged or encrypted.
-        SourceError: It holds several files, or none.
+        EOFError: It is damaged.
+        SourceError: It holds several files, or none; or one that is encrypted, or compressed in a way that is not read.
     """
     import zipfile  # noqa: PLC0415  (slow)
 
+    from mmflow.mapping.archives import check_readable, is_data  # noqa: PLC0415  (slow: only archives need it)
+
     try:
         with zipfile.ZipFile(cast("Any", source)) as archive:
-            members = [m for m in archive.infolist() if not m.is_dir()]
+            members = [m for m in archive.infolist() if is_data(m.filename)]
             if len(members) != 1:
                 names = ", ".join(m.filename for m in members[:5])
                 raise SourceError(
-                    f"can't read {path}: it is a zip archive of {len(members):,} files ({names}), not of one: unpack "
-                    "it, and read them",
+                    f"can't read {path}: it is a zip archive of {len(members):,} files ({names}), not of one; its "
+                    "members are read as files if it is a local file named .zip, else unpack it",
                     path=path,
                 )
+            check_readable(path, members[0], _ZIP_METHODS)
             with archive.open(members[0]) as member, pa.PythonFile(cast("Any", member), mode="r") as stream:
                 yield stream
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError) as error:
@@ -246,7 +259,8 @@ def read_first_bytes(file: MappedFile, size: int) -> bytes:
 
 def damaged_error(path: str, compression: str, error: BaseException) -> SourceError:
     """Return the error for a file or stream that can't be decompressed."""
+    says = "its archive says" if may_be_member(path) else "its first bytes say"
     return SourceError(
-        f"can't decompress {path}: {error}; its first bytes say {compression}, and it is damaged or cut short",
+        f"can't decompress {path}: {error}; {says} {compression}, and it is damaged or cut short",
         path=path,
     )

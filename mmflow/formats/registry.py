@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, SupportsIndex
@@ -19,9 +20,12 @@ from mmflow.formats.csv.styles import STYLE_OPTIONS, style_option
 from mmflow.formats.encodings.encoding import find_encoding
 from mmflow.formats.schemas.file_columns import COLUMN_OPTIONS, UNION, ColumnOptions
 from mmflow.formats.schemas.schema import parse_schema
+from mmflow.storage.url import may_be_member
 
 __all__ = ["FORMATS", "format_name", "from_spec", "open_format", "proposing", "with_dialect"]
 
+#: Formats that are read from members of archives, which may be compressed.
+_IN_ARCHIVES = {"csv", "ndjson", "json", "text", "fwf"}
 _COLUMNS = set(COLUMN_OPTIONS)
 _RECORD = {"on_bad_record", "validate"} | _COLUMNS
 #: Options of each format beside `schema`.
@@ -110,6 +114,11 @@ def open_format(name: str, paths: Sequence[str], schema: Any = None, **options: 
         SourceError: The sampled file can't be read, or is not of this format.
     """
     found = format_name(name)
+    if found not in _IN_ARCHIVES and may_be_member(paths[0]) and not os.path.lexists(paths[0]):
+        raise SourceError(
+            f"can't read {paths[0]}: it is in an archive, and {found} is not read from one; unpack it, and read that",
+            path=paths[0],
+        )
     bound = with_dialect(name, paths, options)[0]
     given = {key: _option(found, key, value) for key, value in bound.items() if value is not None}
     if name == "tsv":

@@ -9,7 +9,6 @@ Invariant: for every tiling of a file by shards, every group is owned by exactly
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,11 +33,10 @@ from mmflow.formats.schemas.overrides import with_overrides
 from mmflow.formats.schemas.schema import parse_schema, public_type, type_text
 from mmflow.formats.schemas.widening import as_text, conform, holds_exactly, is_text
 from mmflow.lazy.dataclasses import dataclass
-from mmflow.mapping import MappedFile
+from mmflow.mapping import FileIdentity, MappedFile
 from mmflow.mapping.streams import stream_at
 from mmflow.remote.opening import known_size, open_file
 from mmflow.shards import Shard
-from mmflow.storage.os_errors import read_error
 from mmflow.storage.url import is_url
 
 __all__ = [
@@ -102,10 +100,7 @@ def size_of(path: str) -> int:
     stream = stream_at(path)
     if stream is not None:
         return stream.open().window(0, 1).length
-    try:
-        return known_size(path) if is_url(path) else os.stat(path).st_size
-    except OSError as error:
-        raise read_error(path, error, "look at") from error
+    return known_size(path) if is_url(path) else FileIdentity.of(path).size
 
 
 def first_file(paths: Sequence[str], kind: str) -> str:

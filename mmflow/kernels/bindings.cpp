@@ -15,9 +15,11 @@
 #include "common/python.h"
 #include "dictionary.h"
 #include "simd/dispatch.h"
+#include "filling.h"
 #include "gather.h"
 #include "guard.h"
 #include "hashing.h"
+#include "lengths.h"
 #include "program/binding.h"
 
 namespace nb = nanobind;
@@ -271,6 +273,22 @@ class CsvReader : public Reader<mmflow::CsvSpec, mmflow::CsvScratch> {
 };
 
 // Makes odd CSV canonical. Not thread-safe.
+nb::tuple fill(int descriptor, int wake, std::uintptr_t address, std::size_t size, double seconds, bool came_before) {
+    mmflow::Filled found;
+    {
+        const Unlocked gil;
+        found = mmflow::fill(descriptor, wake, reinterpret_cast<std::uint8_t*>(address), size, seconds, came_before);
+    }
+    return nb::make_tuple(found.size, static_cast<int>(found.end), found.error);
+}
+
+std::size_t follow_lengths(std::uintptr_t address, std::size_t size, std::size_t width, bool big_endian, std::uintptr_t ends,
+                           std::size_t capacity) {
+    const Unlocked gil;
+    return mmflow::follow_lengths(reinterpret_cast<const std::uint8_t*>(address), size, width, big_endian,
+                                  reinterpret_cast<std::int64_t*>(ends), capacity);
+}
+
 class CsvNormaliser {
    public:
     // flags: trim, lenient, returns, trailing, fill, cut, extra, keep_broken, stop_broken
@@ -295,7 +313,7 @@ class CsvNormaliser {
         mmflow::NormalResult r;
         {
             const Unlocked gil;
-            r = mmflow::normalise(spec_, chosen->find_clean, reinterpret_cast<const std::uint8_t*>(address), size, stop,
+            r = mmflow::normalise(spec_, chosen->write_regular, reinterpret_cast<const std::uint8_t*>(address), size, stop,
                                   final, reinterpret_cast<std::uint8_t*>(out), capacity, scratch_, tables_);
         }
         if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
@@ -548,6 +566,11 @@ NB_MODULE(_kernels, m) {
     m.def("simd_available", &simd_available, "Instruction sets that run here, the fastest first.");
     m.def("simd_use", &simd_use, nb::arg("name"), "Use an instruction set; ValueError where it doesn't run here.");
     m.def("simd_used", &simd_used, "The instruction set in use.");
+
+    m.def("fill", &fill, nb::arg("descriptor"), nb::arg("wake"), nb::arg("address"), nb::arg("size"), nb::arg("seconds"),
+          nb::arg("came_before"), "Read until the memory is full; return (bytes, how it ended, errno), see filling.h.");
+    m.def("follow_lengths", &follow_lengths, nb::arg("address"), nb::arg("size"), nb::arg("width"), nb::arg("big_endian"),
+          nb::arg("ends"), nb::arg("capacity"), "Write the ends of records, and return how many there are.");
 
     m.def("guard_install", &mmflow::guard_install, "Install the SIGBUS handler; 0, or an errno.");
     m.def("guard_register", &mmflow::guard_register, nb::arg("address"), nb::arg("length"),

@@ -57,12 +57,16 @@ class MappedFile:
         decision: The way in which windows are filled, with the reason.
         whole: Whether it is read at once, as small files are: all windows are of one moment.
         seen: What the format that reads it found out about it; of use to that format only.
+        compression: Compression of its bytes, where its archive says that; None: its first bytes tell.
+        in_archive: Whether it is a member of an archive.
     """
 
     fetches = False
     once = False
     whole = False
     seen: object = None
+    compression: str | None = None
+    in_archive = False
 
     def __init__(self, path: str, fd: int, identity: FileIdentity, decision: Decision) -> None:
         self.path = path

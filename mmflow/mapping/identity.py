@@ -21,7 +21,8 @@ class FileIdentity:
     """Device, inode, size in bytes and time of modification in ns of a file.
 
     A remote file (`mmflow.remote`) has no device and inode, but a `tag` (ETag) where its server sends one; then the
-    time is 0, since servers report it in several ways.
+    time is 0, since servers report it in several ways. A member of an archive (`mapping.archives`) has the archive's,
+    its own size, and a tag of its place.
     """
 
     device: int
@@ -43,6 +44,11 @@ class FileIdentity:
         """
         try:
             return cls.from_stat(os.stat(file))
+        except NotADirectoryError as error:
+            found = _member_identity(str(file))
+            if found is None:
+                raise read_error(str(file), error, "look at") from error
+            return found
         except OSError as error:
             raise read_error(str(file), error, "look at") from error
 
@@ -56,6 +62,11 @@ class FileIdentity:
             now = FileIdentity.from_stat(os.stat(path))
         except FileNotFoundError as error:
             raise _changed(path, "it is gone") from error
+        except NotADirectoryError as error:
+            found = _member_identity(path)
+            if found is None:
+                raise _changed(path, "it is gone") from error
+            now = found
         except OSError as error:
             raise read_error(path, error, "look at") from error
         self.check_same(now, path)
@@ -75,10 +86,18 @@ class FileIdentity:
         elif now.size > self.size:
             what = f"it grew from {self.size:,} to {now.size:,} bytes"
         elif now.tag != self.tag:
-            what = f"it was replaced (its ETag was {self.tag or 'none'} and is {now.tag or 'none'})"
+            what = f"it was replaced (its tag was {self.tag or 'none'} and is {now.tag or 'none'})"
         else:
             what = f"it was written to (modified {(now.mtime_ns - self.mtime_ns) / 1e9:+.6f} s later)"
         raise _changed(path, what)
+
+
+def _member_identity(path: str) -> FileIdentity | None:
+    """Return the identity of the member of an archive that a path stands for; None: it stands for none."""
+    from mmflow.mapping.archives import member_at  # noqa: PLC0415  (it imports this module)
+
+    found = member_at(path)
+    return None if found is None else found[2].identity(found[1])
 
 
 def _changed(path: str, what: str) -> SourceChangedError:

@@ -13,7 +13,7 @@ from mmflow.errors import MmflowError, UnverifiableSourceWarning
 from mmflow.mapping import Access, FileIdentity, Io, MappedFile
 from mmflow.mapping.streams import stream_at
 from mmflow.remote.options import RemoteOptions, current_remote_options
-from mmflow.storage.url import is_url, redact_url
+from mmflow.storage.url import is_url, may_be_member, redact_url
 
 if TYPE_CHECKING:
     from mmflow.remote.filesystem import FileInfo
@@ -36,7 +36,7 @@ def open_file(
     expected: FileIdentity | None = None,
     remote_options: RemoteOptions | None = None,
 ) -> MappedFile:
-    """Open a local file, a stream of this process or a URL for reading. See `MappedFile.open`.
+    """Open a local file, a member of a zip archive, a stream of this process or a URL. See `MappedFile.open`.
 
     Args:
         remote_options: Options of remote files; None: those of `using_remote_options`.
@@ -53,6 +53,12 @@ def open_file(
     if stream is not None:
         return stream.open()
     if not is_url(name):
+        if may_be_member(name):
+            from mmflow.mapping.member_file import MemberFile  # noqa: PLC0415  (slow: only archives need it)
+
+            member = MemberFile.open_member(name, io=io, budget=budget, access=access, expected=expected)
+            if member is not None:
+                return member
         return MappedFile.open(name, io=io, budget=budget, access=access, expected=expected)
     from mmflow.remote.file import RemoteFile  # noqa: PLC0415  (it imports this module)
 

@@ -59,8 +59,8 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
             if is_url(path) and number > 0 and compression_suffix(path) is None:
                 continue
             with open_file(path, remote_options=replace(remote_options, storage=source.storage)) as file:
-                if file_compression(file) is not None:
-                    return _compressed_problem(path)
+                if file.in_archive or file_compression(file) is not None:
+                    return _compressed_problem(file)
     if isinstance(form, ArrowIpcFormat) and not form.splittable:
         return (
             f"{source.files[0]}: Arrow IPC streams can only be read from their start; write it as a file "
@@ -81,8 +81,9 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
     return None
 
 
-def _compressed_problem(path: str) -> str:
-    return f"{path} is compressed, and can only be read from its start; decompress it, and read that"
+def _compressed_problem(file: MappedFile) -> str:
+    what = "in an archive" if file.in_archive else "compressed"
+    return f"{file.path} is {what}, and can only be read from its start; decompress it, and read that"
 
 
 def require_random_access(selection: Selection, remote_options: RemoteOptions) -> None:
@@ -222,8 +223,8 @@ class SourceRows:
             case ScannedFormat():
                 if form.encoding.stateful:
                     raise PlanError(f"no random access: {_stateful_problem(file.path, form)}")
-                if file_compression(file) is not None:
-                    raise PlanError(f"no random access: {_compressed_problem(file.path)}")
+                if file.in_archive or file_compression(file) is not None:
+                    raise PlanError(f"no random access: {_compressed_problem(file)}")
                 how = IndexOptions(
                     file.decision.kind, settings.workers, settings.shard_size, settings.remote_options
                 )

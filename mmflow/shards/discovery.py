@@ -18,9 +18,9 @@ from mmflow.mapping.answering import check_answers
 from mmflow.mapping.streams import descriptor_of
 from mmflow.shards.manifests import manifest_of, read_manifest
 from mmflow.storage.braces import expand_braces
-from mmflow.storage.globs import fixed_folder, is_glob, is_hidden
+from mmflow.storage.globs import fixed_folder, is_glob, is_hidden, path_matches
 from mmflow.storage.os_errors import read_error
-from mmflow.storage.url import is_url
+from mmflow.storage.url import ARCHIVE_SUFFIX, is_url
 
 __all__ = ["PathLike", "Paths", "find_files"]
 
@@ -35,7 +35,9 @@ def find_files(paths: Paths, bad: list[tuple[str, str]] | None = None) -> tuple[
     """Return the files that `paths` name.
 
     Args:
-        paths: A file, a glob (`*`, `?`, `[...]`, `**` for folders of any depth, `{a,b}`, `{1..9}`, and a backslash
+        paths: A file, a zip archive (its members, if it has several, but for hidden ones), a member of one
+            (`data.zip/a.csv`, also a glob or a folder of it), a glob (`*`, `?`, `[...]`, `**` for folders of any
+            depth, `{a,b}`, `{1..9}`, and a backslash
             before what stands for itself), a folder (all files below it, except those whose name, or folder's name,
             starts with `.` or `_`), a URL of these, a file that lists them (`@files.txt`), a stream (`-` for standard
             input, `/dev/fd/N`, a named pipe), or a list. A path that exists is never read as a glob or such a file. `~`
@@ -61,7 +63,48 @@ def find_files(paths: Paths, bad: list[tuple[str, str]] | None = None) -> tuple[
         found.extend(_expand_listed(path, bad if len(several) > 1 else None, bad))
     if not found:
         raise ConfigError("no input: the list of paths is empty; name at least one file")
-    return tuple(found)
+    return tuple(file for path in found for file in _expand_archive(path, bad))
+
+
+def _expand_archive(path: str, bad: list[tuple[str, str]] | None) -> Sequence[str]:
+    """Return the members of a zip archive of several files, in order of their names; else the path."""
+    if not path.lower().endswith(ARCHIVE_SUFFIX) or is_url(path):
+        return (path,)
+    from mmflow.mapping.archives import members_of  # noqa: PLC0415  (slow: only archives need it)
+
+    try:
+        names = members_of(path)
+    except SourceError as error:
+        if bad is None:
+            raise
+        bad.append((path, error.message))
+        return ()
+    return [f"{path}/{name}" for name in names] if len(names) > 1 else (path,)
+
+
+def _match_members(path: str) -> list[str] | None:
+    """Return the members of an archive that a path names, by a glob perhaps; None: it is none of an archive.
+
+    Raises:
+        SourceError: The archive has no such members, or can't be read.
+    """
+    from mmflow.mapping.archives import members_of, split_member_path  # noqa: PLC0415  (slow: only archives need it)
+
+    split = split_member_path(path)
+    if split is None:
+        return None
+    archive, wanted = split
+    names = members_of(archive)
+    if wanted in names:
+        return [path]
+    inner = wanted.rstrip("/")
+    patterns = [each.split("/") for each in expand_braces(inner)]
+    matched = [n for n in names if any(path_matches(p, n.split("/")) for p in patterns)]
+    matched = matched or [n for n in names if not inner or n.startswith(f"{inner}/")]
+    if not matched:
+        listed = ", ".join(list(names)[:5]) or "none"
+        raise SourceError(f"no member of {archive} is {wanted!r}; it has {listed}", path=path)
+    return [f"{archive}/{name}" for name in matched]
 
 
 def _fixed(path: PathLike) -> str:
@@ -106,6 +149,11 @@ def _expand_path(given: PathLike, bad: list[tuple[str, str]] | None = None) -> l
         if is_glob(path):
             return _match_files(path, bad)
         raise _missing(path) from error
+    except NotADirectoryError as error:
+        members = _match_members(path)
+        if members is None:
+            raise read_error(path, error, "look at") from error
+        return members
     except OSError as error:
         raise read_error(path, error, "look at") from error
     if stat.S_ISDIR(mode):

@@ -25,7 +25,7 @@ from mmflow.mapping.system import system
 from mmflow.remote.opening import read_identities
 from mmflow.shards.model import FileEntry, Shard
 from mmflow.storage.os_errors import read_error
-from mmflow.storage.url import is_url
+from mmflow.storage.url import is_url, may_be_member
 
 __all__ = ["cut_remainder", "default_shard_size", "group_shards", "identify_files", "plan_shards"]
 
@@ -47,7 +47,7 @@ def identify_files(paths: Iterable[str], storage: str = "") -> tuple[FileEntry, 
     listed = list(paths)
     found = read_identities(listed, storage)
     for path, identity in zip(listed, found, strict=True):
-        if identity.size == 0 and not is_url(path) and stream_at(path) is None:
+        if identity.size == 0 and not (is_url(path) or may_be_member(path)) and stream_at(path) is None:
             _refuse_sizeless(path)
     return tuple(FileEntry(p, i, storage) for p, i in zip(listed, found, strict=True))
 
@@ -117,7 +117,7 @@ def plan_shards(
     step = max(1, -(-shard_size // page_size)) * page_size
     extents = (
         _data_extents(entry, page_size, max(page_size, min(step, _SHORT_HOLE)))
-        if skips_holes and not is_url(entry.path)
+        if skips_holes and not (is_url(entry.path) or may_be_member(entry.path))
         else [(0, size)]
     )
     for extent_begin, extent_end in extents:

@@ -37,6 +37,8 @@ _USER = lazy_regex(r"(?<=://)[^/@\s]*:[^/@\s]+(?=@)")
 _SECRET_PARAMETER = lazy_regex(r"[?&](sig|token|secret)=", re.IGNORECASE)
 _QUERY = lazy_regex(r"\?.*$", re.DOTALL)
 #: Schemes of web servers, S3, Google Cloud Storage and Azure.
+#: Suffix of archives whose members are files.
+ARCHIVE_SUFFIX = ".zip"
 WEB = frozenset({"http", "https"})
 S3 = frozenset({"s3", "s3a"})
 GCS = frozenset({"gs", "gcs"})
@@ -52,6 +54,15 @@ def is_url(path: str) -> bool:
     return _CHAINED.match(path) is not None or (
         URL.match(path) is not None and not path.lower().startswith("file://")
     )
+
+
+def may_be_member(path: str) -> bool:
+    """Return whether a path may stand for a member of an archive, by its text alone.
+
+    >>> may_be_member("data.zip/a.csv"), may_be_member("data.zip")
+    (True, False)
+    """
+    return f"{ARCHIVE_SUFFIX}/" in path.lower()
 
 
 def url_scheme(url: str) -> str:

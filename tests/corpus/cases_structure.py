@@ -120,4 +120,12 @@ CASES = [
     Case("short and long rows", b"a,b\n1\n2,y,z\n", _LENIENT, [{"a": 1, "b": None}, {"a": 2, "b": "y"}]),
     Case("text behind a closing quote that no option allows", b'a,b\n1,"x"y\n', {"schema": "a:int64,b:string"},
          error="lenient=true repairs such records"),
+    *(
+        Case(
+            f"a trailing delimiter in the only record, behind which is {end!r}",
+            b"a,b" + (end or b"\n") + b"1,2," + end,
+            rows=[{"a": 1, "b": 2}],
+        )
+        for end in (b"\r", b"\n", b"\r\n", b"")
+    ),
 ]  # fmt: skip

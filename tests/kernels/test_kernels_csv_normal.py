@@ -135,6 +135,14 @@ _TEXT = st.lists(
                      b"\\", b"\0", b"\x1d", b"\x1e", b"\x1f", b"abc", b'"x,y"', b"1,2\n", b"x" * 70]),
     max_size=24,
 ).map(b"".join)  # fmt: skip
+#: Mostly regular lines, so that the kernel writes many of them, over several of its blocks of 64 bytes.
+_LINES = st.lists(
+    st.sampled_from([b"a,b,c\n", b"a,b,c\n", b"a,b,c\n", b"1,2\n", b"1,2,3,4\n", b"a,b,\n", b"a,b,c,\n", b",,\n", b",\n", b"\n", b"a,b,c\r\n",
+                     b"a,b,c\r", b'"x,y",b,c\n', b'"q""q",2,"3"\n', b'"two\nlines",b,"c\r"\n', b'"x","y"\n', b'a"b,c,d\n', b'"a" ,b, "c"\n',
+                     b" a , b\t,c \r\n", b'# of "x\n', b"  # x\n", b"##\n", b"a\\,b,c\\\\,d\n", b'\\"a,b\\\n,c\n', b'"a\\"b",c,d\n', b"a::b::c\n",
+                     b"::::\n", b"a:::b::c\n", b"a::b\n", b"\0a,b,c\n", b"\x1d,b,c\n", b"x" * 70 + b",b,c\n", b"a,b," + b"y" * 40 + b"\n"]),
+    min_size=8, max_size=40,
+).map(b"".join)  # fmt: skip
 _DIALECTS = st.builds(
     Dialect,
     st.sampled_from([b",", b",", b"::", b"\t", BLANKS]),
@@ -151,7 +159,7 @@ _DIALECTS = st.builds(
 
 @pytest.mark.parametrize("simd", kernels().simd_available())
 @given(
-    data=_TEXT, dialect=_DIALECTS, fields=st.integers(1, 3), final=st.booleans(), share=st.floats(0, 1),
+    data=st.one_of(_TEXT, _LINES), dialect=_DIALECTS, fields=st.integers(1, 3), final=st.booleans(), share=st.floats(0, 1),
     policy=st.sampled_from(["error", "null", "skip"]), extra=st.booleans(),
 )  # fmt: skip
 def test_canonical_text_is_that_of_the_definition(

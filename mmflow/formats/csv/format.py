@@ -34,7 +34,13 @@ from mmflow.formats.decoding.lines import footer_begin, last_lines
 from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
-from mmflow.formats.encodings.files import FirstText, file_encoding, first_text
+from mmflow.formats.encodings.files import (
+    FileEncoding,
+    FirstText,
+    file_encoding,
+    first_text,
+    translated_start,
+)
 from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.file_columns import DECLARED, FileColumns
 from mmflow.formats.schemas.overrides import overriding, with_overrides
@@ -394,7 +400,8 @@ def _infer_schema(form: CsvFormat, formatted: set[str], path: str, piece: int) -
     if form.encoding.kind != "utf-8":  # errors say where in the file, which the sample knows no more
         with open_file(path, io="pread", access="random") as file:
             _layout(file, form.dialect, frame, form.encoding)
-    header = read_header(path, start, form.dialect, frame)
+    source = translated_start(start, FileEncoding(UTF8), ended=sample.whole)
+    header = read_header(path, start, form.dialect, frame, source)
     dialect = replace(form.dialect, trailing=header.trailing, returns=header.returns)
     if dialect.returns and not sample.whole:
         start = start[: max(start.rfind(b"\r"), start.rfind(b"\n")) + 1]

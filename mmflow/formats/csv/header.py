@@ -253,7 +253,7 @@ def read_header(
             "  give as many, or header=false if the first line is data",
             path=path,
         )
-    first = first_record(start, dialect, position, final=False)
+    first = first_record(start, dialect, position, final=source.ended)
     trailing = (
         first is not None
         and first.complete

@@ -14,6 +14,8 @@ __all__ = ["hypotheses"]
 
 _SINGLE = ",;\t|:^~§ \x01\x1f&=!#*@$/"
 _RUN = lazy_regex(r"[^\w\s\"'.()\[\]{}+-]{2,4}")
+#: Run of blanks that delimits: one of tabs alone is tabs with empty fields between them.
+_BLANKS = lazy_regex(r"\S(?:\t+ [ \t]*| [ \t]+)\S")
 _LINES = 120
 
 
@@ -40,7 +42,7 @@ def _delimiters(lines: Sequence[str]) -> list[str]:
     """Return the texts that stand in at least a third of the lines; a comma, too, for tables of one column."""
     least = max(1, len(lines) // 3)
     found = [d for d in _SINGLE if sum(d in line for line in lines) >= least]
-    if sum(bool(re.search(r"\S[ \t]{2,}\S", line)) for line in lines) >= least:
+    if sum(_BLANKS.search(line) is not None for line in lines) >= least:
         found.append(SPACES)
     runs: Counter[str] = Counter()
     for line in lines:

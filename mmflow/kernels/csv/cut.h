@@ -23,8 +23,6 @@ struct CutRepair {
 
 enum class Outcome { kCut, kMore, kUnfit, kNoMemory };
 
-enum RepairKind { kInnerQuote = 1, kAfterQuote, kAroundQuote, kOpenQuote, kReturn, kFilled, kDropped, kKept };
-
 class Cutter {
    public:
     Cutter(const NormalSpec& spec, const std::uint8_t* data, std::size_t size, bool final, NormalScratch& scratch) noexcept

@@ -1,21 +1,11 @@
 #include "csv/normal.h"
 
-#include <cstring>
-
 #include "csv/cut.h"
 
 namespace mmflow {
 namespace {
 
 constexpr int kWrongCount = 4;
-
-template <typename... Values>
-bool add_row(Bytes& table, std::size_t& count, Values... values) noexcept {
-    const std::int64_t row[] = {static_cast<std::int64_t>(values)...};
-    if (!table.reserve((count + 1) * sizeof row)) return false;
-    std::memcpy(table.data + count++ * sizeof row, row, sizeof row);
-    return true;
-}
 
 enum class Blanks { kDone, kMore };
 
@@ -39,12 +29,7 @@ Blanks skip_blank(const NormalSpec& spec, const std::uint8_t* data, std::size_t 
             if (!final) return Blanks::kMore;
             break;
         }
-        const auto* newline = static_cast<const std::uint8_t*>(std::memchr(data + begin, '\n', left));
-        std::size_t end = newline == nullptr ? size : static_cast<std::size_t>(newline - data);
-        if (spec.returns) {
-            const auto* cr = static_cast<const std::uint8_t*>(std::memchr(data + begin, '\r', end - begin));
-            if (cr != nullptr) end = static_cast<std::size_t>(cr - data);
-        }
+        std::size_t end = comment_end(spec, data, size, begin);
         if (end == size) {
             if (!final) return Blanks::kMore;
             at = size;
@@ -60,48 +45,67 @@ Blanks skip_blank(const NormalSpec& spec, const std::uint8_t* data, std::size_t 
 }
 
 std::size_t count_lines(const std::uint8_t* data, std::size_t size, bool returns) noexcept {
-    std::size_t count = 0;
-    for (std::size_t i = 0; i < size; ++i) count += data[i] == '\n';
-    if (!returns) return count;
-    for (std::size_t i = 0; i < size; ++i) count += data[i] == '\r';
-    for (std::size_t i = 1; i < size; ++i) count -= (data[i] == '\n') & (data[i - 1] == '\r');
+    std::size_t count = size != 0 && (data[0] == '\n' || (returns && data[0] == '\r'));
+    for (std::size_t at = 1; at < size;) {
+        // Counts of 64 places, in bytes: they are added before they overflow.
+        std::uint8_t counts[64] = {};
+        for (int round = 0; round < 255 && size - at >= 64; ++round, at += 64) {
+            for (std::size_t i = 0; i < 64; ++i) {
+                const bool lf = data[at + i] == '\n', cr = data[at + i] == '\r', behind = data[at + i - 1] == '\r';
+                counts[i] = static_cast<std::uint8_t>(counts[i] + (returns ? (lf & !behind) | cr : lf));
+            }
+        }
+        for (const std::uint8_t each : counts) count += each;
+        if (size - at >= 64) continue;
+        for (; at < size; ++at) count += data[at] == '\n' ? !(returns && data[at - 1] == '\r') : returns && data[at] == '\r';
+    }
     return count;
 }
 
+// Whether records can be regular (csv/regular.inl.h): the bytes with a meaning can be told from each other one by one.
+bool can_be_regular(const NormalSpec& spec) noexcept {
+    const Text& delimiter = spec.delimiter;
+    if (delimiter.size == 0 || delimiter.size > kLongestDelimiter) return false;
+    for (std::size_t i = 0; i < delimiter.size; ++i) {
+        const int byte = delimiter.data[i];
+        if (byte == spec.quote || byte == spec.escape || byte == '\n' || byte == '\r' || byte == 0) return false;
+        if (spec.trim && delimiter.size > 1 && (byte == ' ' || byte == '\t')) return false;
+    }
+    return spec.quote < 0 || spec.quote == spec.out_quote;
+}
+
 // Writes fields of canonical text, where there is room for them.
-class Output {
+class Writer {
    public:
-    Output(const NormalSpec& spec, std::uint8_t* out) noexcept : spec_(spec), out_(out) {
+    Writer(const NormalSpec& spec, NormalOutput& out) noexcept : spec_(spec), out_(out.data), size_(out.size) {
         foreign_ = spec.delimiter.size != 1 || spec.delimiter.data[0] != spec.out_delimiter || spec.escape >= 0;
     }
 
     void field(const std::uint8_t* p, std::size_t n, bool quoted, bool first, bool odd) noexcept {
-        if (!first) out_[size++] = spec_.out_delimiter;
+        if (!first) out_[size_++] = spec_.out_delimiter;
         if (!quoted) quoted = needs_quotes(p, n, first, odd);
         if (!quoted) {
             copy(p, n);
             return;
         }
-        out_[size++] = spec_.out_quote;
+        out_[size_++] = spec_.out_quote;
         if (n == 0 || std::memchr(p, spec_.out_quote, n) == nullptr) {
             copy(p, n);
         } else {
             for (std::size_t i = 0; i < n; ++i) {
-                out_[size++] = p[i];
-                if (p[i] == spec_.out_quote) out_[size++] = p[i];
+                out_[size_++] = p[i];
+                if (p[i] == spec_.out_quote) out_[size_++] = p[i];
             }
         }
-        out_[size++] = spec_.out_quote;
+        out_[size_++] = spec_.out_quote;
     }
 
     void null(bool first) noexcept {
-        if (!first) out_[size++] = spec_.out_delimiter;
-        out_[size++] = kNullText;
+        if (!first) out_[size_++] = spec_.out_delimiter;
+        out_[size_++] = kNullText;
     }
 
-    void end_record() noexcept { out_[size++] = '\n'; }
-
-    std::size_t size = 0;
+    void end_record() noexcept { out_[size_++] = '\n'; }
 
    private:
     bool needs_quotes(const std::uint8_t* p, std::size_t n, bool first, bool odd) const noexcept {
@@ -115,8 +119,8 @@ class Output {
 
     // Most values are short, and a call would cost more than the copy.
     void copy(const std::uint8_t* p, std::size_t n) noexcept {
-        std::uint8_t* to = out_ + size;
-        size += n;
+        std::uint8_t* to = out_ + size_;
+        size_ += n;
         if (n > 16) {
             std::memcpy(to, p, n);
         } else if (n >= 8) {
@@ -140,6 +144,7 @@ class Output {
 
     const NormalSpec& spec_;
     std::uint8_t* out_;
+    std::size_t& size_;
     bool foreign_;
 };
 
@@ -180,19 +185,19 @@ bool write_json(const NormalSpec& spec, const Cutter& cutter, Bytes& text, std::
 
 }  // namespace
 
-NormalResult normalise(const NormalSpec& spec, FindClean find_clean, const std::uint8_t* data, std::size_t size,
+NormalResult normalise(const NormalSpec& spec, WriteRegular write_regular, const std::uint8_t* data, std::size_t size,
                        std::size_t stop, bool final, std::uint8_t* out, std::size_t capacity, NormalScratch& scratch,
                        NormalTables& tables) noexcept {
     NormalResult result;
     const std::size_t limit = stop < size ? stop : size;
-    const bool direct = spec.delimiter.size == 1 && spec.delimiter.data[0] == spec.out_delimiter && !spec.extra &&
-                        (spec.quote < 0 || spec.quote == spec.out_quote);
-    Output output(spec, out);
+    const bool regular = can_be_regular(spec);
+    NormalOutput output{out, capacity};
+    Writer writer(spec, output);
     Cutter cutter(spec, data, size, final, scratch);
     tables.piece_count = tables.broken_count = tables.repair_count = 0;
     Bytes json;
     std::size_t at = 0;
-    std::size_t misses = 0;  // records since the last clean line: where none is clean, few are looked at
+    std::size_t misses = 0;  // records since the last regular one: where none is regular, few are tried
     const auto failed = [&] {
         json.release();
         result.status = Status::kNoMemory;
@@ -200,23 +205,10 @@ NormalResult normalise(const NormalSpec& spec, FindClean find_clean, const std::
     };
     while (at < limit && output.size < capacity) {
         if (skip_blank(spec, data, size, limit, final, at) == Blanks::kMore || at >= limit) break;
-        if (direct && (misses < 8 || misses % 8 == 0)) {
-            // One byte is left for a line feed behind a carriage return, which may be the last byte of the data, too.
-            const std::size_t room = capacity - output.size - 1;
-            const bool cut = spec.returns && !final && data[size - 1] == '\r';
-            CleanRun run = find_clean(spec, data, size - at < room ? size - cut : at + room, at, limit);
-            if (run.end > at) {
-                if (spec.returns && run.end < size && data[run.end - 1] == '\r' && data[run.end] == '\n') ++run.end;
-                const std::size_t n = run.end - at;
-                std::uint8_t* to = out + output.size;
-                std::memcpy(to, data + at, n);
-                if (spec.returns) {
-                    for (std::size_t i = 0; i < n; ++i) to[i] = to[i] == '\r' ? '\n' : to[i];
-                }
-                if (!add_row(tables.pieces, tables.piece_count, output.size, at, run.end, 1)) return failed();
-                output.size += n;
-                result.records += run.records;
-                at = run.end;
+        if (regular && (misses < 8 || misses % 8 == 0)) {
+            const std::size_t begin = at;
+            if (!write_regular(spec, data, size, limit, final, at, output, tables)) return failed();
+            if (at > begin) {
                 misses = 0;
                 continue;
             }
@@ -255,26 +247,26 @@ NormalResult normalise(const NormalSpec& spec, FindClean find_clean, const std::
             for (std::size_t i = 0; i < spec.fields; ++i) {
                 const bool alone = spec.fields == 1 && !spec.extra;
                 if (code != 0 || i >= count) {
-                    output.null(i == 0);
+                    writer.null(i == 0);
                 } else {
                     const CutField& field = cutter.fields()[i];
                     // A line without a character would be no record.
-                    if (alone && field.size == 0 && !field.quoted) output.null(true);
-                    else output.field(cutter.value(field), field.size, field.quoted, i == 0, odd);
+                    if (alone && field.size == 0 && !field.quoted) writer.null(true);
+                    else writer.field(cutter.value(field), field.size, field.quoted, i == 0, odd);
                 }
             }
             if (spec.extra) {
-                if (surplus) output.field(json.data, json_size, false, false, true);
-                else output.null(false);
+                if (surplus) writer.field(json.data, json_size, false, false, true);
+                else writer.null(false);
             }
-            output.end_record();
-            if (!add_row(tables.pieces, tables.piece_count, begin, at, cutter.end, 0)) return failed();
+            writer.end_record();
+            if (!tables.add_piece(begin, at, cutter.end, false)) return failed();
         }
         if (code != 0) {
-            if (!add_row(tables.broken, tables.broken_count, at, cutter.end, code, cutter.count, result.records)) return failed();
+            if (!tables.add_broken(at, cutter.end, code, cutter.count, output.records)) return failed();
         } else {
             const auto note = [&](std::size_t field, int kind) {
-                return add_row(tables.repairs, tables.repair_count, at, cutter.end, result.records, field, kind, cutter.count);
+                return tables.add_repair(at, cutter.end, output.records, field, kind, cutter.count);
             };
             for (std::size_t i = 0; i < cutter.repair_count; ++i) {
                 if (!note(cutter.repairs()[i].field, cutter.repairs()[i].kind)) return failed();
@@ -282,13 +274,14 @@ NormalResult normalise(const NormalSpec& spec, FindClean find_clean, const std::
             if (count < spec.fields && !note(count, kFilled)) return failed();
             if (count > spec.fields && !note(spec.fields, spec.extra ? kKept : kDropped)) return failed();
         }
-        ++result.records;
+        ++output.records;
         at = cutter.following;
         if (code != 0 && spec.stop_broken) break;
     }
     json.release();
     result.consumed = at;
     result.size = output.size;
+    result.records = output.records;
     result.lines = count_lines(data, at, spec.returns);
     return result;
 }

@@ -20,7 +20,7 @@ struct Kernels {
     TextTranslate text_translate;
     TextBound text_bound;
     TextLocate text_locate;
-    FindClean find_clean;
+    WriteRegular write_regular;
 };
 
 // Defined in isa_*.cpp; null where the instruction set was not compiled in.

@@ -2,7 +2,7 @@
 
 #if defined(__aarch64__)
 #include "simd/arch_neon.h"
-#include "csv/clean.inl.h"
+#include "csv/regular.inl.h"
 #include "csv/csv.inl.h"
 #include "encodings/encodings.inl.h"
 #include "json/walk.inl.h"
@@ -14,7 +14,7 @@ namespace mmflow {
 namespace {
 constexpr Kernels kTable{"neon", neon::csv_decode, neon::lines_decode, neon::json_decode,
                          neon::json_walk, neon::text_views, neon::text_translate, neon::text_bound, neon::text_locate,
-                         neon::find_clean};
+                         neon::write_regular};
 }  // namespace
 extern const Kernels* const kNeonKernels = &kTable;
 }  // namespace mmflow

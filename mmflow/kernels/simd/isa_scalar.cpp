@@ -2,7 +2,7 @@
 
 #if 1
 #include "simd/arch_scalar.h"
-#include "csv/clean.inl.h"
+#include "csv/regular.inl.h"
 #include "csv/csv.inl.h"
 #include "encodings/encodings.inl.h"
 #include "json/walk.inl.h"
@@ -14,7 +14,7 @@ namespace mmflow {
 namespace {
 constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode, scalar::json_decode,
                          scalar::json_walk, scalar::text_views, scalar::text_translate, scalar::text_bound, scalar::text_locate,
-                         scalar::find_clean};
+                         scalar::write_regular};
 }  // namespace
 extern const Kernels* const kScalarKernels = &kTable;
 }  // namespace mmflow

@@ -5,7 +5,6 @@ Used to choose between plans that give the same rows; a wrong estimate costs tim
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -13,11 +12,12 @@ import pyarrow as pa
 
 from mmflow.errors import MmflowError
 from mmflow.formats.compression import compression_suffix
+from mmflow.mapping import FileIdentity
 from mmflow.mapping.streams import stream_at
 from mmflow.plan.pipeline import Estimate
 from mmflow.plan.stages import Source
 from mmflow.remote.opening import known_size
-from mmflow.storage.url import is_url
+from mmflow.storage.url import is_url, may_be_member
 
 __all__ = ["exchange_partitions", "partition_bytes", "scan_estimate", "width_of"]
 
@@ -43,7 +43,7 @@ def _total_bytes(files: tuple[str, ...]) -> int:
     for path in files:
         try:
             total += _size(path)
-        except (OSError, MmflowError):
+        except MmflowError:
             continue  # the scan itself will say what is wrong with the file
     return total
 
@@ -51,7 +51,7 @@ def _total_bytes(files: tuple[str, ...]) -> int:
 def _size(path: str) -> int:
     if stream_at(path) is not None:
         return _STREAM_BYTES
-    return known_size(path) if is_url(path) else os.stat(path).st_size
+    return known_size(path) if is_url(path) else FileIdentity.of(path).size
 
 
 def scan_estimate(source: Source, columns: Sequence[str]) -> Estimate:
@@ -60,7 +60,8 @@ def scan_estimate(source: Source, columns: Sequence[str]) -> Estimate:
     whole = sum(widths.values()) or 1
     read = sum(widths.get(c, 16) for c in columns)
     share = min(1.0, read / whole)
-    compressed = 4.0 if source.files and compression_suffix(source.files[0]) else 1.0
+    packed = source.files and (compression_suffix(source.files[0]) or may_be_member(source.files[0]))
+    compressed = 4.0 if packed else 1.0
     expansion = _EXPANSION.get(source.format.name, 1.0) * compressed
     return Estimate(None, int(_total_bytes(source.files) * share * expansion))
 
