@@ -7,7 +7,6 @@ Every command, `Session(...)` and configs/*.toml share these keys; the environme
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mmflow.errors import ConfigError, plain_text
+from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.remote.options import RemoteOptions

@@ -9,7 +9,6 @@ docstring's `Args:` as help.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import tomllib
@@ -25,6 +24,7 @@ from mmflow.api.run_context import ExplainedSignal
 from mmflow.api.session import Session
 from mmflow.api.sql.query import plan_query
 from mmflow.errors import ConfigError, MmflowError, plain_text
+from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.explain import explain
 from mmflow.plan.reachable import Reached, source_digest

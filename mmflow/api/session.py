@@ -7,7 +7,6 @@ Invariant: threads may share a session and its datasets. What belongs to a call 
 
 from __future__ import annotations
 
-import difflib
 import os
 import threading
 from collections import Counter
@@ -30,6 +29,7 @@ from mmflow.config import EngineName, IoName, Settings, named_sources
 from mmflow.errors import ConfigError, EngineError, PlanError
 from mmflow.formats.schemas.arrow_types import plan_table
 from mmflow.lazy import array_types as npt
+from mmflow.lazy import difflib
 from mmflow.mapping.system.huge import HugePages
 from mmflow.plan.catalog import TableLeaf
 

@@ -487,11 +487,15 @@ def begin_work() -> None:
 
 def _prepare() -> None:
     """Prepare the process for large libraries."""
-    from mmflow.private_apis import pyarrow_pandas  # noqa: PLC0415  (imports pyarrow, which --help must not)
+    from mmflow.private_apis import (  # noqa: PLC0415  (imports pyarrow, which --help must not)
+        datafusion_version,
+        pyarrow_pandas,
+    )
     from mmflow.startup import limit_address_space  # noqa: PLC0415  (before it)
 
     limit_address_space()
     pyarrow_pandas.defer_import()
+    datafusion_version.quicken_import()
 
 
 def _run_handler(handler: str, options: Options) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import json
 import os
@@ -20,6 +19,7 @@ from mmflow.formats.csv.styles import STYLE_OPTIONS, style_option
 from mmflow.formats.encodings.encoding import find_encoding
 from mmflow.formats.schemas.file_columns import COLUMN_OPTIONS, UNION, ColumnOptions
 from mmflow.formats.schemas.schema import parse_schema
+from mmflow.lazy import difflib
 from mmflow.storage.url import may_be_member
 
 __all__ = ["FORMATS", "format_name", "from_spec", "open_format", "proposing", "with_dialect"]

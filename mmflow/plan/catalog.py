@@ -152,6 +152,9 @@ class SqlLeaf:
 
 Leaf = SourceLeaf | TableLeaf | MapLeaf | StreamLeaf | RepartitionLeaf | SqlLeaf
 
+#: Function that says why a frame can't be split (see `Catalog.sql`).
+Unsplit = Callable[[DataFrame, LogicalPlan | None], str | None]
+
 #: Numbers of leaves. A process counts them once, so that no two sessions give one name to different rows.
 _numbers = itertools.count()
 
@@ -270,8 +273,12 @@ class Catalog:
         """Return the leaf that plans read under a name, of whichever session; None: there is none."""
         return _leaves.get(name)
 
-    def schema(self, frame: DataFrame) -> pa.Schema:
+    def schema(self, frame: DataFrame, optimized: LogicalPlan | None = None) -> pa.Schema:
         """Return the names and types of a frame's rows. Every field is nullable.
+
+        Args:
+            frame: The frame.
+            optimized: Its optimized plan, where that is at hand.
 
         The frame's own schema is that of the plan before type coercion: DataFusion 55 calls a union of int32 and
         int64 an int32 there.
@@ -279,7 +286,7 @@ class Catalog:
         found = _schemas.get(frame)
         if found is None:
             with planning("query"):
-                optimized = frame.optimized_logical_plan()
+                optimized = frame.optimized_logical_plan() if optimized is None else optimized
                 schema = self.context.create_dataframe_from_logical_plan(optimized).schema()
             found = pa.schema([pa.field(f.name, f.type, metadata=tags(f)) for f in schema])
             _schemas[frame] = found
@@ -295,7 +302,7 @@ class Catalog:
         query: str,
         tables: Mapping[str, DataFrame],
         resolve: Callable[[str], DataFrame | None] = lambda _: None,
-        unsplit: Callable[[DataFrame], str | None] = lambda _: None,
+        unsplit: Unsplit = lambda *_: None,
         parameters: Mapping[str, pa.Scalar] | None = None,
         functions: Mapping[str, Function] | None = None,
     ) -> DataFrame:
@@ -305,7 +312,8 @@ class Catalog:
             query: Text of one SELECT.
             tables: Frames by their name in the query.
             resolve: Returns the frame of any other table, such as FROM 'path'. None: there is none.
-            unsplit: Returns why the planner can't split the query, which then runs as SQL in one task. None: it can.
+            unsplit: Returns why the planner can't split a query, which then runs as SQL in one task. None: it can.
+                It takes a frame and its optimized plan; None: that is not at hand.
             parameters: Values of the query's `$name`, all of them.
             functions: UDFs by their names as the query writes them, before those by their names in SQL.
 
@@ -350,7 +358,7 @@ class Catalog:
         query: str,
         tables: Mapping[str, DataFrame],
         resolve: Callable[[str], DataFrame | None],
-        unsplit: Callable[[DataFrame], str | None],
+        unsplit: Unsplit,
         names: _Names,
         with_names: Callable[[DataFrame, LogicalPlan], DataFrame],
     ) -> DataFrame:
@@ -397,7 +405,7 @@ class Catalog:
                 )
         plan = frame.logical_plan()
         shown = with_names(frame, plan)
-        reason = unsplit(shown)
+        reason = unsplit(shown, optimized if shown is frame else None)
         if reason is None:
             return shown
         if (why := not_as_sql(str(frame.logical_plan().display_indent()))) is not None:
@@ -407,7 +415,7 @@ class Catalog:
         schema = self.schema(frame)
         check_wanted(schema)
         unnested = self._unnested(query, names, schema)
-        if unnested is not None and unsplit(shown := with_names(unnested, plan)) is None:
+        if unnested is not None and unsplit(shown := with_names(unnested, plan), None) is None:
             return shown
         schema = pa.schema([f.with_name(n) for f, n in zip(schema, unique_names(schema.names), strict=True)])
         exact = with_moving_functions(query, names.planned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+from mmflow.lazy import difflib
 
 __all__ = ["missing_function", "missing_type"]
 

@@ -53,6 +53,8 @@ class Branch:
         streaming: The open relation may run on pieces of its first input (see `FragmentStep`).
         split: Tables and their key columns (see `FragmentStep`).
         title: Operators so far, for explain.
+        notes: Further lines for explain.
+        unseen: DataFusion may not have seen the open relation yet, and so may be unable to read it.
     """
 
     inputs: tuple[Input, ...]
@@ -64,6 +66,7 @@ class Branch:
     split: tuple[tuple[str, tuple[int, ...]], ...] = ()
     title: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unseen: bool = False
 
     @property
     def single(self) -> bool:
@@ -124,6 +127,8 @@ class Builder:
         files = {i.name for i in branch.inputs if isinstance(i, FilesInput)}  # DataFusion reads them
         if branch.streaming and len(branch.tables) == 1 and branch.tables[0][0] not in files:
             program = compile_relation(branch.rel, branch.tables[0][1], schema, self.rels.anchors)
+        if program is None and branch.unseen:  # programs know nothing that DataFusion does not read
+            self.rels.check(branch.rel)
         return (*branch.steps, fragment if program is None else ProgramStep(program, fragment))
 
     def close(

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from datafusion import DataFrame
+from datafusion import DataFrame, LogicalPlan
 from substrait.algebra_pb2 import Rel
 from substrait.plan_pb2 import Plan as SubstraitPlan
 
@@ -118,12 +118,21 @@ def _calls(stages: Iterable[Stage], name: str) -> bool:
     return False
 
 
-def why_not_split(frame: DataFrame, *, catalog: Catalog, settings: Settings) -> str | None:
-    """Return why a query can't be split; None: it can. Its pipeline is kept for `make_plan`."""
+def why_not_split(
+    frame: DataFrame, made: LogicalPlan | None, *, catalog: Catalog, settings: Settings
+) -> str | None:
+    """Return why a query can't be split; None: it can. Its pipeline is kept for `make_plan`.
+
+    Args:
+        frame: The query.
+        made: Its optimized plan; None: it is not at hand.
+        catalog: Catalog in which the frame was made.
+        settings: Settings (see `make_plan`).
+    """
     planner = _Planner(catalog, settings)
     try:
         with report_planner_bugs("split this query"):
-            pipeline = planner.plan_frame(frame, as_sql=False)  # the query itself is at hand
+            pipeline = planner.plan_frame(frame, made, as_sql=False)  # the query itself is at hand
     except RefusedError:
         raise
     except PlanError as error:
@@ -141,19 +150,22 @@ class _Planner(PlanContext):
 
     order: tuple[SortKey, ...] = ()
 
-    def plan_frame(self, frame: DataFrame, *, as_sql: bool = True) -> Pipeline:
+    def plan_frame(
+        self, frame: DataFrame, made: LogicalPlan | None = None, *, as_sql: bool = True
+    ) -> Pipeline:
         refuse_zone_comparisons(frame)
         with planning("query"):
-            logical = optimized(frame)
+            logical = optimized(frame, made)
         refuse_date_comparisons(frame.logical_plan(), logical, self.catalog.context)
         try:
-            query = encode(logical, self.catalog.context, self.catalog.context_of)
+            encoded = encode(logical, self.catalog.context, self.catalog.context_of)
         except UnsupportedBySubstraitError as error:
             if not as_sql:
                 raise
             frame = self.catalog.run_as_sql(frame, error.message)
             logical = frame.optimized_logical_plan()
-            query = encode(logical, self.catalog.context, self.catalog.context_of)
+            encoded = encode(logical, self.catalog.context, self.catalog.context_of)
+        query = encoded.plan
         rels = RelationBuilder(query, self.catalog.functions.register)
         outer = None
         if self._builder is None:
@@ -161,13 +173,15 @@ class _Planner(PlanContext):
         else:
             # Names of tables go on counting over the whole plan.
             rels.continue_from(self._builder.rels)
-            outer = self._builder.rels, self.null_aware
+            outer = self._builder.rels, self.null_aware, self.encoded
             self._builder.rels = rels
-        self.null_aware = null_aware_joins(logical)
+        self.null_aware, self.encoded = null_aware_joins(logical), encoded
         if outer is None:
             self.order = row_order(_root(query))
         pipeline = self.plan_relation(_root(query))
-        schema = self.catalog.schema(frame)
+        if pipeline.branches[0].unseen:
+            rels.check(pipeline.branches[0].rel)
+        schema = self.catalog.schema(frame, logical)
         if schema.types != pipeline.schema.types:
             branches = tuple(replace(b, trivial=False) for b in pipeline.branches)
             pipeline = replace(pipeline, branches=branches)
@@ -176,11 +190,11 @@ class _Planner(PlanContext):
             # An open relation only makes sense among the functions of its own query: close it.
             pipeline = close_relation(self, pipeline)
             outer[0].continue_from(rels)
-            self.builder.rels, self.null_aware = outer
+            self.builder.rels, self.null_aware, self.encoded = outer
         return pipeline
 
     def plan_relation(self, rel: Rel) -> Pipeline:
-        if subqueries(rel):
+        if self.encoded.has_subqueries and subqueries(rel):
             return plan_with_scalars(self, rel)
         operator = _OPERATORS.get(kind(rel))
         if operator is None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import pyarrow as pa
@@ -34,6 +33,8 @@ from mmflow.shards import FileEntry
 from mmflow.sinks import SinkSpec
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from datafusion import (  # slow to import; processes for functions need no plans
         AggregateUDF,
         ScalarUDF,

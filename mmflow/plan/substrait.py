@@ -9,11 +9,14 @@ same layout leaves every expression above it valid: the property that cutting pl
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal
 
 import pyarrow as pa
 from datafusion import LogicalPlan, SessionConfig, SessionContext
 from datafusion.substrait import Consumer, Producer, Serde
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from substrait.algebra_pb2 import Expression, JoinRel, Rel
 from substrait.plan_pb2 import Plan as SubstraitPlan
@@ -120,10 +123,21 @@ def messages(message: Message, stop: Callable[[Message], bool] = lambda _: False
         yield message
         parts: list[Message] = []
         for descriptor, value in message.ListFields():
-            if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
-                continue
-            parts += [part for part in (value if descriptor.is_repeated else (value,)) if not stop(part)]
+            match _holds_messages(descriptor):
+                case "one":
+                    if not stop(value):
+                        parts.append(value)
+                case "several":
+                    parts += [part for part in value if not stop(part)]
         waiting += reversed(parts)
+
+
+@functools.cache
+def _holds_messages(descriptor: FieldDescriptor) -> Literal["", "one", "several"]:
+    """Return how many messages a field holds; none: its values are no messages, or entries of a map."""
+    if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
+        return ""
+    return "several" if descriptor.is_repeated else "one"
 
 
 def _own_expressions(rel: Rel) -> Iterator[Expression]:
@@ -285,6 +299,15 @@ _OWN_FUNCTIONS = (
 )
 
 
+#: Substrait types by Arrow types that are not nested. They are the same in all contexts.
+_FLAT_TYPES: dict[pa.DataType, Type] = {}
+
+
+def _register_table(name: str, stored: pa.Schema, context: SessionContext) -> None:
+    batch = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in stored], schema=stored)
+    context.register_record_batches(name, [[batch]])
+
+
 class RelationBuilder:
     """Builder of typed relations in the function space of one query.
 
@@ -298,15 +321,28 @@ class RelationBuilder:
         self._shell = SubstraitPlan()
         self._shell.CopyFrom(plan)
         self._shell.ClearField("relations")
-        self._context = SessionContext(SessionConfig().with_target_partitions(1))
-        register(self._context)
         self._made = 0
+        #: Relations whose schemas were asked for.
+        self._seen: list[Rel] = []
         self._types: dict[pa.DataType, Type] = {}
+        self._asked: SessionContext | None = None
+        #: Functions that tell the context of tables and functions which it does not know yet.
+        self._pending = [register]
+
+    @property
+    def _context(self) -> SessionContext:
+        """Context of all tables and functions, made once DataFusion is asked for something."""
+        if self._asked is None:
+            self._asked = SessionContext(SessionConfig().with_target_partitions(1))
+        for register in self._pending:
+            register(self._asked)
+        self._pending.clear()
+        return self._asked
 
     def use(self, function: Function) -> int:
         """Declare a function in this query, and return its anchor."""
         if function.name not in self.anchors:
-            Functions((function,)).register(self._context)
+            self._pending.append(Functions((function,)).register)
             self._shell, self.anchors = add_functions(self._shell, (function.name,))
         return self.anchors[function.name]
 
@@ -327,11 +363,19 @@ class RelationBuilder:
         """
         schema = pa.schema([pa.field(f"{name}_{i}", t) for i, t in enumerate(types)])
         stored = schema if len(types) else pa.schema([pa.field(f"{name}_rows", pa.bool_())])
-        batch = pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in stored], schema=stored)
-        self._context.register_record_batches(name, [[batch]])
-        rel = self.encode(self._context.table(name).logical_plan()).relations[0].root.input
-        # Without a projection a read gives all columns; DataFusion 55 decodes one of n columns in n squared steps.
-        rel.read.ClearField("projection")
+        self._pending.append(functools.partial(_register_table, name, stored))
+        rel = Rel()
+        if all(t in _FLAT_TYPES for t in stored.types):
+            rel.read.base_schema.names.extend(stored.names)
+            rel.read.base_schema.struct.types.extend(_FLAT_TYPES[t] for t in stored.types)
+            rel.read.base_schema.struct.nullability = Type.NULLABILITY_REQUIRED
+            rel.read.named_table.names.append(name)
+        else:
+            rel.CopyFrom(self.encode(self._context.table(name).logical_plan()).relations[0].root.input)
+            # Without a projection a read gives all columns; DataFusion 55 decodes one of n columns in n squared steps.
+            rel.read.ClearField("projection")
+            types_made = zip(stored.types, rel.read.base_schema.struct.types, strict=True)
+            _FLAT_TYPES.update((t, made) for t, made in types_made if not pa.types.is_nested(t))
         if not len(types):
             rel.read.projection.SetInParent()
             rel.read.projection.select.SetInParent()
@@ -347,7 +391,8 @@ class RelationBuilder:
         """Return Arrow types as Substrait types."""
         unknown = [t for t in dict.fromkeys(types) if t not in self._types]
         if unknown:
-            rel, _ = self.table(self.name(), unknown)
+            # Not a name of the query's tables: those don't depend on what was asked before.
+            rel, _ = self.table(f"types{len(self._types)}", unknown)
             self._types.update(zip(unknown, rel.read.base_schema.struct.types, strict=True))
         return [self._types[t] for t in types]
 
@@ -360,10 +405,20 @@ class RelationBuilder:
 
     def schema(self, rel: Rel) -> pa.Schema:
         """Return the names and types of a relation's output, as DataFusion sees them. All fields are nullable."""
+        self._seen.append(rel)
         with planning("Substrait"):
             logical = Consumer.from_substrait_plan(self._context, Serde.deserialize_bytes(self.plan(rel)))
             schema = self._context.create_dataframe_from_logical_plan(logical).schema()
         return pa.schema([pa.field(f.name, f.type) for f in schema])
+
+    def check(self, rel: Rel) -> None:
+        """Check that DataFusion reads a relation, if it was not asked for the schema of this very one.
+
+        Raises:
+            PlanError: It does not.
+        """
+        if not any(rel is seen for seen in self._seen):
+            self.schema(rel)
 
     def call(self, function: str, *arguments: Expression, returns: Type | None = None) -> Expression:
         """Return a call of a scalar function."""

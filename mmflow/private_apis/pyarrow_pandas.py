@@ -11,14 +11,17 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 __all__ = ["defer_import"]
 
 
-class _Gate(MetaPathFinder):
+class _Gate:
     """Finder on `sys.meta_path` from `defer_import` until pandas is imported."""
 
     def __init__(self) -> None:
@@ -45,11 +48,11 @@ class _Gate(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Reopen(spec.loader)
+            spec.loader = cast(Any, _Reopen(spec.loader))
         return spec
 
 
-class _Reopen(Loader):
+class _Reopen:
     """Loader of pandas that makes pyarrow look again afterwards."""
 
     def __init__(self, loader: Loader) -> None:

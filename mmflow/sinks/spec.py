@@ -6,7 +6,6 @@ and an absolute path without symbolic links, or the URL of an object store witho
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections import Counter
@@ -17,6 +16,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SinkError
 from mmflow.formats.schemas.schema import type_text
+from mmflow.lazy import difflib
 from mmflow.mapping.answering import check_answers
 from mmflow.remote.options import storage_text
 from mmflow.sinks.base import SUFFIXES, IfExists, SinkSpec

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.cli.startup_modules import FORMATS, imported, listing
@@ -22,3 +24,18 @@ def test_none_of_them_imports_what_is_slow(tmp_path: Path) -> None:
     found = imported("csv", tmp_path)
     assert not slow & found
     assert {"pyarrow", "datafusion", "substrait", "mmflow.plan.planner"} <= found
+
+
+def test_datafusion_finds_its_version_without_importlib_metadata() -> None:
+    script = """
+import sys
+from mmflow.private_apis.datafusion_version import quicken_import
+quicken_import()
+import datafusion
+assert "importlib.metadata" not in sys.modules, "it was imported for DataFusion"
+import importlib.metadata as real
+assert datafusion.__version__ == real.version("datafusion"), datafusion.__version__
+assert datafusion.importlib_metadata.version("numpy") == real.version("numpy")
+assert sys.modules["importlib.metadata"] is real and hasattr(real, "files")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

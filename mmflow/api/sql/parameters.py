@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from mmflow.api.sql.variables import describe_type
 from mmflow.errors import PlanError
 from mmflow.formats.schemas.arrow_types import is_supported
 from mmflow.formats.schemas.schema import public_schema, type_text
+from mmflow.lazy import difflib
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.tokens import Token, parameters_of, replaced, tokens
 

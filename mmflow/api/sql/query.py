@@ -11,7 +11,6 @@ Functions are found in the same order, without files (`called_functions`).
 from __future__ import annotations
 
 import contextlib
-import difflib
 import itertools
 import os
 import re
@@ -35,6 +34,7 @@ from mmflow.api.udf import Udf
 from mmflow.errors import ConfigError, MmflowError, PlanError, plain_text
 from mmflow.formats import VIRTUAL_COLUMNS
 from mmflow.formats.schemas.schema import type_text
+from mmflow.lazy import difflib
 from mmflow.mapping.streams import is_stream_path
 from mmflow.plan.planner import why_not_split
 from mmflow.plan.stages import Function

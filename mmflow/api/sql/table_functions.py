@@ -8,12 +8,12 @@ Values of options are expressions without columns; DataFusion computes them.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mmflow.errors import PlanError
+from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tokens import Token, closing, quoted, replaced, split_arguments, tokens
 

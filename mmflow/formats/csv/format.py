@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from functools import partial
@@ -46,6 +45,7 @@ from mmflow.formats.schemas.file_columns import DECLARED, FileColumns
 from mmflow.formats.schemas.overrides import overriding, with_overrides
 from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
 from mmflow.formats.schemas.text_schemas import text_source
+from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping import FileIdentity, MappedFile

@@ -7,7 +7,6 @@ Invariant: a `ValueStyles` is plain data that goes into a format's spec and back
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError
 from mmflow.formats.csv.strptime import TimeFormat, time_format
+from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["STYLE_OPTIONS", "UNITS", "ColumnStyle", "ValueStyles", "style_option"]

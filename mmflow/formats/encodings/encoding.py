@@ -13,7 +13,6 @@ another character, so records can be found from any place of a file.
 from __future__ import annotations
 
 import codecs
-import difflib
 from encodings.aliases import aliases
 from functools import cache
 from typing import Literal
@@ -22,6 +21,7 @@ import numpy as np
 
 from mmflow.errors import ConfigError
 from mmflow.lazy import array_types as npt
+from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 
 __all__ = ["UTF8", "Encoding", "find_encoding"]

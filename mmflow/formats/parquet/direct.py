@@ -10,6 +10,8 @@ Invariant: a file that is chosen for DataFusion has the same rows by both reader
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -21,7 +23,7 @@ from mmflow.formats.parquet.format import Footer, column_number, read_footer, wa
 from mmflow.formats.parquet.statistics import Bounds, bounds_of
 from mmflow.formats.schemas.arrow_types import plan_type
 from mmflow.lazy.dataclasses import dataclass
-from mmflow.mapping import MappedFile
+from mmflow.mapping import FileIdentity, MappedFile
 
 __all__ = ["Direct", "choose_reader"]
 
@@ -32,6 +34,8 @@ _CODECS = frozenset({0, 1, 2, 4, 6, 7})
 _INT96 = 3
 #: Header of a page, unless it has long statistics.
 _HEADER_BYTES = 4096
+#: Choices that are kept.
+_CHOICES = 64
 #: Text bounds of fewer bytes are never cut short.
 _CUT = 16
 
@@ -63,10 +67,26 @@ def choose_reader(file: MappedFile, columns: Sequence[str], schema: pa.Schema) -
     """
     if not _PATH.fullmatch(file.path):
         return "its path has characters that DataFusion takes for a pattern"
+    key = (file.path, file.identity, tuple(columns), schema)
+    with _lock:
+        found = _cache.get(key)
+        if found is not None:
+            _cache.move_to_end(key)
+            return found
     try:
-        return _choose(file, read_footer(file), columns, schema)
+        made = _choose(file, read_footer(file), columns, schema)
     except SourceError as error:  # pyarrow's scan says it better
         return f"its footer: {error.message}"
+    with _lock:
+        _cache[key] = made
+        while len(_cache) > _CHOICES:
+            _cache.popitem(last=False)
+    return made
+
+
+#: Choices for files of the last queries, as footers are kept (`format.py`).
+_cache: OrderedDict[tuple[str, FileIdentity, tuple[str, ...], pa.Schema], Direct | str] = OrderedDict()
+_lock = threading.Lock()
 
 
 def _choose(file: MappedFile, footer: Footer, columns: Sequence[str], schema: pa.Schema) -> Direct | str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.errors import ConfigError
+from mmflow.lazy import difflib
 from mmflow.lazy.patterns import lazy_regex
 
 __all__ = [

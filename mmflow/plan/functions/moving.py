@@ -25,7 +25,7 @@ from datafusion.user_defined import WindowEvaluator
 from mmflow.formats.decoding.fixed_width import null_places, numpy_values
 from mmflow.lazy import array_types as npt
 
-__all__ = ["MOVING", "MovingFunction"]
+__all__ = ["MOVING", "MovingFunction", "moving_name"]
 
 _Numbers = npt.NDArray[np.float64]
 _State = tuple[_Numbers, ...]
@@ -113,8 +113,7 @@ class MovingFunction:
 
     def __init__(self, kind: str, rows: tuple[int | None, int | None] | None = None) -> None:
         self._recipe = kind, rows
-        shown = "" if rows is None else "_rows" + "".join(_shown(bound) for bound in rows)
-        self.name = f"mmflow_moving_{kind}{shown}"
+        self.name = moving_name(kind, rows)
         columns = MOVING[kind][0]
 
         def evaluator() -> WindowEvaluator:
@@ -125,6 +124,12 @@ class MovingFunction:
 
     def __reduce__(self) -> tuple[type[MovingFunction], tuple[object, ...]]:
         return type(self), self._recipe
+
+
+def moving_name(kind: str, rows: tuple[int | None, int | None] | None = None) -> str:
+    """Return the name in plans of a `MovingFunction`."""
+    shown = "" if rows is None else "_rows" + "".join(_shown(bound) for bound in rows)
+    return f"mmflow_moving_{kind}{shown}"
 
 
 def _shown(bound: int | None) -> str:

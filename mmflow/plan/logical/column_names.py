@@ -52,7 +52,6 @@ def shown_names(plan: LogicalPlan, names: list[str], tables: Iterable[str]) -> l
     if not isinstance(variant, Projection) or len(variant.projections()) != len(names):
         return names
     qualifiers = [re.escape(f"{table}.") for table in sorted(tables, key=len, reverse=True)]
-    qualifier = re.compile(rf"(?<![\w.\"])(?:{'|'.join(qualifiers)})(?=[\w\"])") if qualifiers else None
     shown = []
     for expression, name in zip(variant.projections(), names, strict=True):
         column = expression.to_variant() if expression.variant_name() == "Column" else None
@@ -61,7 +60,9 @@ def shown_names(plan: LogicalPlan, names: list[str], tables: Iterable[str]) -> l
         ):
             shown.append(name)  # the user's own name
             continue
-        text = name if qualifier is None else qualifier.sub("", name)
+        text = name
+        if qualifiers:
+            text = re.sub(rf"(?<![\w.\"])(?:{'|'.join(qualifiers)})(?=[\w\"])", "", name)
         for literal, written in _LITERALS:
             text = literal.sub(written, text)
         shown.append(_WINDOW.sub(_over, text))

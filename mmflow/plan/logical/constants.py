@@ -30,18 +30,22 @@ _ARITHMETIC = lazy_regex(
 _CAPTURES = lazy_regex(r"regexp_(?:match|replace)\((?:\w+\()*(?:Large)?Utf8")
 
 
-def optimized(frame: DataFrame) -> LogicalPlan:
+def optimized(frame: DataFrame, made: LogicalPlan | None = None) -> LogicalPlan:
     """Return the optimized plan of a query, in which nothing was computed wrongly.
+
+    Args:
+        frame: The query.
+        made: Its optimized plan as DataFusion makes it; None: it is not at hand.
 
     Raises:
         RefusedError: Arithmetic between literals does not fit its type.
     """
     plan = frame.logical_plan()
     text = str(plan.display_indent())
-    captures = _CAPTURES.search(text) is not None
+    captures = "regexp_" in text and _CAPTURES.search(text) is not None
     nulls = may_lose_nulls(text)
     if not captures and not nulls and _ARITHMETIC.search(text) is None:
-        return frame.optimized_logical_plan()
+        return frame.optimized_logical_plan() if made is None else made
     context = SessionContext()
     context.remove_optimizer_rule("simplify_expressions")
     context.remove_optimizer_rule("common_sub_expression_eliminate")  # it hides literals behind columns
@@ -50,7 +54,9 @@ def optimized(frame: DataFrame) -> LogicalPlan:
     if encoded is not None:
         _refuse_overflow(encoded)
         nulls = nulls and loses_nulls(encoded)
-    return unfolded if captures or nulls else frame.optimized_logical_plan()
+    if captures or nulls:
+        return unfolded
+    return frame.optimized_logical_plan() if made is None else made
 
 
 def _encoded(plan: LogicalPlan, context: SessionContext) -> SubstraitPlan | None:

@@ -11,29 +11,47 @@ from collections.abc import Callable, Iterable
 from datafusion import LogicalPlan, SessionContext
 from datafusion.substrait import Producer
 from google.protobuf.message import Message
-from substrait.algebra_pb2 import AggregateFunction, Expression
+from substrait.algebra_pb2 import AggregateFunction, Expression, ReadRel
 from substrait.extensions.extensions_pb2 import SimpleExtensionDeclaration
 from substrait.plan_pb2 import Plan as SubstraitPlan
 from substrait.type_pb2 import NamedStruct, Type
 
 from mmflow.errors import PlanError
+from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.errors import explain_datafusion_error, is_datafusion_error
 from mmflow.plan.logical.nodes import calls_beyond_substrait
-from mmflow.plan.logical.zones import with_zones
+from mmflow.plan.logical.zones import holds_zone, with_zones
 from mmflow.plan.substrait import int_literal, messages
 
-__all__ = ["UnsupportedBySubstraitError", "encode"]
+__all__ = ["Encoded", "UnsupportedBySubstraitError", "encode"]
 
 
 class UnsupportedBySubstraitError(PlanError):
     """Plan that Substrait can't carry. It runs as SQL in one task instead."""
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Plan as Substrait.
+
+    Attributes:
+        plan: The plan.
+        has_subqueries: An expression of it holds a subquery.
+        has_windows: An expression of it is a window function.
+        tables: Names of the tables that it reads.
+    """
+
+    plan: SubstraitPlan
+    has_subqueries: bool
+    has_windows: bool
+    tables: frozenset[str]
+
+
 def encode(
     plan: LogicalPlan,
     context: SessionContext,
     context_of: Callable[[Iterable[str]], SessionContext],
-) -> SubstraitPlan:
+) -> Encoded:
     """Return an optimized logical plan as Substrait.
 
     Args:
@@ -57,16 +75,46 @@ def encode(
         ) from error
     made = SubstraitPlan()
     made.ParseFromString(encoded)
-    if _may_drop_unseen(made):
+    parts = _Parts(made)
+    if _may_drop_unseen(made, parts.subqueries):
         raise UnsupportedBySubstraitError("a plan may not carry an option of a call within a subquery")
-    if _has_struct_literal(made):
+    if any(literal.WhichOneof("literal_type") == "struct" for literal in parts.literals):
         raise UnsupportedBySubstraitError("a plan can't carry the fields of a struct that is a literal")
     if any(f.name == "arrow_field" for f in _declared(made)):
         raise UnsupportedBySubstraitError("a plan can't carry names of columns, which arrow_field() gives")
-    zoned = with_zones(_with_current_rows(_with_bases(made)), plan, context, context_of)
+    _set_current_rows(parts.windows)
+    zoned = with_zones(_with_bases(made), plan, context, context_of) if parts.has_zones else made
     if zoned is None:
         raise UnsupportedBySubstraitError("a plan can't carry a time zone")
-    return zoned
+    tables = frozenset(t.names[-1] for t in parts.tables)
+    return Encoded(zoned, bool(parts.subqueries), bool(parts.windows), tables)
+
+
+class _Parts:
+    """Parts of a plan that matter here, found in one walk."""
+
+    def __init__(self, encoded: SubstraitPlan) -> None:
+        self.subqueries: list[Expression.Subquery] = []
+        self.literals: list[Expression.Literal] = []
+        self.windows: list[Expression.WindowFunction] = []
+        self.tables: list[ReadRel.NamedTable] = []
+        self._casts: list[Expression.Cast] = []
+        lists: dict[type[Message], list[Message]] = {
+            Expression.Subquery: self.subqueries,
+            Expression.Literal: self.literals,
+            Expression.WindowFunction: self.windows,
+            Expression.Cast: self._casts,
+            ReadRel.NamedTable: self.tables,
+        }
+        for message in messages(encoded.relations[0], _is_plain):
+            found = lists.get(type(message))
+            if found is not None:
+                found.append(message)
+
+    @property
+    def has_zones(self) -> bool:
+        """True if a cast or literal has a time zone."""
+        return any(map(holds_zone, (*self.literals, *(cast.type for cast in self._casts))))
 
 
 def _with_bases(encoded: SubstraitPlan) -> SubstraitPlan:
@@ -79,15 +127,13 @@ def _with_bases(encoded: SubstraitPlan) -> SubstraitPlan:
     return encoded
 
 
-def _with_current_rows(encoded: SubstraitPlan) -> SubstraitPlan:
-    """Return the plan with CURRENT ROW for 0 rows before or behind: DataFusion 55 writes them, and reads 1 at least."""
-    for message in messages(encoded.relations[0], _is_plain):
-        if isinstance(message, Expression.WindowFunction):
-            for bound in (message.lower_bound, message.upper_bound):
-                side = bound.WhichOneof("kind")
-                if side in ("preceding", "following") and getattr(bound, side).offset == 0:
-                    bound.current_row.SetInParent()
-    return encoded
+def _set_current_rows(windows: Iterable[Expression.WindowFunction]) -> None:
+    """Write CURRENT ROW for 0 rows before or behind: DataFusion 55 writes them, and reads 1 at least."""
+    for window in windows:
+        for bound in (window.lower_bound, window.upper_bound):
+            side = bound.WhichOneof("kind")
+            if side in ("preceding", "following") and getattr(bound, side).offset == 0:
+                bound.current_row.SetInParent()
 
 
 def _declared(encoded: SubstraitPlan) -> list[SimpleExtensionDeclaration.ExtensionFunction]:
@@ -101,16 +147,14 @@ _NULLS_LEFT_OUT = {
 }  # fmt: skip
 
 
-def _may_drop_unseen(encoded: SubstraitPlan) -> bool:
+def _may_drop_unseen(encoded: SubstraitPlan, subqueries: Iterable[Expression.Subquery]) -> bool:
     """Return whether a subquery within an expression has a call whose options Substrait may have dropped.
 
     DataFusion's Python classes don't show the plan of a subquery.
     """
     names = {f.function_anchor: f.name for f in _declared(encoded)}
-    for message in messages(encoded.relations[0], _is_plain):
-        if not isinstance(message, Expression.Subquery):
-            continue
-        for inner in messages(message, _is_plain):
+    for subquery in subqueries:
+        for inner in messages(subquery, _is_plain):
             if isinstance(inner, Expression.WindowFunction):
                 return True
             if (
@@ -119,11 +163,6 @@ def _may_drop_unseen(encoded: SubstraitPlan) -> bool:
             ):
                 return True
     return False
-
-
-def _has_struct_literal(encoded: SubstraitPlan) -> bool:
-    literals = (m for m in messages(encoded.relations[0], _is_plain) if isinstance(m, Expression.Literal))
-    return any(m.WhichOneof("literal_type") == "struct" for m in literals)
 
 
 def _is_plain(message: Message) -> bool:

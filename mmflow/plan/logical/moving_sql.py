@@ -17,7 +17,7 @@ from mmflow.errors import PlanError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.errors import RefusedError
-from mmflow.plan.functions.moving import MOVING, MovingFunction
+from mmflow.plan.functions.moving import MOVING, MovingFunction, moving_name
 from mmflow.plan.tokens import Token, closing, replaced, tokens
 
 __all__ = ["moving_functions", "with_moving_functions"]
@@ -68,9 +68,8 @@ class _Call:
 
 def moving_functions(query: str) -> list[MovingFunction]:
     """Return the functions of moving frames that a query calls."""
-    made = [MovingFunction(kind) for kind in MOVING]
     named = {t.text for t in tokens(query) if t.kind == "word"}
-    return [f for f in made if f.name in named]
+    return [MovingFunction(kind) for kind in MOVING if moving_name(kind) in named]
 
 
 def with_moving_functions(query: str, plan: Callable[[str], object]) -> str:

@@ -59,6 +59,9 @@ def with_functions(query: str, names: Mapping[str, str], spelled: Mapping[str, s
         spelled: Names in plans by names as the query writes them, which come first.
     """
 
+    if not names and not spelled:
+        return query
+
     def replaced(token: re.Match[str]) -> str:
         quoted, plain = token["quoted"], token["name"] or ""
         written = quoted[1:-1].replace('""', '"') if quoted else plain
@@ -99,6 +102,8 @@ def with_any(query: str, forgotten: Callable[[str], int]) -> str:
 
 def with_own_names(query: str) -> str:
     """Rename the subquery of each = ANY, > ALL and the like, so that its columns are no others'."""
+    if not any(word in query.upper() for word in ("ANY", "SOME", "ALL")):
+        return query
     made: list[str] = []
     closing: list[str] = []  # what stands before the closing bracket of each that is open
     quantified, number, at = False, 0, 0

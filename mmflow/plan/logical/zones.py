@@ -23,7 +23,7 @@ from mmflow.plan.errors import is_datafusion_error
 from mmflow.plan.logical.nodes import expressions, parts
 from mmflow.plan.substrait import add_functions, inputs_of, kind, messages
 
-__all__ = ["type_of", "with_zones"]
+__all__ = ["holds_zone", "type_of", "with_zones"]
 
 _UTC = "UTC"  # what a zone is decoded as
 _CAST, _TRY_CAST = "arrow_cast", "arrow_try_cast"
@@ -108,7 +108,9 @@ def _slots_within(message: Message) -> Iterator[Expression]:
         rex = message.WhichOneof("rex_type")
         if rex == "selection":  # a column: most expressions are
             return
-        if rex in ("literal", "cast") and _zoned(message.literal if rex == "literal" else message.cast.type):
+        if rex in ("literal", "cast") and holds_zone(
+            message.literal if rex == "literal" else message.cast.type
+        ):
             yield message
         if rex == "literal":
             return
@@ -125,7 +127,7 @@ def _slots_within(message: Message) -> Iterator[Expression]:
                 yield from _slots_within(part)
 
 
-def _zoned(message: Message) -> bool:
+def holds_zone(message: Message) -> bool:
     """Return whether a type or literal has a zone, at any depth."""
     return any(
         isinstance(part, Type | Expression.Literal) and part.HasField("precision_timestamp_tz")

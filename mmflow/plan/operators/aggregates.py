@@ -86,7 +86,9 @@ def _aggregate(context: PlanContext, measures: Measures, child: Pipeline) -> Pip
         wide = measures.declared(schema)
         divided = _split(rel, child.branches[0].rel, context.rels, wide)
         if divided is not None:
-            return replace(_merge_partial(context, rel, child, wide, estimate, title), one_nan=one_nan)
+            others = [_split(rel, b.rel, context.rels, wide) for b in child.branches[1:]]
+            parts = [divided, *filter(None, others)]
+            return replace(_merge_partial(context, parts, child, wide, estimate, title), one_nan=one_nan)
         reason = "aggregate that can't be merged"
         child = exchange_by_key(context, child, keys, reason) if keys else gather(context, child, reason)
     branch = child.branches[0]
@@ -95,11 +97,14 @@ def _aggregate(context: PlanContext, measures: Measures, child: Pipeline) -> Pip
 
 
 def _merge_partial(
-    context: PlanContext, rel: Rel, child: Pipeline, schema: pa.Schema, estimate: Estimate, title: str
+    context: PlanContext,
+    parts: list[_Split],
+    child: Pipeline,
+    schema: pa.Schema,
+    estimate: Estimate,
+    title: str,
 ) -> Pipeline:
-    """Plan a partial aggregation where the rows are, an exchange by key, and a final aggregation."""
-    divided = [_split(rel, b.rel, context.rels, schema) for b in child.branches]
-    parts = [d for d in divided if d is not None]
+    """Plan a partial aggregation where the rows are, one part a branch, an exchange by key, and a final aggregation."""
     partial = Pipeline(
         tuple(b.extend(d.partial, f"partial {title}") for b, d in zip(child.branches, parts, strict=True)),
         parts[0].partial_schema,

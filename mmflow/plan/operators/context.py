@@ -5,11 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-from datafusion import DataFrame
+from datafusion import DataFrame, LogicalPlan
 from substrait.algebra_pb2 import Rel
+from substrait.plan_pb2 import Plan as SubstraitPlan
 
 from mmflow.config import Settings
 from mmflow.plan.catalog import Catalog
+from mmflow.plan.logical.encoding import Encoded
 from mmflow.plan.optimizer.estimates import exchange_partitions, partition_bytes
 from mmflow.plan.pipeline import Builder, Pipeline
 from mmflow.plan.rewrites.exact import Exact
@@ -27,6 +29,7 @@ class PlanContext(ABC):
     """State of planning one query: its catalog, settings, builder of stages and function space.
 
     Attributes:
+        encoded: Frame that is being planned, as Substrait.
         planned: Pipelines that rewritten relations read from, by made-up table name.
         checked: Checked functions that the plan calls, by name.
         whole: Files of the part that is being planned, if it runs whole; else empty.
@@ -38,6 +41,7 @@ class PlanContext(ABC):
         self.settings = settings
         self.partition_bytes = partition_bytes(settings.memory, settings.workers)
         self.null_aware = NullAware([])
+        self.encoded = Encoded(SubstraitPlan(), has_subqueries=False, has_windows=False, tables=frozenset())
         self.planned: dict[str, Pipeline] = {}
         self.checked: dict[str, Function] = {}
         self.whole: WholeFiles = {}
@@ -45,11 +49,14 @@ class PlanContext(ABC):
         self._builder: Builder | None = None
 
     @abstractmethod
-    def plan_frame(self, frame: DataFrame, *, as_sql: bool = True) -> Pipeline:
+    def plan_frame(
+        self, frame: DataFrame, made: LogicalPlan | None = None, *, as_sql: bool = True
+    ) -> Pipeline:
         """Plan a frame. The plans of leaves inside it (map_batches) share its stages and names.
 
         Args:
             frame: Frame to plan.
+            made: Its optimized plan; None: it is not at hand.
             as_sql: Run a query that Substrait can't carry as SQL that DataFusion writes; if false, it is an error.
         """
 

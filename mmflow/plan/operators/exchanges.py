@@ -18,6 +18,7 @@ __all__ = [
     "close_relation",
     "exchange_by_key",
     "extend_branches",
+    "filter_branches",
     "gather",
     "run_steps",
     "select_columns",
@@ -41,6 +42,22 @@ def extend_branches(context: PlanContext, rel: Rel, child: Pipeline, title: str)
     """Return the pipeline with one more row-wise relation on top of each branch."""
     branches = tuple(b.extend(with_inputs(rel, b.rel), title) for b in child.branches)
     return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate)
+
+
+def filter_branches(context: PlanContext, rel: Rel, child: Pipeline) -> Pipeline:
+    """Return the pipeline with a filter on top of each branch. It keeps the columns, whose names the relation gives."""
+    branches = tuple(b.extend(with_inputs(rel, b.rel), "filter") for b in child.branches)
+    branches = tuple(replace(b, unseen=True) for b in branches)
+    if rel.filter.common.HasField("emit"):
+        return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate)
+    # DataFusion 55 reads no float16 and no nulls from Substrait: such a query runs as SQL.
+    types = pa.types
+    if any(types.is_nested(t) or types.is_float16(t) or types.is_null(t) for t in child.schema.types):
+        return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate, child.one_nan)
+    first = child.branches[0]
+    names = first.tables[0][1].names if first.trivial and child.width else child.schema.names
+    fields = [pa.field(name, kind) for name, kind in zip(names, child.schema.types, strict=True)]
+    return Pipeline(branches, pa.schema(fields), child.estimate, child.one_nan)
 
 
 def run_steps(

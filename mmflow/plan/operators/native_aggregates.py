@@ -145,7 +145,8 @@ class _Columns:
             b.extend(rels.project(b.rel, wanted, width=child.width), "project" if computed else "")
             for b in child.branches
         )
-        made = replace(child, branches=branches, schema=rels.schema(branches[0].rel))
+        used = pa.schema([child.schema.field(i) for i in self._used if i < child.width])
+        made = replace(child, branches=branches, schema=rels.schema(branches[0].rel) if computed else used)
         return made, {column: place for place, column in enumerate(self._used)}
 
 

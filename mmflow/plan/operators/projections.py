@@ -9,7 +9,7 @@ from substrait.algebra_pb2 import Rel
 from mmflow.errors import PlanError
 from mmflow.formats import Comparison
 from mmflow.plan.operators.context import PlanContext
-from mmflow.plan.operators.exchanges import exchange_by_key, extend_branches, gather
+from mmflow.plan.operators.exchanges import exchange_by_key, extend_branches, filter_branches, gather
 from mmflow.plan.optimizer.estimates import width_of
 from mmflow.plan.optimizer.pushdown import comparisons
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
@@ -25,12 +25,11 @@ def plan_filter(context: PlanContext, rel: Rel) -> Pipeline:
     found = comparisons(rel.filter.condition, child.schema, context.rels.anchors)
     if found:
         child = replace(child, branches=tuple(_prune_scan(b, found) for b in child.branches))
-    made = extend_branches(context, context.exact.filter(rel, child), child, "filter")
-    return made if rel.filter.common.HasField("emit") else replace(made, one_nan=child.one_nan)
+    return filter_branches(context, context.exact.filter(rel, child), child)
 
 
 def plan_project(context: PlanContext, rel: Rel) -> Pipeline:
-    if has_window(rel):
+    if context.encoded.has_windows and has_window(rel):
         return _plan_windows(context, rel)
     child = context.plan_relation(rel.project.input)
     if _is_identity(rel, child):

@@ -20,7 +20,7 @@ from substrait.algebra_pb2 import Expression, Rel
 
 from mmflow.errors import MmflowError
 from mmflow.mapping.streams import stream_at
-from mmflow.plan.catalog import SourceLeaf, TableLeaf
+from mmflow.plan.catalog import Catalog, SourceLeaf, TableLeaf
 from mmflow.plan.native_aggregate import FUNCTIONS, SUMS
 from mmflow.plan.operators.context import PlanContext, WholeFiles
 from mmflow.plan.optimizer.estimates import scan_estimate
@@ -28,9 +28,11 @@ from mmflow.plan.pipeline import Pipeline
 from mmflow.plan.rewrites.decimal_ranges import DecimalRanges
 from mmflow.plan.stages import FilesInput
 from mmflow.plan.substrait import (
+    INPUT_FIELDS,
     field,
     field_index,
     has_window,
+    inputs_of,
     kind,
     messages,
     table_name,
@@ -61,17 +63,20 @@ class NotWholeError(Exception):
 def whole_files(context: PlanContext, rel: Rel) -> WholeFiles | str | None:
     """Return the files that a part of a query reads whole, or why it can't; None: it is no such part."""
     settings = context.settings
-    if not _is_top(rel) or settings.engine != "local":
+    if settings.engine != "local" or not any(map(_is_parquet, context.encoded.tables)):
         return None
-    reads = [r for r in _relations(rel) if kind(r) == "read" and table_name(r) is not None]
+    if not _is_top(context, rel):
+        return None
+    relations = list(_relations(context, rel))
+    reads = [r for r in relations if kind(r) == "read" and table_name(r) is not None]
+    if not any(_is_parquet(str(table_name(r))) for r in reads):
+        return None
     leaves = [context.catalog.leaf(str(table_name(r))) for r in reads]
-    if not any(isinstance(leaf, SourceLeaf) and leaf.source.format.name == "parquet" for leaf in leaves):
-        return None
     if settings.shard_size is not None or settings.partitions is not None:
         return "shard_size or partitions is set"
     if _calls_functions(context, rel):
         return "it calls Python functions"
-    why = next(filter(None, (_ordered(context, r, top=r is rel) for r in _relations(rel))), None)
+    why = next(filter(None, (_ordered(context, r, top=r is rel) for r in relations)), None)
     if why is not None:
         return why
     files: dict[tuple[str, tuple[str, ...]], FilesInput] = {}
@@ -94,24 +99,34 @@ def whole_files(context: PlanContext, rel: Rel) -> WholeFiles | str | None:
     return files
 
 
-def _is_top(rel: Rel) -> bool:
+def _is_parquet(name: str) -> bool:
+    """Return whether a table of a plan is of Parquet files."""
+    leaf = Catalog.leaf(name)
+    return isinstance(leaf, SourceLeaf) and leaf.source.format.name == "parquet"
+
+
+def _is_top(context: PlanContext, rel: Rel) -> bool:
     """Return whether the rows of a relation have an order of its own, or none, but not that of its files."""
     match kind(rel):
         case "aggregate":
             return True
         case "fetch":
-            return kind(rel.fetch.input) == "sort" and _is_top(rel.fetch.input)
+            return kind(rel.fetch.input) == "sort" and _is_top(context, rel.fetch.input)
         case "sort":
-            return any(kind(r) in ("aggregate", "join", "cross") for r in _relations(rel.sort.input))
+            return any(kind(r) in ("aggregate", "join", "cross") for r in _relations(context, rel.sort.input))
     return False
 
 
-def _relations(rel: Rel) -> Iterator[Rel]:
+def _relations(context: PlanContext, rel: Rel) -> Iterator[Rel]:
     """Yield a relation and all below it, those of subqueries too."""
     yield rel
-    for message in messages(rel):
-        if isinstance(message, Rel) and message is not rel:
-            yield message
+    if context.encoded.has_subqueries or kind(rel) not in INPUT_FIELDS:
+        for message in messages(rel):
+            if isinstance(message, Rel) and message is not rel:
+                yield message
+    else:
+        for below in inputs_of(rel):
+            yield from _relations(context, below)
 
 
 def _calls_functions(context: PlanContext, rel: Rel) -> bool:
@@ -128,7 +143,7 @@ def _ordered(context: PlanContext, rel: Rel, *, top: bool) -> str | None:
         return None if top or name == "sort" else "a limit below the top takes any rows"
     if name not in _BELOW:
         return f"it has a {name} relation"
-    if has_window(rel):
+    if context.encoded.has_windows and has_window(rel):
         return "it has a window function"
     if name == "aggregate":
         return _ordered_aggregate(context, rel)

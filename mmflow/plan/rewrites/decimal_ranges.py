@@ -9,7 +9,7 @@ Invariant: no value of an expression is larger than what is returned for it; Non
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from substrait.algebra_pb2 import Expression, Rel
 
@@ -23,6 +23,9 @@ from mmflow.plan.substrait import (
     table_name,
     width_of_relation,
 )
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 __all__ = ["DecimalRanges"]
 
@@ -119,10 +122,14 @@ class DecimalRanges:
 
 
 def _unit(scale: int) -> Fraction:
+    from fractions import Fraction  # noqa: PLC0415  (slow: only Parquet needs it)
+
     return Fraction(1, 10**scale)
 
 
 def _literal(literal: Expression.Literal) -> Fraction | None:
+    from fractions import Fraction  # noqa: PLC0415  (slow: only Parquet needs it)
+
     name = str(literal.WhichOneof("literal_type"))
     if name == "decimal":
         unscaled = int.from_bytes(literal.decimal.value, "little", signed=True)

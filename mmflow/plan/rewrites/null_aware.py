@@ -51,7 +51,10 @@ _JOIN = lazy_regex(
 
 def null_aware_joins(plan: LogicalPlan) -> NullAware:
     """Return whether each join is null-aware, in pre-order. Subqueries of a node come before its inputs."""
-    lines = str(plan.display_indent()).splitlines()
+    text = str(plan.display_indent())
+    if " null_aware" not in text:
+        return NullAware([])
+    lines = text.splitlines()
     return NullAware([line.endswith(" null_aware") for line in lines if _JOIN.match(line)])
 
 

@@ -6,7 +6,6 @@ never starts.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import field, fields
@@ -14,6 +13,7 @@ from typing import Any, Self
 
 from mmflow.config import parse_size
 from mmflow.errors import ConfigError
+from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
 

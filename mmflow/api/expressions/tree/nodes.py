@@ -5,7 +5,6 @@ Invariant: a tree never changes.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal, NoReturn, TypeAlias
@@ -16,6 +15,7 @@ from datafusion.expr import SortExpr, Window, WindowFrame
 
 from mmflow.api.expressions.tree.place import NOWHERE, find_place
 from mmflow.errors import PlanError
+from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
