@@ -374,8 +374,11 @@ class RelationBuilder:
             rel.CopyFrom(self.encode(self._context.table(name).logical_plan()).relations[0].root.input)
             # Without a projection a read gives all columns; DataFusion 55 decodes one of n columns in n squared steps.
             rel.read.ClearField("projection")
-            types_made = zip(stored.types, rel.read.base_schema.struct.types, strict=True)
-            _FLAT_TYPES.update((t, made) for t, made in types_made if not pa.types.is_nested(t))
+            for t, made in zip(stored.types, rel.read.base_schema.struct.types, strict=True):
+                if not pa.types.is_nested(t) and t not in _FLAT_TYPES:
+                    known = Type()
+                    known.CopyFrom(made)  # a part of a message holds all of it
+                    _FLAT_TYPES[t] = known
         if not len(types):
             rel.read.projection.SetInParent()
             rel.read.projection.select.SetInParent()
