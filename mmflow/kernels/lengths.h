@@ -1,5 +1,5 @@
-// Records behind their lengths: where each one ends, by following the lengths from one to the next. The loop of
-// mmflow/formats/records/variable.py in Python is its reference.
+// Records behind their lengths: where each one ends, by following the lengths from one to the next. Its reference is
+// the loop in tests/kernels/test_kernels_lengths.py.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -46,7 +46,12 @@ from mmflow.plan.logical.subqueries import (
     with_functions,
     with_own_names,
 )
-from mmflow.plan.logical.unnesting import calls_unnest, row_wise_table, unnesting_selects
+from mmflow.plan.logical.unnesting import (
+    calls_unnest,
+    row_wise_table,
+    unnesting_selects,
+    with_order_columns,
+)
 from mmflow.plan.stages import NO_NEEDS, Function, Functions, Needs, Source, StreamFunction
 from mmflow.plan.tokens import parameters_of, quoted, replaced, tokens
 from mmflow.usercode.failures import find_failure
@@ -388,6 +393,8 @@ class Catalog:
                 elif names.parameters and refused is None:
                     # DataFusion 55 guesses types of `$name` before it has the values: two dates in `date + $days`.
                     query, refused = names.cast_parameters(query), error
+                elif calls_unnest(query) and (ordered := with_order_columns(query)) != query:
+                    query, refused = ordered, refused or error
                 else:
                     raise refused or error from None
         if forgotten_nulls(frame.logical_plan()):
@@ -410,8 +417,14 @@ class Catalog:
             return shown
         if (why := not_as_sql(str(frame.logical_plan().display_indent()))) is not None:
             raise PlanError(f"SQL: {why}")
-        with planning("SQL"):
-            frame.execution_plan()  # else a task would say that DataFusion can't run it
+        try:
+            with planning("SQL"):
+                frame.execution_plan()  # else a task would say that DataFusion can't run it
+        except PlanError:
+            ordered = with_order_columns(query)
+            if ordered == query:
+                raise
+            return self._sql(ordered, {}, resolve, unsplit, names, with_names)
         schema = self.schema(frame)
         check_wanted(schema)
         unnested = self._unnested(query, names, schema)

@@ -8,10 +8,15 @@ import os
 import select
 from typing import Any
 
+import numpy as np
+
+from mmflow.kernels import kernels
+
 __all__ = ["PolledReader", "StoppedReading"]
 
 #: Bytes that a pipe may hold: its reader is woken less often. The default is 64 KiB.
 _PIPE_BYTES = 1 << 20
+_END, _STOPPED, _FAILED = 1, 3, 4  # kernels/filling.h: FillEnd
 
 
 class StoppedReading(Exception):  # noqa: N818  (it is no error)
@@ -70,6 +75,29 @@ class PolledReader(io.RawIOBase):
             with contextlib.suppress(BlockingIOError):  # another process took what had come
                 return os.readv(self._descriptor, [target])
 
+    def fill(self, target: memoryview, seconds: float, *, came_before: bool) -> int | None:
+        """Fill `target` by a kernel, and return the length of what came: 0 at the end, None where nothing came.
+
+        Returns before it is full where the stream ends, or `seconds` after its first byte came; of bytes that came
+        before, `seconds` are those that are left.
+
+        Raises:
+            StoppedReading: `stop` was called.
+            OSError: It can't be read.
+        """
+        if self._start:
+            return self.read_some(target, None)
+        size, end, number = kernels().fill(
+            self._descriptor, self._woken, _address(target), len(target), max(0.0, seconds), came_before
+        )
+        if size or end == _END:
+            return int(size)
+        if end == _STOPPED:
+            raise StoppedReading
+        if end == _FAILED:
+            raise OSError(number, os.strerror(number))
+        return None
+
     def unread(self, start: bytes) -> None:
         """Give back bytes that were read: they come again."""
         self._start = start + self._start
@@ -87,3 +115,7 @@ class PolledReader(io.RawIOBase):
             self._released = True
             for descriptor in (self._descriptor, self._woken, self._wake):
                 os.close(descriptor)
+
+
+def _address(target: memoryview) -> int:
+    return int(np.frombuffer(target, np.uint8).ctypes.data)

@@ -203,7 +203,7 @@ class Stream:
                 raise self._read_before()
             self._limits, self._counts_lines, self._releases_behind = limits, count_lines, release_behind
             self._block = min(self._block, limits.block)
-            self._head_end = self._wanted
+            self._head_end = max(1, self._wanted)  # each task looks for a mark at the start
             self._start_thread()
             self._changed.notify_all()
 
@@ -344,7 +344,16 @@ class Stream:
         """Read some bytes; return False at the end."""
         self._wait_until_wanted()
         cuts = self._limits is not None
-        got = read(self._view[self._filled :], _PATIENCE if cuts and self._filled else None)
+        target = self._view[self._filled :]
+        if cuts and self.compression is None and self.end >= self._wanted:
+            # Nobody waits for the next few bytes, so a block comes in one call, which needs no interpreter meanwhile.
+            left = 0.0 if self._since is None else _PATIENCE - (time.monotonic() - self._since)
+            seconds = left if left > 0 else _PATIENCE
+            got = self._reader.fill(target, seconds, came_before=self._since is not None)
+            late = got is None or 0 < got < len(target)
+        else:
+            got = read(target, _PATIENCE if cuts and self._filled else None)
+            late = got is None
         with self._changed:
             if self._closed:
                 raise StoppedReading
@@ -355,13 +364,13 @@ class Stream:
                 self._since = time.monotonic() if self._since is None else self._since
                 self._filled += got
             if not self._at_end:
-                self._cut_if_due(got)
+                self._cut_if_due(late=late)
             self._changed.notify_all()
         return not self._at_end
 
-    def _cut_if_due(self, got: int | None) -> None:
+    def _cut_if_due(self, *, late: bool) -> None:
         full = self._filled == len(self._view)
-        late = got is None or (self._since is not None and time.monotonic() - self._since > _PATIENCE)
+        late = late or (self._since is not None and time.monotonic() - self._since > _PATIENCE)
         if full or (late and self._limits is not None):
             behind = self._behind_line()
             if behind or full:

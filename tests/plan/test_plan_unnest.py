@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 import mmflow as mf
-from mmflow.plan.logical.unnesting import unnesting_selects
+from mmflow.plan.logical.unnesting import unnesting_selects, with_order_columns
 
 ROWS = pa.table(
     {
@@ -31,6 +31,11 @@ ROWS = pa.table(
         ("WITH x AS (SELECT unnest(l) AS u FROM t WHERE k < $n) SELECT max(u) FROM x", [(2,)]),
         ("SELECT unnest(l) AS u FROM t WHERE k = 1 UNION ALL SELECT k FROM t ORDER BY u", [(1,), (1,), (2,), (2,), (3,), (4,)]),
         ("SELECT unnest(l) AS k FROM t ORDER BY k DESC NULLS LAST LIMIT 2 OFFSET 1", [(2,), (1,)]),
+        ("SELECT unnest(l) AS u FROM t ORDER BY k DESC, u", [(3,), (None,), (1,), (2,)]),
+        ("SELECT m[1] AS c, unnest(l) AS u FROM t AS a ORDER BY -a.k, 2 DESC NULLS LAST LIMIT 3", [(None, 3), (None, None), ("a", 2)]),
+        ("SELECT unnest(l) + $n AS k FROM t WHERE k < 4 ORDER BY k DESC", [(4,), (3,)]),
+        ("SELECT unnest(l) AS u FROM t WHERE l[1] IS NOT NULL ORDER BY coalesce(s['x'], 0), unnest(l) DESC", [(2,), (1,), (None,), (3,)]),
+        ("SELECT max(u) FROM (SELECT unnest(l) AS u FROM t ORDER BY t.k LIMIT 1)", [(1,)]),
         ("SELECT unnest(v) AS w FROM (SELECT unnest([l]) AS v FROM t) AS x ORDER BY w", [(1,), (2,), (3,), (None,)]),
     ],
 )  # fmt: skip
@@ -70,6 +75,25 @@ def test_rows_that_need_others_are_made_in_one_task(query: str, rows: list[tuple
 )  # fmt: skip
 def test_selects_are_found_by_their_tokens(query: str, found: list[str]) -> None:
     assert [select.text for select in unnesting_selects(query)] == found
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT unnest(l) AS u FROM t ORDER BY u, 1 LIMIT 3",
+        "SELECT DISTINCT unnest(l) FROM t ORDER BY k",
+        "SELECT k FROM t UNION ALL SELECT unnest(l) FROM t ORDER BY z",
+        "SELECT unnest([1, 2]) ORDER BY z",
+        "SELECT k FROM t ORDER BY z",
+    ],
+)
+def test_other_orders_stay_as_they_are(query: str) -> None:
+    assert with_order_columns(query) == query
+
+
+def test_an_order_by_a_column_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(mf.PlanError, match="no column"):
+        mf.sql("SELECT unnest(l) AS u FROM t ORDER BY z", t=ROWS)
 
 
 def test_a_table_called_as_the_side_of_a_join_is_read() -> None:

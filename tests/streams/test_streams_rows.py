@@ -219,3 +219,11 @@ def test_text_of_another_encoding_is_noticed(session: mf.Session) -> None:
             assert session.read_text(pipe.path, encoding=encoding).count() == data.decode(encoding).count(
                 "\n"
             )
+
+
+def test_each_block_has_the_start_of_the_stream(session: mf.Session) -> None:
+    """With the format and the schema stated, planning looks at nothing, and tasks at the first bytes."""
+    lines = b'{"a":1,"b":2}\n' * 20_000
+    with produced(_pieces(lines, [50_000])) as pipe:
+        read = session.read_ndjson(pipe.path, schema="a:int64", on_new_field="json")
+        assert read.count() == 20_000

@@ -9,7 +9,6 @@ window at once: one after the other, each with the offsets where it begins.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,6 +25,7 @@ from mmflow.formats.decoding.views import take_rows, views_over
 from mmflow.formats.records.gathering import fields_schema, gather_column, text_at
 from mmflow.formats.records.header import check_header
 from mmflow.formats.records.layout import REST, Field, field_spec, record_field
+from mmflow.kernels import kernels
 from mmflow.lazy import array_types as npt
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
@@ -33,7 +33,8 @@ from mmflow.shards import Shard
 
 __all__ = ["VariableFormat", "open_variable"]
 
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+#: Records whose lengths are followed by one call.
+_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,19 +269,20 @@ class _VariableScan:
 
 def _by_length(data: pa.Buffer, prefix: Field) -> tuple[I64, I64, int]:
     """Follow the lengths from record to record."""
-    read = struct.Struct((">" if prefix.big_endian else "<") + _CODES[prefix.width]).unpack_from
-    width, size, at = prefix.width, data.size, 0
-    ends: list[int] = []
-    view = memoryview(data)
-    while at + width <= size:
-        behind = at + width + read(view, at)[0]
-        if behind > size:
+    parts: list[I64] = []
+    at = 0
+    while True:
+        ends = np.empty(_AT_ONCE, np.int64)
+        count = kernels().follow_lengths(
+            data.address + at, data.size - at, prefix.width, prefix.big_endian, ends.ctypes.data, _AT_ONCE
+        )
+        parts.append(ends[:count] + at)
+        if count < _AT_ONCE:
             break
-        ends.append(behind)
-        at = behind
-    found = np.array(ends, np.int64)
-    starts = np.concatenate([[0], found[:-1]]).astype(np.int64)[: len(found)] + width
-    return starts, found, at
+        at = int(parts[-1][-1])
+    found = np.concatenate(parts)
+    starts = np.concatenate([[0], found[:-1]]).astype(np.int64)[: len(found)] + prefix.width
+    return starts, found, int(found[-1]) if len(found) else 0
 
 
 def _places(data: pa.Buffer, text: bytes) -> I64:

@@ -18,7 +18,7 @@ from datafusion.expr import SubqueryAlias
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tokens import Token, closing, replaced, tokens
 
-__all__ = ["UnnestingSelect", "calls_unnest", "row_wise_table", "unnesting_selects"]
+__all__ = ["UnnestingSelect", "calls_unnest", "row_wise_table", "unnesting_selects", "with_order_columns"]
 
 #: Last clauses of a SELECT that see all of its rows: they stay behind, as clauses over the rows of the new table.
 _TAIL = ("ORDER", "LIMIT", "OFFSET", "FETCH")
@@ -84,6 +84,118 @@ def unnesting_selects(query: str) -> Iterator[UnnestingSelect]:
             if any(_sees_more(listed, n, shared) for n in range(first + 1, last)):
                 continue
             yield UnnestingSelect(query, listed[first].start, listed[last - 1].end)
+
+
+def with_order_columns(query: str) -> str:
+    """Return a query in which all that orders a SELECT with `unnest` is a column that it gives.
+
+    DataFusion 55 resolves ORDER BY above its Unnest, which has the columns of the SELECT only, and refuses others:
+
+        SELECT unnest(l) AS u FROM t ORDER BY k DESC LIMIT 3
+        SELECT * EXCLUDE ("mmflow_order_1") FROM (SELECT unnest(l) AS u , k AS "mmflow_order_1" FROM t )
+            AS "mmflow_ordered" ORDER BY "mmflow_order_1" DESC LIMIT 3
+    """
+    listed = tokens(query)
+    seen: set[int] = set()
+    for number, token in enumerate(listed):
+        if not token.is_word("UNNEST"):
+            continue
+        first = _select_around(listed, number)
+        if first is None or first in seen:
+            continue
+        seen.add(first)
+        made = _with_order_columns(query, listed, first)
+        if made is not None:
+            return made
+    return query
+
+
+def _select_around(listed: Sequence[Token], number: int) -> int | None:
+    """Return the number of the SELECT that a token belongs to; None: there is none."""
+    depth = 0
+    for at in range(number, -1, -1):
+        if _is_sign(listed[at], ")]}"):
+            depth += 1
+        elif _is_sign(listed[at], "([{"):
+            depth = max(0, depth - 1)
+        elif depth == 0 and listed[at].is_word("SELECT"):
+            return at
+    return None
+
+
+def _with_order_columns(query: str, listed: Sequence[Token], first: int) -> str | None:
+    """Return a query with such columns of one SELECT; None: its ORDER BY names none, or it is none of these."""
+    order = _end(listed, first)
+    before, behind = listed[first - 1 : first], listed[first + 1 : first + 2]
+    united = any(t.is_word(*_SET_OPERATORS, "ALL") for t in before) or any(
+        t.is_word("DISTINCT") for t in behind
+    )
+    if (
+        united
+        or order + 1 >= len(listed)
+        or not (listed[order].is_word("ORDER") and listed[order + 1].is_word("BY"))
+    ):
+        return None
+    items, from_ = _split(listed, first + 1, ("FROM",))
+    keys, _ = _split(listed, order + 2, ("LIMIT", "OFFSET", "FETCH", *_SET_OPERATORS))
+    if from_ >= order or not listed[from_].is_word("FROM"):
+        return None
+    given = {name for item in items if (name := _name_of_item(listed[item[0] : item[1]])) is not None}
+    names: list[str] = []
+    columns: list[str] = []
+    changes: list[tuple[int, int, str]] = []
+    for begin, end in keys:
+        last = end
+        while last > begin + 1 and listed[last - 1].is_word("ASC", "DESC", "NULLS", "FIRST", "LAST"):
+            last -= 1
+        key = listed[begin:last]
+        if not key or (len(key) == 1 and (key[0].kind == "number" or _name_of_item(key) in given)):
+            continue
+        names.append(f'"mmflow_order_{len(names) + 1}"')
+        start, stop = key[0].start, key[-1].end
+        columns.append(f", {query[start:stop]} AS {names[-1]} ")
+        changes.append((start, stop, names[-1]))
+    if not names:
+        return None
+    select, inserted = listed[first].start, listed[from_].start
+    closes = listed[order].start
+    return replaced(
+        query,
+        [
+            (select, select, f"SELECT * EXCLUDE ({', '.join(names)}) FROM ("),
+            (inserted, inserted, "".join(columns)),
+            (closes, closes, ') AS "mmflow_ordered" '),
+            *changes,
+        ],
+    )
+
+
+def _split(listed: Sequence[Token], number: int, ends: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
+    """Return the items of a list with commas, as numbers of tokens, and the number of the token that ends it."""
+    found: list[tuple[int, int]] = []
+    begin = number
+    while number < len(listed):
+        token = listed[number]
+        if _is_sign(token, "([{"):
+            number = closing(listed, number) or len(listed)
+        elif _is_sign(token, ")]};") or token.is_word(*ends):
+            break
+        elif token.text == ",":
+            found.append((begin, number))
+            begin = number + 1
+        number += 1
+    number = min(number, len(listed))
+    return [*found, (begin, number)], number
+
+
+def _name_of_item(item: Sequence[Token]) -> str | None:
+    """Return the name that an item of a SELECT states: an alias, or the column that it is; None: it states none."""
+    if not item or item[-1].kind not in ("word", "quoted"):
+        return None
+    if len(item) > 1 and item[-2].kind == "sign" and item[-2].text not in (")", "]", "."):
+        return None
+    last = item[-1]
+    return last.name.lower() if last.kind == "word" else last.name
 
 
 def row_wise_table(plan: LogicalPlan, tables: Container[str]) -> str | None:
