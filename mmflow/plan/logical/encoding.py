@@ -82,8 +82,9 @@ def encode(
         raise UnsupportedBySubstraitError("a plan can't carry the fields of a struct that is a literal")
     if any(f.name == "arrow_field" for f in _declared(made)):
         raise UnsupportedBySubstraitError("a plan can't carry names of columns, which arrow_field() gives")
+    _set_bases(made)
     _set_current_rows(parts.windows)
-    zoned = with_zones(_with_bases(made), plan, context, context_of) if parts.has_zones else made
+    zoned = with_zones(made, plan, context, context_of) if parts.has_zones else made
     if zoned is None:
         raise UnsupportedBySubstraitError("a plan can't carry a time zone")
     tables = frozenset(t.names[-1] for t in parts.tables)
@@ -117,14 +118,13 @@ class _Parts:
         return any(map(holds_zone, (*self.literals, *(cast.type for cast in self._casts))))
 
 
-def _with_bases(encoded: SubstraitPlan) -> SubstraitPlan:
-    """Return the plan with log(10, x) for log(x): DataFusion 55 writes logb(x), and reads logb only with a base."""
+def _set_bases(encoded: SubstraitPlan) -> None:
+    """Write log(10, x) for log(x): DataFusion 55 writes logb(x), and reads logb only with a base."""
     logs = {f.function_anchor for f in _declared(encoded) if f.name == "logb"}
     for message in messages(encoded.relations[0]) if logs else ():
         called = message.function_reference if isinstance(message, Expression.ScalarFunction) else None
         if called in logs and len(message.arguments) == 1:
             message.arguments.add().value.CopyFrom(int_literal(10))
-    return encoded
 
 
 def _set_current_rows(windows: Iterable[Expression.WindowFunction]) -> None:
