@@ -14,10 +14,11 @@ from typing import Any
 from mmflow.errors import SourceError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity
-from mmflow.remote import http, s3
+from mmflow.remote import http, s3, s3_listing
 from mmflow.remote.failures import translate_errors
 from mmflow.remote.responses import UNVERIFIABLE, Part, to_nanoseconds
 from mmflow.storage import object_store
+from mmflow.storage.globs import ANY_DEPTH, path_matches
 from mmflow.storage.object_store import FsspecStore, Info, ObjectStore
 from mmflow.storage.url import S3, WEB, redact_url, url_scheme
 
@@ -120,22 +121,44 @@ class Store:
     def below(self, url: str) -> list[FileInfo]:
         """Return all files below a folder, in no order. Raises as `look`."""
         with translate_errors(url, "list"):
-            return self._listed(url, self._store.find(url))
+            amazon = self._listing_pages()
+            return self._listed(
+                url, self._store.find(url) if amazon is None else s3_listing.below(amazon, url)
+            )
 
     def beside(self, url: str) -> list[FileInfo]:
         """Return the files and folders of a folder, in no order. Raises as `look`."""
         with translate_errors(url, "list"):
-            return self._listed(url, self._store.list(url))
+            amazon = self._listing_pages()
+            return self._listed(
+                url, self._store.list(url) if amazon is None else s3_listing.beside(amazon, url)
+            )
 
-    def matches(self, url: str) -> list[FileInfo]:
-        """Return the matches of a glob, in no order. Raises as `look`."""
-        with translate_errors(url, "list"):
-            return self._listed(url, self._store.glob(url))
+    def matches(self, folder: str, pattern: list[str]) -> list[FileInfo]:
+        """Return what below a folder matches the parts of a glob, in no order; of `**` only files. Raises as `look`."""
+        with translate_errors(folder, "list"):
+            amazon = self._listing_pages()
+            if amazon and "://" in folder:  # else the bucket is not known
+                return self._listed(folder, s3_listing.matches(amazon, folder, pattern))
+            # What fsspec takes for a pattern matches more.
+            wanted = (part.replace("**", "*") if part != ANY_DEPTH else part for part in pattern)
+            found = self._store.glob("/".join([folder, *wanted]).replace("[^", "[!"))
+            start = len(folder)
+            return [
+                f
+                for f in self._listed(folder, found)
+                if path_matches(pattern, f.url[start:].strip("/").split("/"))
+            ]
 
     def _checking(self, schemes: frozenset[str]) -> FsspecStore | None:
         """Return the store if it is of these schemes, whose answers are checked by requests of mmflow's own."""
         store = self._store
         return store if store.scheme in schemes and isinstance(store, FsspecStore) else None
+
+    def _listing_pages(self) -> FsspecStore | None:
+        """Return the store if its listings are parsed here: S3's, but those of versions."""
+        store = self._checking(S3)
+        return None if store is None or store.fs.version_aware else store
 
     def _listed(self, url: str, found: Mapping[str, Info]) -> list[FileInfo]:
         # Consoles make an empty object for a folder, whose name ends with a slash.

@@ -8,8 +8,9 @@ from mmflow.remote.filesystem import FileInfo, Store, open_store
 from mmflow.remote.object import look_up
 from mmflow.remote.opening import remember_sizes
 from mmflow.remote.options import current_remote_options
+from mmflow.remote.recent import remember_listing
 from mmflow.storage.braces import expand_braces
-from mmflow.storage.globs import ANY_DEPTH, fixed_folder, is_glob, is_hidden, path_matches
+from mmflow.storage.globs import ANY_DEPTH, fixed_folder, is_glob, is_hidden
 from mmflow.storage.url import redact_url
 
 __all__ = ["find_urls"]
@@ -61,12 +62,10 @@ def _beside_its_folder(store: Store, url: str, found: FileInfo) -> list[FileInfo
 def _matched(store: Store, url: str) -> list[FileInfo]:
     folder = fixed_folder(url)
     pattern = [part for part in url[len(folder) :].split("/") if part]
-    wanted = "/".join([folder, *(part.replace("**", "*") if part != ANY_DEPTH else part for part in pattern)])
     try:
-        found = retry(lambda: store.matches(wanted.replace("[^", "[!")))
+        found = retry(lambda: store.matches(folder, pattern))
     except FileNotFoundError:
         found = []
-    found = [f for f in found if path_matches(pattern, f.url[len(folder) :].strip("/").split("/"))]
     files = [f for f in found if not f.folder]
     if not files and ANY_DEPTH not in pattern:
         files = [file for f in found for file in _below(store, f.url)]
@@ -86,6 +85,7 @@ def _files(url: str, found: list[FileInfo], hint: str) -> list[str]:
     if not found:
         raise SourceError(f"no files at {redact_url(url)} ({hint}); check the URL", path=redact_url(url))
     remember_sizes(found)
+    remember_listing(found, current_remote_options().storage)
     return sorted(f.url for f in found)
 
 

@@ -95,13 +95,18 @@ def known_size(url: str, remote_options: RemoteOptions | None = None) -> int:
 def read_identities(paths: Sequence[str], storage: str = "") -> list[FileIdentity]:
     """Return the identities of files now. Several remote ones are asked at once, or listed.
 
+    Files of a large listing of a moment ago are as they were then.
+
     Raises:
         SourceError: One is missing, or can't be asked.
     """
     remote = [path for path in paths if is_url(path)]
     if not remote:
         return [_local_identity(path) for path in paths]
-    seen = _listed(remote, storage)
+    from mmflow.remote.recent import take_listed  # noqa: PLC0415  (slow: only URLs need it)
+
+    seen = take_listed(remote, storage)
+    seen |= _listed([path for path in remote if path not in seen], storage)
     from mmflow.remote.cache.pool import submit  # noqa: PLC0415  (slow: only URLs need it)
     from mmflow.remote.object import look_up  # noqa: PLC0415  (slow: only URLs need it)
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from mmflow.lazy.patterns import lazy_regex
 
-__all__ = ["ANY_DEPTH", "fixed_folder", "is_glob", "is_hidden", "part_matches", "path_matches"]
+__all__ = ["ANY_DEPTH", "fixed_folder", "fixed_stem", "is_glob", "is_hidden", "part_matches", "path_matches"]
 
 #: The part of a pattern that stands for folders of any depth, or for none.
 ANY_DEPTH = "**"
@@ -51,6 +51,15 @@ def fixed_folder(pattern: str) -> str:
     ('data/2024', '')
     """
     return _MAGIC.split(pattern, maxsplit=1)[0].partition("{")[0].rpartition("/")[0]
+
+
+def fixed_stem(part: str) -> str:
+    """Return the beginning of one part of a pattern, up to its first wildcard.
+
+    >>> fixed_stem("part-*.csv"), fixed_stem("*")
+    ('part-', '')
+    """
+    return _MAGIC.split(part, maxsplit=1)[0]
 
 
 @lru_cache(256)
