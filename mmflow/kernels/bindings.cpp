@@ -352,6 +352,17 @@ class JsonReader : public Reader<mmflow::JsonSpec, mmflow::JsonScratch> {
     std::vector<mmflow::JsonKey> keys_;
 };
 
+// Gives a buffer to Python: (address, size, owner).
+nb::tuple owned(mmflow::Bytes& bytes, std::size_t size) {
+    auto* kept = new mmflow::Bytes(bytes);
+    bytes = {};
+    const nb::capsule owner(kept, [](void* p) noexcept {
+        static_cast<mmflow::Bytes*>(p)->release();
+        delete static_cast<mmflow::Bytes*>(p);
+    });
+    return nb::make_tuple(reinterpret_cast<std::uintptr_t>(kept->data), size, owner);
+}
+
 // Walk over JSON documents (json/walk.h): where it is travels with each call. Thread-safe.
 class JsonWalker {
    public:
@@ -385,16 +396,11 @@ class JsonWalker {
             out.release();
             throw std::bad_alloc();
         }
-        auto* lines = new mmflow::Bytes(out.lines);
-        const nb::capsule owner(lines, [](void* p) noexcept {
-            static_cast<mmflow::Bytes*>(p)->release();
-            delete static_cast<mmflow::Bytes*>(p);
-        });
+        const nb::tuple text = owned(out.lines, walked.written);
         const nb::bytes places(reinterpret_cast<const char*>(out.places.data), copies ? walked.records * 24 : 0);
         out.places.release();
         const nb::tuple moved = nb::make_tuple(at.level, static_cast<int>(at.phase), at.first, at.matched, at.depth,
                                                at.inside != 0, at.escape);
-        const nb::tuple text = nb::make_tuple(reinterpret_cast<std::uintptr_t>(lines->data), walked.written, owner);
         return nb::make_tuple(walked.consumed, walked.at_record, walked.records, walked.lines,
                               static_cast<int>(walked.problem), walked.problem_at, moved, places, text);
     }
@@ -453,6 +459,51 @@ int text_views(std::uintptr_t offsets, std::size_t width, std::uintptr_t data, s
     const mmflow::TextColumn text{at(offsets), width, at(data), size, at(bits), count};
     return static_cast<int>(chosen->text_views(text, piece, reinterpret_cast<std::uint8_t*>(views)));
 }
+
+// Values at a path of texts of JSON (json/extract.h). Thread-safe.
+class JsonExtractor {
+   public:
+    // steps: the key of an object, or the number of an item
+    JsonExtractor(const nb::list& steps, int result) : result_(static_cast<mmflow::JsonResult>(result)) {
+        for (nb::handle item : steps) {
+            if (!nb::isinstance<nb::bytes>(item)) {
+                steps_.push_back({true, nb::cast<std::int64_t>(item), {nullptr, 0}});
+                continue;
+            }
+            kept_.push_back(nb::borrow<nb::bytes>(item));
+            steps_.push_back({false, 0, {static_cast<const std::uint8_t*>(kept_.back().data()), kept_.back().size()}});
+        }
+    }
+
+    // Returns values, text beside the texts, validity (each (address, size, owner)), and the numbers of the texts that need
+    // the fallback (int64).
+    nb::tuple extract(std::uintptr_t views, const std::vector<std::uintptr_t>& buffers, std::uintptr_t bits,
+                      std::size_t offset, std::size_t count) const {
+        std::vector<const std::uint8_t*> pointers;
+        for (const std::uintptr_t address : buffers) pointers.push_back(at(address));
+        mmflow::JsonExtracted out;
+        mmflow::Status status;
+        {
+            const Unlocked gil;
+            const mmflow::JsonTexts texts{at(views), pointers.data(), pointers.size(), {at(bits), offset}, count};
+            status = chosen->json_extract({steps_.data(), steps_.size(), result_}, texts, out);
+        }
+        if (status == mmflow::Status::kNoMemory) {
+            out.release();
+            throw std::bad_alloc();
+        }
+        const nb::bytes fallback(reinterpret_cast<const char*>(out.fallback.data), out.fallback_count * 8);
+        out.fallback.release();
+        const std::size_t width = mmflow::json_width(result_);
+        return nb::make_tuple(owned(out.values, count * width), owned(out.side, out.side_size),
+                              owned(out.validity, (count + 7) / 8), fallback);
+    }
+
+   private:
+    mmflow::JsonResult result_;
+    std::vector<nb::bytes> kept_;
+    std::vector<mmflow::JsonValueStep> steps_;
+};
 
 // Translation to UTF-8, see encodings.h.
 class TextTranslator {
@@ -607,6 +658,11 @@ NB_MODULE(_kernels, m) {
         .def(nb::init<nb::list>(), nb::arg("steps"))
         .def("walk", &JsonWalker::walk, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("copies"), nb::arg("cursor"));
+
+    nb::class_<JsonExtractor>(m, "JsonExtractor")
+        .def(nb::init<nb::list, int>(), nb::arg("steps"), nb::arg("result"))
+        .def("extract", &JsonExtractor::extract, nb::arg("views"), nb::arg("buffers"), nb::arg("bits"),
+             nb::arg("offset"), nb::arg("count"));
 
     nb::class_<LinesReader>(m, "LinesReader")
         .def(nb::init<nb::list, bool, nb::bytes>(), nb::arg("targets"), nb::arg("located"), nb::arg("needle"))

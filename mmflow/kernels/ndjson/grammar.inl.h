@@ -183,6 +183,22 @@ struct JsonChunk {
         return e;
     }
 
+    // Returns the bytes of the entries from e up to `end`, without the white space between them.
+    std::size_t tokens_size(std::size_t e, std::size_t end) const noexcept {
+        std::size_t total = 0;
+        for (; e < end; ++e) total += this->end(e) - entries[e];
+        return total;
+    }
+
+    std::uint8_t* write_tokens(std::size_t e, std::size_t end, std::uint8_t* to) const noexcept {
+        for (; e < end; ++e) {
+            const std::size_t n = this->end(e) - entries[e];
+            std::memcpy(to, text + entries[e], n);
+            to += n;
+        }
+        return to;
+    }
+
     // Moves from a comma to the value behind it; in an object, past its key, which must be there.
     bool skip_comma(std::size_t& e, bool object) const noexcept {
         ++e;

@@ -118,22 +118,6 @@ struct JsonRows {
         return status;
     }
 
-    // Returns the bytes of the entries from e up to `end`, without the white space between them.
-    std::size_t tokens_size(std::size_t e, std::size_t end) const noexcept {
-        std::size_t total = 0;
-        for (; e < end; ++e) total += chunk.end(e) - chunk.entries[e];
-        return total;
-    }
-
-    std::uint8_t* write_tokens(std::size_t e, std::size_t end, std::uint8_t* to) const noexcept {
-        for (; e < end; ++e) {
-            const std::size_t n = chunk.end(e) - chunk.entries[e];
-            std::memcpy(to, chunk.text + chunk.entries[e], n);
-            to += n;
-        }
-        return to;
-    }
-
     // Makes room for n bytes of text beside the decoded bytes.
     bool reserve_side(Column& column, std::size_t n) const noexcept {
         return column.side_size + n <= INT32_MAX && column.side.reserve(column.side_size + n);
@@ -150,7 +134,7 @@ struct JsonRows {
     // Appends the value at an entry as text of JSON, without white space around its parts.
     Status append_json(Column& column, std::size_t row, std::size_t e, const std::uint8_t* base) const noexcept {
         if (e == 0 || chunk.at(e) == 'n') return column.set_null(row, row + 1) ? Status::kDone : Status::kNoMemory;
-        const std::size_t end = chunk.skip_value(e), total = tokens_size(e, end);
+        const std::size_t end = chunk.skip_value(e), total = chunk.tokens_size(e, end);
         const std::uint8_t* p = chunk.text + chunk.entries[e];
         if (chunk.end(end - 1) - chunk.entries[e] == total) {  // as it is
             column.set_valid(row);
@@ -159,7 +143,7 @@ struct JsonRows {
             return Status::kDone;
         }
         if (!reserve_side(column, total)) return Status::kNoMemory;
-        write_tokens(e, end, column.side.data + column.side_size);
+        chunk.write_tokens(e, end, column.side.data + column.side_size);
         end_side(column, row, total);
         return Status::kDone;
     }
@@ -181,10 +165,10 @@ struct JsonRows {
                 }
                 if (count == kMostExtra) return Status::kNeedsFallback;
                 names[count++] = name;
-                if (!reserve_side(column, n + 2 + tokens_size(e, end))) return Status::kNoMemory;
+                if (!reserve_side(column, n + 2 + chunk.tokens_size(e, end))) return Status::kNoMemory;
                 std::uint8_t* to = column.side.data + column.side_size;
                 to[n++] = count == 1 ? '{' : ',';
-                n = static_cast<std::size_t>(write_tokens(e, end, to + n) - to);
+                n = static_cast<std::size_t>(chunk.write_tokens(e, end, to + n) - to);
             }
             if (chunk.at(end) != ',') break;
             e = end + 1;

@@ -3,6 +3,7 @@
 #include "csv/csv.h"
 #include "csv/normal.h"
 #include "encodings/encodings.h"
+#include "json/extract.h"
 #include "json/walk.h"
 #include "lines/lines.h"
 #include "ndjson/ndjson.h"
@@ -16,6 +17,7 @@ struct Kernels {
     LinesDecode lines_decode;
     JsonDecode json_decode;
     JsonWalk json_walk;
+    JsonExtract json_extract;
     TextViews text_views;
     TextTranslate text_translate;
     TextBound text_bound;

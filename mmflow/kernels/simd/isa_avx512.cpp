@@ -5,6 +5,7 @@
 #include "csv/regular.inl.h"
 #include "csv/csv.inl.h"
 #include "encodings/encodings.inl.h"
+#include "json/extract.inl.h"
 #include "json/walk.inl.h"
 #include "lines/lines.inl.h"
 #include "ndjson/ndjson.inl.h"
@@ -13,7 +14,7 @@
 namespace mmflow {
 namespace {
 constexpr Kernels kTable{"avx512", avx512::csv_decode, avx512::lines_decode, avx512::json_decode,
-                         avx512::json_walk, avx512::text_views, avx512::text_translate, avx512::text_bound, avx512::text_locate,
+                         avx512::json_walk, avx512::json_extract, avx512::text_views, avx512::text_translate, avx512::text_bound, avx512::text_locate,
                          avx512::write_regular};
 }  // namespace
 extern const Kernels* const kAvx512Kernels = &kTable;

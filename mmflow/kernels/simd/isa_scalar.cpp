@@ -5,6 +5,7 @@
 #include "csv/regular.inl.h"
 #include "csv/csv.inl.h"
 #include "encodings/encodings.inl.h"
+#include "json/extract.inl.h"
 #include "json/walk.inl.h"
 #include "lines/lines.inl.h"
 #include "ndjson/ndjson.inl.h"
@@ -13,7 +14,7 @@
 namespace mmflow {
 namespace {
 constexpr Kernels kTable{"scalar", scalar::csv_decode, scalar::lines_decode, scalar::json_decode,
-                         scalar::json_walk, scalar::text_views, scalar::text_translate, scalar::text_bound, scalar::text_locate,
+                         scalar::json_walk, scalar::json_extract, scalar::text_views, scalar::text_translate, scalar::text_bound, scalar::text_locate,
                          scalar::write_regular};
 }  // namespace
 extern const Kernels* const kScalarKernels = &kTable;

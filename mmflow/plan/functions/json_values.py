@@ -1,9 +1,12 @@
-"""Functions of text of JSON, with the names and meanings of DuckDB: one value at a time, by Python's json.
+"""Functions of text of JSON, with the names and meanings of DuckDB.
 
     json_extract('{"a": [1, 2.50]}', '$.a[1]')     2.50        text of JSON
     json_extract_string('{"a": "x"}', '$.a')       x           text without quotes and escapes; null for null
 
 A path is `$` and steps (`.key`, `["a key"]`, `[0]`, `[-1]` from the end), or a key.
+
+Here they are defined, one value at a time, by Python's json. Many texts and one path are given to a kernel
+(`json_extraction`), which leaves texts that are rare, or no JSON, to this definition.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ import pyarrow as pa
 
 from mmflow.formats.ndjson.raw import minified, raw_items, raw_members
 from mmflow.formats.ndjson.values import parse_value
+from mmflow.lazy import compute as pc
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.plan.errors import build_refusal
 from mmflow.plan.functions.base import PlanFunction
+from mmflow.plan.functions.json_extraction import extract
 
-__all__ = ["JSON_FUNCTIONS", "JsonFunction", "parse_value_path"]
+__all__ = ["JSON_FUNCTIONS", "JsonFunction", "parse_value_path", "value_of"]
 
 Step = str | int
 _STEP = lazy_regex(
@@ -132,21 +137,52 @@ class JsonFunction(PlanFunction):
     """Scalar function of text of JSON and a path."""
 
     def __init__(self, name: str) -> None:
-        of_value, kind = JSON_FUNCTIONS[name]
+        kind = JSON_FUNCTIONS[name][1]
 
         def call(texts: pa.Array, paths: pa.Array) -> pa.Array:
-            pairs = zip(texts.to_pylist(), paths.to_pylist(), strict=True)
-            return pa.array([_value(name, of_value, text, path) for text, path in pairs], kind)
+            path = _only_path(paths)
+            found = None if path is None else extract(name, texts, parse_value_path(path))
+            if found is None:
+                pairs = zip(texts.to_pylist(), paths.to_pylist(), strict=True)
+                return pa.array([value_of(name, text, each) for text, each in pairs], kind)
+            made, left = found
+            if not len(left):
+                return made
+            values = made.to_pylist()
+            for number in left.tolist():
+                values[number] = value_of(name, texts[number].as_py(), path)
+            return pa.array(values, kind)
 
+        self.call = call
         super().__init__(f"mmflow_{name}", call, [_TEXT, _TEXT], kind, (name,))
 
 
-def _value(name: str, of_value: Callable[[str], Any], text: str | None, path: str | None) -> Any:
+def _only_path(paths: pa.Array) -> str | None:
+    """Return the path that is that of all values; None: there are several, or it is none."""
+    if not len(paths) or paths.null_count:
+        return None
+    texts = paths.cast(pa.string())
+    if not pc.all(pc.equal(texts, texts[0])).as_py():
+        return None
+    path: str = texts[0].as_py()
+    try:
+        parse_value_path(path)
+    except ValueError:  # which is said of a value
+        return None
+    return path
+
+
+def value_of(name: str, text: str | None, path: str | None) -> Any:
+    """Return the result of a function for one text.
+
+    Raises:
+        PlanError: The text is no JSON, or the path none.
+    """
     if text is None or path is None:
         return None
     try:
         raw = _find(text, path)
-        return None if raw is None else of_value(raw)
+        return None if raw is None else JSON_FUNCTIONS[name][0](raw)
     except (ValueError, RecursionError) as error:
         if name == "json_valid":
             return False
