@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Protocol
 
 from mmflow.formats import Format, ScanReport
@@ -56,8 +56,11 @@ class ScanSource:
 
 def shard_task(group: ShardGroup, files: Sequence[FileEntry]) -> ShardTask:
     """Return a group as a task carries it: with the entries of its own files only."""
-    numbers = list(dict.fromkeys(s.file for s in group))
-    shards = tuple(replace(s, file=numbers.index(s.file)) for s in group)
+    numbers = {file: number for number, file in enumerate(dict.fromkeys(s.file for s in group))}
+    # 256 small files at a time, of 100,000: `replace` takes four times as long.
+    shards = tuple(
+        Shard(numbers[s.file], s.begin, s.end, s.fresh, s.known_start, s.lines_before) for s in group
+    )
     return ShardTask(tuple(files[n] for n in numbers), shards)
 
 

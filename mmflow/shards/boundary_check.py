@@ -131,6 +131,8 @@ class BoundaryCheck:
         """Return the next shard with its start, unless that is right at its fresh begin, and the lines before it."""
         expected = self.expected_start(shard)
         start = None if shard.fresh and expected == shard.begin else expected
+        if start == shard.known_start and self.lines_before == shard.lines_before:
+            return shard
         return replace(shard, known_start=start, lines_before=self.lines_before)
 
     def verify(self, shard: Shard, report: BoundaryReport) -> Valid | StartMismatch:

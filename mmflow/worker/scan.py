@@ -6,9 +6,11 @@ in between are never used.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +18,15 @@ import pyarrow as pa
 from mmflow.errors import UserFunctionError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, ScanReport, ScanRequest
 from mmflow.formats.decoding.compact import cast_batch
+from mmflow.formats.decoding.joined import scan_joined
+from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.schemas.file_columns import with_nulls
 from mmflow.lazy import array_types as npt
+from mmflow.mapping import MappedFile
 from mmflow.plan.stages import ScanInput, Source
 from mmflow.plan.tasks import ShardTask
 from mmflow.remote.opening import open_file
+from mmflow.shards import FileEntry
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.hashing import hash_columns, mixed
 
@@ -60,15 +66,24 @@ class BatchPlaces:
 class ShardStream:
     """Stream of the batches of all shards of a task, in order. `reports` holds one report per finished shard.
 
+    `joins`: small files are read together, so that batches are not of one file.
     `cached`: bytes read that were in the page cache before.
     `fetched`: bytes of remote files that came over the network for them.
     `resume_offset`: byte offset of the next record, where it stopped early by request; None: it read all.
     """
 
     def __init__(
-        self, scan: ScanInput, shards: ShardTask, context: WorkerContext, places: BatchPlaces
+        self,
+        scan: ScanInput,
+        shards: ShardTask,
+        context: WorkerContext,
+        places: BatchPlaces,
+        *,
+        joins: bool = False,
     ) -> None:
         self._places = places
+        self._joins = joins
+        self._decoders: dict[Any, Any] = {}  # of small files that are read together
         self._scan = scan
         self._shards = shards
         self._context = context
@@ -97,7 +112,9 @@ class ShardStream:
             batch_bytes=max(1 << 20, min(request.batch_bytes, self._context.memory // 8)),
         )
         remote_options = self._context.remote_options
-        for shard in self._shards.shards:
+        shards, number = self._shards.shards, 0
+        while number < len(shards):
+            shard = shards[number]
             entry = self._shards.files[shard.file]
             if entry.storage != remote_options.storage:
                 remote_options = replace(remote_options, storage=entry.storage)
@@ -108,9 +125,19 @@ class ShardStream:
                     self.reasons.append(file.decision.reason)
                 resident = file.resident(shard.begin, shard.end)
                 wanted, filled = _without(request, self._scan.source, self._scan.source.format.lacks(file))
-                scan = self._scan.source.format.scan(file, shard, wanted)
                 others = tuple(c for c in columns if c != PLACE) if self._placed else columns
                 add = None if hive is None else hive.added(entry.path, others)
+                joined = self._joined(file, number, wanted)
+                if joined is not None:
+                    for batch in joined[0]:
+                        self._context.check()
+                        self.rows += batch.num_rows
+                        made = batch if filled is None else filled(batch)
+                        yield cast_batch(made if add is None else add(made), self._schema)
+                    self._note_joined(joined[1], resident / max(1, shard.end))
+                    number += len(joined[1])
+                    continue
+                scan = self._scan.source.format.scan(file, shard, wanted)
                 records = 0  # before the batch, in its shard
                 for batch in scan:
                     self._context.check()
@@ -134,6 +161,39 @@ class ShardStream:
             self.cached += _share(resident, shard.end - shard.begin, scan.report.bytes_read)
             if scan.report.error is not None:
                 return
+            number += 1
+
+    def _joined(
+        self, file: MappedFile, number: int, wanted: ScanRequest
+    ) -> tuple[list[pa.RecordBatch], list[ScanReport]] | None:
+        """Read a small file together with those behind it; None where it has to be read by itself.
+
+        Args:
+            file: File of the shard, open.
+            number: Number of the shard.
+            wanted: Columns that the file has, and conditions.
+        """
+        form, shards, files = self._scan.source.format, self._shards.shards, self._shards.files
+        if (
+            not self._joins
+            or not file.whole
+            or number + 1 == len(shards)
+            or not isinstance(form, ScannedFormat)
+        ):
+            return None
+        if not VIRTUAL_COLUMNS.keys().isdisjoint(wanted.columns):
+            return None
+        folder = file.path.rpartition("/")[0]
+        following: Iterator[FileEntry] = (files[shard.file] for shard in shards[number + 1 :])
+        if self._scan.source.hive is not None:  # whose values are those of the folder
+            following = itertools.takewhile(lambda e: e.path.rpartition("/")[0] == folder, following)
+        alike = ((entry.path, entry.identity) for entry in following)
+        return scan_joined(form, file, alike, replace(wanted, prune=(), decoders=self._decoders))
+
+    def _note_joined(self, reports: list[ScanReport], cached: float) -> None:
+        """Keep the reports of small files, of which as much was cached as of the first one."""
+        self.reports += reports
+        self.cached += int(cached * sum(report.bytes_read for report in reports))
 
     def _asked(self) -> tuple[str, ...]:
         """Return the columns to read from the files."""

@@ -23,6 +23,7 @@ from mmflow.formats.decoding.compact import cast_batch, compact, rename_columns
 from mmflow.formats.rejects import REPORTED, rejects_batch
 from mmflow.formats.schemas.schema import public_schema, type_text
 from mmflow.mapping.system.limits import process_memory
+from mmflow.plan.functions.base import PlanFunction
 from mmflow.plan.stages import (
     AggregateStep,
     ExchangeInput,
@@ -149,7 +150,9 @@ class _Run:
             case ScanInput():
                 if self.task.shards is None:
                     return ()
-                self.scan = ShardStream(source, self.task.shards, self.context, self.places)
+                self.scan = ShardStream(
+                    source, self.task.shards, self.context, self.places, joins=not self._calls_user_code()
+                )
                 return self.scan
             case ExchangeInput():
                 refs = self.task.blocks.get(source.name, ())
@@ -159,6 +162,11 @@ class _Run:
                 return _coalesced(batches, self.context.memory // 8)
             case TableInput():
                 return source.table.to_batches()  # type: ignore[no-any-return]  # pyarrow has no types
+
+    def _calls_user_code(self) -> bool:
+        """Return whether a function of the user's sees rows: its errors name the file that they are of."""
+        maps = any(isinstance(step, MapStep | StreamStep) for step in self.stage.steps)
+        return maps or any(not isinstance(f, PlanFunction) for f in self.functions.all)
 
     def _rows(self) -> _Batches:
         inputs = self.stage.inputs

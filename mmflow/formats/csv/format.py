@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
-from mmflow.formats.compression import read_first_bytes
+from mmflow.formats.compression import file_compression, read_first_bytes
 from mmflow.formats.csv.decoder import CsvTypes, check_types
 from mmflow.formats.csv.frame import Frame
 from mmflow.formats.csv.header import (
@@ -49,6 +49,7 @@ from mmflow.lazy import difflib
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping import FileIdentity, MappedFile
+from mmflow.mapping.access_policy import SMALL
 from mmflow.remote.opening import open_file
 
 __all__ = ["CsvFormat", "open_csv"]
@@ -129,6 +130,22 @@ class CsvFormat(ScannedFormat):
             return None
         found = self.layout(file)
         return found.names, found.trailing, found.returns, self.lacks(file)
+
+    def shared_head(self, file: MappedFile) -> bytes | None:
+        dialect = self.dialect
+        plain = dialect.plain and dialect.escape is None and not self.frame.skip_footer
+        if (
+            not plain
+            or self.encoding.kind != "utf-8"
+            or self.on_bad_record != "error"
+            or self.max_record < SMALL
+        ):
+            return None
+        found = self.layout(file)
+        if found.trailing or found.returns or file_compression(file) is not None:
+            return None
+        head: bytes = file.window(0, found.begins).buffer.to_pybytes()
+        return head if head.endswith(b"\n") or not head else None
 
     def _seen(self, file: MappedFile) -> _Seen:
         seen = file.seen

@@ -52,7 +52,7 @@ class ScannedFormat(ABC):
 
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         """Read the records that `shard` owns. Takes and raises what `Format.scan` does."""
-        decoder = self._decoder_of(file, request)
+        decoder = self.decoder_of(file, request)
         begins, encoding = self.begins(file), file_encoding(file, self.encoding).encoding
         whole = shard.begin == 0 and shard.end == file.size  # streams are never cut
         if whole and (encoding.stateful or file_compression(file) is not None):
@@ -69,7 +69,7 @@ class ScannedFormat(ABC):
         made.returns = self.returns_end_lines(file)
         return made
 
-    def _decoder_of(self, file: MappedFile, request: ScanRequest) -> RecordDecoder:
+    def decoder_of(self, file: MappedFile, request: ScanRequest) -> RecordDecoder:
         """Return a decoder for a request, which a file of the same columns before this one may have had."""
         likeness = self.likeness(file)
         # Conditions of a request are the same for all of its files that are alike.
@@ -85,6 +85,14 @@ class ScannedFormat(ABC):
 
     def likeness(self, file: MappedFile) -> object:
         """Return what a decoder depends on of a file: files for which it is equal share decoders. None: unknown."""
+        del file
+        return None
+
+    def shared_head(self, file: MappedFile) -> bytes | None:
+        """Return the bytes before the first record of a small file; a file that begins so, too, is decoded as it is.
+
+        None where that depends on more of a file, or on what bad records are.
+        """
         del file
         return None
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mmflow.errors import ConfigError, SourceError
 from mmflow.formats.base import BadRecordPolicy, Comparison, checks_all
-from mmflow.formats.compression import read_first_bytes
+from mmflow.formats.compression import file_compression, read_first_bytes
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
@@ -34,6 +34,7 @@ from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.formats.schemas.text_schemas import empty_error, piece_of, samples_of
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
+from mmflow.mapping.access_policy import SMALL
 
 __all__ = [
     "LineFormat",
@@ -123,6 +124,13 @@ class NdjsonFormat(LineFormat):
 
     name: str = "ndjson"
     max_record: int = MAX_RECORD
+
+    def shared_head(self, file: MappedFile) -> bytes | None:
+        if self.encoding.kind != "utf-8" or self.on_bad_record != "error" or self.max_record < SMALL:
+            return None
+        if file_compression(file) is not None:
+            return None
+        return BOM if self.begins(file) else b""
 
     def spec(self) -> dict[str, Any]:
         return {**LineFormat.spec(self), "encoding": self.encoding.name, "max_record": self.max_record}
