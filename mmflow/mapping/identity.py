@@ -86,7 +86,7 @@ class FileIdentity:
         elif now.size > self.size:
             what = f"it grew from {self.size:,} to {now.size:,} bytes"
         elif now.tag != self.tag:
-            what = f"it was replaced (its tag was {self.tag or 'none'} and is {now.tag or 'none'})"
+            what = f"it was replaced (its ETag was {self.tag or 'none'} and is {now.tag or 'none'})"
         else:
             what = f"it was written to (modified {(now.mtime_ns - self.mtime_ns) / 1e9:+.6f} s later)"
         raise _changed(path, what)
