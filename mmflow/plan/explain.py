@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from types import MappingProxyType
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from mmflow.plan.stages import (
     ScanInput,
     SqlStep,
     Stage,
+    Step,
     TableInput,
     Write,
 )
@@ -75,7 +77,9 @@ def _stage(stage: Stage) -> list[str]:
     )
     if stage.steps and streams:
         lines.append("  streams in pieces of bounded size")
-    native = [part for step in stage.steps if isinstance(step, ProgramStep) for part in _native(step)]
+    native = [
+        part for step, then in zip_longest(stage.steps, stage.steps[1:]) for part in _native(step, then)
+    ]
     if native:
         lines.append(f"  native  {', '.join(native)}")
     if stage.limit is not None:
@@ -85,8 +89,12 @@ def _stage(stage: Stage) -> list[str]:
     return lines
 
 
-def _native(step: ProgramStep) -> list[str]:
-    """Return what a program does: a filter, a projection, or both."""
+def _native(step: Step | None, then: Step | None) -> list[str]:
+    """Return what a program does: a filter, a projection, or both; or the part of a fragment's filter that it knows."""
+    if not isinstance(step, ProgramStep):
+        return []
+    if isinstance(then, FragmentStep):
+        return ["prefilter"]
     return ["filter"] * bool(step.program.conjuncts) + ["projection"] * any(
         n >= 0 for n, _ in step.program.outputs
     )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from substrait.algebra_pb2 import Rel
 
 from mmflow.lazy.dataclasses import dataclass
-from mmflow.plan.native.compiler import compile_relation
+from mmflow.plan.native.compiler import compile_prefilter, compile_relation
 from mmflow.plan.stages import (
     AggregateStep,
     ExchangeInput,
@@ -123,13 +123,24 @@ class Builder:
             return _named(branch.steps, schema)
         plan = self.rels.plan(branch.rel)
         fragment = FragmentStep(plan, branch.tables, schema, branch.streaming, branch.split)
-        program = None
         files = {i.name for i in branch.inputs if isinstance(i, FilesInput)}  # DataFusion reads them
-        if branch.streaming and len(branch.tables) == 1 and branch.tables[0][0] not in files:
-            program = compile_relation(branch.rel, branch.tables[0][1], schema, self.rels.anchors)
-        if program is None and branch.unseen:  # programs know nothing that DataFusion does not read
+        if not branch.streaming or len(branch.tables) != 1 or branch.tables[0][0] in files:
+            return self._by_datafusion(branch, (fragment,))
+        ((_, table),) = branch.tables
+        program = compile_relation(branch.rel, table, schema, self.rels.anchors)
+        if program is not None:
+            return (*branch.steps, ProgramStep(program, fragment))
+        found = compile_prefilter(branch.rel, table, self.rels.anchors)
+        if found is None:
+            return self._by_datafusion(branch, (fragment,))
+        prefilter, rows = found
+        every = FragmentStep(self.rels.plan(rows), branch.tables, table, streaming=True)
+        return self._by_datafusion(branch, (ProgramStep(prefilter, every), fragment))
+
+    def _by_datafusion(self, branch: Branch, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        if branch.unseen:  # programs know nothing that DataFusion does not read
             self.rels.check(branch.rel)
-        return (*branch.steps, fragment if program is None else ProgramStep(program, fragment))
+        return (*branch.steps, *steps)
 
     def close(
         self, pipeline: Pipeline, output: Output, *, limit: int | None = None, title: str = ""

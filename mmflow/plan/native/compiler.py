@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
-from substrait.algebra_pb2 import Expression, Rel
+from substrait.algebra_pb2 import Expression, FilterRel, Rel
 
 from mmflow.plan.native.expressions import Expressions, UnknownExpressionError, Value
 from mmflow.plan.native.program import Conjunct, Form, Layout, Output, Program, form_of, layout_of
 
-__all__ = ["compile_relation"]
+__all__ = ["compile_prefilter", "compile_relation"]
 
 #: Value of a column in a lazy context (see `Expressions`).
 _Column = Callable[[int], Value]
@@ -41,6 +41,48 @@ def compile_relation(
         return None
 
 
+def compile_prefilter(rel: Rel, table: pa.Schema, anchors: Mapping[str, int]) -> tuple[Program, Rel] | None:
+    """Return a program that drops rows of the table which the first filter of a relation drops, too.
+
+    It is for relations that are no program, for a regular expression in the filter, say. What stands in the filter
+    fails on no value, so that nobody can tell whether its parts saw the rows that are dropped.
+
+    Args:
+        rel: Relation over one named table.
+        table: Types of the table.
+        anchors: Functions by name.
+
+    Returns:
+        The program, and the relation that gives all rows of the table; None: there is no such program.
+    """
+    first = _first_filter(rel)
+    if first is None:
+        return None
+    compiler = _Compiler(table, anchors)
+    try:
+        program = compiler.prefilter(first)
+    except UnknownExpressionError:
+        return None
+    rows = Rel()
+    rows.CopyFrom(first.input)
+    rows.read.ClearField("projection")
+    rows.read.common.Clear()
+    rows.read.common.direct.SetInParent()
+    return program, rows
+
+
+def _first_filter(rel: Rel) -> FilterRel | None:
+    """Return the filter that stands directly over the table of a relation with one input all the way."""
+    while True:
+        kind = str(rel.WhichOneof("rel_type"))
+        body = getattr(rel, kind)
+        if kind == "read" or "input" not in body.DESCRIPTOR.fields_by_name:
+            return None
+        if kind == "filter" and body.input.WhichOneof("rel_type") == "read":
+            return rel.filter
+        rel = body.input
+
+
 class _Compiler:
     def __init__(self, table: pa.Schema, anchors: Mapping[str, int]) -> None:
         self._table = table
@@ -61,6 +103,17 @@ class _Compiler:
                 made = [self._computed(e, columns) for e in rel.project.expressions]
                 return _emitted(rel.project, [*columns, *made])
         raise UnknownExpressionError
+
+    def prefilter(self, first: FilterRel) -> Program:
+        """Return the program of what a filter over a table requires, which gives all columns."""
+        columns = self.relation(first.input)
+        required = [
+            self._expressions.required(c, columns) for c in self._expressions.conjuncts(first.condition)
+        ]
+        self._conjuncts = [value for value in required if value is not None]
+        if not self._conjuncts:
+            raise UnknownExpressionError
+        return self.program([self._column(i) for i in range(len(self._table))], self._table)
 
     def _read(self, rel: Rel) -> list[_Column]:
         read = rel.read

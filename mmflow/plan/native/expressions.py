@@ -15,8 +15,9 @@ from substrait.algebra_pb2 import Expression
 
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.native.literals import arrow_type, literal_value
-from mmflow.plan.native.patterns import like_tokens, text_tokens
+from mmflow.plan.native.patterns import like_tokens, text_tokens, texts_tokens
 from mmflow.plan.native.program import Form, Node, Op, form_of
+from mmflow.plan.optimizer.literal_prefilter import required_texts
 from mmflow.plan.substrait import field_index
 
 __all__ = ["Expressions", "UnknownExpressionError", "Value"]
@@ -148,6 +149,32 @@ class Expressions:
             case "scalar_function":
                 return self._function(e, columns, context)
         raise UnknownExpressionError
+
+    def required(self, e: Expression, columns: _Columns) -> Value | None:
+        """Return a condition that holds wherever a condition does, which never fails; None: none is known.
+
+        A regular expression requires the characters that all of its matches have.
+
+        Raises:
+            UnknownExpressionError: The condition may fail, or has a part of which that is not known.
+        """
+        arguments = [a.value for a in e.scalar_function.arguments]
+        if self._called(e) != "regex_match" or len(arguments) != 2:
+            value = self.value(e, columns, 0)
+            if value.fallible:
+                raise UnknownExpressionError
+            return None if value.constant or value.kind != pa.bool_() else value
+        value, pattern = self.value(arguments[0], columns, 0), self.value(arguments[1], columns, 0)
+        if (
+            value.constant
+            or value.fallible
+            or not pattern.constant
+            or not _is_text(value.kind)
+            or not _is_text(pattern.kind)
+        ):
+            raise UnknownExpressionError
+        texts = required_texts(self._nodes[pattern.node][6].decode())
+        return self._made(Op.LIKE, pa.bool_(), [value], 0, value=texts_tokens(texts)) if texts else None
 
     def _called(self, e: Expression) -> str:
         if e.WhichOneof("rex_type") != "scalar_function":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
-__all__ = ["like_tokens", "text_tokens"]
+__all__ = ["like_tokens", "text_tokens", "texts_tokens"]
 
 _ANY = b"%"
 
@@ -36,6 +37,11 @@ def text_tokens(function: str, text: str) -> bytes:
     before = b"" if function == "starts_with" else _ANY
     after = b"" if function == "ends_with" else _ANY
     return before + _literal(text) + after
+
+
+def texts_tokens(texts: Iterable[str]) -> bytes:
+    """Return the tokens of a text that holds others, one behind the other."""
+    return _ANY + b"".join(_literal(text) + _ANY for text in texts)
 
 
 def _literal(text: str) -> bytes:

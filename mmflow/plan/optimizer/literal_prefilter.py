@@ -6,7 +6,7 @@ expression with anything else in it (alternatives outside of groups, flags, esca
 
 from __future__ import annotations
 
-__all__ = ["required_text"]
+__all__ = ["required_text", "required_texts"]
 
 _BREAKS = frozenset("dDwWsSbB")  # escapes that stand for one of many characters, or for a place
 _PUNCTUATION = frozenset(".+*?()|[]{}^$-/&~#")
@@ -21,20 +21,36 @@ def required_text(pattern: str) -> str:
     >>> required_text("colou?r|grey")
     ''
     """
+    return max(_known_runs(pattern, shared=True), key=len, default="")
+
+
+def required_texts(pattern: str) -> list[str]:
+    """Return runs of characters that every match of a pattern holds one behind the other; empty if none is known.
+
+    >>> required_texts("item/4[0-9]9 .* 50[03] ")
+    ['item/4', '9 ', ' 50', ' ']
+    """
+    return [run for run in _known_runs(pattern, shared=False) if run]
+
+
+def _known_runs(pattern: str, *, shared: bool) -> list[str]:
     if len(pattern) > _MOST:
-        return ""
+        return []
     try:
-        return max(_runs(pattern), key=len, default="")
+        return _runs(pattern, shared=shared)
     except _UnknownError:
-        return ""
+        return []
 
 
 class _UnknownError(Exception):
     """Pattern with a part that this module does not understand."""
 
 
-def _runs(pattern: str) -> list[str]:
-    """Return the runs of characters that every match has outside of groups and classes."""
+def _runs(pattern: str, *, shared: bool) -> list[str]:
+    """Return the runs of characters that every match has outside of groups and classes.
+
+    With `shared`, a character that may be repeated ends one run and begins the next, though it may be one character.
+    """
     runs, run, at = [], "", 0
     while at < len(pattern):
         literal, at = _atom(pattern, at)
@@ -47,7 +63,7 @@ def _runs(pattern: str) -> list[str]:
             if repeated:
                 # Once more or any number of times: what follows does not follow directly.
                 runs.append(run)
-                run = literal
+                run = literal if shared else ""
     return [*runs, run]
 
 
