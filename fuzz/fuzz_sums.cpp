@@ -1,6 +1,6 @@
-// A split, then doubles: their exact sum is the same in both orders, and from the states of the parts. What is no state
-// is refused or added, but never read beyond its end.
-#include "aggregate/exact_sum.h"
+// A split, then doubles: their exact sum, mean and variance are the same in both orders, and from the states of the parts.
+// What is no state is refused or added, but never read beyond its end.
+#include "aggregate/moments.h"
 #include "fuzzing.h"
 
 using namespace mmflow;
@@ -9,22 +9,35 @@ namespace {
 
 struct Total {
     FloatSums sums;
+    FloatSum sum;
+    MomentSums all_moments;
+    Moments moments;
 
-    Total() { sums.resize(1); }
     void add(const double* values, std::size_t count, bool backwards) {
-        for (std::size_t i = 0; i < count; ++i) sums.add(*sums.data(), values[backwards ? count - 1 - i : i]);
+        for (std::size_t i = 0; i < count; ++i) {
+            const double value = values[backwards ? count - 1 - i : i];
+            sums.add(sum, value);
+            all_moments.add(moments, value);
+        }
     }
     void merge(Total& other) {
         std::vector<std::uint8_t> state;
-        other.sums.write(0, state);
-        if (!sums.merge(0, state.data(), state.size())) std::abort();
+        other.sums.write(other.sum, state);
+        if (!sums.merge(sum, state.data(), state.size())) std::abort();
+        state.clear();
+        other.all_moments.write(other.moments, state);
+        if (!all_moments.merge(moments, state.data(), state.size())) std::abort();
+    }
+    static void same(double a, double b) {
+        if (std::memcmp(&a, &b, 8) != 0) std::abort();
     }
     void same(const Total& other) const {
-        const double sum = sums.total(0), wanted = other.sums.total(0);
-        if (std::memcmp(&sum, &wanted, 8) != 0 || sums.count(0) != other.sums.count(0)) std::abort();
-        if (sums.count(0) == 0) return;
-        const double mean = sums.mean(0), wanted_mean = other.sums.mean(0);
-        if (std::memcmp(&mean, &wanted_mean, 8) != 0) std::abort();
+        same(sums.total(sum), other.sums.total(other.sum));
+        if (sum.count != other.sum.count || moments.sum.count != sum.count) std::abort();
+        if (sum.count == 0) return;
+        same(sums.mean(sum), other.sums.mean(other.sum));
+        same(all_moments.variance(moments, false), other.all_moments.variance(other.moments, false));
+        if (sum.count > 1) same(all_moments.variance(moments, true), other.all_moments.variance(other.moments, true));
     }
 };
 
@@ -47,6 +60,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
     merged.merge(begin);
     backwards.same(forwards);
     merged.same(forwards);
-    if (forwards.sums.merge(0, data.get(), size)) static_cast<void>(forwards.sums.total(0));
+    if (forwards.sums.merge(forwards.sum, data.get(), size)) static_cast<void>(forwards.sums.total(forwards.sum));
+    if (forwards.all_moments.merge(forwards.moments, data.get(), size) && forwards.moments.sum.count > 0)
+        static_cast<void>(forwards.all_moments.variance(forwards.moments, false));
     return 0;
 }

@@ -19,6 +19,7 @@ from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
     "FUNCTIONS",
+    "MOMENTS",
     "SUMS",
     "AggregateStep",
     "Measure",
@@ -40,9 +41,15 @@ FUNCTIONS = (
     "bit_and",
     "bit_or",
     "bit_xor",
+    "var",
+    "var_pop",
+    "stddev",
+    "stddev_pop",
 )
 #: Functions that add up their argument.
 SUMS = frozenset({"sum", "avg"})
+#: Functions of the sums of floats and of their squares.
+MOMENTS = frozenset({"var", "var_pop", "stddev", "stddev_pop"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,8 @@ class Measure:
     @property
     def state(self) -> tuple[str, int | None, int | None]:
         """Key of its state. Measures of one key share their state."""
-        return ("sum" if self.function == "avg" else self.function, self.column, self.filter)
+        shared = "var" if self.function in MOMENTS else "sum" if self.function in SUMS else self.function
+        return (shared, self.column, self.filter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class AggregateStep:
         rows: Names and types of the rows.
         states: Names and types of keys and distinct states.
         results: Names and types of keys and measures.
+        total: Last key of a group that is there whatever the rows, whose other keys are null; None: there is none.
     """
 
     keys: tuple[int, ...]
@@ -85,6 +94,7 @@ class AggregateStep:
     rows: pa.Schema
     states: pa.Schema
     results: pa.Schema
+    total: int | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -104,7 +114,9 @@ class AggregateStep:
     def sums_floats(self) -> bool:
         """True if it adds up floats, exactly."""
         return any(
-            m.function in SUMS and m.column is not None and types.is_floating(self.rows.field(m.column).type)
+            m.function in SUMS | MOMENTS
+            and m.column is not None
+            and types.is_floating(self.rows.field(m.column).type)
             for m in self.measures
         )
 
@@ -151,6 +163,8 @@ def result_type(function: str, kind: pa.DataType | None) -> pa.DataType | None:
         return kind if types.is_boolean(kind) else None
     if function in ("bit_and", "bit_or", "bit_xor"):
         return kind if types.is_integer(kind) else None
+    if function in MOMENTS:
+        return kind if types.is_float64(kind) else None
     if types.is_duration(kind):
         return kind
     mean = function == "avg"
@@ -168,6 +182,8 @@ def state_type(function: str, kind: pa.DataType | None) -> pa.DataType:
     """Return the type of the state of a function of a column of `kind`."""
     if function == "count" or kind is None:
         return pa.int64()
+    if function in MOMENTS:
+        return pa.binary()
     if function in SUMS:
         return pa.binary() if types.is_floating(kind) else pa.binary(32)
     return kind

@@ -46,6 +46,10 @@ class Aggregator:
             pa.schema(list(step.results)[len(step.keys) :]).__arrow_c_schema__(),
             step.states.__arrow_c_schema__(),
         )
+        if step.total is not None and step.phase != "final":
+            nulls = [pa.nulls(1, kind) for kind in step.states.types]
+            nulls[len(step.keys) - 1] = pa.array([step.total], step.states.types[len(step.keys) - 1])
+            self.merge(pa.RecordBatch.from_arrays(nulls, schema=step.states))
 
     @property
     def nbytes(self) -> int:

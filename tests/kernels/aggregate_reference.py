@@ -63,6 +63,19 @@ def _float_sum(values: Sequence[float], count: int) -> float:
     return nearest_float(sum(map(Fraction, values), Fraction(0)) / count)
 
 
+def _variance(values: Sequence[float], function: str) -> float | None:
+    sample = function in ("var", "stddev")
+    count = len(values)
+    if count < 1 + sample:
+        return None
+    if not all(map(math.isfinite, values)):
+        return NAN
+    total = sum(map(Fraction, values), Fraction(0))
+    squares = sum((Fraction(v) ** 2 for v in values), Fraction(0))
+    variance = nearest_float((count * squares - total**2) / (count * (count - sample)))
+    return math.sqrt(variance) if function.startswith("stddev") else variance
+
+
 def _towards_zero(total: int, by: int) -> int:
     return abs(total) // by * (1 if total >= 0 else -1)
 
@@ -104,6 +117,8 @@ def _value(measure: Measure, values: list[Any], kind: pa.DataType) -> Any:
             return all(values)
         case "bool_or":
             return any(values)
+        case "var" | "var_pop" | "stddev" | "stddev_pop":
+            return _variance(values, measure.function)
     made = values[0]
     for value in values[1:]:
         made = _FOLDED[measure.function](made, value)

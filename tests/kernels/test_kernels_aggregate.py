@@ -20,6 +20,7 @@ from hypothesis import given, settings
 
 from mmflow.errors import EngineError, PlanError
 from mmflow.plan.native_aggregate import (
+    FUNCTIONS,
     AggregateStep,
     Measure,
     distinct_states,
@@ -124,8 +125,7 @@ def merged(step: AggregateStep, tasks: list[list[pa.RecordBatch]], memory: int =
 
 
 def functions_of(kind: pa.DataType) -> list[str]:
-    names = ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor"]
-    return [n for n in names if result_type(n, kind) is not None]
+    return [n for n in FUNCTIONS if result_type(n, kind) is not None]
 
 
 @st.composite
@@ -289,6 +289,24 @@ def test_many_groups_fit_into_little_memory(kind: pa.DataType, memory: int) -> N
     assert all(by_number[i] == math.fsum([i / 7] * 3) for i in range(n // 3))
 
 
+@pytest.mark.parametrize("distinct", [3, 30, 40])
+def test_keys_of_few_values_are_found_again(distinct: int) -> None:
+    n = 5000
+    rng = np.random.default_rng(distinct)
+    late = n // 2  # only then come nulls and long texts
+    flags = [None if v == 2 and i > late else v == 1 for i, v in enumerate(rng.integers(0, 3, n))]
+    names = [f"{v}" * (1 + (i > late) * (v // 5)) for i, v in enumerate(rng.integers(0, distinct, n))]
+    columns = [
+        pa.array(flags, pa.bool_()),
+        pa.array(names, pa.string_view()),
+        pa.array(rng.integers(0, 9, n)),
+    ]
+    table = pa.table(columns, names=["b", "t", "x"])
+    step = step_of(table.schema, (0, 1), (Measure("count"), Measure("sum", 2)))
+    got = plain_rows(aggregated(step, table.to_batches(max_chunksize=700)))
+    assert collections.Counter(got) == collections.Counter(reference_rows(step, table))
+
+
 def test_groups_beyond_any_part_of_memory_are_an_error() -> None:
     table = pa.table({"k": list(range(1000))})
     step = step_of(table.schema, (0,), (Measure("count"),))
@@ -320,8 +338,9 @@ def test_rows_of_other_types_are_refused() -> None:
         b"\0" * 8 + b"\x03" + b"\xff" * 9,
         b"\0" * 8 + b"\x09" * 9,
     ):
-        with pytest.raises(ValueError, match="damaged"):
-            Aggregator(damaged).merge(pa.RecordBatch.from_arrays([pa.array([state])], schema=damaged.states))
+        for step in (damaged, step_of(damaged.rows, (), (Measure("var", 0),))):
+            with pytest.raises(ValueError, match="damaged"):
+                Aggregator(step).merge(pa.RecordBatch.from_arrays([pa.array([state])], schema=step.states))
 
 
 def test_types_that_are_known_can_be_keys() -> None:

@@ -218,6 +218,18 @@ def test_aggregates_give_datafusions_values(
         same(aggregated(some, group), tables, datafusion)
 
 
+@pytest.mark.parametrize("condition", ["id >= 0", "id < 0"])
+@pytest.mark.parametrize("sets", ["(b), (k, b), (k)", "(k, b, k + 1), (k + 1), ()", "(k), (k), (b)"])
+def test_grouping_sets_give_datafusions_rows(
+    sets: str, condition: str, tables: dict[str, mf.Dataset], datafusion: SessionContext
+) -> None:
+    query = (
+        "SELECT b, k, grouping(b) gb, grouping(k) gk, count(*) n, sum(i64) s, avg(f64) a, max(s) m, var_pop(f32) v "
+        f"FROM t WHERE {condition} GROUP BY GROUPING SETS ({sets})"
+    )
+    same(query, tables, datafusion)
+
+
 def test_window_functions_give_datafusions_values(
     tables: dict[str, mf.Dataset], datafusion: SessionContext
 ) -> None:

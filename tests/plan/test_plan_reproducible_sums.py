@@ -1,4 +1,4 @@
-"""Sums and averages of floats have the same bits, those of the exact sum, however a query is cut into tasks."""
+"""Sums, averages and variances of floats have the same bits, those of the exact sum, however a query is cut into tasks."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ QUERIES = {
     "GROUP BY k ORDER BY k": "nested",
     "SELECT t.k, sum(x * w) s, avg(x * w) a, sum(x + w) f FROM t JOIN u ON t.k = u.k GROUP BY t.k ORDER BY 1": "joined",
     "SELECT k, sum(x) s, avg(x) a, sum(x) f FROM (SELECT * FROM t UNION ALL SELECT * FROM t) GROUP BY k ORDER BY k": "union",
+    "SELECT k, n % 3 m, sum(x) s, var_pop(x) a, stddev(x) f FROM t GROUP BY ROLLUP (k, n % 3) ORDER BY 1, 2": "rollup",
 }
 
 

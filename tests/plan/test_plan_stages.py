@@ -81,9 +81,17 @@ def test_aggregate_is_partial_then_final(catalog: Catalog, tmp_path: Path) -> No
     partial, final = plan.stages
     assert isinstance(partial.output, Hash)
     assert partial.output.keys == (0,)
-    assert partial.schema.types[1:] == [pa.decimal128(25, 2), pa.decimal128(25, 2), pa.int64()]
+    assert partial.schema.types == [pa.string_view(), pa.binary(32)]
     assert final.inputs == (dataclasses.replace(final.inputs[0]),)
     assert final.schema.types == [pa.string_view(), pa.decimal128(25, 2), pa.decimal128(19, 6)]
+
+
+def test_grouping_sets_are_grouped_where_the_rows_are(catalog: Catalog, tmp_path: Path) -> None:
+    plan = plan_of(catalog, "SELECT s, k, count(*) FROM t GROUP BY CUBE (s, k)", t=large(catalog, tmp_path))
+    partial, _ = plan.stages
+    assert partial.title.endswith("copies for grouping sets, partial aggregate")
+    assert isinstance(partial.output, Hash)
+    assert partial.output.keys == (0, 1, 2)
 
 
 def test_median_exchanges_rows(catalog: Catalog, tmp_path: Path) -> None:

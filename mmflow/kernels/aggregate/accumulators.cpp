@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include "aggregate/exact_sum.h"
+#include "aggregate/moments.h"
 #include "aggregate/rows.h"
 
 namespace mmflow {
@@ -18,114 +21,203 @@ inline T load(const std::uint8_t* values, std::size_t row) noexcept {
     return made;
 }
 
-// Base of accumulators of fixed-width values: `Self` has `adder()`, which returns a function of a value and a group.
-// That holds the addresses of the groups, which the compiler then keeps in registers.
-template <class Self, class T, class State>
-class Adding : public Accumulator {
+template <class State>
+std::vector<std::uint64_t> words_of(const State& state) {
+    static_assert(sizeof(State) % 8 == 0);
+    std::vector<std::uint64_t> made(sizeof(State) / 8);
+    std::memcpy(made.data(), &state, sizeof(State));
+    return made;
+}
+
+// Base of accumulators whose states are `State` and travel as `Wire`: `Self` has `add(state, value)`, `merge(state, wire)`
+// and `append(state, out)`.
+template <class Self, class T, class State, class Wire = T>
+class ByValue : public Accumulator {
    public:
-    void update(const ArrayView* column, const ArrayView* filter, const std::uint32_t* groups,
-                std::size_t rows) override {
-        auto add = static_cast<Self&>(*this).adder();
+    std::vector<std::uint64_t> first() const override { return words_of(State{}); }
+
+    void update(const ArrayView* column, const ArrayView* filter, const Grouped& rows) override {
         const std::uint8_t* const values = column->values + column->offset * sizeof(T);
-        for_each_row(column, filter, rows, [&](std::size_t row) { add(load<T>(values, row), groups[row]); });
+        // Copies, which the compiler keeps in registers.
+        for_each_row(column, filter, rows.rows, [values, states = rows.states, numbers = rows.numbers](std::size_t row) {
+            Self::add(states.at<State>(numbers[row]), load<T>(values, row));
+        });
     }
 
-    void merge(const ArrayView& states, const std::uint32_t* groups, std::size_t rows) override {
-        auto add = static_cast<Self&>(*this).state_adder();
-        const std::uint8_t* const values = states.values + states.offset * sizeof(State);
-        for_each_row(&states, nullptr, rows, [&](std::size_t row) { add(load<State>(values, row), groups[row]); });
+    void merge(const ArrayView& column, const Grouped& rows) override {
+        const std::uint8_t* const values = column.values + column.offset * sizeof(Wire);
+        for_each_row(&column, nullptr, rows.rows, [values, states = rows.states, numbers = rows.numbers](std::size_t row) {
+            Self::merge_one(states.at<State>(numbers[row]), load<Wire>(values, row));
+        });
+    }
+
+    void write_states(const Grouped& all, std::size_t begin, std::size_t end, ArrayMaker& out) override {
+        for (std::size_t group = begin; group < end; ++group) Self::append(all.states.at<State>(group), out);
     }
 };
 
 class Counts final : public Accumulator {
    public:
-    void resize(std::size_t groups) override { counts_.resize(groups); }
-    void update(const ArrayView* column, const ArrayView* filter, const std::uint32_t* groups,
-                std::size_t rows) override {
-        std::int64_t* const counts = counts_.data();
-        if (counts_.size() == 1 && filter == nullptr && (column == nullptr || column->validity == nullptr)) {
-            counts[0] += static_cast<std::int64_t>(rows);
+    std::vector<std::uint64_t> first() const override { return {0}; }
+
+    void update(const ArrayView* column, const ArrayView* filter, const Grouped& rows) override {
+        if (rows.groups == 1 && filter == nullptr && (column == nullptr || column->validity == nullptr)) {
+            rows.states.at<std::int64_t>(0) += static_cast<std::int64_t>(rows.rows);
             return;
         }
-        for_each_row(column, filter, rows, [&](std::size_t row) { ++counts[groups[row]]; });
+        for_each_row(column, filter, rows.rows, [states = rows.states, numbers = rows.numbers](std::size_t row) {
+            ++states.at<std::int64_t>(numbers[row]);
+        });
     }
-    void merge(const ArrayView& states, const std::uint32_t* groups, std::size_t rows) override {
-        for (std::size_t row = 0; row < rows; ++row) counts_[groups[row]] += states.value<std::int64_t>(row);
+    void merge(const ArrayView& column, const Grouped& rows) override {
+        for_each_row(&column, nullptr, rows.rows, [&](std::size_t row) {
+            rows.states.at<std::int64_t>(rows.numbers[row]) += column.value<std::int64_t>(row);
+        });
     }
-    void write_state(std::size_t group, ArrayMaker& out) override { out.append(counts_[group]); }
-    void write(Function, std::size_t group, const ArrayType&, ArrayMaker& out) override { out.append(counts_[group]); }
-    std::size_t bytes() const noexcept override { return counts_.capacity() * 8; }
-
-   private:
-    std::vector<std::int64_t> counts_;
+    void write_states(const Grouped& all, std::size_t begin, std::size_t end, ArrayMaker& out) override {
+        for (std::size_t group = begin; group < end; ++group) out.append(all.states.at<std::int64_t>(group));
+    }
+    void write(Function, const Grouped& all, std::size_t begin, std::size_t end, const ArrayType&,
+               ArrayMaker& out) override {
+        write_states(all, begin, end, out);
+    }
 };
 
 template <class T>
 class FloatTotals final : public Accumulator {
    public:
-    void resize(std::size_t groups) override { sums_.resize(groups); }
-    void update(const ArrayView* column, const ArrayView* filter, const std::uint32_t* groups,
-                std::size_t rows) override {
+    std::vector<std::uint64_t> first() const override { return words_of(FloatSum{}); }
+
+    void update(const ArrayView* column, const ArrayView* filter, const Grouped& rows) override {
         const std::uint8_t* const values = column->values + column->offset * sizeof(T);
         const auto value = [&](std::size_t row) { return static_cast<double>(load<T>(values, row)); };
-        const auto each = [&](auto&& add) { for_each_row(column, filter, rows, add); };
-        if (sums_.size() == 1) return sums_.add_all(rows, each, value, [](std::size_t) { return 0; });
-        sums_.add_all(rows, each, value, [&](std::size_t row) { return groups[row]; });
+        const auto each = [&](auto&& add) { for_each_row(column, filter, rows.rows, add); };
+        const auto sum = [states = rows.states](std::size_t group) -> FloatSum& { return states.at<FloatSum>(group); };
+        if (rows.groups == 1) return sums_.add_all(rows.rows, 1, each, value, [](std::size_t) { return 0; }, sum);
+        sums_.add_all(rows.rows, rows.groups, each, value, [numbers = rows.numbers](std::size_t row) { return numbers[row]; },
+                      sum);
     }
-    void merge(const ArrayView& states, const std::uint32_t* groups, std::size_t rows) override {
-        for (std::size_t row = 0; row < rows; ++row) {
-            const std::string_view state = states.bytes(row);
-            if (!sums_.merge(groups[row], reinterpret_cast<const std::uint8_t*>(state.data()), state.size()))
+    void merge(const ArrayView& column, const Grouped& rows) override {
+        for_each_row(&column, nullptr, rows.rows, [&](std::size_t row) {
+            const std::string_view state = column.bytes(row);
+            FloatSum& sum = rows.states.at<FloatSum>(rows.numbers[row]);
+            if (!sums_.merge(sum, reinterpret_cast<const std::uint8_t*>(state.data()), state.size()))
                 throw std::invalid_argument("the state of a sum of floats is damaged");
+        });
+    }
+    void write_states(const Grouped& all, std::size_t begin, std::size_t end, ArrayMaker& out) override {
+        settle(all);
+        for (std::size_t group = begin; group < end; ++group) {
+            state_.clear();
+            sums_.write(all.states.at<FloatSum>(group), state_);
+            out.append_text({reinterpret_cast<const char*>(state_.data()), state_.size()});
         }
     }
-    void write_state(std::size_t group, ArrayMaker& out) override {
-        sums_.settle();
-        state_.clear();
-        sums_.write(group, state_);
-        out.append_text({reinterpret_cast<const char*>(state_.data()), state_.size()});
-    }
-    void write(Function function, std::size_t group, const ArrayType&, ArrayMaker& out) override {
-        sums_.settle();
-        if (sums_.count(group) == 0) return out.append_null();
-        out.append(function == Function::kAvg ? sums_.mean(group) : sums_.total(group));
+    void write(Function function, const Grouped& all, std::size_t begin, std::size_t end, const ArrayType&,
+               ArrayMaker& out) override {
+        settle(all);
+        for (std::size_t group = begin; group < end; ++group) {
+            const FloatSum& sum = all.states.at<FloatSum>(group);
+            if (sum.count == 0) out.append_null();
+            else out.append(function == Function::kAvg ? sums_.mean(sum) : sums_.total(sum));
+        }
     }
     std::size_t bytes() const noexcept override { return sums_.bytes(); }
 
    private:
+    void settle(const Grouped& all) {
+        sums_.settle([&](std::size_t group) -> FloatSum& { return all.states.at<FloatSum>(group); });
+    }
+
     FloatSums sums_;
+    std::vector<std::uint8_t> state_;
+};
+
+// Variances and standard deviations.
+class Variances final : public Accumulator {
+   public:
+    std::vector<std::uint64_t> first() const override { return words_of(Moments{}); }
+
+    void update(const ArrayView* column, const ArrayView* filter, const Grouped& rows) override {
+        for_each_row(column, filter, rows.rows, [&](std::size_t row) {
+            sums_.add(rows.states.at<Moments>(rows.numbers[row]), column->value<double>(row));
+        });
+    }
+    void merge(const ArrayView& column, const Grouped& rows) override {
+        for_each_row(&column, nullptr, rows.rows, [&](std::size_t row) {
+            const std::string_view state = column.bytes(row);
+            Moments& moments = rows.states.at<Moments>(rows.numbers[row]);
+            if (!sums_.merge(moments, reinterpret_cast<const std::uint8_t*>(state.data()), state.size()))
+                throw std::invalid_argument("the state of a variance is damaged");
+        });
+    }
+    void write_states(const Grouped& all, std::size_t begin, std::size_t end, ArrayMaker& out) override {
+        for (std::size_t group = begin; group < end; ++group) {
+            state_.clear();
+            sums_.write(all.states.at<Moments>(group), state_);
+            out.append_text({reinterpret_cast<const char*>(state_.data()), state_.size()});
+        }
+    }
+    void write(Function function, const Grouped& all, std::size_t begin, std::size_t end, const ArrayType&,
+               ArrayMaker& out) override {
+        const bool sample = function == Function::kVar || function == Function::kStddev;
+        const bool root = function == Function::kStddev || function == Function::kStddevPop;
+        for (std::size_t group = begin; group < end; ++group) {
+            const Moments& moments = all.states.at<Moments>(group);
+            if (moments.sum.count < (sample ? 2 : 1)) {
+                out.append_null();
+                continue;
+            }
+            const double variance = sums_.variance(moments, sample);
+            out.append(root ? std::sqrt(variance) : variance);
+        }
+    }
+    std::size_t bytes() const noexcept override { return sums_.bytes(); }
+
+   private:
+    MomentSums sums_;
     std::vector<std::uint8_t> state_;
 };
 
 // Sums of integers, durations and decimals.
 template <class T>
-class WholeTotals final : public Adding<WholeTotals<T>, T, WholeSum> {
+using WholeState = std::conditional_t<sizeof(T) == 16, WholeSum, IntegerSum>;
+
+template <class T>
+class WholeTotals final : public ByValue<WholeTotals<T>, T, WholeState<T>, WholeSum> {
    public:
     explicit WholeTotals(int scale) : scale_(scale) {}
 
-    void resize(std::size_t groups) override { sums_.resize(groups); }
-    auto adder() noexcept {
-        return [sums = sums_.data()](T value, std::uint32_t group) {
-            WholeSum& sum = sums[group];
-            sum.add(static_cast<i128>(value));
-            ++sum.count;
-        };
+    static void add(WholeState<T>& sum, T value) noexcept {
+        sum.add(static_cast<i128>(value));
+        ++sum.count;
     }
-    auto state_adder() noexcept {
-        return [sums = sums_.data()](const WholeSum& state, std::uint32_t group) { sums[group].add(state); };
-    }
-    void write_state(std::size_t group, ArrayMaker& out) override { out.append(sums_[group]); }
+    static void merge_one(WholeState<T>& sum, const WholeSum& state) noexcept { sum.add(state); }
+    static void append(const WholeState<T>& sum, ArrayMaker& out) { out.append(wide(sum)); }
 
-    void write(Function function, std::size_t group, const ArrayType& type, ArrayMaker& out) override {
-        const WholeSum& sum = sums_[group];
-        if (sum.count == 0) return out.append_null();
+    void write(Function function, const Grouped& all, std::size_t begin, std::size_t end, const ArrayType& type,
+               ArrayMaker& out) override {
+        for (std::size_t group = begin; group < end; ++group)
+            write_one(function, all.states.at<WholeState<T>>(group), type, out);
+    }
+
+   private:
+    static const WholeSum& wide(const WholeSum& sum) noexcept { return sum; }
+    static WholeSum wide(const IntegerSum& sum) noexcept { return sum.wide(); }
+
+    void write_one(Function function, const WholeState<T>& state, const ArrayType& type, ArrayMaker& out) const {
+        if (state.count == 0) return out.append_null();
+        const WholeSum sum = wide(state);
+        // Most sums are of 63 bits.
+        const auto sign = static_cast<std::uint64_t>(static_cast<std::int64_t>(sum.low) >> 63);
+        if (function == Function::kSum && type.layout == Layout::kInt64 && sum.high == sign &&
+            static_cast<std::uint64_t>(sum.top) == sign)
+            return out.append(sum.low);
         std::uint64_t limbs[5] = {};
         std::uint64_t magnitude[3];
         sum.magnitude(magnitude);
         std::copy(magnitude, magnitude + 3, limbs + 2);
-        if (type.real()) {
-            return out.append(nearest_quotient(limbs, 5, 0, sum.count, sum.negative()));
-        }
+        if (type.real()) return out.append(nearest_quotient(limbs, 5, 0, sum.count, sum.negative()));
         std::uint64_t beyond = 0;
         if (function == Function::kAvg) {
             // Towards zero, as DataFusion divides decimals and durations.
@@ -140,9 +232,7 @@ class WholeTotals final : public Adding<WholeTotals<T>, T, WholeSum> {
         const u128 made = sum.negative() ? -value : value;
         out.append_bytes(&made, type.width);
     }
-    std::size_t bytes() const noexcept override { return sums_.capacity() * sizeof(WholeSum); }
 
-   private:
     static bool fits(u128 magnitude, bool negative, const ArrayType& type) noexcept {
         switch (type.layout) {
             case Layout::kInt64: return magnitude <= static_cast<u128>(std::numeric_limits<std::int64_t>::max()) + negative;
@@ -155,35 +245,42 @@ class WholeTotals final : public Adding<WholeTotals<T>, T, WholeSum> {
         }
     }
 
-    std::vector<WholeSum> sums_;
     int scale_;
 };
 
-// min and max. Floats have one NaN, above all numbers, and one zero.
-template <class T, bool kLeast>
-class Extremes final : public Adding<Extremes<T, kLeast>, T, T> {
-   public:
-    void resize(std::size_t groups) override {
-        values_.resize(groups);
-        seen_.resize(groups);
-    }
-    auto adder() noexcept {
-        return [values = values_.data(), seen = seen_.data()](T given, std::uint32_t group) {
-            const T value = normal(given), kept = values[group];
-            const bool better = !seen[group] | before(value, kept);
-            values[group] = better ? value : kept;
-            seen[group] = 1;
-        };
-    }
-    auto state_adder() noexcept { return adder(); }
-    void write_state(std::size_t group, ArrayMaker& out) override {
-        if (!seen_[group]) return out.append_null();
-        out.append(values_[group]);
-    }
-    void write(Function, std::size_t group, const ArrayType&, ArrayMaker& out) override { write_state(group, out); }
-    std::size_t bytes() const noexcept override { return values_.capacity() * sizeof(T) + seen_.capacity(); }
+// Functions whose state is one value: `Fold` makes one value of two.
+template <class T>
+struct Kept {
+    std::uint64_t words[(sizeof(T) + 7) / 8] = {};
+    std::uint64_t seen = 0;
+};
 
-   private:
+template <class T, class Fold>
+class Folded final : public ByValue<Folded<T, Fold>, T, Kept<T>> {
+   public:
+    static void add(Kept<T>& state, T given) noexcept {
+        T kept;
+        std::memcpy(&kept, state.words, sizeof(T));
+        const T value = Fold::normal(given);
+        kept = state.seen ? Fold::of(kept, value) : value;
+        std::memcpy(state.words, &kept, sizeof(T));
+        state.seen = 1;
+    }
+    static void merge_one(Kept<T>& state, T value) noexcept { add(state, value); }
+    static void append(const Kept<T>& state, ArrayMaker& out) {
+        if (!state.seen) return out.append_null();
+        out.append_bytes(state.words, sizeof(T));
+    }
+    void write(Function, const Grouped& all, std::size_t begin, std::size_t end, const ArrayType&,
+               ArrayMaker& out) override {
+        this->write_states(all, begin, end, out);
+    }
+};
+
+// min and max. Floats have one NaN, above all numbers, and one zero.
+template <bool kLeast>
+struct Extreme {
+    template <class T>
     static T normal(T value) noexcept {
         if constexpr (std::numeric_limits<T>::is_iec559) {
             value += T{0};
@@ -191,58 +288,72 @@ class Extremes final : public Adding<Extremes<T, kLeast>, T, T> {
         }
         return value;
     }
-    static bool before(T value, T kept) noexcept {
-        if constexpr (std::numeric_limits<T>::is_iec559) {
-            if constexpr (kLeast) return (value < kept) | (kept != kept);
-            return (value > kept) | (value != value);
-        }
-        return kLeast ? value < kept : value > kept;
+    template <class T>
+    static T of(T kept, T value) noexcept {
+        bool better = kLeast ? value < kept : value > kept;
+        if constexpr (std::numeric_limits<T>::is_iec559) better |= kLeast ? kept != kept : value != value;
+        return better ? value : kept;
     }
-
-    std::vector<T> values_;
-    std::vector<std::uint8_t> seen_;
 };
 
-// Base of accumulators of other values, whose states are values: `Self` has `add(column, row, group)`.
+template <Function kFunction>
+struct Bits {
+    template <class T>
+    static T normal(T value) noexcept { return value; }
+    template <class T>
+    static T of(T kept, T value) noexcept {
+        if constexpr (kFunction == Function::kBitAnd) return static_cast<T>(kept & value);
+        if constexpr (kFunction == Function::kBitOr) return static_cast<T>(kept | value);
+        return static_cast<T>(kept ^ value);
+    }
+};
+
+// Base of accumulators of other values, which travel as values: `Self` has `add(column, row, states, group)`.
 template <class Self>
 class ByRow : public Accumulator {
    public:
-    void update(const ArrayView* column, const ArrayView* filter, const std::uint32_t* groups,
-                std::size_t rows) override {
-        auto& self = static_cast<Self&>(*this);
-        for_each_row(column, filter, rows, [&](std::size_t row) { self.add(column, row, groups[row]); });
-    }
+    std::vector<std::uint64_t> first() const override { return {0}; }
 
-    void merge(const ArrayView& states, const std::uint32_t* groups, std::size_t rows) override {
-        update(&states, nullptr, groups, rows);
+    void update(const ArrayView* column, const ArrayView* filter, const Grouped& rows) override {
+        auto& self = static_cast<Self&>(*this);
+        for_each_row(column, filter, rows.rows, [&](std::size_t row) {
+            self.add(*column, row, rows.states.at<std::uint64_t>(rows.numbers[row]));
+        });
+    }
+    void merge(const ArrayView& column, const Grouped& rows) override { update(&column, nullptr, rows); }
+
+    void write_states(const Grouped& all, std::size_t begin, std::size_t end, ArrayMaker& out) override {
+        for (std::size_t group = begin; group < end; ++group) {
+            const std::uint64_t state = all.states.at<std::uint64_t>(group);
+            if (state == 0) out.append_null();
+            else static_cast<Self&>(*this).append(state, out);
+        }
+    }
+    void write(Function, const Grouped& all, std::size_t begin, std::size_t end, const ArrayType&,
+               ArrayMaker& out) override {
+        write_states(all, begin, end, out);
     }
 };
 
-// min and max of text and binary, by bytes.
+// min and max of text and binary, by bytes. A state is the number of a text, from 1 on.
 template <bool kLeast>
 class TextExtremes final : public ByRow<TextExtremes<kLeast>> {
    public:
-    void resize(std::size_t groups) override {
-        values_.resize(groups);
-        seen_.resize(groups);
-    }
-    void add(const ArrayView* column, std::size_t row, std::uint32_t group) {
-        const std::string_view value = column->bytes(row);
-        std::string& kept = values_[group];
-        if (seen_[group] && !(kLeast ? value < kept : value > kept)) return;
+    void add(const ArrayView& column, std::size_t row, std::uint64_t& state) {
+        const std::string_view value = column.bytes(row);
+        const bool first = state == 0;
+        if (first) {
+            texts_.emplace_back();
+            state = texts_.size();
+        }
+        std::string& kept = texts_[state - 1];
+        if (!first && !(kLeast ? value < kept : value > kept)) return;
         const std::size_t before = allocated(kept);
         kept.assign(value);
-        text_ += allocated(kept) - before;
-        seen_[group] = 1;
+        allocated_ += allocated(kept) - before;
     }
-    void write_state(std::size_t group, ArrayMaker& out) override {
-        if (!seen_[group]) return out.append_null();
-        out.append_text(values_[group]);
-    }
-    void write(Function, std::size_t group, const ArrayType&, ArrayMaker& out) override { write_state(group, out); }
-    std::size_t bytes() const noexcept override {
-        return values_.capacity() * sizeof(std::string) + text_ + seen_.capacity();
-    }
+    void append(std::uint64_t state, ArrayMaker& out) const { out.append_text(texts_[state - 1]); }
+    std::size_t bytes() const noexcept override { return texts_.size() * sizeof(std::string) + allocated_; }
 
    private:
     // Bytes outside of a string, with those that the allocator adds.
@@ -250,62 +361,16 @@ class TextExtremes final : public ByRow<TextExtremes<kLeast>> {
         return text.capacity() < sizeof(std::string) / 2 ? 0 : text.capacity() + 32;
     }
 
-    std::vector<std::string> values_;
-    std::vector<std::uint8_t> seen_;
-    std::size_t text_ = 0;
+    std::deque<std::string> texts_;
+    std::size_t allocated_ = 0;
 };
 
-// bool_and, bool_or, and min and max of booleans, which are the same.
+// bool_and, bool_or, and min and max of booleans, which are the same. A state is 1: false, 2: true, 3: both.
 template <bool kAnd>
 class Booleans final : public ByRow<Booleans<kAnd>> {
    public:
-    void resize(std::size_t groups) override { seen_.resize(groups); }
-    void add(const ArrayView* column, std::size_t row, std::uint32_t group) noexcept {
-        seen_[group] |= column->bit(row) ? 2 : 1;
-    }
-    void write_state(std::size_t group, ArrayMaker& out) override {
-        if (seen_[group] == 0) return out.append_null();
-        out.append_bool(kAnd ? seen_[group] == 2 : seen_[group] >= 2);
-    }
-    void write(Function, std::size_t group, const ArrayType&, ArrayMaker& out) override { write_state(group, out); }
-    std::size_t bytes() const noexcept override { return seen_.capacity(); }
-
-   private:
-    std::vector<std::uint8_t> seen_;  // 1: false, 2: true, 3: both
-};
-
-template <class T>
-class Bits final : public Adding<Bits<T>, T, T> {
-   public:
-    explicit Bits(Function function) : function_(function) {}
-
-    void resize(std::size_t groups) override {
-        values_.resize(groups, function_ == Function::kBitAnd ? static_cast<T>(-1) : T{0});
-        seen_.resize(groups);
-    }
-    auto adder() noexcept {
-        return [this](T value, std::uint32_t group) {
-            T& kept = values_[group];
-            seen_[group] = 1;
-            switch (function_) {
-                case Function::kBitAnd: kept = static_cast<T>(kept & value); break;
-                case Function::kBitOr: kept = static_cast<T>(kept | value); break;
-                default: kept = static_cast<T>(kept ^ value);
-            }
-        };
-    }
-    auto state_adder() noexcept { return adder(); }
-    void write_state(std::size_t group, ArrayMaker& out) override {
-        if (!seen_[group]) return out.append_null();
-        out.append(values_[group]);
-    }
-    void write(Function, std::size_t group, const ArrayType&, ArrayMaker& out) override { write_state(group, out); }
-    std::size_t bytes() const noexcept override { return values_.capacity() * sizeof(T) + seen_.capacity(); }
-
-   private:
-    Function function_;
-    std::vector<T> values_;
-    std::vector<std::uint8_t> seen_;
+    void add(const ArrayView& column, std::size_t row, std::uint64_t& state) noexcept { state |= column.bit(row) ? 2 : 1; }
+    void append(std::uint64_t state, ArrayMaker& out) const { out.append_bool(kAnd ? state == 2 : state >= 2); }
 };
 
 // Calls `make` with a value of the C++ type of a layout; null where it has none.
@@ -338,7 +403,14 @@ template <bool kLeast>
 std::unique_ptr<Accumulator> extremes(const ArrayType& type) {
     if (type.text()) return std::make_unique<TextExtremes<kLeast>>();
     if (type.layout == Layout::kBool) return std::make_unique<Booleans<kLeast>>();
-    return for_number(type.layout, [](auto value) { return std::make_unique<Extremes<decltype(value), kLeast>>(); });
+    return for_number(type.layout, [](auto value) -> std::unique_ptr<Accumulator> {
+        return std::make_unique<Folded<decltype(value), Extreme<kLeast>>>();
+    });
+}
+
+template <Function kFunction>
+std::unique_ptr<Accumulator> folded_bits(const ArrayType& type) {
+    return for_integer(type.layout, [](auto value) { return std::make_unique<Folded<decltype(value), Bits<kFunction>>>(); });
 }
 
 std::unique_ptr<Accumulator> totals(const ArrayType& type) {
@@ -357,6 +429,9 @@ std::unique_ptr<Accumulator> make_accumulator(Function function, const ArrayType
     } else if (type != nullptr) {
         switch (function) {
             case Function::kSum: case Function::kAvg: made = totals(*type); break;
+            case Function::kVar: case Function::kVarPop: case Function::kStddev: case Function::kStddevPop:
+                if (type->layout == Layout::kFloat64) made = std::make_unique<Variances>();
+                break;
             case Function::kMin: made = extremes<true>(*type); break;
             case Function::kMax: made = extremes<false>(*type); break;
             case Function::kBoolAnd: case Function::kBoolOr:
@@ -364,10 +439,9 @@ std::unique_ptr<Accumulator> make_accumulator(Function function, const ArrayType
                 if (function == Function::kBoolAnd) made = std::make_unique<Booleans<true>>();
                 else made = std::make_unique<Booleans<false>>();
                 break;
-            default:
-                made = for_integer(type->layout, [&](auto value) {
-                    return std::make_unique<Bits<decltype(value)>>(function);
-                });
+            case Function::kBitAnd: made = folded_bits<Function::kBitAnd>(*type); break;
+            case Function::kBitOr: made = folded_bits<Function::kBitOr>(*type); break;
+            default: made = folded_bits<Function::kBitXor>(*type);
         }
     }
     if (made == nullptr) throw std::invalid_argument("the aggregator does not know this function of this type");

@@ -16,6 +16,8 @@ ArrayType state_type(Function function, const ArrayType* type) {
     switch (function) {
         case Function::kCount: return array_type("l");
         case Function::kSum: case Function::kAvg: return array_type(type->real() ? "z" : "w:32");
+        case Function::kVar: case Function::kVarPop: case Function::kStddev: case Function::kStddevPop:
+            return array_type("z");
         default: return *type;
     }
 }
@@ -29,8 +31,9 @@ void check_columns(const ArrowArray& rows, std::size_t wanted) {
 Aggregator::Aggregator(std::vector<ArrayType> types, std::vector<int> keys, std::vector<Measure> measures,
                        std::vector<ArrayType> results)
     : types_(std::move(types)), key_types_(chosen(types_, keys)), result_types_(std::move(results)),
-      key_columns_(std::move(keys)), measures_(std::move(measures)), keys_(key_types_) {
+      key_columns_(std::move(keys)), measures_(std::move(measures)) {
     if (result_types_.size() != measures_.size()) throw std::invalid_argument("as many results as measures");
+    std::vector<std::uint64_t> state;
     for (const Measure& measure : measures_) {
         if (measure.filter >= 0 && types_.at(static_cast<std::size_t>(measure.filter)).layout != Layout::kBool)
             throw std::invalid_argument("a filter is not boolean");
@@ -47,47 +50,75 @@ Aggregator::Aggregator(std::vector<ArrayType> types, std::vector<int> keys, std:
         distinct_.push_back(measure);
         accumulators_.push_back(make_accumulator(measure.function, type));
         state_types_.push_back(state_type(measure.function, type));
+        places_.push_back(state.size());
+        const std::vector<std::uint64_t> first = accumulators_.back()->first();
+        state.insert(state.end(), first.begin(), first.end());
     }
     for (std::size_t i = 0; i < key_types_.size(); ++i) state_keys_.push_back(static_cast<int>(i));
-    for (const auto& accumulator : accumulators_) accumulator->resize(keys_.size());
+    keys_ = std::make_unique<Keys>(key_types_, state);
 }
 
-void Aggregator::find_groups(const ArrowArray& rows, const std::vector<int>& columns) {
+std::vector<ArrayView> Aggregator::key_views(const ArrowArray& rows, const std::vector<int>& columns) const {
     std::vector<ArrayView> views;
     for (std::size_t i = 0; i < columns.size(); ++i)
         views.push_back(view_of(rows, *rows.children[columns[i]], key_types_[i]));
-    row_groups_.resize(static_cast<std::size_t>(rows.length));
-    const std::size_t before = keys_.size();
-    keys_.find(views.data(), row_groups_.size(), row_groups_.data());
-    if (keys_.size() == before) return;
-    for (const auto& accumulator : accumulators_) accumulator->resize(keys_.size());
+    return views;
+}
+
+Grouped Aggregator::grouped(std::size_t accumulator, const std::uint32_t* numbers, std::size_t rows) const {
+    return {numbers, rows, keys_->states(places_[accumulator]), keys_->size()};
+}
+
+// Calls `take(numbers, rows)` with the groups of rows that are looked up at once, whose records are in the cache then.
+template <class Take>
+void Aggregator::each_piece(std::vector<ArrayView> keys, std::size_t rows, Take&& take) {
+    std::uint32_t numbers[Keys::kPiece];
+    for (std::size_t begin = 0; begin < rows; begin += Keys::kPiece) {
+        const std::size_t count = rows - begin < Keys::kPiece ? rows - begin : Keys::kPiece;
+        keys_->find(keys.data(), count, numbers);
+        take(numbers, count);
+        for (ArrayView& key : keys) key.offset += count;
+    }
 }
 
 void Aggregator::update(const ArrowArray& rows) {
     check_columns(rows, types_.size());
-    find_groups(rows, key_columns_);
-    for (std::size_t i = 0; i < distinct_.size(); ++i) {
-        const Measure& measure = distinct_[i];
-        const auto view = [&](int column) {
-            return column < 0 ? ArrayView{} : view_of(rows, *rows.children[column], types_[static_cast<std::size_t>(column)]);
-        };
-        const ArrayView column = view(measure.column), filter = view(measure.filter);
-        accumulators_[i]->update(measure.column < 0 ? nullptr : &column, measure.filter < 0 ? nullptr : &filter,
-                                 row_groups_.data(), row_groups_.size());
-    }
+    struct Argument {
+        ArrayView column, filter;
+    };
+    std::vector<Argument> arguments;
+    const auto view = [&](int column) {
+        return column < 0 ? ArrayView{} : view_of(rows, *rows.children[column], types_[static_cast<std::size_t>(column)]);
+    };
+    for (const Measure& measure : distinct_) arguments.push_back({view(measure.column), view(measure.filter)});
+    each_piece(key_views(rows, key_columns_), static_cast<std::size_t>(rows.length),
+               [&](const std::uint32_t* numbers, std::size_t count) {
+        for (std::size_t i = 0; i < distinct_.size(); ++i) {
+            auto& [column, filter] = arguments[i];
+            accumulators_[i]->update(distinct_[i].column < 0 ? nullptr : &column,
+                                     distinct_[i].filter < 0 ? nullptr : &filter, grouped(i, numbers, count));
+            column.offset += count;
+            filter.offset += count;
+        }
+    });
 }
 
 void Aggregator::merge(const ArrowArray& states) {
     check_columns(states, key_types_.size() + state_types_.size());
-    find_groups(states, state_keys_);
-    for (std::size_t i = 0; i < distinct_.size(); ++i) {
-        const ArrayView view = view_of(states, *states.children[key_types_.size() + i], state_types_[i]);
-        accumulators_[i]->merge(view, row_groups_.data(), row_groups_.size());
-    }
+    std::vector<ArrayView> columns;
+    for (std::size_t i = 0; i < distinct_.size(); ++i)
+        columns.push_back(view_of(states, *states.children[key_types_.size() + i], state_types_[i]));
+    each_piece(key_views(states, state_keys_), static_cast<std::size_t>(states.length),
+               [&](const std::uint32_t* numbers, std::size_t count) {
+        for (std::size_t i = 0; i < distinct_.size(); ++i) {
+            accumulators_[i]->merge(columns[i], grouped(i, numbers, count));
+            columns[i].offset += count;
+        }
+    });
 }
 
 std::size_t Aggregator::bytes() const noexcept {
-    std::size_t total = keys_.bytes() + row_groups_.capacity() * 4;
+    std::size_t total = keys_->bytes();
     for (const auto& accumulator : accumulators_) total += accumulator->bytes();
     return total;
 }
@@ -101,8 +132,8 @@ std::vector<ArrayType> Aggregator::state_types() const {
 std::vector<ArrayMaker> Aggregator::key_columns(std::size_t begin, std::size_t end) const {
     std::vector<ArrayMaker> made;
     for (std::size_t i = 0; i < key_types_.size(); ++i) {
-        made.emplace_back(key_types_[i]);
-        for (std::size_t group = begin; group < end; ++group) keys_.write(i, group, made.back());
+        made.emplace_back(key_types_[i], end - begin);
+        keys_->write(i, begin, end, made.back());
     }
     return made;
 }
@@ -110,8 +141,8 @@ std::vector<ArrayMaker> Aggregator::key_columns(std::size_t begin, std::size_t e
 ArrowArray* Aggregator::states(std::size_t begin, std::size_t end) {
     std::vector<ArrayMaker> made = key_columns(begin, end);
     for (std::size_t i = 0; i < accumulators_.size(); ++i) {
-        made.emplace_back(state_types_[i]);
-        for (std::size_t group = begin; group < end; ++group) accumulators_[i]->write_state(group, made.back());
+        made.emplace_back(state_types_[i], end - begin);
+        accumulators_[i]->write_states(grouped(i, nullptr, 0), begin, end, made.back());
     }
     return struct_array(made, end - begin);
 }
@@ -120,9 +151,10 @@ ArrowArray* Aggregator::results(std::size_t begin, std::size_t end) {
     std::vector<ArrayMaker> made = key_columns(begin, end);
     for (current_ = 0; current_ < measures_.size(); ++current_) {
         const ArrayType& type = result_types_[current_];
-        made.emplace_back(type);
-        for (std::size_t group = begin; group < end; ++group)
-            accumulators_[sources_[current_]]->write(measures_[current_].function, group, type, made.back());
+        const std::size_t source = sources_[current_];
+        made.emplace_back(type, end - begin);
+        accumulators_[source]->write(measures_[current_].function, grouped(source, nullptr, 0), begin, end, type,
+                                     made.back());
     }
     return struct_array(made, end - begin);
 }

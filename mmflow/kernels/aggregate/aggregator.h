@@ -27,7 +27,7 @@ class Aggregator {
     void update(const ArrowArray& rows);
     void merge(const ArrowArray& states);
 
-    std::size_t groups() const noexcept { return keys_.size(); }
+    std::size_t groups() const noexcept { return keys_->size(); }
     std::size_t bytes() const noexcept;
 
     // Return the groups [begin, end) as a struct array: keys, then a column for each distinct state, or each measure.
@@ -41,7 +41,10 @@ class Aggregator {
     std::size_t current() const noexcept { return current_; }
 
    private:
-    void find_groups(const ArrowArray& rows, const std::vector<int>& columns);
+    std::vector<ArrayView> key_views(const ArrowArray& rows, const std::vector<int>& columns) const;
+    template <class Take>
+    void each_piece(std::vector<ArrayView> keys, std::size_t rows, Take&& take);
+    Grouped grouped(std::size_t accumulator, const std::uint32_t* numbers, std::size_t rows) const;
     std::vector<ArrayMaker> key_columns(std::size_t begin, std::size_t end) const;
 
     std::vector<ArrayType> types_, key_types_, state_types_, result_types_;
@@ -50,8 +53,8 @@ class Aggregator {
     std::vector<std::size_t> sources_;    // accumulator of each measure
     std::vector<Measure> distinct_;       // the first measure of each accumulator
     std::vector<std::unique_ptr<Accumulator>> accumulators_;
-    Keys keys_;
-    std::vector<std::uint32_t> row_groups_;
+    std::vector<std::size_t> places_;     // of their states in records
+    std::unique_ptr<Keys> keys_;
     std::size_t current_ = 0;
 };
 

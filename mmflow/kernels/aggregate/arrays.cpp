@@ -87,36 +87,26 @@ ArrayView view_of(const ArrowArray& parent, const ArrowArray& array, const Array
     return made;
 }
 
-ArrayMaker::ArrayMaker(const ArrayType& type) : type_(type) {
-    // Offsets begin with a zero.
-    if (type.layout == Layout::kText) values_.resize(4);
-    if (type.layout == Layout::kLargeText) values_.resize(8);
-}
-
-void ArrayMaker::append_valid(bool valid) {
-    if (length_ % 8 == 0) validity_.push_back(0);
-    if (valid) validity_.back() |= static_cast<std::uint8_t>(1u << (length_ % 8));
-    nulls_ += !valid;
-    ++length_;
-}
-
-void ArrayMaker::append_bytes(const void* value, std::size_t size) {
-    const auto* bytes = static_cast<const std::uint8_t*>(value);
-    values_.insert(values_.end(), bytes, bytes + size);
-    append_valid(true);
+ArrayMaker::ArrayMaker(const ArrayType& type, std::size_t rows) : type_(type), validity_((rows + 7) / 8, 0xff) {
+    switch (type.layout) {
+        case Layout::kBool: values_.resize((rows + 7) / 8); break;
+        // Offsets begin with a zero.
+        case Layout::kText: values_.resize((rows + 1) * 4); break;
+        case Layout::kLargeText: values_.resize((rows + 1) * 8); break;
+        case Layout::kTextView: values_.resize(rows * 16); break;
+        default: values_.resize(rows * type.width);
+    }
+    values_.reserve(8);  // arrays of no rows have buffers, too
+    next_ = values_.data() + (type.layout == Layout::kText ? 4 : type.layout == Layout::kLargeText ? 8 : 0);
 }
 
 void ArrayMaker::append_bool(bool value) {
-    if (length_ % 8 == 0) values_.push_back(0);
-    if (value) values_.back() |= static_cast<std::uint8_t>(1u << (length_ % 8));
-    append_valid(true);
+    if (value) values_[length_ / 8] |= static_cast<std::uint8_t>(1u << (length_ % 8));
+    ++length_;
 }
 
 void ArrayMaker::append_text(std::string_view value) {
-    const auto append = [&](auto number) {
-        const auto* bytes = reinterpret_cast<const std::uint8_t*>(&number);
-        values_.insert(values_.end(), bytes, bytes + sizeof(number));
-    };
+    const auto append = [&](auto number) { append_bytes(&number, sizeof(number)); };
     switch (type_.layout) {
         case Layout::kText:
             text_.insert(text_.end(), value.begin(), value.end());
@@ -138,29 +128,25 @@ void ArrayMaker::append_text(std::string_view value) {
                 std::memcpy(view + 8, place, 8);
                 text_.insert(text_.end(), value.begin(), value.end());
             }
-            values_.insert(values_.end(), view, view + 16);
+            append_bytes(view, 16);
         }
     }
-    append_valid(true);
 }
 
 void ArrayMaker::append_null() {
+    validity_[length_ / 8] &= static_cast<std::uint8_t>(~(1u << (length_ % 8)));
+    ++nulls_;
     switch (type_.layout) {
         case Layout::kBool: append_bool(false); break;
         case Layout::kText: case Layout::kLargeText: case Layout::kTextView: append_text({}); break;
-        default:
-            values_.resize(values_.size() + type_.width);
-            append_valid(true);
+        default:  // values are zeros
+            next_ += type_.width;
+            ++length_;
     }
-    --length_;
-    validity_.back() &= static_cast<std::uint8_t>(~(1u << (length_ % 8)));
-    ++length_;
-    ++nulls_;
 }
 
 void ArrayMaker::finish(ArrowArray& array) {
     auto* held = new Held{std::move(validity_), std::move(values_), std::move(text_), {}, {}, {}, {}};
-    held->values.reserve(8);  // arrays of no rows have buffers, too
     held->text.reserve(8);
     held->buffers[0] = nulls_ ? held->validity.data() : nullptr;
     held->buffers[1] = held->values.data();

@@ -60,10 +60,11 @@ struct ArrayView {
 // Sees `array`, a child of `parent`, as `type`. Throws std::invalid_argument where its buffers are not those of the type.
 ArrayView view_of(const ArrowArray& parent, const ArrowArray& array, const ArrayType& type);
 
-// Array that is being made. `append_…` once for each row.
+// Array of up to `rows` rows that is being made. `append_…` once for each.
 class ArrayMaker {
    public:
-    explicit ArrayMaker(const ArrayType& type);
+    ArrayMaker(const ArrayType& type, std::size_t rows);
+    ArrayMaker(ArrayMaker&&) = default;
 
     void append_null();
     void append_bool(bool value);
@@ -72,19 +73,20 @@ class ArrayMaker {
     void append(T value) {
         append_bytes(&value, sizeof(T));
     }
-    void append_bytes(const void* value, std::size_t size);
-
-    std::size_t length() const noexcept { return length_; }
+    void append_bytes(const void* value, std::size_t size) {
+        std::memcpy(next_, value, size);
+        next_ += size;
+        ++length_;
+    }
 
     // Fills `array`, which owns the buffers then.
     void finish(ArrowArray& array);
 
    private:
-    void append_valid(bool valid);
-
     ArrayType type_;
     std::size_t length_ = 0, nulls_ = 0;
     std::vector<std::uint8_t> validity_, values_, text_;
+    std::uint8_t* next_;  // in values_
 };
 
 // Returns a struct array of the columns, allocated by malloc.

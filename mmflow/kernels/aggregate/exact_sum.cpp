@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 
 namespace mmflow {
@@ -133,22 +134,18 @@ void FloatSums::add_window(FloatSum& sum, i128 window, std::int16_t base) {
     wide(sum).add(magnitude, base - 1, window < 0);
 }
 
-void FloatSums::make_large(LargeSum** tables) {
-    while (large_.size() < sums_.size()) large_.push_back(std::make_unique<LargeSum>());
-    for (std::size_t group = 0; group < sums_.size(); ++group) tables[group] = large_[group].get();
+void FloatSums::make_large(LargeSum** tables, std::size_t groups) {
+    while (large_.size() < groups) large_.push_back(std::make_unique<LargeSum>());
+    for (std::size_t group = 0; group < groups; ++group) tables[group] = large_[group].get();
 }
 
-void FloatSums::settle() {
-    for (std::size_t group = 0; group < large_.size(); ++group) {
-        FloatSum& sum = sums_[group];
-        for (unsigned i = 0; i < 2 * LargeSum::kExponents; ++i) {
-            const std::uint64_t* const part = large_[group]->parts[i];
-            const auto magnitude = static_cast<i128>(part[0] | static_cast<u128>(part[1]) << 64);  // of 2^64 rows at most
-            const auto base = static_cast<std::int16_t>(LargeSum::kLeast + i % LargeSum::kExponents);
-            add_window(sum, i < LargeSum::kExponents ? magnitude : -magnitude, base);
-        }
+void FloatSums::add_large(FloatSum& sum, const LargeSum& large) {
+    for (unsigned i = 0; i < 2 * LargeSum::kExponents; ++i) {
+        const std::uint64_t* const part = large.parts[i];
+        const auto magnitude = static_cast<i128>(part[0] | static_cast<u128>(part[1]) << 64);  // of 2^64 rows at most
+        const auto base = static_cast<std::int16_t>(LargeSum::kLeast + i % LargeSum::kExponents);
+        add_window(sum, i < LargeSum::kExponents ? magnitude : -magnitude, base);
     }
-    large_.clear();
 }
 
 double FloatSums::rounded(const FloatSum& sum, bool mean) const noexcept {
@@ -161,29 +158,40 @@ double FloatSums::rounded(const FloatSum& sum, bool mean) const noexcept {
     if (sum.wide == 0) {
         if (window == 0) return 0.0;
         const u128 magnitude = magnitude_of(window);
+        // Most means are quotients of two doubles.
+        if (mean && sum.count < 1ull << 53) {
+            const int below = zeros_below(magnitude);
+            if (bits_of(magnitude) - below <= 53 && sum.base > 64 && sum.base + 128 < 2046) {
+                const auto digits = static_cast<double>(static_cast<std::uint64_t>(magnitude >> below));
+                const double total = std::ldexp(digits, sum.base - 1075 + below) / static_cast<double>(sum.count);
+                return window < 0 ? -total : total;
+            }
+        }
         std::uint64_t limbs[4] = {0, 0, static_cast<std::uint64_t>(magnitude),
                                   static_cast<std::uint64_t>(magnitude >> 64)};
         const int exponent = sum.base - 1075;
         return mean ? nearest_quotient(limbs, 4, exponent, sum.count, window < 0)
                     : nearest(limbs + 2, 2, exponent, false, window < 0);
     }
-    WideSum all = *wide_[sum.wide - 1];
-    if (window != 0) all.add(magnitude_of(window), sum.base - 1, window < 0);
-    const bool negative = all.make_magnitude();
-    constexpr std::size_t kLimbs = 2 + WideSum::kDigits / 2 + 1;
-    std::uint64_t limbs[kLimbs] = {};
-    bool zero = true;
-    for (std::size_t i = 0; i < WideSum::kDigits; ++i) {
-        zero = zero && all.digits[i] == 0;
-        limbs[2 + i / 2] |= static_cast<std::uint64_t>(all.digits[i]) << (i % 2 * 32);
-    }
-    if (zero) return 0.0;
-    return mean ? nearest_quotient(limbs, kLimbs, kUnit, sum.count, negative)
-                : nearest(limbs + 2, kLimbs - 2, kUnit, false, negative);
+    std::uint64_t limbs[2 + WideSum::kLimbs] = {};
+    const bool negative = magnitude(sum, *reinterpret_cast<std::uint64_t(*)[WideSum::kLimbs]>(limbs + 2));
+    if (std::all_of(limbs, std::end(limbs), [](std::uint64_t limb) { return limb == 0; })) return 0.0;
+    return mean ? nearest_quotient(limbs, std::size(limbs), kUnit, sum.count, negative)
+                : nearest(limbs + 2, WideSum::kLimbs, kUnit, false, negative);
 }
 
-void FloatSums::write(std::size_t group, std::vector<std::uint8_t>& out) {
-    FloatSum& sum = sums_[group];
+bool FloatSums::magnitude(const FloatSum& sum, std::uint64_t (&limbs)[WideSum::kLimbs]) const noexcept {
+    WideSum all = sum.wide == 0 ? WideSum{} : *wide_[sum.wide - 1];
+    const i128 window = static_cast<i128>(sum.low | static_cast<u128>(sum.high) << 64);
+    if (window != 0) all.add(magnitude_of(window), sum.base - 1, window < 0);
+    const bool negative = all.make_magnitude();
+    std::fill(limbs, std::end(limbs), 0);
+    for (std::size_t i = 0; i < WideSum::kDigits; ++i)
+        limbs[i / 2] |= static_cast<std::uint64_t>(all.digits[i]) << (i % 2 * 32);
+    return negative;
+}
+
+void FloatSums::write(FloatSum& sum, std::vector<std::uint8_t>& out) {
     append(out, sum.count);
     if (sum.special) {
         append(out, kSpecial);
@@ -219,9 +227,8 @@ void FloatSums::write(std::size_t group, std::vector<std::uint8_t>& out) {
     for (std::size_t i = first; i < end; ++i) append(out, static_cast<std::uint32_t>(all.digits[i]));
 }
 
-bool FloatSums::merge(std::size_t group, const std::uint8_t* state, std::size_t size) {
+bool FloatSums::merge(FloatSum& sum, const std::uint8_t* state, std::size_t size) {
     if (size < 10) return false;
-    FloatSum& sum = sums_[group];
     const auto count = load<std::uint64_t>(state);
     const std::uint8_t tag = state[8];
     const std::uint8_t* rest = state + 9;

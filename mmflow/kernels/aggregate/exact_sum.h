@@ -17,7 +17,7 @@ namespace mmflow {
 
 // Whole number of units of 2^-1074, the least double: digit i counts 2^(32 i). Digits overlap, so carries may wait.
 struct WideSum {
-    static constexpr std::size_t kDigits = 69;
+    static constexpr std::size_t kDigits = 69, kLimbs = (kDigits + 1) / 2;
     std::int64_t digits[kDigits] = {};
     std::uint32_t waiting = 0;  // additions since the last `carry`, each of less than 2^32 to a digit
 
@@ -62,55 +62,58 @@ struct LargeSum {
     }
 };
 
-// Exact sums by group.
+// What exact sums of groups share. The sums themselves lie in records, or elsewhere.
 class FloatSums {
    public:
-    void resize(std::size_t groups) { sums_.resize(groups); }
-    std::size_t size() const noexcept { return sums_.size(); }
     std::size_t bytes() const noexcept {
-        return sums_.capacity() * sizeof(FloatSum) + wide_.size() * (sizeof(WideSum) + sizeof(void*) * 2) +
-               large_.size() * sizeof(LargeSum);
+        return wide_.size() * (sizeof(WideSum) + sizeof(void*) * 2) + large_.size() * sizeof(LargeSum);
     }
 
-    // Adds value(row) to group(row) of the rows that `each` calls a function with. Few groups of many rows are fastest.
-    template <class Each, class Value, class Group>
-    void add_all(std::size_t rows, Each&& each, Value&& value, Group&& group) {
-        FloatSum* const sums = sums_.data();
-        if (sums_.size() > kFew || rows < kMany * sums_.size()) {
-            each([&](std::size_t row) { add(sums[group(row)], value(row)); });
+    // Adds value(row) to sum(group(row)) for the rows that `each` calls a function with, of `groups` groups.
+    template <class Each, class Value, class Group, class Sum>
+    void add_all(std::size_t rows, std::size_t groups, Each&& each, Value&& value, Group&& group, Sum&& sum) {
+        seen_ += rows;
+        if (groups > kFew || seen_ < kMany * groups) {
+            each([&](std::size_t row) { add(sum(group(row)), value(row)); });
             return;
         }
         LargeSum* tables[kFew];
-        make_large(tables);
+        make_large(tables, groups);
         each([&](std::size_t row) {
             const auto number = group(row);
-            FloatSum& sum = sums[number];
-            ++sum.count;
-            const double one = value(row);
-            if (!tables[number]->add(one) && !add_in_window(sum, one)) [[unlikely]] add_elsewhere(sum, one);
+            FloatSum& one = sum(number);
+            ++one.count;
+            const double added = value(row);
+            if (!tables[number]->add(added) && !add_in_window(one, added)) [[unlikely]] add_elsewhere(one, added);
         });
     }
 
-    FloatSum* data() noexcept { return sums_.data(); }
     void add(FloatSum& sum, double value) {
         ++sum.count;
         if (!add_in_window(sum, value)) [[unlikely]] add_elsewhere(sum, value);
     }
 
-    std::uint64_t count(std::size_t group) const noexcept { return sums_[group].count; }
-
-    // Moves what large sums hold to where the functions below look.
-    void settle();
+    // Moves what large sums hold to the sums, where the functions below look.
+    template <class Sum>
+    void settle(Sum&& sum) {
+        for (std::size_t group = 0; group < large_.size(); ++group) add_large(sum(group), *large_[group]);
+        large_.clear();
+        seen_ = 0;
+    }
 
     // Return the float nearest to the sum, or to the mean of a group that has values.
-    double total(std::size_t group) const noexcept { return rounded(sums_[group], false); }
-    double mean(std::size_t group) const noexcept { return rounded(sums_[group], true); }
+    double total(const FloatSum& sum) const noexcept { return rounded(sum, false); }
+    double mean(const FloatSum& sum) const noexcept { return rounded(sum, true); }
 
-    // Appends the state of a group; its form is in exact_sum.cpp.
-    void write(std::size_t group, std::vector<std::uint8_t>& out);
+    // Writes the absolute value in units of 2^-1074, lowest limb first, and returns whether the sum is negative. There must
+    // be no infinities or NaN among the values.
+    bool magnitude(const FloatSum& sum, std::uint64_t (&limbs)[WideSum::kLimbs]) const noexcept;
+
+    // Appends the state of a sum; its form is in exact_sum.cpp.
+    void write(FloatSum& sum, std::vector<std::uint8_t>& out);
 
     // Adds a state; false: it is damaged.
-    [[nodiscard]] bool merge(std::size_t group, const std::uint8_t* state, std::size_t size);
+    [[nodiscard]] bool merge(FloatSum& sum, const std::uint8_t* state, std::size_t size);
 
    private:
     static constexpr std::size_t kFew = 16, kMany = 1024;  // groups, and rows for each, for which large sums pay
@@ -137,14 +140,15 @@ class FloatSums {
         return true;
     }
 
-    void make_large(LargeSum** tables);
+    void make_large(LargeSum** tables, std::size_t groups);
+    void add_large(FloatSum& sum, const LargeSum& large);
     void add_elsewhere(FloatSum& sum, double value);
     void add_window(FloatSum& sum, i128 window, std::int16_t base);
     void empty_window(FloatSum& sum);
     WideSum& wide(FloatSum& sum);
     double rounded(const FloatSum& sum, bool mean) const noexcept;
 
-    std::vector<FloatSum> sums_;
+    std::size_t seen_ = 0;  // rows
     std::vector<std::unique_ptr<WideSum>> wide_;
     std::vector<std::unique_ptr<LargeSum>> large_;  // of the first groups, while there are few
 };

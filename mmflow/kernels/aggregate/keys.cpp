@@ -6,12 +6,14 @@
 #include <limits>
 #include <new>
 #include <stdexcept>
+#include <utility>
 
 namespace mmflow {
 namespace {
 
 constexpr std::size_t kNear = 1 << 14;
-constexpr std::size_t kMany = 1 << 15;  // slots beyond which a look-up misses the cache
+constexpr std::size_t kMany = 1 << 15;    // slots beyond which a table grows slower
+constexpr std::size_t kCached = 1 << 10;  // slots beyond which their groups don't stay in the first cache
 constexpr std::uint64_t kSeed = 0x9e3779b97f4a7c15ull;
 
 // Folded product, as in wyhash.
@@ -76,37 +78,56 @@ const char* text_of(std::uint64_t second) noexcept { return reinterpret_cast<con
 
 bool two_words(const ArrayType& type) noexcept { return type.text() || type.layout == Layout::kDecimal; }
 
+std::size_t width_of(const std::vector<ArrayType>& types) noexcept {
+    std::size_t width = (types.size() + 63) / 64;
+    for (const ArrayType& type : types) width += two_words(type) ? 2 : 1;
+    return width;
+}
+
+std::vector<std::uint64_t> first_record(std::size_t width, const std::vector<std::uint64_t>& state) {
+    std::vector<std::uint64_t> made(width);
+    made.insert(made.end(), state.begin(), state.end());
+    return made;
+}
+
 }  // namespace
 
-Keys::Keys(std::vector<ArrayType> types) : types_(std::move(types)) {
-    masks_ = (types_.size() + 63) / 64;
-    width_ = masks_;
+Keys::Keys(std::vector<ArrayType> types, const std::vector<std::uint64_t>& state)
+    : types_(std::move(types)), masks_((types_.size() + 63) / 64), width_(width_of(types_)),
+      records_(first_record(width_, state)) {
+    std::size_t place = masks_;
     for (const ArrayType& type : types_) {
         if (type.layout == Layout::kFixed) throw std::invalid_argument("no keys of fixed-size binary");
-        places_.push_back(width_);
-        width_ += two_words(type) ? 2 : 1;
+        places_.push_back(place);
+        place += two_words(type) ? 2 : 1;
     }
     for (std::size_t w = 0; w < width_; ++w) factors_.push_back(mix(w, kSeed) | 1);
     row_words_.resize(kPiece * width_);
     hashes_.resize(kPiece);
-    slots_.assign(64, {0, kNone});
-    if (types_.empty()) count_ = 1;  // one group, whatever the rows
+    slots_ = allocate_words(mask_ + 1);
+    std::fill_n(slots_.get(), mask_ + 1, kFree);
+    if (FewKeys::fits(types_.size())) {
+        std::vector<FewKeys::Column> columns;
+        for (std::size_t i = 0; i < types_.size(); ++i) columns.push_back({places_[i], two_words(types_[i])});
+        few_ = std::make_unique<FewKeys>(columns);
+    }
+    if (types_.empty()) records_.add();  // one group, whatever the rows
 }
 
 std::size_t Keys::bytes() const noexcept {
-    return words_.capacity() * 8 + slots_.capacity() * sizeof(Slot) + near_.capacity() * 4 + arena_.bytes();
+    return records_.bytes() + (mask_ + 1) * 8 + near_.capacity() * 4 + arena_.bytes();
 }
 
-void Keys::fill(const ArrayView& column, std::size_t key, std::size_t begin, std::size_t rows) {
+void Keys::fill(const ArrayView& column, std::size_t key, std::size_t rows) {
     const std::size_t place = places_[key], width = width_;
     std::uint64_t* const first = row_words_.data() + place;
     const auto whole = [&]<class T>(T) {
         for (std::size_t i = 0; i < rows; ++i)
-            first[i * width] = static_cast<std::uint64_t>(static_cast<std::int64_t>(column.value<T>(begin + i)));
+            first[i * width] = static_cast<std::uint64_t>(static_cast<std::int64_t>(column.value<T>(i)));
     };
     switch (types_[key].layout) {
         case Layout::kBool:
-            for (std::size_t i = 0; i < rows; ++i) first[i * width] = column.bit(begin + i);
+            for (std::size_t i = 0; i < rows; ++i) first[i * width] = column.bit(i);
             break;
         case Layout::kInt8: whole(std::int8_t{}); break;
         case Layout::kInt16: whole(std::int16_t{}); break;
@@ -117,30 +138,30 @@ void Keys::fill(const ArrayView& column, std::size_t key, std::size_t begin, std
         case Layout::kInt64: case Layout::kUInt64: whole(std::int64_t{}); break;
         case Layout::kFloat32:
             for (std::size_t i = 0; i < rows; ++i) {
-                const float value = column.value<float>(begin + i) + 0.0f;
+                const float value = column.value<float>(i) + 0.0f;
                 first[i * width] = std::bit_cast<std::uint32_t>(
                     value != value ? std::numeric_limits<float>::quiet_NaN() : value);
             }
             break;
         case Layout::kFloat64:
             for (std::size_t i = 0; i < rows; ++i) {
-                const double value = column.value<double>(begin + i) + 0.0;
+                const double value = column.value<double>(i) + 0.0;
                 first[i * width] = std::bit_cast<std::uint64_t>(
                     value != value ? std::numeric_limits<double>::quiet_NaN() : value);
             }
             break;
         case Layout::kDecimal:
             for (std::size_t i = 0; i < rows; ++i) {
-                const auto value = column.value<u128>(begin + i);
+                const auto value = column.value<u128>(i);
                 first[i * width] = static_cast<std::uint64_t>(value);
                 first[i * width + 1] = static_cast<std::uint64_t>(value >> 64);
             }
             break;
         case Layout::kTextView: {
             bool any_long = false;
-            const std::uint8_t* const views = column.values + (column.offset + begin) * 16;
+            const std::uint8_t* const views = column.values + column.offset * 16;
             for (std::size_t i = 0; i < rows; ++i) {
-                if (column.validity != nullptr && !column.valid(begin + i)) continue;  // it may be anything
+                if (column.validity != nullptr && !column.valid(i)) continue;  // it may be anything
                 std::uint64_t view[2];
                 std::memcpy(view, views + i * 16, 16);
                 const auto size = static_cast<std::uint32_t>(view[0]);
@@ -149,7 +170,7 @@ void Keys::fill(const ArrayView& column, std::size_t key, std::size_t begin, std
                     words[0] = view[0] & kFilled[size][0];
                     words[1] = view[1] & kFilled[size][1];
                 } else {
-                    any_long |= text_words(column, begin + i, words);
+                    any_long |= text_words(column, i, words);
                 }
             }
             if (any_long) long_texts_.push_back(place);
@@ -158,15 +179,15 @@ void Keys::fill(const ArrayView& column, std::size_t key, std::size_t begin, std
         default: {
             bool any_long = false;
             for (std::size_t i = 0; i < rows; ++i) {
-                if (!column.valid(begin + i)) continue;
-                any_long |= text_words(column, begin + i, first + i * width);
+                if (!column.valid(i)) continue;
+                any_long |= text_words(column, i, first + i * width);
             }
             if (any_long) long_texts_.push_back(place);
         }
     }
     const bool two = two_words(types_[key]);
     for (std::size_t i = 0; column.validity != nullptr && i < rows; ++i) {
-        if (column.valid(begin + i)) continue;
+        if (column.valid(i)) continue;
         row_words_[i * width + key / 64] |= 1ull << (key % 64);
         first[i * width] = 0;
         if (two) first[i * width + 1] = 0;
@@ -189,38 +210,42 @@ bool Keys::equal(const std::uint64_t* row, const std::uint64_t* kept) const noex
 }
 
 std::uint32_t Keys::add(const std::uint64_t* row, std::uint32_t tag) {
-    if (count_ >= kNone - 1) throw std::length_error("more than 4 billion groups in one task");
-    const std::size_t at = words_.size();
-    words_.insert(words_.end(), row, row + width_);
-    for (std::size_t key = 0; key < types_.size(); ++key) {
-        std::uint64_t* const words = words_.data() + at + places_[key];
-        if (!types_[key].text() || !is_long(words[0])) continue;
-        words[1] = reinterpret_cast<std::uintptr_t>(
-            arena_.keep({text_of(words[1]), static_cast<std::uint32_t>(words[0])}));
+    const std::size_t count = records_.size();
+    if (count >= kNone - 1) throw std::length_error("more than 4 billion groups in one task");
+    std::uint64_t* const record = records_.add();
+    std::memcpy(record, row, width_ * 8);
+    if (!long_texts_.empty()) {
+        for (std::size_t key = 0; key < types_.size(); ++key) {
+            std::uint64_t* const words = record + places_[key];
+            if (!types_[key].text() || !is_long(words[0])) continue;
+            words[1] = reinterpret_cast<std::uintptr_t>(
+                arena_.keep({text_of(words[1]), static_cast<std::uint32_t>(words[0])}));
+        }
     }
-    const auto group = static_cast<std::uint32_t>(count_++);
-    std::size_t slot = tag & (slots_.size() - 1);
-    while (slots_[slot].group != kNone) slot = (slot + 1) & (slots_.size() - 1);
-    slots_[slot] = {tag, group};
-    if (count_ * 2 > slots_.size()) grow();
-    return group;
+    put(static_cast<std::uint64_t>(tag) << 32 | count);
+    if (records_.size() * 2 > mask_) grow();
+    return static_cast<std::uint32_t>(count);
+}
+
+void Keys::put(std::uint64_t slot) noexcept {
+    std::size_t at = tag_of(slot) & mask_;
+    while (slots_[at] != kFree) at = (at + 1) & mask_;
+    slots_[at] = slot;
 }
 
 void Keys::grow() {
-    std::vector<Slot> larger(slots_.size() * (slots_.size() < kMany ? 4 : 2), {0, kNone});
-    const std::size_t mask = larger.size() - 1;
-    for (const Slot& one : slots_) {
-        if (one.group == kNone) continue;
-        std::size_t slot = one.tag & mask;
-        while (larger[slot].group != kNone) slot = (slot + 1) & mask;
-        larger[slot] = one;
+    const std::size_t before = mask_ + 1, size = before * (before < kMany ? 4 : 2);
+    Words old = std::exchange(slots_, allocate_words(size));
+    mask_ = size - 1;
+    std::fill_n(slots_.get(), size, kFree);
+    for (std::size_t i = 0; i < before; ++i) {
+        if (old[i] != kFree) put(old[i]);
     }
-    slots_.swap(larger);
 }
 
 template <std::size_t kWidth>
 void Keys::look_up(std::size_t rows, std::uint32_t* groups) {
-    const std::size_t width = kWidth ? kWidth : width_;
+    const std::size_t width = kWidth ? kWidth : width_, stride = records_.stride();
     std::uint64_t* const hashes = hashes_.data();
     const std::uint64_t* const factors = factors_.data();
     const std::uint64_t* const words = row_words_.data();
@@ -239,25 +264,32 @@ void Keys::look_up(std::size_t rows, std::uint32_t* groups) {
         }
     }
     for (std::size_t i = 0; i < rows; ++i) hashes[i] = mix(hashes[i], 0);
-    if (slots_.size() > kMany) {
-        for (std::size_t i = 0; i < rows; ++i) __builtin_prefetch(&slots_[hashes_[i] >> 32 & (slots_.size() - 1)]);
+    const std::uint64_t* slots = slots_.get();
+    std::size_t mask = mask_;
+    if (mask >= kCached) {
+        for (std::size_t i = 0; i < rows; ++i) __builtin_prefetch(&slots[hashes[i] >> 32 & mask]);
         for (std::size_t i = 0; i < rows; ++i) {
-            const Slot& slot = slots_[hashes_[i] >> 32 & (slots_.size() - 1)];
-            if (slot.group != kNone) __builtin_prefetch(&words_[slot.group * width]);
+            const std::uint64_t slot = slots[hashes[i] >> 32 & mask];
+            if (slot == kFree) continue;
+            // The states, too, which are wanted next.
+            const std::uint64_t* const record = records_[group_of(slot)];
+            for (std::size_t w = 0; w < stride; w += 8) __builtin_prefetch(record + w, 1);
+            __builtin_prefetch(record + stride - 1, 1);
         }
     }
     for (std::size_t i = 0; i < rows; ++i) {
-        const std::uint64_t* const row = row_words_.data() + i * width;
-        const auto tag = static_cast<std::uint32_t>(hashes_[i] >> 32);
-        std::size_t at = tag & (slots_.size() - 1);
-        for (;; at = (at + 1) & (slots_.size() - 1)) {
-            const Slot slot = slots_[at];
-            if (slot.group == kNone) {
+        const std::uint64_t* const row = words + i * width;
+        const std::uint32_t tag = tag_of(hashes[i]);
+        for (std::size_t at = tag & mask;; at = (at + 1) & mask) {
+            const std::uint64_t slot = slots[at];
+            if (slot == kFree) {
                 groups[i] = add(row, tag);
+                slots = slots_.get();
+                mask = mask_;
                 break;
             }
-            if (slot.tag != tag) continue;
-            const std::uint64_t* const kept = words_.data() + slot.group * width;
+            if (tag_of(slot) != tag) continue;
+            const std::uint64_t* const kept = records_[group_of(slot)];
             bool same;
             if (!long_texts_.empty()) {
                 same = equal(row, kept);
@@ -267,7 +299,7 @@ void Keys::look_up(std::size_t rows, std::uint32_t* groups) {
                 same = differs == 0;
             }
             if (same) {
-                groups[i] = slot.group;
+                groups[i] = group_of(slot);
                 break;
             }
         }
@@ -275,10 +307,10 @@ void Keys::look_up(std::size_t rows, std::uint32_t* groups) {
 }
 
 // Finds the groups of rows of one column of whole numbers that were seen before and lie near each other.
-bool Keys::find_small(const ArrayView& column, std::size_t begin, std::size_t rows, std::uint32_t* groups) {
+bool Keys::find_near(const ArrayView& column, std::size_t rows, std::uint32_t* groups) const {
     const auto all = [&]<class T>(T) {
         for (std::size_t i = 0; i < rows; ++i) {
-            const auto distance = static_cast<std::uint64_t>(column.value<T>(begin + i)) - static_cast<std::uint64_t>(least_);
+            const auto distance = static_cast<std::uint64_t>(column.value<T>(i)) - static_cast<std::uint64_t>(least_);
             if (distance >= kNear || near_[distance] == kNone) return false;
             groups[i] = near_[distance];
         }
@@ -298,51 +330,76 @@ bool Keys::find_small(const ArrayView& column, std::size_t begin, std::size_t ro
     }
 }
 
-void Keys::find(const ArrayView* columns, std::size_t rows, std::uint32_t* groups) {
-    if (types_.empty()) {
-        std::fill_n(groups, rows, 0u);  // without rows, there is no array
-        return;
+// Notes the groups from number `before` on for `find_near`.
+void Keys::note_near(std::size_t before) {
+    if (near_.empty()) {
+        near_.assign(kNear, kNone);
+        least_ = static_cast<std::int64_t>(records_[0][1] - kNear / 2);
     }
-    const bool whole = types_.size() == 1 && types_[0].integer();
-    for (std::size_t begin = 0; begin < rows; begin += kPiece) {
-        const std::size_t count = rows - begin < kPiece ? rows - begin : kPiece;
-        if (whole && find_small(columns[0], begin, count, groups + begin)) continue;
-        for (std::size_t i = 0; i < count; ++i) {
-            for (std::size_t w = 0; w < masks_; ++w) row_words_[i * width_ + w] = 0;
-        }
-        long_texts_.clear();
-        for (std::size_t key = 0; key < types_.size(); ++key) fill(columns[key], key, begin, count);
-        const std::size_t before = count_;
-        switch (width_) {
-            case 2: look_up<2>(count, groups + begin); break;
-            case 3: look_up<3>(count, groups + begin); break;
-            case 4: look_up<4>(count, groups + begin); break;
-            case 5: look_up<5>(count, groups + begin); break;
-            default: look_up<0>(count, groups + begin);
-        }
-        if (!whole) continue;
-        if (near_.empty()) {
-            near_.assign(kNear, kNone);
-            least_ = static_cast<std::int64_t>(words_[1] - kNear / 2);
-        }
-        for (std::size_t group = before; group < count_; ++group) {
-            const std::uint64_t distance = words_[group * 2 + 1] - static_cast<std::uint64_t>(least_);
-            if (distance < kNear && words_[group * 2] == 0) near_[distance] = static_cast<std::uint32_t>(group);
-        }
+    for (std::size_t group = before; group < records_.size(); ++group) {
+        const std::uint64_t* const words = records_[group];
+        const std::uint64_t distance = words[1] - static_cast<std::uint64_t>(least_);
+        if (distance < kNear && words[0] == 0) near_[distance] = static_cast<std::uint32_t>(group);
     }
 }
 
-void Keys::write(std::size_t column, std::size_t group, ArrayMaker& out) const {
-    const std::uint64_t* const words = words_.data() + group * width_;
-    if (words[column / 64] >> (column % 64) & 1) return out.append_null();
-    const std::uint64_t* const value = words + places_[column];
+void Keys::find(const ArrayView* columns, std::size_t rows, std::uint32_t* groups) {
+    if (types_.empty()) {
+        std::fill_n(groups, rows, 0u);
+        return;
+    }
+    const bool whole = types_.size() == 1 && types_[0].integer();
+    if (rows == 0 || (whole && find_near(columns[0], rows, groups))) return;
+    for (std::size_t i = 0; i < rows; ++i) {
+        for (std::size_t w = 0; w < masks_; ++w) row_words_[i * width_ + w] = 0;
+    }
+    long_texts_.clear();
+    bool nulls = false;
+    for (std::size_t key = 0; key < types_.size(); ++key) {
+        fill(columns[key], key, rows);
+        nulls |= columns[key].validity != nullptr;
+    }
+    if (!whole && !nulls && long_texts_.empty() && few_ && few_->find(row_words_.data(), width_, rows, groups)) return;
+    const std::size_t before = records_.size();
+    switch (width_) {
+        case 2: look_up<2>(rows, groups); break;
+        case 3: look_up<3>(rows, groups); break;
+        case 4: look_up<4>(rows, groups); break;
+        case 5: look_up<5>(rows, groups); break;
+        default: look_up<0>(rows, groups);
+    }
+    if (whole) note_near(before);
+    else if (few_) note_few(before);
+}
+
+// Notes the groups from number `before` on for `few_`, but those with nulls or long texts.
+void Keys::note_few(std::size_t before) {
+    for (std::size_t group = before; group < records_.size(); ++group) {
+        const std::uint64_t* const words = records_[group];
+        bool plain = std::all_of(words, words + masks_, [](std::uint64_t mask) { return mask == 0; });
+        for (std::size_t key = 0; key < types_.size(); ++key)
+            plain &= !types_[key].text() || !is_long(words[places_[key]]);
+        if (plain && !few_->note(words, static_cast<std::uint32_t>(group))) return few_.reset();
+    }
+}
+
+void Keys::write(std::size_t column, std::size_t begin, std::size_t end, ArrayMaker& out) const {
     const ArrayType& type = types_[column];
-    if (type.layout == Layout::kBool) return out.append_bool(value[0] != 0);
-    if (!type.text()) return out.append_bytes(value, type.width);  // the lower bytes, on little-endian machines
-    if (is_long(value[0])) return out.append_text({text_of(value[1]), static_cast<std::uint32_t>(value[0])});
-    char text[16];
-    std::memcpy(text, value, 16);
-    out.append_text({text + 4, static_cast<std::uint32_t>(value[0])});
+    const auto each = [&](auto&& append) {
+        for (std::size_t group = begin; group < end; ++group) {
+            const std::uint64_t* const words = records_[group];
+            if (words[column / 64] >> (column % 64) & 1) out.append_null();
+            else append(words + places_[column]);
+        }
+    };
+    if (type.layout == Layout::kBool) return each([&](const std::uint64_t* value) { out.append_bool(*value != 0); });
+    // The lower bytes, on little-endian machines.
+    if (!type.text()) return each([&](const std::uint64_t* value) { out.append_bytes(value, type.width); });
+    each([&](const std::uint64_t* value) {
+        const auto size = static_cast<std::uint32_t>(value[0]);
+        const char* const text = is_long(value[0]) ? text_of(value[1]) : reinterpret_cast<const char*>(value) + 4;
+        out.append_text({text, size});
+    });
 }
 
 }  // namespace mmflow

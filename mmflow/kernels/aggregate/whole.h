@@ -32,6 +32,26 @@ struct WholeSum {
     void magnitude(std::uint64_t (&limbs)[3]) const noexcept;
 };
 
+// Sum of whole numbers of up to 64 bits: two's complement in 128 bits.
+struct IntegerSum {
+    std::uint64_t low = 0;
+    std::uint64_t high = 0;
+    std::uint64_t count = 0;
+
+    void add(i128 value) noexcept {
+        const u128 sum = (low | static_cast<u128>(high) << 64) + static_cast<u128>(value);
+        low = static_cast<std::uint64_t>(sum);
+        high = static_cast<std::uint64_t>(sum >> 64);
+    }
+
+    void add(const WholeSum& other) noexcept {
+        add(static_cast<i128>(other.low | static_cast<u128>(other.high) << 64));
+        count += other.count;
+    }
+
+    WholeSum wide() const noexcept { return {low, high, static_cast<std::int64_t>(high) < 0 ? -1 : 0, count}; }
+};
+
 // Divides a number of `size` limbs, lowest first, in place, and returns the remainder.
 std::uint64_t divide(std::uint64_t* limbs, std::size_t size, std::uint64_t by) noexcept;
 

@@ -1,9 +1,9 @@
 """Aggregates: split into a partial and a final one, or computed after an exchange of all rows.
 
-`sum count min max avg` and friends of numbers, times and text are native (`native_aggregates.py`). Of other types they
-run in DataFusion on each piece of the input, then once more on the output of the pieces: avg travels as a sum and a
-count. Other aggregates can't be merged; their rows are exchanged by key first. The split gives DataFusion's own values
-and types: what widened on the way is cast back.
+`sum count min max avg` and friends of numbers, times and text are native (`native_aggregates.py`). Of other types, or
+beside such, they run in DataFusion on each piece of the input, then once more on the output of the pieces: avg travels
+as a sum and a count. Other aggregates can't be merged; their rows are exchanged by key first. The split gives
+DataFusion's own values and types: what widened on the way is cast back.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Aggregates with sums of floats: rows to states where they are, an exchange of the states, states to results.
+"""Native aggregates: rows to states where they are, an exchange of the states, states to results.
 
     scan t -> [filter, project] -> partial aggregate      keys, arguments and filters are plain columns
     exchange of states by key   -> final aggregate        one task without keys
 
 The relation below gives the columns: a projection computes what is not one yet. Where all rows are in one task, one
-step does the whole.
+step does the whole. Several grouping sets are one: a copy of the rows for each set, whose keys that are not of the set
+are null, is grouped by all keys and the number of the set.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.types as types
-from substrait.algebra_pb2 import AggregateFunction, AggregateRel, Expression, Rel
+from substrait.algebra_pb2 import AggregateFunction, AggregateRel, Expression, Rel, SetRel
 
 from mmflow.plan.native_aggregate import (
     FUNCTIONS,
@@ -28,9 +29,10 @@ from mmflow.plan.native_aggregate import (
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import run_steps
 from mmflow.plan.pipeline import Estimate, Pipeline
+from mmflow.plan.rewrites.checked_arithmetic import cast
 from mmflow.plan.rewrites.expression_types import kind_of
 from mmflow.plan.stages import Broadcast, Hash
-from mmflow.plan.substrait import field, field_index, with_inputs
+from mmflow.plan.substrait import field, field_index, int_literal, with_inputs
 
 __all__ = ["IDEMPOTENT", "count_final_tasks", "keys_of", "plan_native_aggregate"]
 
@@ -39,24 +41,31 @@ IDEMPOTENT = {"min", "max", "bool_and", "bool_or", "bit_and", "bit_or"}
 
 
 def plan_native_aggregate(context: PlanContext, rel: Rel, child: Pipeline) -> Pipeline | None:
-    """Return the pipeline of an aggregation with sums of floats; None: it has none, or others that are not known.
+    """Return the pipeline of an aggregation; None: it has a function or a type that the aggregator does not know.
 
-    Others stay with DataFusion, whose tables of many groups are faster, and whose results don't depend on the cut. In a
-    part that runs whole there are no sums of floats (`whole.py`).
+    A part that runs whole is DataFusion's, and so are its aggregations (`whole.py`).
     """
+    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    known = all(names.get(m.measure.function_reference) in FUNCTIONS for m in rel.aggregate.measures)
+    if context.whole or not known:
+        return None
+    total = None
+    if len(rel.aggregate.groupings) > 1:
+        expanded = _expanded(context, rel, child)
+        if expanded is None:
+            return None
+        rel, child, total = expanded
     keys = keys_of(rel.aggregate)
-    if keys is None or context.whole:
+    if keys is None:
         return None
     columns = _Columns(context, child)
     key_columns = tuple(columns.number(e) for e in keys)
     measures = []
     for one in rel.aggregate.measures:
-        measure = _measure(context, one, columns)
+        measure = _measure(one, names[one.measure.function_reference], columns)
         if measure is None:
             return None
         measures.append(measure)
-    if not any(m.function in SUMS for m in measures):
-        return None  # before DataFusion is asked for types
     declared = context.rels.schema(with_inputs(rel, child.branches[0].rel))
     prepared, places = columns.pipeline()
     step = _step(
@@ -65,24 +74,74 @@ def plan_native_aggregate(context: PlanContext, rel: Rel, child: Pipeline) -> Pi
         tuple(Measure(m.function, _moved(m.column, places), _moved(m.filter, places)) for m in measures),
         declared,
     )
-    if step is None or not step.sums_floats:
+    return None if step is None else _run(context, prepared, replace(step, total=total), child)
+
+
+def _expanded(context: PlanContext, rel: Rel, child: Pipeline) -> tuple[Rel, Pipeline, int | None] | None:
+    """Return an aggregation with one grouping set, and its input, for one with several.
+
+    DataFusion's column between keys and measures has a bit for each key that is not of the set, that of the last key
+    the lowest.
+
+    Returns:
+        The aggregation; its input; that column's value in the row of all rows, if there is one whatever the rows. None:
+        it has equal sets, which DataFusion tells apart.
+    """
+    aggregate = rel.aggregate
+    # A key comes again with each set.
+    texts = [e.SerializeToString(deterministic=True) for e in aggregate.grouping_expressions]
+    order = {text: n for n, text in enumerate(dict.fromkeys(texts))}
+    sets = [frozenset(order[texts[i]] for i in g.expression_references) for g in aggregate.groupings]
+    count = len(order)
+    declared = context.rels.schema(with_inputs(rel, child.branches[0].rel)).types
+    if len(set(sets)) < len(sets) or len(declared) != count + 1 + len(aggregate.measures):
         return None
-    return _run(context, prepared, step, child)
+    keys = [context.exact.expression(aggregate.grouping_expressions[texts.index(t)], child) for t in order]
+    numbers = [sum(1 << (count - 1 - n) for n in range(count) if n not in members) for members in sets]
+
+    def null(key: int) -> Expression:
+        made = Expression()
+        made.literal.null.CopyFrom(context.rels.types_of([declared[key]])[0])
+        return made
+
+    def copies(below: Rel) -> Rel:
+        made = Rel()
+        made.set.op = SetRel.SET_OP_UNION_ALL
+        for members, number in zip(sets, numbers, strict=True):
+            values = [keys[n] if n in members else null(n) for n in range(count)]
+            values.append(cast(int_literal(number), declared[count], context.rels))
+            made.set.inputs.append(context.rels.project(below, values, width=child.width, keep=True))
+        return made
+
+    branches = tuple(b.extend(copies(b.rel), "copies for grouping sets") for b in child.branches)
+    rows = None if child.estimate.rows is None else child.estimate.rows * len(sets)
+    estimate = Estimate(rows, child.estimate.nbytes * len(sets))
+    schema = context.rels.schema(branches[0].rel)
+    single = Rel()
+    single.CopyFrom(with_inputs(rel, Rel()))
+    body = single.aggregate
+    del body.groupings[:], body.grouping_expressions[:]
+    body.grouping_expressions.extend(field(child.width + n) for n in range(count + 1))
+    body.groupings.add().expression_references.extend(range(count + 1))
+    total = numbers[sets.index(frozenset())] if frozenset() in sets else None
+    return single, Pipeline(branches, schema, estimate, child.one_nan), total
 
 
 def _run(context: PlanContext, prepared: Pipeline, step: AggregateStep, child: Pipeline) -> Pipeline:
     estimate = child.estimate if step.keys else Estimate(1, 1024)
+    title = ("aggregate" if step.measures else "distinct") + ", reproducible sum" * step.sums_floats
     if prepared.single:
         whole = replace(step, phase="whole")
-        made = run_steps(context, prepared, (whole,), step.results, "aggregate, reproducible sum")
+        made = run_steps(context, prepared, (whole,), step.results, title)
     else:
-        partial = run_steps(context, prepared, (step,), step.states, "partial aggregate, reproducible sum")
+        partial = run_steps(context, prepared, (step,), step.states, f"partial {title}")
         partitions = count_final_tasks(context, estimate) if step.keys else 1
         several = partitions > 1
         output = Hash(tuple(range(len(step.keys))), partitions) if several else Broadcast()
         stages = context.builder.close(partial, output)
         opened = context.builder.reopen(stages, "partition" if several else "all", partial)
-        made = run_steps(context, opened, (replace(step, phase="final"),), step.results, "final aggregate")
+        final = "final aggregate" if step.measures else "final distinct"
+        made = run_steps(context, opened, (replace(step, phase="final"),), step.results, final)
     # Keys, extremes and sums have one NaN.
     return replace(made, estimate=estimate, one_nan=frozenset(range(len(step.results))))
 
@@ -150,12 +209,10 @@ class _Columns:
         return made, {column: place for place, column in enumerate(self._used)}
 
 
-def _measure(context: PlanContext, measure: AggregateRel.Measure, columns: _Columns) -> Measure | None:
+def _measure(measure: AggregateRel.Measure, name: str, columns: _Columns) -> Measure | None:
     function = measure.measure
-    names = {anchor: name for name, anchor in context.rels.anchors.items()}
-    name = names.get(function.function_reference, "")
     distinct = function.invocation == AggregateFunction.AGGREGATION_INVOCATION_DISTINCT
-    if name not in FUNCTIONS or function.sorts or (distinct and name not in IDEMPOTENT):
+    if function.sorts or (distinct and name not in IDEMPOTENT):
         return None
     arguments = [a.value for a in function.arguments]
     if len(arguments) > 1 or (not arguments and name != "count"):

@@ -21,7 +21,7 @@ from substrait.algebra_pb2 import Expression, Rel
 from mmflow.errors import MmflowError
 from mmflow.mapping.streams import stream_at
 from mmflow.plan.catalog import Catalog, SourceLeaf, TableLeaf
-from mmflow.plan.native_aggregate import FUNCTIONS, SUMS
+from mmflow.plan.native_aggregate import FUNCTIONS, MOMENTS, SUMS
 from mmflow.plan.operators.context import PlanContext, WholeFiles
 from mmflow.plan.optimizer.estimates import scan_estimate
 from mmflow.plan.pipeline import Pipeline
@@ -202,7 +202,7 @@ def check_no_float_sums(context: PlanContext, rel: Rel, schema: pa.Schema) -> No
     measures = rel.aggregate.measures
     for measure, given in zip(measures, schema.types[len(schema) - len(measures) :], strict=True):
         name = names.get(measure.measure.function_reference, "")
-        if name in SUMS and pa.types.is_floating(given):
+        if name in SUMS | MOMENTS and pa.types.is_floating(given):
             raise NotWholeError(f"the last digits of a {name} of floats depend on the order of rows")
 
 
