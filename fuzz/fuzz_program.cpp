@@ -219,7 +219,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t len
         Batch batch(rows, nulls, data.get(), given);
         Program program(columns, nodes, conjuncts, outputs, (*k)->name);
         ArrowArray array = batch.array();
-        Result result = program.run(array, rows);
+        Result result = program.run(array, rows, Passed::kLeft);
         if (result.status == Status::kNoMemory || result.rows > rows) std::abort();
         if (k == available_kernels()) {
             first = result;

@@ -93,6 +93,7 @@ def main() -> None:
             )
         ],
         "lines": [bytes(o) for o in ((7, 255, 0), (1, 120, 0))] + [bytes((3, 255, 6)) + b"needle"],
+        "loop": [bytes(o) for o in ((1, 255, 2, 1), (0, 255, 0, 0), (1, 120, 9, 1))],
         # Rows, columns with nulls, and nodes of four bytes or more.
         "program": [bytes((1 + i, i * 7, *(b * (i + 3) % 251 for b in range(60)))) for i in range(12)],
         "records": [
@@ -109,6 +110,11 @@ def main() -> None:
         "encodings": ENCODINGS,
         "normal": NORMAL,
         "lines": LINES,
+        "loop": [
+            b"a,1.5\nbb,-2\n" * 90 + b'"c ""d""",3\r\n\n' * 20,
+            b"a,1\n" * 40 + b"x,y\na,2\n",
+            b"k,0.1\n" * 9 + b"k,2",
+        ],
         "program": [bytes(range(256)), bytes(99), b"\xff" * 64],
         "records": [bytes(range(256)) * 4, b"ab \0 cd  " * 99, b""],
         "sums": [struct.pack("<9d", 1.0, -1.0, 1e300, -1e300, 5e-324, 0.1, 1e-20, -0.0, 3e18), bytes(80)],

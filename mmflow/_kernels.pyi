@@ -13,7 +13,9 @@ def guard_hit(token: int) -> bool: ...
 def guard_count() -> int: ...
 def threads_left() -> None: ...
 
-class CsvReader:
+class RecordReader: ...
+
+class CsvReader(RecordReader):
     def __init__(
         self,
         fields: int,
@@ -48,13 +50,13 @@ class CsvNormaliser:
         self, address: int, size: int, stop: int, final: bool, out: int, capacity: int
     ) -> Normalised: ...
 
-class LinesReader:
+class LinesReader(RecordReader):
     def __init__(self, targets: list[Any], located: bool, needle: bytes) -> None: ...
     def decode(
         self, address: int, size: int, stop: int, final: bool, owner: object, most: int = 0
     ) -> Decoded: ...
 
-class JsonReader:
+class JsonReader(RecordReader):
     def __init__(
         self,
         keys: list[Any],
@@ -154,3 +156,16 @@ class RowProgram:
         outputs: list[tuple[int, int]],
     ) -> None: ...
     def run(self, batch: object, rows: int) -> tuple[int, int, bool, object]: ...
+
+# Returns bytes consumed, records, lines, rows.
+def aggregate_records(
+    reader: RecordReader,
+    program: RowProgram | None,
+    aggregator: Aggregator,
+    address: int,
+    size: int,
+    stop: int,
+    final: bool,
+    batch_bytes: int,
+    group_bytes: int,
+) -> tuple[int, int, int, int]: ...

@@ -30,6 +30,7 @@ __all__ = [
     "BadRecordPolicy",
     "Comparison",
     "Format",
+    "NativeEnd",
     "Reject",
     "Scan",
     "ScanReport",
@@ -83,6 +84,31 @@ class Comparison:
     value: Any
 
 
+@dataclass(slots=True)
+class NativeEnd:
+    """Native steps that end a scan: rows that they take are in the groups, and don't come as batches.
+
+    A scan may give them records as it decodes these. It yields `empty` then, so that its caller sees how far it is.
+
+    Attributes:
+        schema: Names and types of the columns that they take.
+        program: `RowProgram` of the kernels; None: the aggregator takes the columns themselves.
+        group_bytes: Bytes of groups at which a scan yields, so that its caller can empty the aggregator.
+        batch_bytes: Bytes of columns that are aggregated at once.
+        empty: Batch without rows.
+        aggregator: `Aggregator` of the kernels; the caller may replace it after each batch.
+        rows: Rows that were taken.
+    """
+
+    schema: pa.Schema
+    program: Any
+    group_bytes: int
+    batch_bytes: int
+    empty: pa.RecordBatch
+    aggregator: Any = None
+    rows: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
     """Request to scan one shard.
@@ -98,6 +124,7 @@ class ScanRequest:
             many as the decoder reads well at once.
         batch_bytes: Record formats: bytes of a batch by which it ends, without the text that views point to.
         decoders: Decoders that serve several files, by what they depend on. Requests are of one thread.
+        end: Native steps that may take rows; None: all come as batches.
     """
 
     columns: tuple[str, ...]
@@ -107,6 +134,7 @@ class ScanRequest:
     piece_bytes: int = 0
     batch_bytes: int = 8 << 20
     decoders: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    end: NativeEnd | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

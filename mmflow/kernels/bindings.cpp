@@ -12,6 +12,7 @@
 
 #include "aggregate/binding.h"
 #include "common/arrow_c.h"
+#include "common/columns.h"
 #include "common/python.h"
 #include "dictionary.h"
 #include "simd/dispatch.h"
@@ -21,11 +22,14 @@
 #include "hashing.h"
 #include "lengths.h"
 #include "program/binding.h"
+#include "scan/binding.h"
+#include "scan/loop.h"
 
 namespace nb = nanobind;
 
 namespace {
 
+using mmflow::Columns;
 using mmflow::Kernels;
 using mmflow::Locked;
 using mmflow::Unlocked;
@@ -62,42 +66,18 @@ void release_object(void* object) noexcept {
     Py_DECREF(static_cast<PyObject*>(object));
 }
 
-// Columns that are being filled.
-struct Columns {
-    std::vector<mmflow::Column> list;
-    mmflow::Bytes offsets;
-
-    explicit Columns(const std::vector<mmflow::Target>& targets) : list(targets.size()) {
-        for (std::size_t i = 0; i < targets.size(); ++i) {
-            if (!list[i].open(targets[i].type)) {
-                release();
-                throw std::bad_alloc();
-            }
-        }
-    }
-    Columns(const Columns&) = delete;
-    Columns& operator=(const Columns&) = delete;
-    ~Columns() { release(); }
-
-    // The result of a reader: (status, consumed, records, rows, lines, array capsule, offsets). String views of the
-    // array point into `data`, which `owner` keeps alive.
-    nb::tuple to_python(const mmflow::RecordsResult& r, bool located, const std::uint8_t* data, std::size_t size,
-                    nb::handle owner) {
-        if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
-        const nb::bytes places(reinterpret_cast<const char*>(offsets.data), located ? r.rows * 8 : 0);
-        const mmflow::Owner held{owner.ptr(), retain_object, release_object};
-        ArrowArray* array = mmflow::to_arrow(list.data(), list.size(), r.rows, data, size, held);
-        if (array == nullptr) throw std::bad_alloc();
-        const nb::object capsule = mmflow::array_capsule(array);
-        return nb::make_tuple(static_cast<int>(r.status), r.consumed, r.records, r.rows, r.lines, capsule, places);
-    }
-
-   private:
-    void release() {
-        for (mmflow::Column& column : list) column.release();
-        offsets.release();
-    }
-};
+// Returns the result of a reader: (status, consumed, records, rows, lines, array capsule, offsets). String views of the
+// array point into `data`, which `owner` keeps alive.
+nb::tuple to_python(Columns& columns, const mmflow::RecordsResult& r, bool located, const std::uint8_t* data,
+                    std::size_t size, nb::handle owner) {
+    if (r.status == mmflow::Status::kNoMemory) throw std::bad_alloc();
+    const nb::bytes places(reinterpret_cast<const char*>(columns.offsets.data), located ? r.rows * 8 : 0);
+    const mmflow::Owner held{owner.ptr(), retain_object, release_object};
+    ArrowArray* array = mmflow::to_arrow(columns.list.data(), columns.list.size(), r.rows, data, size, held);
+    if (array == nullptr) throw std::bad_alloc();
+    const nb::object capsule = mmflow::array_capsule(array);
+    return nb::make_tuple(static_cast<int>(r.status), r.consumed, r.records, r.rows, r.lines, capsule, places);
+}
 
 // Columns and filters of a reader, with the memory that they point to.
 class ReaderSpec {
@@ -223,32 +203,36 @@ class ReaderSpec {
 
 // Base of the readers. Not thread-safe.
 template <class Spec, class Scratch>
-class Reader {
+class Reader : public mmflow::RecordReader {
    public:
     Reader(const nb::list& targets, const nb::list& filters) : reader_spec_(targets, filters) {}
-    Reader(const Reader&) = delete;
-    Reader& operator=(const Reader&) = delete;
-    ~Reader() { scratch_.release(); }
+    ~Reader() override { scratch_.release(); }
+
+    const std::vector<mmflow::Target>& targets() const noexcept override { return reader_spec_.targets(); }
+
+    mmflow::RecordsResult read(const std::uint8_t* data, std::size_t size, std::size_t stop, bool final, std::size_t most,
+                               mmflow::Column* columns, mmflow::Bytes& offsets) noexcept override {
+        spec_.most_bytes = most;
+        if constexpr (std::is_same_v<Spec, mmflow::CsvSpec>) {
+            return chosen->csv_decode(spec_, data, size, stop, final, scratch_, columns, offsets);
+        } else if constexpr (std::is_same_v<Spec, mmflow::JsonSpec>) {
+            return chosen->json_decode(spec_, data, size, stop, final, scratch_, columns, offsets);
+        } else {
+            return chosen->lines_decode(spec_, data, size, stop, final, scratch_, columns, offsets);
+        }
+    }
 
     // `most`: bytes of columns after which the call ends; 0: it reads all.
     nb::tuple decode(std::uintptr_t address, std::size_t size, std::size_t stop, bool final, nb::handle owner,
                      std::size_t most) {
         const auto* data = reinterpret_cast<const std::uint8_t*>(address);
         Columns columns(reader_spec_.targets());
-        spec_.most_bytes = most;
         mmflow::RecordsResult r;
         {
             const Unlocked gil;
-            mmflow::Column* list = columns.list.data();
-            if constexpr (std::is_same_v<Spec, mmflow::CsvSpec>) {
-                r = chosen->csv_decode(spec_, data, size, stop, final, scratch_, list, columns.offsets);
-            } else if constexpr (std::is_same_v<Spec, mmflow::JsonSpec>) {
-                r = chosen->json_decode(spec_, data, size, stop, final, scratch_, list, columns.offsets);
-            } else {
-                r = chosen->lines_decode(spec_, data, size, stop, final, scratch_, list, columns.offsets);
-            }
+            r = read(data, size, stop, final, most, columns.list.data(), columns.offsets);
         }
-        return columns.to_python(r, spec_.located, data, size, owner);
+        return to_python(columns, r, spec_.located, data, size, owner);
     }
 
    protected:
@@ -442,7 +426,7 @@ class RecordsReader {
             const Unlocked gil;
             r = mmflow::gather_records(fields_.data(), fields_.size(), data, count, size_, columns.list.data());
         }
-        return columns.to_python(r, false, data, count * size_, owner);
+        return to_python(columns, r, false, data, count * size_, owner);
     }
 
    private:
@@ -633,7 +617,9 @@ NB_MODULE(_kernels, m) {
     m.def("threads_left", [] { nb::set_leak_warnings(false); },
           "Note that threads outlive the interpreter: what they hold is no leak to be told of.");
 
-    nb::class_<CsvReader>(m, "CsvReader")
+    mmflow::add_scan_loop(m);  // the base of the readers
+
+    nb::class_<CsvReader, mmflow::RecordReader>(m, "CsvReader")
         .def(nb::init<int, int, int, nb::list, nb::list, nb::list, bool, bool>(), nb::arg("fields"),
              nb::arg("delimiter"), nb::arg("quote"), nb::arg("targets"), nb::arg("filters"), nb::arg("nulls"),
              nb::arg("located"), nb::arg("quoted_null") = false)
@@ -648,7 +634,7 @@ NB_MODULE(_kernels, m) {
              nb::arg("final"), nb::arg("out"), nb::arg("capacity"),
              "Return consumed, size, records, lines, needed room, and tables of pieces, broken records and repairs.");
 
-    nb::class_<JsonReader>(m, "JsonReader")
+    nb::class_<JsonReader, mmflow::RecordReader>(m, "JsonReader")
         .def(nb::init<nb::list, bool, int, nb::list, nb::list, bool, int>(), nb::arg("keys"), nb::arg("closed"),
              nb::arg("slots"), nb::arg("targets"), nb::arg("filters"), nb::arg("located"), nb::arg("extra") = -1)
         .def("decode", &JsonReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
@@ -664,7 +650,7 @@ NB_MODULE(_kernels, m) {
         .def("extract", &JsonExtractor::extract, nb::arg("views"), nb::arg("buffers"), nb::arg("bits"),
              nb::arg("offset"), nb::arg("count"));
 
-    nb::class_<LinesReader>(m, "LinesReader")
+    nb::class_<LinesReader, mmflow::RecordReader>(m, "LinesReader")
         .def(nb::init<nb::list, bool, nb::bytes>(), nb::arg("targets"), nb::arg("located"), nb::arg("needle"))
         .def("decode", &LinesReader::decode, nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
              nb::arg("owner"), nb::arg("most") = 0);

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mmflow.blocks.references import BlockRef, BlockStore
 from mmflow.errors import EngineError, PlanError
+from mmflow.formats import NativeEnd
 from mmflow.formats.decoding.compact import cast_batch
 from mmflow.kernels import kernels
 from mmflow.plan.functions.checked_arithmetic import overflow_message
@@ -50,6 +51,11 @@ class Aggregator:
             nulls = [pa.nulls(1, kind) for kind in step.states.types]
             nulls[len(step.keys) - 1] = pa.array([step.total], step.states.types[len(step.keys) - 1])
             self.merge(pa.RecordBatch.from_arrays(nulls, schema=step.states))
+
+    @property
+    def kernel(self) -> Any:
+        """The `Aggregator` of the kernels."""
+        return self._kernel
 
     @property
     def nbytes(self) -> int:
@@ -99,24 +105,37 @@ def _overflow(function: str, kind: pa.DataType, digits: str) -> str:
 
 
 def partial_states(
-    step: AggregateStep, rows: Iterable[pa.RecordBatch], memory: int
+    step: AggregateStep, rows: Iterable[pa.RecordBatch], memory: int, end: NativeEnd | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the states of the groups of rows. Groups come again where they take more than `memory`."""
-    for aggregator, _ in _filled(step, rows, memory):
+    """Yield the states of the groups of rows. Groups come again where they take more than `memory`.
+
+    Args:
+        step: Keys, measures and types.
+        rows: Rows.
+        memory: Bytes that the groups may take.
+        end: Takes rows of the scan that `rows` come from; gets each new aggregator.
+    """
+    for aggregator, _ in _filled(step, rows, memory, end):
         yield from aggregator.states()
 
 
 def whole_results(
-    step: AggregateStep, rows: Iterable[pa.RecordBatch], memory: int, store: BlockStore
+    step: AggregateStep,
+    rows: Iterable[pa.RecordBatch],
+    memory: int,
+    store: BlockStore,
+    end: NativeEnd | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the results of the groups of rows. Where they take more than `memory`, their states go to the store.
+
+    Takes what `partial_states` does.
 
     Raises:
         PlanError: A sum does not fit its type.
         EngineError: The memory is too small even for a small part of the keys.
     """
     blocks: list[BlockRef] = []
-    for aggregator, last in _filled(step, rows, memory):
+    for aggregator, last in _filled(step, rows, memory, end):
         if last and not blocks:
             yield from aggregator.results()
             return
@@ -127,15 +146,23 @@ def whole_results(
 
 
 def _filled(
-    step: AggregateStep, rows: Iterable[pa.RecordBatch], memory: int
+    step: AggregateStep, rows: Iterable[pa.RecordBatch], memory: int, end: NativeEnd | None
 ) -> Iterator[tuple[Aggregator, bool]]:
     """Yield an aggregator whenever one takes more than `memory`, and the last one, with whether it is that."""
-    aggregator = Aggregator(step)
+
+    def fresh() -> Aggregator:
+        made = Aggregator(step)
+        if end is not None:
+            end.aggregator = made.kernel
+        return made
+
+    aggregator = fresh()
     for batch in rows:
-        aggregator.update(batch)
+        if batch.num_rows:
+            aggregator.update(batch)
         if aggregator.nbytes > memory and step.keys:
             yield aggregator, False
-            aggregator = Aggregator(step)
+            aggregator = fresh()
     yield aggregator, True
 
 

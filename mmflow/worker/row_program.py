@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 from mmflow.formats.decoding.compact import cast_batch
 from mmflow.formats.decoding.kernel_types import import_batch
 from mmflow.kernels import kernels
-from mmflow.plan.native.program import Program
+from mmflow.plan.native.program import Program, layout_of
 
 __all__ = ["RowProgram"]
 
@@ -47,6 +49,16 @@ class RowProgram:
             [f for f, (_, column) in zip(self._made, fields, strict=True) if column < 0]
         )
         self._seen: pa.Schema | None = None
+
+    @property
+    def kernel(self) -> Any:
+        """The `RowProgram` of the kernels."""
+        return self._native
+
+    def runs_alone(self, given: pa.Schema) -> bool:
+        """Return whether the kernel makes all of the result of such batches, in its types."""
+        passed = all(column < 0 or layout_of(self._given[column]) is not None for _, column in self._outputs)
+        return passed and bool(given.types == self._given and self._made.equals(self._schema))
 
     def run(self, batch: pa.RecordBatch) -> pa.RecordBatch | None:
         """Return the rows that are left, and the computed columns; None: a value needs the fallback."""

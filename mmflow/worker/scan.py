@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.errors import UserFunctionError
-from mmflow.formats import PLACE, VIRTUAL_COLUMNS, ScanReport, ScanRequest
+from mmflow.formats import PLACE, VIRTUAL_COLUMNS, NativeEnd, ScanReport, ScanRequest
 from mmflow.formats.decoding.compact import cast_batch
 from mmflow.formats.decoding.joined import scan_joined
 from mmflow.formats.decoding.scan import ScannedFormat
@@ -70,6 +70,8 @@ class ShardStream:
     `cached`: bytes read that were in the page cache before.
     `fetched`: bytes of remote files that came over the network for them.
     `resume_offset`: byte offset of the next record, where it stopped early by request; None: it read all.
+    `schema`: names and types of the batches.
+    `end`: native steps that may take rows, which then don't come as batches; None: all come.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class ShardStream:
         schema, virtual = scan.source.schema, VIRTUAL_COLUMNS | {PLACE: pa.int64()}
         # By name: of 20,000 columns, two are soon asked for.
         numbers = {c: schema.get_field_index(c) for c in scan.columns}
-        self._schema = pa.schema(
+        self.schema = pa.schema(
             [(c, schema.field(n).type if n >= 0 else virtual[c]) for c, n in numbers.items()]
         )
         self._placed = numbers.get(PLACE, 0) < 0
@@ -100,12 +102,13 @@ class ShardStream:
         self.cached = 0
         self.fetched = 0
         self.resume_offset: int | None = None
+        self.end: NativeEnd | None = None
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         hive, columns, prune = self._scan.source.hive, self._scan.columns, self._scan.prune
         if hive is not None:
             prune = tuple(c for c in prune if c.column not in hive.names)
-        request = ScanRequest(columns=self._asked(), prune=prune)
+        request = ScanRequest(columns=self._asked(), prune=prune, end=self.end)
         request = replace(
             request,
             window_bytes=self._window_bytes(request.window_bytes),
@@ -133,7 +136,7 @@ class ShardStream:
                         self._context.check()
                         self.rows += batch.num_rows
                         made = batch if filled is None else filled(batch)
-                        yield cast_batch(made if add is None else add(made), self._schema)
+                        yield cast_batch(made if add is None else add(made), self.schema)
                     self._note_joined(joined[1], resident / max(1, shard.end))
                     number += len(joined[1])
                     continue
@@ -150,7 +153,7 @@ class ShardStream:
                     made = made if add is None else add(made)
                     if self._placed:
                         made = self._with_places(made, batch, entry.path, scan.report.row)
-                    yield cast_batch(made, self._schema)
+                    yield cast_batch(made, self.schema)
                     report = scan.report
                     if self._context.stop_requested() and report.error is None and report.next < shard.end:
                         self.resume_offset = report.next

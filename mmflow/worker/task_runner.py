@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from mmflow.blocks.references import BlockRef
 from mmflow.errors import EngineError, MmflowError, PlanError, SourceError, UserFunctionError
-from mmflow.formats import ScanReport
+from mmflow.formats import NativeEnd, ScanReport, ScanRequest
 from mmflow.formats.decoding.compact import cast_batch, compact, rename_columns
 from mmflow.formats.rejects import REPORTED, rejects_batch
 from mmflow.formats.schemas.schema import public_schema, type_text
@@ -66,6 +66,9 @@ _FIRST_BYTES = 64 << 10
 _FEW_ROWS = 1 << 10
 _MANY_ROWS = 1 << 13
 _FEW_BYTES = 1 << 20
+#: Bytes of columns that a scan feeds to native steps at once: they stay in a core's cache; and of one column, at least.
+_CACHED_BYTES = 512 << 10
+_CACHED_COLUMN = 32 << 10
 #: Part of a task's memory for groups: tables are copied as they grow, and beside them there are rows and results.
 _AGGREGATE_SHARE = 6
 #: Numbers of rows have 63 bits: stage, task, and row.
@@ -110,6 +113,9 @@ class _Run:
         self.context = context
         self.scan: ShardStream | None = None
         self.files_report: ScanReport | None = None
+        self.end: NativeEnd | None = None
+        self.end_step: AggregateStep | None = None
+        self.programs: dict[int, RowProgram] = {}
         self.places = BatchPlaces()
         self.metrics = TaskMetrics(started=time.time(), worker=context.worker)
 
@@ -117,7 +123,7 @@ class _Run:
         clock, faults = time.perf_counter(), _page_faults()
         done = self._output(self._limited(self._rows()))
         if self.scan is not None:
-            self.metrics.rows_in += self.scan.rows
+            self.metrics.rows_in += self.scan.rows + (self.end.rows if self.end is not None else 0)
             self.metrics.bytes_read += sum(r.bytes_read for r in self.scan.reports)
             self.metrics.cached = self.scan.cached
             self.metrics.fetched = self.scan.fetched
@@ -153,6 +159,7 @@ class _Run:
                 self.scan = ShardStream(
                     source, self.task.shards, self.context, self.places, joins=not self._calls_user_code()
                 )
+                self.end = self.scan.end = self._native_end(self.scan.schema)
                 return self.scan
             case ExchangeInput():
                 refs = self.task.blocks.get(source.name, ())
@@ -167,6 +174,38 @@ class _Run:
         """Return whether a function of the user's sees rows: its errors name the file that they are of."""
         maps = any(isinstance(step, MapStep | StreamStep) for step in self.stage.steps)
         return maps or any(not isinstance(f, PlanFunction) for f in self.functions.all)
+
+    def _native_end(self, given: pa.Schema) -> NativeEnd | None:
+        """Return the native steps that a scan of such rows may feed as it decodes; None: they take its batches."""
+        steps, kernel = self.stage.steps, None
+        made = given
+        if steps and isinstance(steps[0], ProgramStep):
+            program = self._row_program(steps[0])
+            if not program.runs_alone(given):
+                return None
+            made, kernel = steps[0].schema, program.kernel
+            steps = steps[1:]
+        last = steps[0] if steps else None
+        if not isinstance(last, AggregateStep) or last.phase == "final" or last.rows.types != made.types:
+            return None
+        self.end_step = last
+        empty = pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in given.types], schema=given)
+        # As in batches of a scan, at most: many columns of few rows would cost more than their values.
+        most = min(ScanRequest(()).batch_bytes, max(1 << 20, self.context.memory // 8))
+        batch_bytes = min(most, max(_CACHED_BYTES, len(given) * _CACHED_COLUMN))
+        return NativeEnd(given, kernel, self._group_memory(), batch_bytes, empty)
+
+    def _row_program(self, step: ProgramStep) -> RowProgram:
+        """Return the program of a step, made once, since it learns."""
+        known = self.programs.get(id(step))
+        if known is None:
+            ((_, given),) = step.fallback.inputs
+            known = self.programs[id(step)] = RowProgram(step.program, given, step.schema)
+        return known
+
+    def _group_memory(self) -> int:
+        """Return the bytes that groups may take."""
+        return max(1 << 20, self.context.memory // _AGGREGATE_SHARE)
 
     def _rows(self) -> _Batches:
         inputs = self.stage.inputs
@@ -248,8 +287,8 @@ class _Run:
             self.metrics.reasons = (REASON,)
 
     def _program(self, step: ProgramStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
-        ((name, given),) = step.fallback.inputs
-        program = RowProgram(step.program, given, step.schema)
+        ((name, _),) = step.fallback.inputs
+        program = self._row_program(step)
         fragment: Fragment | None = None
         for batch in flow:
             self.context.check()
@@ -258,7 +297,7 @@ class _Run:
             if made is None:
                 fragment = fragment or self._made(step.fallback)
                 yield from self._checked(fragment.run({name: [batch]}))
-            elif made.num_rows:
+            elif made.num_rows or self.end is not None:  # it yields while rows are taken
                 yield made
 
     def _given(self, step: FragmentStep | SqlStep) -> int:
@@ -297,16 +336,16 @@ class _Run:
             yield cast_batch(batch, step.schema)
 
     def _aggregate(self, step: AggregateStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
-        memory = max(1 << 20, self.context.memory // _AGGREGATE_SHARE)
+        memory = self._group_memory()
         if step.phase == "final":
             states = list(flow)  # blocks: by reference in memory, or mapped from disk
             yield from merge_states(step, lambda: self._checked(states), memory)
             return
-        rows = self._taken(flow)
+        rows, end = self._taken(flow), self.end if step is self.end_step else None
         if step.phase == "partial":
-            yield from partial_states(step, rows, memory)
+            yield from partial_states(step, rows, memory, end)
         else:
-            yield from whole_results(step, rows, memory, self.context.store)
+            yield from whole_results(step, rows, memory, self.context.store, end)
 
     def _taken(self, flow: _Batches) -> Iterator[pa.RecordBatch]:
         """Yield batches, and note for errors which one a step has now."""
@@ -478,6 +517,9 @@ def _few_joined(batches: _Batches) -> Iterator[pa.RecordBatch]:
     few: list[pa.RecordBatch] = []
     rows = nbytes = 0
     for batch in batches:
+        if not batch.num_rows:  # says that its steps went on
+            yield batch
+            continue
         tiny = batch.num_rows < _FEW_ROWS and batch.num_columns
         if tiny:
             few.append(compact(batch))

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmflow.formats.base import Comparison
+from mmflow.formats.base import Comparison, NativeEnd
 from mmflow.formats.decoding.decoder import I64, Decoded, RecordDecoder
 from mmflow.formats.schemas.json_type import is_json
+from mmflow.kernels import kernels
 
 __all__ = [
     "EXTRA_TYPE",
+    "Aggregated",
     "KernelDecoder",
     "KernelFilter",
     "KernelType",
@@ -190,6 +192,10 @@ def _join_conditions(a: KernelFilter, b: KernelFilter) -> KernelFilter:
     return (*a[:3], max(a[3], b[3]), min(a[4], b[4]), ())
 
 
+#: Bytes consumed, records and lines.
+Aggregated = tuple[int, int, int]
+
+
 class _Fallback:
     """Part that the reference decoder takes over where a kernel stops: one record, and more where that repeats."""
 
@@ -268,6 +274,20 @@ class KernelDecoder:
         if located:
             _locate(decoded, data, offsets)
         return decoded
+
+    def feeds(self, end: NativeEnd) -> bool:
+        """Return whether native steps can take the columns that it decodes."""
+        return self._selected is None and self._schema.equals(end.schema)
+
+    def aggregate(self, end: NativeEnd, data: pa.Buffer, stop: int, *, final: bool) -> Aggregated:
+        """Decode records as `decode` does, and have native steps take them, up to one that needs a fallback."""
+        consumed, records, lines, rows = kernels().aggregate_records(
+            self._reader(False), end.program, end.aggregator, data.address, data.size, stop, final,
+            end.batch_bytes, end.group_bytes,
+        )  # fmt: skip
+        end.rows += rows
+        self._fallback.note_progress(consumed)
+        return consumed, records, lines
 
 
 def _locate(decoded: Decoded, data: pa.Buffer, offsets: bytes) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.errors import BadRecordError, plain_text
-from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, Reject, ScanReport, ScanRequest
+from mmflow.formats.base import VIRTUAL_COLUMNS, BadRecordPolicy, NativeEnd, Reject, ScanReport, ScanRequest
 from mmflow.formats.decoding.decoder import BadValue, Decoded, RecordDecoder
 from mmflow.formats.decoding.kernel_types import KernelDecoder
 from mmflow.formats.decoding.lines import line_breaks
@@ -107,6 +107,21 @@ class RowMaker:
         if decoded.broken is not None and self.report.error is None:
             self.report.bad += 1
             self.report.error = bad_record(self._path, data, base, decoded.broken, self.report, fatal=True)
+
+    @property
+    def end(self) -> NativeEnd | None:
+        """The native steps that can take records as they are decoded; None: all come as batches."""
+        end, decoder = self._request.end, self.decoder
+        feeds = end is not None and isinstance(decoder, KernelDecoder) and decoder.feeds(end)
+        return end if feeds and not self._located and not self._request.piece_bytes else None
+
+    def aggregate(self, end: NativeEnd, data: pa.Buffer, stop: int, *, final: bool) -> int:
+        """Have native steps take records that begin in `data` before `stop`; return the bytes consumed."""
+        assert isinstance(self.decoder, KernelDecoder)
+        consumed, records, lines = self.decoder.aggregate(end, data, stop, final=final)
+        self.report.records += records
+        self.report.lines += lines
+        return consumed
 
     def too_long(self, data: pa.Buffer, position: int, limit: int) -> None:
         """Reject a record longer than `limit` bytes: an error whatever the policy, since its end is not known."""
@@ -257,7 +272,15 @@ class RecordScan:
         done, size = 0, max(piece, 2 * tried)
         stop = min(self._shard.end, self.ends) - base
         at_end = base + data.size == self.ends
+        end = self._rows.end
         while done < min(stop, data.size):
+            if end is not None:
+                taken = self._rows.aggregate(end, data.slice(done), stop - done, final=at_end)
+                if taken:
+                    done += taken
+                    size = piece
+                    yield end.empty, done
+                    continue
             length = min(size, data.size - done)
             last = done + length == data.size
             batch, consumed = self._rows.decode(

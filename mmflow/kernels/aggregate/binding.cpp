@@ -74,6 +74,7 @@ class BoundAggregator {
         aggregator_.merge(rows);
     }
 
+    Aggregator& kernel() { return aggregator_; }
     std::size_t groups() const { return aggregator_.groups(); }
     std::size_t bytes() const { return aggregator_.bytes(); }
 
@@ -130,6 +131,8 @@ class BoundAggregator {
 };
 
 }  // namespace
+
+Aggregator& aggregator_of(nb::handle object) { return nb::cast<BoundAggregator&>(object).kernel(); }
 
 void add_aggregator(nb::module_& m) {
     nb::class_<BoundAggregator>(m, "Aggregator")

@@ -69,7 +69,7 @@ class RowProgram {
         Result result;
         {
             const Unlocked gil;
-            result = program_.run(*array, rows);
+            result = program_.run(*array, rows, Passed::kLeft);
         }
         if (result.status == Status::kNoMemory) throw std::bad_alloc();
         nb::object made = nb::none();
@@ -77,11 +77,15 @@ class RowProgram {
         return nb::make_tuple(static_cast<int>(result.status), result.rows, result.whole, made);
     }
 
+    Program& kernel() { return program_; }
+
    private:
     Program program_;
 };
 
 }  // namespace
+
+Program& program_of(nb::handle object) { return nb::cast<RowProgram&>(object).kernel(); }
 
 void add_binding(nb::module_& m) {
     nb::class_<RowProgram>(m, "RowProgram")

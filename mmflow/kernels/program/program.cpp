@@ -153,7 +153,7 @@ struct Program::State {
 
     Status slice(std::size_t base, std::size_t n, Domain& left) noexcept;
     Status test(Measured& measured, const Domain& domain, std::uint8_t* mask) noexcept;
-    Result run(ArrowArray& given, std::size_t rows) noexcept;
+    Result run(ArrowArray& given, std::size_t rows, Passed passed) noexcept;
     Status append_column(OutputColumn& made, const OutputSpec& spec, std::size_t rows, const Domain& domain) noexcept;
     Status append_values(OutputColumn& made, const OutputSpec& spec, std::size_t rows, const Domain& domain) noexcept;
 };
@@ -723,7 +723,7 @@ Status Program::State::append_values(OutputColumn& made, const OutputSpec& spec,
     return Status::kDone;
 }
 
-Result Program::State::run(ArrowArray& given, std::size_t total) noexcept {
+Result Program::State::run(ArrowArray& given, std::size_t total, Passed passed) noexcept {
     Result result;
     try {
         const Imported whole_batch(given);
@@ -745,8 +745,8 @@ Result Program::State::run(ArrowArray& given, std::size_t total) noexcept {
                 column.width = width_of(form);
             }
         }
-        // Until the first row is dropped, columns that pass are not copied.
-        bool whole = true;
+        // Until the first row is dropped, columns that pass need no copy.
+        bool whole = passed == Passed::kLeft;
         const auto copy_before = [&](std::size_t rows) -> Status {
             whole = false;
             const Domain before{0, nullptr, rows, 0};
@@ -808,6 +808,8 @@ Program::Program(std::vector<ColumnSpec> columns, std::vector<Node> nodes, std::
 
 Program::~Program() = default;
 
-Result Program::run(ArrowArray& batch, std::size_t rows) noexcept { return state_->run(batch, rows); }
+Result Program::run(ArrowArray& batch, std::size_t rows, Passed passed) noexcept {
+    return state_->run(batch, rows, passed);
+}
 
 }  // namespace mmflow::program

@@ -88,10 +88,13 @@ class Imported {
     ArrowArray array_;
 };
 
+// Columns of the batch that are columns of the result, where every row is left: are they in its array?
+enum class Passed { kLeft, kCopied };
+
 struct Result {
     Status status = Status::kDone;
     std::size_t rows = 0;
-    bool whole = false;           // every row is left: columns that pass are not in the array
+    bool whole = false;           // every row is left, and columns that pass are not in the array
     ArrowArray* array = nullptr;  // struct of the result's columns
 };
 
@@ -105,7 +108,7 @@ class Program {
     ~Program();
 
     // Computes the result of a batch of `rows` rows, a struct array that it takes. Its columns are as in the specification.
-    Result run(ArrowArray& batch, std::size_t rows) noexcept;
+    Result run(ArrowArray& batch, std::size_t rows, Passed passed) noexcept;
 
    private:
     struct State;
