@@ -208,7 +208,10 @@ def test_values_equal_those_of_polars_where_it_infers_the_same_type(tmp_path: Pa
     path.write_bytes(lines(texts))
     form = open_format("csv", [str(path)])
     rows, _ = read(path, form, ("v",))
-    theirs = pl.read_csv(io.BytesIO(lines(texts)), infer_schema_length=None)["v"]
+    try:
+        theirs = pl.read_csv(io.BytesIO(lines(texts)), infer_schema_length=None)["v"]
+    except pl.exceptions.ComputeError:
+        return  # it takes digits of other scripts for numbers, which it then can't read
     ours = form.schema.field("v").type
     if {pl.Int64: pa.int64(), pl.Float64: pa.float64(), pl.String: pa.string_view()}.get(
         type(theirs.dtype)

@@ -23,9 +23,9 @@ from mmflow.formats.csv.header import (
     seen_dialect,
     unique_names,
 )
-from mmflow.formats.csv.inference import infer_column
 from mmflow.formats.csv.kernel import csv_decoder
 from mmflow.formats.csv.options import check_dialect, delimiter_bytes, delimiter_of_name
+from mmflow.formats.csv.sampled_columns import infer_columns
 from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.csv.styles import ValueStyles
 from mmflow.formats.decoding.decoder import RecordDecoder
@@ -42,6 +42,7 @@ from mmflow.formats.encodings.files import (
 )
 from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.file_columns import DECLARED, FileColumns
+from mmflow.formats.schemas.known import found_once
 from mmflow.formats.schemas.overrides import overriding, with_overrides
 from mmflow.formats.schemas.sampling import MOST, Sample, sample_file
 from mmflow.formats.schemas.text_schemas import text_source
@@ -362,8 +363,13 @@ def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema
     overrides = None if overrides is None else declared_text(overrides, "CSV")
     if schema is not None:
         schema = with_overrides(schema, overrides)
-    infer = overriding(partial(_infer_schema, made, formatted), overrides)
-    schema, columns = text_source(paths, "CSV", schema, infer, options)
+
+    def infer(path: str, piece: int) -> pa.Schema:
+        found, spelled = found_once((made, piece), path, partial(_infer_schema, made, path, piece))
+        formatted.update(spelled)
+        return found
+
+    schema, columns = text_source(paths, "CSV", schema, overriding(infer, overrides), options)
     with_overrides(schema, overrides)
     kinds = {f.name: f.type for f in schema}
     check_types(kinds)
@@ -396,10 +402,11 @@ def _byte(key: str, text: str) -> bytes | None:
     return raw
 
 
-def _infer_schema(form: CsvFormat, formatted: set[str], path: str, piece: int) -> pa.Schema:
+def _infer_schema(form: CsvFormat, path: str, piece: int) -> tuple[pa.Schema, frozenset[str]]:
     """Infer types that hold every value of a sample of pieces of so many bytes; null where there is no value.
 
-    Adds the columns that are spelled by the formats of dates and times to `formatted`.
+    Returns:
+        The columns, and the names of those that are spelled by the formats of dates and times.
 
     Raises:
         SourceError: Its header can't be read, or it is no text.
@@ -427,28 +434,13 @@ def _infer_schema(form: CsvFormat, formatted: set[str], path: str, piece: int) -
         header = Header((), 0) if first is None else Header(numbered_names(len(first.fields)), first.begin)
     names = header.names
     if not names:
-        return pa.schema([])
-    strings = dict.fromkeys(names, pa.string_view())
-    styles = form.styles
-    texts = CsvTypes(names, strings, styles.null, False, styles.quoted_null, styles.columns(strings))
-    decoder = csv_decoder(names, texts, dialect, "skip")
-    columns: list[list[str]] = [[] for _ in names]
-    for part in (start[header.begins :], *others):
-        rest = pa.py_buffer(part)
-        while rest.size:
-            decoded = decoder.decode(rest, rest.size, final=True, located=False)
-            for values, column in zip(columns, decoded.batch.columns, strict=True):
-                values += [value for value in column.to_pylist() if value is not None]
-            if not decoded.consumed:
-                break
-            rest = rest.slice(decoded.consumed)
-    found = [infer_column(name, values, styles) for name, values in zip(names, columns, strict=True)]
-    formatted.update(name for name, column in zip(names, found, strict=True) if column.formatted)
-    kinds = [each.kind if values else pa.null() for each, values in zip(found, columns, strict=True)]
-    schema = pa.schema(list(zip(names, kinds, strict=True)))
+        return pa.schema([]), frozenset()
+    found = infer_columns(names, (start[header.begins :], *others), dialect, form.styles)
+    formatted = frozenset(name for name, column in zip(names, found, strict=True) if column.formatted)
+    schema = pa.schema([(name, column.kind) for name, column in zip(names, found, strict=True)])
     if dialect.ragged == "extra":
         schema = schema.append(pa.field(unique_names([*names, "extra"])[-1], pa.list_(pa.string())))
-    return schema
+    return schema, formatted
 
 
 def _without_footer(sample: Sample, count: int, *, returns: bool) -> tuple[bytes, tuple[bytes, ...]]:

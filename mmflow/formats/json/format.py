@@ -160,7 +160,9 @@ def open_json(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schem
         return parse_records(path, sample_records(path, steps, piece).records, "JSON")
 
     overrides = options.get("schema_overrides")
-    bound = bind_fields(options, schema, "JSON", lambda asked: infer_fields(paths, asked, overrides, records))
+    bound = bind_fields(
+        options, schema, "JSON", lambda asked: infer_fields(paths, asked, overrides, records, ("json", steps))
+    )
     mark = b""
     with suppress(SourceError):  # of what can't be read the error comes in its place
         mark = sample_records(paths[0], steps).mark

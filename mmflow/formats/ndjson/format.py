@@ -6,7 +6,7 @@ With an inferred schema, a field that it does not know is a bad record, unless `
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from mmflow.formats.schemas.arrow_types import declared_text
 from mmflow.formats.schemas.encodings import BOM, check_text
 from mmflow.formats.schemas.file_columns import ColumnOptions, merge_schemas, read_each
 from mmflow.formats.schemas.json_type import keep_json, plain_type
+from mmflow.formats.schemas.known import found_once
 from mmflow.formats.schemas.overrides import with_overrides
 from mmflow.formats.schemas.sampling import MOST, sample_file
 from mmflow.formats.schemas.schema import canonical_schema
@@ -199,7 +200,9 @@ def open_ndjson(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Sch
     encoding = find_encoding(options.get("encoding", "utf-8"))
 
     def infer(asked: ColumnOptions) -> pa.Schema:
-        return infer_fields(paths, asked, overrides, partial(_records, encoding=encoding))
+        return infer_fields(
+            paths, asked, overrides, partial(_records, encoding=encoding), ("ndjson", encoding.name)
+        )
 
     return NdjsonFormat(
         **bind_fields(options, schema, "NDJSON", infer),
@@ -213,14 +216,34 @@ def infer_fields(
     asked: ColumnOptions,
     overrides: pa.Schema | None,
     read: Callable[[str, int], list[dict[str, Any]]],
+    what: Hashable,
 ) -> pa.Schema:
-    """Infer fields from samples of the files, whose records `read` returns; those of `overrides` are of any type.
+    """Infer fields from samples of the files; those of `overrides` are of any type.
+
+    Args:
+        paths: Paths of the files.
+        asked: Which of them are looked at.
+        overrides: Fields whose types are known.
+        read: Returns the records of a sample of a file.
+        what: All that these depend on beside the file.
 
     Raises:
         SourceError: A file is not of the format, all are empty, or a field has values that no one type holds.
     """
     sampled = samples_of(paths, asked)
     piece = piece_of(len(sampled))
+    if len(sampled) > 1:
+        return _infer_of(sampled, piece, overrides, read)
+    typed = () if overrides is None else tuple(overrides.names)
+    return found_once((what, typed, piece), sampled[0], lambda: _infer_of(sampled, piece, overrides, read))
+
+
+def _infer_of(
+    sampled: Sequence[str],
+    piece: int,
+    overrides: pa.Schema | None,
+    read: Callable[[str, int], list[dict[str, Any]]],
+) -> pa.Schema:
     records = read_each(sampled, lambda path: read(path, piece))
     if overrides is not None:
         given = dict.fromkeys(overrides.names)

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from mmflow.lazy.patterns import lazy_regex
 
-__all__ = ["infer_type", "misreads"]
+__all__ = ["begins_as_text", "infer_type", "misreads"]
 
 _INT = rb"-?(?:0|[1-9][0-9]*)"
 _REAL = rb"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
@@ -46,6 +46,8 @@ _SAFE = {pa.int64(): _INTS, pa.uint64(): _INTS, pa.float64(): _REALS, pa.bool_()
          pa.timestamp("us"): _MOMENTS, pa.timestamp("us", "UTC"): _ZONES}  # fmt: skip
 _DIGIT = lazy_regex(rb"[0-9]")
 _LARGEST = 10**38 - 1
+#: Characters of a number that is an int64 whatever they are.
+_SHORT = 18
 _RANGES = (
     (pa.int64(), -(1 << 63), (1 << 63) - 1),
     (pa.uint64(), 0, (1 << 64) - 1),
@@ -59,12 +61,14 @@ def infer_type(texts: Sequence[str]) -> pa.DataType:
     >>> infer_type(["1", "-20"]), infer_type(["02134", "10001"])
     (DataType(int64), DataType(string))
     """
-    if not texts or not texts[0] or texts[0][0] not in "0123456789-.tfTFnNiI":
+    if not texts or begins_as_text(texts[0]):
         return pa.string()  # most columns of text, at once
     joined = "\n".join([*texts, ""]).encode()
     if joined.count(b"\n") != len(texts):
         return pa.string()
     if _INTS.fullmatch(joined):
+        if max(map(len, texts)) <= _SHORT:
+            return pa.int64()
         least, most = _extremes(texts)
         return next((kind for kind, low, high in _RANGES if low <= least and most <= high), pa.string())
     if _REALS.fullmatch(joined):
@@ -79,6 +83,11 @@ def infer_type(texts: Sequence[str]) -> pa.DataType:
         if pattern.fullmatch(joined) and _all_parse(texts, parse):
             return kind
     return pa.string()
+
+
+def begins_as_text(first: str) -> bool:
+    """Return whether the first text of a column says that the column is text, whatever the others are."""
+    return not first or first[0] not in "0123456789-.tfTFnNiI"
 
 
 def _extremes(texts: Sequence[str]) -> tuple[int, int]:
@@ -105,7 +114,7 @@ def _is_exact(whole: str, rounded: Any) -> bool:
 
 def _all_parse(texts: Sequence[str], parse: Any) -> bool:
     try:
-        for text in texts:
+        for text in set(texts):  # the same dates come again and again
             parse(text)
     except ValueError:
         return False
