@@ -47,7 +47,7 @@ class Fragment:
         functions: UDFs that it may call.
         memory: Bytes that the task may use.
         given: Bytes of the input of a step that is not `streaming`.
-        spill: Folder for spilled data.
+        spill: Folder for spilled data; None: nothing is spilled.
         files: Files that DataFusion reads by itself, which has all cores and the memory of all tasks then.
     """
 
@@ -58,7 +58,7 @@ class Fragment:
         *,
         memory: int,
         given: int = 0,
-        spill: Path,
+        spill: Path | None,
         files: DirectFiles | None = None,
     ) -> None:
         require_threads()
@@ -83,7 +83,11 @@ class Fragment:
         # A task sorts in memory what it can: the reservation for merging would eat small budgets.
         reservation = str(min(10 << 20, pool // 8))
         config = config.set("datafusion.execution.sort_spill_reservation_bytes", reservation)
-        runtime = RuntimeEnvBuilder().with_fair_spill_pool(pool).with_disk_manager_specified(str(spill))
+        runtime = RuntimeEnvBuilder().with_fair_spill_pool(pool)
+        if spill is None:
+            runtime = runtime.with_disk_manager_disabled()
+        else:
+            runtime = runtime.with_disk_manager_specified(str(spill))
         self._context = SessionContext(config, runtime)
         functions.register(self._context)
         self._schemas = dict(step.inputs)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import pyarrow as pa
 
 from mmflow.errors import MmflowError
@@ -77,5 +74,5 @@ class ListEval(PlanFunction):
         )
 
     def _fragments(self) -> list[Fragment]:
-        spill = Path(tempfile.gettempdir())
-        return [Fragment(step, self._functions, memory=_MEMORY, spill=spill) for step in self._steps]
+        # Nobody would remove a folder of theirs: the function lives as long as the process.
+        return [Fragment(step, self._functions, memory=_MEMORY, spill=None) for step in self._steps]

@@ -34,6 +34,8 @@ def main():
     data.write_csv("out.csv", if_exists="replace")
     next(iter(data.iter_batches()))  # and the rest is not asked for
     data.head(3).to_arrow()
+    lists = session.sql("SELECT [a, b] AS l FROM t", t=data)
+    lists.select(x=mf.col("l").list.eval(mf.element() * 2)).head(3).to_arrow()
     for wrong in (
         lambda: data.map_batches(broken, schema=data.schema, processes={processes}).write_csv("never.csv"),
         lambda: session.read_csv("in.csv", schema="a:date,b:int64").to_arrow(),
