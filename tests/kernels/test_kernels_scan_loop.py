@@ -56,7 +56,8 @@ ODD = [
 @st.composite
 def _cases(draw: Callable[..., Any]) -> tuple[bytes, str, tuple[int, int], int, int]:
     records = draw(st.lists(st.sampled_from([*PLAIN * 6, *ODD]), min_size=1, max_size=80))
-    text = b"".join(records)[: draw(st.sampled_from([None, -1]))] or b"a,1,1\n"
+    # A file that begins with NULs is refused as one of UTF-32.
+    text = b"".join([PLAIN[0], *records])[: draw(st.sampled_from([None, -1]))]
     cuts = sorted(draw(st.tuples(st.integers(0, len(text)), st.integers(0, len(text)))))
     policy = draw(st.sampled_from(["error", "skip", "null", "quarantine"]))
     return (
