@@ -101,21 +101,24 @@ def make_plan(frame: DataFrame, catalog: Catalog, *, settings: Settings, output:
 
 
 def _calls(stages: Iterable[Stage], name: str) -> bool:
-    """Return whether a plan may call a function: its name stands in a fragment."""
+    """Return whether a plan may call a function: its fragments declare it, or its SQL has the name somewhere."""
     written = name.lower().encode()
     for stage in stages:
         for step in stage.steps:
             match step:
-                case FragmentStep():
-                    if written in step.plan.lower():
-                        return True
-                case ProgramStep():
-                    if written in step.fallback.plan.lower():
+                case FragmentStep(plan=plan) | ProgramStep(fallback=FragmentStep(plan=plan)):
+                    if written in plan.lower() and name.lower() in _declared(plan):
                         return True
                 case SqlStep():
                     if written in step.query.lower().encode():
                         return True
     return False
+
+
+def _declared(plan: bytes) -> set[str]:
+    """Return the functions that a plan declares, in lower case."""
+    extensions = SubstraitPlan.FromString(plan).extensions
+    return {e.extension_function.name.lower() for e in extensions if e.HasField("extension_function")}
 
 
 def why_not_split(

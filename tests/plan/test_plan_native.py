@@ -315,6 +315,20 @@ def test_programs_keep_functions_and_shipped_plans_whole() -> None:
     assert got[0].column(0).to_pylist() == [2**63 - 2, -20]
 
 
+def test_functions_that_a_plan_does_not_call_are_not_shipped_with_it() -> None:
+    @mf.udf("int64", "int64", name="o")
+    def o(values: pa.Array) -> pa.Array:
+        return values
+
+    with mf.Session() as session:
+        t = session.from_arrow(pa.table({"k": [2, 0], "not_o": [1, 20]}))
+        called = [
+            session.sql(query, t=t)._plan().functions.all
+            for query in ("select o(k) from t", "select k from t")
+        ]
+    assert [[f.name for f in functions] for functions in called] == [["o"], []]
+
+
 def test_explain_says_what_is_native() -> None:
     table = pa.table({"k": [1], "s": ["a"]})
     with mf.Session() as session:
