@@ -169,7 +169,7 @@ class ShardStream:
     def _joined(
         self, file: MappedFile, number: int, wanted: ScanRequest
     ) -> tuple[list[pa.RecordBatch], list[ScanReport]] | None:
-        """Read a small file together with those behind it; None where it has to be read by itself.
+        """Read a small file together with those behind it; None where it has to be read alone.
 
         Args:
             file: File of the shard, open.

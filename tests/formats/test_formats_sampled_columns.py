@@ -18,6 +18,7 @@ from mmflow.formats.csv.inference import infer_column
 from mmflow.formats.csv.sampled_columns import infer_columns
 from mmflow.formats.csv.structure import Dialect
 from mmflow.formats.csv.styles import ValueStyles
+from mmflow.formats.last_results import LastResults
 from mmflow.formats.schemas import known
 
 _POOLS = (
@@ -111,7 +112,7 @@ def test_a_sample_is_read_once_while_the_file_is_the_same(
     path = tmp_path / name
     path.write_text(texts[0])
     _age(path)
-    monkeypatch.setattr(known, "_known", {})
+    monkeypatch.setattr(known, "_known", LastResults(8))
     assert read(str(path)).schema.field("v").type == pa.int64()
     held = len(known._known)
     assert held

@@ -1,4 +1,4 @@
-"""What the planner knows of relations without asking DataFusion is what DataFusion says."""
+"""The planner knows of relations, without asking DataFusion, what DataFusion says of them."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def scan_joined(
         request: Columns, without virtual ones; no rows are left out by its conditions.
 
     Returns:
-        The rows, and the reports of all files that they are of; None where the first one is to be read by itself.
+        The rows, and the reports of all files that they are of; None where the first one is to be read alone.
 
     Raises:
         SourceChangedError: A file changed while it was read.

@@ -10,14 +10,13 @@ Invariant: a file that is chosen for DataFusion has the same rows by both reader
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from fractions import Fraction
 
 import pyarrow as pa
 
 from mmflow.errors import SourceError
+from mmflow.formats.last_results import LastResults
 from mmflow.formats.parquet.footer import Chunk, FooterError, has_checksum
 from mmflow.formats.parquet.format import Footer, column_number, read_footer, wanted_ranges
 from mmflow.formats.parquet.statistics import Bounds, bounds_of
@@ -68,25 +67,16 @@ def choose_reader(file: MappedFile, columns: Sequence[str], schema: pa.Schema) -
     if not _PATH.fullmatch(file.path):
         return "its path has characters that DataFusion takes for a pattern"
     key = (file.path, file.identity, tuple(columns), schema)
-    with _lock:
-        found = _cache.get(key)
-        if found is not None:
-            _cache.move_to_end(key)
-            return found
     try:
-        made = _choose(file, read_footer(file), columns, schema)
+        return _choices.get(key, lambda: _choose(file, read_footer(file), columns, schema))
     except SourceError as error:  # pyarrow's scan says it better
         return f"its footer: {error.message}"
-    with _lock:
-        _cache[key] = made
-        while len(_cache) > _CHOICES:
-            _cache.popitem(last=False)
-    return made
 
 
 #: Choices for files of the last queries, as footers are kept (`format.py`).
-_cache: OrderedDict[tuple[str, FileIdentity, tuple[str, ...], pa.Schema], Direct | str] = OrderedDict()
-_lock = threading.Lock()
+_choices: LastResults[tuple[str, FileIdentity, tuple[str, ...], pa.Schema], Direct | str] = LastResults(
+    _CHOICES
+)
 
 
 def _choose(file: MappedFile, footer: Footer, columns: Sequence[str], schema: pa.Schema) -> Direct | str:

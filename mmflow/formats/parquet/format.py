@@ -8,8 +8,6 @@ or nanoseconds where the schema says so: exact, or an error (`int96.py`).
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from types import MappingProxyType
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 
 from mmflow.errors import SourceError
 from mmflow.formats.base import Scan, ScanReport, ScanRequest
+from mmflow.formats.last_results import LastResults
 from mmflow.formats.parquet.footer import FileLayout, FooterError, Group, read_layout
 from mmflow.formats.parquet.int96 import Int96Error, RowReader, join_int96
 from mmflow.formats.parquet.statistics import bounds_of, may_match
@@ -107,25 +106,17 @@ class Footer:
 
 
 # Every shard of a file needs its footer, which may have megabytes: the last few are kept.
-_cache: OrderedDict[tuple[str, FileIdentity], Footer] = OrderedDict()
-_lock = threading.Lock()
+_footers: LastResults[tuple[str, FileIdentity], Footer] = LastResults(_FOOTERS)
 
 
 def read_footer(file: MappedFile) -> Footer:
     """Return the footer of an open file; the last few are kept."""
-    key = (file.path, file.identity)
-    with _lock:
-        found = _cache.get(key)
-        if found is not None:
-            _cache.move_to_end(key)
-            return found
-    with translate_read_errors(file.path, _KIND):
-        made = _read_footer(file)
-    with _lock:
-        _cache[key] = made
-        while len(_cache) > _FOOTERS:
-            _cache.popitem(last=False)
-    return made
+
+    def read() -> Footer:
+        with translate_read_errors(file.path, _KIND):
+            return _read_footer(file)
+
+    return _footers.get((file.path, file.identity), read)
 
 
 def _read_footer(file: MappedFile) -> Footer:

@@ -1,4 +1,4 @@
-"""What was found in a sample of a file: it is looked for once, as long as the file is the same one.
+"""Findings in samples of files: each is looked for once, as long as its file is the same one.
 
 Invariant: a file that was modified a moment ago is looked at again, since it may change once more within one tick of
 its file system's clock.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import time
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from mmflow.formats.last_results import LastResults
 from mmflow.mapping import FileIdentity
 
 __all__ = ["found_once"]
@@ -21,8 +21,7 @@ _T = TypeVar("_T")
 _MOST = 256
 _SETTLED_NS = 2 * 10**9
 
-_lock = threading.Lock()
-_known: dict[Hashable, Any] = {}
+_known: LastResults[Hashable, Any] = LastResults(_MOST)
 
 
 def found_once(what: Hashable, path: str, find: Callable[[], _T]) -> _T:
@@ -40,13 +39,5 @@ def found_once(what: Hashable, path: str, find: Callable[[], _T]) -> _T:
     if not stat.S_ISREG(status.st_mode) or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
         return find()
     key = (what, path, FileIdentity.from_stat(status))
-    with _lock:
-        if key in _known:
-            found: _T = _known[key]
-            return found
-    found = find()
-    with _lock:
-        if len(_known) >= _MOST:
-            _known.clear()
-        _known[key] = found
+    found: _T = _known.get(key, find)
     return found

@@ -62,7 +62,7 @@ std::size_t count_lines(const std::uint8_t* data, std::size_t size, bool returns
     return count;
 }
 
-// Whether records can be regular (csv/regular.inl.h): the bytes with a meaning can be told from each other one by one.
+// Whether records can be regular (csv/regular.inl.h): the bytes with a meaning can be distinguished one by one.
 bool can_be_regular(const NormalSpec& spec) noexcept {
     const Text& delimiter = spec.delimiter;
     if (delimiter.size == 0 || delimiter.size > kLongestDelimiter) return false;

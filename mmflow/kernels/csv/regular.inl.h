@@ -2,7 +2,7 @@
 //
 //   lines    the delimiter is that of canonical text: runs of lines are copied, and only short, long and other odd ones
 //            are written by themselves
-//   fields   values are trimmed, escaped, or delimited by several bytes: each field is written by itself
+//   fields   values are trimmed, escaped, or delimited by several bytes: each field is written alone
 //
 // Both stop in front of a record that is not regular, which the cutter (csv/cut.h) reads byte by byte.
 #pragma once
