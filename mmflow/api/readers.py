@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Unpack
+
+from datafusion import DataFrame
 
 from mmflow.api.binary_readers import BinaryReaders
 from mmflow.api.dataset import Dataset
@@ -21,9 +23,11 @@ from mmflow.api.run_context import RunContext
 from mmflow.api.text_readers import TextReaders
 from mmflow.errors import ConfigError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, check_one_format, detect
+from mmflow.formats.last_results import LastResults
 from mmflow.formats.registry import format_name
 from mmflow.mapping.streams import stream_at
-from mmflow.plan.catalog import SourceLeaf
+from mmflow.plan.catalog import Catalog, SourceLeaf, has_values
+from mmflow.plan.plan_cache import cache_key, settled_files
 from mmflow.plan.sources import is_true, open_source
 from mmflow.plan.stages import BadFile, Source
 from mmflow.remote.options import storage_text, using_remote_options
@@ -132,29 +136,89 @@ class Readers(TextReaders, BinaryReaders):
             files = find_files(path, bad)
             if not files:
                 raise ConfigError("no files were given")
-            files = open_streams(files)
-            if stream_at(files[0]) is not None:  # nobody looks at a stream before it is read
-                options["skip_bad_files"] = skips = False
-            if format is None and _CSV_ONLY & set(options):
-                format = "csv"
-            if format is None and "json_path" in options:
-                format = "json"
-            if format is None:
-                check_one_format(files)
-                encoding = options.get("encoding", "utf-8")
-                from mmflow.plan.bad_files import detect_any  # noqa: PLC0415  (slow)
-
-                format, found = detect_any(files, encoding) if skips else detect(files[0], encoding)
-                options = {**found, **options}
-            check_format(files[0], format_name(format), options)
             label = str(path) if isinstance(path, str | os.PathLike) else f"{files[0]}, ..."
-            source = open_source(
-                files, format, label, storage, options, [BadFile(*each) for each in bad or ()]
-            )
-        offer = cache(lambda names: self.context.catalog.add(SourceLeaf(source, names)))
+            key = None if skips or storage else _key(files, format, label, options)
+            opened = None if key is None else _opened.known(key)
+            if opened is None:
+                source = _open(files, format, label, storage, options, bad)
+                shared = key is not None and has_values(source.schema)
+                opened = _Opened(source, _catalog() if shared else self.context.catalog)
+                if shared and _key(files, format, label, options) == key:  # nobody has written meanwhile
+                    _opened.put(key, opened)
         from mmflow.rows.selection import Selection  # noqa: PLC0415  (slow)
 
-        return Dataset(self.context, offer(()), _hidden(source), Selection.all(source), offer=offer)
+        source = opened.source
+        return Dataset(
+            self.context, opened.frame(()), _hidden(source), Selection.all(source), offer=opened.frame
+        )
+
+
+class _Opened:
+    """Source, and its frames by the virtual columns that they have."""
+
+    def __init__(self, source: Source, catalog: Catalog) -> None:
+        self.source = source
+        self._catalog = catalog
+        self._frames: dict[tuple[str, ...], DataFrame] = {}
+
+    def frame(self, names: tuple[str, ...]) -> DataFrame:
+        """Return the frame with these virtual columns, always the same one."""
+        if names not in self._frames:
+            made = self._catalog.add(SourceLeaf(self.source, names))
+            return self._frames.setdefault(names, made)
+        return self._frames[names]
+
+
+#: Sources that were opened last, whichever session did.
+_opened: LastResults[Hashable, _Opened] = LastResults(64)
+
+
+@cache
+def _catalog() -> Catalog:
+    """Return the catalog of these sources."""
+    return Catalog()
+
+
+def _key(files: Sequence[str], format: str | None, label: str, options: Mapping[str, Any]) -> Hashable:
+    """Return all that an opened source depends on; None: it can't be known.
+
+    Folders `name=value` have manifests, and members of archives other files behind them.
+    """
+    if any("=" in path for path in files):
+        return None
+    identities = settled_files(files)
+    try:
+        return None if identities is None else (identities, format, label, cache_key(options))
+    except TypeError:
+        return None
+
+
+def _open(
+    files: tuple[str, ...],
+    format: str | None,
+    label: str,
+    storage: str,
+    options: dict[str, Any],
+    bad: list[tuple[str, str]] | None,
+) -> Source:
+    """Open files, whose format is found where it is not given; `bad` (None: none may be) are those left out before."""
+    skips = bad is not None
+    files = open_streams(files)
+    if stream_at(files[0]) is not None:  # nobody looks at a stream before it is read
+        options["skip_bad_files"] = skips = False
+    if format is None and _CSV_ONLY & set(options):
+        format = "csv"
+    if format is None and "json_path" in options:
+        format = "json"
+    if format is None:
+        check_one_format(files)
+        encoding = options.get("encoding", "utf-8")
+        from mmflow.plan.bad_files import detect_any  # noqa: PLC0415  (slow)
+
+        format, found = detect_any(files, encoding) if skips else detect(files[0], encoding)
+        options = {**found, **options}
+    check_format(files[0], format_name(format), options)
+    return open_source(files, format, label, storage, options, [BadFile(*each) for each in bad or ()])
 
 
 def _hidden(source: Source) -> tuple[str, ...]:

@@ -36,8 +36,21 @@ class LastResults(Generic[_K, _V]):
                 self._kept.move_to_end(key)
                 return self._kept[key]
         found = find()
+        self.put(key, found)
+        return found
+
+    def known(self, key: _K) -> _V | None:
+        """Return the result for a key, if it is kept."""
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+    def put(self, key: _K, found: _V) -> None:
+        """Keep the result for a key as the last one."""
         with self._lock:
             self._kept[key] = found
+            self._kept.move_to_end(key)
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
-        return found

@@ -65,6 +65,7 @@ __all__ = [
     "SqlLeaf",
     "StreamLeaf",
     "TableLeaf",
+    "has_values",
     "planning",
     "unique_names",
 ]
@@ -651,6 +652,11 @@ def _mark(schema: pa.Schema, padding: int) -> _Mark | None:
     if flat is None:
         return None
     return _Mark(bytes(padding) + pa.record_batch([pa.nulls(1, flat)], [""]).serialize().to_pybytes())
+
+
+def has_values(schema: pa.Schema) -> bool:
+    """Return whether some column has values of its own: then a leaf lives as long as its plans, else as its catalog."""
+    return any(_flat_type(kind) is not None for kind in schema.types)
 
 
 def _flat_type(kind: pa.DataType) -> pa.DataType | None:

@@ -33,6 +33,7 @@ from mmflow.plan.operators.scalar_subqueries import plan_with_scalars
 from mmflow.plan.operators.sorts import plan_fetch, plan_sort, row_order
 from mmflow.plan.operators.whole import NotWholeError, whole_files
 from mmflow.plan.pipeline import Builder, Pipeline
+from mmflow.plan.plan_cache import keep_plan, kept_plan
 from mmflow.plan.rewrites.null_aware import null_aware_joins
 from mmflow.plan.stages import (
     Broadcast,
@@ -77,6 +78,9 @@ def make_plan(frame: DataFrame, catalog: Catalog, *, settings: Settings, output:
     Raises:
         PlanError: A part of the query can't be planned.
     """
+    known = kept_plan(frame, settings) if isinstance(output, Result) else None
+    if known is not None and known[1] is not None:
+        return known[1]
     kept = _planned.pop(frame, None)
     if kept is not None and kept[0].catalog is catalog and kept[0].settings is settings:
         planner, pipeline = kept
@@ -97,7 +101,10 @@ def make_plan(frame: DataFrame, catalog: Catalog, *, settings: Settings, output:
     builder.close(pipeline, output, title="write" if isinstance(output, Write) else "result")
     called = [f for f in catalog.functions.all if _calls(builder.stages, f.name)]
     functions = (*called, *planner.checked.values())
-    return Plan(tuple(builder.stages), Functions(functions, catalog.environment))
+    plan = Plan(tuple(builder.stages), Functions(functions, catalog.environment))
+    if known is not None and not called and not catalog.environment:
+        keep_plan(frame, settings, known[0], plan)
+    return plan
 
 
 def _calls(stages: Iterable[Stage], name: str) -> bool:

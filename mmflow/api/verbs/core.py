@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mmflow.rows.selection import Selection
     from mmflow.sinks.text_table import ShownRows
 
-__all__ = ["Columns", "DatasetCore"]
+__all__ = ["Columns", "DatasetCore", "files_of"]
 
 #: Most columns that `repr` names.
 _NAMED = 12
@@ -287,3 +287,10 @@ class DatasetCore(PublicApi):
 
     def _table_schema(self) -> pa.Schema:
         return public_schema(self._plan_schema())
+
+
+def files_of(dataset: DatasetCore) -> tuple[str, ...] | None:
+    """Return the files whose rows a dataset has, all as they were read; None: they are other rows."""
+    if dataset._offer is None or dataset._selection is None:
+        return None
+    return dataset._selection.source.files
