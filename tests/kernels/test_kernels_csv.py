@@ -297,6 +297,20 @@ def test_batches_of_short_and_long_values(name: str, seed: int, share: float, ex
     both(text, types, ("v",), policy="skip")
 
 
+@pytest.mark.parametrize("where", [70, 199])
+@pytest.mark.parametrize("odd", ["", '"quoted, ""twice"""', "höher", "x" * 40])
+def test_texts_of_any_length(where: int, odd: str) -> None:
+    """Texts are read 64 at a time where all are plain; the last ones end with the file."""
+    draw = random.Random(where)
+    texts = ["abcdefghijklmnopq"[: draw.randrange(1, 18)] for _ in range(200)]
+    texts[where] = odd
+    types = CsvTypes(("t", "v"), {"t": pa.string_view(), "v": pa.string_view()}, ("",), False)
+    for end in ("\n", "\r\n"):
+        text = "".join(f"{t},{t[1:4]}{end}" for t in texts if not t.startswith('"'))
+        both(text.encode(), types, ("t", "v"))
+    both("".join(f"{n},{t}\n" for n, t in enumerate(texts)).encode(), types, ("v", "t"))
+
+
 @given(st.data())
 def test_any_fields_of_wide_records(data: st.DataObject) -> None:
     """Read any fields of records of up to 150, since they determine which starts are kept."""

@@ -76,6 +76,12 @@ bool is_long(std::uint64_t first) noexcept { return static_cast<std::uint32_t>(f
 
 const char* text_of(std::uint64_t second) noexcept { return reinterpret_cast<const char*>(second); }
 
+// The text of two words of a record.
+std::string_view text_of(const std::uint64_t* words) noexcept {
+    const char* const begin = is_long(words[0]) ? text_of(words[1]) : reinterpret_cast<const char*>(words) + 4;
+    return {begin, static_cast<std::uint32_t>(words[0])};
+}
+
 bool two_words(const ArrayType& type) noexcept { return type.text() || type.layout == Layout::kDecimal; }
 
 std::size_t width_of(const std::vector<ArrayType>& types) noexcept {
@@ -106,7 +112,9 @@ Keys::Keys(std::vector<ArrayType> types, const std::vector<std::uint64_t>& state
     hashes_.resize(kPiece);
     slots_ = allocate_words(mask_ + 1);
     std::fill_n(slots_.get(), mask_ + 1, kFree);
-    if (FewKeys::fits(types_.size())) {
+    if (types_.size() == 1 && types_[0].layout == Layout::kTextView) {
+        texts_ = std::make_unique<ShortTexts>();
+    } else if (FewKeys::fits(types_.size())) {
         std::vector<FewKeys::Column> columns;
         for (std::size_t i = 0; i < types_.size(); ++i) columns.push_back({places_[i], two_words(types_[i])});
         few_ = std::make_unique<FewKeys>(columns);
@@ -115,7 +123,7 @@ Keys::Keys(std::vector<ArrayType> types, const std::vector<std::uint64_t>& state
 }
 
 std::size_t Keys::bytes() const noexcept {
-    return records_.bytes() + (mask_ + 1) * 8 + near_.capacity() * 4 + arena_.bytes();
+    return records_.bytes() + (mask_ + 1) * 8 + near_.capacity() * 4 + (texts_ ? texts_->bytes() : 0) + arena_.bytes();
 }
 
 void Keys::fill(const ArrayView& column, std::size_t key, std::size_t rows) {
@@ -350,6 +358,7 @@ void Keys::find(const ArrayView* columns, std::size_t rows, std::uint32_t* group
     }
     const bool whole = types_.size() == 1 && types_[0].integer();
     if (rows == 0 || (whole && find_near(columns[0], rows, groups))) return;
+    if (texts_ && columns[0].validity == nullptr && texts_->find(columns[0], rows, groups)) return;
     for (std::size_t i = 0; i < rows; ++i) {
         for (std::size_t w = 0; w < masks_; ++w) row_words_[i * width_ + w] = 0;
     }
@@ -369,6 +378,7 @@ void Keys::find(const ArrayView* columns, std::size_t rows, std::uint32_t* group
         default: look_up<0>(rows, groups);
     }
     if (whole) note_near(before);
+    else if (texts_) note_texts(before);
     else if (few_) note_few(before);
 }
 
@@ -380,6 +390,15 @@ void Keys::note_few(std::size_t before) {
         for (std::size_t key = 0; key < types_.size(); ++key)
             plain &= !types_[key].text() || !is_long(words[places_[key]]);
         if (plain && !few_->note(words, static_cast<std::uint32_t>(group))) return few_.reset();
+    }
+}
+
+// Notes the groups from number `before` on for `texts_`, but that of nulls.
+void Keys::note_texts(std::size_t before) {
+    for (std::size_t group = before; group < records_.size(); ++group) {
+        const std::uint64_t* const words = records_[group];
+        if (words[0] == 0 && !texts_->note(text_of(words + places_[0]), static_cast<std::uint32_t>(group)))
+            return texts_.reset();
     }
 }
 
@@ -395,11 +414,7 @@ void Keys::write(std::size_t column, std::size_t begin, std::size_t end, ArrayMa
     if (type.layout == Layout::kBool) return each([&](const std::uint64_t* value) { out.append_bool(*value != 0); });
     // The lower bytes, on little-endian machines.
     if (!type.text()) return each([&](const std::uint64_t* value) { out.append_bytes(value, type.width); });
-    each([&](const std::uint64_t* value) {
-        const auto size = static_cast<std::uint32_t>(value[0]);
-        const char* const text = is_long(value[0]) ? text_of(value[1]) : reinterpret_cast<const char*>(value) + 4;
-        out.append_text({text, size});
-    });
+    each([&](const std::uint64_t* value) { out.append_text(text_of(value)); });
 }
 
 }  // namespace mmflow

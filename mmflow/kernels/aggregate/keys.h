@@ -13,6 +13,7 @@
 #include "aggregate/arrays.h"
 #include "aggregate/few_keys.h"
 #include "aggregate/records.h"
+#include "aggregate/short_texts.h"
 
 namespace mmflow {
 
@@ -48,6 +49,7 @@ class Keys {
     bool find_near(const ArrayView& column, std::size_t rows, std::uint32_t* groups) const;
     void note_near(std::size_t before);
     void note_few(std::size_t before);
+    void note_texts(std::size_t before);
     bool equal(const std::uint64_t* row, const std::uint64_t* kept) const noexcept;
     std::uint32_t add(const std::uint64_t* row, std::uint32_t tag);
     void put(std::uint64_t slot) noexcept;
@@ -67,6 +69,7 @@ class Keys {
     Arena arena_;
 
     std::unique_ptr<FewKeys> few_;
+    std::unique_ptr<ShortTexts> texts_;
 
     // Groups of one key column of whole numbers near each other, by the distance from `least_`.
     std::vector<std::uint32_t> near_;

@@ -7,6 +7,7 @@
 //   Status write_text(column, cell, out, base)
 //   Status append(column, record, field, base)   of nested columns; kNested: whether there are any
 //   void use_style(style)   of columns that are not spelled as usual; not where kNested
+//   bool write_plain(records, count, place, out, base)   writes text without a branch; false: none; not where kNested
 #pragma once
 #include <type_traits>
 
@@ -279,6 +280,14 @@ inline Pass convert(Rows rows, const std::uint32_t* records, std::size_t count, 
         }
     } else {
         for (std::size_t i = 0; i < count; ++i) {
+            if constexpr (kKind == Kind::kString && !Rows::kNested) {
+                while (i < count && i % kBatch == 0 && !nulls) {
+                    const std::size_t n = count - i < kBatch ? count - i : kBatch;
+                    if (!rows.write_plain(records + i, n, place, out + i * width, base)) break;
+                    i += n;
+                }
+                if (i == count) break;
+            }
             one(i, status);
             if (status != Status::kDone) [[unlikely]] return {i, status};
         }

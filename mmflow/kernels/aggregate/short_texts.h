@@ -1,0 +1,44 @@
+// Groups of one key column of views, whose texts were seen before and are short: a hash table without a branch on where
+// the bytes of a text lie, which is hard to predict.
+//
+// A text is four words of 64 bits. Up to 12 bytes lie in its view, which holds the length, too; longer ones, up to 32
+// bytes, are covered by words that overlap.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "aggregate/arrays.h"
+
+namespace mmflow {
+
+class ShortTexts {
+   public:
+    // Writes the groups of rows; false: one is not known.
+    bool find(const ArrayView& column, std::size_t rows, std::uint32_t* groups) const noexcept;
+
+    // Notes the group of a text; false: it is too long, or there are too many.
+    bool note(std::string_view text, std::uint32_t group);
+
+    std::size_t bytes() const noexcept { return texts_.capacity() * sizeof(Text) + slots_.capacity() * sizeof(slots_[0]); }
+
+   private:
+    static constexpr std::size_t kLongest = 32, kMost = 2048;  // bytes, groups
+    static constexpr unsigned kSpread = 3;                     // there are 2^3 times as many slots, or more
+    struct Text {
+        std::uint64_t words[4];
+        std::uint32_t size;
+        std::uint32_t group;
+    };
+
+    static Text seen(const std::uint8_t* view, const std::uint8_t* const* data) noexcept;
+    static std::size_t place(const Text& text, unsigned bits) noexcept;
+    void put(std::size_t number) noexcept;
+
+    std::vector<Text> texts_;
+    unsigned bits_ = 8;  // of the number of a slot
+    // Numbers of texts, from 1 on; 0: free. They lie apart from the texts, so that all stay in the first cache.
+    std::vector<std::uint16_t> slots_ = std::vector<std::uint16_t>(std::size_t{1} << bits_);
+};
+
+}  // namespace mmflow
