@@ -85,7 +85,7 @@ class Expressions:
             f"cast({one} as {self.of(*_CASTS)})",
             f"try_cast({one} as {self.of(*_CASTS)})",
             *self.choices(same, self.of(*columns), depth),
-            f"nanvl({self.of('f32', 'f64')}, 0.5)",
+            f"nanvl({self.of('f32', 'f64')}, {self.of('0.5', 'f32', 'f64')})",
         )
 
     def text(self, depth: int) -> str:

@@ -94,6 +94,8 @@ coalesce(k, i64, 0)
 coalesce(s, s2, '')
 nullif(k, 3)
 nanvl(f64, 0.5)
+nanvl(f64, f32)
+nanvl(0.5, f64)
 """
 
 

@@ -150,6 +150,7 @@ struct Program::State {
     Status like(Compiled& node, const Domain& domain) noexcept;
     Status equal_views(Compiled& node, const Domain& domain) noexcept;
     Status merge_valid(Compiled& node, const Vec& a, const Vec& b, const Domain& domain, const std::uint8_t*& out) noexcept;
+    Status nanvl_valid(Compiled& node, const Vec& a, const Vec& b, const Domain& domain, const std::uint8_t*& out) noexcept;
 
     Status slice(std::size_t base, std::size_t n, Domain& left) noexcept;
     Status test(Measured& measured, const Domain& domain, std::uint8_t* mask) noexcept;
@@ -356,6 +357,22 @@ Status Program::State::merge_valid(Compiled& node, const Vec& a, const Vec& b, c
     return Status::kDone;
 }
 
+Status Program::State::nanvl_valid(Compiled& node, const Vec& a, const Vec& b, const Domain& domain,
+                                   const std::uint8_t*& out) noexcept {
+    if (!node.valid.reserve(domain.n)) return Status::kNoMemory;
+    std::uint8_t* valid = node.valid.data;
+    const auto each = [&](auto zero) {
+        const auto* values = reinterpret_cast<const decltype(zero)*>(a.values);
+        for (std::size_t i = 0; i < domain.n; ++i) {
+            const auto value = values[a.constant ? 0 : i];
+            valid[i] = (a.valid == nullptr || a.valid[i]) && (value == value || b.valid[i]);
+        }
+    };
+    node.node.form == Form::kF32 ? each(float{}) : each(double{});
+    out = valid;
+    return Status::kDone;
+}
+
 Status Program::State::logic(Compiled& node, const Domain& domain) noexcept {
     Vec a, b;
     Status status = eval(node.node.arguments[0], domain, a);
@@ -421,7 +438,11 @@ Status Program::State::two(Compiled& node, const Domain& domain) noexcept {
     Status status = eval(node.node.arguments[0], domain, a);
     if (status == Status::kDone) status = eval(node.node.arguments[1], domain, b);
     const std::uint8_t* valid = nullptr;
-    if (status == Status::kDone) status = merge_valid(node, a, b, domain, valid);
+    if (status == Status::kDone) {
+        // A second value that is null counts only where the first is NaN.
+        const bool chosen = node.node.op == Op::kNanvl && b.valid != nullptr;
+        status = chosen ? nanvl_valid(node, a, b, domain, valid) : merge_valid(node, a, b, domain, valid);
+    }
     if (status != Status::kDone) return status;
     node.result.valid = valid;
     if (node.fallible && !node.fits.reserve(domain.n)) return Status::kNoMemory;
