@@ -76,10 +76,13 @@ def encode(
     made = SubstraitPlan()
     made.ParseFromString(encoded)
     parts = _Parts(made)
+    _leave_out_null_branches(parts.choices)
     if _may_drop_unseen(made, parts.subqueries):
         raise UnsupportedBySubstraitError("a plan may not carry an option of a call within a subquery")
     if any(literal.WhichOneof("literal_type") == "struct" for literal in parts.literals):
         raise UnsupportedBySubstraitError("a plan can't carry the fields of a struct that is a literal")
+    if any(_is_null_of_structs(literal) for literal in parts.literals):
+        raise UnsupportedBySubstraitError("a plan can't carry the fields of a struct that is NULL")
     if any(f.name == "arrow_field" for f in _declared(made)):
         raise UnsupportedBySubstraitError("a plan can't carry names of columns, which arrow_field() gives")
     _set_bases(made)
@@ -98,12 +101,14 @@ class _Parts:
         self.subqueries: list[Expression.Subquery] = []
         self.literals: list[Expression.Literal] = []
         self.windows: list[Expression.WindowFunction] = []
+        self.choices: list[Expression.IfThen] = []
         self.tables: list[ReadRel.NamedTable] = []
         self._casts: list[Expression.Cast] = []
         lists: dict[type[Message], list[Message]] = {
             Expression.Subquery: self.subqueries,
             Expression.Literal: self.literals,
             Expression.WindowFunction: self.windows,
+            Expression.IfThen: self.choices,
             Expression.Cast: self._casts,
             ReadRel.NamedTable: self.tables,
         }
@@ -116,6 +121,22 @@ class _Parts:
     def has_zones(self) -> bool:
         """True if a cast or literal has a time zone."""
         return any(map(holds_zone, (*self.literals, *(cast.type for cast in self._casts))))
+
+
+def _is_null_of_structs(literal: Expression.Literal) -> bool:
+    """Return whether a literal is a NULL whose type has structs: DataFusion 55 reads their fields as c0, c1, …"""
+    return literal.WhichOneof("literal_type") == "null" and any(
+        isinstance(part, Type.Struct) for part in messages(literal.null)
+    )
+
+
+def _leave_out_null_branches(choices: Iterable[Expression.IfThen]) -> None:
+    """Leave out ELSE NULL where that is a struct: CASE without ELSE is the same."""
+    for choice in choices:
+        literal = getattr(choice, "else").literal
+        if _is_null_of_structs(literal):
+            literal.Clear()  # it was found by a walk already
+            choice.ClearField("else")
 
 
 def _set_bases(encoded: SubstraitPlan) -> None:
