@@ -15,7 +15,7 @@ LINUX := %/linux.py %/mounts.py %/pagemap.py
 
 LINTERS := ruff format types types-darwin types-win32 imports
 
-.PHONY: demo check test nightly lint $(LINTERS:%=lint-%) sanitize fuzz bench wheel sdist smoke clean
+.PHONY: demo check test nightly simulate lint $(LINTERS:%=lint-%) sanitize fuzz bench wheel sdist smoke clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -39,6 +39,12 @@ test: lint .cache/azurite
 # Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples.
 nightly: $(VENV)/.test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m nightly --timeout 3600
+
+# Histories of the simulated world, from the seed FIRST on (docs/reliability.md).
+SEEDS ?= 10000
+FIRST ?= 0
+simulate: $(VENV)/.test
+	$(BIN)/python -m tests.simulation.simulate $(SEEDS) $(FIRST)
 
 lint: $(VENV)/.test
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target $(LINTERS:%=lint-%)

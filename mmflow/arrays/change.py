@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -45,6 +44,7 @@ from mmflow.mapping.system.owner_lock import OwnerLock
 from mmflow.sinks.commit.atomic import fsync_folder, rename_new
 from mmflow.sinks.commit.failpoints import failpoint
 from mmflow.sinks.commit.lock import lock_destination
+from mmflow.storage import disk
 from mmflow.storage.os_errors import write_errors
 
 __all__ = ["NEW", "ROWS", "UNDO", "Change", "is_being_changed", "recover_dead_changes"]
@@ -124,16 +124,16 @@ def _recover(path: str, own: str = "", *, readers: bool = True) -> None:
         if folder.name != _beside(path, f"~change-{own}").name and not keep:
             _undo(path, folder)
     for folder in _folders(path, "undone"):
-        shutil.rmtree(folder, ignore_errors=True)
+        disk.remove_tree(folder)
     for folder in _folders(path, "changed"):
         if folder != _beside(path, f"~changed-{own}"):
             # A resumed run must find that it has changed the file already.
             keep = (folder / RECORDED).exists()
             for name in _names(folder) if keep else ():
                 if name != RECORDED:
-                    os.unlink(folder / name)
+                    disk.unlink(folder / name)
             if not keep:
-                shutil.rmtree(folder, ignore_errors=True)
+                disk.remove_tree(folder)
 
 
 def _undo(path: str, folder: Path) -> None:
@@ -143,24 +143,24 @@ def _undo(path: str, folder: Path) -> None:
     with write_errors(path, "restore the old content of"), _lock_file(str(new) if new.exists() else path):
         for name in sorted(os.listdir(folder)):
             if name.startswith(UNDO) and not name.endswith(".part"):
-                log = os.open(folder / name, os.O_RDONLY | system.open_flags)
+                log = disk.open(folder / name, os.O_RDONLY | system.open_flags)
                 try:
                     restore_content(log, path)
                 finally:
-                    os.close(log)
+                    disk.close(log)
                 failpoint("played back")
         undone = _beside(path, folder.name.replace(_beside(path, "~change-").name, "~undone-"))
-        os.rename(folder, undone)
+        disk.rename(folder, undone)
         failpoint("undone")
         fsync_folder(folder.parent)
-        shutil.rmtree(undone, ignore_errors=True)
+        disk.remove_tree(undone)
 
 
 @contextlib.contextmanager
 def _lock_file(path: str) -> Iterator[None]:
     """Lock all bytes of a file during the block, if it exists."""
     try:
-        fd = os.open(path, os.O_RDWR | system.open_flags)
+        fd = disk.open(path, os.O_RDWR | system.open_flags)
     except FileNotFoundError:
         yield
         return
@@ -168,7 +168,7 @@ def _lock_file(path: str) -> Iterator[None]:
         with lock_bytes(fd, path):
             yield
     finally:
-        os.close(fd)
+        disk.close(fd)
 
 
 class Change:
@@ -269,20 +269,23 @@ class Change:
     def _create_folder(
         self, size: int, pieces: Mapping[int, bytes], like: str | None, *, preallocate: bool
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.mkdir(self.folder)
+        disk.remove_tree(self.folder)
+        disk.mkdir(self.folder)
         if self._recorded:
-            (self.folder / RECORDED).write_text(self._recorded)
+            disk.write_file(self.folder / RECORDED, self._recorded.encode())
         if self.in_place:
-            (self.folder / FILE).write_text(str(os.stat(self.path).st_ino))
+            disk.write_file(self.folder / FILE, str(os.stat(self.path).st_ino).encode())
         else:
             self._create_new_file(size, pieces, like, preallocate=preallocate)
         failpoint("prepared")
         unfinished = self.folder / f"{ROWS}.part"
-        with open(unfinished, "wb") as file:
-            file.truncate(size)
-            system.sync(file.fileno())
-        os.rename(unfinished, self.rows)
+        fd = disk.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | system.open_flags, 0o666)
+        try:
+            disk.ftruncate(fd, size)
+            system.sync(fd)
+        finally:
+            disk.close(fd)
+        disk.rename(unfinished, self.rows)
         fsync_folder(self.folder)
         fsync_folder(self.folder.parent)
         failpoint("begun")
@@ -305,23 +308,23 @@ class Change:
     def _create_new_file(
         self, size: int, pieces: Mapping[int, bytes], like: str | None, *, preallocate: bool
     ) -> None:
-        fd = os.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.open_flags, 0o666)
+        fd = disk.open(self.target, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.open_flags, 0o666)
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.chmod(self.target, stat.S_IMODE(os.stat(self.path).st_mode))
+                disk.chmod(self.target, stat.S_IMODE(os.stat(self.path).st_mode))
             if like is not None:
-                source = os.open(like, os.O_RDONLY | system.open_flags)
+                source = disk.open(like, os.O_RDONLY | system.open_flags)
                 try:
                     clone_file(source, fd)
                 finally:
-                    os.close(source)
-            os.ftruncate(fd, size)
+                    disk.close(source)
+            disk.ftruncate(fd, size)
             for offset, data in pieces.items():
                 write_at(fd, data, offset)
             if preallocate and size:
                 system.preallocate(fd, 0, size)
         finally:
-            os.close(fd)
+            disk.close(fd)
 
     # ---- while it is active --------------------------------------------------------------------------------
 
@@ -367,9 +370,9 @@ class Change:
 
     def _publish(self) -> None:
         if self.in_place:
-            os.rename(self.folder, self._changed)
+            disk.rename(self.folder, self._changed)
         elif self._overwrite:
-            os.replace(self.target, self.path)
+            disk.replace(self.target, self.path)
         else:
             rename_new(Path(self.target), Path(self.path).absolute())
 
@@ -387,12 +390,12 @@ class Change:
 
     def _clean_up(self) -> None:
         if self.done:
-            shutil.rmtree(self._changed, ignore_errors=True)
+            disk.remove_tree(self._changed)
             if not self.in_place:
-                shutil.rmtree(self.folder, ignore_errors=True)
+                disk.remove_tree(self.folder)
             failpoint("cleaned")
         elif not os.path.exists(self.rows):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            disk.remove_tree(self.folder)
         if self._lock is not None:
             self._lock.release()
             self._lock = None

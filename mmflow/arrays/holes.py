@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmflow.mapping.system import system
+from mmflow.storage import disk
 
 __all__ = ["clone_file", "find_data_extents", "has_holes", "punch_hole", "write_at", "write_sparsely"]
 
@@ -105,7 +106,7 @@ def clone_file(source: int, target: int) -> str:
         if error.errno not in _UNSUPPORTED:
             raise
     size = os.fstat(source).st_size
-    os.ftruncate(target, size)
+    disk.ftruncate(target, size)
     for begin, end in list(find_data_extents(source, 0, size)):
         while begin < end:
             begin += _copy_range(source, target, begin, min(end - begin, _AT_ONCE))

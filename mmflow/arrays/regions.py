@@ -38,6 +38,7 @@ from mmflow.mapping import MappedFile
 from mmflow.shards import Shard
 from mmflow.sinks.commit.atomic import fsync_folder, rename_new
 from mmflow.sinks.commit.failpoints import failpoint
+from mmflow.storage import disk
 from mmflow.storage.os_errors import write_errors
 from mmflow.usercode.failures import function_error
 
@@ -137,10 +138,10 @@ class RegionWriter:
         for begin, stop in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             with write_errors(self.target), contextlib.ExitStack() as open_files:
                 try:
-                    fd = os.open(self.target, os.O_RDWR | os.O_CLOEXEC)
+                    fd = disk.open(self.target, os.O_RDWR | os.O_CLOEXEC)
                 except FileNotFoundError:
                     raise self.ended() from None
-                open_files.callback(os.close, fd)
+                open_files.callback(disk.close, fd)
                 old: _Old = self._open_old(open_files, fd, begin, stop)
                 pages = _Pages(self, fd, *self.made.span(*self._numbers(begin, stop)))
                 for first, last in self._chunks(begin, stop):
@@ -208,37 +209,37 @@ class RegionWriter:
         if not self.in_place:
             return _Source(self, open_files.enter_context(MappedFile.open(self.source)))
         log = self._open_log(fd, *self.source_span(begin, stop))
-        open_files.callback(os.close, log)
+        open_files.callback(disk.close, log)
         return _Logged(self, log)
 
     def _open_log(self, fd: int, begin: int, end: int) -> int:
         """Open a region's log, and write it unless another attempt was first."""
         name = os.path.join(self.folder, f"{UNDO}{begin}")
         with contextlib.suppress(FileNotFoundError):
-            return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            return disk.open(name, os.O_RDONLY | os.O_CLOEXEC)
         unfinished = f"{name}.{os.urandom(6).hex()}.part"
         try:
-            log = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            log = disk.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             raise self.ended() from None
         try:
             start_log(log, fd)
             log_range(log, fd, begin, end)
-            os.fsync(log)
+            disk.fsync(log)
             failpoint("logged region")
             rename_new(Path(unfinished), Path(name))
             fsync_folder(Path(self.folder))
             failpoint("named region")
         except BaseException as error:
-            os.close(log)
+            disk.close(log)
             with contextlib.suppress(OSError):
-                os.unlink(unfinished)
+                disk.unlink(unfinished)
             if isinstance(error, FileNotFoundError):
                 raise self.ended() from None
             if not isinstance(error, FileExistsError):
                 raise
             fsync_folder(Path(self.folder))  # the attempt that named it may not have synced yet
-            return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            return disk.open(name, os.O_RDONLY | os.O_CLOEXEC)
         return log
 
     def ended(self) -> SinkError:
@@ -258,16 +259,16 @@ class RegionWriter:
         with lock_bytes(fd, self.target, begin, length):
             try:
                 # Open it, since file servers answer `stat` from their cache.
-                there = os.open(os.path.join(self.folder, ROWS), os.O_RDONLY | os.O_CLOEXEC)
-                os.close(there)
-                now = os.open(self.target, os.O_RDONLY | os.O_CLOEXEC)
+                there = disk.open(os.path.join(self.folder, ROWS), os.O_RDONLY | os.O_CLOEXEC)
+                disk.close(there)
+                now = disk.open(self.target, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
                 raise self.ended() from None
             try:
                 if os.fstat(now).st_ino != os.fstat(fd).st_ino:
                     raise self.ended()
             finally:
-                os.close(now)
+                disk.close(now)
             yield
 
 
@@ -405,6 +406,6 @@ class _Pages:
     def finish(self) -> Mapping[int, bytes]:
         """Make all pages durable, and return the seams, which the driver writes."""
         self.skip()
-        os.fdatasync(self._fd)
+        disk.fdatasync(self._fd)
         failpoint("region synced")
         return self._seams

@@ -33,6 +33,7 @@ from mmflow.mapping.system import system
 from mmflow.mapping.system.owner_lock import try_lock
 from mmflow.sinks.commit.atomic import fsync_folder
 from mmflow.sinks.commit.failpoints import failpoint
+from mmflow.storage import disk
 from mmflow.storage.os_errors import write_errors
 
 __all__ = [
@@ -131,13 +132,13 @@ class UndoLog:
             # A name that no other log ever had: other writers remember their position in it (`arrays.writers`).
             self.name = str(_folder(self._path) / f"{_prefix(self._path)}{os.getpid()}-{os.urandom(6).hex()}")
             try:
-                log = os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.open_flags, 0o600)
+                log = disk.open(self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | system.open_flags, 0o600)
             except FileExistsError:
                 continue
             system.lock(log, shared=False, wait=True)
             if os.fstat(log).st_nlink:
                 break
-            os.close(log)  # before it was locked, another process removed it as a dead writer's
+            disk.close(log)  # before it was locked, another process removed it as a dead writer's
         self._log = log
         start_log(log, self._fd)
         fsync_folder(_folder(self._path))
@@ -181,7 +182,7 @@ class UndoLog:
         if self._log >= 0:
             self._saved.clear()
             log, self._log = self._log, -1
-            os.close(log)
+            disk.close(log)
 
 
 def roll_back_dead_writers(path: str) -> int:
@@ -197,7 +198,7 @@ def roll_back_dead_writers(path: str) -> int:
     for name in list_logs(path):
         with write_errors(path, "restore the old content of"):
             try:
-                log = os.open(name, os.O_RDWR | system.open_flags)
+                log = disk.open(name, os.O_RDWR | system.open_flags)
             except FileNotFoundError:
                 continue
             try:
@@ -208,7 +209,7 @@ def roll_back_dead_writers(path: str) -> int:
                     _remove_log(log, name)
                     count += 1
             finally:
-                os.close(log)
+                disk.close(log)
             if begun:
                 _unlink_closed(name)
     return count
@@ -227,21 +228,21 @@ def has_live_writers(path: str) -> bool:
     """Return whether a log has a live writer, whose changes are neither final nor abandoned."""
     for name in list_logs(path):
         with contextlib.suppress(FileNotFoundError):
-            log = os.open(name, os.O_RDWR | system.open_flags)
+            log = disk.open(name, os.O_RDWR | system.open_flags)
             try:
                 if is_live(log):
                     return True
             finally:
-                os.close(log)
+                disk.close(log)
     return False
 
 
 def _remove_log(log: int, name: str) -> None:
     """Delete a locked log, or empty it where an open file can't be deleted."""
     if system.deletes_open:
-        os.unlink(name)
+        disk.unlink(name)
     else:
-        os.ftruncate(log, 0)
+        disk.ftruncate(log, 0)
         system.sync(log)
     failpoint("unlinked")
     fsync_folder(Path(name).parent)
@@ -251,7 +252,7 @@ def _unlink_closed(name: str) -> None:
     """Delete a log that was only emptied, unless another process has it open, which then deletes it."""
     if not system.deletes_open:
         with contextlib.suppress(FileNotFoundError, PermissionError):
-            os.unlink(name)
+            disk.unlink(name)
 
 
 # ---- the format of a log ------------------------------------------------------------------------------
@@ -341,11 +342,11 @@ def restore_content(log: int, path: str, fd: int | None = None) -> None:
     if fd is not None:
         _restore(log, fd)
         return
-    opened = os.open(path, os.O_WRONLY | system.open_flags)
+    opened = disk.open(path, os.O_WRONLY | system.open_flags)
     try:
         _restore(log, opened)
     finally:
-        os.close(opened)
+        disk.close(opened)
 
 
 def _restore(log: int, fd: int) -> None:
@@ -367,6 +368,4 @@ def is_live(log: int) -> bool:
 
 
 def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    disk.write_all(fd, data)

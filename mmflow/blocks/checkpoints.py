@@ -24,6 +24,7 @@ from mmflow.blocks.streams import DamagedError, StreamFile, read_range, stream_b
 from mmflow.errors import BlockLostError, EngineError
 from mmflow.formats.rejects import REPORTED
 from mmflow.lazy.dataclasses import dataclass
+from mmflow.storage import disk
 from mmflow.storage.object_store import open_store
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
@@ -46,7 +47,7 @@ class _File(StreamFile):
     def _put(self, view: memoryview) -> None:
         self._length += len(view)
         while view:
-            view = view[os.write(self._fd, view) :]
+            view = view[disk.write(self._fd, view) :]
 
 
 def write_checkpoint(
@@ -118,7 +119,7 @@ def _put(
 
 
 def _written(local: str, path: str, sources: Sequence[_Source | None]) -> list[CheckpointBlock | None]:
-    fd = os.open(local, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    fd = disk.open(local, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     made: list[CheckpointBlock | None] = []
     try:
         file = _File(fd)
@@ -133,10 +134,10 @@ def _written(local: str, path: str, sources: Sequence[_Source | None]) -> list[C
             made.append(CheckpointBlock(path, begin, length, file.crc, source.rows, source.nbytes))
         file.write_out()
     except BaseException:
-        os.unlink(local)
+        disk.unlink(local)
         raise
     finally:
-        os.close(fd)
+        disk.close(fd)
     return made
 
 

@@ -29,6 +29,7 @@ from mmflow.mapping.system.owner_lock import try_lock
 from mmflow.rows.index import RecordIndex
 from mmflow.shards import FileEntry, VerifiedPrefix
 from mmflow.sinks.commit.atomic import fsync_folder
+from mmflow.storage import disk
 from mmflow.storage.url import is_url
 
 __all__ = ["drop_index", "fingerprint", "load_index", "save_index", "sidecar_paths"]
@@ -107,7 +108,7 @@ def drop_index(entry: FileEntry, options_key: bytes) -> None:
         _indexes.pop((entry.path, entry.identity, options_key), None)
     for path in sidecar_paths(entry.path):
         with contextlib.suppress(OSError):
-            os.unlink(path)
+            disk.unlink(path)
 
 
 def _cache_index(key: _Key, index: RecordIndex) -> None:
@@ -178,24 +179,25 @@ def _write(path: str, data: bytes, source: str) -> None:
     """
     folder = os.path.dirname(path)
     if not os.path.basename(path).startswith("."):
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        disk.makedirs(folder, mode=0o700, exist_ok=True)
     # A fixed name, so that a killed writer leaves one part file, which the next writer reuses.
     part = f"{path}.part"
     mode = os.stat(source).st_mode & 0o444 | 0o200
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    with open(fd, "wb") as file:
+    fd = disk.open(part, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
         if not try_lock(fd):
             return  # another process is writing it
         if not os.path.exists(part) or os.stat(part).st_ino != os.fstat(fd).st_ino:
             return  # another process has just renamed it
         try:
-            os.ftruncate(fd, 0)
-            file.write(data)
-            file.flush()
-            os.fsync(fd)
-            os.replace(part, path)
+            disk.ftruncate(fd, 0)
+            disk.write_all(fd, data)
+            disk.fsync(fd)
+            disk.replace(part, path)
         except BaseException:  # a full disk, Ctrl-C: no litter
             with contextlib.suppress(OSError):
-                os.unlink(part)
+                disk.unlink(part)
             raise
+    finally:
+        disk.close(fd)
     fsync_folder(Path(folder))

@@ -15,13 +15,12 @@ import errno
 import json
 import os
 import posixpath
-import shutil
 import stat
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from mmflow.errors import EngineError, plain_text
+from mmflow.storage import clock, disk
 from mmflow.storage.object_store import ObjectStore, open_store
 
 __all__ = ["LogWriter", "RunDirectory", "disk_usage"]
@@ -65,9 +64,9 @@ class RunDirectory:
         if self.remote:
             return  # object stores have no folders
         with self.engine_errors("make"):
-            os.makedirs(os.path.dirname(self.url), mode=0o700, exist_ok=True)
+            disk.makedirs(os.path.dirname(self.url), mode=0o700, exist_ok=True)
             with contextlib.suppress(FileExistsError):
-                os.mkdir(self.url, mode=0o700)
+                disk.mkdir(self.url, mode=0o700)
         self.check()
 
     def check(self) -> None:
@@ -106,7 +105,7 @@ class RunDirectory:
                 for part in name.split("/"):  # makedirs gives its mode to the last one only
                     path = posixpath.join(path, part)
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(path, mode=0o700)
+                        disk.mkdir(path, mode=0o700)
         return self.path(name)
 
     def exists(self, name: str = "") -> bool:
@@ -157,13 +156,11 @@ class RunDirectory:
                 return
             temporary = self.path(f".{name}.{os.getpid()}.tmp")
             try:
-                fd = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-                with open(fd, "wb") as file:
-                    file.write(data)
-                os.replace(temporary, self.path(name))
+                disk.write_file(temporary, data, mode=0o600)
+                disk.replace(temporary, self.path(name))
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(temporary)
+                    disk.unlink(temporary)
                 raise
 
     def read(self, name: str) -> str | None:
@@ -226,8 +223,9 @@ class RunDirectory:
             EngineError: No space, no permission.
         """
         self.folder(log)
-        with self.engine_errors("write"), open(self.path(f"{log}/000000.jsonl"), "ab") as file:
-            file.write("".join(f"{line}\n" for line in lines).encode())
+        with self.engine_errors("write"):
+            text = "".join(f"{line}\n" for line in lines)
+            disk.write_file(self.path(f"{log}/000000.jsonl"), text.encode(), flags=os.O_APPEND)
 
     def remove(self, name: str) -> None:
         """Remove a file or folder if it exists, as far as possible."""
@@ -235,9 +233,9 @@ class RunDirectory:
             if self._store is not None:
                 self._store.delete_tree(self.path(name))
             elif os.path.isdir(self.path(name)):
-                shutil.rmtree(self.path(name), ignore_errors=True)
+                disk.remove_tree(self.path(name))
             else:
-                os.unlink(self.path(name))
+                disk.unlink(self.path(name))
 
     def remove_files(self, folder: str, end: str) -> None:
         """Remove the files of a folder with this suffix, as far as possible."""
@@ -325,12 +323,12 @@ class LogWriter:
         self._fd = -1
         self._buffer: list[bytes] = []
         self._bytes = 0
-        self._flushed = time.monotonic()
+        self._flushed = clock.monotonic()
         self._objects = 0
         if not directory.remote:
             directory.folder(log)
             with directory.engine_errors("write"):
-                self._fd = os.open(
+                self._fd = disk.open(
                     self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600
                 )
 
@@ -347,17 +345,17 @@ class LogWriter:
             return
         self._buffer.append(data)
         self._bytes += len(data)
-        if self._bytes >= _FLUSH_BYTES or time.monotonic() - self._flushed >= _FLUSH_SECONDS:
+        if self._bytes >= _FLUSH_BYTES or clock.monotonic() - self._flushed >= _FLUSH_SECONDS:
             self.flush()
 
     def _append(self, data: bytes) -> None:
         view = memoryview(data)
         try:
             while view:
-                view = view[os.write(self._fd, view) :]
+                view = view[disk.write(self._fd, view) :]
         except OSError:
             with contextlib.suppress(OSError):  # else the next line would be appended to this partial one
-                os.ftruncate(self._fd, os.fstat(self._fd).st_size - (len(data) - len(view)))
+                disk.ftruncate(self._fd, os.fstat(self._fd).st_size - (len(data) - len(view)))
             raise
 
     def flush(self) -> None:
@@ -366,7 +364,7 @@ class LogWriter:
         Raises:
             EngineError: It can't be written.
         """
-        self._flushed = time.monotonic()
+        self._flushed = clock.monotonic()
         if self._buffer:
             name = f"{self._log}/{self._opening:06}-{self._objects:06}.jsonl"
             self._objects += 1
@@ -377,5 +375,5 @@ class LogWriter:
         """Flush, and close. Idempotent."""
         self.flush()
         if self._fd >= 0:
-            os.close(self._fd)
+            disk.close(self._fd)
             self._fd = -1

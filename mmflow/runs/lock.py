@@ -14,10 +14,7 @@ import contextlib
 import json
 import os
 import posixpath
-import shutil
 import socket
-import threading
-import time
 import uuid
 from dataclasses import field
 from typing import Any, Protocol
@@ -27,6 +24,7 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system.host import machine_id, read_process_start
 from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked
 from mmflow.runs.directory import RunDirectory
+from mmflow.storage import clock, disk
 
 __all__ = [
     "REMOVED",
@@ -61,13 +59,13 @@ class Watch:
     """Memory of a process that waits for a lock: the last sign of life that it saw, and when it saw that first."""
 
     sign: object = None
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=clock.monotonic)
 
     def silence(self, sign: object) -> float:
         """Return for how long, in seconds, this sign of life has been the last one."""
         if sign != self.sign:
-            self.sign, self.since = sign, time.monotonic()
-        return time.monotonic() - self.since
+            self.sign, self.since = sign, clock.monotonic()
+        return clock.monotonic() - self.since
 
 
 def take_lock(directory: RunDirectory, owner: str = _DRIVER, watch: Watch | None = None) -> RunLock:
@@ -121,7 +119,7 @@ def is_driver_alive(directory: RunDirectory) -> bool | None:
     if directory.remote:
         holder = _last_opening(directory)[1]
         alive = _is_alive(holder)
-        return time.time() - holder.get("t", 0.0) < _SILENT_SECONDS if alive is None else alive
+        return clock.time() - holder.get("t", 0.0) < _SILENT_SECONDS if alive is None else alive
     try:
         return is_locked(directory.path(_FILE))
     except FileNotFoundError:
@@ -148,9 +146,9 @@ def remove_locked(directory: RunDirectory, lock: RunLock) -> None:
     parent, name = posixpath.split(directory.url)
     aside = posixpath.join(parent, f"{REMOVED}{name}-{uuid.uuid4().hex[:8]}")
     with directory.engine_errors("remove"):
-        os.rename(directory.url, aside)  # so that nobody sees, or adds to, half of a run
+        disk.rename(directory.url, aside)  # so that nobody sees, or adds to, half of a run
     lock.release()
-    shutil.rmtree(aside, ignore_errors=True)
+    disk.remove_tree(aside)
 
 
 # ---- object stores ----------------------------------------------------------------------------------------
@@ -163,9 +161,7 @@ class _Opening:
         self._directory = directory
         self._name = name
         self._holder = holder
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._give_signs, name="mmflow-run-lock", daemon=True)
-        self._thread.start()
+        self._signs = clock.Repeated(self._give_sign, _SIGN_SECONDS, "mmflow-run-lock")
 
     @classmethod
     def take(cls, directory: RunDirectory, owner: str, watch: Watch | None) -> _Opening:
@@ -177,30 +173,30 @@ class _Opening:
             raise HeldError(_holder_text(last))
         holder = {
             "owner": owner, "host": socket.gethostname(), "pid": os.getpid(),
-            "process": read_process_start(os.getpid()), "machine": machine_id(), "t": time.time(),
+            "process": read_process_start(os.getpid()), "machine": machine_id(), "t": clock.time(),
             "nonce": uuid.uuid4().hex, "released": False,
         }  # fmt: skip
         name = f"{_OPENINGS}/{number + 1:06}"
         created = directory.create(name, json.dumps(holder))
         if created and not directory.exclusive:
-            time.sleep(_SETTLE_SECONDS)
+            clock.sleep(_SETTLE_SECONDS)
         # Ours, too, if only the response to the request was lost.
         found = _read_holder(directory, name)
         if found.get("nonce") != holder["nonce"]:
             raise HeldError(_holder_text(found))
         return cls(directory, name, holder)
 
-    def _give_signs(self) -> None:
-        while not self._stop.wait(_SIGN_SECONDS):
-            with contextlib.suppress(EngineError):  # the store may be unreachable for a while
-                self._write()
+    def _give_sign(self) -> bool:
+        with contextlib.suppress(EngineError):  # the store may be unreachable for a while
+            self._write()
+        return True
 
     def _write(self) -> None:
-        self._holder["t"] = time.time()
+        self._holder["t"] = clock.time()
         self._directory.write(self._name, json.dumps(self._holder))
 
     def release(self) -> None:
-        if not self._stop.is_set():
+        if not self._signs.stopped:
             self.silence()
             self._holder["released"] = True
             with contextlib.suppress(EngineError):  # others see that the sign stays as it is
@@ -208,8 +204,7 @@ class _Opening:
 
     def silence(self) -> None:
         """Give no further signs."""
-        self._stop.set()
-        self._thread.join(_JOIN_SECONDS)
+        self._signs.stop(_JOIN_SECONDS)
 
 
 def _last_opening(directory: RunDirectory) -> tuple[int, dict[str, Any]]:

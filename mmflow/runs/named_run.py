@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -24,8 +23,9 @@ from mmflow.mapping.system.owner_lock import HeldError
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import RunLock, Watch, take_lock
 from mmflow.runs.recorded_run import FACTS, SUMMARY, load_facts
-from mmflow.runs.recorder import EVENTS, SOURCES
+from mmflow.runs.recorder import BLOCKS, EVENTS, SOURCES
 from mmflow.runs.redaction import HIDDEN, Redactor
+from mmflow.storage import clock
 
 __all__ = ["NamedRun", "check_same_run", "check_unchanged_since", "committed_outputs", "open_named"]
 
@@ -85,7 +85,7 @@ def open_named(
             if before is None:
                 before = _summary(directory) or {}
                 on_wait(held.holder)
-            time.sleep(pause)
+            clock.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_POLL_SECONDS)
     try:
         summary = _summary(directory)
@@ -94,6 +94,8 @@ def open_named(
             before is not None and summary is not None and summary.get("opening") != before.get("opening")
         )
         if facts is not None and summary is not None and (joined or summary.get("state") == "done"):
+            if summary.get("state") == "done":
+                directory.remove(BLOCKS)  # a driver may have died before it did
             lock.release()
             return NamedRun(directory, None, facts, summary)
     except BaseException:

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import socket
-import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -35,6 +34,7 @@ from mmflow.runs.quarantine import read_quarantine
 from mmflow.runs.recorder import BLOCKS, CANCEL, EVENTS, JOURNAL, SOURCES, RunRecorder
 from mmflow.runs.redaction import HIDDEN, Redactor
 from mmflow.runs.report.page import report_html
+from mmflow.storage import clock
 
 __all__ = [
     "FACTS",
@@ -77,7 +77,7 @@ class RecordedRun:
         self.facts = facts
         self._lock = lock
         self._redactor = redactor
-        self._began = time.monotonic()
+        self._began = clock.monotonic()
         self._ended = False
         self.opening = _openings(directory)
         self._metrics = None
@@ -226,7 +226,7 @@ class RecordedRun:
             }
         )
         counts = {
-            "seconds": round(time.monotonic() - self._began, 3),
+            "seconds": round(clock.monotonic() - self._began, 3),
             **{name: count for name, count in self.recorder.counts().items() if name in _COUNTS},
         }
         self.recorder.event("run_ended", state=state, error=error_facts, **counts)
@@ -236,7 +236,7 @@ class RecordedRun:
             "state": state,
             "opening": self.opening,
             "error": error_facts,
-            "ended": time.time(),
+            "ended": clock.time(),
             **counts,
             "summary": dict(summary),
         }

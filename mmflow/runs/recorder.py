@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -29,6 +28,7 @@ from mmflow.runs.redaction import Redactor
 from mmflow.scheduler.progress import Progress, sum_counts
 from mmflow.shards import FileEntry
 from mmflow.sinks import CommitResult, StagedFile, staged_files
+from mmflow.storage import clock
 
 __all__ = ["BLOCKS", "CANCEL", "EVENTS", "EVENT_VERSION", "JOURNAL", "SOURCES", "PlanRecorder", "RunRecorder"]
 
@@ -79,7 +79,7 @@ class RunRecorder:
         self._restarts = 0
         #: Latest progress of each plan of this opening, by the name of its run.
         self._progress: dict[str, Progress] = {}
-        self._began = time.monotonic()
+        self._began = clock.monotonic()
         self._sources = _recorded_sources(directory)
         self._journal = LogWriter(directory, JOURNAL, opening)
         self._events = LogWriter(directory, EVENTS, opening)
@@ -133,7 +133,7 @@ class RunRecorder:
         """Write an event."""
         with self._lock:
             text = json.dumps(
-                {"v": EVENT_VERSION, "t": round(time.time(), 6), "event": event, **facts}, default=str
+                {"v": EVENT_VERSION, "t": round(clock.time(), 6), "event": event, **facts}, default=str
             )
             self._events.line(self._redactor.text(text))
 
@@ -141,7 +141,7 @@ class RunRecorder:
         """Return the counts of all plans of this opening together, with the stages of the one that reports."""
         with self._lock:
             counts = sum_counts(self._progress.values())
-        elapsed = time.monotonic() - self._began
+        elapsed = clock.monotonic() - self._began
         return Progress(stages=latest.stages, fraction=latest.fraction, **counts, elapsed=elapsed)
 
     def counts(self) -> dict[str, int]:
@@ -371,7 +371,7 @@ class PlanRecorder:
     def report_progress(self, progress: Progress, *, last: bool = False) -> None:
         """Report the progress of the plan, at most once per second."""
         self._run.keep_progress(self._name, progress)
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._last_report >= _REPORT_SECONDS or last:
             self._last_report = now
             self._run.report_progress(self._name, progress)

@@ -7,7 +7,6 @@ nothing.
 from __future__ import annotations
 
 import os
-import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from mmflow.sinks.partition import split
 from mmflow.sinks.spec import check_sink
 from mmflow.sinks.writers import columnar, npy, rows
 from mmflow.sinks.writers.base import Writer
+from mmflow.storage import disk
 from mmflow.storage.os_errors import write_error, write_errors
 from mmflow.storage.url import is_url
 
@@ -74,14 +74,14 @@ class FileSink:
                     spec, batches, schema, attempt, folder, syncer.keep, self._memory, unique=unique
                 )
         except BaseException:  # also Ctrl-C: no half-written file may stay
-            shutil.rmtree(folder, ignore_errors=True)
+            disk.remove_tree(folder)
             raise
 
     def _make(self, folder: Path) -> None:
         with write_errors(self.spec.path):
-            shutil.rmtree(folder, ignore_errors=True)
+            disk.remove_tree(folder)
             try:
-                folder.mkdir()
+                disk.mkdir(folder)
             except FileNotFoundError:
                 raise SinkError(
                     f"can't write {self.spec.path}: the run's staging folder {folder.parent} is not there; "
@@ -126,11 +126,11 @@ class _FileSyncer:
 
 
 def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = disk.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        disk.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
 def write_files(

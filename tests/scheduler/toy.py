@@ -56,6 +56,9 @@ class ToyFormat:
     splittable: bool = True
     skips_holes: bool = False
 
+    def spec(self) -> dict[str, Any]:
+        return {"format": self.name}
+
 
 @dataclass(frozen=True)
 class ToyFile:

@@ -156,7 +156,9 @@ def test_a_lock_is_refreshed_and_a_lost_one_is_not(url: str, monkeypatch: pytest
 
     wait_until(refreshed, "a refresh")
     theirs = elsewhere(url, "theirs", age=0)
-    wait_until(lambda: not lock._refresher.is_alive(), "the refresher to see that the lock is lost")
+    refresher = lock._refresher
+    assert refresher is not None
+    wait_until(lambda: not refresher.running, "the refresher to see that the lock is lost")
     assert json.loads(store.read(LOCK) or b"") == theirs
     with pytest.raises(SinkError, match="was taken by run theirs"):
         lock.check()

@@ -22,6 +22,7 @@ from mmflow.mapping.system.pagemap import find_copied_pages
 from mmflow.mapping.system.portable import FileAdvice, PageAdvice, RangeLock, RenameMode
 from mmflow.mapping.system.unix import PosixSystem
 from mmflow.mapping.system.waiting import wait_until_free
+from mmflow.storage import disk
 
 __all__ = ["LinuxSystem"]
 
@@ -133,9 +134,9 @@ class LinuxSystem(PosixSystem):
 
     def sync(self, fd: int, *, content_only: bool = False) -> None:
         if content_only:
-            os.fdatasync(fd)
+            disk.fdatasync(fd)
         else:
-            os.fsync(fd)
+            disk.fsync(fd)
 
     def rename(self, source: str, target: str, mode: RenameMode) -> None:
         call = getattr(_libc, "renameat2", None)

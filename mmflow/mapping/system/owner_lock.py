@@ -12,6 +12,7 @@ import socket
 
 from mmflow.mapping.system import system
 from mmflow.mapping.system.forks import disown_in_children
+from mmflow.storage import disk
 
 __all__ = ["HeldError", "OwnerLock", "is_locked", "try_lock"]
 
@@ -50,7 +51,7 @@ class OwnerLock:
         text = f"{owner} (process {os.getpid()} on {socket.gethostname()})\n" if owner else ""
         # Only for people. On a full disk, the error of the write of results is the better one.
         with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, 0)
+            disk.ftruncate(self._fd, 0)
             system.write_at(self._fd, memoryview(text.encode()), 0)
 
     @property
@@ -61,19 +62,19 @@ class OwnerLock:
         """Release the lock. Idempotent."""
         if self.held and self._remove:
             with contextlib.suppress(OSError):  # an unlocked file that stays is harmless
-                os.unlink(self._path)
+                disk.unlink(self._path)
         self.disown()
 
     def disown(self) -> None:
         """Close the descriptor: a forked child must not keep the lock once its parent is dead."""
         if self.held:
-            os.close(self._fd)
+            disk.close(self._fd)
             self._fd = -1
 
 
 def _open_locked(path: str | os.PathLike[str], mode: int) -> int:
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | system.open_flags, mode)
+        fd = disk.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | system.open_flags, mode)
         try:
             if not try_lock(fd):
                 raise HeldError(
@@ -84,9 +85,9 @@ def _open_locked(path: str | os.PathLike[str], mode: int) -> int:
                 if os.fstat(fd).st_ino == os.stat(path).st_ino:
                     return fd
         except BaseException:
-            os.close(fd)
+            disk.close(fd)
             raise
-        os.close(fd)
+        disk.close(fd)
 
 
 def try_lock(fd: int) -> bool:
@@ -104,8 +105,8 @@ def is_locked(path: str) -> bool:
     Raises:
         OSError: The file is missing, or can't be opened.
     """
-    fd = os.open(path, os.O_RDWR)  # no child process gets it: that is Python's default
+    fd = disk.open(path, os.O_RDWR)  # no child process gets it: that is Python's default
     try:
         return not try_lock(fd)
     finally:
-        os.close(fd)
+        disk.close(fd)

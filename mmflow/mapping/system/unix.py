@@ -8,6 +8,7 @@ import resource
 
 from mmflow.mapping.system.portable import ResourceLimit, System
 from mmflow.mapping.system.waiting import wait_until_free
+from mmflow.storage import disk
 
 __all__ = ["PosixSystem"]
 
@@ -27,14 +28,14 @@ class PosixSystem(System):
         return os.pread(fd, length, offset)
 
     def write_at(self, fd: int, data: memoryview, offset: int) -> int:
-        return os.pwrite(fd, data, offset)
+        return disk.pwrite(fd, data, offset)
 
     def sync_folder(self, path: str) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = disk.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(descriptor)
+            disk.fsync(descriptor)
         finally:
-            os.close(descriptor)
+            disk.close(descriptor)
 
     def find_data(self, fd: int, offset: int) -> tuple[int, int]:
         begin = os.lseek(fd, offset, os.SEEK_DATA)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable
+
+from mmflow.storage import clock
 
 __all__ = ["LOCK_SECONDS", "wait_until_free"]
 
@@ -24,19 +25,19 @@ def wait_until_free(attempt: Callable[[], None], *, wait: bool) -> None:
         BlockingIOError: Another process holds the lock, and `wait` is False.
         TimeoutError: Another process has held the lock for too long.
     """
-    deadline, pause = time.monotonic() + LOCK_SECONDS, 0.0005
+    deadline, pause = clock.monotonic() + LOCK_SECONDS, 0.0005
     while True:
         try:
             attempt()
         except BlockingIOError:
             if not wait:
                 raise
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 raise TimeoutError(
                     errno.ETIMEDOUT,
                     f"another process has held a lock on it for {LOCK_SECONDS:.0f} seconds; is it stopped (SIGSTOP)?",
                 ) from None
         else:
             return
-        time.sleep(pause)
+        clock.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)

@@ -26,6 +26,7 @@ from mmflow.lazy import array_types as npt
 from mmflow.mapping.system import system
 from mmflow.mapping.system.forks import disown_in_children
 from mmflow.remote.cache.blocks import BLOCK, Range, absent_ranges, join_ranges
+from mmflow.storage import disk
 
 __all__ = ["GROUP", "Entry", "Lease", "evict", "last_used", "map_bytes", "remove_unused"]
 
@@ -67,7 +68,7 @@ class _Descriptor:
 
     def __del__(self) -> None:
         fd, self.fd = self.fd, -1
-        os.close(fd)
+        disk.close(fd)
 
 
 class Entry:
@@ -89,11 +90,11 @@ class Entry:
         groups, length = map_bytes(self.blocks)
         self._data = _Descriptor(_open(folder, f"{name}.data"))
         if os.fstat(self.data).st_size != size:
-            os.ftruncate(self.data, size)
+            disk.ftruncate(self.data, size)
         path = os.path.join(folder, f"{name}.map")
-        self._map = _Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        self._map = _Descriptor(disk.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         if os.fstat(self.fetching).st_size != length:
-            os.ftruncate(self.fetching, length)
+            disk.ftruncate(self.fetching, length)
         # A flag that is set where no room is left would be a SIGBUS.
         system.preallocate(self.fetching, 0, length)
         memory = mmap.mmap(self.fetching, length)
@@ -106,9 +107,9 @@ class Entry:
         with it, so that either would give back the other's."""
         self._lock = threading.Lock()  # a thread that the child doesn't have may have held it
         for descriptor in (self._data, self._map):
-            own = os.open(f"/proc/self/fd/{descriptor.fd}", os.O_RDWR | os.O_CLOEXEC)
+            own = disk.open(f"/proc/self/fd/{descriptor.fd}", os.O_RDWR | os.O_CLOEXEC)
             os.dup2(own, descriptor.fd, inheritable=False)
-            os.close(own)
+            disk.close(own)
         system.lock_range(self.data, _OPEN, 1, "shared")
         for first, last in join_ranges([(block, block + 1) for block in sorted(self._counts)], gap=0):
             system.lock_range(self.data, first, last - first, "shared")
@@ -203,7 +204,7 @@ class Entry:
         """
         view = memoryview(data)
         while view:
-            done = os.pwrite(self.data, view, offset)
+            done = disk.pwrite(self.data, view, offset)
             view, offset = view[done:], offset + done
 
     def publish(self, ranges: Iterable[Range]) -> None:
@@ -219,9 +220,9 @@ def _open(folder: str, name: str) -> int:
     """Open or make a data file, and hold it: nobody removes it from now on."""
     path = os.path.join(folder, name)
     while True:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        disk.makedirs(folder, mode=0o700, exist_ok=True)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:  # the folder was removed meanwhile
             continue
         try:
@@ -231,9 +232,9 @@ def _open(folder: str, name: str) -> int:
         except FileNotFoundError:
             pass
         except BaseException:
-            os.close(fd)
+            disk.close(fd)
             raise
-        os.close(fd)  # it was removed between the two
+        disk.close(fd)  # it was removed between the two
 
 
 def evict(path: str, groups: Sequence[int]) -> None:
@@ -287,8 +288,8 @@ def remove_unused(path: str) -> None:
     with contextlib.suppress(FileNotFoundError, BlockingIOError), _open_both(path) as (data, _):
         system.lock_range(data, _OPEN, 1, "exclusive", wait=False)
         # In this order: data without a map says of no block that it is there; a map without data would.
-        os.unlink(f"{path}.map")
-        os.unlink(f"{path}.data")
+        disk.unlink(f"{path}.map")
+        disk.unlink(f"{path}.data")
 
 
 @contextlib.contextmanager
@@ -297,6 +298,6 @@ def _open_both(path: str) -> Iterator[tuple[int, int]]:
     with contextlib.ExitStack() as stack:
         fds = []
         for suffix in (".data", ".map"):
-            fds.append(os.open(path + suffix, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
-            stack.callback(os.close, fds[-1])
+            fds.append(disk.open(path + suffix, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+            stack.callback(disk.close, fds[-1])
         yield fds[0], fds[1]

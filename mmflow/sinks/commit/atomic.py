@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmflow.mapping.system import system
+from mmflow.storage import disk
 
 __all__ = ["fsync_folder", "fsync_tree", "link_tree", "rename_new", "swap"]
 
@@ -25,7 +26,7 @@ def rename_new(source: Path, target: Path) -> None:
         OSError: EEXIST or ENOTEMPTY: there is something at `target` already.
     """
     if source.is_dir():
-        os.rename(source, target)  # the system itself refuses anything but an empty folder
+        disk.rename(source, target)  # the system itself refuses anything but an empty folder
         return
     try:
         system.rename(str(source), str(target), "no_replace")
@@ -33,8 +34,8 @@ def rename_new(source: Path, target: Path) -> None:
         if error.errno not in _UNSUPPORTED:
             raise
         # NFS, macOS and the like: create the name exclusively, then give up the old one.
-        os.link(source, target)
-        os.unlink(source)
+        disk.link(source, target)
+        disk.unlink(source)
 
 
 def swap(source: Path, target: Path) -> bool:
@@ -77,10 +78,10 @@ def link_tree(source: Path, target: Path) -> None:
     """
     for here, folders, names in os.walk(source):
         there = target / os.path.relpath(here, source)
-        there.mkdir(exist_ok=True)
-        os.chmod(there, stat.S_IMODE(os.stat(here).st_mode))
+        disk.make_folder(there)
+        disk.chmod(there, stat.S_IMODE(os.stat(here).st_mode))
         for name in [*names, *(f for f in folders if os.path.islink(os.path.join(here, f)))]:
             try:
-                os.link(os.path.join(here, name), there / name, follow_symlinks=False)
+                disk.link(os.path.join(here, name), there / name, follow_symlinks=False)
             except FileExistsError:
                 continue

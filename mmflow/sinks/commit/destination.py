@@ -5,8 +5,8 @@ All of it runs under the destination's lock, so whatever other runs left beside 
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mmflow.sinks.base import SinkSpec
 from mmflow.sinks.commit import manifest
 from mmflow.sinks.commit.staging import destination, old_destination, staging_folder, stale_paths
 from mmflow.sinks.partition import quoted
+from mmflow.storage import disk
 from mmflow.storage.url import is_url
 
 __all__ = ["check_destination", "check_sources", "holds_something", "refuse_link", "remove_tree", "repair"]
@@ -34,7 +35,7 @@ def repair(spec: SinkSpec, run: str) -> None:
             # The new destination is in place: its run died before it deleted the old one.
             remove_tree(path)
         else:
-            os.rename(path, destination(spec))
+            disk.rename(path, destination(spec))
     for path in folders:
         remove_tree(path)
 
@@ -45,11 +46,12 @@ def remove_tree(path: Path) -> None:
     """
     trash = path.with_name(path.name.replace(".mmflow-old-", ".mmflow-trash-"))
     if trash != path:
-        os.rename(path, trash)
+        disk.rename(path, trash)
     if trash.is_dir() and not trash.is_symlink():
-        shutil.rmtree(trash, ignore_errors=True)
+        disk.remove_tree(trash)
     else:
-        trash.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            disk.unlink(trash)
 
 
 def holds_something(path: Path) -> bool:

@@ -26,9 +26,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import posixpath
-import shutil
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -59,6 +57,7 @@ from mmflow.sinks.commit.staging import (
     old_destination,
     staging_folder,
 )
+from mmflow.storage import disk
 from mmflow.storage.os_errors import write_errors
 
 __all__ = ["LocalCommit"]
@@ -84,7 +83,7 @@ class LocalCommit(Commit):
         missing = [p for p in (self._path.parent, *self._path.parent.parents) if not p.exists()]
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):
-                folder.mkdir()
+                disk.mkdir(folder)
                 self._created_folders.append(folder)
 
     def _take_lock(self) -> None:
@@ -97,14 +96,14 @@ class LocalCommit(Commit):
     def _prepare_staging(self, sources: Iterable[str]) -> None:
         check_destination(self.spec)
         check_sources(self.spec, sources)
-        attempts_folder(self.spec, self.run).mkdir(parents=True, exist_ok=True)
+        disk.makedirs(attempts_folder(self.spec, self.run), exist_ok=True)
 
     # ---- steps ----------------------------------------------------------------------------------
 
     def _build(self, files: Sequence[StagedFile], schema: pa.Schema) -> Path:
         """Build the new folder, complete and durable, in staging."""
         result = self._staging / "result"
-        result.mkdir(exist_ok=True)
+        disk.make_folder(result)
         before: list[dict[str, Any]] = []
         if self.spec.keeps_files and holds_something(self._path):
             found = self._manifest()
@@ -128,9 +127,9 @@ class LocalCommit(Commit):
         """Move a staged file to its place; skip it if a resumed run moved it already."""
         target = result / path
         refuse_link(result, path, self.spec.path, known_as=self._path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        disk.makedirs(target.parent, exist_ok=True)
         try:
-            os.rename(staged, target)
+            disk.rename(staged, target)
         except FileNotFoundError:
             if not target.exists():
                 raise _missing_staged_file(staged) from None
@@ -155,9 +154,9 @@ class LocalCommit(Commit):
             raise already_exists(str(self._path), self.spec.path)
         elif not swap(result, self._path):
             old = old_destination(self.spec, self.run)
-            os.rename(self._path, old)
+            disk.rename(self._path, old)
             failpoint("old_destination")
-            os.rename(result, self._path)
+            disk.rename(result, self._path)
             failpoint("renamed")
             fsync_folder(self._path.parent)  # before the old one is deleted
             remove_tree(old)
@@ -170,10 +169,11 @@ class LocalCommit(Commit):
             raise _missing_staged_file(staged)
         # A rename keeps the inode, by which a resumed run recognizes the destination as its own.
         inode = staged.stat()
-        self._publish_mark.write_text(json.dumps([inode.st_dev, inode.st_ino, file.rows, file.nbytes]))
+        mark = json.dumps([inode.st_dev, inode.st_ino, file.rows, file.nbytes])
+        disk.write_file(self._publish_mark, mark.encode())
         failpoint("marked")
         if self.spec.if_exists == "replace":
-            os.replace(staged, self._path)
+            disk.replace(staged, self._path)
         else:
             self._rename_new(staged)
         failpoint("published")
@@ -219,11 +219,11 @@ class LocalCommit(Commit):
     def _delete(self, lock: Lock | None, folders: Sequence[Path], keep: bool) -> None:
         if lock is not None:  # without the lock, staging of this name is not ours
             if not keep:
-                shutil.rmtree(self._staging, ignore_errors=True)
+                disk.remove_tree(self._staging)
             lock.release()
         for folder in reversed(folders):
             with contextlib.suppress(OSError):  # not empty: it holds the output, or other files
-                folder.rmdir()
+                disk.rmdir(folder)
 
 
 def _drop_old(result: Path, replaced: Iterable[str], new: Collection[str]) -> None:
@@ -231,7 +231,7 @@ def _drop_old(result: Path, replaced: Iterable[str], new: Collection[str]) -> No
     for folder in replaced:
         for file in (result / folder).glob("*"):
             if f"{folder}/{file.name}" not in new:
-                file.unlink()
+                disk.unlink(file)
 
 
 def _missing_staged_file(staged: Path) -> SinkError:

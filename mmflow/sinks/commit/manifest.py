@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from mmflow.errors import SinkError, SourceError
 from mmflow.formats.schemas.schema import parse_type, public_schema, type_text
 from mmflow.remote.opening import open_file
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
+from mmflow.storage import disk
 from mmflow.storage.globs import is_hidden
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "entries",
     "foreign_file",
     "foreign_name",
+    "holds_run",
     "make",
     "parse",
     "partition_types",
@@ -75,12 +78,10 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
     """
     temporary = folder / f"{NAME}.tmp"
     # One that a dead run left, or a link: it must not be written through.
-    temporary.unlink(missing_ok=True)
-    with open(temporary, "xb") as file:
-        file.write(encode(manifest))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / NAME)
+    with contextlib.suppress(FileNotFoundError):
+        disk.unlink(temporary)
+    disk.write_file(temporary, encode(manifest), flags=os.O_EXCL, sync=True)
+    disk.replace(temporary, folder / NAME)
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -110,6 +111,14 @@ def parse(text: bytes, path: str) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("mmflow_manifest") != _VERSION:
         raise SinkError(f"{path} was written by another version of mmflow; write to another folder")
     return found
+
+
+def holds_run(manifest: dict[str, Any], run: str) -> bool:
+    """Return whether a run has committed to the folder, and what it wrote is still there, or was written last.
+
+    Another run may have appended since, before the driver that died was resumed.
+    """
+    return manifest["run"] == run or any(file["run"] == run for file in manifest["files"])
 
 
 def partition_types(paths: Sequence[str]) -> dict[str, pa.DataType]:

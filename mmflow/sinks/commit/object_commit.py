@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import time
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -57,6 +56,7 @@ from mmflow.sinks.commit.object_destination import (
 from mmflow.sinks.commit.object_lock import ObjectLock
 from mmflow.sinks.commit.object_paths import ObjectPaths
 from mmflow.sinks.commit.protocol import Commit, already_exists
+from mmflow.storage import clock
 
 __all__ = ["ObjectCommit", "staged_sizes"]
 
@@ -97,7 +97,7 @@ class ObjectCommit(Commit):
     def _prepare_staging(self, sources: Iterable[str]) -> None:
         check_objects(self._store, self._paths, self.spec, self._read_intent(self.run))
         check_url_sources(self._store, self._paths, self.spec, sources)
-        started = json.dumps({"run": self.run, "since": time.time()})
+        started = json.dumps({"run": self.run, "since": clock.time()})
         self._store.put(self._paths.open(self.run), started.encode())
         failpoint("opened")
 
@@ -217,7 +217,7 @@ class ObjectCommit(Commit):
             if new or intent["old"]:
                 found = self._manifest()
                 named = {self._paths.manifest} | {f["path"] for f in (found or {"files": []})["files"]}
-                committed = found is not None and found["run"] == run
+                committed = found is not None and manifest.holds_run(found, run)
                 obsolete = {*new, *(intent["old"] if committed else ())} - named
                 self._store.delete(sorted(obsolete))
                 failpoint("cleared")

@@ -20,7 +20,6 @@ import errno
 import json
 import os
 import socket
-import threading
 import time
 import warnings
 from typing import Any
@@ -29,6 +28,7 @@ from uuid import uuid4
 from mmflow.errors import SinkError
 from mmflow.mapping.system.host import machine_id, read_process_start
 from mmflow.sinks.commit.destination_store import DestinationStore, store_errors
+from mmflow.storage import clock
 
 __all__ = ["ObjectLock"]
 
@@ -57,11 +57,10 @@ class ObjectLock:
             "pid": os.getpid(),
             "process": read_process_start(os.getpid()),
             "machine": machine_id(),
-            "since": time.time(),
+            "since": clock.time(),
             "nonce": uuid4().hex,
         }
-        self._stop = threading.Event()
-        self._refresher = threading.Thread(target=self._refresh, name="mmflow-lock", daemon=True)
+        self._refresher: clock.Repeated | None = None
 
     @classmethod
     def acquire(cls, store: DestinationStore, name: str, *, destination: str, run: str) -> ObjectLock:
@@ -76,10 +75,10 @@ class ObjectLock:
             held = lock._read()
             if lock._create() if held is None else lock._take_over(held):
                 break
-            time.sleep(_PAUSE_SECONDS)
+            clock.sleep(_PAUSE_SECONDS)
         else:
             raise SinkError(f"can't lock {destination}: other runs come and go; try again", path=destination)
-        lock._refresher.start()
+        lock._refresher = clock.Repeated(lock._refresh, REFRESH_SECONDS, "mmflow-lock")
         return lock
 
     def check(self) -> None:
@@ -98,9 +97,8 @@ class ObjectLock:
 
     def release(self) -> None:
         """Delete the lock if it is ours. Idempotent."""
-        self._stop.set()
-        if self._refresher.is_alive():
-            self._refresher.join(_END_SECONDS)
+        if self._refresher is not None:
+            self._refresher.stop(_END_SECONDS)
         if self._is_held():
             self._store.delete([self._name])
 
@@ -117,7 +115,7 @@ class ObjectLock:
                 # Ours all the same if only the response was lost.
                 return held is not None and held.get("nonce") == self._holder["nonce"]
         if not self._store.exclusive:
-            time.sleep(SETTLE_SECONDS)
+            clock.sleep(SETTLE_SECONDS)
         return self._is_held()
 
     def _take_over(self, held: dict[str, Any]) -> bool:
@@ -130,13 +128,13 @@ class ObjectLock:
                 path=self._destination,
             )
         self._store.put(self._name, self._text())
-        time.sleep(SETTLE_SECONDS)
+        clock.sleep(SETTLE_SECONDS)
         return self._is_held()
 
     def _stale(self, held: dict[str, Any]) -> bool:
-        if time.time() - held.get("refreshed", 0) < STALE_SECONDS:
+        if clock.time() - held.get("refreshed", 0) < STALE_SECONDS:
             return False
-        time.sleep(1.5 * REFRESH_SECONDS)
+        clock.sleep(1.5 * REFRESH_SECONDS)
         if self._read() != held:
             return False
         warnings.warn(
@@ -148,13 +146,13 @@ class ObjectLock:
 
     # ---- refreshing it --------------------------------------------------------------------------
 
-    def _refresh(self) -> None:
-        while not self._stop.wait(REFRESH_SECONDS):
-            # The store may be unreachable for a while; `check` decides before the commit.
-            with contextlib.suppress(SinkError):
-                if not self._is_held():
-                    return
-                self._store.put(self._name, self._text())
+    def _refresh(self) -> bool:
+        # The store may be unreachable for a while; `check` decides before the commit.
+        with contextlib.suppress(SinkError):
+            if not self._is_held():
+                return False
+            self._store.put(self._name, self._text())
+        return True
 
     def _is_held(self) -> bool:
         held = self._read()
@@ -174,7 +172,7 @@ class ObjectLock:
         )
 
     def _text(self) -> bytes:
-        return json.dumps({**self._holder, "refreshed": time.time()}, indent=1).encode() + b"\n"
+        return json.dumps({**self._holder, "refreshed": clock.time()}, indent=1).encode() + b"\n"
 
 
 def _is_conflict(error: Exception) -> bool:
@@ -189,7 +187,7 @@ def _holder_text(held: dict[str, Any]) -> str:
 
 def _age(held: dict[str, Any]) -> str:
     """Return how long ago a holder wrote its lock, by its clock and ours."""
-    age = round(time.time() - held.get("refreshed", 0))
+    age = round(clock.time() - held.get("refreshed", 0))
     if age > -_CLOCKS_SECONDS:
         return f"{max(0, age):,} s ago"
     return (

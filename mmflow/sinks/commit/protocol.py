@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mmflow.errors import SinkError
 from mmflow.sinks.base import CommitResult, SinkSpec, StagedFile
+from mmflow.sinks.commit import manifest
 from mmflow.sinks.commit.failpoints import failpoint
 from mmflow.sinks.spec import check_sink
 
@@ -137,7 +138,7 @@ class Commit(ABC):
         if not self.spec.is_folder:
             return self._is_file_committed()
         found = self._manifest()
-        return found is not None and found["run"] == self.run
+        return found is not None and manifest.holds_run(found, self.run)
 
     def _earlier_result(self) -> CommitResult:
         if not self.spec.is_folder:

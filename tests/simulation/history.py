@@ -1,0 +1,570 @@
+"""One seed is one history: runs of one job and of another one at a destination, faults, and what must be true of it.
+
+    Script.of(seed)  -->  play(script)  -->  None, or what is wrong
+                              |
+                              +-- shrink(script): the same fault with fewer causes, to be printed
+
+What must be true, however processes die, pause and fail:
+
+- a reader of the destination sees one of the states between whole results, and what was acknowledged stays;
+- with faults stopped, each run ends within a bounded time, with its rows, once;
+- afterwards nothing is left that belongs to no run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import mmflow.blocks.checkpoints as checkpoints
+import mmflow.runs.directory as directories
+import mmflow.sinks.commit.destination_store as destinations
+from mmflow.api import run_context
+from mmflow.api.destinations import FileDestination
+from mmflow.config import Settings
+from mmflow.engines import loop
+from mmflow.engines.loop import execute
+from mmflow.errors import MmflowError, SinkError, SourceChangedError
+from mmflow.plan.stages import Forward, Hash, Plan, Range, SortKey, Write
+from mmflow.runs.directory import RunDirectory
+from mmflow.runs.named_run import open_named
+from mmflow.runs.recorded_run import RecordedRun
+from mmflow.runs.recorder import CANCEL
+from mmflow.sinks import SinkSpec, open_commit, sink_spec
+from tests.scheduler import toy
+from tests.simulation.engine import Files, SimulatedEngine
+from tests.simulation.store import Store
+from tests.simulation.world import FITS, Fault, World
+
+__all__ = ["Script", "WrongError", "play", "shrink"]
+
+Place = Literal["local", "object"]
+IfExists = Literal["error", "replace", "append"]
+Shape = Literal["copy", "group", "sort", "gather"]
+#: Calls of which a history has few, most of them in commits.
+_RARE = (
+    "rename",
+    "replace",
+    "link",
+    "fsync",
+    "unlink",
+    "copy",
+    "create",
+    "delete",
+    "list",
+    "info",
+    "run",
+    "batch",
+)
+_MAIN, _OTHER, _NEXT = "main", "other", "next"
+#: Seconds of virtual time within which a run ends once faults have stopped.
+_BOUND = 2_000.0
+
+
+class WrongError(AssertionError):
+    """Something that must be true is not."""
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Process that does one thing after `at` seconds: drive, second, other, cancel, change, recode, read."""
+
+    at: float
+    does: str
+
+
+@dataclass(frozen=True)
+class Script:
+    """History before it happens.
+
+    Attributes:
+        output, runs: Where the destination and the folder of the runs are.
+        exclusive: Whether the object store creates objects exclusively.
+        one_file: Whether the destination is one file.
+        cluster: Whether workers outlive their driver.
+        records: Values, lengths and inner newlines of the records of each file, by their number.
+    """
+
+    seed: int
+    shape: Shape
+    if_exists: IfExists
+    output: Place
+    runs: Place
+    exclusive: bool
+    one_file: bool
+    cluster: bool
+    sizes: tuple[int, ...]
+    actors: tuple[Actor, ...]
+    faults: tuple[Fault, ...]
+
+    @classmethod
+    def of(cls, seed: int) -> Script:
+        """Return the script of a seed."""
+        r = random.Random(seed)
+        one_file = r.random() < 0.2
+        actors = [Actor(0.0, "drive")]
+        for does, share in (
+            ("second", 0.4),
+            ("other", 0.5),
+            ("cancel", 0.2),
+            ("change", 0.12),
+            ("recode", 0.2),
+        ):
+            if r.random() < share:
+                actors.append(Actor(round(r.choice([0.0, 0.5, 2.0, 20.0, 150.0]) * r.random(), 3), does))
+        actors += [Actor(round(4 * r.random(), 3), "read") for _ in range(r.choice([0, 1, 3]))]
+        kinds = sorted(FITS)
+        faults = []
+        for _ in range(r.choice([0, 1, 1, 2, 2, 3, 5])):
+            kind = r.choice(["die", "die", "die after", *kinds])
+            seconds = round(r.choice([0.05, 0.5, 5.0, 45.0, 600.0]) * r.random(), 3)
+            what = r.choice(_RARE) if r.random() < 0.5 else ""
+            faults.append(Fault(r.randrange(int(r.choice([60, 300, 700]))), kind, seconds, what))
+        return cls(
+            seed,
+            "gather" if one_file else r.choice(["copy", "group", "sort"]),
+            r.choice(["error", "replace"] if one_file else ["error", "replace", "append"]),
+            r.choice(["local", "local", "object"]),
+            r.choice(["local", "local", "local", "object"]),
+            r.random() < 0.8,
+            one_file,
+            r.random() < 0.5,
+            tuple(r.randrange(9) for _ in range(r.choice([1, 2, 3]))),
+            tuple(actors),
+            tuple(sorted(faults, key=lambda f: f.at)),
+        )
+
+
+@dataclass
+class _History:
+    script: Script
+    root: Path
+    world: World
+    files: Files = field(default_factory=Files)
+    acknowledged: list[str] = field(default_factory=list)
+    refused: dict[str, MmflowError] = field(default_factory=dict)
+    changed: bool = False
+    shape: Shape = "copy"
+
+    def __post_init__(self) -> None:
+        script = self.script
+        self.shape = script.shape
+        self.store = Store(self.world, exclusive=script.exclusive)
+        runs = str(self.root / "runs") if script.runs == "local" else "s3://bucket/runs"
+        self.settings = _settings(runs)
+        name = "out.csv" if script.one_file else "out"
+        self.output = (
+            str(self.root / "data" / name) if script.output == "local" else f"s3://bucket/data/{name}"
+        )
+        self.paths = [str(self.root / f"in{number}") for number in range(len(script.sizes))]
+        self._other = [str(self.root / f"other{number}") for number in range(len(script.sizes))]
+        for number, count in enumerate(script.sizes):
+            self.files.put(self._file(self.paths[number], number, count, 0), 10**18)
+            self.files.put(self._file(self._other[number], 100 + number, count, 0), 10**18)
+        self._versions = [self._rows(self.paths)]
+        if script.output == "local":
+            (self.root / "data").mkdir()
+
+    # ---- the model ------------------------------------------------------------------------------------------
+
+    def _file(self, path: str, number: int, count: int, version: int) -> toy.ToyFile:
+        r = random.Random(f"{self.script.seed} {number}")
+        records = []
+        for n in range(count):
+            length = r.randrange(2, 9)
+            inner = tuple(sorted({r.randrange(1, length) for _ in range(r.choice([0, 0, 1, 2]))}))
+            records.append(toy.ToyRecord(100 * number + n + 10 * version, length, inner))
+        return toy.ToyFile(path, tuple(records))
+
+    def _rows(self, paths: Sequence[str]) -> list[int]:
+        return [record.value for path in paths for record in self.files.now(path).records]
+
+    def results(self, name: str) -> list[list[int]]:
+        """Return the results that a run may have: of each version of the files."""
+        versions = [self._rows(self._other)] if name == _OTHER else self._versions
+        return [sorted(rows) for rows in versions]
+
+    def plan(self, name: str, shape: Shape) -> tuple[Plan, SinkSpec]:
+        spec = sink_spec(self.output, "csv", if_exists=self.script.if_exists)
+        write = Write(spec)
+        inputs = [toy.scan(self._other if name == _OTHER else self.paths)]
+        forward = Forward((SortKey(0),))
+        match shape:
+            case "copy":
+                stages = [toy.stage(0, inputs, write)]
+            case "gather":
+                stages = [
+                    toy.stage(0, inputs, Hash((0,), 1)),
+                    toy.stage(1, [toy.read_exchange("partition", 0)], write),
+                ]
+            case "group":
+                stages = [
+                    toy.stage(0, inputs, Hash((0,), 2)),
+                    toy.stage(1, [toy.read_exchange("partition", 0)], write),
+                ]
+            case "sort":
+                stages = [
+                    toy.stage(0, inputs, forward),
+                    toy.stage(1, [toy.read_exchange("forward", 0)], Range((SortKey(0),), 2, 40)),
+                    toy.stage(2, [toy.read_exchange("partition", 1)], write),
+                ]
+        return Plan(tuple(stages)), spec
+
+    # ---- processes --------------------------------------------------------------------------------------------
+
+    def drive(self, name: str, *, code: str = "1") -> bool:
+        """Begin, resume, or wait for a run; return whether its result is there."""
+        named = open_named(self.settings.runs_dir, name, join=True)
+        if named.lock is None:
+            assert named.summary is not None
+            if named.summary["state"] == "done":
+                self._acknowledge(name)
+                return True
+            return False
+        try:
+            if named.facts is None:
+                facts = {
+                    "job": name,
+                    "parameters": {},
+                    "code": code,
+                    "staged_as": f"{name}+{os.urandom(4).hex()}",
+                }
+                opened = RecordedRun.begin(name, self.settings, facts, named.lock)
+            else:
+                opened = RecordedRun.resume(name, self.settings, {}, named.lock, code=code)
+        except BaseException:
+            named.lock.release()
+            raise
+        with opened as run:
+            context = run_context.RunContext(self.settings, recorder=run.recorder)
+            plan, spec = self.plan(name, self.shape)
+            run_name = context.new_run_name()
+            destination = FileDestination(spec, run_name, plan, toy.ROWS, resumable=context.resumable)
+            context.write(plan, run_name, destination)
+            self._acknowledge(name)
+            run.done({})
+        return True
+
+    def _acknowledge(self, name: str) -> None:
+        self.world.trace.append(f"{self.world.now:.4f} {name} is acknowledged")
+        if name not in self.acknowledged:
+            self.acknowledged.append(name)
+
+    def actor(self, does: str) -> Callable[[], None]:
+        def act() -> None:
+            with contextlib.suppress(OSError), _errors():
+                match does:
+                    case "drive" | "second":
+                        self.drive(_MAIN)
+                    case "other":
+                        self.drive(_OTHER)
+                    case "cancel":
+                        directory = RunDirectory(self.settings.runs_dir, _MAIN)
+                        if directory.exists("run.json"):
+                            directory.write(CANCEL, "now\n")
+                    case "change":
+                        self._change()
+                    case "recode":
+                        if not self.script.one_file:
+                            self.shape = "group" if self.shape == "copy" else "copy"
+                        self.drive(_MAIN, code="2")
+                    case "read":
+                        self.check_seen()
+
+        return act
+
+    def _change(self) -> None:
+        self.changed = True
+        number = len(self.paths) - 1
+        self.files.put(self._file(self.paths[number], number, self.script.sizes[number], 1), 10**18 + 10**9)
+        self._versions.append(self._rows(self.paths))
+
+    def finish(self) -> None:
+        """Do what a user does at last: run each job until it is done, or can't be."""
+        jobs = [_MAIN, *([_OTHER] if any(a.does == "other" for a in self.script.actors) else [])]
+        for name in jobs:
+            self._until_done(name)
+        if _MAIN in self.refused and isinstance(self.refused[_MAIN], SourceChangedError):
+            self._until_done(_NEXT)
+
+    def _until_done(self, name: str) -> None:
+        begun = self.world.now
+        error: MmflowError | None = None
+        while True:
+            try:
+                if self.drive(name):
+                    return
+            except SourceChangedError as changed:
+                if not self.changed:
+                    raise
+                self.refused[name] = changed
+                return
+            except SinkError as failed:
+                error = failed
+                if self._is_taken(failed):
+                    self.refused[name] = failed
+                    return
+                if not any(words in str(failed) for words in _PASSING):
+                    raise
+            if self.world.now - begun > _BOUND:
+                raise WrongError(f"run {name} does not end: {error!r}")
+            self.world.wait(30.0, "user")
+
+    def _is_taken(self, error: SinkError) -> bool:
+        """Return whether the destination holds the output of another run, which may not be replaced."""
+        return self.script.if_exists == "error" and "exists" in str(error)
+
+    # ---- what is there ------------------------------------------------------------------------------------------
+
+    def seen(self) -> list[int] | None:
+        """Return the rows that a reader sees, sorted; None: there is nothing."""
+        if self.script.output == "local":
+            return self._seen_locally()
+        objects = self.store.objects
+        if self.script.one_file:
+            return None if self.output not in objects else _numbers(objects[self.output][0])
+        found = objects.get(f"{self.output}/_mmflow_manifest.json")
+        if found is None:
+            return None
+        names = [f"{self.output}/{f['path']}" for f in json.loads(found[0])["files"]]
+        if missing := [name for name in names if name not in objects]:
+            raise WrongError(f"the manifest names what is not there: {missing}")
+        return sorted(row for name in names for row in _numbers(objects[name][0]))
+
+    def _seen_locally(self) -> list[int] | None:
+        path = Path(self.output)
+        if self.script.one_file:
+            return _numbers(path.read_bytes()) if path.exists() else None
+        try:
+            found = json.loads((path / "_mmflow_manifest.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return sorted(row for f in found["files"] for row in _numbers((path / f["path"]).read_bytes()))
+
+    def allowed(self) -> list[tuple[set[str], list[int]]]:
+        """Return the whole states, with the runs whose rows they hold."""
+        mains = self.results(_MAIN)
+        others = self.results(_OTHER)
+        made = [({_MAIN}, rows) for rows in mains] + [({_OTHER}, rows) for rows in others]
+        if self.script.if_exists == "append":
+            made += [({_MAIN, _OTHER}, sorted(a + b)) for a in mains for b in others]
+            if self.changed:  # by the runs main and next
+                more = [sorted(a + b) for a in mains for b in mains]
+                made += [({_MAIN, _NEXT}, rows) for rows in more]
+                made += [({_MAIN, _OTHER, _NEXT}, sorted(rows + b)) for rows in more for b in others]
+                made += [({_OTHER, _NEXT}, sorted(a + b)) for a in mains for b in others]
+        return made
+
+    def check_seen(self) -> set[str]:
+        """Check that a reader sees a whole state, with all that was acknowledged; return its possible runs."""
+        acknowledged = set(self.acknowledged)
+        rows = self.seen()
+        if rows is None:
+            if acknowledged:
+                raise WrongError(f"{acknowledged} were acknowledged, and nothing is there")
+            return set()
+        holders = [names for names, state in self.allowed() if state == rows]
+        if not holders:
+            raise WrongError(f"rows are not those of whole results: {_short(rows)}")
+        if self.script.if_exists == "append" and not self.changed and all(self.results(_MAIN)):
+            missing = [acknowledged - names for names in holders]
+            if all(missing):
+                raise WrongError(f"acknowledged, and not there: {missing[0]}")
+        return set().union(*holders)
+
+    def leftovers(self) -> list[str]:
+        """Return what is left that belongs to no run."""
+        found = []
+        if self.script.output == "local":
+            found += [
+                n for n in os.listdir(os.path.dirname(self.output)) if n != os.path.basename(self.output)
+            ]
+            if not self.script.one_file and (rows := self._manifest_files()) is not None:
+                there = {
+                    os.path.relpath(os.path.join(here, n), self.output)
+                    for here, _, names in os.walk(self.output)
+                    for n in names
+                }
+                found += sorted(there - rows - {"_mmflow_manifest.json"})
+        else:
+            base = f"{self.output}/" if not self.script.one_file else "s3://bucket/data/"
+            names = {n.removeprefix(base) for n in self.store.objects if n.startswith("s3://bucket/data/")}
+            known = {"_mmflow_manifest.json"} | (self._manifest_files() or set())
+            found += sorted(names - (known if not self.script.one_file else {"out.csv"}))
+        for name in self.acknowledged:
+            blocks = f"{self.settings.runs_dir}/{name}/blocks"
+            if self.script.runs == "local" and os.path.exists(blocks):
+                found.append(blocks)
+            if self.script.runs == "object":
+                found += [n for n in self.store.objects if n.startswith(f"{blocks}/")]
+        return found
+
+    def _manifest_files(self) -> set[str] | None:
+        if self.script.output == "local":
+            path = Path(self.output) / "_mmflow_manifest.json"
+            return {f["path"] for f in json.loads(path.read_bytes())["files"]} if path.exists() else None
+        found = self.store.objects.get(f"{self.output}/_mmflow_manifest.json")
+        return None if found is None else {f["path"] for f in json.loads(found[0])["files"]}
+
+    def sweep(self) -> None:
+        """Prepare and give up a further run, which recovers what dead ones left."""
+        spec = sink_spec(self.output, "csv", if_exists="replace")
+        begun = self.world.now
+        while True:
+            try:
+                with open_commit(spec, "sweeper+1") as commit:
+                    commit.prepare()
+                return
+            except SinkError as error:  # a dead run's lock, which is broken at last
+                if self.world.now - begun > _BOUND:
+                    raise WrongError(f"the destination stays locked: {error}") from error
+            self.world.wait(30.0, "user")
+
+
+#: What a run may be told that begins while a late one still ends; nothing else, once faults have stopped.
+_PASSING = ("is being written by", "while this run computed", "the run was stopped")
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Let errors pass that people may get; not those that are mmflow's own."""
+    try:
+        yield
+    except MmflowError as error:
+        if "bug:" in str(error):
+            raise
+
+
+@functools.cache
+def _settings(runs: str) -> Settings:
+    return Settings.load({"runs_dir": runs, "workers": 2, "memory": "64MiB", "shard_size": 16, "retries": 20})
+
+
+def _numbers(text: bytes) -> list[int]:
+    return sorted(int(line) for line in text.decode().split("\n")[1:] if line)
+
+
+def _short(rows: list[int]) -> str:
+    return f"{rows[:12]}{'…' if len(rows) > 12 else ''} ({len(rows)} rows, {sum(n - 1 for n in Counter(rows).values())} twice)"
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Give an empty folder of memory whose path is the same each time in a process."""
+    root = (
+        Path(tempfile.gettempdir() if not os.path.isdir("/dev/shm") else "/dev/shm") / f"mmflow-world-{_PID}"
+    )
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+_PID = os.getpid()
+
+
+def play(script: Script, trace: list[str] | None = None) -> str:
+    """Let a history happen.
+
+    Args:
+        script: What happens.
+        trace: Gets a line for each call.
+
+    Returns:
+        What is wrong; "": nothing is.
+    """
+    with _folder() as root:
+        world = World(script.seed, root, script.faults)
+        if trace is not None:
+            world.trace = trace
+        with world.installed(), _patched(history := _History(script, root, world)):
+            try:
+                _act(history)
+            except AssertionError as error:
+                return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _act(history: _History) -> None:
+    world, script = history.world, history.script
+    for number, actor in enumerate(script.actors):
+        host = "b" if actor.does in ("second", "recode") else "a"
+        world.start(f"{actor.does}{number}", history.actor(actor.does), at=actor.at, host=host)
+    world.run()
+    _raise(world)
+    world.stop_faults()
+    history.check_seen()
+    world.start("user", history.finish, host="c")
+    world.run()
+    _raise(world)
+    seen = history.check_seen()
+    jobs = set(history.acknowledged)
+    if script.if_exists != "append" and jobs and not jobs & (seen | {_NEXT}):
+        raise WrongError(f"of {jobs} nothing is there")
+    world.start("sweeper", history.sweep, host="c")
+    world.run()
+    _raise(world)
+    if left := history.leftovers():
+        raise WrongError(f"left behind: {left}")
+
+
+def _raise(world: World) -> None:
+    for error in world.errors:
+        if isinstance(error, WrongError):
+            raise error
+        raise WrongError(f"{type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _patched(history: _History) -> Iterator[None]:
+    """Put the store, the engine and the clock of a history where runs look for them."""
+    store, world = history.store, history.world
+
+    def open_engine(settings: Settings, name: str) -> SimulatedEngine:
+        del settings, name
+        return SimulatedEngine(world, history.files, cluster=history.script.cluster)
+
+    others: list[tuple[Any, str, Any]] = [
+        *(
+            (module, "open_store", lambda *_, **__: store)
+            for module in (checkpoints, directories, destinations)
+        ),
+        (run_context, "open_engine", open_engine),
+        (run_context, "execute", functools.partial(execute, clock=lambda: world.now)),
+        (run_context, "Catalog", object),  # toy plans need none, and it takes a millisecond
+        (loop, "boundaries", toy.boundaries),
+    ]
+    known = [(target, name, vars(target)[name]) for target, name, _ in others]
+    try:
+        for target, name, other in others:
+            setattr(target, name, other)
+        yield
+    finally:
+        for target, name, before in known:
+            setattr(target, name, before)
+
+
+def shrink(script: Script) -> Script:
+    """Return a script with as few actors and faults as make something wrong."""
+    again = True
+    while again:
+        again = False
+        for name in ("faults", "actors", "sizes"):
+            for number in range(len(getattr(script, name)) - 1, -1, -1):
+                held = getattr(script, name)
+                fewer = replace(script, **{name: held[:number] + held[number + 1 :]})
+                if (name == "faults" or held[1:]) and play(fewer):
+                    script, again = fewer, True
+    return script

@@ -1,0 +1,26 @@
+"""Scripts of histories that once went wrong, by what was wrong."""
+
+from __future__ import annotations
+
+from tests.simulation.history import Actor, Script
+from tests.simulation.world import Fault
+
+__all__ = ["REGRESSIONS"]
+
+REGRESSIONS: dict[str, Script] = {
+    "rows appended twice, on an object store": Script(
+        688, "group", "append", "object", "local", True, False, True, (5, 2),
+        (Actor(0.0, "drive"), Actor(4.988, "other"), Actor(0.0, "recode")),
+        (Fault(70, "eio", 3.981),),
+    ),
+    "rows appended twice": Script(
+        2704, "copy", "append", "local", "local", True, False, True, (7,),
+        (Actor(0.0, "drive"), Actor(18.416, "other")),
+        (Fault(57, "die", 0.03),),
+    ),
+    "checkpoints of a run that is done": Script(
+        19, "copy", "error", "local", "local", True, False, False, (6,),
+        (Actor(0.0, "drive"),),
+        (Fault(62, "die after", 0.0, "rmdir"),),
+    ),
+}  # fmt: skip
