@@ -34,6 +34,7 @@ __all__ = [
     "field",
     "field_index",
     "has_window",
+    "holds_messages",
     "inputs_of",
     "int_literal",
     "join_type",
@@ -123,7 +124,7 @@ def messages(message: Message, stop: Callable[[Message], bool] = lambda _: False
         yield message
         parts: list[Message] = []
         for descriptor, value in message.ListFields():
-            match _holds_messages(descriptor):
+            match holds_messages(descriptor):
                 case "one":
                     if not stop(value):
                         parts.append(value)
@@ -133,7 +134,7 @@ def messages(message: Message, stop: Callable[[Message], bool] = lambda _: False
 
 
 @functools.cache
-def _holds_messages(descriptor: FieldDescriptor) -> Literal["", "one", "several"]:
+def holds_messages(descriptor: FieldDescriptor) -> Literal["", "one", "several"]:
     """Return how many messages a field holds; none: its values are no messages, or entries of a map."""
     if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
         return ""

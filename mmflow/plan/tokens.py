@@ -30,11 +30,13 @@ class Token:
         kind: Kind of the token: a bare word, a quoted name, text, `$name`, a number, or a sign.
         text: Token as it is written.
         start: Offset of its first character in the query.
+        upper: The word in upper case; empty: it is none.
     """
 
     kind: Kind
     text: str
     start: int
+    upper: str = ""
 
     @property
     def end(self) -> int:
@@ -53,7 +55,7 @@ class Token:
 
     def is_word(self, *words: str) -> bool:
         """Return whether it is one of these keywords."""
-        return self.kind == "word" and self.text.upper() in words
+        return self.upper in words
 
 
 _TOKEN = lazy_regex(
@@ -85,7 +87,8 @@ def tokens(query: str) -> tuple[Token, ...]:
         kind = next(
             k for k in ("text", "quoted", "parameter", "number", "word", "sign") if match[k] is not None
         )
-        found.append(Token(kind, match[0], match.start()))  # type: ignore[arg-type]  # one of the groups' names
+        upper = match[0].upper() if kind == "word" else ""
+        found.append(Token(kind, match[0], match.start(), upper))  # type: ignore[arg-type]  # one of the groups' names
     return tuple(found)
 
 

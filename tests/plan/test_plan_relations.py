@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from substrait.algebra_pb2 import Rel
@@ -9,9 +12,9 @@ from substrait.plan_pb2 import Plan as SubstraitPlan
 
 import mmflow as mf
 from mmflow.plan import substrait
-from mmflow.plan.operators import projections
+from mmflow.plan.operators import joins, projections
 from mmflow.plan.operators.context import PlanContext
-from mmflow.plan.operators.exchanges import filter_branches
+from mmflow.plan.operators.exchanges import extend_branches, filter_branches
 from mmflow.plan.pipeline import Pipeline
 from mmflow.plan.substrait import RelationBuilder
 
@@ -82,3 +85,34 @@ def test_filters_have_the_schemas_of_datafusion(query: str, monkeypatch: pytest.
     for made, asked in seen:
         assert made.types == asked.types
         assert made.names == asked.names
+
+
+@pytest.mark.parametrize(
+    "how", ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN"]
+)
+@pytest.mark.parametrize("settings", [{}, {"broadcast": 0, "partitions": 2}], ids=["broadcast", "exchange"])
+def test_joins_and_selections_have_the_schemas_of_datafusion(
+    how: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[bool] = []
+
+    def watched(plan: Callable[..., Pipeline]) -> Callable[..., Pipeline]:
+        def planned(context: PlanContext, *args: Any) -> Pipeline:
+            made = plan(context, *args)
+            computed.append(made.branches[0].unseen)
+            asked = context.rels.schema(made.branches[0].rel)
+            assert made.schema.types == asked.types
+            assert made.schema.names == asked.names
+            return made
+
+        return planned
+
+    monkeypatch.setattr(joins, "_joined", watched(joins._joined))
+    monkeypatch.setattr(projections, "extend_branches", watched(extend_branches))
+    flat = {f"c{n}": pa.nulls(1, t) for n, t in enumerate(TYPES) if not pa.types.is_nested(t)}
+    table = {"k": pa.array([1]), "w": pa.array([2]), **flat}
+    columns = ", ".join(f"t.{name}" for name in (*flat, "w"))
+    other = "" if "SEMI" in how or "ANTI" in how else ", u.w + 1 AS x, u.c3"
+    query = f"SELECT {columns}{other} FROM t {how} u ON t.k = u.k AND t.w < u.w"
+    mf.Session(workers=2, **settings).sql(f"{query} UNION ALL {query}", t=table, u=table)
+    assert any(computed)

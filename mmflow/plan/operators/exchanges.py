@@ -10,7 +10,7 @@ from substrait.algebra_pb2 import Expression, Rel
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.pipeline import Branch, Pipeline
 from mmflow.plan.stages import Broadcast, Hash, Step
-from mmflow.plan.substrait import field, field_index, with_inputs
+from mmflow.plan.substrait import field, field_index, kind, with_inputs
 
 __all__ = [
     "append_keys",
@@ -20,6 +20,7 @@ __all__ = [
     "extend_branches",
     "filter_branches",
     "gather",
+    "names_and_types",
     "run_steps",
     "select_columns",
 ]
@@ -41,7 +42,36 @@ def select_columns(context: PlanContext, pipeline: Pipeline, columns: list[int])
 def extend_branches(context: PlanContext, rel: Rel, child: Pipeline, title: str) -> Pipeline:
     """Return the pipeline with one more row-wise relation on top of each branch."""
     branches = tuple(b.extend(with_inputs(rel, b.rel), title) for b in child.branches)
-    return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate)
+    columns = _plain_columns(rel, child.width) if kind(rel) == "project" else None
+    known = None if columns is None else names_and_types(child)
+    if columns is None or known is None or len({*columns}) < len(columns):
+        return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate)
+    branches = tuple(replace(b, unseen=True) for b in branches)
+    return Pipeline(branches, pa.schema([known.field(i) for i in columns]), child.estimate)
+
+
+def _plain_columns(rel: Rel, width: int) -> list[int] | None:
+    """Return the columns of the input that a project gives; None: it computes others."""
+    given = [*range(width), *map(field_index, rel.project.expressions)]
+    columns = [given[i] for i in rel.project.common.emit.output_mapping or range(len(given))]
+    plain = [i for i in columns if i is not None]
+    return plain if len(plain) == len(columns) else None
+
+
+def names_and_types(pipeline: Pipeline) -> pa.Schema | None:
+    """Return the columns of a pipeline as relations over it have them; None: only DataFusion can say.
+
+    A relation has the names of tables. DataFusion 55 reads no float16 and no nulls from Substrait: such a query runs as
+    SQL.
+    """
+    types = pa.types
+    if any(types.is_nested(t) or types.is_float16(t) or types.is_null(t) for t in pipeline.schema.types):
+        return None
+    first = pipeline.branches[0]
+    names = first.tables[0][1].names if first.trivial and pipeline.width else pipeline.schema.names
+    if len({*names}) < len(names):
+        return None
+    return pa.schema([pa.field(n, t) for n, t in zip(names, pipeline.schema.types, strict=True)])
 
 
 def filter_branches(context: PlanContext, rel: Rel, child: Pipeline) -> Pipeline:
@@ -50,14 +80,10 @@ def filter_branches(context: PlanContext, rel: Rel, child: Pipeline) -> Pipeline
     branches = tuple(replace(b, unseen=True) for b in branches)
     if rel.filter.common.HasField("emit"):
         return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate)
-    # DataFusion 55 reads no float16 and no nulls from Substrait: such a query runs as SQL.
-    types = pa.types
-    if any(types.is_nested(t) or types.is_float16(t) or types.is_null(t) for t in child.schema.types):
+    known = names_and_types(child)
+    if known is None:
         return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate, child.one_nan)
-    first = child.branches[0]
-    names = first.tables[0][1].names if first.trivial and child.width else child.schema.names
-    fields = [pa.field(name, kind) for name, kind in zip(names, child.schema.types, strict=True)]
-    return Pipeline(branches, pa.schema(fields), child.estimate, child.one_nan)
+    return Pipeline(branches, known, child.estimate, child.one_nan)
 
 
 def run_steps(

@@ -9,12 +9,12 @@ import pyarrow as pa
 from substrait.algebra_pb2 import Rel
 
 from mmflow.plan.operators.context import PlanContext
-from mmflow.plan.operators.exchanges import append_keys, broadcast_into, select_columns
+from mmflow.plan.operators.exchanges import append_keys, broadcast_into, names_and_types, select_columns
 from mmflow.plan.optimizer.joins import broadcastable, equalities, join_title
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
 from mmflow.plan.rewrites.null_aware import with_null_rule
 from mmflow.plan.stages import Broadcast, Hash
-from mmflow.plan.substrait import inputs_of, with_inputs
+from mmflow.plan.substrait import ONE_SIDED, TWO_SIDED, inputs_of, join_type, kind, with_inputs
 
 __all__ = ["plan_join"]
 
@@ -111,7 +111,28 @@ def _join_in_one_task(
         notes=(*one.notes, *other.notes),
     )
     nbytes = max(left.estimate.nbytes, right.estimate.nbytes)
-    return Pipeline((branch,), context.rels.schema(joined), Estimate(None, nbytes))
+    return _joined(context, rel, (left, right), (branch,), nbytes)
+
+
+def _joined(
+    context: PlanContext,
+    rel: Rel,
+    sides: tuple[Pipeline, Pipeline],
+    branches: tuple[Branch, ...],
+    nbytes: int,
+) -> Pipeline:
+    """Return the pipeline of branches that join these sides."""
+    how, (left, right) = join_type(rel), map(names_and_types, sides)
+    fields: list[pa.Field] = []
+    if left is not None and right is not None and not getattr(rel, kind(rel)).common.HasField("emit"):
+        if how in ONE_SIDED:
+            fields = list((left, right)[ONE_SIDED[how]])
+        elif how in TWO_SIDED:
+            fields = [*left, *right]
+    if not fields or len({f.name for f in fields}) < len(fields):
+        return Pipeline(branches, context.rels.schema(branches[0].rel), Estimate(None, nbytes))
+    branches = tuple(replace(b, unseen=True) for b in branches)
+    return Pipeline(branches, pa.schema(fields), Estimate(None, nbytes))
 
 
 def _join_exchanged(
@@ -125,20 +146,20 @@ def _join_exchanged(
 ) -> Pipeline:
     """Plan a join in tasks that read both sides from exchanges by `keys`."""
     opened = [
-        select_columns(context, context.builder.reopen(stages, mode, p), list(range(width))).branches[0]
+        select_columns(context, context.builder.reopen(stages, mode, p), list(range(width)))
         for (p, stages, mode), width in zip(sides, widths, strict=True)
     ]
-    joined = with_inputs(rel, opened[0].rel, opened[1].rel)
+    (one,), (other,) = (p.branches for p in opened)
     branch = Branch(
-        (*opened[0].inputs, *opened[1].inputs),
-        (*opened[0].tables, *opened[1].tables),
-        joined,
+        (*one.inputs, *other.inputs),
+        (*one.tables, *other.tables),
+        with_inputs(rel, one.rel, other.rel),
         trivial=False,
         streaming=False,
-        split=tuple((b.tables[0][0], k) for b, k in zip(opened, keys, strict=False)),
+        split=tuple((b.tables[0][0], k) for b, k in zip((one, other), keys, strict=False)),
         title=(title,),
     )
-    return Pipeline((branch,), context.rels.schema(joined), Estimate(None, nbytes))
+    return _joined(context, rel, (opened[0], opened[1]), (branch,), nbytes)
 
 
 def _join_broadcast(
@@ -149,7 +170,8 @@ def _join_broadcast(
         b.extend(with_inputs(rel, b.rel, r) if right else with_inputs(rel, r, b.rel), title)
         for b, r in zip(branches, reads, strict=True)
     ]
-    return Pipeline(tuple(made), context.rels.schema(made[0].rel), Estimate(None, nbytes))
+    read = replace(small, branches=(Branch((), branches[0].tables[-1:], reads[0]),))
+    return _joined(context, rel, (big, read) if right else (read, big), tuple(made), nbytes)
 
 
 def _hash_alike(

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from substrait.algebra_pb2 import Expression, Rel
 from substrait.type_pb2 import Type
 
-from mmflow.plan.substrait import field_index
+from mmflow.plan.substrait import field_index, holds_messages
 
 __all__ = ["arrow_number", "inner", "kind_of", "rewritten"]
 
@@ -76,9 +76,8 @@ def _literal_kind(literal: Expression.Literal) -> pa.DataType | None:
 def inner(message: Message) -> Iterator[Expression]:
     """Yield the expressions directly below a message, those in subqueries' relations excluded."""
     for descriptor, value in message.ListFields():
-        if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
-            continue
-        for part in value if descriptor.is_repeated else (value,):
+        held = holds_messages(descriptor)
+        for part in (value,) if held == "one" else value if held else ():
             if isinstance(part, Expression):
                 yield part
             elif not isinstance(part, Rel):
@@ -86,7 +85,7 @@ def inner(message: Message) -> Iterator[Expression]:
 
 
 def rewritten(e: Expression, change: Callable[[Expression], None]) -> Expression:
-    """Return a copy in which `change` was made to every expression, inner ones first."""
+    """Return a copy in which `change` was made to every expression but plain columns, inner ones first."""
     made = Expression()
     made.CopyFrom(e)
     _rewrite(made, change)
@@ -94,6 +93,7 @@ def rewritten(e: Expression, change: Callable[[Expression], None]) -> Expression
 
 
 def _rewrite(e: Expression, change: Callable[[Expression], None]) -> None:
-    for part in inner(e):
-        _rewrite(part, change)
-    change(e)
+    if field_index(e) is None:
+        for part in inner(e):
+            _rewrite(part, change)
+        change(e)
