@@ -12,7 +12,7 @@ namespace {
 constexpr int kUnit = -1074;  // exponent of the units of wide sums
 constexpr std::uint8_t kPlusInfinity = 1, kMinusInfinity = 2, kNan = 4;
 // A window is put so that later values may be 2^32 times smaller; and no infinity lies in it.
-constexpr int kBelow = 32, kHighestBase = 2047 - 64;
+constexpr int kBelow = 32, kHighestBase = 2047 - 63;
 // A window that misses so many values is moved.
 constexpr std::uint8_t kMostMisses = 16;
 constexpr std::uint32_t kMostWaiting = 1u << 29;

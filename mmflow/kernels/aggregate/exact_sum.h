@@ -1,13 +1,15 @@
 // Exact sums of floats, correctly rounded, and so the same in any order of the values.
 //
-// A sum begins as a window: 128 bits of fixed point around the first value, which hold values of 64 binary orders of
+// A sum begins as a window: 128 bits of fixed point around the first value, which hold values of 63 binary orders of
 // magnitude. What lies outside of it, or overflows it, goes to a wide sum that holds any double, made when it is needed.
 // Few groups with many rows are added up in large sums first.
 // (Wide sums: Radford M. Neal, 2015, "Fast exact summation using small and large superaccumulators", the small one.)
 #pragma once
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -116,6 +118,11 @@ class FloatSums {
     [[nodiscard]] bool merge(FloatSum& sum, const std::uint8_t* state, std::size_t size);
 
    private:
+    static constexpr auto kShifts = [] {
+        std::array<std::int64_t, 63> made{};
+        for (std::size_t i = 0; i < made.size(); ++i) made[i] = std::int64_t{1} << i;
+        return made;
+    }();
     static constexpr std::size_t kFew = 16, kMany = 1024;  // groups, and rows for each, for which large sums pay
 
     // Adds a value that fits into the window.
@@ -123,13 +130,14 @@ class FloatSums {
         const auto bits = std::bit_cast<std::uint64_t>(value);
         const auto exponent = static_cast<unsigned>(bits >> 52 & 0x7ff);
         // Zeros fit anywhere. Subnormal values, infinities and NaN are outside of any window.
-        const unsigned shift = bits << 1 == 0 ? 0 : exponent - static_cast<unsigned>(sum.base);
-        if (shift >= 64) return false;
-        const std::uint64_t mantissa = (bits & ((1ull << 52) - 1)) | static_cast<std::uint64_t>(exponent != 0) << 52;
+        const std::uint64_t some = bits << 1 != 0;
+        const std::uint64_t shift = (exponent - static_cast<std::uint64_t>(sum.base)) & (~some + 1);
+        if (shift >= std::size(kShifts)) return false;
+        const std::uint64_t mantissa = (bits & ((1ull << 52) - 1)) | some << 52;
         const auto sign = static_cast<std::uint64_t>(static_cast<std::int64_t>(bits) >> 63);
-        const u128 shifted = (mantissa << shift ^ sign) |
-                             static_cast<u128>((mantissa >> 1 >> (63 - shift)) ^ sign) << 64;
-        return add_to_window(sum, static_cast<i128>(shifted - static_cast<i128>(static_cast<std::int64_t>(sign))));
+        // A product takes fewer instructions than shifts by a variable.
+        const auto value_bits = static_cast<std::int64_t>((mantissa ^ sign) - sign);
+        return add_to_window(sum, static_cast<i128>(value_bits) * kShifts[shift]);
     }
 
     static bool add_to_window(FloatSum& sum, i128 added) noexcept {

@@ -24,16 +24,13 @@ inline ShortTexts::Text ShortTexts::seen(const std::uint8_t* view, const std::ui
                               (words[1] >> 32);
     const std::uintptr_t begin = (at & elsewhere) | (reinterpret_cast<std::uintptr_t>(view) & ~elsewhere);
     const std::uint64_t n = (size & elsewhere) | (16 & ~elsewhere);
-    return {{load(begin), load(begin + std::min<std::uint64_t>(n - 8, 8)), load(begin + std::max<std::uint64_t>(n, 16) - 16),
-             load(begin + n - 8)},
-            size,
-            0};
+    return {{load(begin), load(begin + std::min<std::uint64_t>(n - 8, 8)), load(begin + n - 8)}, size, 0};
 }
 
 inline std::size_t ShortTexts::place(const Text& text, unsigned bits) noexcept {
     // The upper bits of a product depend on all bits; its folding mixes those once more.
     const std::uint64_t sum = text.words[0] * 0x9e3779b97f4a7c15ull + text.words[1] * 0xa0761d6478bd642full +
-                              text.words[2] * 0xe7037ed1a0b428daull + text.words[3] * 0x8ebc6af09c88c6e2ull;
+                              text.words[2] * 0xe7037ed1a0b428daull;
     return ((sum ^ sum >> 32) * 0xd1342543de82ef95ull) >> (64 - bits);
 }
 
@@ -52,8 +49,7 @@ bool ShortTexts::find(const ArrayView& column, std::size_t rows, std::uint32_t* 
             if (slots[at] == 0) return false;
             const Text& known = texts[slots[at] - 1];
             const std::uint64_t differs = (known.words[0] ^ text.words[0]) | (known.words[1] ^ text.words[1]) |
-                                          (known.words[2] ^ text.words[2]) | (known.words[3] ^ text.words[3]) |
-                                          (known.size ^ text.size);
+                                          (known.words[2] ^ text.words[2]) | (known.size ^ text.size);
             groups[i] = known.group;
             if (differs == 0) break;
         }

@@ -1,7 +1,7 @@
 // Groups of one key column of views, whose texts were seen before and are short: a hash table without a branch on where
 // the bytes of a text lie, which is hard to predict.
 //
-// A text is four words of 64 bits. Up to 12 bytes lie in its view, which holds the length, too; longer ones, up to 32
+// A text is three words of 64 bits. Up to 12 bytes lie in its view, which holds the length, too; longer ones, up to 24
 // bytes, are covered by words that overlap.
 #pragma once
 #include <cstddef>
@@ -23,10 +23,10 @@ class ShortTexts {
     std::size_t bytes() const noexcept { return texts_.capacity() * sizeof(Text) + slots_.capacity() * sizeof(slots_[0]); }
 
    private:
-    static constexpr std::size_t kLongest = 32, kMost = 2048;  // bytes, groups
+    static constexpr std::size_t kLongest = 24, kMost = 2048;  // bytes, groups
     static constexpr unsigned kSpread = 3;                     // there are 2^3 times as many slots, or more
     struct Text {
-        std::uint64_t words[4];
+        std::uint64_t words[3];
         std::uint32_t size;
         std::uint32_t group;
     };

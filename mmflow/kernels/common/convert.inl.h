@@ -7,6 +7,7 @@
 //   Status write_text(column, cell, out, base)
 //   Status append(column, record, field, base)   of nested columns; kNested: whether there are any
 //   void use_style(style)   of columns that are not spelled as usual; not where kNested
+//   bool load_plain<tails>(records, count, place, batch)   loads fields without a branch; false: none; not where kNested
 //   bool write_plain(records, count, place, out, base)   writes text without a branch; false: none; not where kNested
 #pragma once
 #include <type_traits>
@@ -204,7 +205,9 @@ inline void parse_number_lanes(Batch& batch) noexcept {
 template <Kind kKind, bool kStyled, class Rows, class Place>
 inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size_t count, Place place, const Type& type,
                        Batch& batch) noexcept {
-    for (std::size_t i = 0; i < count; ++i) {
+    bool loaded = false;
+    if constexpr (!kStyled && !Rows::kNested) loaded = rows.template load_plain<kKind == Kind::kDate32>(records, count, place, batch);
+    for (std::size_t i = loaded ? count : 0; i < count; ++i) {
         const Cell c = rows.cell(records[i], place);
         batch.length[i] = rows.template field_state<kKind>(c) == FieldState::kValue ? c.n : 0;
         batch.word[i] = load8(c.p, c.room);

@@ -72,19 +72,14 @@ inline std::uint32_t* write_positions(std::uint32_t* out, std::uint64_t bits, st
         44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
     const int count = __builtin_popcountll(bits);
     const __m512i offset = _mm512_set1_epi32(static_cast<int>(base));
-    const __m512i left = _mm512_maskz_compress_epi8(bits, _mm512_load_si512(numbers));
-    // The first 8 always: whether a block has any is hard to predict.
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out),
-        _mm256_add_epi32(_mm256_cvtepu8_epi32(_mm512_castsi512_si128(left)), _mm512_castsi512_si256(offset)));
-    if (count > 8) {
-    __m512i rest = left;
-    int done = 0;
-    do {
+    __m512i rest = _mm512_maskz_compress_epi8(bits, _mm512_load_si512(numbers));
+    // The first 16 always: whether a block has any, or more than 8, is hard to predict.
+    for (int done = 0;;) {
         const __m512i places = _mm512_cvtepu8_epi32(_mm512_castsi512_si128(rest));
         _mm512_storeu_si512(out + done, _mm512_add_epi32(places, offset));
-        rest = _mm512_alignr_epi32(_mm512_setzero_si512(), rest, 4);
         done += 16;
-    } while (done < count);
+        if (done >= count) [[likely]] break;
+        rest = _mm512_alignr_epi32(_mm512_setzero_si512(), rest, 4);
     }
     return out + count;
 }
