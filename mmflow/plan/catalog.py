@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import re
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -221,12 +222,21 @@ class Catalog:
     """
 
     def __init__(self) -> None:
-        self.context = _context()
+        self._lock = threading.Lock()
+        self._made: SessionContext | None = None
         #: `Functions.environment` of the plans.
         self.environment: tuple[tuple[str, str], ...] = ()
         self._functions: dict[str, Function] = {}
         #: Names in plans of UDFs by their names in SQL.
         self.sql_names: dict[str, str] = {}
+
+    @property
+    def context(self) -> SessionContext:
+        """Context of the session's leaves and UDFs, made once it is asked for: queries that are known need none."""
+        with self._lock:
+            if self._made is None:
+                self._made = _context()
+            return self._made
 
     @property
     def functions(self) -> Functions:
