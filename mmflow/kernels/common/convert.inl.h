@@ -8,7 +8,7 @@
 //   Status append(column, record, field, base)   of nested columns; kNested: whether there are any
 //   void use_style(style)   of columns that are not spelled as usual; not where kNested
 //   bool load_plain<tails>(records, count, place, batch)   loads fields without a branch; false: none; not where kNested
-//   bool write_plain(records, count, place, out, base)   writes text without a branch; false: none; not where kNested
+//   bool write_plain(records, count, place, out, base, empty)   writes text, but for nulls, without a branch; likewise
 #pragma once
 #include <type_traits>
 
@@ -282,17 +282,22 @@ inline Pass convert(Rows rows, const std::uint32_t* records, std::size_t count, 
             }
         }
     } else {
-        for (std::size_t i = 0; i < count; ++i) {
-            if constexpr (kKind == Kind::kString && !Rows::kNested) {
-                while (i < count && i % kBatch == 0 && !nulls) {
-                    const std::size_t n = count - i < kBatch ? count - i : kBatch;
-                    if (!rows.write_plain(records + i, n, place, out + i * width, base)) break;
-                    i += n;
+        for (std::size_t begin = 0; begin < count; begin += kBatch) {
+            const std::size_t end = count - begin < kBatch ? count : begin + kBatch;
+            bool written = false, empty = false;
+            if constexpr (kKind == Kind::kString && !Rows::kNested)
+                written = rows.write_plain(records + begin, end - begin, place, out + begin * width, base, empty);
+            if (written && !empty && !nulls) continue;
+            for (std::size_t i = begin; i < end; ++i) {
+                std::uint32_t size = 0;
+                if (written) std::memcpy(&size, out + i * width, 4);
+                if (size != 0) {
+                    if (nulls) column.set_valid(row + i);
+                    continue;
                 }
-                if (i == count) break;
+                one(i, status);
+                if (status != Status::kDone) [[unlikely]] return {i, status};
             }
-            one(i, status);
-            if (status != Status::kDone) [[unlikely]] return {i, status};
         }
     }
     return {count};

@@ -81,40 +81,46 @@ struct CsvRows {
         return Status::kDone;
     }
 
-    // Whether fields, as they are, are values, but for empty ones, which are null; `room` bytes may be read from where each
-    // of the records' fields begins.
+    // Whether fields that don't begin with a quote are values, but for empty ones, which are null; `room` bytes may be read from
+    // where each of the records' fields begins. False, too, where the first one has a quote: most others will.
     MMFLOW_INLINE bool plain(const std::uint32_t* records, std::size_t count, std::uint32_t place, std::size_t room) const noexcept {
-        return !quotes && only_empty && !(returns && place == last_place) &&
-               static_cast<std::size_t>(end - data) >= starts[records[count - 1] + place] + room;
+        return only_empty && !(returns && place == last_place) &&
+               static_cast<std::size_t>(end - data) >= starts[records[count - 1] + place] + room &&
+               data[starts[records[0] + place]] != quote;
     }
 
     // Loads fields as `read_batch` does, in a loop without a branch; false: they are not plain. kTail: also their tails.
     template <bool kTail>
     MMFLOW_INLINE bool load_plain(const std::uint32_t* records, std::size_t count, std::uint32_t place, Batch& batch) const noexcept {
         if (!plain(records, count, place, kTail ? 10 : 8)) return false;
+        bool quoted = false;
         for (std::size_t i = 0; i < count; ++i) {
             const std::uint32_t* const field = starts + records[i] + place;
             const std::uint8_t* const p = data + field[0];
+            quoted |= p[0] == quote;
             batch.length[i] = field[1] - 1 - field[0];
             batch.word[i] = load8(p, 8);
             if constexpr (kTail) batch.tail[i] = p[8] | static_cast<std::uint64_t>(p[9]) << 8;
         }
-        return true;
+        return !quoted;
     }
 
-    // Writes views of records' texts, in a loop without a branch; false: one may not be the bytes of its field.
-    MMFLOW_INLINE bool write_plain(const std::uint32_t* records, std::size_t count, std::uint32_t place,
-                                   std::uint8_t* out, const std::uint8_t* base) const noexcept {
+    // Writes views of records' texts, in a loop without a branch; false: they are not plain. `empty`: some are.
+    MMFLOW_INLINE bool write_plain(const std::uint32_t* records, std::size_t count, std::uint32_t place, std::uint8_t* out,
+                                   const std::uint8_t* base, bool& empty) const noexcept {
         if (!ascii || !plain(records, count, place, kViewRoom)) return false;
         const auto before = static_cast<std::uint32_t>(data - base);
-        std::uint64_t empty = 0;
+        bool quoted = false, none = false;
         for (std::size_t i = 0; i < count; ++i) {
             const std::uint32_t* const field = starts + records[i] + place;
+            const std::uint8_t* const p = data + field[0];
             const std::uint32_t n = field[1] - 1 - field[0];
-            empty |= n == 0;
-            write_near_view(out + i * 16, data + field[0], n, before + field[0]);
+            quoted |= p[0] == quote;
+            none |= n == 0;
+            write_near_view(out + i * 16, p, n, before + field[0]);
         }
-        return empty == 0;
+        empty = none;
+        return !quoted;
     }
 
     // Writes text to the side buffer, with its doubled quotes made single.
