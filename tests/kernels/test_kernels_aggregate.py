@@ -211,6 +211,12 @@ def test_sums_of_floats_are_exact_and_rounded_once(values: list[float], data: st
             assert row[0] == bits(nearest_float(sum(map(Fraction, values), Fraction(0))))
 
 
+def test_a_mean_that_rounds_to_zero_has_no_sign() -> None:
+    table = pa.table({"x": [0.0, -5e-324]})
+    step = step_of(table.schema, (), (Measure("avg", 0),))
+    assert plain_rows(aggregated(step, table.to_batches())) == reference_rows(step, table) == [(bits(0.0),)]
+
+
 @pytest.mark.parametrize("spread", [0, 30, 80, 600])
 @pytest.mark.parametrize("groups", [1, 3, 500])
 def test_sums_of_many_floats_do_not_depend_on_their_order(spread: int, groups: int) -> None:
@@ -320,6 +326,22 @@ def test_texts_of_any_length_are_found_again(distinct: int, late: str | None) ->
     step = step_of(table.schema, (0,), (Measure("count"), Measure("sum", 1)))
     got = plain_rows(aggregated(step, table.slice(5).to_batches(max_chunksize=900)))
     assert collections.Counter(got) == collections.Counter(reference_rows(step, table.slice(5)))
+
+
+def test_few_keys_of_both_layouts_of_text_are_found_again() -> None:
+    draw = random.Random(3)
+    texts = ["", "a", "twelve bytes", "thirteen byte", "thirteen bytf"]
+    rows = [(draw.choice(texts), draw.choice(texts), draw.choice([True, False])) for _ in range(4000)]
+    rows[1000:] = [(v, t if i % 900 else t * 9, b) for i, (v, t, b) in enumerate(rows[1000:])]
+    kinds = (pa.string_view(), pa.string(), pa.bool_(), pa.int64())
+    for kept in (rows, [r for r in rows if len(r[0]) == 1]):
+        columns = [*zip(*kept, strict=True), range(len(kept))]
+        arrays = [pa.array(c, t) for c, t in zip(columns, kinds, strict=True)]
+        table = pa.table(arrays, names=["v", "t", "b", "x"])
+        for keys in ((0, 1), (1, 0, 2)):
+            step = step_of(table.schema, keys, (Measure("count"), Measure("sum", 3)))
+            got = plain_rows(aggregated(step, table.to_batches(max_chunksize=700)))
+            assert collections.Counter(got) == collections.Counter(reference_rows(step, table))
 
 
 def test_groups_beyond_any_part_of_memory_are_an_error() -> None:

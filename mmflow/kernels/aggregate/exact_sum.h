@@ -105,7 +105,7 @@ class FloatSums {
 
     // Return the float nearest to the sum, or to the mean of a group that has values.
     double total(const FloatSum& sum) const noexcept { return rounded(sum, false); }
-    double mean(const FloatSum& sum) const noexcept { return rounded(sum, true); }
+    double mean(const FloatSum& sum) const noexcept { return rounded(sum, true) + 0.0; }  // not -0, where it rounds to zero
 
     // Writes the absolute value in units of 2^-1074, lowest limb first, and returns whether the sum is negative. There must
     // be no infinities or NaN among the values.

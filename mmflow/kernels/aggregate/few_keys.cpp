@@ -1,6 +1,7 @@
 #include "aggregate/few_keys.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace mmflow {
 
@@ -10,15 +11,15 @@ FewKeys::FewKeys(const std::vector<Column>& columns)
     table_.assign(std::size_t{1} << (bits_ * columns.size()), kNone);
 }
 
-bool FewKeys::find(const std::uint64_t* keys, std::size_t width, std::size_t rows, std::uint32_t* groups) noexcept {
+bool FewKeys::find(const Words* words, std::size_t rows, std::uint32_t* groups) noexcept {
     std::fill_n(codes_, rows, 0u);
     unsigned shift = 0;
     for (const Values& values : columns_) {
-        const std::uint64_t* const first = keys + values.column.place;
-        const bool known = values.column.two ? add_codes<true>(values, first, width, rows, shift)
-                                             : add_codes<false>(values, first, width, rows, shift);
+        const bool known = values.column.two ? add_codes<true>(values, *words, rows, shift)
+                                             : add_codes<false>(values, *words, rows, shift);
         if (!known) return false;
         shift += bits_;
+        ++words;
     }
     bool missed = false;
     for (std::size_t i = 0; i < rows; ++i) {
@@ -29,12 +30,13 @@ bool FewKeys::find(const std::uint64_t* keys, std::size_t width, std::size_t row
 }
 
 template <bool kTwo>
-bool FewKeys::add_codes(const Values& values, const std::uint64_t* keys, std::size_t width, std::size_t rows,
-                        unsigned shift) noexcept {
+bool FewKeys::add_codes(const Values& values, const Words& words, std::size_t rows, unsigned shift) noexcept {
     const Slot* const slots = values.slots.data();
     bool missed = false;
     for (std::size_t i = 0; i < rows; ++i) {
-        const std::uint64_t low = keys[i * width], high = kTwo ? keys[i * width + 1] : 0;
+        std::uint64_t low, high = 0;
+        std::memcpy(&low, words.first + i * words.stride, 8);
+        if (kTwo) std::memcpy(&high, words.first + i * words.stride + 8, 8);
         const Slot& slot = slots[values.place(low, high)];
         missed |= (slot.low != low) | (slot.high != high) | (slot.code == kNone);
         codes_[i] |= (slot.code & ((1u << bits_) - 1)) << shift;

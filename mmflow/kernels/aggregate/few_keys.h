@@ -14,14 +14,22 @@ class FewKeys {
         bool two;
     };
 
-    static bool fits(std::size_t columns) noexcept { return columns != 0 && columns <= 4; }
+    static constexpr std::size_t kMost = 4;  // columns
+
+    static bool fits(std::size_t columns) noexcept { return columns != 0 && columns <= kMost; }
 
     explicit FewKeys(const std::vector<Column>& columns);
 
-    // Writes the groups of up to 1024 keys of `width` words; false: one is not known. No word is an address.
-    bool find(const std::uint64_t* keys, std::size_t width, std::size_t rows, std::uint32_t* groups) noexcept;
+    // Words of a column's values: where the first begins, and bytes from one to the next.
+    struct Words {
+        const std::uint8_t* first;
+        std::size_t stride;
+    };
 
-    // Notes the group of a key; false: there are too many values.
+    // Writes the groups of up to 1024 keys, by the words of each column; false: one is not known. Views of long texts never are.
+    bool find(const Words* words, std::size_t rows, std::uint32_t* groups) noexcept;
+
+    // Notes the group of a key, of which no word is an address; false: there are too many values.
     bool note(const std::uint64_t* key, std::uint32_t group);
 
    private:
@@ -46,8 +54,7 @@ class FewKeys {
     };
 
     template <bool kTwo>
-    bool add_codes(const Values& values, const std::uint64_t* keys, std::size_t width, std::size_t rows,
-                   unsigned shift) noexcept;
+    bool add_codes(const Values& values, const Words& words, std::size_t rows, unsigned shift) noexcept;
 
     std::vector<Values> columns_;
     unsigned bits_;  // of a code

@@ -363,12 +363,19 @@ void Keys::find(const ArrayView* columns, std::size_t rows, std::uint32_t* group
         for (std::size_t w = 0; w < masks_; ++w) row_words_[i * width_ + w] = 0;
     }
     long_texts_.clear();
-    bool nulls = false;
+    const bool few = few_ && !whole && std::all_of(columns, columns + types_.size(), [](const ArrayView& column) {
+        return column.validity == nullptr;
+    });
+    // Few keys are found by the views of their texts as they are.
+    const auto by_views = [&](std::size_t key) { return few && types_[key].layout == Layout::kTextView; };
     for (std::size_t key = 0; key < types_.size(); ++key) {
-        fill(columns[key], key, rows);
-        nulls |= columns[key].validity != nullptr;
+        if (!by_views(key)) fill(columns[key], key, rows);
     }
-    if (!whole && !nulls && long_texts_.empty() && few_ && few_->find(row_words_.data(), width_, rows, groups)) return;
+    if (few && find_few(columns, rows, groups)) return;
+    for (std::size_t key = 0; key < types_.size(); ++key) {
+        if (by_views(key)) fill(columns[key], key, rows);
+    }
+    std::sort(long_texts_.begin(), long_texts_.end());
     const std::size_t before = records_.size();
     switch (width_) {
         case 2: look_up<2>(rows, groups); break;
@@ -380,6 +387,17 @@ void Keys::find(const ArrayView* columns, std::size_t rows, std::uint32_t* group
     if (whole) note_near(before);
     else if (texts_) note_texts(before);
     else if (few_) note_few(before);
+}
+
+// Finds the groups of rows of few keys that were seen before, whose words are filled in, but for views.
+bool Keys::find_few(const ArrayView* columns, std::size_t rows, std::uint32_t* groups) {
+    FewKeys::Words words[FewKeys::kMost];
+    for (std::size_t key = 0; key < types_.size(); ++key) {
+        const ArrayView& column = columns[key];
+        if (types_[key].layout == Layout::kTextView) words[key] = {column.values + column.offset * 16, 16};
+        else words[key] = {reinterpret_cast<const std::uint8_t*>(row_words_.data() + places_[key]), width_ * 8};
+    }
+    return few_->find(words, rows, groups);
 }
 
 // Notes the groups from number `before` on for `few_`, but those with nulls or long texts.

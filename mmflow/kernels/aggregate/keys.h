@@ -48,6 +48,7 @@ class Keys {
     void look_up(std::size_t rows, std::uint32_t* groups);
     bool find_near(const ArrayView& column, std::size_t rows, std::uint32_t* groups) const;
     void note_near(std::size_t before);
+    bool find_few(const ArrayView* columns, std::size_t rows, std::uint32_t* groups);
     void note_few(std::size_t before);
     void note_texts(std::size_t before);
     bool equal(const std::uint64_t* row, const std::uint64_t* kept) const noexcept;
