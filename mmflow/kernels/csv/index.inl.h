@@ -90,6 +90,7 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
     std::uint32_t phase = 1;
     std::uint64_t uneven = 0;
     for (std::size_t at = 0; at < size; at += 64) {
+        read_ahead(data + at);
         const std::size_t left = size - at;
         Block block;
         std::uint64_t valid = ~0ull;

@@ -56,6 +56,7 @@ inline LinesIndex index_lines(const LinesSpec& spec, const std::uint8_t* text, s
     std::uint64_t broken = 1;  // the byte before the block breaks a line
     std::uint64_t high = 0, nuls = 0;
     for (std::size_t at = 0; at < length; at += 64) {
+        read_ahead(text + at);
         const std::size_t left = length - at;
         const Block block = load_blank(text + at, left);
         const std::uint64_t newline = block.eq('\n');

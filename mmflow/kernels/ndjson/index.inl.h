@@ -45,6 +45,7 @@ inline JsonIndex index_json(const std::uint8_t* text, std::size_t length, std::u
     std::uint64_t scalar = 0;  // the byte before belongs to a number, true, false or null
     std::uint64_t high = 0, backslashes = 0;
     for (std::size_t at = 0; at < length; at += 64) {
+        read_ahead(text + at);
         const std::size_t left = length - at;
         const Block block = load_blank(text + at, left);
         const std::uint64_t backslash = block.eq('\\');
