@@ -6,8 +6,8 @@
 //   FieldState field_state<kind>(cell)   whether that is a value, null, or needs the fallback
 //   Status write_text(column, cell, out, base)
 //   Status append(column, record, field, base)   of nested columns; kNested: whether there are any
-//   void use_style(style)   of columns that are not spelled as usual; not where kNested
-//   bool load_plain<tails>(records, count, place, batch)   loads fields without a branch; false: none; not where kNested
+//   void use_style(style)   of columns that are not spelled as usual; kJson: there are none, nor leading zeros
+//   bool load_plain<tails>(records, count, place, batch)   loads fields without a branch; false: none; not where kJson
 //   bool write_plain(records, count, place, out, base, empty)   writes text, but for nulls, without a branch; likewise
 #pragma once
 #include <type_traits>
@@ -119,10 +119,10 @@ inline auto with_kind(Kind kind, Visit&& visit) noexcept {
 #undef MMFLOW_CASE
 }
 
-// Calls visit with whether values of the type have a style of their own; nested rows have none.
+// Calls visit with whether values of the type have a style of their own; those of JSON have none.
 template <class Rows, class Visit>
 inline auto with_style(const Type& type, Visit&& visit) noexcept {
-    if constexpr (!Rows::kNested) {
+    if constexpr (!Rows::kJson) {
         if (type.style != nullptr) return visit(std::true_type{});
     }
     return visit(std::false_type{});
@@ -206,7 +206,7 @@ template <Kind kKind, bool kStyled, class Rows, class Place>
 inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size_t count, Place place, const Type& type,
                        Batch& batch) noexcept {
     bool loaded = false;
-    if constexpr (!kStyled && !Rows::kNested) loaded = rows.template load_plain<kKind == Kind::kDate32>(records, count, place, batch);
+    if constexpr (!kStyled && !Rows::kJson) loaded = rows.template load_plain<kKind == Kind::kDate32>(records, count, place, batch);
     for (std::size_t i = loaded ? count : 0; i < count; ++i) {
         const Cell c = rows.cell(records[i], place);
         batch.length[i] = rows.template field_state<kKind>(c) == FieldState::kValue ? c.n : 0;
@@ -228,7 +228,7 @@ inline bool read_batch(const Rows& rows, const std::uint32_t* records, std::size
     }
     if constexpr (kKind == Kind::kDate32) {
         parse_date_lanes(batch);
-    } else if (type.exact && !Rows::kNested) {  // JSON has no leading zeros
+    } else if (type.exact && !Rows::kJson) {
         parse_number_lanes<kKind, true>(batch);
     } else {
         parse_number_lanes<kKind, false>(batch);
@@ -285,7 +285,7 @@ inline Pass convert(Rows rows, const std::uint32_t* records, std::size_t count, 
         for (std::size_t begin = 0; begin < count; begin += kBatch) {
             const std::size_t end = count - begin < kBatch ? count : begin + kBatch;
             bool written = false, empty = false;
-            if constexpr (kKind == Kind::kString && !Rows::kNested)
+            if constexpr (kKind == Kind::kString && !Rows::kJson)
                 written = rows.write_plain(records + begin, end - begin, place, out + begin * width, base, empty);
             if (written && !empty && !nulls) continue;
             for (std::size_t i = begin; i < end; ++i) {

@@ -12,7 +12,7 @@ namespace {
 
 // The records of a chunk.
 struct CsvRows {
-    static constexpr bool kNested = false;
+    static constexpr bool kNested = false, kJson = false;
 
     const Text* nulls;
     std::size_t null_count;

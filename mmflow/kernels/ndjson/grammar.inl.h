@@ -52,6 +52,17 @@ inline bool is_json_number(const std::uint8_t* p, std::size_t n, std::size_t roo
     return i == n;
 }
 
+inline bool json_scalar_begins(std::uint8_t c) noexcept {
+    return c == '-' || json_digit(c) || c == 't' || c == 'f' || c == 'n';
+}
+
+// Whether this is a number, true, false or null.
+MMFLOW_INLINE bool is_json_scalar(const std::uint8_t* p, std::size_t n, std::size_t room) noexcept {
+    if (*p == '-' || json_digit(*p)) return is_json_number(p, n, room);
+    return (n == 4 && (std::memcmp(p, "true", 4) == 0 || std::memcmp(p, "null", 4) == 0)) ||
+           (n == 5 && std::memcmp(p, "false", 5) == 0);
+}
+
 // Returns the value of four hexadecimal digits, or -1.
 inline int hex4(const std::uint8_t* p) noexcept {
     int value = 0;
@@ -164,13 +175,9 @@ struct JsonChunk {
             const Text inner = quoted(e);
             return escapes_valid(inner.data, inner.size);
         }
-        const bool number = *p == '-' || json_digit(*p);
         // There is a next entry only if this is not the line's last.
-        if (!number && *p != 't' && *p != 'f' && *p != 'n') return false;
-        const std::size_t n = end(e) - entries[e];
-        if (number) return is_json_number(p, n, size - entries[e]);
-        return (n == 4 && (std::memcmp(p, "true", 4) == 0 || std::memcmp(p, "null", 4) == 0)) ||
-               (n == 5 && std::memcmp(p, "false", 5) == 0);
+        if (json_scalar_begins(*p)) return is_json_scalar(p, end(e) - entries[e], size - entries[e]);
+        return false;
     }
 
     // Returns the entry behind the valid value at an entry, which was walked before.

@@ -4,10 +4,12 @@
 //   index     positions of everything that is not inside of text (ndjson/index.inl.h)
 //   grammar   line by line: whether it is an object, and where the fields are that are read (ndjson/grammar.inl.h);
 //             a record of the same shape as one before it is only compared (ndjson/shape.inl.h)
+//   layout    while all records have one layout, these two steps are much shorter (ndjson/layout.inl.h)
 //   filters   narrow the records, one field after the other (common/convert.inl.h)
 //   columns   are converted one at a time, for the records that are left
 #include "common/convert.inl.h"
 #include "ndjson/ndjson.h"
+#include "ndjson/layout.inl.h"
 #include "ndjson/shape.inl.h"
 
 namespace mmflow::MMFLOW_ARCH {
@@ -21,34 +23,9 @@ inline bool same_text(const Text& a, const Text& b) noexcept {
     return a.size == b.size && std::memcmp(a.data, b.data, a.size) == 0;
 }
 
-// The records of a chunk.
-struct JsonRows {
-    static constexpr bool kNested = true;
-
-    JsonChunk chunk;
-    const std::uint32_t* slots;
-    std::size_t slot_count;
-    const std::uint8_t* limit;  // behind all bytes that may be read
-    const JsonSpec& spec;
-
-    std::size_t entry(std::uint32_t record, int slot) const noexcept {
-        return slots[static_cast<std::size_t>(record) * slot_count + static_cast<std::size_t>(slot)];
-    }
-
-    int place(int slot) const noexcept { return slot; }
-
-    Cell cell(std::uint32_t record, int slot) const noexcept { return cell_at(entry(record, slot)); }
-
-    // Returns the text of a value; no text: there is none.
-    MMFLOW_INLINE Cell cell_at(std::size_t e) const noexcept {
-        if (e == 0) return {nullptr, 0, 0, false, false};
-        const std::uint8_t* p = chunk.text + chunk.entries[e];
-        const auto room = static_cast<std::size_t>(limit - p);
-        if (*p != '"') return {p, chunk.end(e) - chunk.entries[e], room, false, false};
-        const Text inner = chunk.quoted(e);
-        const bool escaped = chunk.escapes && std::memchr(inner.data, '\\', inner.size) != nullptr;
-        return {inner.data, inner.size, room - 1, true, escaped};
-    }
+// What is common to all ways to find the values of records.
+struct JsonCells {
+    static constexpr bool kJson = true;
 
     template <Kind kKind>
     FieldState field_state(const Cell& c) const noexcept {
@@ -78,6 +55,36 @@ struct JsonRows {
         column.side_size += n;
         write_view(out, to, n, n, 1, static_cast<std::uint32_t>(begin));
         return Status::kDone;
+    }
+};
+
+// The records of a chunk, by its index.
+struct JsonRows : JsonCells {
+    static constexpr bool kNested = true;
+
+    JsonChunk chunk;
+    const std::uint32_t* slots;
+    std::size_t slot_count;
+    const std::uint8_t* limit;  // behind all bytes that may be read
+    const JsonSpec& spec;
+
+    std::size_t entry(std::uint32_t record, int slot) const noexcept {
+        return slots[static_cast<std::size_t>(record) * slot_count + static_cast<std::size_t>(slot)];
+    }
+
+    int place(int slot) const noexcept { return slot; }
+
+    Cell cell(std::uint32_t record, int slot) const noexcept { return cell_at(entry(record, slot)); }
+
+    // Returns the text of a value; no text: there is none.
+    MMFLOW_INLINE Cell cell_at(std::size_t e) const noexcept {
+        if (e == 0) return {nullptr, 0, 0, false, false};
+        const std::uint8_t* p = chunk.text + chunk.entries[e];
+        const auto room = static_cast<std::size_t>(limit - p);
+        if (*p != '"') return {p, chunk.end(e) - chunk.entries[e], room, false, false};
+        const Text inner = chunk.quoted(e);
+        const bool escaped = chunk.escapes && std::memchr(inner.data, '\\', inner.size) != nullptr;
+        return {inner.data, inner.size, room - 1, true, escaped};
     }
 
     Status append(Column& column, std::uint32_t record, int slot, const std::uint8_t* base) const noexcept {
@@ -223,6 +230,29 @@ struct JsonRows {
     }
 };
 
+// The records of a chunk that have one layout, by its marks.
+struct JsonAlikeRows : JsonCells {
+    static constexpr bool kNested = false;
+
+    const std::uint8_t* text;
+    const std::uint8_t* limit;   // behind all bytes that may be read
+    const std::uint32_t* marks;  // from the line end before the first record on
+    const JsonLayout& layout;
+    bool escapes;
+
+    const JsonLayout::Value* place(int slot) const noexcept { return layout.slots[slot]; }
+
+    // Returns the text of a value; no text: there is none.
+    MMFLOW_INLINE Cell cell(std::uint32_t record, const JsonLayout::Value* value) const noexcept {
+        if (value == nullptr) return {nullptr, 0, 0, false, false};
+        const std::uint32_t* of = marks + static_cast<std::size_t>(record) * layout.marks;
+        const std::uint8_t* p = value->begin.in(text, of);
+        const auto n = static_cast<std::size_t>(value->end.in(text, of) - p);
+        const bool escaped = escapes && value->quoted && std::memchr(p, '\\', n) != nullptr;
+        return {p, n, static_cast<std::size_t>(limit - p), value->quoted, escaped};
+    }
+};
+
 // Which slot a field's value goes to. Records mostly have the same fields in the same order: that of the record before
 // is tried first.
 struct JsonFields {
@@ -292,27 +322,109 @@ struct JsonFields {
     }
 };
 
+// Whether all columns are of values without parts, which every way to read a chunk knows.
+inline bool is_flat(const JsonSpec& spec) noexcept {
+    for (std::size_t i = 0; i < spec.target_count; ++i) {
+        if (spec.targets[i].type.nested() || spec.targets[i].type.json()) return false;
+    }
+    return true;
+}
+
+// When chunks are read by a layout. Where they keep having records of others, learning it would only cost time.
+struct JsonTrust {
+    static constexpr std::size_t kLongestPause = 32;
+
+    JsonLayout layout;
+    std::size_t pause = 0, next_pause = 1;  // in chunks
+
+    void judge(bool all_alike) noexcept {
+        if (all_alike) {
+            next_pause = 1;
+            return;
+        }
+        pause = next_pause;
+        if (next_pause < kLongestPause) next_pause *= 2;
+    }
+};
+
 inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data, std::size_t size, std::size_t stop,
                                  bool final, JsonScratch& scratch, Column* columns, Bytes& offsets) noexcept {
+    // The first chunk is short: it teaches the layout.
+    constexpr std::size_t first_chunk = 1 << 10;
     RecordsResult result;
     const std::size_t limit = stop < size ? stop : size;
     const auto slot_count = static_cast<std::size_t>(spec.slots);
-    std::size_t at = 0, chunk_size = kChunk;
+    const bool flat = is_flat(spec);
+    JsonTrust trust;
+    std::size_t at = 0, chunk_size = first_chunk;
     while (at < limit && result.status == Status::kDone &&
            !is_full(spec.most_bytes, columns, spec.target_count, result.rows, at)) {
         const std::size_t length = size - at < chunk_size ? size - at : chunk_size;
-        if (!scratch.entries.reserve((length + 32) * 4)) return {Status::kNoMemory};
+        if (!scratch.entries.reserve((length + 33) * 4)) return {Status::kNoMemory};
         auto* entries = reinterpret_cast<std::uint32_t*>(scratch.entries.data);
         const std::uint8_t* text = data + at;
+        std::uint32_t *records = nullptr, *begins = nullptr;
+        const auto reserve = [&](std::size_t lines) noexcept {
+            if (!scratch.begins.reserve(lines * 4) || !scratch.records.reserve(lines * 4) ||
+                (spec.filter_count && !scratch.selected.reserve(lines * 4))) {
+                return false;
+            }
+            begins = reinterpret_cast<std::uint32_t*>(scratch.begins.data);
+            records = reinterpret_cast<std::uint32_t*>(scratch.records.data);
+            return true;
+        };
+        // Adds the rows of `count` records, `seen` lines up to `begin`.
+        const auto add_rows = [&](const auto& rows, std::size_t count, std::size_t seen, std::uint32_t begin) noexcept {
+            Selection selected{records, count};
+            filter_records(rows, spec.filters, spec.filter_count, selected,
+                           reinterpret_cast<std::uint32_t*>(scratch.selected.data));
+            convert_columns(rows, spec.targets, spec.target_count, columns, result.rows,
+                            expected_rows(spec.most_bytes, spec.targets, spec.target_count, selected.count, length, size), data, selected);
+            if (selected.status == Status::kNoMemory) return false;
+            if (selected.status != Status::kDone) {
+                result.status = selected.status;
+                count = selected.first_unread;
+                begin = begins[count];
+                seen = count_newlines(text, begin);
+            }
+            if (spec.located && !write_offsets(offsets, result.rows, selected, begins, at)) return false;
+            result.lines += seen;
+            result.records += count;
+            result.rows += selected.count;
+            result.consumed = at += begin;
+            return true;
+        };
+
+        if (trust.pause == 0 && trust.layout.marks != 0 && at > trust.layout.before) {
+            const JsonLayout& layout = trust.layout;
+            entries[0] = ~0u;  // the line end before the first record
+            const JsonMarks marks = index_marks(text, length, entries + 1);
+            std::size_t count = marks.count / layout.marks;
+            if (marks.newlines < count) count = marks.newlines;
+            while (count > 0 && entries[(count - 1) * layout.marks] + 1 >= limit - at) --count;
+            const std::size_t wanted = count;
+            count = marks.control ? 0 : layout.count_alike(text, data + size, entries, count, marks.escapes);
+            const std::uint32_t end = entries[count * layout.marks] + 1;
+            if (!marks.ascii && !is_utf8(text, end)) count = 0;
+            trust.judge(count == wanted && !marks.control);
+            if (count > 0) {
+                if (!reserve(count)) return {Status::kNoMemory};
+                for (std::size_t i = 0; i < count; ++i) {
+                    records[i] = static_cast<std::uint32_t>(i);
+                    begins[i] = entries[i * layout.marks] + 1;
+                }
+                if (!add_rows(JsonAlikeRows{{}, text, data + size, entries, layout, marks.escapes}, count, count, end)) {
+                    return {Status::kNoMemory};
+                }
+                continue;
+            }
+        }
+        if (trust.pause > 0) --trust.pause;
+
         const JsonIndex index = index_json(text, length, entries);
         const std::size_t lines = index.newlines;
-        if (!scratch.slots.reserve(lines * slot_count * 4) || !scratch.begins.reserve(lines * 4) ||
-            !scratch.records.reserve(lines * 4) || (spec.filter_count && !scratch.selected.reserve(lines * 4))) {
-            return {Status::kNoMemory};
-        }
+        if (!reserve(lines) || !scratch.slots.reserve(lines * slot_count * 4)) return {Status::kNoMemory};
         auto* slots = reinterpret_cast<std::uint32_t*>(scratch.slots.data);
-        auto* begins = reinterpret_cast<std::uint32_t*>(scratch.begins.data);
-        auto* records = reinterpret_cast<std::uint32_t*>(scratch.records.data);
         if (lines && slot_count) std::memset(slots, 0, lines * slot_count * 4);
 
         // Line by line, while they are complete and need no fallback.
@@ -321,6 +433,7 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
         JsonShape shape;
         std::size_t mismatches = 0;  // records of another shape than the one before
         std::size_t count = 0, seen = 0, e = 0;
+        std::size_t last = 0, last_end = 0;  // entries of the last record
         std::uint32_t begin = 0;  // of the line
         bool needs_fallback = false;
         while (seen < lines && begin < limit - at) {
@@ -341,6 +454,8 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
                 if (!needs_fallback) {
                     begins[count] = begin;
                     records[count] = static_cast<std::uint32_t>(count);
+                    last = e;
+                    last_end = end;
                     ++count;
                 }
             }
@@ -358,25 +473,10 @@ inline RecordsResult json_decode(const JsonSpec& spec, const std::uint8_t* data,
             continue;
         }
         if (needs_fallback) result.status = Status::kNeedsFallback;
-
-        const JsonRows rows{chunk, slots, slot_count, data + size, spec};
-        Selection selected{records, count};
-        filter_records(rows, spec.filters, spec.filter_count, selected,
-                       reinterpret_cast<std::uint32_t*>(scratch.selected.data));
-        convert_columns(rows, spec.targets, spec.target_count, columns, result.rows,
-                        expected_rows(spec.most_bytes, spec.targets, spec.target_count, selected.count, length, size), data, selected);
-        if (selected.status == Status::kNoMemory) return {Status::kNoMemory};
-        if (selected.status != Status::kDone) {
-            result.status = selected.status;
-            count = selected.first_unread;
-            begin = begins[count];
-            seen = count_newlines(text, begin);
+        if (flat && trust.pause == 0 && count > 0) {
+            trust.layout.learn(chunk, begins[count - 1], last, last_end, slots + (count - 1) * slot_count, slot_count);
         }
-        if (spec.located && !write_offsets(offsets, result.rows, selected, begins, at)) return {Status::kNoMemory};
-        result.lines += seen;
-        result.records += count;
-        result.rows += selected.count;
-        result.consumed = at += begin;
+        if (!add_rows(JsonRows{{}, chunk, slots, slot_count, data + size, spec}, count, seen, begin)) return {Status::kNoMemory};
         chunk_size = kChunk;
         if (begin == 0) break;
     }
