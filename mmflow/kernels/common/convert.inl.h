@@ -4,6 +4,7 @@
 // else. It has:
 //   place(field), Cell cell(record, place)   the field's text
 //   FieldState field_state<kind>(cell)   whether that is a value, null, or needs the fallback
+//   bool texts_are_bytes()   whether all text is UTF-8 and differs from no value by quotes or escapes
 //   Status write_text(column, cell, out, base)
 //   Status append(column, record, field, base)   of nested columns; kNested: whether there are any
 //   void use_style(style)   of columns that are not spelled as usual; kJson: there are none, nor leading zeros
@@ -303,8 +304,36 @@ inline Pass convert(Rows rows, const std::uint32_t* records, std::size_t count, 
     return {count};
 }
 
+constexpr std::size_t kMostSimilar = 4;  // texts that are compared by their first bytes
+
 inline bool is_one_of(const Filter& filter, const Cell& c) noexcept {
     return is_one_of(filter.texts, filter.text_count, c.p, c.n);
+}
+
+// Keeps those of `count` records whose text has the length and the first bytes of one of the filter's, or whose value may be no
+// text; returns how many. For rows whose texts are their bytes.
+template <class Rows>
+inline std::size_t keep_similar(const Rows& rows, const Filter& filter, std::uint32_t* records, std::size_t count) noexcept {
+    const auto place = rows.place(filter.field);
+    const std::size_t text_count = filter.text_count;
+    std::uint64_t words[kMostSimilar], masks[kMostSimilar], sizes[kMostSimilar];
+    for (std::size_t t = 0; t < text_count; ++t) {
+        const Text& text = filter.texts[t];
+        sizes[t] = text.size;
+        masks[t] = low_bits(8 * text.size);
+        words[t] = load8(text.data, text.size) & masks[t];
+    }
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::uint32_t record = records[i];
+        const Cell c = rows.cell(record, place);
+        const std::uint64_t word = load8(c.p, c.room);
+        std::uint64_t similar = Rows::kJson && !c.quoted;
+        for (std::size_t t = 0; t < text_count; ++t) similar |= ((word & masks[t]) == words[t]) & (c.n == sizes[t]);
+        records[n] = record;
+        n += similar;
+    }
+    return n;
 }
 
 // Keeps those of `count` records that may meet the filter, `kept` in number.
@@ -313,6 +342,11 @@ inline Pass apply_filter(Rows rows, const Filter& filter, std::uint32_t* records
                          std::size_t& kept) noexcept {
     if constexpr (kStyled) rows.use_style(*filter.type.style);
     const auto place = rows.place(filter.field);
+    if constexpr (kKind == Kind::kString) {
+        if (filter.test == Filter::Test::kText && filter.text_count <= kMostSimilar && rows.texts_are_bytes()) {
+            count = keep_similar(rows, filter, records, count);
+        }
+    }
     std::size_t n = 0;
     Pass pass{count};
     // Whether the record is kept; means nothing where it is not ok.

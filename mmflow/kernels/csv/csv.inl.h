@@ -72,6 +72,8 @@ struct CsvRows {
         return kKind != Kind::kString && cell.escaped ? FieldState::kNeedsFallback : FieldState::kValue;
     }
 
+    bool texts_are_bytes() const noexcept { return ascii && !doubled; }
+
     bool is_text(const Cell& cell) const noexcept { return ascii || is_utf8(cell.p, cell.n); }
 
     MMFLOW_INLINE Status write_text(Column& column, const Cell& c, std::uint8_t* out, const std::uint8_t* base) const noexcept {

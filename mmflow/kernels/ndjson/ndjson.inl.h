@@ -68,6 +68,8 @@ struct JsonRows : JsonCells {
     const std::uint8_t* limit;  // behind all bytes that may be read
     const JsonSpec& spec;
 
+    bool texts_are_bytes() const noexcept { return !chunk.escapes; }
+
     std::size_t entry(std::uint32_t record, int slot) const noexcept {
         return slots[static_cast<std::size_t>(record) * slot_count + static_cast<std::size_t>(slot)];
     }
@@ -239,6 +241,8 @@ struct JsonAlikeRows : JsonCells {
     const std::uint32_t* marks;  // from the line end before the first record on
     const JsonLayout& layout;
     bool escapes;
+
+    bool texts_are_bytes() const noexcept { return !escapes; }
 
     const JsonLayout::Value* place(int slot) const noexcept { return layout.slots[slot]; }
 
