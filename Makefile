@@ -15,7 +15,7 @@ LINUX := %/linux.py %/mounts.py %/pagemap.py
 
 LINTERS := ruff format types types-darwin types-win32 imports
 
-.PHONY: demo check test nightly simulate lint $(LINTERS:%=lint-%) sanitize fuzz bench wheel sdist smoke clean
+.PHONY: demo check test nightly simulate crash-states lint $(LINTERS:%=lint-%) sanitize fuzz bench wheel sdist smoke clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -45,6 +45,10 @@ SEEDS ?= 10000
 FIRST ?= 0
 simulate: $(VENV)/.test
 	$(BIN)/python -m tests.simulation.simulate $(SEEDS) $(FIRST)
+
+# All states after a crash of the machine of each protocol (docs/reliability.md).
+crash-states: $(VENV)/.test
+	$(BIN)/python -m tests.simulation.crashes
 
 lint: $(VENV)/.test
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target $(LINTERS:%=lint-%)

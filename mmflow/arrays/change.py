@@ -272,9 +272,9 @@ class Change:
         disk.remove_tree(self.folder)
         disk.mkdir(self.folder)
         if self._recorded:
-            disk.write_file(self.folder / RECORDED, self._recorded.encode())
+            disk.write_file(self.folder / RECORDED, self._recorded.encode(), sync=True)
         if self.in_place:
-            disk.write_file(self.folder / FILE, str(os.stat(self.path).st_ino).encode())
+            disk.write_file(self.folder / FILE, str(os.stat(self.path).st_ino).encode(), sync=True)
         else:
             self._create_new_file(size, pieces, like, preallocate=preallocate)
         failpoint("prepared")
@@ -285,6 +285,7 @@ class Change:
             system.sync(fd)
         finally:
             disk.close(fd)
+        fsync_folder(self.folder)  # `rows` says that all else is there, also after a power cut
         disk.rename(unfinished, self.rows)
         fsync_folder(self.folder)
         fsync_folder(self.folder.parent)
@@ -323,6 +324,7 @@ class Change:
                 write_at(fd, data, offset)
             if preallocate and size:
                 system.preallocate(fd, 0, size)
+            system.sync(fd)
         finally:
             disk.close(fd)
 

@@ -328,8 +328,8 @@ def restore_content(log: int, path: str, fd: int | None = None) -> None:
         OSError: The file can't be written.
     """
     head = system.read_bytes(log, _HEAD.size, 0)
-    if len(head) < _HEAD.size:
-        return  # not even a head: nothing was changed
+    if len(head) < _HEAD.size or not any(head):
+        return  # not even a head, or a power cut left its size without its bytes: nothing was changed
     magic, size, inode = _HEAD.unpack(head)
     now = os.stat(path if fd is None else fd)
     if magic != _MAGIC or now.st_size < size or now.st_ino & _INODE != inode:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmflow.errors import EngineError, plain_text
+from mmflow.mapping.system import system
 from mmflow.storage import clock, disk
 from mmflow.storage.object_store import ObjectStore, open_store
 
@@ -136,16 +137,17 @@ class RunDirectory:
                 raise
         return True
 
-    def write(self, name: str, text: str) -> None:
-        """Write a small file whole.
+    def write(self, name: str, text: str, *, sync: bool = False) -> None:
+        """Write a small file whole. Takes and raises what `write_bytes` does."""
+        self.write_bytes(name, plain_text(text).encode(), sync=sync)
 
-        Raises:
-            EngineError: No space, no permission.
-        """
-        self.write_bytes(name, plain_text(text).encode())
-
-    def write_bytes(self, name: str, data: Any) -> None:
+    def write_bytes(self, name: str, data: Any, *, sync: bool = False) -> None:
         """Write a file whole.
+
+        Args:
+            name: Name of the file.
+            data: Its content.
+            sync: Whether it is whole after a power cut, too, if it is there. For what makes a run unusable if damaged.
 
         Raises:
             EngineError: No space, no permission.
@@ -156,7 +158,7 @@ class RunDirectory:
                 return
             temporary = self.path(f".{name}.{os.getpid()}.tmp")
             try:
-                disk.write_file(temporary, data, mode=0o600)
+                disk.write_file(temporary, data, mode=0o600, sync=sync)
                 disk.replace(temporary, self.path(name))
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -325,6 +327,8 @@ class LogWriter:
         self._bytes = 0
         self._flushed = clock.monotonic()
         self._objects = 0
+        #: Folders to sync: the log's, the run's, that of all runs, and the one that this may be new in.
+        self._unsynced_names = 4
         if not directory.remote:
             directory.folder(log)
             with directory.engine_errors("write"):
@@ -370,6 +374,22 @@ class LogWriter:
             self._objects += 1
             data, self._buffer, self._bytes = b"".join(self._buffer), [], 0
             self._directory.write_bytes(name, data)
+
+    def sync(self) -> None:
+        """Make all lines, and the folder of the run, survive a power cut.
+
+        Raises:
+            EngineError: They can't be written.
+        """
+        self.flush()
+        if self._fd >= 0:
+            with self._directory.engine_errors("write", self._path):
+                disk.fsync(self._fd)
+                folder = os.path.dirname(self._path)
+                while self._unsynced_names:
+                    system.sync_folder(folder)
+                    folder = os.path.dirname(folder)
+                    self._unsynced_names -= 1
 
     def close(self) -> None:
         """Flush, and close. Idempotent."""

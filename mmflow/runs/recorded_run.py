@@ -137,7 +137,7 @@ class RecordedRun:
             redactor = Redactor(parameters=facts.get("parameters"))
             plain = redactor.data({"settings": settings.plain(), **facts})
             content = {"v": _VERSION, "run": name, "versions": list(computing()), "started": now, **plain}
-            directory.write(FACTS, json.dumps(content, indent=1, default=str) + "\n")
+            directory.write(FACTS, json.dumps(content, indent=1, default=str) + "\n", sync=True)
             return cls(directory, lock, content, settings, redactor)
         except BaseException:
             lock.release()
@@ -177,7 +177,7 @@ class RecordedRun:
             now = {"parameters": shown, "code": code or facts.get("code")}
             if any(facts.get(name) != value for name, value in now.items()):
                 facts.update(now)
-                directory.write(FACTS, json.dumps(facts, indent=1, default=str) + "\n")
+                directory.write(FACTS, json.dumps(facts, indent=1, default=str) + "\n", sync=True)
             directory.remove(SUMMARY)
             directory.remove(CANCEL)
             return cls(directory, lock, facts, settings, redactor)

@@ -122,7 +122,7 @@ class RunRecorder:
             for n, files in self._sources.items()
             for path, (size, mtime, inode, tag) in files.items()
         ]
-        self.directory.write(SOURCES, "".join(f"{line}\n" for line in lines))
+        self.directory.write(SOURCES, "".join(f"{line}\n" for line in lines), sync=True)
 
     def line(self, fact: str) -> None:
         """Write a line of the journal."""
@@ -246,7 +246,8 @@ class RunRecorder:
             self.keep_progress(run, progress)
             counts = dataclasses.asdict(replace(progress, stages=()))
         self.line(encode_line({"kind": "committed", "run": run, **facts, "progress": counts}))
-        self._flush()
+        with self._lock:
+            self._journal.sync()  # staging, which tells it too, is deleted next
         self.event("committed", plan=self.plan_number(run), **facts)
 
     # ---- ends --------------------------------------------------------------------------------------------

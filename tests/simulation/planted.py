@@ -1,6 +1,6 @@
 """Faults that are planted in mmflow, one at a time: the world must find each.
 
-python -m tests.simulation.planted    finds them among 3,000 seeds, for `FOUND_BY`
+python -m tests.simulation.planted    finds them among 20,000 seeds, for `FOUND_BY`
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from mmflow.runs import named_run
 from mmflow.runs.recorder import PlanRecorder
 from mmflow.scheduler.scheduler import Scheduler
 from mmflow.sinks import CommitResult
+from mmflow.sinks.commit import local, manifest
 from mmflow.sinks.commit.local import LocalCommit
 from mmflow.sinks.commit.object_commit import ObjectCommit
 from mmflow.sinks.commit.protocol import Commit
@@ -61,6 +62,12 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "objects of a commit are not announced": (ObjectCommit, "_write_intent", lambda self, **_: None),
     "staging of dead runs stays": (LocalCommit, "_recover_stale_runs", lambda self: None),
     "checkpoints of a run that is done stay": (named_run, "BLOCKS", "no-such-folder"),
+    "a run that appends is forgotten once another one has appended": (
+        manifest,
+        "holds_run",
+        lambda found, run: found["run"] == run,
+    ),
+    "files of a job that was corrected stay in the new folder": (local, "_drop_strays", lambda *_: None),
     "tasks that fail are forgotten": (Scheduler, "_retry", lambda self, state, task, cause, now: None),
 }
 
@@ -68,12 +75,14 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
 #: The first seed whose history shows the fault.
 FOUND_BY = {
     "the journal says committed before the output is published": 5,
-    "a resumed run does not see that it has committed": 105,
     "the manifest is written before objects are copied": 39,
+    "a resumed run does not see that it has committed": 688,
     "the journal is believed though staged files are gone": 150,
     "objects of a commit are not announced": 41,
     "staging of dead runs stays": 42,
     "checkpoints of a run that is done stay": 250,
+    "a run that appends is forgotten once another one has appended": 688,
+    "files of a job that was corrected stay in the new folder": 10027,
     "tasks that fail are forgotten": 40,
 }
 
@@ -95,4 +104,4 @@ if __name__ == "__main__":
 
     for name in PLANTED:
         with planted(name):
-            print(name, failing(range(3_000)), flush=True)
+            print(name, failing(range(20_000)), flush=True)

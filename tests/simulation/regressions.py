@@ -18,6 +18,16 @@ REGRESSIONS: dict[str, Script] = {
         (Actor(0.0, "drive"), Actor(18.416, "other")),
         (Fault(57, "die", 0.03),),
     ),
+    "files of a job that was corrected, in the new folder": Script(
+        10027, "group", "replace", "local", "local", True, False, True, (4,),
+        (Actor(0.0, "drive"), Actor(12.959, "recode")),
+        (Fault(71, "eio", 0.001, "fsync"),),
+    ),
+    "an old object that a listing did not show": Script(
+        16398, "group", "replace", "object", "local", True, False, True, (0,),
+        (Actor(0.0, "drive"), Actor(41.152, "other")),
+        (Fault(156, "stale", 575.705),),
+    ),
     "checkpoints of a run that is done": Script(
         19, "copy", "error", "local", "local", True, False, False, (6,),
         (Actor(0.0, "drive"),),

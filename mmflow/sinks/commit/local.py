@@ -26,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import posixpath
 import threading
 from collections.abc import Collection, Iterable, Sequence
@@ -85,6 +86,7 @@ class LocalCommit(Commit):
             with contextlib.suppress(FileExistsError):
                 disk.mkdir(folder)
                 self._created_folders.append(folder)
+                fsync_folder(folder.parent)  # the commit syncs only the folder that holds the destination
 
     def _take_lock(self) -> None:
         self._lock = lock_destination(lock_file(self.spec), destination=self.spec.path, run=self.run)
@@ -103,6 +105,7 @@ class LocalCommit(Commit):
     def _build(self, files: Sequence[StagedFile], schema: pa.Schema) -> Path:
         """Build the new folder, complete and durable, in staging."""
         result = self._staging / "result"
+        begun = result.exists()
         disk.make_folder(result)
         before: list[dict[str, Any]] = []
         if self.spec.keeps_files and holds_something(self._path):
@@ -116,6 +119,8 @@ class LocalCommit(Commit):
         for file in files:
             self._place(Path(file.staged), result, file.path)
             failpoint("placed")
+        if begun:
+            _drop_strays(result, {f.path for f in files}, self._path if self.spec.keeps_files else None)
         manifest.write(result, manifest.make(self.spec, self.run, files, schema, before))
         failpoint("manifest")
         fsync_tree(result)
@@ -232,6 +237,27 @@ def _drop_old(result: Path, replaced: Iterable[str], new: Collection[str]) -> No
         for file in (result / folder).glob("*"):
             if f"{folder}/{file.name}" not in new:
                 disk.unlink(file)
+
+
+def _drop_strays(result: Path, named: Collection[str], old: Path | None) -> None:
+    """Delete what an earlier driver of the run placed there and the result does not hold.
+
+    The job may have been corrected since, and have other tasks, or other partitions.
+
+    Args:
+        result: The new folder.
+        named: Paths of its files, but for old ones.
+        old: Destination whose files it holds, too.
+    """
+    for here, _, names in os.walk(result, topdown=False):
+        for name in names:
+            path = Path(here, name)
+            relative = path.relative_to(result)
+            if relative.as_posix() not in named and (old is None or not os.path.lexists(old / relative)):
+                disk.unlink(path)
+        if Path(here) != result:
+            with contextlib.suppress(OSError):  # it is not empty
+                disk.rmdir(here)
 
 
 def _missing_staged_file(staged: Path) -> SinkError:

@@ -109,14 +109,15 @@ class ObjectCommit(Commit):
         return self._opened
 
     def _publish_folder(self, files: Sequence[StagedFile], schema: pa.Schema) -> None:
-        there = destination_objects(self._store, self._paths)
+        found = self._manifest()
+        there = {} if found is None else {f["path"]: f["bytes"] for f in found["files"]}
+        there |= destination_objects(self._store, self._paths)  # a listing may be older than the manifest
         announced = self._read_intent(self.run)["new"]  # of this run, before it died
         old = there.keys() - set(announced)
         if old and self.spec.if_exists == "error":
             raise already_exists(self.spec.path, self.spec.path)
         before: list[dict[str, Any]] = []
         if self.spec.keeps_files:
-            found = self._manifest()
             theirs = {name: there[name] for name in old}
             replaced = self.spec.replaced_folders(files)
             before = manifest.entries(theirs) if found is None else found["files"]

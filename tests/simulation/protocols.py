@@ -1,0 +1,364 @@
+"""Protocols whose crash states are built and recovered: what each does, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import mmflow.sinks.commit.local as local_module
+from mmflow.arrays.change import Change, recover_dead_changes
+from mmflow.arrays.layout import ArrayLayout
+from mmflow.arrays.opening import open_array
+from mmflow.arrays.regions import REGION, RegionWriter, read_seams
+from mmflow.blocks.checkpoints import read_checkpoint, write_checkpoint
+from mmflow.blocks.references import CheckpointBlock, LocalBlock
+from mmflow.config import Settings
+from mmflow.errors import BlockLostError
+from mmflow.mapping import FileIdentity
+from mmflow.remote.cache.blocks import BLOCK
+from mmflow.remote.cache.entry import Entry
+from mmflow.rows import index_file
+from mmflow.rows.index import RecordIndex
+from mmflow.runs.named_run import open_named
+from mmflow.runs.recorded_run import RecordedRun
+from mmflow.shards import FileEntry, VerifiedPrefix
+from mmflow.sinks import CommitResult, IfExists, SinkAttempt, StagedFile, open_commit, open_sink, sink_spec
+from tests.simulation.crash_states import Recording
+
+__all__ = ["PROTOCOLS", "Protocol"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Protocol over a folder.
+
+    Attributes:
+        begin: Makes what is there before.
+        run: Does it, and marks what is true from then on.
+        check: Recovers a state, and raises AssertionError where it is neither old nor new; its second argument are
+            the marks that hold.
+        killed: Whether only the death of the process is survived, not that of the machine.
+    """
+
+    begin: Callable[[Path], None]
+    run: Callable[[Path, Recording], None]
+    check: Callable[[Path, set[str]], None]
+    killed: bool = False
+
+
+# ---- commits ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Commit:
+    name: str
+    if_exists: IfExists
+    before: bool
+    swaps: bool = True
+
+    def protocol(self) -> Protocol:
+        return Protocol(self.begin, self.run, self.check)
+
+    def _write(self, folder: Path, run: str, rows: list[int], if_exists: IfExists) -> None:
+        spec = sink_spec(str(folder / self.name), "csv", if_exists=if_exists)
+        batch = pa.RecordBatch.from_pydict({"n": rows})
+        with open_commit(spec, run, resumable=True) as commit, self._system():
+            commit.prepare()
+            staged: list[StagedFile] = []
+            if not commit.done:
+                for number in range(2 if spec.is_folder else 1):
+                    staged += open_sink(spec).write([batch], batch.schema, SinkAttempt(run, 0, number, 0))
+            commit.commit(staged, batch.schema)
+
+    @contextlib.contextmanager
+    def _system(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            if not self.swaps:
+                patch.setattr(local_module, "swap", lambda source, target: False)  # what NFS says
+            yield
+
+    def begin(self, folder: Path) -> None:
+        if self.before:
+            self._write(folder, "before", [1], "error")
+
+    def run(self, folder: Path, recording: Recording) -> None:
+        self._write(folder, "new", [2], self.if_exists)
+        recording.mark("committed")
+
+    @property
+    def old(self) -> list[int] | None:
+        if not self.before:
+            return None
+        return [1, 1] if not self.name.endswith(".csv") else [1]
+
+    @property
+    def new(self) -> list[int]:
+        new = [2, 2] if not self.name.endswith(".csv") else [2]
+        return sorted([*(self.old or []), *new]) if self.if_exists == "append" else new
+
+    def check(self, folder: Path, marks: set[str]) -> None:
+        seen = self._rows(folder)
+        allowed: list[list[int] | None] = [self.new] if "committed" in marks else [self.old, self.new]
+        if not self.swaps and "committed" not in marks:
+            allowed.append(None)  # for a moment
+        assert seen in allowed, f"a reader sees {seen}, not one of {allowed}"
+        # The same run is resumed; then another one begins, and gives up.
+        if seen != self.new or not self.name.endswith(".csv") or self.if_exists != "error":
+            self._write(folder, "new", [2], self.if_exists)
+        assert self._rows(folder) == self.new, f"the resumed run gave {self._rows(folder)}"
+        with open_commit(sink_spec(str(folder / self.name), "csv", if_exists="replace"), "next") as commit:
+            commit.prepare()
+        left = sorted(os.listdir((folder / self.name).parent))
+        assert left == [Path(self.name).name], f"left behind: {left}"
+        there = {p.name for p in (folder / self.name).rglob("*") if p.is_file()}
+        if not self.name.endswith(".csv"):
+            manifest = json.loads((folder / self.name / "_mmflow_manifest.json").read_text())
+            assert there == {"_mmflow_manifest.json", *(f["path"] for f in manifest["files"])}, (
+                f"strays: {there}"
+            )
+
+    def _rows(self, folder: Path) -> list[int] | None:
+        path = folder / self.name
+        if not path.exists():
+            return None
+        if path.is_file():
+            return _numbers(path)
+        try:
+            manifest = json.loads((path / "_mmflow_manifest.json").read_text())
+        except FileNotFoundError:
+            return None if not os.listdir(path) else [-1]
+        return sorted(row for f in manifest["files"] for row in _numbers(path / f["path"]))
+
+
+def _numbers(path: Path) -> list[int]:
+    text = path.read_text()
+    return [int(line) if line.isdigit() else -1 for line in text.split("\n")[1:] if line] if text else [-1]
+
+
+# ---- runs ---------------------------------------------------------------------------------------------------
+
+
+def _settings(folder: Path) -> Settings:
+    return Settings.load({"runs_dir": str(folder / "runs"), "workers": 2, "memory": "64MiB"})
+
+
+def _run_recorded(folder: Path, recording: Recording) -> None:
+    facts = {"job": "job", "parameters": {}, "staged_as": "run+1"}
+    with RecordedRun.begin("run", _settings(folder), facts) as run:
+        recording.mark("begun")
+        run.recorder.line("0 a line that is damaged")
+        run.recorder.record_commit("run+1", CommitResult("out", 1, 2, 3))
+        recording.mark("committed")
+        run.done({"rows": 2})
+    recording.mark("done")
+
+
+def _check_recorded(folder: Path, marks: set[str]) -> None:
+    named = open_named(str(folder / "runs"), "run", join=True)
+    assert named.lock is not None or "committed" in marks or named.summary is not None
+    if named.lock is None:
+        return
+    if named.facts is None:
+        named.lock.release()
+        assert "committed" not in marks, "the run is forgotten, and its output is published"
+        return
+    with RecordedRun.resume("run", _settings(folder), {}, named.lock) as run:
+        made = run.recorder.committed("run+1", "out")
+        assert made is not None or "committed" not in marks, "the run forgot that it has committed"
+        run.done({})
+
+
+# ---- arrays ----------------------------------------------------------------------------------------------------
+
+_ROWS = 3000
+
+
+def _begin_array(folder: Path) -> None:
+    np.save(folder / "a.npy", np.zeros(_ROWS))
+
+
+def _content(folder: Path) -> set[float]:
+    return set(np.load(folder / "a.npy").tolist())
+
+
+def _change_array(folder: Path, recording: Recording) -> None:
+    array = open_array(str(folder / "a.npy"), "r+")
+    array[100:700] = 1.0
+    array[1500:] = 1.0
+    array[:1500] = 1.0
+    array.flush()
+    recording.mark("flushed")
+    array.close()
+
+
+def _check_array(folder: Path, marks: set[str]) -> None:
+    open_array(str(folder / "a.npy"), "r").close()
+    values = _content(folder)
+    assert values in (({1.0},) if "flushed" in marks else ({0.0}, {1.0})), f"neither old nor new: {values}"
+    assert os.listdir(folder) == ["a.npy"], f"left behind: {os.listdir(folder)}"
+
+
+class _Changing:
+    """A change of an array by tasks, in place or into a new file."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        self._in_place = in_place
+
+    def protocol(self) -> Protocol:
+        return Protocol(_begin_array, self.run, self.check)
+
+    def run(self, folder: Path, recording: Recording) -> None:
+        self._change(folder)
+        recording.mark("committed")
+
+    def _change(self, folder: Path) -> None:
+        source = folder / "a.npy"
+        target = str(source if self._in_place else folder / "b.npy")
+        data = np.load(source)
+        begin = source.stat().st_size - data.nbytes
+        layout = ArrayLayout("npy", data.dtype, data.shape, begin, 8)
+        with Change(target, "run", in_place=self._in_place, recorded="the same") as change:
+            pieces = {0: source.read_bytes()[:begin]}
+            change.begin(layout.end, pieces=None if self._in_place else pieces, preallocate=False)
+            if not change.done:
+                status = source.stat()
+                writer = RegionWriter(
+                    _ones, False, str(source), layout, status.st_size, status.st_mtime_ns, change.target, layout,
+                    str(change.folder), self._in_place, False,
+                )  # fmt: skip
+                for first, last in ((0, 1000), (1000, _ROWS)):
+                    region = pa.RecordBatch.from_pylist([{"begin": first, "stop": last}], REGION)
+                    change.write_seams(read_seams(writer(region)))
+            change.commit()
+
+    def check(self, folder: Path, marks: set[str]) -> None:
+        source, target = folder / "a.npy", folder / ("a.npy" if self._in_place else "b.npy")
+        if zlib.crc32(repr(sorted(os.listdir(folder))).encode()) % 2 or "committed" in marks:
+            recover_dead_changes(str(target))  # a reader, or another run, comes first
+            if target.exists():
+                values = set(np.load(target).tolist())
+                assert values in (
+                    [{1.0}] if "committed" in marks or not self._in_place else [{0.0}, {1.0}]
+                ), f"{values}"
+            else:
+                assert not self._in_place, "the file is gone"
+                assert "committed" not in marks, "the new file is gone"
+        if "committed" not in marks and not (target.exists() and not self._in_place):
+            self._change(folder)  # the run is resumed
+            assert set(np.load(target).tolist()) == {1.0}
+        recover_dead_changes(str(target))
+        assert self._in_place or set(np.load(source).tolist()) == {0.0}, "the source changed"
+
+
+def _ones(rows: Any) -> Any:
+    return rows * 0 + 1
+
+
+# ---- checkpoints, indexes, cache entries ---------------------------------------------------------------------------
+
+_SCHEMA = pa.schema([("n", pa.int64())])
+
+
+class _Blocks:
+    """Blocks of one batch each."""
+
+    def get(self, ref: LocalBlock) -> list[pa.RecordBatch]:
+        return [pa.RecordBatch.from_pydict({"n": list(range(ref.rows))}, _SCHEMA)]
+
+
+def _write_checkpoint(folder: Path, recording: Recording) -> None:
+    refs = [LocalBlock(1, 300, 2400), LocalBlock(2, 5, 40)]
+    made = write_checkpoint(
+        str(folder / "key"), 0, refs, None, None, _SCHEMA, cast(Any, _Blocks()), str(folder)
+    )
+    _CHECKPOINTS[:] = [block for block in made.outputs if block is not None]
+    recording.mark("written")
+
+
+_CHECKPOINTS: list[CheckpointBlock] = []
+
+
+def _check_checkpoint(folder: Path, marks: set[str]) -> None:
+    for block in _CHECKPOINTS:
+        with contextlib.suppress(BlockLostError):  # its task runs again
+            rows = [row for batch in read_checkpoint(block) for row in batch.column(0).to_pylist()]
+            assert rows == list(range(block.rows)), "a checkpoint is wrong, and believed"
+
+
+def _entry(folder: Path) -> FileEntry:
+    status = os.stat(folder / "data.csv")
+    identity = FileIdentity(status.st_dev, status.st_ino, status.st_size, 7)
+    return FileEntry(str(folder / "data.csv"), identity)
+
+
+def _index(rows: int) -> RecordIndex:
+    column = np.arange(rows, dtype=np.int64)
+    return RecordIndex(column, column, column, rows, VerifiedPrefix(rows, rows, rows, rows), False)
+
+
+def _begin_index(folder: Path) -> None:
+    (folder / "data.csv").write_bytes(bytes(4096))
+    data = index_file._encode(_entry(folder), b"k" * 16, _index(40))
+    index_file._write(str(folder / ".data.csv.mmflow-index"), data, str(folder / "data.csv"))
+
+
+def _write_index(folder: Path, recording: Recording) -> None:
+    data = index_file._encode(_entry(folder), b"k" * 16, _index(400))
+    index_file._write(str(folder / ".data.csv.mmflow-index"), data, str(folder / "data.csv"))
+    recording.mark("written")
+
+
+def _check_index(folder: Path, marks: set[str]) -> None:
+    found = index_file._read(str(folder / ".data.csv.mmflow-index"), _entry(folder), b"k" * 16)
+    assert found is not None, "neither the old index nor the new one"
+    assert found.total in ((400,) if "written" in marks else (40, 400))
+
+
+def _fill_entry(folder: Path, recording: Recording) -> None:
+    entry = Entry(str(folder), "e", 3 * BLOCK)
+    lease = entry.lease([(0, 3)])
+    for block in range(3):
+        entry.write(block * BLOCK, bytes([block + 1]) * BLOCK)
+        entry.publish([(block, block + 1)])
+        recording.mark(str(block))
+    del lease
+
+
+def _check_entry(folder: Path, marks: set[str]) -> None:
+    entry = Entry(str(folder), "e", 3 * BLOCK)
+    absent = {block for first, last in entry.absent([(0, 3)]) for block in range(first, last)}
+    for block in {0, 1, 2} - absent:
+        assert os.pread(entry.data, BLOCK, block * BLOCK) == bytes([block + 1]) * BLOCK, (
+            "a block is not what was fetched"
+        )
+    assert not absent & {int(mark) for mark in marks}, "a block was forgotten"
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "commit: a new folder": _Commit("out", "error", before=False).protocol(),
+    "commit: a new folder below new folders": _Commit("a/b/out", "error", before=False).protocol(),
+    "commit: a folder is replaced": _Commit("out", "replace", before=True).protocol(),
+    "commit: a folder is replaced where names can't be exchanged": _Commit(
+        "out", "replace", before=True, swaps=False
+    ).protocol(),
+    "commit: files are appended": _Commit("out", "append", before=True).protocol(),
+    "commit: a new file": _Commit("out.csv", "error", before=False).protocol(),
+    "commit: a file is replaced": _Commit("out.csv", "replace", before=True).protocol(),
+    "run: facts, journal, summary": Protocol(lambda folder: None, _run_recorded, _check_recorded),
+    "array: pages in place, with an undo log": Protocol(_begin_array, _change_array, _check_array),
+    "array: regions in place, by tasks": _Changing(in_place=True).protocol(),
+    "array: regions of a new file, by tasks": _Changing(in_place=False).protocol(),
+    "checkpoint": Protocol(lambda folder: None, _write_checkpoint, _check_checkpoint),
+    "row index": Protocol(_begin_index, _write_index, _check_index),
+    "cache entry": Protocol(lambda folder: None, _fill_entry, _check_entry, killed=True),
+}
