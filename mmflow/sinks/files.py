@@ -79,7 +79,6 @@ class FileSink:
 
     def _make(self, folder: Path) -> None:
         with write_errors(self.spec.path):
-            disk.remove_tree(folder)
             try:
                 disk.mkdir(folder)
             except FileNotFoundError:

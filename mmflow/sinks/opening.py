@@ -9,7 +9,7 @@ from functools import cache, partial
 from mmflow.sinks.base import Sink, SinkSpec, StagedFile
 from mmflow.sinks.commit.local import LocalCommit
 from mmflow.sinks.commit.protocol import Commit
-from mmflow.sinks.commit.staging import is_staged
+from mmflow.sinks.commit.staging import is_staged, read_placed
 from mmflow.sinks.files import DEFAULT_MEMORY, FileSink
 from mmflow.storage.url import is_url
 
@@ -37,7 +37,8 @@ def staged_files(spec: SinkSpec, run: str) -> Callable[[StagedFile], bool]:
     A store is listed once, at the first file; call this function again for a newer state.
     """
     if not is_url(spec.path):
-        return partial(is_staged, spec, run)
+        placed = cache(partial(read_placed, spec, run))
+        return lambda file: is_staged(spec, run, file, placed())
 
     @cache
     def sizes() -> dict[str, int]:

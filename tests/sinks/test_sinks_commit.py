@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from mmflow.errors import SinkError
-from mmflow.sinks import open_commit, sink_spec
+from mmflow.sinks import StagedFile, open_commit, sink_spec, staged_files
+from mmflow.sinks.commit.staging import read_placed
 from tests.sinks.conftest import Crash
 from tests.sinks.sink_rows import names, write, write_all
 
@@ -158,15 +159,36 @@ def test_a_resumed_commit_needs_staged_files_only_once(tmp_path: Path, crash: Cr
     spec = sink_spec(tmp_path / "out", "csv")
     with open_commit(spec, "r1") as commit:
         commit.prepare()
-        staging = tmp_path / ".out.mmflow-r1" / "attempts" / "s0-t0-a0" / "part-00000.csv"
-        assert not staging.exists()
-        template = write(spec, [rows("new")], rows("new").schema, number=5)[0]
-        files = [
-            type(template)(str(staging).replace("t0", f"t{n}"), f"part-0000{n}.csv", 1, template.nbytes)
-            for n in range(2)
-        ]
+        nbytes = write(spec, [rows("new")], rows("new").schema, number=5)[0].nbytes
+        files = [StagedFile(staged, path, 1, nbytes) for path, staged in read_placed(spec, "r1").items()]
+        assert len(files) == 2
+        assert not any(Path(f.staged).exists() for f in files)
         commit.commit(files, rows("new").schema)
     assert state(tmp_path / "out") == ["new", "new"]
+
+
+def test_a_file_of_a_corrected_job_is_not_taken_for_one_of_the_job_before(tmp_path: Path) -> None:
+    spec = sink_spec(tmp_path / "out", "csv")
+
+    def fail_to_commit(value: str) -> StagedFile:
+        with open_commit(spec, "r1", resumable=True) as commit:
+            commit.prepare()
+            first, lost = (write(spec, [rows(value)], rows(value).schema, number=n)[0] for n in range(2))
+            Path(lost.staged).unlink()
+            with pytest.raises(SinkError, match=r"the staged file .* is missing"):
+                commit.commit([first, lost], rows(value).schema)
+        return first
+
+    before, corrected = fail_to_commit("new"), fail_to_commit("odd")
+    assert before.nbytes == corrected.nbytes
+    is_there = staged_files(spec, "r1")
+    assert is_there(corrected)
+    assert not is_there(before)
+    with open_commit(spec, "r1") as commit:
+        commit.prepare()
+        with pytest.raises(SinkError, match=r"the staged file .* is missing"):
+            commit.commit([before], rows("new").schema)
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_exclude_each_other(tmp_path: Path) -> None:

@@ -42,6 +42,29 @@ def test_files_have_so_many_rows_and_their_order_is_that_of_the_rows(tmp_path: P
     assert [file["rows"] for file in files] == [100, 100, 100, 100, 20, 100, 100, 100, 100, 80]
 
 
+@pytest.mark.parametrize("kept", ["first", "second"])
+def test_an_attempt_that_runs_twice_at_once_gives_whole_files(folder: str, kept: str) -> None:
+    """Engines do so when they take a worker for dead that only hangs, and drivers that die leave tasks running."""
+    spec = sink_spec(folder, format="csv", max_rows_per_file=100)
+    batches = ROWS.to_batches(max_chunksize=70)
+    made = {}
+
+    def hanging() -> Iterator[pa.RecordBatch]:
+        yield from batches[:4]
+        made["second"] = write(spec, batches, ROWS.schema)
+        yield from batches[4:]
+
+    with open_commit(spec, "r1") as commit:
+        commit.prepare(schema=ROWS.schema)
+        made["first"] = write(spec, hanging(), ROWS.schema)
+        assert {f.staged for f in made["first"]}.isdisjoint(f.staged for f in made["second"])
+        commit.commit(made[kept], ROWS.schema)
+    files = fsspec.open_files(f"{folder}/part-*")
+    assert sorted(line for file in files for line in file.open().read().split(b"\n")[1:-1]) == sorted(
+        f"{n % 3},{n},v{n}".encode() for n in range(900)
+    )
+
+
 @pytest.mark.parametrize("name", ["parquet", "arrow", "csv", "npy"])
 def test_files_have_about_so_many_bytes(tmp_path: Path, name: str) -> None:
     whole = ROWS.select(["n", "k"]).to_batches()

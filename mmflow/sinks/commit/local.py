@@ -55,7 +55,9 @@ from mmflow.sinks.commit.staging import (
     attempts_folder,
     destination,
     lock_file,
+    note_placed,
     old_destination,
+    read_placed,
     staging_folder,
 )
 from mmflow.storage import disk
@@ -116,8 +118,10 @@ class LocalCommit(Commit):
             self._link_old(result)
             _drop_old(result, replaced, {f.path for f in files})
             failpoint("linked")
+        placed = read_placed(self.spec, self.run) if begun else {}
+        note_placed(self.spec, self.run, [f for f in files if os.path.exists(f.staged)])
         for file in files:
-            self._place(Path(file.staged), result, file.path)
+            self._place(file, result, moved=placed.get(file.path) == file.staged)
             failpoint("placed")
         if begun:
             _drop_strays(result, {f.path for f in files}, self._path if self.spec.keeps_files else None)
@@ -128,16 +132,16 @@ class LocalCommit(Commit):
         failpoint("synced")
         return result
 
-    def _place(self, staged: Path, result: Path, path: str) -> None:
-        """Move a staged file to its place; skip it if a resumed run moved it already."""
-        target = result / path
-        refuse_link(result, path, self.spec.path, known_as=self._path)
+    def _place(self, file: StagedFile, result: Path, *, moved: bool) -> None:
+        """Move a staged file to its place; it may be there if an earlier driver of the run `moved` it."""
+        target = result / file.path
+        refuse_link(result, file.path, self.spec.path, known_as=self._path)
         disk.makedirs(target.parent, exist_ok=True)
         try:
-            disk.rename(staged, target)
+            disk.rename(file.staged, target)
         except FileNotFoundError:
-            if not target.exists():
-                raise _missing_staged_file(staged) from None
+            if not (moved and target.exists()):
+                raise _missing_staged_file(Path(file.staged)) from None
 
     def _link_old(self, result: Path) -> None:
         try:

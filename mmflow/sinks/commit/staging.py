@@ -1,10 +1,12 @@
-"""Paths of staged files, computed from the spec and the run alone by every worker and the driver.
+"""Paths of staging. All but those of attempts are computed from the spec and the run alone.
 
 data/out                                the destination
 data/.out.mmflow-RUN/                   staging of one run, beside it: on the same file system
-    attempts/s2-t7-a0/part-00007.csv    output of attempt 0 of task 7; attempts never mix
-    attempts/s2-t7-a0/000001-part-00007.csv   the same of a partition; its place is known by `StagedFile.path`
-    attempts/s2-t7.1-a0/part-00007_001.csv    the remainder of its shard, by a task of its own (`plan.tasks.TaskId`)
+    attempts/s2-t7-a0-4f1c9b20/         output of attempt 0 of task 7
+        part-00007.csv
+        000001-part-00007.csv           the same of a partition; its place is known by `StagedFile.path`
+    attempts/s2-t7.1-a0-d0e5a377/       the remainder of its shard, by a task of its own (`plan.tasks.TaskId`)
+    placed.jsonl                        which attempt's files the commit moves into result
     result/                             built by the commit: the future destination
 data/.out.mmflow-old-RUN                the old destination for a moment (file systems without atomic swap)
 data/.out.mmflow-lock                   held by the run that may commit
@@ -13,11 +15,14 @@ data/.out.mmflow-lock                   held by the run that may commit
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.sinks.base import SinkAttempt, SinkSpec, StagedFile
+from mmflow.storage import disk
 
 __all__ = [
     "attempt_folder",
@@ -25,7 +30,9 @@ __all__ = [
     "destination",
     "is_staged",
     "lock_file",
+    "note_placed",
     "old_destination",
+    "read_placed",
     "staging_folder",
     "stale_paths",
 ]
@@ -50,17 +57,55 @@ def attempts_folder(spec: SinkSpec, run: str) -> Path:
 
 
 def attempt_folder(spec: SinkSpec, attempt: SinkAttempt) -> Path:
-    """Return the folder that one attempt of one task writes into."""
-    return attempts_folder(spec, attempt.run) / attempt.name
+    """Return a new folder for one attempt of one task.
+
+    An engine may run an attempt twice, and a dead driver leave it running: neither may write into the other's files.
+    """
+    return attempts_folder(spec, attempt.run) / f"{attempt.name}-{os.urandom(4).hex()}"
 
 
-def is_staged(spec: SinkSpec, run: str, file: StagedFile) -> bool:
-    """Return whether a file that a task of this run staged is still there, whole; a commit may have moved it."""
-    for path in (Path(file.staged), staging_folder(spec, run) / "result" / file.path):
+def note_placed(spec: SinkSpec, run: str, files: Iterable[StagedFile]) -> None:
+    """Note which staged files are about to be moved into the result.
+
+    The job may be corrected before they all are, and its files have the same names there.
+    """
+    lines = "".join(f"\n{json.dumps([file.path, file.staged])}" for file in files)
+    if lines:
+        disk.write_file(_placed(spec, run), lines.encode(), flags=os.O_APPEND)
+
+
+def read_placed(spec: SinkSpec, run: str) -> dict[str, str]:
+    """Return the staged file that was last to be moved there, by the path in the result."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in _placed(spec, run).read_bytes().splitlines():
+            with contextlib.suppress(ValueError):  # empty, or cut off by a crash: nothing was moved then
+                path, staged = json.loads(line)
+                found[path] = staged
+    return found
+
+
+def is_staged(spec: SinkSpec, run: str, file: StagedFile, placed: Mapping[str, str]) -> bool:
+    """Return whether a file that a task of this run staged is still there, whole; a commit may have moved it.
+
+    Args:
+        spec: Destination and format.
+        run: Id of the run.
+        file: File.
+        placed: Result of `read_placed`.
+    """
+    found = [Path(file.staged)]
+    if placed.get(file.path) == file.staged:
+        found.append(staging_folder(spec, run) / "result" / file.path)
+    for path in found:
         with contextlib.suppress(OSError):
             if path.stat().st_size == file.nbytes:
                 return True
     return False
+
+
+def _placed(spec: SinkSpec, run: str) -> Path:
+    return staging_folder(spec, run) / "placed.jsonl"
 
 
 def old_destination(spec: SinkSpec, run: str) -> Path:
