@@ -388,12 +388,8 @@ def _open(path: str, device: int) -> _Part:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise _gone(path, device) from None
-    except PermissionError as error:
-        raise SourceError(
-            f"can't attach to {path}: {error.strerror}: it was shared by user {_owner(path)}, and only processes of "
-            f"the same user may read it (this is user {os.geteuid()})",
-            path=path,
-        ) from error
+    except PermissionError:
+        raise _foreign(path, _owner(path)) from None
     except OSError as error:
         raise EngineError(f"can't open {path}: {error.strerror}", path=path) from error
     try:
@@ -401,12 +397,22 @@ def _open(path: str, device: int) -> _Part:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise SourceError(f"{path} is no regular file, so no shared table", path=path)
+        if found.st_uid != os.geteuid():  # also for root: its writer could cut it under whoever reads it
+            raise _foreign(path, str(found.st_uid))
         if not found.st_nlink:
             raise _gone(path, device)
         return _Part(fd, path)
     except BaseException:
         os.close(fd)
         raise
+
+
+def _foreign(path: str, owner: str) -> SourceError:
+    return SourceError(
+        f"can't attach to {path}: it was shared by user {owner}, and only processes of the same user may read it "
+        f"(this is user {os.geteuid()})",
+        path=path,
+    )
 
 
 def _owner(path: str) -> str:

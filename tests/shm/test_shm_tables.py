@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -439,6 +440,18 @@ def test_other_users_may_not() -> None:
             return False
 
         assert in_fork(as_nobody) == 0
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_table_of_another_user_is_refused_though_it_could_be_read(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.table"
+    with share({"a": [1]}) as handle:
+        head, _, path = str(handle).rpartition(":")
+        shutil.copyfile(path, theirs)
+        os.chown(theirs, 12345, 12345)
+        with pytest.raises(mf.SourceError, match=r"it was shared by user 12345, .*this is user 0"):
+            attach(f"{head}:{theirs}")
 
 
 @pytest.mark.parametrize("keep", [0, 10, 300])
