@@ -29,7 +29,7 @@ from mmflow.mapping.system.host import read_boot_id
 
 __all__ = ["SharedStore", "read_span", "shared_host", "shared_memory_folder"]
 
-_SHM = "/dev/shm"  # its files are memory; the run's folder in it is private
+_SHM = "/dev/shm"  # noqa: S108  (its files are memory; the run's folder in it is private)
 _MEMORY_SETTING = "give more memory (--memory, MMFLOW_MEMORY)"
 _DISK_SETTING = "set spill_dir (MMFLOW_SPILL_DIR) to a folder on a larger disk, or " + _MEMORY_SETTING
 

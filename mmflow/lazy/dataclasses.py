@@ -144,7 +144,7 @@ def _init(cls: type, fields: tuple[dataclasses.Field[Any], ...]) -> Callable[...
     if hasattr(cls, "__post_init__"):
         body.append("self.__post_init__()")
     code = f"def __init__({', '.join(parameters)}):\n " + "\n ".join(body or ["pass"])
-    exec(code, given)  # of names of fields, which are Python's own
+    exec(code, given)  # noqa: S102  (of names of fields, as Python's own does)
     made: Callable[..., None] = given["__init__"]
     made.__qualname__ = f"{cls.__qualname__}.__init__"
     made.__annotations__ = {f.name: f.type for f in fields if f.init} | {"return": None}

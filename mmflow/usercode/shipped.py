@@ -323,7 +323,7 @@ class CodeSpace(Imports):
             module.__path__ = []
         stub, sys.modules[full] = sys.modules[full], module
         try:
-            exec(compile(data, path, "exec", dont_inherit=True), module.__dict__)
+            exec(compile(data, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  (the user's own code)
         except BaseException:
             del self._modules[name]
             raise
