@@ -24,8 +24,7 @@ def slow(batch):
         calls.write(".")
     return batch
 
-def interrupt():
-    began = os.path.getsize("calls")
+def interrupt(began):
     while os.path.getsize("calls") < began + 10:
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGINT)
@@ -48,7 +47,7 @@ CELLS = {
     "show": "mf.read_csv('t.csv').show(2)",
     "done": "run(slow)",
     "failed": "run(failing)",
-    "interrupted": "threading.Thread(target=interrupt).start()\nrun(slow)",
+    "interrupted": "threading.Thread(target=interrupt, args=[os.path.getsize('calls')]).start()\nrun(slow)",
     "stopped": "for batch in session.read_csv('t.csv').map_batches(slow).iter_batches():\n"
     "    if batch['number'][0].as_py() > 13000:\n        break\ndel batch",
     "widgets": "del sys.modules['ipywidgets']\nrun(slow)",

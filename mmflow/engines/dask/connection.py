@@ -13,7 +13,7 @@ import time
 import weakref
 from typing import Any, Protocol, cast
 
-from distributed import Client
+from distributed import Client, Security
 
 from mmflow.blocks import shared_host
 from mmflow.config import Settings
@@ -59,8 +59,12 @@ class Link:
         #: By worker, tasks that were cancelled and have not noticed: threads that are not to be had.
         self.ghosts: dict[str, set[str]] = {}
         try:
-            check_answers(address)
-            self.client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="mmflow")
+            # Of a cluster that was given, Dask's own configuration has the key.
+            security = None if cluster is None else cluster.security
+            check_answers(address, security or Security())
+            self.client = Client(
+                address, timeout=_CONNECT_SECONDS, set_as_default=False, name="mmflow", security=security
+            )
             self.client.wait_for_workers(1, timeout=_WORKERS_SECONDS)
         except (OSError, ValueError, TimeoutError) as error:
             raise EngineError(

@@ -42,7 +42,7 @@ _ALL_SILENT_SECONDS = 120.0
 _NO_WORKERS_SECONDS = 300.0
 
 
-def check_answers(address: str) -> None:
+def check_answers(address: str, security: Security) -> None:
     """Check within ten seconds that a scheduler answers at an address.
 
     `distributed.Client` waits without a limit for the first word of what accepts its connection.
@@ -55,7 +55,7 @@ def check_answers(address: str) -> None:
     said: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     async def ask() -> None:
-        options = Security().get_connection_args("client")
+        options = security.get_connection_args("client")
         comm = await connect(address, timeout=0.8 * _CONNECT_SECONDS, **options)
         try:
             await comm.write({"op": "identity", "n_workers": 0, "reply": True})
