@@ -117,7 +117,9 @@ def test_progress_ends_as_done(outputs: dict[str, list[Any]], name: str) -> None
 @pytest.mark.parametrize("name", ["failed", "interrupted", "stopped"])
 def test_progress_ends_as_the_run_did(outputs: dict[str, list[Any]], name: str) -> None:
     (bar,) = displayed(outputs[name])
-    assert re.match(rf"{name} after [0-9.]+ m?s, at [0-9]+%, ", bar["text/plain"])
+    # An interruption between two batches, in whoever takes them, only closes the run.
+    ended = "(interrupted|stopped)" if name == "interrupted" else name
+    assert re.match(rf"{ended} after [0-9.]+ m?s, at [0-9]+%, ", bar["text/plain"])
     assert "at 100%" not in bar["text/plain"]
     errors = [o.ename for o in outputs[name] if o.output_type == "error"]
     assert (
