@@ -139,9 +139,7 @@ def _serve(workers: int, folder: str) -> None:
             security=security,
         ) as cluster,
     ):
-        key = {
-            name: getattr(security, name) for name in ("tls_ca_file", "tls_client_cert", "tls_client_key")
-        }
+        key = {name: getattr(security, name) for name in ("tls_ca_file", "tls_client_cert", "tls_client_key")}
         address.write(f"{json.dumps([cluster.scheduler_address, key])}\n")
         address.close()
         sys.stdin.buffer.read()
