@@ -271,7 +271,7 @@ class Record(NamedTuple):
 def start_log(log: int, fd: int) -> None:
     """Write the head of the log of an open file."""
     status = os.fstat(fd)
-    _write(log, _HEAD.pack(_MAGIC, status.st_size, status.st_ino & _INODE))
+    disk.write_all(log, _HEAD.pack(_MAGIC, status.st_size, status.st_ino & _INODE))
 
 
 def log_range(log: int, fd: int, begin: int, end: int) -> None:
@@ -284,10 +284,10 @@ def log_range(log: int, fd: int, begin: int, end: int) -> None:
     for first, last in [*find_data_extents(fd, begin, end), (end, end)]:
         if at < first:
             hole = first - at | _HOLE
-            _write(log, _RECORD.pack(at, hole, zlib.crc32(struct.pack("<QQ", at, hole))))
+            disk.write_all(log, _RECORD.pack(at, hole, zlib.crc32(struct.pack("<QQ", at, hole))))
         for offset in range(first, last, _AT_ONCE):
             old = system.read_bytes(fd, min(_AT_ONCE, last - offset), offset)
-            _write(log, _RECORD.pack(offset, len(old), zlib.crc32(old)) + old)
+            disk.write_all(log, _RECORD.pack(offset, len(old), zlib.crc32(old)) + old)
             failpoint("logged")
         at = last
 
@@ -365,7 +365,3 @@ def _restore(log: int, fd: int) -> None:
 def is_live(log: int) -> bool:
     """Return whether the writer of an open log lives; if not, lock the log until its descriptor is closed."""
     return not try_lock(log)
-
-
-def _write(fd: int, data: bytes) -> None:
-    disk.write_all(fd, data)

@@ -46,8 +46,7 @@ class _File(StreamFile):
 
     def _put(self, view: memoryview) -> None:
         self._length += len(view)
-        while view:
-            view = view[disk.write(self._fd, view) :]
+        disk.write_all(self._fd, view)
 
 
 def write_checkpoint(

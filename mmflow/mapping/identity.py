@@ -8,12 +8,15 @@ byte within one tick of the file system's clock (4 ms at most on Linux before 6.
 from __future__ import annotations
 
 import os
+import stat
 
 from mmflow.errors import SourceChangedError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.storage.os_errors import read_error
 
 __all__ = ["FileIdentity"]
+
+_SETTLED_NS = 2 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,23 @@ class FileIdentity:
             return found
         except OSError as error:
             raise read_error(str(file), error, "look at") from error
+
+    @classmethod
+    def settled(cls, path: str, now_ns: int) -> FileIdentity | None:
+        """Return the identity of a local file; None: there is no such file, or it was modified a moment ago.
+
+        A file that was may change once more within one tick of its file system's clock, and have the same identity.
+
+        Args:
+            path: Path of the file.
+            now_ns: Time before which it must have been left alone for some seconds, by the clock of `time.time_ns`.
+        """
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        settled = stat.S_ISREG(status.st_mode) and status.st_mtime_ns < now_ns - _SETTLED_NS
+        return cls.from_stat(status) if settled else None
 
     def check(self, path: str) -> None:
         """Check that the file at `path` still has this identity.

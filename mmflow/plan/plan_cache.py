@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import stat
 import time
 import weakref
 from collections.abc import Hashable, Iterable, Mapping
@@ -45,7 +44,6 @@ _MOST_QUERIES = 64
 _MOST_FILES = 64
 #: Text whose plan is small, whatever it says.
 _LONGEST = 1 << 16
-_SETTLED_NS = 2 * 10**9
 
 #: Words of SQL whose value is found at planning, and differs from one time to the next. DataFusion 55 also says so of
 #: its table functions.
@@ -134,16 +132,12 @@ def settled_files(paths: Iterable[str], now_ns: int | None = None) -> Identities
             None: now.
     """
     found: list[tuple[str, FileIdentity]] = []
-    latest = (time.time_ns() if now_ns is None else now_ns) - _SETTLED_NS
+    now_ns = time.time_ns() if now_ns is None else now_ns
     for path in paths:
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):
+        identity = FileIdentity.settled(path, now_ns)
+        if identity is None or descriptor_of(path) is not None or len(found) == _MOST_FILES:
             return None
-        settled = stat.S_ISREG(status.st_mode) and status.st_mtime_ns < latest
-        if not settled or descriptor_of(path) is not None or len(found) == _MOST_FILES:
-            return None
-        found.append((path, FileIdentity.from_stat(status)))
+        found.append((path, identity))
     return tuple(found)
 
 

@@ -34,12 +34,12 @@ __all__ = [
     "field",
     "field_index",
     "has_window",
-    "holds_messages",
     "inputs_of",
     "int_literal",
     "join_type",
     "kind",
     "messages",
+    "parts_of",
     "read_of",
     "references",
     "shifted",
@@ -122,19 +122,23 @@ def messages(message: Message, stop: Callable[[Message], bool] = lambda _: False
     while waiting:  # without recursion: a wide plan has 100,000 messages
         message = waiting.pop()
         yield message
-        parts: list[Message] = []
-        for descriptor, value in message.ListFields():
-            match holds_messages(descriptor):
-                case "one":
-                    if not stop(value):
-                        parts.append(value)
-                case "several":
-                    parts += [part for part in value if not stop(part)]
-        waiting += reversed(parts)
+        waiting += reversed([part for part in parts_of(message) if not stop(part)])
+
+
+def parts_of(message: Message) -> list[Message]:
+    """Return the messages directly in a message."""
+    parts: list[Message] = []
+    for descriptor, value in message.ListFields():
+        match _holds_messages(descriptor):
+            case "one":
+                parts.append(value)
+            case "several":
+                parts += value
+    return parts
 
 
 @functools.cache
-def holds_messages(descriptor: FieldDescriptor) -> Literal["", "one", "several"]:
+def _holds_messages(descriptor: FieldDescriptor) -> Literal["", "one", "several"]:
     """Return how many messages a field holds; none: its values are no messages, or entries of a map."""
     if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
         return ""

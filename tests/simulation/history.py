@@ -431,7 +431,7 @@ class _History:
             self.world.wait(30.0, "user")
 
 
-#: What a run may be told that begins while a late one still ends; nothing else, once faults have stopped.
+#: What a run may say that begins while a late one still ends; nothing else, once faults have stopped.
 _PASSING = ("is being written by", "while this run computed", "the run was stopped")
 
 

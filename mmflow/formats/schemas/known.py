@@ -6,8 +6,6 @@ its file system's clock.
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -19,7 +17,6 @@ __all__ = ["found_once"]
 
 _T = TypeVar("_T")
 _MOST = 256
-_SETTLED_NS = 2 * 10**9
 
 _known: LastResults[Hashable, Any] = LastResults(_MOST)
 
@@ -32,12 +29,8 @@ def found_once(what: Hashable, path: str, find: Callable[[], _T]) -> _T:
         path: Path of the file; of URLs, streams and members of archives nothing is kept.
         find: Looks at the file. What it raises, this raises, and it is asked again.
     """
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
+    identity = FileIdentity.settled(path, time.time_ns())
+    if identity is None:
         return find()
-    if not stat.S_ISREG(status.st_mode) or time.time_ns() - status.st_mtime_ns < _SETTLED_NS:
-        return find()
-    key = (what, path, FileIdentity.from_stat(status))
-    found: _T = _known.get(key, find)
+    found: _T = _known.get((what, path, identity), find)
     return found

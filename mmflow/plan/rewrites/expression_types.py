@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from substrait.algebra_pb2 import Expression, Rel
 from substrait.type_pb2 import Type
 
-from mmflow.plan.substrait import field_index, holds_messages
+from mmflow.plan.substrait import field_index, parts_of
 
 __all__ = ["arrow_number", "inner", "kind_of", "rewritten"]
 
@@ -75,13 +75,11 @@ def _literal_kind(literal: Expression.Literal) -> pa.DataType | None:
 
 def inner(message: Message) -> Iterator[Expression]:
     """Yield the expressions directly below a message, those in subqueries' relations excluded."""
-    for descriptor, value in message.ListFields():
-        held = holds_messages(descriptor)
-        for part in (value,) if held == "one" else value if held else ():
-            if isinstance(part, Expression):
-                yield part
-            elif not isinstance(part, Rel):
-                yield from inner(part)
+    for part in parts_of(message):
+        if isinstance(part, Expression):
+            yield part
+        elif not isinstance(part, Rel):
+            yield from inner(part)
 
 
 def rewritten(e: Expression, change: Callable[[Expression], None]) -> Expression:

@@ -118,7 +118,7 @@ class LocalCommit(Commit):
             self._link_old(result)
             _drop_old(result, replaced, {f.path for f in files})
             failpoint("linked")
-        placed = read_placed(self.spec, self.run) if begun else {}
+        placed = read_placed(self.spec, self.run)
         note_placed(self.spec, self.run, [f for f in files if os.path.exists(f.staged)])
         for file in files:
             self._place(file, result, moved=placed.get(file.path) == file.staged)
