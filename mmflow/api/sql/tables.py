@@ -75,9 +75,7 @@ class QueryTables:
             PlanError: An argument is wrong.
         """
         options = call.options_of(getattr(self._session, call.reader))
-        options["path"] = _mapped(
-            options["path"], lambda path: self._spelled.get(path, [Token("word", path, 0)])[0].name
-        )
+        options["path"] = _mapped(options["path"], self._as_written)
         try:
             dataset: Dataset = getattr(self._session, call.reader)(**options)
         except TypeError as error:  # of an argument
