@@ -15,7 +15,7 @@ LINUX := %/linux.py %/mounts.py %/pagemap.py
 
 LINTERS := ruff format types types-darwin types-win32 imports
 
-.PHONY: demo check test nightly simulate crash-states lint $(LINTERS:%=lint-%) sanitize fuzz bench wheel sdist smoke clean
+.PHONY: demo check test nightly simulate crash-states lint $(LINTERS:%=lint-%) sanitize fuzz fuzz-readers bench wheel sdist smoke clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -80,6 +80,13 @@ fuzz: $(VENV)/.test
 	$(BIN)/cmake --build build/fuzz -j 2 > build/fuzz-built.log || (cat build/fuzz-built.log && exit 1)
 	$(BIN)/python fuzz/make_corpus.py build/corpus
 	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I TARGET fuzz/run TARGET $(FUZZ_SECONDS)
+
+# Whole readers over damaged files (docs/reliability.md), each target for SECONDS or INPUTS, two at a time.
+READERS := csv ndjson json text records npy arrow parquet orc avro compressed
+SECONDS ?= 10
+INPUTS ?=
+fuzz-readers: $(VENV)/.test
+	@printf '%s\n' $(READERS) | SEED=$(SEED) INPUTS=$(INPUTS) xargs -P 2 -I TARGET $(BIN)/python -m fuzz.readers.run $(SECONDS) TARGET
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py

@@ -57,16 +57,6 @@ __all__ = [
     "translate_read_errors",
 ]
 
-#: Exceptions that pyarrow 26 raises over damaged bytes.
-_DAMAGE = (
-    pa.ArrowInvalid,
-    pa.ArrowIndexError,
-    pa.ArrowKeyError,
-    pa.ArrowTypeError,
-    pa.ArrowCapacityError,
-    pa.ArrowSerializationError,
-)
-
 
 def owned_groups(starts: Sequence[int], shard: Shard, size: int) -> tuple[int, int]:
     """Return the first group of a shard, and the one after its last, by the ascending byte offsets of groups.
@@ -222,7 +212,7 @@ def translate_read_errors(path: str, kind: str) -> Iterator[None]:
             "too large for this machine: write it again in smaller ones",
             path=path,
         ) from error
-    except (*_DAMAGE, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # ORC's errors are of no narrower class
         if (compression := _compression(path)) is not None:
             raise SourceError(
                 f"can't read {path}: it is compressed by {compression} as a whole, which {kind} files never are; "

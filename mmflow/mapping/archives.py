@@ -140,11 +140,11 @@ def _member(archive: str, identity: FileIdentity, name: str) -> Member | None:
     if info is None:
         return None
     check_readable(archive, info, _METHODS)
+    begin = info.header_offset  # below zero where the end of the list states a wrong place
     with open(archive, "rb") as file:
-        file.seek(info.header_offset)
-        head = file.read(_HEADER)
+        head = os.pread(file.fileno(), _HEADER, begin) if begin >= 0 else b""
     lengths = [int.from_bytes(head[at : at + 2], "little") for at in (_LENGTHS, _LENGTHS + 2)]
-    begin = info.header_offset + _HEADER + sum(lengths)
+    begin += _HEADER + sum(lengths)
     if not head.startswith(_MAGIC) or begin + info.compress_size > identity.size:
         raise SourceError(
             f"can't read {archive}: its list of members is wrong about {name!r}; the archive is damaged",

@@ -328,6 +328,16 @@ def test_texts_of_any_length_are_found_again(distinct: int, late: str | None) ->
     assert collections.Counter(got) == collections.Counter(reference_rows(step, table.slice(5)))
 
 
+@pytest.mark.parametrize("size", [4_095, 4_097, 9_000, 70_000, (1 << 20) + 1])
+def test_texts_that_are_longer_than_a_block_are_kept_whole(size: int) -> None:
+    """A text between the size of the next block and the largest one was written beyond the block."""
+    texts = ["short", *(letter * size for letter in "abc"), "short", "a" * size]
+    table = pa.table({"t": pa.array(texts, pa.string_view()), "x": range(6)})
+    step = step_of(table.schema, (0,), (Measure("count"), Measure("max", 0)))
+    got = plain_rows(aggregated(step, table.to_batches()))
+    assert collections.Counter(got) == collections.Counter(reference_rows(step, table))
+
+
 def test_few_keys_of_both_layouts_of_text_are_found_again() -> None:
     draw = random.Random(3)
     texts = ["", "a", "twelve bytes", "thirteen byte", "thirteen bytf"]

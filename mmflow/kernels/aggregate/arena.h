@@ -14,7 +14,7 @@ class Arena {
     // Returns a copy that lives as long as the arena.
     const char* keep(std::string_view text) {
         if (text.size() > left_) {
-            const std::size_t size = text.size() > kBlock ? text.size() : block_;
+            const std::size_t size = text.size() > block_ ? text.size() : block_;
             blocks_.push_back(std::make_unique<char[]>(size));
             next_ = blocks_.back().get();
             left_ = size;

@@ -1,0 +1,28 @@
+"""Inputs that the fuzzer of readers found (`fuzz/readers`, docs/reliability.md): each gives rows or an error of mmflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fuzz.readers.run import Worker
+
+_FOUND = sorted((Path(__file__).parent / "found").iterdir())
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One process for all of them: one that dies fails those behind it, too."""
+    made = Worker(str(tmp_path_factory.mktemp("readers")))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("path", _FOUND, ids=lambda path: path.name)
+def test_what_was_found_stays_mended(worker: Worker, path: Path) -> None:
+    target = path.name.partition("-")[0]
+    wrong, said = worker.check(target, path.read_bytes())
+    assert wrong is None
+    assert said
