@@ -28,6 +28,7 @@ from mmflow.plan.stages import Functions, MapStep
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.heap import HeapWatch
+from mmflow.worker.kept import Kept
 from mmflow.worker.task_runner import run_task
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class LocalEngine:
     # ---- in worker threads --------------------------------------------------------------------------
 
     def _serve(self, worker: str) -> None:
+        kept, remote_options = Kept(), self._settings.remote_options
         while (item := self._tasks.get()) is not None:
             task, functions, flags = item
             if flags.cancelled.is_set():
@@ -173,10 +175,14 @@ class LocalEngine:
                 stop_request=flags.stop_request,
                 processes=self._processes,
                 worker=worker,
-                remote_options=self._settings.remote_options,
+                remote_options=remote_options,
                 heap=self._heap,
+                kept=kept,
             )
-            self._results.put(self._attempt(task, functions, context))
+            result = self._attempt(task, functions, context)
+            if not isinstance(result, Done):
+                kept.clear()
+            self._results.put(result)
 
     def _attempt(self, task: Task, functions: Functions, context: WorkerContext) -> TaskResult:
         try:

@@ -7,6 +7,7 @@ overruled (`--io`). Invariant: a Decision always carries the reason that people 
 from __future__ import annotations
 
 import enum
+import functools
 import os
 import stat
 from dataclasses import replace
@@ -113,6 +114,7 @@ def _remote_name(file_system: str) -> str | None:
     return _REMOTE.get(file_system.partition(".")[0])
 
 
+@functools.lru_cache(maxsize=256)
 def decide(facts: FileFacts, *, io: Io, budget: int, access: Access, live: bool = False) -> Decision:
     """Choose how to fill the windows of a file.
 

@@ -29,7 +29,9 @@ from mmflow.storage.url import is_url, may_be_member
 
 __all__ = ["cut_remainder", "default_shard_size", "group_shards", "identify_files", "plan_shards"]
 
-_SHARDS_PER_WORKER = 4
+#: Shards of a worker, so that all are busy to the end: fewer where they would be small, since each costs a task.
+_SHARDS_PER_WORKER, _FEW_SHARDS = 4, 2
+_SMALL_SHARD = 64 << 20
 #: Holes shorter than this are read over: as zeros from memory they cost less than a shard of their own.
 _SHORT_HOLE = 1 << 20
 
@@ -79,10 +81,11 @@ def default_shard_size(nbytes: int, workers: int) -> int:
         nbytes: Size of all files together, in bytes.
         workers: Tasks that run at once.
 
-    >>> [default_shard_size(n << 20, 2) >> 20 for n in (10, 160, 1600, 1 << 20)]
-    [16, 20, 128, 128]
+    >>> [default_shard_size(n << 20, 2) >> 20 for n in (10, 160, 400, 1600, 1 << 20)]
+    [16, 40, 66, 128, 128]
     """
-    return min(max(nbytes // (_SHARDS_PER_WORKER * workers), 16 << 20), 128 << 20)
+    count = min(max(nbytes // (workers * _SMALL_SHARD), _FEW_SHARDS), _SHARDS_PER_WORKER)
+    return min(max(-(-nbytes // (count * workers)), 16 << 20), 128 << 20)
 
 
 def plan_shards(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import Io
 from mmflow.remote.options import RemoteOptions
 from mmflow.worker.heap import HeapWatch
+from mmflow.worker.kept import Kept
 
 __all__ = ["Cancelled", "Flag", "ProcessApply", "WorkerContext"]
 
@@ -54,6 +56,7 @@ class WorkerContext:
         stop_request: Set when the task should stop after its current batch (`Done.resume_offset`); only for tasks over
             one shard of a record format. None: never.
         heap: Makes allocators return freed memory where memory is short; None: they keep it.
+        kept: What the thread keeps from one task of a stage to the next.
     """
 
     store: BlockStore
@@ -66,6 +69,7 @@ class WorkerContext:
     stop_request: Flag | None = None
     remote_options: RemoteOptions = _LOCAL
     heap: HeapWatch | None = None
+    kept: Kept = field(default_factory=Kept)
 
     def stop_requested(self) -> bool:
         """Return whether the task should stop here, and return what it has."""

@@ -22,8 +22,10 @@ _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: With less, freed memory that allocators keep matters.
 _AMPLE = 2 << 30
-#: Seconds between checks, and at most after checks that returned little.
+#: Seconds between checks, and at most after checks that returned little, or found much room.
 _PAUSE, _LONGEST = 0.02, 0.5
+#: Bytes by which a process may grow in a second: with more room than that, a check is not due sooner.
+_GROWTH = 4 << 30
 
 
 def release_memory() -> None:
@@ -68,7 +70,7 @@ class HeapWatch:
         self._pause = _PAUSE
 
     def check(self) -> None:
-        """Return freed memory if the process is over half of its budget. Check at most 50 times a second."""
+        """Return freed memory if the process is over half of its budget. Check 50 times a second where it is near."""
         if time.monotonic() < self._due or not self._lock.acquire(blocking=False):
             return
         try:
@@ -77,6 +79,8 @@ class HeapWatch:
                 release_memory()
                 little = before - anonymous_bytes() < before // 32
                 self._pause = min(_LONGEST, 2 * self._pause) if little else _PAUSE
+            else:
+                self._pause = min(_LONGEST, max(_PAUSE, (self._limit - before) / _GROWTH))
             self._due = time.monotonic() + self._pause
         finally:
             self._lock.release()

@@ -10,7 +10,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +28,7 @@ from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.hashing import hash_columns, mixed
+from mmflow.worker.kept import StageKept
 
 __all__ = ["ShardStream", "place_of"]
 
@@ -80,12 +80,13 @@ class ShardStream:
         shards: ShardTask,
         context: WorkerContext,
         places: BatchPlaces,
+        kept: StageKept,
         *,
         joins: bool = False,
     ) -> None:
         self._places = places
         self._joins = joins
-        self._decoders: dict[Any, Any] = {}  # of small files that are read together
+        self._kept = kept
         self._scan = scan
         self._shards = shards
         self._context = context
@@ -108,7 +109,7 @@ class ShardStream:
         hive, columns, prune = self._scan.source.hive, self._scan.columns, self._scan.prune
         if hive is not None:
             prune = tuple(c for c in prune if c.column not in hive.names)
-        request = ScanRequest(columns=self._asked(), prune=prune, end=self.end)
+        request = ScanRequest(columns=self._asked(), prune=prune, decoders=self._kept.decoders, end=self.end)
         request = replace(
             request,
             window_bytes=self._window_bytes(request.window_bytes),
@@ -191,7 +192,7 @@ class ShardStream:
         if self._scan.source.hive is not None:  # whose values are those of the folder
             following = itertools.takewhile(lambda e: e.path.rpartition("/")[0] == folder, following)
         alike = ((entry.path, entry.identity) for entry in following)
-        return scan_joined(form, file, alike, replace(wanted, prune=(), decoders=self._decoders))
+        return scan_joined(form, file, alike, replace(wanted, prune=(), decoders=self._kept.joined_decoders))
 
     def _note_joined(self, reports: list[ScanReport], cached: float) -> None:
         """Keep the reports of small files, of which as much was cached as of the first one."""

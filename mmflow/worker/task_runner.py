@@ -10,6 +10,7 @@ import itertools
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -115,7 +116,7 @@ class _Run:
         self.files_report: ScanReport | None = None
         self.end: NativeEnd | None = None
         self.end_step: AggregateStep | None = None
-        self.programs: dict[int, RowProgram] = {}
+        self.kept = context.kept.of(task.stage)
         self.places = BatchPlaces()
         self.metrics = TaskMetrics(started=time.time(), worker=context.worker)
 
@@ -157,7 +158,12 @@ class _Run:
                 if self.task.shards is None:
                     return ()
                 self.scan = ShardStream(
-                    source, self.task.shards, self.context, self.places, joins=not self._calls_user_code()
+                    source,
+                    self.task.shards,
+                    self.context,
+                    self.places,
+                    self.kept,
+                    joins=not self._calls_user_code(),
                 )
                 self.end = self.scan.end = self._native_end(self.scan.schema)
                 return self.scan
@@ -172,11 +178,24 @@ class _Run:
 
     def _calls_user_code(self) -> bool:
         """Return whether a function of the user's sees rows: its errors name the file that they are of."""
-        maps = any(isinstance(step, MapStep | StreamStep) for step in self.stage.steps)
-        return maps or any(not isinstance(f, PlanFunction) for f in self.functions.all)
+        known = self.kept.calls_user_code
+        if known is None:
+            maps = any(isinstance(step, MapStep | StreamStep) for step in self.stage.steps)
+            known = maps or any(not isinstance(f, PlanFunction) for f in self.functions.all)
+            self.kept.calls_user_code = known
+        return known
 
     def _native_end(self, given: pa.Schema) -> NativeEnd | None:
         """Return the native steps that a scan of such rows may feed as it decodes; None: they take its batches."""
+        kept = self.kept
+        if not kept.knows_end:
+            kept.end, kept.knows_end = self._known_end(given), True
+        if kept.end is None:
+            return None
+        end, self.end_step = kept.end
+        return copy(end)
+
+    def _known_end(self, given: pa.Schema) -> tuple[NativeEnd, AggregateStep] | None:
         steps, kernel = self.stage.steps, None
         made = given
         if steps and isinstance(steps[0], ProgramStep):
@@ -188,19 +207,19 @@ class _Run:
         last = steps[0] if steps else None
         if not isinstance(last, AggregateStep) or last.phase == "final" or last.rows.types != made.types:
             return None
-        self.end_step = last
         empty = pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in given.types], schema=given)
         # As in batches of a scan, at most: many columns of few rows would cost more than their values.
         most = min(ScanRequest(()).batch_bytes, max(1 << 20, self.context.memory // 8))
         batch_bytes = min(most, max(_CACHED_BYTES, len(given) * _CACHED_COLUMN))
-        return NativeEnd(given, kernel, self._group_memory(), batch_bytes, empty)
+        return NativeEnd(given, kernel, self._group_memory(), batch_bytes, empty), last
 
     def _row_program(self, step: ProgramStep) -> RowProgram:
         """Return the program of a step, made once, since it learns."""
-        known = self.programs.get(id(step))
+        programs = self.kept.programs
+        known = programs.get(id(step))
         if known is None:
             ((_, given),) = step.fallback.inputs
-            known = self.programs[id(step)] = RowProgram(step.program, given, step.schema)
+            known = programs[id(step)] = RowProgram(step.program, given, step.schema)
         return known
 
     def _group_memory(self) -> int:

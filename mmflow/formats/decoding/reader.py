@@ -33,7 +33,8 @@ __all__ = ["MAX_RECORD", "RecordScan", "RowMaker", "assemble", "bad_record", "no
 MAX_RECORD = 64 << 20
 _FIRST_REJECTS = 100  # that a report keeps; quarantine keeps all
 _EXCERPT = 120
-_LOOK = 1 << 16
+#: Bytes of the places where a line break is looked for, and of the first one, where most have one.
+_LOOK, _FIRST_LOOK = 1 << 16, 1 << 12
 #: Bytes that decoders get at once whose results grow with them.
 _PIECE = 4 << 20
 #: Bytes at least by which a window grows where the record at its start goes on behind it.
@@ -244,9 +245,11 @@ class RecordScan:
             return max(shard.begin, self._begins)
         unit = self._encoding.unit
         first = position = (shard.begin - 1) // unit * unit
+        look = _FIRST_LOOK
         while position < shard.end:
-            length = min(_LOOK, self._file.size - position)
-            text = np.frombuffer(self._file.window(position, length).buffer, np.uint8)
+            length = min(look, self._file.size - position)
+            look = _LOOK
+            text = np.frombuffer(self._file.window(position, length, populate=False).buffer, np.uint8)
             if self._rows.decoder.skips_nuls and position == first and not text[:unit].any():
                 return first + unit
             found = self._line_ends(text)

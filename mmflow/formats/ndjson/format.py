@@ -34,7 +34,7 @@ from mmflow.formats.schemas.sampling import MOST, sample_file
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.formats.schemas.text_schemas import empty_error, piece_of, samples_of
 from mmflow.lazy.dataclasses import dataclass
-from mmflow.mapping import MappedFile
+from mmflow.mapping import FileIdentity, MappedFile
 from mmflow.mapping.access_policy import SMALL
 
 __all__ = [
@@ -51,6 +51,15 @@ __all__ = [
 OnNewField = Literal["error", "ignore", "json"]
 #: Bytes of a piece that is looked at to know NDJSON from other formats.
 _PROBED = 4 << 10
+
+
+#: Bytes of the byte order marks of files, which all tasks of a file ask for.
+_marks: dict[tuple[str, FileIdentity], int] = {}
+_MOST_MARKS = 4096
+
+
+def _mark(file: MappedFile) -> int:
+    return len(BOM) if read_first_bytes(file, len(BOM)) == BOM else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,15 @@ class LineFormat(ScannedFormat):
     def begins(self, file: MappedFile) -> int:
         if self.encoding.kind != "utf-8":
             return file_encoding(file, self.encoding).mark
-        return len(BOM) if read_first_bytes(file, len(BOM)) == BOM else 0
+        if file.once:
+            return _mark(file)
+        key = (file.path, file.identity)
+        known = _marks.get(key)
+        if known is None:
+            if len(_marks) >= _MOST_MARKS:
+                _marks.clear()
+            known = _marks[key] = _mark(file)
+        return known
 
     @property
     def line_is_record(self) -> bool:
@@ -125,6 +142,10 @@ class NdjsonFormat(LineFormat):
 
     name: str = "ndjson"
     max_record: int = MAX_RECORD
+
+    def likeness(self, file: MappedFile) -> object:
+        del file
+        return () if self.encoding.kind == "utf-8" else None  # decoders of others have a state
 
     def shared_head(self, file: MappedFile) -> bytes | None:
         if self.encoding.kind != "utf-8" or self.on_bad_record != "error" or self.max_record < SMALL:

@@ -47,6 +47,10 @@ class TextFormat(ScannedFormat):
         del file
         return text_decoder(TextDecoder(columns, self.on_bad_record), prune)
 
+    def likeness(self, file: MappedFile) -> object:
+        del file
+        return () if self.encoding.kind == "utf-8" else None  # decoders of others have a state
+
     def scan(self, file: MappedFile, shard: Shard, request: ScanRequest) -> Scan:
         if file.once and shard.begin == 0 and self.encoding.kind == "utf-8":
             # Planning can't look: a stream may stay silent for hours behind its first line.
