@@ -200,6 +200,8 @@ class RunContext:
                 summary = self._summary_before(name, done.rows)
             else:
                 outcome, quarantine = self._run_to_end(plan, name, destination)
+                if recorder is not None:
+                    recorder.sync()
                 done = destination.commit(outcome, note)
                 self._last_plans[threading.current_thread()] = plan.without_rows(), outcome.progress
                 summary = RunSummary.of(

@@ -236,6 +236,15 @@ class RunRecorder:
         self.report_progress(run, progress)
         return progress
 
+    def sync(self) -> None:
+        """Make the run survive a power cut, before its output is published: a run that is forgotten publishes again.
+
+        Raises:
+            EngineError: The disk fails.
+        """
+        with self._lock:
+            self._journal.sync()
+
     def record_commit(self, run: str, made: CommitResult) -> None:
         """Record that the output of a plan is published."""
         self.wrote.append(made.path)

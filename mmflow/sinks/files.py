@@ -142,6 +142,7 @@ def write_files(
     memory: int,
     *,
     unique: bool,
+    token: str = "",
 ) -> tuple[StagedFile, ...]:
     """Write one task's rows to files of a folder.
 
@@ -151,13 +152,14 @@ def write_files(
         keep: Called with each complete file and its path in the destination; returns where it is staged.
         memory: Bytes that the task may use: at most a quarter of them, and 64 MiB, buffers rows.
         unique: Whether names of files differ from those of other runs.
+        token: End of the names, where they must differ from those of other executions of the task, too.
 
     Raises:
         SinkError: As in `Sink.write`.
     """
     # "_" sorts behind the "." of a suffix.
     task = f"{attempt.number:05d}" + "".join(f"_{p:03d}" for p in attempt.part)
-    stem = f"part-{attempt.run}-{task}" if unique else f"part-{task}"
+    stem = (f"part-{attempt.run}-{task}" if unique else f"part-{task}") + (token and f"-{token}")
     files = _AttemptFiles(spec, schema, folder, stem, keep)
     target: _Target
     max_pending = min(_MAX_PENDING_BYTES, memory // 4)

@@ -54,6 +54,8 @@ class ObjectSink:
         store = DestinationStore(paths.base, spec.storage)
         self._require_open(store, paths, attempt.run)
         staging = paths.attempt(attempt)
+        # A driver that hung and lost its lock copies its files before it finds out: not over those of its successor.
+        token = staging.rpartition("-")[2]
 
         def keep(file: Path, path: str) -> str:
             name = f"{staging}/{path}.staged"
@@ -66,7 +68,7 @@ class ObjectSink:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sink-", dir=self._scratch))
             try:
                 staged = write_files(
-                    spec, batches, schema, attempt, Path(folder), keep, self._memory, unique=True
+                    spec, batches, schema, attempt, Path(folder), keep, self._memory, unique=True, token=token
                 )
                 self._require_open(store, paths, attempt.run)
             except BaseException:  # also Ctrl-C

@@ -92,6 +92,7 @@ class SimulatedEngine:
         self._waiting: Thread | None = None
         self._results: list[TaskResult] = []
         self._workers: dict[tuple[TaskId, int], Process] = {}
+        self._uncounted: list[Process] = []
         self._began: dict[tuple[TaskId, int], float] = {}
         self._stops: set[tuple[TaskId, int]] = set()
         self._blocks = Blocks()
@@ -122,6 +123,8 @@ class SimulatedEngine:
         )
         if counts:
             self._workers[key] = worker
+        else:
+            self._uncounted.append(worker)
         worker.on_death = lambda: self._lost(worker, key)
 
     def _lost(self, worker: Process, key: tuple[TaskId, int]) -> None:
@@ -164,6 +167,11 @@ class SimulatedEngine:
 
     def store(self) -> Blocks:
         return self._blocks
+
+    def blocks_left(self) -> int:
+        """Return the number of blocks that nobody has deleted, once all workers have ended."""
+        busy = any(worker.alive for worker in (*self._workers.values(), *self._uncounted))
+        return 0 if busy else len(self._blocks.rows)
 
     def close(self) -> None:
         if self._closed or not self._driver.alive:

@@ -41,10 +41,12 @@ from mmflow.runs.named_run import open_named
 from mmflow.runs.recorded_run import RecordedRun
 from mmflow.runs.recorder import CANCEL
 from mmflow.sinks import SinkSpec, open_commit, sink_spec
+from mmflow.sinks.commit import local
 from tests.scheduler import toy
 from tests.simulation.engine import Files, SimulatedEngine
+from tests.simulation.power import Unsynced
 from tests.simulation.store import Store
-from tests.simulation.world import FITS, Fault, World
+from tests.simulation.world import FITS, Fault, Process, World
 
 __all__ = ["Script", "WrongError", "play", "shrink"]
 
@@ -66,6 +68,8 @@ _RARE = (
     "run",
     "batch",
 )
+#: Seconds within which users come.
+_TIMES = (0.0, 0.5, 2.0, 2.0, 20.0, 150.0, 800.0)
 _MAIN, _OTHER, _NEXT = "main", "other", "next"
 #: Seconds of virtual time within which a run ends once faults have stopped.
 _BOUND = 2_000.0
@@ -92,7 +96,9 @@ class Script:
         exclusive: Whether the object store creates objects exclusively.
         one_file: Whether the destination is one file.
         cluster: Whether workers outlive their driver.
-        records: Values, lengths and inner newlines of the records of each file, by their number.
+        sizes: Records of each file.
+        uneven: Share of the calls after which other processes go on for a while.
+        swaps: Whether the local file system exchanges names, as NFS does not.
     """
 
     seed: int
@@ -106,6 +112,8 @@ class Script:
     sizes: tuple[int, ...]
     actors: tuple[Actor, ...]
     faults: tuple[Fault, ...]
+    uneven: float = 0.0
+    swaps: bool = True
 
     @classmethod
     def of(cls, seed: int) -> Script:
@@ -113,23 +121,25 @@ class Script:
         r = random.Random(seed)
         one_file = r.random() < 0.2
         actors = [Actor(0.0, "drive")]
-        for does, share in (
-            ("second", 0.4),
-            ("other", 0.5),
-            ("cancel", 0.2),
-            ("change", 0.12),
-            ("recode", 0.2),
+        for does, share, most in (
+            ("second", 0.4, 3),
+            ("other", 0.5, 3),
+            ("cancel", 0.2, 1),
+            ("change", 0.12, 1),
+            ("recode", 0.2, 1),
         ):
             if r.random() < share:
-                actors.append(Actor(round(r.choice([0.0, 0.5, 2.0, 20.0, 150.0]) * r.random(), 3), does))
+                actors += [
+                    Actor(round(r.choice(_TIMES) * r.random(), 3), does) for _ in range(r.randrange(most) + 1)
+                ]
         actors += [Actor(round(4 * r.random(), 3), "read") for _ in range(r.choice([0, 1, 3]))]
         kinds = sorted(FITS)
         faults = []
         for _ in range(r.choice([0, 1, 1, 2, 2, 3, 5])):
-            kind = r.choice(["die", "die", "die after", *kinds])
-            seconds = round(r.choice([0.05, 0.5, 5.0, 45.0, 600.0]) * r.random(), 3)
+            kind = r.choice(["die", "die", "die after", "power", "power", "hang", *kinds])
+            seconds = round(r.choice([0.05, 0.5, 5.0, 45.0, 600.0, 900.0]) * r.random(), 3)
             what = r.choice(_RARE) if r.random() < 0.5 else ""
-            faults.append(Fault(r.randrange(int(r.choice([60, 300, 700]))), kind, seconds, what))
+            faults.append(Fault(r.randrange(int(r.choice([60, 120, 300, 500]))), kind, seconds, what))
         return cls(
             seed,
             "gather" if one_file else r.choice(["copy", "group", "sort"]),
@@ -142,6 +152,8 @@ class Script:
             tuple(r.randrange(9) for _ in range(r.choice([1, 2, 3]))),
             tuple(actors),
             tuple(sorted(faults, key=lambda f: f.at)),
+            r.choice([0.0, 0.0, 0.02, 0.1, 0.3]),
+            r.random() < 0.8,
         )
 
 
@@ -155,6 +167,11 @@ class _History:
     refused: dict[str, MmflowError] = field(default_factory=dict)
     changed: bool = False
     shape: Shape = "copy"
+    #: Processes that drive a run, and the last engine of each process.
+    drivers: dict[str, Process] = field(default_factory=dict)
+    engines: dict[Process, SimulatedEngine] = field(default_factory=dict)
+    #: True once a run has ended at the destination after the last fault.
+    settled: bool = False
 
     def __post_init__(self) -> None:
         script = self.script
@@ -174,6 +191,15 @@ class _History:
         self._versions = [self._rows(self.paths)]
         if script.output == "local":
             (self.root / "data").mkdir()
+        if any(fault.kind == "power" for fault in script.faults):
+            self.world.unsynced = Unsynced(self.root, ("data", "runs"))
+            self.world.on_power = self._come_back
+
+    def _come_back(self) -> None:
+        """Let users go on after a power cut, as they do after any end of their runs."""
+        jobs = [a.does for a in self.script.actors if a.does in ("drive", "other") and a.at <= self.world.now]
+        for number, does in enumerate(dict.fromkeys(jobs)):
+            self.world.start(f"{does} again", self.actor(does), at=60.0 + 0.1 * number)
 
     # ---- the model ------------------------------------------------------------------------------------------
 
@@ -245,15 +271,35 @@ class _History:
         except BaseException:
             named.lock.release()
             raise
-        with opened as run:
+        with self._alone(name), opened as run:
             context = run_context.RunContext(self.settings, recorder=run.recorder)
             plan, spec = self.plan(name, self.shape)
             run_name = context.new_run_name()
             destination = FileDestination(spec, run_name, plan, toy.ROWS, resumable=context.resumable)
             context.write(plan, run_name, destination)
             self._acknowledge(name)
+            engine = self.engines.get(self.world.current())  # none, if all was committed before
+            if engine is not None and (left := engine.blocks_left()):
+                raise WrongError(f"{left} blocks were not deleted")
             run.done({})
         return True
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Check that no other process drives the run during the block.
+
+        On an object store, one that gave no signs of life for a minute loses its lock.
+        """
+        now, before = self.world.current(), self.drivers.get(name)
+        silent = any(f.kind in ("pause", "hang") and f.seconds > 30 for f in self.script.faults)
+        if before is not None and before.alive and not (silent and self.script.runs == "object"):
+            raise WrongError(f"{before.name} and {now.name} drive run {name}")
+        self.drivers[name] = now
+        try:
+            yield
+        finally:
+            if self.drivers.get(name) is now:
+                del self.drivers[name]
 
     def _acknowledge(self, name: str) -> None:
         self.world.trace.append(f"{self.world.now:.4f} {name} is acknowledged")
@@ -365,12 +411,18 @@ class _History:
                 made += [({_OTHER, _NEXT}, sorted(a + b)) for a in mains for b in others]
         return made
 
+    @property
+    def may_vanish(self) -> bool:
+        """True if a folder is replaced by two renames, between which there is none."""
+        script = self.script
+        return not script.swaps and script.output == "local" and not script.one_file
+
     def check_seen(self) -> set[str]:
         """Check that a reader sees a whole state, with all that was acknowledged; return its possible runs."""
         acknowledged = set(self.acknowledged)
         rows = self.seen()
         if rows is None:
-            if acknowledged:
+            if acknowledged and not (self.may_vanish and not self.settled):
                 raise WrongError(f"{acknowledged} were acknowledged, and nothing is there")
             return set()
         holders = [names for names, state in self.allowed() if state == rows]
@@ -451,7 +503,10 @@ def _settings(runs: str) -> Settings:
 
 
 def _numbers(text: bytes) -> list[int]:
-    return sorted(int(line) for line in text.decode().split("\n")[1:] if line)
+    try:
+        return sorted(int(line) for line in text.decode().split("\n")[1:] if line)
+    except ValueError:
+        raise WrongError(f"a file is damaged: {text[:60]!r}") from None
 
 
 def _short(rows: list[int]) -> str:
@@ -486,7 +541,7 @@ def play(script: Script, trace: list[str] | None = None) -> str:
         What is wrong; "": nothing is.
     """
     with _folder() as root:
-        world = World(script.seed, root, script.faults)
+        world = World(script.seed, root, script.faults, script.uneven)
         if trace is not None:
             world.trace = trace
         with world.installed(), _patched(history := _History(script, root, world)):
@@ -509,6 +564,7 @@ def _act(history: _History) -> None:
     world.start("user", history.finish, host="c")
     world.run()
     _raise(world)
+    history.settled = True
     seen = history.check_seen()
     jobs = set(history.acknowledged)
     if script.if_exists != "append" and jobs and not jobs & (seen | {_NEXT}):
@@ -534,7 +590,9 @@ def _patched(history: _History) -> Iterator[None]:
 
     def open_engine(settings: Settings, name: str) -> SimulatedEngine:
         del settings, name
-        return SimulatedEngine(world, history.files, cluster=history.script.cluster)
+        made = SimulatedEngine(world, history.files, cluster=history.script.cluster)
+        history.engines[world.current()] = made
+        return made
 
     others: list[tuple[Any, str, Any]] = [
         *(
@@ -546,6 +604,8 @@ def _patched(history: _History) -> Iterator[None]:
         (run_context, "Catalog", object),  # toy plans need none, and it takes a millisecond
         (loop, "boundaries", toy.boundaries),
     ]
+    if not history.script.swaps:
+        others.append((local, "swap", lambda source, target: False))
     known = [(target, name, vars(target)[name]) for target, name, _ in others]
     try:
         for target, name, other in others:

@@ -10,25 +10,29 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmflow.plan.tasks import Done
+from mmflow.runs import lock as run_lock
 from mmflow.runs import named_run
-from mmflow.runs.recorder import PlanRecorder
+from mmflow.runs.directory import RunDirectory
+from mmflow.runs.recorder import CANCEL, PlanRecorder, RunRecorder
 from mmflow.scheduler.scheduler import Scheduler
 from mmflow.sinks import CommitResult
 from mmflow.sinks.commit import local, manifest
 from mmflow.sinks.commit.local import LocalCommit
 from mmflow.sinks.commit.object_commit import ObjectCommit
 from mmflow.sinks.commit.protocol import Commit
+from tests.simulation.history import Script
+from tests.simulation.regressions import REGRESSIONS
 
 __all__ = ["FOUND_BY", "PLANTED", "planted"]
 
 
-def _note_first(self: Commit, files: Any, schema: Any, published: Any = lambda _: None) -> Any:
+def _note_first(self: Commit, made: Any, schema: Any, published: Any = lambda _: None) -> Any:
     """Note that the output is published, and publish it then."""
     if not self.done:
         published(
-            CommitResult(self.spec.path, len(files), sum(f.rows for f in files), sum(f.nbytes for f in files))
+            CommitResult(self.spec.path, len(made), sum(f.rows for f in made), sum(f.nbytes for f in made))
         )
-    return _commit(self, files, schema)
+    return _commit(self, made, schema)
 
 
 def _publish_first(self: ObjectCommit, files: Any, schema: Any) -> None:
@@ -41,12 +45,41 @@ def _publish_first(self: ObjectCommit, files: Any, schema: Any) -> None:
     self._copy(copied)
 
 
+class _NoLock:
+    """Lock that anybody has."""
+
+    stopped = True
+
+    def release(self) -> None:
+        """Release nothing."""
+
+
+def _trust_the_listing(self: ObjectCommit, files: Any, schema: Any) -> None:
+    """Delete those old objects that a listing shows."""
+    if self.spec.if_exists == "replace":
+        self._manifest = lambda: None  # type: ignore[method-assign]
+    try:
+        _publish(self, files, schema)
+    finally:
+        vars(self).pop("_manifest", None)
+
+
+def _keep_cancel(self: RunDirectory, name: str) -> None:
+    if name != CANCEL:
+        _remove(self, name)
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Do nothing."""
+
+
 def _find_without_a_look(self: PlanRecorder, stage: str, key: str) -> Done | None:
     """Trust the journal without a look whether the staged files are there."""
     self._staged = None
     return _find(self, stage, key)
 
 
+_remove = RunDirectory.remove
 _commit, _find, _publish = Commit.commit, PlanRecorder.find_finished, ObjectCommit._publish_folder
 
 #: What is replaced, and by what, by the fault that it plants.
@@ -68,22 +101,40 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
         lambda found, run: found["run"] == run,
     ),
     "files of a job that was corrected stay in the new folder": (local, "_drop_strays", lambda *_: None),
+    "the destination is not locked": (local, "lock_destination", lambda *_, **__: _NoLock()),
+    "a run is not locked": (named_run, "take_lock", lambda *_, **__: _NoLock()),
+    "a holder on another host counts as dead": (run_lock, "_is_alive", lambda holder: False),
+    "a stale listing is trusted": (ObjectCommit, "_publish_folder", _trust_the_listing),
+    "intents of dead runs are not finished": (ObjectCommit, "_recover_stale_runs", _nothing),
+    "a cancellation outlives the run that it ended": (RunDirectory, "remove", _keep_cancel),
+    "a run is not durable before its output is": (RunRecorder, "sync", _nothing),
     "tasks that fail are forgotten": (Scheduler, "_retry", lambda self, state, task, cause, now: None),
 }
 
 
-#: The first seed whose history shows the fault.
-FOUND_BY = {
-    "the journal says committed before the output is published": 5,
-    "the manifest is written before objects are copied": 39,
-    "a resumed run does not see that it has committed": 688,
-    "the journal is believed though staged files are gone": 150,
-    "objects of a commit are not announced": 41,
-    "staging of dead runs stays": 42,
-    "checkpoints of a run that is done stay": 250,
-    "a run that appends is forgotten once another one has appended": 688,
-    "files of a job that was corrected stay in the new folder": 10027,
-    "tasks that fail are forgotten": 40,
+#: Histories that show the faults: a seed, or a script from `REGRESSIONS`.
+FOUND_BY: dict[str, int | Script] = {
+    "the journal says committed before the output is published": 4,
+    "the manifest is written before objects are copied": 88,
+    "a resumed run does not see that it has committed": 306,
+    "the journal is believed though staged files are gone": 42,
+    "objects of a commit are not announced": 69,
+    "staging of dead runs stays": 53,
+    "checkpoints of a run that is done stay": REGRESSIONS["checkpoints of a run that is done"],
+    "a run that appends is forgotten once another one has appended": REGRESSIONS["rows appended twice"],
+    "files of a job that was corrected stay in the new folder": REGRESSIONS[
+        "files of a job that was corrected, in the new folder"
+    ],
+    "the destination is not locked": 406,
+    "a run is not locked": 8,
+    "a holder on another host counts as dead": 102,
+    "a stale listing is trusted": REGRESSIONS["an old object that a listing did not show"],
+    "intents of dead runs are not finished": 7,
+    "a cancellation outlives the run that it ended": 12,
+    "tasks that fail are forgotten": 53,
+    "a run is not durable before its output is": REGRESSIONS[
+        "a run that a power cut took, and its output stayed"
+    ],
 }
 
 

@@ -11,17 +11,17 @@ REGRESSIONS: dict[str, Script] = {
     "rows appended twice, on an object store": Script(
         688, "group", "append", "object", "local", True, False, True, (5, 2),
         (Actor(0.0, "drive"), Actor(4.988, "other"), Actor(0.0, "recode")),
-        (Fault(70, "eio", 3.981),),
+        (Fault(76, "eio", 3.981),),
     ),
     "rows appended twice": Script(
         2704, "copy", "append", "local", "local", True, False, True, (7,),
         (Actor(0.0, "drive"), Actor(18.416, "other")),
-        (Fault(57, "die", 0.03),),
+        (Fault(69, "die", 0.03),),
     ),
     "files of a job that was corrected, in the new folder": Script(
         10027, "group", "replace", "local", "local", True, False, True, (4,),
         (Actor(0.0, "drive"), Actor(12.959, "recode")),
-        (Fault(71, "eio", 0.001, "fsync"),),
+        (Fault(74, "eio", 0.001, "fsync"),),
     ),
     "an old object that a listing did not show": Script(
         16398, "group", "replace", "object", "local", True, False, True, (0,),
@@ -31,6 +31,16 @@ REGRESSIONS: dict[str, Script] = {
     "checkpoints of a run that is done": Script(
         19, "copy", "error", "local", "local", True, False, False, (6,),
         (Actor(0.0, "drive"),),
-        (Fault(62, "die after", 0.0, "rmdir"),),
+        (Fault(78, "die after", 0.0, "rmdir"),),
+    ),
+    "a run that a power cut took, and its output stayed": Script(
+        4670536, "group", "append", "local", "local", False, False, False, (3,),
+        (Actor(0.0, "drive"),),
+        (Fault(88, "power"),),
+    ),
+    "objects of a driver that hung, over those of its successor": Script(
+        4040669, "copy", "replace", "object", "object", True, False, True, (8,),
+        (Actor(0.0, "drive"), Actor(0.173, "recode")),
+        (Fault(19, "hang", 854.391),),
     ),
 }  # fmt: skip

@@ -22,10 +22,10 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
@@ -39,10 +39,12 @@ from mmflow.sinks.commit import local, object_lock
 from mmflow.storage import clock, disk
 from tests.scheduler.toy import ToyFormat
 
-__all__ = ["START", "Died", "Fault", "Process", "StuckError", "World"]
+__all__ = ["START", "Died", "Fault", "Process", "StuckError", "Unsynced", "World"]
 
 START = 1_780_000_000.0
 _CALL_SECONDS = 0.0005
+#: Longest time of an uneven call: less than `SETTLE_SECONDS` of locks on stores whose creation is not exclusive.
+_UNEVEN_SECONDS = 0.8
 _HUNG_SECONDS = 30.0
 #: Functions in which a process of mmflow may wait (docs/waits.md), and those of this world.
 WAITS = frozenset(
@@ -61,12 +63,24 @@ class StuckError(AssertionError):
     """Some process waits for what never comes."""
 
 
+class Unsynced(Protocol):
+    """What of the local store a power cut may take (`power.py`)."""
+
+    def called(self, name: str, given: Sequence[Any]) -> None: ...
+
+    def named(self, *paths: str | os.PathLike[str]) -> None: ...
+
+    def cut(self, r: random.Random) -> None: ...
+
+    def build(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Fault:
     """Fault at the first call that it fits, from number `at` on.
 
-    `kind`: die, die after, pause, full, eio, lost, throttled, stale, twice. `seconds`: of a pause, of a full disk, or by
-    which a listing is old. `what`: name of the call; "": any.
+    `kind`: die, die after, pause (of a thread), hang (of its whole process), power, full, eio, lost, throttled, stale, twice.
+    `seconds`: of a pause, of a full disk, or by which a listing is old. `what`: name of the call; "": any.
     """
 
     at: int
@@ -79,7 +93,7 @@ class Fault:
             return False
         # A holder that hangs between its last look at the lock and what it publishes is the risk that is documented.
         publishes = what == "copy" or path.endswith("_mmflow_manifest.json")
-        return not (self.kind == "pause" and self.seconds > _HUNG_SECONDS and publishes)
+        return not (self.kind in ("pause", "hang") and self.seconds > _HUNG_SECONDS and publishes)
 
 
 #: Kinds of faults, and the kinds of calls that they fit.
@@ -87,6 +101,8 @@ FITS = {
     "die": ("disk", "store", "list", "task"),
     "die after": ("disk", "store", "list"),
     "pause": ("disk", "store", "list", "task"),
+    "hang": ("disk", "store", "list", "task"),
+    "power": ("disk", "store", "list", "task"),
     "full": ("disk",),
     "eio": ("disk",),
     "lost": ("store", "list"),
@@ -98,7 +114,7 @@ FITS = {
 
 @dataclass(eq=False)
 class Process:
-    """Process of a host. `owner`: process with whose end it ends; None: it has none."""
+    """Process of a host. `owner`: process with whose end it ends; None: it has none. `hangs_until`: when it goes on."""
 
     name: str
     pid: int
@@ -108,6 +124,9 @@ class Process:
     fds: set[int] = field(default_factory=set)
     threads: list[Thread] = field(default_factory=list)
     on_death: Callable[[], None] | None = None
+    hangs_until: float = 0.0
+    is_user: bool = False
+    begun: bool = False
 
 
 class Thread(greenlet):
@@ -125,10 +144,13 @@ class World:
         seed: Seed of what looks random: durations and names.
         root: Empty folder of the local store.
         faults: Faults, in order of their calls.
+        uneven: Share of the calls after which other processes go on for a while.
         last: Seconds of virtual time at which the world ends.
     """
 
-    def __init__(self, seed: int, root: Path, faults: tuple[Fault, ...], last: float = 20_000.0) -> None:
+    def __init__(
+        self, seed: int, root: Path, faults: tuple[Fault, ...], uneven: float = 0.0, last: float = 20_000.0
+    ) -> None:
         self.root = root
         self.random = random.Random(seed)
         self.now = 0.0
@@ -137,6 +159,12 @@ class World:
         self.processes: list[Process] = []
         self.full_until = -1.0
         self.stale = 0.0
+        #: What a power cut may take of the local store, and what happens after one.
+        self.unsynced: Unsynced | None = None
+        self.on_power: Callable[[], None] = lambda: None
+        self._power_cut = False
+        self._uneven = uneven
+        self._luck = random.Random(f"{seed} luck")
         self._faults = sorted(faults, key=lambda fault: fault.at)
         self._next_fault = self._faults[0].at if self._faults else sys.maxsize
         self._queue: list[tuple[float, int, Thread, int]] = []
@@ -159,7 +187,7 @@ class World:
         owner: Process | None = None,
     ) -> Process:
         """Start a process in `at` seconds."""
-        process = Process(name, 1000 + len(self.processes), host, owner)
+        process = Process(name, 1000 + len(self.processes), host, owner, is_user=self.process() is None)
         self.processes.append(process)
         self.thread(process, function, at)
         return process
@@ -170,6 +198,7 @@ class World:
         def body() -> None:
             if not process.alive:
                 return
+            process.begun = True
             try:
                 function()
             except Died:
@@ -207,6 +236,17 @@ class World:
                 self.kill(other, "ends with its owner")
         if process.on_death is not None:
             process.on_death()
+
+    def _cut_power(self) -> None:
+        """End all processes at once; users who have not come yet come later. What is left is built once they are gone."""
+        self.trace.append(f"{self.now:.4f} the power is cut")
+        self._power_cut = True
+        if self.unsynced is not None:
+            self.unsynced.cut(self._luck)
+        for process in self.processes:
+            if process.alive and (process.begun or not process.is_user):
+                self._end(process)
+        self.full_until = -1.0
 
     def current(self) -> Process:
         process = self.process()
@@ -258,17 +298,25 @@ class World:
             StuckError: Some process still waits at the end of time.
         """
         self._main = getcurrent()
-        while self._queue or self._condemned:
+        while self._queue or self._condemned or self._power_cut:
             while self._condemned:
                 thread = self._condemned.pop()
                 if thread and not thread.dead:
                     thread.throw(Died)
+            if self._power_cut:
+                self._power_cut = False
+                if self.unsynced is not None:
+                    self.unsynced.build()
+                self.on_power()
             if not self._queue:
                 break
             at, _, thread, turn = heapq.heappop(self._queue)
             if thread.dead or turn != thread.turn:
                 continue
             self.now = max(self.now, at)
+            if thread.process.hangs_until > self.now:
+                self._push(thread.process.hangs_until, thread)
+                continue
             if self.now > self._last:
                 waiting = {t.process.name: t.waits_in for p in self.processes if p.alive for t in p.threads}
                 raise StuckError(f"no end after {self.now:.0f} s: {waiting}")
@@ -282,7 +330,7 @@ class World:
 
     def stop_faults(self) -> None:
         """Let no further fault happen."""
-        self._faults, self._next_fault, self.full_until = [], sys.maxsize, -1.0
+        self._faults, self._next_fault, self.full_until, self._uneven = [], sys.maxsize, -1.0, 0.0
 
     def enter(self, kind: str, what: str, path: object = "") -> str:
         """Begin a call: count it, let other processes run, and return the fault that it suffers ("": none).
@@ -301,7 +349,9 @@ class World:
         suffers = ""
         if self.calls >= self._next_fault:
             suffers = self._fault(kind, what, str(path), process)
-        if self._queue and self._queue[0][0] <= self.now:
+        if self._uneven and self._luck.random() < self._uneven:
+            self.wait(_UNEVEN_SECONDS * self._luck.random() ** 3, "call")
+        elif self._queue and self._queue[0][0] <= self.now:
             thread.waits_in = "call"
             self._push(self.now, thread)
             self._main.switch()
@@ -310,7 +360,16 @@ class World:
         return suffers
 
     def _fault(self, kind: str, what: str, path: str, process: Process) -> str:
-        found = next((f for f in self._faults if f.at <= self.calls and f.fits(kind, what, path)), None)
+        found = next(
+            (
+                f
+                for f in self._faults
+                if f.at <= self.calls
+                and f.fits(kind, what, path)
+                and (f.kind != "hang" or _may_hang(process))
+            ),
+            None,
+        )
         if found is None:
             return ""
         self._faults.remove(found)
@@ -323,6 +382,13 @@ class World:
             case "pause":
                 self.wait(found.seconds, "pause")
                 return ""
+            case "hang":
+                process.hangs_until = self.now + found.seconds
+                self.wait(found.seconds, "pause")
+                return ""
+            case "power":
+                self._cut_power()
+                raise Died
             case "full":
                 self.full_until = self.now + found.seconds
                 return "torn"
@@ -394,6 +460,8 @@ class World:
             if name in _TAKES_ROOM and self.now < self.full_until:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(given[0]))
             made = function(*given, **named)
+            if self.unsynced is not None:
+                self.unsynced.called(name, given)
             self.after(suffers)
             return made
 
@@ -410,6 +478,8 @@ class World:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         fd = os.open(path, flags, mode)
         process.fds.add(fd)
+        if self.unsynced is not None and flags & os.O_CREAT:
+            self.unsynced.named(path)
         self.after(suffers)
         return fd
 
@@ -435,6 +505,11 @@ class World:
         done = os.write(fd, view)
         self.after(suffers)
         return done
+
+
+def _may_hang(process: Process) -> bool:
+    """Return whether no other thread of a process is in a call, which may be one that must not hang."""
+    return not any(t.waits_in == "call" and not t.dead for t in process.threads if t is not getcurrent())
 
 
 _ABSENT = object()

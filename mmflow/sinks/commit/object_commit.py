@@ -3,7 +3,7 @@
     prepare   lock the destination; recover stale runs; check; allow tasks to write (open.json)
     (tasks    write files in local temporary space, and upload them into _mmflow/RUN/, hidden)
     commit    1 write the names to be added and deleted (intent.json)
-              2 copy the staged objects to their final names, within the store
+              2 copy the staged objects to their final names, within the store; no other execution of a task has them
               3 check that all are there, and that the lock is still ours
               4 write the manifest, one PUT: from here on the new state counts
               5 record it in the journal, then finish the intent: delete the objects that it names and the
