@@ -5,6 +5,7 @@
     output          Ray prints messages of workers to stdout, where only rows belong
     key-value store of the cluster's head, which outlives workers
     addresses       the cluster that `address="auto"` finds; the address of a client; a channel to either
+    token           Ray reads it once in the life of a process
 
 Invariant: a test of tests/api/test_api_private_apis.py fails once one of them is gone.
 """
@@ -17,6 +18,7 @@ import grpc
 import ray
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # it has no types
 from ray.experimental import internal_kv
 from ray.util import client as ray_client
 
@@ -28,6 +30,7 @@ __all__ = [
     "local_object_bytes",
     "open_channel",
     "put_value",
+    "read_token_again",
     "read_value",
     "redirect_worker_output",
 ]
@@ -51,6 +54,12 @@ def local_object_bytes() -> int:
     """Return the bytes of small objects that Ray holds in this process; huge if this Ray does not count them."""
     count = getattr(_core_worker(), "get_local_memory_store_bytes_used", None)
     return 1 << 62 if count is None else int(count())
+
+
+def read_token_again() -> None:
+    """Have Ray read the mode of authentication and the token again, in a process that is in no cluster."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def redirect_worker_output(handler: _OutputHandler) -> None:

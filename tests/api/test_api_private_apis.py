@@ -35,6 +35,7 @@ def test_ray_has_the_private_apis_in_use() -> None:
     assert "self._conn_str = " in inspect.getsource(ClientWorker)
     assert ray_internals.find_address("198.51.100.7:6379") == "198.51.100.7:6379"
     ray_internals.open_channel("127.0.0.1:1").close()
+    ray_internals.read_token_again()
 
 
 def test_cloudpickle_has_the_private_apis_in_use() -> None:

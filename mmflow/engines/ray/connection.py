@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
@@ -144,15 +145,44 @@ def _connect(settings: Settings) -> None:
     # Ray prints what it notices (workers that died, ...) to stdout, where only rows belong.
     ray_internals.redirect_worker_output(_noticed)
     try:
-        if address is not None:
+        if address is None:
+            with _own_token():
+                _init(options)
+        else:
+            ray_internals.read_token_again()
             check_answers(address)
-        _init(options)
+            _init(options)
     except Exception as error:  # of many kinds, a plain Exception for a node that does not come up among them
         where = address or "this machine"
         raise EngineError(
             f"can't connect to Ray at {where}: {first_line(error)}; is it running (ray status), and is the address "
             "right? without an address one is started here"
         ) from error
+
+
+@contextlib.contextmanager
+def _own_token() -> Iterator[None]:
+    """Give the cluster that is started in the block a token of its own, unless the user has given one, or wants none.
+
+    Whoever can send it a task runs code as its user, and other users of the machine reach its ports. Ray 2.60 would
+    take a token from ~/.ray/auth_token, which it writes readable for all. This one is in no file: the cluster's
+    processes inherit it, and this process remembers it.
+    """
+    mode, given = (
+        os.environ.get("RAY_AUTH_MODE"),
+        {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys(),
+    )
+    own = not given and (mode or "token").lower() == "token"
+    if own:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    ray_internals.read_token_again()
+    try:
+        yield
+    finally:
+        if own:
+            del os.environ["RAY_AUTH_TOKEN"]
+            if mode is None:
+                os.environ.pop("RAY_AUTH_MODE", None)  # Ray has set it
 
 
 def _init(options: dict[str, Any]) -> None:
