@@ -34,6 +34,7 @@ from mmflow.mapping.system.owner_lock import try_lock
 from mmflow.sinks.commit.atomic import fsync_folder
 from mmflow.sinks.commit.failpoints import failpoint
 from mmflow.storage import disk
+from mmflow.storage.format_versions import UNDO_LOG
 from mmflow.storage.os_errors import write_errors
 
 __all__ = [
@@ -49,7 +50,7 @@ __all__ = [
     "start_log",
 ]
 
-_MAGIC = b"mmfundo2"
+_MAGIC = b"mmfundo"
 _HEAD = struct.Struct("<8sQQ")
 _RECORD = struct.Struct("<QQI")
 _HOLE = 1 << 63
@@ -271,7 +272,7 @@ class Record(NamedTuple):
 def start_log(log: int, fd: int) -> None:
     """Write the head of the log of an open file."""
     status = os.fstat(fd)
-    disk.write_all(log, _HEAD.pack(_MAGIC, status.st_size, status.st_ino & _INODE))
+    disk.write_all(log, _HEAD.pack(UNDO_LOG.mark(_MAGIC), status.st_size, status.st_ino & _INODE))
 
 
 def log_range(log: int, fd: int, begin: int, end: int) -> None:
@@ -324,15 +325,20 @@ def restore_content(log: int, path: str, fd: int | None = None) -> None:
         fd: Its descriptor, open for writing; None: `path` is opened.
 
     Raises:
-        SinkError: The file was cut short or replaced.
+        SinkError: The file was cut short or replaced, or its log is of another version.
         OSError: The file can't be written.
     """
     head = system.read_bytes(log, _HEAD.size, 0)
     if len(head) < _HEAD.size or not any(head):
         return  # not even a head, or a power cut left its size without its bytes: nothing was changed
     magic, size, inode = _HEAD.unpack(head)
+    if magic.startswith(_MAGIC) and magic != UNDO_LOG.mark(_MAGIC):
+        folder, name = os.path.split(path)
+        raise UNDO_LOG.refuse(
+            SinkError, os.path.join(folder, f".{name}.mmflow~…"), magic[-1:].decode("latin-1")
+        )
     now = os.stat(path if fd is None else fd)
-    if magic != _MAGIC or now.st_size < size or now.st_ino & _INODE != inode:
+    if magic != UNDO_LOG.mark(_MAGIC) or now.st_size < size or now.st_ino & _INODE != inode:
         raise SinkError(
             f"{path} was cut short or replaced while it was being changed; its old pages are in the hidden files "
             f".{os.path.basename(path)}.mmflow~… beside it: restore the file from a copy, unless it is whole as it is, "

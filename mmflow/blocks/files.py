@@ -25,9 +25,11 @@ import pyarrow as pa
 from mmflow.blocks.streams import DamagedError, StreamFile, mapped, stream_batches, write_stream
 from mmflow.errors import BlockLostError, EngineError
 from mmflow.lazy.dataclasses import dataclass
+from mmflow.storage.format_versions import BLOCK
 
 __all__ = [
     "BlockWriter",
+    "OtherVersionError",
     "Tier",
     "block_in",
     "read_block_file",
@@ -35,9 +37,13 @@ __all__ = [
     "write_block_file",
 ]
 
-_MAGIC = b"mmflowB1"
+_MAGIC = b"mmflowB"
 _TRAILER = struct.Struct("<8sQQI")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+
+
+class OtherVersionError(DamagedError):
+    """Block of another version of their format, which its message is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,7 @@ class BlockWriter(StreamFile):
         """
         self.write_out()
         length, crc = self._length, self._crc if self._tier.checked else 0
-        self._put(memoryview(_TRAILER.pack(_MAGIC, rows, length, crc)))
+        self._put(memoryview(_TRAILER.pack(BLOCK.mark(_MAGIC), rows, length, crc)))
         self._tier.seal(self.fd)
         if close:
             os.close(self.fd)
@@ -246,13 +252,15 @@ def block_in(whole: pa.Buffer, *, check: bool) -> tuple[pa.Buffer, int]:
         check: Compare the checksum: reads all of them.
 
     Raises:
-        DamagedError: They are not, or not all of, a block.
+        DamagedError: They are not, or not all of, a block; an OtherVersionError, if they are one of another version.
     """
     length = whole.size - _TRAILER.size
     if length < 0:
         raise DamagedError(f"it has {whole.size:,} bytes")
     magic, rows, noted, crc = _TRAILER.unpack(whole.slice(length))
-    if magic != _MAGIC or noted != length:
+    if magic.startswith(_MAGIC) and magic != BLOCK.mark(_MAGIC):
+        raise OtherVersionError(magic[-1:].decode("latin-1"))
+    if magic != BLOCK.mark(_MAGIC) or noted != length:
         raise DamagedError("it is cut short")
     stream = whole.slice(0, length)
     if check and zlib.crc32(stream) != crc:

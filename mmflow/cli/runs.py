@@ -24,6 +24,7 @@ from mmflow.runs.recorder import CANCEL
 from mmflow.runs.redaction import Redactor
 from mmflow.runs.report.formatting import duration, size
 from mmflow.sinks.stdout import BINARY_FORMATS, write_table
+from mmflow.storage.format_versions import RUN
 from mmflow.submit.base import BACKENDS, Backend, Submission, open_backend
 from mmflow.submit.kubernetes.settings import TABLE
 from mmflow.submit.status import ENDED, SUBMITTED, EventFeed, RunState, open_run, run_state
@@ -84,7 +85,7 @@ def submit(options: Options) -> int:
     what = submission_of(options, settings, name, pods, resumes=resumes)
     handle = backend.submit(what, directory)
     made = {
-        "v": 1, "backend": backend.name, "handle": handle, "t": time.time(), "engine": settings.engine,
+        "v": RUN.version, "backend": backend.name, "handle": handle, "t": time.time(), "engine": settings.engine,
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "job": facts["job"],
     }  # fmt: skip
     directory.write(SUBMITTED, json.dumps(Redactor().data(made), indent=1) + "\n")

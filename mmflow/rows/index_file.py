@@ -30,12 +30,12 @@ from mmflow.rows.index import RecordIndex
 from mmflow.shards import FileEntry, VerifiedPrefix
 from mmflow.sinks.commit.atomic import fsync_folder
 from mmflow.storage import disk
+from mmflow.storage.format_versions import ROW_INDEX
 from mmflow.storage.url import is_url
 
 __all__ = ["drop_index", "fingerprint", "load_index", "save_index", "sidecar_paths"]
 
 _MAGIC = b"mmfindex"
-_VERSION = 1
 _HEAD = struct.Struct("<8sII16s QQQq QQQQ QQ")
 _CHECK = 16
 #: Smaller files are indexed in milliseconds, and an index file must not exceed 0.1% of its file.
@@ -125,7 +125,7 @@ def _cache_index(key: _Key, index: RecordIndex) -> None:
 def _encode(entry: FileEntry, options_key: bytes, index: RecordIndex) -> bytes:
     identity, verified = entry.identity, index.verified
     head = _HEAD.pack(
-        _MAGIC, _VERSION, index.complete, options_key,
+        _MAGIC, ROW_INDEX.version, index.complete, options_key,
         identity.device, identity.inode, identity.size, identity.mtime_ns,
         verified.next, verified.covered, verified.records, verified.lines,
         index.total, len(index.starts),
@@ -161,7 +161,7 @@ def _decode(data: bytes, entry: FileEntry, options_key: bytes) -> RecordIndex | 
         return None
     magic, version, complete, built_key, *numbers = _HEAD.unpack_from(data)
     device, inode, size, mtime, following, covered, records, lines, total, count = numbers
-    if (magic, version, built_key) != (_MAGIC, _VERSION, options_key):
+    if (magic, version, built_key) != (_MAGIC, ROW_INDEX.version, options_key):
         return None
     if FileIdentity(device, inode, size, mtime) != entry.identity or len(body) != _HEAD.size + 24 * count:
         return None

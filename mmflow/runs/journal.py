@@ -2,10 +2,10 @@
 
 One line for each fact, preceded by a checksum:
 
-    7f0c21aa {"v": 2, "kind": "task", "stage": "9b…", "key": "c4…", "checkpoint": {…}, "reports": […], "files": […]}
-    01d3a9e4 {"v": 2, "kind": "consumed", "stage": "9b…"}      its outputs are no longer needed, and may be deleted
-    55e0b871 {"v": 2, "kind": "lost", "path": "…/c4….blocks"}  the blocks of this file must be recomputed
-    90b2c7d0 {"v": 2, "kind": "committed", "run": "…", …}      the output of this plan is published
+    7f0c21aa {"v": 3, "kind": "task", "stage": "9b…", "key": "c4…", "checkpoint": {…}, "reports": […], "files": […]}
+    01d3a9e4 {"v": 3, "kind": "consumed", "stage": "9b…"}      its outputs are no longer needed, and may be deleted
+    55e0b871 {"v": 3, "kind": "lost", "path": "…/c4….blocks"}  the blocks of this file must be recomputed
+    90b2c7d0 {"v": 3, "kind": "committed", "run": "…", …}      the output of this plan is published
 
 A line whose checksum is wrong (the torn end of a driver that died, a flipped bit) is ignored: its task is rerun.
 """
@@ -20,15 +20,14 @@ from dataclasses import field
 from typing import Any
 
 from mmflow.blocks.references import Checkpoint, CheckpointBlock
+from mmflow.errors import ConfigError
 from mmflow.formats import ScanReport
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tasks import Done, TaskId
 from mmflow.sinks import CommitResult, StagedFile
+from mmflow.storage.format_versions import JOURNAL
 
 __all__ = ["FinishedTask", "Replay", "decode_line", "encode_line", "task_line"]
-
-#: 2: `checkpoint` and `consumed` instead of `kept` and `read`.
-VERSION = 3
 
 
 def encode_line(fact: dict[str, Any]) -> str:
@@ -38,12 +37,20 @@ def encode_line(fact: dict[str, Any]) -> str:
     '5a935e11 {"v":3,"kind":"consumed","stage":"s"}'
     """
     # ASCII, since file names need not be UTF-8.
-    text = json.dumps({"v": VERSION, **fact}, separators=(",", ":"))
+    text = json.dumps({"v": JOURNAL.version, **fact}, separators=(",", ":"))
     return f"{zlib.crc32(text.encode()):08x} {text}"
 
 
-def decode_line(line: str) -> dict[str, Any] | None:
-    """Return the fact of a line; None if the line is damaged, of another version, or not ours."""
+def decode_line(line: str, path: str = "") -> dict[str, Any] | None:
+    """Return the fact of a line; None if the line is damaged.
+
+    Args:
+        line: Line.
+        path: Folder of its journal, for errors.
+
+    Raises:
+        ConfigError: It is of another version.
+    """
     crc, space, text = line.partition(" ")
     if not space or f"{zlib.crc32(text.encode()):08x}" != crc:
         return None
@@ -51,7 +58,10 @@ def decode_line(line: str) -> dict[str, Any] | None:
         fact = json.loads(text)
     except ValueError:
         return None
-    return fact if isinstance(fact, dict) and fact.get("v") == VERSION else None
+    if not isinstance(fact, dict):
+        return None
+    JOURNAL.check(fact.get("v"), ConfigError, path)
+    return fact
 
 
 def task_line(stage: str, key: str, done: Done) -> str:
@@ -145,15 +155,15 @@ class Replay:
     damaged: int = 0
 
     @classmethod
-    def of(cls, lines: Iterable[str]) -> Replay:
-        """Build the state from the lines of a journal."""
+    def of(cls, lines: Iterable[str], path: str = "") -> Replay:
+        """Build the state from the lines of a journal. Takes and raises what `decode_line` does."""
         replay = cls()
         for line in lines:
-            replay._add(line)
+            replay._add(line, path)
         return replay
 
-    def _add(self, line: str) -> None:
-        fact = decode_line(line)
+    def _add(self, line: str, path: str) -> None:
+        fact = decode_line(line, path)
         if fact is None:
             self.damaged += 1
             return

@@ -34,7 +34,7 @@ from mmflow.runs.quarantine import read_quarantine
 from mmflow.runs.recorder import BLOCKS, CANCEL, EVENTS, JOURNAL, SOURCES, RunRecorder
 from mmflow.runs.redaction import HIDDEN, Redactor
 from mmflow.runs.report.page import report_html
-from mmflow.storage import clock
+from mmflow.storage import clock, format_versions
 
 __all__ = [
     "FACTS",
@@ -49,7 +49,6 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 FACTS, SUMMARY, REPORT = "run.json", "summary.json", "report.html"
-_VERSION = 1
 #: Counts of `Progress` that the end of a run states.
 _COUNTS = ("bytes_done", "bytes_total", "rows", "records", "bad", "repaired", "skipped")
 #: Settings that may differ when a run is resumed, since they don't affect its tasks.
@@ -136,7 +135,13 @@ class RecordedRun:
             now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
             redactor = Redactor(parameters=facts.get("parameters"))
             plain = redactor.data({"settings": settings.plain(), **facts})
-            content = {"v": _VERSION, "run": name, "versions": list(computing()), "started": now, **plain}
+            content = {
+                "v": format_versions.RUN.version,
+                "run": name,
+                "versions": list(computing()),
+                "started": now,
+                **plain,
+            }
             directory.write(FACTS, json.dumps(content, indent=1, default=str) + "\n", sync=True)
             return cls(directory, lock, content, settings, redactor)
         except BaseException:
@@ -232,7 +237,7 @@ class RecordedRun:
         self.recorder.event("run_ended", state=state, error=error_facts, **counts)
         self.recorder.close()
         content = {
-            "v": _VERSION,
+            "v": format_versions.RUN.version,
             "state": state,
             "opening": self.opening,
             "error": error_facts,
@@ -294,8 +299,9 @@ def load_facts(directory: RunDirectory) -> dict[str, Any]:
         facts = json.loads(text)
     except ValueError as error:
         raise SourceError(f"{directory.path(FACTS)} is damaged: {error}") from error
-    if not isinstance(facts, dict) or facts.get("v") != _VERSION:
-        raise ConfigError(f"run {directory.name} was started by another version of mmflow")
+    if not isinstance(facts, dict):
+        raise SourceError(f"{directory.path(FACTS)} is damaged: it is no object")
+    format_versions.RUN.check(facts.get("v"), ConfigError, directory.path(FACTS))
     return facts
 
 

@@ -28,12 +28,11 @@ from mmflow.runs.redaction import Redactor
 from mmflow.scheduler.progress import Progress, sum_counts
 from mmflow.shards import FileEntry
 from mmflow.sinks import CommitResult, StagedFile, staged_files
-from mmflow.storage import clock
+from mmflow.storage import clock, format_versions
 
-__all__ = ["BLOCKS", "CANCEL", "EVENTS", "EVENT_VERSION", "JOURNAL", "SOURCES", "PlanRecorder", "RunRecorder"]
+__all__ = ["BLOCKS", "CANCEL", "EVENTS", "JOURNAL", "SOURCES", "PlanRecorder", "RunRecorder"]
 
 JOURNAL, EVENTS, SOURCES, BLOCKS, CANCEL = "journal", "events", "sources.jsonl", "blocks", "cancel"
-EVENT_VERSION = 2
 _ATTEMPTS_PER_OPENING = 100_000
 _ATTEMPTS_PER_RESTART = 1_000
 _MAX_RESTARTS = 20
@@ -55,6 +54,7 @@ class RunRecorder:
 
     Raises:
         EngineError: The folder can't be read or written.
+        ConfigError: Its journal is of another version.
     """
 
     def __init__(
@@ -133,7 +133,8 @@ class RunRecorder:
         """Write an event."""
         with self._lock:
             text = json.dumps(
-                {"v": EVENT_VERSION, "t": round(clock.time(), 6), "event": event, **facts}, default=str
+                {"v": format_versions.EVENTS.version, "t": round(clock.time(), 6), "event": event, **facts},
+                default=str,
             )
             self._events.line(self._redactor.text(text))
 
@@ -197,7 +198,7 @@ class RunRecorder:
         return True
 
     def _replay_journal(self) -> Replay:
-        return Replay.of(self.directory.read_lines(JOURNAL))
+        return Replay.of(self.directory.read_lines(JOURNAL), self.directory.path(JOURNAL))
 
     # ---- commits --------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from mmflow.blocks.files import BlockWriter, Tier, block_in, write_block_file
+from mmflow.blocks.files import BlockWriter, OtherVersionError, Tier, block_in, write_block_file
 from mmflow.blocks.memory import compacted_views
 from mmflow.blocks.run_folder import drop_unowned, segment_name, sweep
 from mmflow.blocks.shared_memory import shared_memory_folder
@@ -40,6 +40,7 @@ from mmflow.mapping.system import system
 from mmflow.mapping.system.host import read_boot_id
 from mmflow.mapping.system.huge import HugePages, check_huge_pages, map_whole_file
 from mmflow.mapping.system.limits import available_memory, total_memory
+from mmflow.storage.format_versions import BLOCK
 from mmflow.usercode.tracebacks import PublicApi, public
 
 __all__ = ["SharedTable", "attach", "share", "unshare"]
@@ -325,7 +326,7 @@ def attach(handle: SharedTable | str, *, validate: bool = False) -> pa.Table:
     Raises
     ------
     SourceError
-        The table is gone, damaged, of another host or of another user; or the text is no handle.
+        The table is gone, damaged, of another host, user or version of mmflow; or the text is no handle.
     EngineError
         Descriptors or mappings have run out.
 
@@ -360,6 +361,8 @@ def attach(handle: SharedTable | str, *, validate: bool = False) -> pa.Table:
         table = pa.Table.from_batches(batches, schema=pa.ipc.open_stream(stream).schema)
         if validate:
             table.validate(full=True)
+    except OtherVersionError as error:
+        raise BLOCK.refuse(SourceError, path, error) from error
     except (DamagedError, pa.ArrowInvalid) as error:
         raise SourceError(
             f"the shared table {path} is damaged: {error}; share it again", path=path

@@ -118,7 +118,10 @@ def staging_folders(directory: RunDirectory) -> list[str]:
     if facts.get("destination") and "://" not in destination:
         parents.add(os.path.dirname(destination.rstrip("/")))
     for line in directory.read_lines(JOURNAL):
-        fact = decode_line(line) or {}
+        fact = None
+        with contextlib.suppress(ConfigError):  # it is of another version
+            fact = decode_line(line)
+        fact = fact or {}
         files = fact.get("files", ()) if fact.get("kind") == "task" else ()  # a commit has their number there
         for staged, *_ in files:
             parts = str(staged).split("/")

@@ -132,18 +132,13 @@ def test_a_damaged_sidecar_is_no_sidecar(csv: Path, data: st.DataObject) -> None
         assert path.read_bytes() == sound
 
 
-def test_a_sidecar_of_another_version_file_or_owner_is_no_sidecar(
-    csv: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sidecar_of_another_file_or_owner_is_no_sidecar(csv: Path) -> None:
     with tiny(2000):
         ds = mf.read_csv(str(csv))
         assert ds[4999] == _wanted([4999])[0]
         forget_all()
         assert len(_index(ds).starts)
         forget_all()
-        with monkeypatch.context() as patch:
-            patch.setattr(index_file, "_VERSION", 2)
-            assert not len(_index(ds).starts)
         other = _write(csv.parent / "b.csv")
         (csv.parent / ".a.csv.mmflow-index").rename(csv.parent / ".b.csv.mmflow-index")
         assert not len(_index(mf.read_csv(str(other))).starts)

@@ -96,7 +96,6 @@ def test_a_journal_says_what_it_says() -> None:
         assert decode_line(line[:at] + chr(ord(line[at]) ^ 1) + line[at + 1 :]) is None
     assert decode_line(line[:-1]) is None
     assert decode_line("") is None
-    assert decode_line(encode_line({"kind": "consumed"}).replace('"v":3', '"v":2')) is None
     replay = Replay.of([line, line[:-3], "garbage", ""])
     assert replay.consumed == {"s"}
     assert replay.damaged == 3

@@ -1,6 +1,6 @@
 """The folder of pages: bounded, least recently used out, shared by the processes of this machine.
 
-    BASE/pages-1-BOOT/                      one for each boot: those of others are removed once nobody uses them
+    BASE/pages-1-BOOT/                      one for each boot and version: others are removed once nobody uses them
         lock                                held (shared) by each process that uses the folder
         used                                bytes there are on the disk, or a little more; its lock is for changing them
         URL/IDENTITY.data, .map             `remote.cache.entry`; names are digests
@@ -24,17 +24,19 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mmflow.errors import EngineError
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.system import system
 from mmflow.mapping.system.host import read_boot_id
 from mmflow.mapping.system.owner_lock import is_locked
 from mmflow.remote.cache.blocks import BLOCK, Range
 from mmflow.remote.cache.entry import Entry, evict, last_used, remove_unused
 from mmflow.remote.options import RemoteOptions
+from mmflow.storage.format_versions import PAGES
 
 __all__ = ["PageCache", "open_cache"]
 
 _DEFAULT_BYTES = 10 << 30
-_PREFIX = "pages-1-"
+_FOLDER = lazy_regex(r"pages-\d+-")
 _COUNT = struct.Struct("q")
 #: Share of the cache that is evicted at once: the search for the least recently used costs something each time.
 _SHARE = 16
@@ -58,7 +60,7 @@ class PageCache:
         boot = read_boot_id()
         if not boot:
             raise OSError(errno.ENOSYS, "this system doesn't say since when it runs")
-        self.folder = os.path.join(base, f"{_PREFIX}{boot}")
+        self.folder = os.path.join(base, f"pages-{PAGES.version}-{boot}")
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         _require_own(self.folder)
         self._alive = os.open(os.path.join(self.folder, "lock"), _MADE, 0o600)
@@ -211,12 +213,12 @@ def _paths(folder: str) -> list[str]:
 
 
 def _sweep(base: str, own: str) -> None:
-    """Remove folders of other boots that nobody uses."""
+    """Remove folders of other boots, and of other versions, that nobody uses."""
     names: list[str] = []
     with contextlib.suppress(OSError):
         names = os.listdir(base)
     for name in names:
-        if name.startswith(_PREFIX) and name != own:
+        if _FOLDER.match(name) and name != own:
             path = os.path.join(base, name)
             with contextlib.suppress(OSError):
                 if not is_locked(os.path.join(path, "lock")):

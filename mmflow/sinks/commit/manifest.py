@@ -23,7 +23,7 @@ from mmflow.errors import SinkError, SourceError
 from mmflow.formats.schemas.schema import parse_type, public_schema, type_text
 from mmflow.remote.opening import open_file
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
-from mmflow.storage import disk
+from mmflow.storage import disk, format_versions
 from mmflow.storage.globs import is_hidden
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
 ]
 
 NAME = "_mmflow_manifest.json"
-_VERSION = 1
 _DATA = tuple(s for every in SUFFIXES.values() for s in every)
 
 
@@ -54,7 +53,7 @@ def make(
     every = [*before, *own]
     rows = [f["rows"] for f in every]
     return {
-        "mmflow_manifest": _VERSION,
+        "mmflow_manifest": format_versions.MANIFEST.version,
         "run": run,
         "format": spec.format,
         "partition_by": list(spec.partition_by),
@@ -88,7 +87,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a folder, None if there is none.
 
     Raises:
-        SinkError: It is damaged, or written by a later mmflow.
+        SinkError: It is damaged, or written by another version of mmflow.
     """
     path = folder / NAME
     try:
@@ -102,14 +101,15 @@ def parse(text: bytes, path: str) -> dict[str, Any]:
     """Parse a manifest from the bytes of its file.
 
     Raises:
-        SinkError: It is damaged, or written by a later mmflow.
+        SinkError: It is damaged, or written by another version of mmflow.
     """
     try:
         found = json.loads(text)
     except ValueError as error:
         raise SinkError(f"{path} is damaged ({error}); delete it if the folder's files are right") from error
-    if not isinstance(found, dict) or found.get("mmflow_manifest") != _VERSION:
-        raise SinkError(f"{path} was written by another version of mmflow; write to another folder")
+    if not isinstance(found, dict):
+        raise SinkError(f"{path} is damaged (it is no object); delete it if the folder's files are right")
+    format_versions.MANIFEST.check(found.get("mmflow_manifest"), SinkError, path)
     return found
 
 
@@ -127,7 +127,7 @@ def partition_types(paths: Sequence[str]) -> dict[str, pa.DataType]:
     A column is left out where not all of the files lie in folders whose manifest names it, and with the same type.
 
     Raises:
-        SinkError: A manifest is damaged, or written by a later mmflow.
+        SinkError: A manifest is damaged, or written by another version of mmflow.
     """
     known: dict[str, dict[str, pa.DataType]] = {}
     every: list[dict[str, pa.DataType]] = []

@@ -21,6 +21,7 @@ from typing import Any
 
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.directory import RunDirectory
+from mmflow.storage.format_versions import POD_END
 
 __all__ = [
     "FILES",
@@ -38,7 +39,6 @@ FILES = ("report.html", "run.json", "summary.json")
 _MAX_LINE = 12_000
 #: Larger files (compressed) are not printed: nodes keep 10 MiB of logs by default.
 _MAX_PACKED = 2 << 20
-_VERSION = 1
 
 
 #: One for each task; the progress events have their counts.
@@ -106,7 +106,7 @@ def outcome_json(directory: RunDirectory, code: int) -> str:
     error = short.get("error")
     if isinstance(error, dict):
         short["error"] = {k: str(v)[:2000] for k, v in error.items()}
-    return json.dumps({"v": _VERSION, "run": directory.name, "code": code, **short})
+    return json.dumps({"v": POD_END.version, "run": directory.name, "code": code, **short})
 
 
 def parse_outcome(lines: Iterable[str]) -> RunOutcome | None:
@@ -147,7 +147,7 @@ def _parse_end(text: str) -> dict[str, Any] | None:
         end = json.loads(text)
     except ValueError:
         return None
-    return end if isinstance(end, dict) and end.get("v") == _VERSION else None
+    return end if isinstance(end, dict) and end.get("v") == POD_END.version else None
 
 
 def _unpack(text: str) -> bytes | None:
