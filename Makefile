@@ -15,7 +15,7 @@ LINUX := %/linux.py %/mounts.py %/pagemap.py
 
 LINTERS := ruff format types types-darwin types-win32 imports
 
-.PHONY: demo check test nightly simulate crash-states lint $(LINTERS:%=lint-%) sanitize fuzz fuzz-readers bench wheel sdist smoke clean
+.PHONY: demo check test audit nightly simulate crash-states lint $(LINTERS:%=lint-%) sanitize fuzz fuzz-readers bench wheel sdist smoke clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -36,9 +36,19 @@ test: lint .cache/azurite
 	@! command -v npm > /dev/null || timeout 180 npm install --prefix $@ --silent --fetch-retries 1 --no-audit --no-fund --ignore-scripts azurite@3.37.0 \
 	  || (rm -rf $@ && echo "Azurite can't be installed: tests of Azure are skipped")
 
+# Known vulnerabilities of the packages that CI installs. Skipped where PyPI can't be reached.
+AUDITED ?= constraints.txt
+AUDIT := .cache/pip-audit
+audit: $(VENV)/bin/python
+	@if ! $(BIN)/python -c 'import urllib.request; urllib.request.urlopen("https://pypi.org/simple/pip-audit/", timeout=20)' 2> /dev/null; \
+	then echo "PyPI can't be reached: known vulnerabilities are not looked up"; \
+	else { test -x $(AUDIT)/bin/pip-audit || { $(BIN)/python -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install -q pip-audit==2.10.1; }; } && \
+	  $(AUDIT)/bin/pip-audit --requirement $(AUDITED) --no-deps --disable-pip --progress-spinner off; fi
+
 # Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples.
 nightly: $(VENV)/.test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m nightly --timeout 3600
+	@$(MAKE) --no-print-directory audit
 
 # Histories of the simulated world, from the seed FIRST on (docs/reliability.md).
 SEEDS ?= 10000

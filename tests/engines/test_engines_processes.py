@@ -138,12 +138,15 @@ def test_function_that_cannot_be_loaded(pool: ProcessPool) -> None:
             pool.apply(uses, BATCH)
 
 
-def test_killed_worker_is_lost_and_replaced(pool: ProcessPool) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGKILL, r"by SIGKILL.*out of memory"), (signal.SIGTERM, "by SIGTERM$")]
+)
+def test_killed_worker_is_lost_and_replaced(pool: ProcessPool, number: signal.Signals, said: str) -> None:
     def dies(batch: pa.RecordBatch) -> pa.RecordBatch:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
         return batch
 
-    with pytest.raises(WorkerLostError, match=r"killed by SIGKILL.*out of memory"):
+    with pytest.raises(WorkerLostError, match=f"killed {said}"):
         pool.apply(dies, BATCH)
     assert children() == [], "the dead were waited for"
     assert pool.apply(lambda b: b, BATCH) == [BATCH]
