@@ -28,6 +28,8 @@ from mmflow.errors import (
     SinkError,
     SourceChangedError,
     SourceError,
+    StalledError,
+    StalledWarning,
     UnverifiableSourceWarning,
     UserFunctionError,
     WorkerLostError,
@@ -167,12 +169,14 @@ __all__ = [  # noqa: RUF022  (grouped by topic)
     "SinkError",
     "SourceChangedError",
     "SourceError",
+    "StalledError",
     "UserFunctionError",
     "WorkerLostError",
     # Warnings
     "BadFilesWarning",
     "BadRecordsWarning",
     "SilentServerWarning",
+    "StalledWarning",
     "UnverifiableSourceWarning",
 ]
 

@@ -134,6 +134,20 @@ def _count_or_share(text: str | float) -> int | float:
     return value
 
 
+def _seconds(least: float) -> Callable[[str | float], float]:
+    def parse(text: str | float) -> float:
+        wrong = ValueError(f"must be a number of seconds of at least {least:g}, such as 60")
+        try:
+            value = float(text)
+        except (TypeError, ValueError):
+            raise wrong from None
+        if not least <= value < float("inf"):
+            raise wrong
+        return value
+
+    return parse
+
+
 def _folder_or_url(text: str | Path) -> str:
     """Return the path or URL of a folder."""
     path = str(text).removeprefix("file://")
@@ -164,6 +178,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "metrics": str,
     "max_bad_records": _count_or_share,
     "retries": _whole(0),
+    "stall_after": _seconds(0.1),
+    "stall_timeout": _seconds(0.0),
 }
 _SOURCES = "sources"
 #: Tables of a settings file, with the commands that read them.
@@ -213,6 +229,8 @@ class Settings:
         max_bad_records: Largest number (int) of bad records, or their share of all records (float), with which a run
             succeeds, whatever `on_bad_record` is; None: any number.
         retries: Number of further attempts of a task that failed for a reason that may pass.
+        stall_after: Seconds without any movement after which a task is said to be stalled, and gets a second attempt.
+        stall_timeout: Seconds without any movement after which the run fails; 0: never.
     """
 
     engine: EngineName
@@ -231,6 +249,8 @@ class Settings:
     metrics: str | None
     max_bad_records: int | float | None
     retries: int
+    stall_after: float
+    stall_timeout: float
 
     @classmethod
     def load(
@@ -279,6 +299,11 @@ class Settings:
         return {k: _text(loaded[k]) for k in loaded if k in keys}
 
     @property
+    def named_after(self) -> float:
+        """Seconds without movement after which a task is stalled: it is named before it fails the run."""
+        return min(self.stall_after, self.stall_timeout or self.stall_after)
+
+    @property
     def remote_options(self) -> RemoteOptions:
         """Options of remote files, without a source's own."""
         folder = "" if self.cache_dir is None else os.path.abspath(self.cache_dir)
@@ -311,6 +336,8 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": lambda: None,
         "max_bad_records": lambda: None,
         "retries": lambda: 3,
+        "stall_after": lambda: 60.0,
+        "stall_timeout": lambda: 0.0,
     }
     return {key: default() for key, default in lazy.items() if key not in given}
 

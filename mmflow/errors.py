@@ -13,6 +13,7 @@
     ├── SinkError              output can't be written or committed
     └── EngineError            tasks can't be run: memory, cluster, limits
         ├── CancelledError     the run was cancelled
+        ├── StalledError       a task did not move for longer than `stall_timeout`
         ├── WorkerLostError    a worker died under a task (retried)
         ├── PeerLostError      the process at the other end of a channel died, or closed its end
         └── BlockLostError     a block of intermediate rows is gone or damaged (recomputed)
@@ -42,6 +43,8 @@ __all__ = [
     "SourceChangedError",
     "SourceError",
     "SourceUnreachableError",
+    "StalledError",
+    "StalledWarning",
     "TooManyBadRecordsError",
     "UnverifiableSourceWarning",
     "UserFunctionError",
@@ -217,6 +220,10 @@ class CancelledError(EngineError):
     """The run was cancelled, by `mmflow cancel` or a signal; it can be resumed."""
 
 
+class StalledError(EngineError):
+    """A task did not move for longer than `stall_timeout`; says where it is and what it waits for."""
+
+
 class WorkerLostError(EngineError):
     """A worker died under its task."""
 
@@ -300,6 +307,10 @@ class BadRecordError(MmflowError):
 
 class SilentServerWarning(UserWarning):
     """A file server has not answered for some seconds; what waits for it continues once it does."""
+
+
+class StalledWarning(UserWarning):
+    """A task has not moved for `stall_after` seconds; mmflow starts a second attempt, and waits for both."""
 
 
 class UnverifiableSourceWarning(UserWarning):

@@ -87,6 +87,10 @@ class Session(Readers):
         which a run fails.
     retries
         Number of further attempts of a task that failed for a reason that may pass.
+    stall_after
+        Seconds without any movement after which a task is said to be stalled, and gets a second attempt.
+    stall_timeout
+        Seconds without any movement after which the run fails; 0: never.
 
     Raises
     ------
@@ -122,12 +126,15 @@ class Session(Readers):
         metrics: str | int | None = None,
         max_bad_records: float | str | None = None,
         retries: int | None = None,
+        stall_after: float | None = None,
+        stall_timeout: float | None = None,
     ) -> None:
         given: dict[str, Any] = {
             "engine": engine, "address": address, "shard_size": shard_size, "workers": workers, "memory": memory,
             "io": io, "partitions": partitions, "broadcast": broadcast, "spill_dir": spill_dir, "cache_dir": cache_dir,
             "cache_size": cache_size, "runs_dir": runs_dir, "resumable": resumable, "metrics": metrics,
-            "max_bad_records": max_bad_records, "retries": retries,
+            "max_bad_records": max_bad_records, "retries": retries, "stall_after": stall_after,
+            "stall_timeout": stall_timeout,
         }  # fmt: skip
         sources = named_sources(config)
         self._open(RunContext(Settings.load(given, file=config), on_progress, sources=sources))

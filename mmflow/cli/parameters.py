@@ -91,6 +91,8 @@ SETTINGS: list[click.Parameter] = [
     _setting(
         "max_bad_records", "N", "more bad records than this fail the run: a count, or a share as 0.1%", "any number"
     ),
+    _setting("stall_after", "SECONDS", "a task that has not moved for so long gets a second attempt", "60"),
+    _setting("stall_timeout", "SECONDS", "a task that has not moved for so long fails the run; 0: never", "0"),
     RUNS_DIR,
     CONFIG,
 ]  # fmt: skip

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.heap import HeapWatch
 from mmflow.worker.kept import Kept
+from mmflow.worker.movement import Observer, Stall
 from mmflow.worker.task_runner import run_task
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ class LocalEngine:
         self._threads: list[threading.Thread] = []
         self._flags: dict[tuple[TaskId, int], _Flags] = {}
         self._processes: ProcessPool | None = None
+        self._run = run
+        self._observer: Observer | None = None
+        self._stalled = 0
         self._closed = False
         _live.add(self)
         disown_in_children(self)
@@ -102,7 +106,7 @@ class LocalEngine:
             )
         flags = self._flags[task.id, task.attempt] = _Flags()
         self._tasks.put((task, functions, flags))
-        if len(self._threads) < min(self._settings.workers, len(self._flags)):
+        if len(self._threads) < min(self._settings.workers + self._stalled, len(self._flags)):
             name = f"mmflow-{len(self._threads)}"
             thread = threading.Thread(target=self._serve, args=(name,), name=name, daemon=True)
             self._threads.append(thread)
@@ -134,6 +138,17 @@ class LocalEngine:
     def silent(self) -> tuple[()]:
         """Return no attempts: threads of this process are never silent."""
         return ()
+
+    def movement(self, after: float) -> Mapping[tuple[TaskId, int], Stall | None]:
+        """Look at the tasks. In the place of those that don't move, as many others may run: at most twice as many."""
+        if self._observer is None:
+            self._observer = Observer()
+        found = self._observer.look(self._run, after)
+        stalled = sum(stall is not None for stall in found.values())
+        self._stalled = min(self._settings.workers, stalled)
+        if self._processes is not None:
+            self._processes.allow(self._settings.workers + self._stalled)
+        return found
 
     def close(self) -> None:
         if self._closed:

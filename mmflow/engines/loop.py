@@ -30,6 +30,7 @@ from mmflow.errors import (
     MmflowError,
     PlanError,
     SilentServerWarning,
+    StalledWarning,
 )
 from mmflow.formats.decoding.compact import rename_columns
 from mmflow.formats.decoding.scan import is_splittable, located_shards
@@ -43,7 +44,9 @@ from mmflow.scheduler.recorder import Recorder
 from mmflow.scheduler.scans import ScanSource
 from mmflow.scheduler.scheduler import Released, Scheduler, SchedulerOptions
 from mmflow.scheduler.speculation import Patience
+from mmflow.scheduler.stages import Attempt
 from mmflow.scheduler.stream_feed import StreamFeed
+from mmflow.scheduler.watchdog import Limits
 from mmflow.shards import FileEntry, default_shard_size, group_shards, identify_files, plan_shards
 from mmflow.sinks import StagedFile
 from mmflow.storage.url import is_url
@@ -128,6 +131,7 @@ def execute(
         unread_bytes=resources.memory // 4,
         retries=settings.retries,
         patience=Patience(slow_seconds=SLOW_SECONDS, part_bytes=PART_BYTES),
+        stalls=Limits(settings.named_after, settings.stall_timeout),
         max_bad_records=settings.max_bad_records,
     )
 
@@ -145,7 +149,8 @@ def execute(
     try:
         if record is not None:
             record.begin_plan(plan, name, _recorded(plan, inputs), resources.slots)
-        return Run(_Loop(plan, new_scheduler, engine, tuple(inputs.values()), on_progress, record, clock))
+        after, files = settings.named_after, tuple(inputs.values())
+        return Run(_Loop(plan, new_scheduler, engine, files, on_progress, record, clock, after))
     except BaseException:
         engine.close()
         raise
@@ -308,6 +313,7 @@ class _Loop:
         on_progress: Callable[[Progress], None] | None,
         record: Recorder | None,
         clock: Clock,
+        stall_after: float,
     ) -> None:
         self.plan = plan
         self.engine = engine
@@ -320,6 +326,8 @@ class _Loop:
         self._record = record
         self._clock = clock
         self._reported = 0.0
+        self._stall_after = stall_after
+        self._stalled: list[Attempt] = []
         self._quiet = _Quiet(_touched(plan), clock)
         self._limit = plan.stages[-1].limit
         self._rows_returned = False
@@ -416,7 +424,8 @@ class _Loop:
         scheduler = self._scheduler
         # Twice as many as run at once, so that workers don't wait while rows are being read.
         slots = self.engine.resources().slots
-        silent = self.engine.silent()  # on workers that are none of the slots
+        self._watch(slots)
+        silent = {*self.engine.silent(), *self._stalled}  # on workers that are none of the slots
         running = scheduler.running - len(silent)
         made = scheduler.tasks(2 * slots - running, self._clock(), idle=slots - running, silent=silent)
         for task in made:
@@ -436,6 +445,17 @@ class _Loop:
         if self._scheduler.error is not None:
             raise self._scheduler.error
         self._report_progress()
+
+    def _watch(self, slots: int) -> None:
+        """Look now and then whether the tasks move, and warn of those that don't."""
+        scheduler, now = self._scheduler, self._clock()
+        if scheduler.watches(now):
+            for message in scheduler.on_movement(self.engine.movement(self._stall_after), now):
+                warnings.warn(message, StalledWarning, stacklevel=2)
+            # No more, lest functions that wait for minutes each are all run twice.
+            self._stalled = list(itertools.islice(scheduler.stalled, slots))
+        elif self._stalled:
+            self._stalled = [attempt for attempt in self._stalled if attempt in scheduler.stalled]
 
     def _pass_decisions(self) -> None:
         for task, attempt in self._scheduler.take_cancels():

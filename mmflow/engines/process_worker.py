@@ -5,6 +5,7 @@ Exits when its parent closes the link, and is killed when its parent dies, in th
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import operator
 import os
@@ -25,7 +26,11 @@ from mmflow.shm.link import Link
 from mmflow.usercode.failures import function_error
 from mmflow.worker.user_functions import list_batches
 
-__all__ = ["serve"]
+__all__ = ["CALLS_SIGNAL", "serve"]
+
+#: At this signal, the process writes the calls of its main thread into the file that its parent gave it, also where a
+#: function waits in a lock or holds the interpreter.
+CALLS_SIGNAL = signal.SIGRTMAX - 2
 
 
 def serve(link: Link) -> None:
@@ -104,6 +109,8 @@ def _kill_after(watched: int) -> None:
 
 if __name__ == "__main__":
     _die_with(int(sys.argv[2]))
+    os.set_inheritable(int(sys.argv[3]), False)
+    faulthandler.register(CALLS_SIGNAL, file=int(sys.argv[3]), all_threads=False)
     _end = socket.socket(fileno=int(sys.argv[1]))
     _end.set_inheritable(False)
     try:

@@ -15,6 +15,7 @@ lives on; every worker is waited for. One that is stopped is as good as dead.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pickle
 import queue
@@ -22,16 +23,20 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 
 from mmflow.blocks.memfd import map_block, write_block
-from mmflow.engines.stopped import is_stopped
+from mmflow.engines.process_worker import CALLS_SIGNAL
+from mmflow.engines.stopped import catches, is_stopped
 from mmflow.errors import EngineError, MmflowError, PeerLostError, UserFunctionError, WorkerLostError
+from mmflow.lazy.patterns import lazy_regex
 from mmflow.shm.link import Link, pair
 from mmflow.usercode.shipped import dumps
+from mmflow.worker.movement import join_calls, waits_for
 from mmflow.worker.user_functions import function_label
 
 __all__ = ["ProcessPool"]
@@ -42,6 +47,9 @@ _CLOSED_SECONDS = 1.0
 _STOPPED_CHECKS = 10
 #: A process that was killed is gone by then, unless the kernel holds it, as for a disk that does not answer.
 _DEAD_SECONDS = 10.0
+#: Within this time a process says what it does, unless the kernel holds it.
+_SAY_SECONDS = 0.3
+_CALL = lazy_regex(r'File "(.+)", line (\d+) in (.+)')
 #: Signals that a process brings on itself.
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
 
@@ -71,6 +79,7 @@ class ProcessPool:
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
             self._idle.put(None)
+        self._most = workers
         self._lock = threading.Lock()
         self._alive: set[_Worker] = set()
         self._closed = False
@@ -136,6 +145,13 @@ class ProcessPool:
             if self._closed:
                 raise EngineError("the process pool is closed: the run has ended")
 
+    def allow(self, workers: int) -> None:
+        """Allow so many processes, beside those that do not move; there are never fewer than before."""
+        with self._lock:
+            for _ in range(workers - self._most):
+                self._idle.put(None)
+            self._most = max(self._most, workers)
+
     def close(self) -> None:
         """Stop all workers; calls under way fail. Idempotent."""
         with self._lock:
@@ -164,7 +180,8 @@ class ProcessPool:
             [batch], batch.schema, room=lambda nbytes: nbytes <= self._budget, spill_dir=self._spill_dir
         )
         try:
-            batches, answer = worker.call(code, given)
+            with waits_for(worker.process, worker.calls):
+                batches, answer = worker.call(code, given)
         finally:
             os.close(given)
         if answer is not None:
@@ -197,13 +214,16 @@ class _Worker:
 
     def __init__(self, budget: int, spill_dir: str) -> None:
         ours, theirs = pair()
+        self._said = os.memfd_create("mmflow-calls")  # where the process writes what it does
+        self._said_lock = threading.Lock()
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-m", "mmflow.engines.process_worker", str(number), str(os.getpid())]
+            command.append(str(self._said))
             try:
                 self._process = subprocess.Popen(
                     command,
-                    pass_fds=(number,),
+                    pass_fds=(number, self._said),
                     stdin=subprocess.DEVNULL,
                     # What a function prints must not mix with data on our standard output.
                     stdout=_error_output(),
@@ -213,6 +233,7 @@ class _Worker:
                 )
             except OSError as error:
                 ours.close()
+                os.close(self._said)
                 raise EngineError(f"can't start a worker process: {error.strerror}") from error
         self._link = Link(ours, "worker process")
         self._sent: dict[bytes, int] = {}
@@ -283,6 +304,26 @@ class _Worker:
         hint = "; the system may have run out of memory" if -code == signal.SIGKILL else ""
         return WorkerLostError(f"a worker process died: killed by {name}{hint}")
 
+    @property
+    def process(self) -> int:
+        """Number of the process."""
+        return self._process.pid
+
+    def calls(self) -> str:
+        """Return the calls of the process's main thread, the innermost first; "": it does not say."""
+        with self._said_lock:
+            if self._said < 0 or not catches(self._process.pid, CALLS_SIGNAL):  # not yet: it would die of it
+                return ""
+            os.ftruncate(self._said, 0)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, CALLS_SIGNAL)
+            deadline = time.monotonic() + _SAY_SECONDS
+            while not (said := os.pread(self._said, 1 << 16, 0)) and time.monotonic() < deadline:
+                time.sleep(0.01)
+        found = _CALL.findall(said.decode(errors="replace"))
+        own = itertools.takewhile(lambda call: not call[0].endswith("process_worker.py"), found)
+        return join_calls(f"{file}:{line} in {name}" for file, line, name in own)
+
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
@@ -294,6 +335,10 @@ class _Worker:
 
     def disconnect(self) -> None:
         self._link.close()
+        with self._said_lock:
+            if self._said >= 0:
+                os.close(self._said)
+                self._said = -1
 
 
 def _pickled(function: Callable[..., Any]) -> bytes:

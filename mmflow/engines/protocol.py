@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from mmflow.blocks.references import BlockStore
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Functions
 from mmflow.plan.tasks import Task, TaskId, TaskResult
+from mmflow.worker.movement import Stall
 
 __all__ = ["Engine", "Resources"]
 
@@ -22,7 +23,7 @@ class Resources:
 
 
 class Engine(Protocol):
-    """Engine that runs tasks. Eight methods; all calls come from one driver thread."""
+    """Engine that runs tasks. Nine methods; all calls come from one driver thread."""
 
     def resources(self) -> Resources: ...
 
@@ -48,6 +49,13 @@ class Engine(Protocol):
 
     def silent(self) -> Collection[tuple[TaskId, int]]:
         """Return attempts whose worker has been silent for a while; they may still end, and count."""
+        ...
+
+    def movement(self, after: float) -> Mapping[tuple[TaskId, int], Stall | None]:
+        """Return attempts that have begun, and what each that has not moved for `after` seconds does; never waits.
+
+        To be called again and again, each time some part of `after` later.
+        """
         ...
 
     def store(self) -> BlockStore: ...

@@ -1,10 +1,10 @@
-"""Processes that are stopped (SIGSTOP, SIGTSTP), by /proc."""
+"""Processes that are stopped (SIGSTOP, SIGTSTP), and signals that they catch, by /proc."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["is_stopped"]
+__all__ = ["catches", "is_stopped"]
 
 
 def is_stopped(process: int) -> bool:
@@ -14,3 +14,13 @@ def is_stopped(process: int) -> bool:
         return Path("/proc", str(process), "stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
     except (OSError, IndexError):
         return False
+
+
+def catches(process: int, signal: int) -> bool:
+    """Return whether a process runs, and has a handler for a signal; False where that is not known."""
+    try:
+        status = Path("/proc", str(process), "status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    except (OSError, IndexError):
+        return False
+    return bool(caught >> signal - 1 & 1) and not is_stopped(process)

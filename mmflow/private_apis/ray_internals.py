@@ -33,6 +33,7 @@ __all__ = [
     "read_token_again",
     "read_value",
     "redirect_worker_output",
+    "replace_value",
 ]
 
 
@@ -76,6 +77,11 @@ def read_value(name: str, namespace: bytes) -> bytes | None:
 def put_value(name: str, value: bytes, namespace: bytes) -> bool:
     """Write a value to the cluster's key-value store, and return whether there was none before. None is replaced."""
     return not internal_kv._internal_kv_put(name, value, overwrite=False, namespace=namespace)
+
+
+def replace_value(name: str, value: bytes, namespace: bytes) -> None:
+    """Write a value to the cluster's key-value store, in the place of one that is there."""
+    internal_kv._internal_kv_put(name, value, overwrite=True, namespace=namespace)
 
 
 def delete_values(prefix: str, namespace: bytes) -> None:

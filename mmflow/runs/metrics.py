@@ -52,6 +52,7 @@ _COUNTERS = (
         "mmflow_stragglers",
         "Slow tasks helped by a speculative attempt or a split shard.",
     ),
+    ("stalls", "mmflow_stalls", "Attempts that did not move for a while (stall_after)."),
     ("restored", "mmflow_restored_tasks", "Finished tasks restored from the journal of the run."),
 )
 

@@ -61,6 +61,7 @@ class Progress:
         restored: Finished tasks that were taken from the journal of the run.
         elapsed: Seconds by the run's clock.
         skipped: Files that could not be read and were left out (`skip_bad_files`).
+        stalls: Attempts that did not move for `stall_after` seconds.
     """
 
     stages: tuple[StageProgress, ...]
@@ -79,6 +80,7 @@ class Progress:
     restored: int
     elapsed: float
     skipped: int = 0
+    stalls: int = 0
 
 
 _COUNTS = tuple(f.name for f in fields(Progress) if f.name not in ("stages", "fraction", "elapsed"))

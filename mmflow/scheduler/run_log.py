@@ -9,9 +9,11 @@ from mmflow.plan.stages import Functions
 from mmflow.plan.tasks import Done, TaskId
 from mmflow.scheduler.recorder import Recorder
 from mmflow.scheduler.scans import Verified
-from mmflow.scheduler.stages import StageState, TaskState
+from mmflow.scheduler.stages import AttemptState, StageState, TaskState
 from mmflow.scheduler.task_keys import stage_keys, task_key
 from mmflow.scheduler.totals import Totals
+from mmflow.scheduler.watchdog import describe
+from mmflow.worker.movement import Stall
 
 __all__ = ["RunLog"]
 
@@ -96,6 +98,14 @@ class RunLog:
         """Record a speculative attempt."""
         self._totals.stragglers += 1
         self._event("speculative_attempt", task.id, attempt=task.attempt)
+
+    def record_stall(self, attempt: AttemptState, stall: Stall) -> None:
+        """Record an attempt that does not move."""
+        self._totals.stalls += 1
+        self._event(
+            "stall", attempt.task.id, attempt=attempt.number, seconds=round(stall.seconds, 3), place=stall.place,
+            doing=stall.doing, reads=stall.reads, message=describe(attempt, stall),
+        )  # fmt: skip
 
     def record_split(self, task: TaskState, begin: int, parts: int) -> None:
         """Record that the remainder of a shard, from `begin` on, went to other tasks."""

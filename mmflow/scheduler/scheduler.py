@@ -1,6 +1,6 @@
 """Scheduler of one run: a state machine that knows no engine and no clock.
 
-    events in      on_result(result, now)  consumed(released)
+    events in      on_result(result, now)  consumed(released)  on_movement(found, now)
     decisions out  tasks(free, now)  take_results()  take_deletes()  take_cancels()  take_stop_requests()  next_due()
     the end        finished | error
 
@@ -31,7 +31,14 @@ from typing import TypeVar
 import pyarrow as pa
 
 from mmflow.blocks.references import BlockRef
-from mmflow.errors import BadRecordError, EngineError, MmflowError, TooManyBadRecordsError, UserFunctionError
+from mmflow.errors import (
+    BadRecordError,
+    EngineError,
+    MmflowError,
+    StalledError,
+    TooManyBadRecordsError,
+    UserFunctionError,
+)
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Plan, Range, Result, SortKey, Stage, Write
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskResult, WorkerLost
@@ -45,7 +52,9 @@ from mmflow.scheduler.speculation import Patience, Stragglers
 from mmflow.scheduler.stages import Attempt, AttemptState, StageState, TaskState
 from mmflow.scheduler.stream_feed import StreamFeed
 from mmflow.scheduler.totals import Totals
+from mmflow.scheduler.watchdog import Limits, Watchdog, describe
 from mmflow.sinks import StagedFile
+from mmflow.worker.movement import Stall
 from mmflow.worker.user_functions import describe_functions
 
 __all__ = ["Released", "Scheduler", "SchedulerOptions"]
@@ -66,6 +75,7 @@ class SchedulerOptions:
         retries: Further attempts of a task after failures that may pass.
         pause: Seconds before the first of them; doubled each time, up to `longest_pause`.
         patience: Patience with tasks that take longer than others of their stage; unlimited without `retries`.
+        stalls: Limits for tasks that do not move.
         max_bad_records: The run fails when more records are bad: a count, or (float) a share, of which only the end
             of all scans can tell.
     """
@@ -77,6 +87,7 @@ class SchedulerOptions:
     pause: float = 0.1
     longest_pause: float = 10.0
     patience: Patience = field(default_factory=Patience)
+    stalls: Limits = field(default_factory=Limits)
     max_bad_records: int | float | None = None
 
 
@@ -126,6 +137,7 @@ class Scheduler:
         self._running: dict[Attempt, AttemptState] = {}
         self._fraction = 0.0
         self._stragglers = Stragglers(self._states, options.patience, recorded=record is not None)
+        self._watchdog = Watchdog(options.stalls, now)
         self._idle = 0  # workers
         self._results: list[Released] = []
         self._unread = 0
@@ -176,7 +188,7 @@ class Scheduler:
             free: Number of further tasks that may be in flight.
             now: The time.
             idle: Workers that have nothing to do: for tasks that are slow.
-            silent: Attempts whose worker is not heard of, which are no less urgent.
+            silent: Attempts whose worker is not heard of, or that do not move, which are no less urgent.
         """
         made: list[Task] = []
         ended = True
@@ -202,6 +214,26 @@ class Scheduler:
                 made.append(self._submit(attempt.stage, attempt.task, now))
             self._idle -= len(made)
         return made
+
+    def watches(self, now: float) -> bool:
+        """Return whether it is time to look at the attempts under way (`Engine.movement`)."""
+        return self._watchdog.due(self._running.values(), now)
+
+    def on_movement(self, found: Mapping[Attempt, Stall | None], now: float) -> list[str]:
+        """Take in which attempts move, and what the others do; return a warning for each that newly does not."""
+        try:
+            newly = self._watchdog.take(found, self._running.values(), now)
+        except StalledError as error:
+            self._fail(error)
+            return []
+        for attempt, stall in newly:
+            self._log.record_stall(attempt, stall)
+        return [describe(attempt, stall) for attempt, stall in newly]
+
+    @property
+    def stalled(self) -> Collection[Attempt]:
+        """Attempts that do not move, as far as is known."""
+        return self._watchdog.stalled & self._running.keys()
 
     def _next(self, state: StageState, now: float) -> TaskState | None:
         limit = state.stage.needs.concurrency

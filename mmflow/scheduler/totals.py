@@ -50,6 +50,7 @@ class Totals:
     stragglers: int = 0
     restored: int = 0
     skipped: int = 0
+    stalls: int = 0
     quarantined: list[Quarantined] = field(default_factory=list)
     reasons: dict[str, None] = field(default_factory=dict)
 
@@ -117,4 +118,5 @@ class Totals:
             restored=self.restored,
             elapsed=now - self.started,
             skipped=self.skipped,
+            stalls=self.stalls,
         )

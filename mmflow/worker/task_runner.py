@@ -48,6 +48,7 @@ from mmflow.worker.aggregation import merge_states, partial_states, whole_result
 from mmflow.worker.context import Cancelled as CancelSignal
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.fragment import Fragment
+from mmflow.worker.movement import running
 from mmflow.worker.partition import partition_batch
 from mmflow.worker.range_partition import Sampler, range_batch
 from mmflow.worker.row_program import RowProgram
@@ -85,7 +86,9 @@ def run_task(task: Task, functions: Functions, context: WorkerContext) -> TaskRe
         context: Store, memory share, cancel flag of this worker.
     """
     try:
-        return _Run(task, functions, context).result()
+        made = _Run(task, functions, context)
+        with running(task, made.count_rows):
+            return made.run()
     except CancelSignal:
         return Cancelled(task.id, task.attempt)
     except MmflowError as error:
@@ -120,7 +123,8 @@ class _Run:
         self.places = BatchPlaces()
         self.metrics = TaskMetrics(started=time.time(), worker=context.worker)
 
-    def result(self) -> TaskResult:
+    def run(self) -> TaskResult:
+        """Run the task to its result."""
         clock, faults = time.perf_counter(), _page_faults()
         done = self._output(self._limited(self._rows()))
         if self.scan is not None:
@@ -147,6 +151,11 @@ class _Run:
         self.metrics.seconds = time.perf_counter() - clock
         self.metrics.faults = _page_faults() - faults
         return done
+
+    def count_rows(self) -> int:
+        """Return the rows so far, for who looks whether the task moves."""
+        metrics, scan = self.metrics, self.scan
+        return metrics.rows_in + metrics.rows_out + (0 if scan is None else scan.rows + len(scan.reports))
 
     # ---- rows ---------------------------------------------------------------------------------
 

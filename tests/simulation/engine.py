@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
@@ -164,6 +164,10 @@ class SimulatedEngine:
 
     def silent(self) -> Collection[tuple[TaskId, int]]:
         return [key for key in self._workers if self._world.now - self._began[key] > _SILENT_SECONDS]
+
+    def movement(self, after: float) -> Mapping[tuple[TaskId, int], None]:
+        del after  # stalls are injected into real engines (tests/engines/test_engines_stalls.py)
+        return {}
 
     def store(self) -> Blocks:
         return self._blocks

@@ -19,8 +19,9 @@ import contextlib
 import os
 import pickle
 import queue
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,12 +31,13 @@ from mmflow.blocks import read_span
 from mmflow.blocks.references import BlockRef, DaskBlock, Place, SharedBlock, Span
 from mmflow.config import Settings
 from mmflow.engines.dask.connection import WorkerGone, disconnect, joined
-from mmflow.engines.dask.health import answers
+from mmflow.engines.dask.health import ANSWER_SECONDS, answers
 from mmflow.engines.dask.lineage import BlockProducer, get_producer, input_producers
 from mmflow.engines.dask.placement import Load
 from mmflow.engines.dask.worker import (
     KEY_PREFIX,
     end_here,
+    look_here,
     request_stop_here,
     run_here,
     send_here,
@@ -55,6 +57,7 @@ from mmflow.errors import BlockLostError, ConfigError, EngineError, MmflowError,
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Functions, Stage
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
+from mmflow.worker.movement import Stall
 
 __all__ = ["DaskEngine", "disconnect"]
 
@@ -91,6 +94,9 @@ class DaskEngine:
         self._producers: weakref.WeakSet[BlockProducer] = weakref.WeakSet()
         self._landed: list[TaskResult] = []
         self._recomputed = 0  # tasks run again for their blocks, which no result has reported yet
+        self._looks: concurrent.futures.Future[list[Any]] | None = None
+        self._found: dict[tuple[TaskId, int], Stall | None] = {}
+        self._over: dict[str, float] = {}  # since when keys are done by their worker
         self._store = _DriverStore(self)
         self._closed = False
 
@@ -139,6 +145,51 @@ class DaskEngine:
         silent = self._link.health.silent
         flights = self._flights.values() if silent else ()
         return [f.attempt for f in flights if f.attempt is not None and f.worker in silent]
+
+    def movement(self, after: float) -> Mapping[tuple[TaskId, int], Stall | None]:
+        """Return what workers said when they were last asked, and ask again those whose tasks are long under way."""
+        now, silent = time.monotonic(), self._link.health.silent
+        if self._looks is None or self._looks.done():
+            flights = [
+                f for f in self._flights.values() if now - f.since >= after / 4 and f.attempt is not None
+            ]
+            if self._looks is not None and self._looks.exception() is None:
+                self._take_looks(self._looks.result(timeout=0), after, now)
+            asked = {f.worker for f in flights if f.worker and f.worker not in silent}
+            self._looks = asyncio.run_coroutine_threadsafe(
+                self._look(asked, after), self._client.loop.asyncio_loop
+            )
+        found = dict(self._found)
+        for flight in self._flights.values():
+            silence = self._link.health.silence(flight.worker) if flight.worker in silent else 0.0
+            if flight.attempt is not None and silence >= after:
+                place = (
+                    f"worker {flight.worker} sends no heartbeats: it is stopped, cut off, or holds the GIL"
+                )
+                found[flight.attempt] = Stall(silence, place)
+        return found
+
+    async def _look(self, workers: Collection[str], after: float) -> list[Any]:
+        async def one(worker: str) -> Any:
+            asked = self._client.run(
+                look_here, self._run, after, workers=[worker], on_error="return", asynchronous=True
+            )
+            return (await asyncio.wait_for(asked, ANSWER_SECONDS))[worker]
+
+        answered: list[Any] = await asyncio.gather(*map(one, workers), return_exceptions=True)
+        return answered
+
+    def _take_looks(self, answered: list[Any], after: float, now: float) -> None:
+        """Take in what workers see: attempts that do not move, and those that are over, but whose reply is lost."""
+        looks = [look for look in answered if isinstance(look, tuple)]
+        self._found = {attempt: stall for found, _ in looks for attempt, stall in found.items()}
+        over = {key for _, keys in looks for key in keys} & self._flights.keys()
+        self._over = {key: self._over.get(key, now) for key in over}
+        for key, since in self._over.items():
+            flight = self._flights[key]
+            if flight.attempt is not None and now - since >= after:
+                place = f"worker {flight.worker} has finished it, and its reply has not come"
+                self._found[flight.attempt] = Stall(now - since, place)
 
     def close(self) -> None:
         """Stop all tasks and drop all blocks. Workers notice between batches."""
@@ -465,7 +516,7 @@ _Event = str | WorkerGone | _Gathered
 class _Flight:
     """Task under way, or waiting for its inputs. `recomputes`: producer whose lost blocks it recomputes."""
 
-    __slots__ = ("attempt", "functions", "future", "inputs", "key", "recomputes", "task", "worker")
+    __slots__ = ("attempt", "functions", "future", "inputs", "key", "recomputes", "since", "task", "worker")
 
     def __init__(self, task: Task, functions: Functions, recomputes: BlockProducer | None) -> None:
         self.task = task
@@ -475,6 +526,7 @@ class _Flight:
         self.inputs = input_producers(task)
         self.key = ""
         self.worker = ""
+        self.since = time.monotonic()
         self.future: Any = None
 
 

@@ -158,6 +158,12 @@ class Health:
                 self._heard[worker] = self._heard[worker][0], self._clock - _SILENT_SECONDS
                 self.silent.add(worker)
 
+    def silence(self, worker: str) -> float:
+        """Return the seconds in which a worker was not heard of."""
+        with self._lock:
+            known = self._heard.get(worker)
+            return 0.0 if known is None else self._clock - known[1]
+
     def look(self) -> None:
         """Read the answers of Dask's scheduler, and ask again; does not wait.
 

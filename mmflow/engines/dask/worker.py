@@ -41,8 +41,9 @@ from mmflow.engines.messages import (
 from mmflow.engines.stopped import is_stopped
 from mmflow.errors import BlockLostError, MmflowError
 from mmflow.mapping.system.limits import process_memory
-from mmflow.plan.tasks import Done, Failed, TaskResult
+from mmflow.plan.tasks import Done, Failed, TaskId, TaskResult
 from mmflow.private_apis.dask_nanny import limit_memory, worker_pid
+from mmflow.worker.movement import Observer, Stall
 
 __all__ = [
     "KEY_PREFIX",
@@ -51,6 +52,7 @@ __all__ = [
     "WorkerPart",
     "end_here",
     "end_if_stopped",
+    "look_here",
     "request_stop_here",
     "run_here",
     "send_here",
@@ -61,6 +63,7 @@ KEY_PREFIX = "mmflow-"
 TOPIC = "mmflow"
 _NAME = "mmflow"
 _SEND_SECONDS = 20.0
+_OVER = frozenset({"memory", "error"})
 #: The slowest network that is not taken to be cut, in bytes a second.
 _LEAST_RATE = 1 << 20
 
@@ -101,6 +104,13 @@ def request_stop_here(key: str, dask_worker: Any) -> None:
     dask_worker.plugins[_NAME].request_stop(key)
 
 
+def look_here(
+    run: str, after: float, dask_worker: Any
+) -> tuple[dict[tuple[TaskId, int], Stall | None], list[str]]:
+    """Return which attempts of a run have begun here (`Observer.look`), and the keys of tasks that are over here."""
+    return dask_worker.plugins[_NAME].look(run, after)  # type: ignore[no-any-return]  # Dask has no types
+
+
 def end_if_stopped(dask_worker: Any) -> bool:
     """Kill the worker process of this nanny if it is stopped (SIGSTOP); return whether. The nanny starts another."""
     pid = worker_pid(dask_worker)
@@ -136,6 +146,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         self._files: dict[str, tuple[SharedStore, str]] = {}
         self._flags: dict[str, threading.Event] = {}
         self._asked: dict[str, threading.Event] = {}
+        self._observers: dict[str, Observer] = {}
         worker.handlers["mmflow_block"] = self.send
         # What Dask pauses and spills by.
         worker.monitor.get_process_memory = _anonymous
@@ -172,8 +183,16 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         if asked is not None:
             asked.set()
 
+    def look(self, run: str, after: float) -> tuple[dict[tuple[TaskId, int], Stall | None], list[str]]:
+        """Look at the tasks of a run, as `look_here` does."""
+        observer = self._observers.setdefault(run, Observer())
+        tasks = self._worker.state.tasks
+        over = [k for k in tasks if str(k).startswith(f"{KEY_PREFIX}{run}-") and tasks[k].state in _OVER]
+        return observer.look(run, after), over
+
     def end(self, prefix: str) -> None:
         """Stop the tasks whose keys begin so, and drop their blocks."""
+        self._observers.pop(prefix.removeprefix(KEY_PREFIX).removesuffix("-"), None)
         for key, flag in list(self._flags.items()):
             if key.startswith(prefix):
                 flag.set()

@@ -20,7 +20,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, cast
 
@@ -60,13 +60,14 @@ from mmflow.engines.placement import Choice, Placement, Seen, probe, probed
 from mmflow.engines.protocol import Resources
 from mmflow.engines.ray.connection import Cluster, alive, check_versions, connect, describe, look, on_node
 from mmflow.engines.ray.interrupts import TaskInterrupts
-from mmflow.engines.ray.signals import RunSignals, TaskSignals
+from mmflow.engines.ray.signals import RunSignals, TaskSignals, movement_told
 from mmflow.engines.ray.stopped import Stopped, task_name
 from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Functions, ScanInput, Stage, Write
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 from mmflow.private_apis import ray_internals
+from mmflow.worker.movement import Stall
 from mmflow.worker.user_functions import describe_functions
 
 __all__ = ["RayEngine"]
@@ -194,11 +195,12 @@ class RayEngine:
             least,
             [shared],
             self._signals.name(task.id, task.attempt),
+            self._settings.named_after,
             [] if direct else payloads,
             *direct,
         )
         self._flights[task.id, task.attempt] = _Flight(
-            task.stage, returned[0], returned[1:], payloads, choice.nodes
+            task.stage, returned[0], returned[1:], payloads, choice.nodes, time.monotonic()
         )
         self._by_reply[returned[0]] = task.id, task.attempt
 
@@ -319,6 +321,13 @@ class RayEngine:
         """Return no attempts: stopped workers are killed (`ray.stopped`), and their tasks lost."""
         return ()
 
+    def movement(self, after: float) -> Mapping[tuple[TaskId, int], Stall | None]:
+        """Read what workers say of tasks that are long under way."""
+        now = time.monotonic()
+        long = [key for key, flight in self._flights.items() if now - flight.since >= after / 2]
+        said = {key: self._signals.movement(*key, after) for key in long}
+        return {key: stall for key, (begun, stall) in said.items() if begun}
+
     def close(self) -> None:
         """Stop all tasks. A worker that does not notice is killed."""
         if self._closed:
@@ -373,6 +382,7 @@ class _Flight:
     payloads: Sequence[Any]
     inputs: Sequence[Any]
     nodes: Sequence[str] | None
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +428,13 @@ class _Stop:
 
 @ray.remote
 def _run(
-    message: TaskMessage, least: int, code: list[Any], name: str, payloads: list[Any], *direct: Any
+    message: TaskMessage,
+    least: int,
+    code: list[Any],
+    name: str,
+    stall_after: float,
+    payloads: list[Any],
+    *direct: Any,
 ) -> Iterator[_Returned | _Attempted]:
     """Run one task. A generator, so that what it yields is in the object store before it makes the next."""
     recomputed: dict[int, int] = {}
@@ -441,6 +457,7 @@ def _run(
     stop_request = asked if counted is not None else None
     failed = False
     with (
+        movement_told(name, message.run, (message.id, message.attempt), stall_after),
         TaskInterrupts() as interrupts,
         closing(
             stream_task(asked.cut(message), known, fetch, _Stop(), node, stop_request, interrupts.allowed)

@@ -3,6 +3,7 @@
     driver                        worker
     <task>      stop request -->  looked up once a second
     <task>/end               <--  where the task stopped; "": it must not stop early
+    <task>/movement          <--  whether it moves, and if not, what it does; of tasks that take a while
 
 `ray.cancel` would interrupt the task, and arguments of a running task can't change. Ray recomputes lost blocks by
 running their task again with its old arguments. The second signal makes that execution give the same blocks as the
@@ -16,9 +17,12 @@ execution may stop early, and only if no later one has begun. (Ray may take a li
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
 import time
 import uuid
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 
 from ray.exceptions import RayError
 
@@ -26,8 +30,9 @@ from mmflow.engines.messages import TaskMessage
 from mmflow.errors import WorkerLostError
 from mmflow.plan.tasks import Done, Failed, TaskId, TaskResult
 from mmflow.private_apis import ray_internals
+from mmflow.worker.movement import Observer, Stall
 
-__all__ = ["RunSignals", "TaskSignals"]
+__all__ = ["RunSignals", "TaskSignals", "movement_told"]
 
 _NAMESPACE = b"mmflow"
 _LOOK_SECONDS = 1.0
@@ -38,6 +43,7 @@ class RunSignals:
 
     def __init__(self) -> None:
         self._prefix = uuid.uuid4().hex
+        self._said: dict[str, tuple[bytes, float]] = {}
 
     def name(self, task: TaskId, attempt: int) -> str:
         """Return the name of an attempt's signals."""
@@ -48,10 +54,51 @@ class RunSignals:
         with contextlib.suppress(RayError, ConnectionError):  # it then runs to its end
             ray_internals.put_value(self.name(task, attempt), b"1", _NAMESPACE)
 
+    def movement(self, task: TaskId, attempt: int, after: float) -> tuple[bool, Stall | None]:
+        """Return whether an attempt has begun, as far as is known, and what it does if it does not move."""
+        name, now = self.name(task, attempt), time.monotonic()
+        try:
+            said = ray_internals.read_value(f"{name}/movement", _NAMESPACE)
+        except (RayError, ConnectionError):
+            said = None
+        if said is None:
+            return False, None
+        last, since = self._said.get(name, (b"", now))
+        if said != last:
+            self._said[name] = said, now
+            stall = json.loads(said)["stall"]
+            return True, None if stall is None else Stall(**stall)
+        if now - since < after:
+            stall = json.loads(said)["stall"]
+            return True, None if stall is None else Stall(**stall)
+        place = "its worker says nothing: it is stopped, gone, or holds the GIL, or its reply is lost"
+        return True, Stall(now - since, place)
+
     def close(self) -> None:
         """Remove all signals."""
         with contextlib.suppress(RayError, ConnectionError):
             ray_internals.delete_values(self._prefix, _NAMESPACE)
+
+
+@contextlib.contextmanager
+def movement_told(name: str, run: str, attempt: tuple[TaskId, int], after: float) -> Iterator[None]:
+    """Tell the driver now and then, from a thread beside the task, whether it moves."""
+    ended = threading.Event()
+
+    def tell() -> None:
+        observer, count = Observer(), 0
+        while not ended.wait(after / 4):
+            stall = observer.look(run, after).get(attempt)
+            count += 1
+            text = json.dumps({"count": count, "stall": None if stall is None else asdict(stall)})
+            with contextlib.suppress(RayError, ConnectionError):
+                ray_internals.replace_value(f"{name}/movement", text.encode(), _NAMESPACE)
+
+    threading.Thread(target=tell, name="mmflow-movement", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 class TaskSignals:

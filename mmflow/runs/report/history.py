@@ -83,7 +83,7 @@ class _HistoryBuilder:
                 self.history.restarts += 1
                 self._part += 1  # its counts start from the journal
                 self._add_marker(at, "restarted", f"continued from the journal: {e.get('reason') or ''}")
-            case "warning":
+            case "warning" | "stall":
                 self.history.warnings.append(str(e.get("message") or ""))
             case "committed":
                 self.history.committed = e

@@ -1,0 +1,104 @@
+"""Watchdog of a run: tasks that do not move are named, helped, and in the end fail the run.
+
+    engine     which attempts have begun, and what those do that do not move (`Engine.movement`)
+    watchdog   after `stall_after` seconds without movement     a warning and an event; a second attempt, as for
+                                                                a silent worker (`speculation`)
+               after `stall_timeout`, if no attempt moves       `StalledError`
+
+What moves is said in `worker.movement`. Whoever waits for rows of the run, and does not ask for them, stalls nothing.
+
+Invariant: until an attempt is so old that it may be stalled, the watchdog costs one comparison a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+
+from mmflow.errors import StalledError
+from mmflow.lazy.dataclasses import dataclass
+from mmflow.scheduler.stages import Attempt, AttemptState
+from mmflow.worker.movement import Stall
+
+__all__ = ["Limits", "Watchdog", "describe"]
+
+#: Looks at attempts in the time after which they are stalled.
+_LOOKS = 4
+_LONGEST_PAUSE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds without movement until a task is stalled (`after`), and until it fails the run (`timeout`; 0: never)."""
+
+    after: float = 60.0
+    timeout: float = 0.0
+
+    @property
+    def pause(self) -> float:
+        """Return the seconds from one look to the next."""
+        return min(_LONGEST_PAUSE, self.after / _LOOKS)
+
+
+class Watchdog:
+    """Watch over the attempts of a run. Single-threaded.
+
+    Attributes:
+        stalled: Attempts that did not move when last looked at.
+    """
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._limits = limits
+        self._due = now
+        self._named: set[Attempt] = set()
+        self.stalled: AbstractSet[Attempt] = frozenset()
+
+    def due(self, running: Iterable[AttemptState], now: float) -> bool:
+        """Return whether it is time to look at the attempts under way."""
+        if now < self._due:
+            return False
+        self._due = now + self._limits.pause
+        return any(now - attempt.since >= self._limits.pause for attempt in running)
+
+    def take(
+        self, found: Mapping[Attempt, Stall | None], running: Collection[AttemptState], now: float
+    ) -> list[tuple[AttemptState, Stall]]:
+        """Take in what an engine found; return the attempts that are newly stalled.
+
+        Raises:
+            StalledError: A task has not moved for longer than `timeout`, in none of its attempts.
+        """
+        stalled = {
+            attempt.id: stall
+            for attempt in running
+            if attempt in attempt.task.live and (stall := found.get(attempt.id)) is not None
+        }
+        self.stalled = stalled.keys()
+        self._named &= stalled.keys()  # one that moved again may be named again
+        newly = [(a, stalled[a.id]) for a in running if a.id in stalled and a.id not in self._named]
+        self._named |= stalled.keys()
+        if self._limits.timeout:
+            for attempt in running:
+                stall = stalled.get(attempt.id)
+                if stall is not None and all(self._is_over(a, found, now) for a in attempt.task.live):
+                    raise StalledError(
+                        f"{describe(attempt, stall)}; that is longer than stall_timeout = {self._limits.timeout:g} "
+                        "allows: mend what it waits for, or allow more, then run again"
+                    )
+        return newly
+
+    def _is_over(self, attempt: AttemptState, found: Mapping[Attempt, Stall | None], now: float) -> bool:
+        """Return whether an attempt has not moved for too long; one that has not begun neither."""
+        if attempt.id not in found:
+            return now - attempt.since >= self._limits.timeout
+        stall = found[attempt.id]
+        return stall is not None and stall.seconds >= self._limits.timeout
+
+
+def describe(attempt: AttemptState, stall: Stall) -> str:
+    """Return which task is stalled, for how long, and where."""
+    task, stage = attempt.task.id, attempt.stage.stage
+    return (
+        f"task {task.label} of stage {task.stage} ({stage.title}), attempt {attempt.number}, has not moved for "
+        f"{stall.seconds:.0f} s: {stall}"
+    )
