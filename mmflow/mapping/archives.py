@@ -142,7 +142,8 @@ def _member(archive: str, identity: FileIdentity, name: str) -> Member | None:
     check_readable(archive, info, _METHODS)
     begin = info.header_offset  # below zero where the end of the list states a wrong place
     with open(archive, "rb") as file:
-        head = os.pread(file.fileno(), _HEADER, begin) if begin >= 0 else b""
+        file.seek(max(0, begin))
+        head = file.read(_HEADER) if begin >= 0 else b""
     lengths = [int.from_bytes(head[at : at + 2], "little") for at in (_LENGTHS, _LENGTHS + 2)]
     begin += _HEADER + sum(lengths)
     if not head.startswith(_MAGIC) or begin + info.compress_size > identity.size:

@@ -73,19 +73,37 @@ class Watchdog:
             for attempt in running
             if attempt in attempt.task.live and (stall := found.get(attempt.id)) is not None
         }
-        self.stalled = stalled.keys()
+        waiting = self._waiting(found, running, now)
+        stalled |= waiting
         self._named &= stalled.keys()  # one that moved again may be named again
         newly = [(a, stalled[a.id]) for a in running if a.id in stalled and a.id not in self._named]
         self._named |= stalled.keys()
+        self.stalled = stalled.keys() - waiting.keys()
         if self._limits.timeout:
             for attempt in running:
                 stall = stalled.get(attempt.id)
-                if stall is not None and all(self._is_over(a, found, now) for a in attempt.task.live):
+                if stall is None or attempt.id in waiting:
+                    continue
+                if all(self._is_over(a, found, now) for a in attempt.task.live):
                     raise StalledError(
                         f"{describe(attempt, stall)}; that is longer than stall_timeout = {self._limits.timeout:g} "
                         "allows: mend what it waits for, or allow more, then run again"
                     )
         return newly
+
+    def _waiting(
+        self, found: Mapping[Attempt, Stall | None], running: Collection[AttemptState], now: float
+    ) -> dict[Attempt, Stall]:
+        """Return the oldest attempt if none has begun for a while, and none could be submitted meanwhile.
+
+        It does not fail the run, since the workers may be busy with what others have asked for.
+        """
+        ages = [now - attempt.since for attempt in running]
+        if not ages or min(ages) < self._limits.after or any(a.id in found for a in running):
+            return {}
+        oldest = min(running, key=lambda attempt: attempt.since)
+        place = "it has not begun: the workers are busy with other work, stopped, or in tasks that hang"
+        return {oldest.id: Stall(max(ages), place)}
 
     def _is_over(self, attempt: AttemptState, found: Mapping[Attempt, Stall | None], now: float) -> bool:
         """Return whether an attempt has not moved for too long; one that has not begun neither."""
