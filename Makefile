@@ -92,11 +92,10 @@ fuzz: $(VENV)/.test
 	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I TARGET fuzz/run TARGET $(FUZZ_SECONDS)
 
 # Whole readers over damaged files (docs/reliability.md), each target for SECONDS or INPUTS, two at a time.
-READERS := csv ndjson json text records npy arrow parquet orc avro compressed
 SECONDS ?= 10
 INPUTS ?=
 fuzz-readers: $(VENV)/.test
-	@printf '%s\n' $(READERS) | SEED=$(SEED) INPUTS=$(INPUTS) xargs -P 2 -I TARGET $(BIN)/python -m fuzz.readers.run $(SECONDS) TARGET
+	@$(BIN)/python -m fuzz.readers.run --list | SEED=$(SEED) INPUTS=$(INPUTS) xargs -P 2 -I TARGET $(BIN)/python -m fuzz.readers.run $(SECONDS) TARGET
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py

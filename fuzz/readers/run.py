@@ -2,6 +2,7 @@
 
     python -m fuzz.readers.run SECONDS [TARGET…]     each target for so long; by default all
     python -m fuzz.readers.run --input TARGET FILE    one input again
+    python -m fuzz.readers.run --list                  names of the targets
 
 An input is kept for further mutations if something new happened to it: another error, another size of rows. What fails
 is written to `build/readers/`, once for each kind, and the exit code is 1. Of the environment: `SEED` begins
@@ -41,6 +42,7 @@ class Worker:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.inputs = 0
+        self._unread = b""
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (as long as the worker)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fuzz.readers.worker", folder], cwd=ROOT, text=True, bufsize=1,
@@ -89,18 +91,21 @@ class Worker:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         began = last = self._processor_seconds()
-        moved = time.monotonic()
+        silent = 0  # seconds, counted: clocks go on while a machine is paused
         while True:
+            # Two answers may come at once, and `select` does not see what a file of Python's has buffered.
+            if b"\n" in self._unread:
+                line, _, self._unread = self._unread.partition(b"\n")
+                return dict(json.loads(line))
             if select.select([self._process.stdout], [], [], 1.0)[0]:
-                line = self._process.stdout.readline()
-                if line.endswith("\n"):
-                    return dict(json.loads(line))
+                if more := os.read(self._process.stdout.fileno(), 1 << 16):
+                    self._unread += more
+                    continue
                 self._process.wait()
                 return {"died": f"the process ended with {self._process.returncode}\n{self._said()}"}
             used = self._processor_seconds()
-            if used > last:
-                last, moved = used, time.monotonic()
-            if used - began > _PROCESSOR_SECONDS or time.monotonic() - moved > _SILENT_SECONDS:
+            last, silent = used, 0 if used > last else silent + 1
+            if used - began > _PROCESSOR_SECONDS or silent > _SILENT_SECONDS:
                 self._process.send_signal(6)  # faulthandler says where
                 self._process.wait()
                 return {"died": f"a hang, after {used - began:.0f} s of processor time\n{self._said()}"}
@@ -168,6 +173,9 @@ def main(arguments: list[str]) -> int:
             shutil.rmtree(folder, ignore_errors=True)
         print(wrong or "\n".join(said))
         return wrong is not None
+    if arguments == ["--list"]:
+        print("\n".join(TARGETS))
+        return 0
     seconds, *targets = arguments
     found = ROOT / "build/readers"
     found.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 
 import mmflow as mf
-from fuzz.readers import mutations
+from fuzz.readers import mutations, own_files
 from fuzz.readers.reading import FoundError, Place, Read, compare_rows, read_every_way, save
 
 __all__ = ["TARGETS", "Target"]
@@ -478,7 +478,7 @@ def _avro_seeds() -> list[bytes]:
     made = []
     for codec in ("null", "deflate"):
         raw = io.BytesIO()
-        fastavro.writer(raw, schema, rows, codec=codec, sync_interval=2000)
+        fastavro.writer(raw, schema, rows, codec=codec, sync_interval=2000, sync_marker=b"sync" * 4)
         made.append(raw.getvalue())
     return made
 
@@ -494,6 +494,10 @@ _SUFFIXES = {
 }
 
 
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
 def _zstd(data: bytes) -> bytes:
     return bytes(pa.Codec("zstd").compress(data, asbytes=True))
 
@@ -501,30 +505,32 @@ def _zstd(data: bytes) -> bytes:
 def _zip(data: bytes, method: int) -> bytes:
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", method) as archive:
-        archive.writestr("a.csv", data)
-        archive.writestr("b/c.csv", data[:50])
+        for name, content in (("a.csv", data), ("b/c.csv", data[:50])):
+            info = zipfile.ZipInfo(name)  # of 1980: seeds are the same each time
+            info.compress_type = method
+            archive.writestr(info, content)
     return raw.getvalue()
 
 
 def _compressed_seeds() -> list[bytes]:
     text = _csv_seeds()[0]
     return [
-        gzip.compress(text),
-        gzip.compress(text[:3000]) + gzip.compress(text[3000:]),
+        _gzip(text),
+        _gzip(text[:3000]) + _gzip(text[3000:]),
         bz2.compress(text),
         lzma.compress(text),
         _zstd(text),
         _zstd(text[:3000]) + _zstd(text[3000:]),
         _zip(text, zipfile.ZIP_DEFLATED),
         _zip(text, zipfile.ZIP_STORED),
-        gzip.compress(b"a\n" + b"1\n" * 30000),
+        _gzip(b"a\n" + b"1\n" * 30000),
     ]
 
 
 def _mutate_compressed(rng: random.Random, data: bytes, others: Sequence[bytes]) -> bytes:
     if rng.random() < 0.25:
         text = mutations.text(rng, _csv_seeds()[0], _csv_seeds())
-        return rng.choice((gzip.compress, bz2.compress, lzma.compress, _zstd))(text)
+        return rng.choice((_gzip, bz2.compress, lzma.compress, _zstd))(text)
     if rng.random() < 0.1:
         return data + rng.choice((rng.choice(others), b"\0" * 512, b"junk"))
     return mutations.binary(rng, data, others, head=40, tail=200 if data[:2] == b"PK" else 16)
@@ -572,4 +578,8 @@ TARGETS: dict[str, Target] = {
     "orc": Target(_orc_seeds, _binary(0, 500), _reader("read_orc", ".orc")),
     "avro": Target(_avro_seeds, _binary(400, 0), _reader("read_avro", ".avro")),
     "compressed": Target(_compressed_seeds, _mutate_compressed, _check_compressed),
+    "index": Target(own_files.index_seeds, own_files.mutate_index, own_files.check_index),
+    "manifest": Target(own_files.manifest_seeds, own_files.mutate_manifest, own_files.check_manifest),
+    "run": Target(own_files.run_seeds, own_files.mutate_named, own_files.check_run),
+    "cache": Target(own_files.cache_seeds, own_files.mutate_named, own_files.check_cache),
 }

@@ -25,7 +25,7 @@ from mmflow.runs.named_run import (
     open_named,
 )
 from mmflow.runs.names import expand_name
-from mmflow.runs.recorded_run import FACTS, RecordedRun, load_facts, resumed_settings
+from mmflow.runs.recorded_run import FACTS, SUMMARY, SUMMARY_SHAPE, RecordedRun, load_facts, resumed_settings
 from mmflow.submit.status import ENDED, run_state
 
 __all__ = ["is_submitted", "name_of", "open_requested"]
@@ -137,7 +137,7 @@ def is_submitted(options: Options, settings: Settings, name: str, facts: Mapping
     if directory.exists(FACTS):  # else its folder is elsewhere
         check_same_run(name, load_facts(directory), facts, code=state.state == "done")
     if state.state == "done":
-        _print_done(directory, json.loads(directory.read("summary.json") or "{}"), options)
+        _print_done(directory, directory.read_object(SUMMARY, SUMMARY_SHAPE), options)
         return True
     if state.state in ENDED:
         return False

@@ -21,9 +21,9 @@ from mmflow.cli.options import flags_of, sources_of
 from mmflow.cli.output import STDOUT, check_output, emit
 from mmflow.cli.parsing import Options, begin_work
 from mmflow.config import Settings
-from mmflow.errors import ConfigError
+from mmflow.errors import ConfigError, SourceError
 from mmflow.runs.directory import RunDirectory
-from mmflow.runs.recorded_run import RecordedRun, load_facts, merge_parameters, resumed_settings
+from mmflow.runs.recorded_run import FACTS, RecordedRun, load_facts, merge_parameters, resumed_settings
 from mmflow.submit.status import open_run
 
 __all__ = ["load_requested_job", "load_resumed_facts", "run"]
@@ -112,11 +112,11 @@ def _resume(options: Options) -> int:
     texts = merge_parameters(facts, given)
     bound = job.bound(recorded_values(job, texts))
     for key in _OUTPUT:
-        if getattr(options, key) not in (None, facts["output"][key]):
+        if getattr(options, key) not in (None, facts["output"].get(key)):
             raise ConfigError(
                 f"run {options.resume} is resumed with its own --{key.replace('_', '-')}: leave that flag out"
             )
-        setattr(options, key, facts["output"][key])
+        setattr(options, key, facts["output"].get(key))
     code = code_digest(job, path)
     with RecordedRun.resume(options.resume, settings, texts, code=code) as recorded:
         return _execute(job, bound, options, settings, recorded, sources)
@@ -127,15 +127,21 @@ def load_resumed_facts(options: Options, settings: Settings) -> dict[str, Any]:
 
     Raises:
         ConfigError: There is no such run, or it is a run of another job.
+        SourceError: Its facts are damaged.
     """
     options.resume = open_run(settings.runs_dir, options.resume).name
     facts = load_facts(RunDirectory(settings.runs_dir, options.resume))
     if options.job is not None:
-        if os.path.basename(options.job) != os.path.basename(facts["job"]):
+        if os.path.basename(options.job) != os.path.basename(facts.get("job") or ""):
             raise ConfigError(
-                f"run {options.resume} is a run of {facts['job']}, not of {options.job}; leave the job out"
+                f"run {options.resume} is a run of {facts.get('job')}, not of {options.job}; leave the job out"
             )
         facts["job"] = os.path.abspath(options.job)
+    missing = [key for key in ("job", "folder", "output") if facts.get(key) is None]
+    if missing:
+        raise SourceError(
+            f"{FACTS} of run {options.resume} is damaged: {missing[0]!r} is missing; start a new run"
+        )
     return facts
 
 

@@ -27,7 +27,7 @@ from mmflow.sinks.stdout import BINARY_FORMATS, write_table
 from mmflow.storage.format_versions import RUN
 from mmflow.submit.base import BACKENDS, Backend, Submission, open_backend
 from mmflow.submit.kubernetes.settings import TABLE
-from mmflow.submit.status import ENDED, SUBMITTED, EventFeed, RunState, open_run, run_state
+from mmflow.submit.status import ENDED, SUBMITTED, EventFeed, RunState, open_run, read_submitted, run_state
 
 __all__ = ["cancel", "logs", "quarantine", "status", "submission_of", "submit"]
 
@@ -71,7 +71,7 @@ def submit(options: Options) -> int:
         opened = open_run(settings.runs_dir, options.resume)
         name = options.resume = opened.name
         if pods is not None and options.job is None:
-            options.job = json.loads(opened.read(SUBMITTED) or "{}").get("job")
+            options.job = read_submitted(opened).get("job")
         if options.job is not None and not opened.exists(FACTS):  # its folder is elsewhere
             facts = {"job": os.path.abspath(options.job)}
         else:
@@ -168,8 +168,7 @@ def _status_lines(state: RunState, directory: RunDirectory) -> list[str]:
 def logs(options: Options) -> int:
     """Print the output of a submitted run, or the events of one in the foreground."""
     directory = open_run(_settings(options).runs_dir, options.run)
-    submitted = json.loads(directory.read(SUBMITTED) or "null")
-    if submitted is not None:
+    if submitted := read_submitted(directory):
         backend = open_backend(submitted["backend"])
         for text in backend.logs(submitted["handle"], directory, follow=options.follow):
             sys.stdout.write(text)
@@ -206,12 +205,12 @@ def cancel(options: Options) -> int:
         print(f"run {state.run} is not running: it is {state.state}", file=sys.stderr)
         return 1
     directory.write(CANCEL, json.dumps({"t": time.time(), "pid": os.getpid()}))
-    submitted = json.loads(directory.read(SUBMITTED) or "null")
+    submitted = read_submitted(directory)
     pause = _POLL_SECONDS
     deadline, asked = time.monotonic() + _CANCEL_SECONDS, time.monotonic() + _CANCEL_SECONDS / 4
     while (state := run_state(directory, feed)).state not in ENDED and time.monotonic() < deadline:
         # A run that waits or hangs does not look into its folder.
-        if submitted is not None and time.monotonic() > asked:
+        if submitted and time.monotonic() > asked:
             open_backend(submitted["backend"]).stop(submitted["handle"])
             asked = deadline
         time.sleep(pause)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import posixpath
 import stat
@@ -22,6 +21,7 @@ from typing import Any
 from mmflow.errors import EngineError, plain_text
 from mmflow.mapping.system import system
 from mmflow.storage import clock, disk
+from mmflow.storage.facts import parse_object
 from mmflow.storage.object_store import ObjectStore, open_store
 
 __all__ = ["LogWriter", "RunDirectory", "disk_usage"]
@@ -193,6 +193,20 @@ class RunDirectory:
             file.seek(begin)
             return file.read()
 
+    def read_object(self, name: str, shape: dict[str, Any]) -> dict[str, Any]:
+        """Read a file of one JSON object; empty if it is missing, damaged, or not of this shape (`storage/facts.py`).
+
+        Raises:
+            EngineError: It can't be read.
+        """
+        text = self.read(name)
+        if not text:
+            return {}
+        try:
+            return parse_object(text, shape)
+        except ValueError:
+            return {}
+
     def size(self, path: str) -> int | None:
         """Return the bytes of a file in it, by its full path or URL; None if there is none."""
         try:
@@ -276,13 +290,16 @@ class RunDirectory:
             for line in lines:
                 yield line.decode(errors="replace")
 
-    def read_facts(self, log: str, read: dict[str, int] | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the JSON objects of a log without damaged lines. Takes and raises what `read_lines` does."""
+    def read_facts(
+        self, log: str, shape: dict[str, Any] | None = None, read: dict[str, int] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the JSON objects of a log that have this shape; lines that have not are damaged, and left out.
+
+        Takes and raises what `read_lines` does.
+        """
         for line in self.read_lines(log, read):
             with contextlib.suppress(ValueError):
-                fact = json.loads(line)
-                if isinstance(fact, dict):
-                    yield fact
+                yield parse_object(line, shape or {})
 
     @contextlib.contextmanager
     def engine_errors(self, what: str, path: str = "") -> Iterator[None]:

@@ -25,9 +25,39 @@ from mmflow.formats import ScanReport
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.tasks import Done, TaskId
 from mmflow.sinks import CommitResult, StagedFile
+from mmflow.storage.facts import fits, optional, parse_object
 from mmflow.storage.format_versions import JOURNAL
 
 __all__ = ["FinishedTask", "Replay", "decode_line", "encode_line", "task_line"]
+
+
+def _is_block(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 5 and all(isinstance(n, int) for n in value)
+
+
+def _is_report(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 8 and all(n is None or isinstance(n, int) for n in value)
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, list) and [type(v) for v in value] == [str, str, int, int]
+
+
+_BLOCKS = {
+    "files": str,
+    "outputs": [optional(_is_block)],
+    "rejects": optional(_is_block),
+    "sample": optional(_is_block),
+}
+_SHAPES: dict[str, dict[str, Any]] = {
+    "task": {
+        "stage": str, "key": str, "checkpoint": _BLOCKS,
+        "reports": optional([_is_report]), "files": optional([_is_file]), "reasons": optional([str]),
+    },
+    "consumed": {"stage": str},
+    "lost": {"path": str},
+    "committed": {"run": str, "path": str, "files": int, "rows": int, "bytes": int, "progress": optional({})},
+}  # fmt: skip
 
 
 def encode_line(fact: dict[str, Any]) -> str:
@@ -55,13 +85,11 @@ def decode_line(line: str, path: str = "") -> dict[str, Any] | None:
     if not space or f"{zlib.crc32(text.encode()):08x}" != crc:
         return None
     try:
-        fact = json.loads(text)
+        fact = parse_object(text, {})
     except ValueError:
         return None
-    if not isinstance(fact, dict):
-        return None
     JOURNAL.check(fact.get("v"), ConfigError, path)
-    return fact
+    return fact if fits(fact, _SHAPES.get(str(fact.get("kind")), {"kind": str})) else None
 
 
 def task_line(stage: str, key: str, done: Done) -> str:

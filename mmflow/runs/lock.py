@@ -25,6 +25,7 @@ from mmflow.mapping.system.host import machine_id, read_process_start
 from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked
 from mmflow.runs.directory import RunDirectory
 from mmflow.storage import clock, disk
+from mmflow.storage.facts import optional
 
 __all__ = [
     "REMOVED",
@@ -214,10 +215,7 @@ def _last_opening(directory: RunDirectory) -> tuple[int, dict[str, Any]]:
 
 
 def _read_holder(directory: RunDirectory, name: str) -> dict[str, Any]:
-    holder: Any = None
-    with contextlib.suppress(ValueError):
-        holder = json.loads(directory.read(name) or "null")
-    return holder if isinstance(holder, dict) else {}
+    return directory.read_object(name, {"machine": optional(str), "pid": optional(int)})
 
 
 def _is_alive(holder: dict[str, Any]) -> bool | None:

@@ -11,7 +11,6 @@ Invariant: of all processes that open a name, at most one has its lock.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -22,8 +21,8 @@ from mmflow.mapping.streams import STREAM_TAG
 from mmflow.mapping.system.owner_lock import HeldError
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import RunLock, Watch, take_lock
-from mmflow.runs.recorded_run import FACTS, SUMMARY, load_facts
-from mmflow.runs.recorder import BLOCKS, EVENTS, SOURCES
+from mmflow.runs.recorded_run import FACTS, SUMMARY, SUMMARY_SHAPE, load_facts
+from mmflow.runs.recorder import BLOCKS, EVENT_SHAPE, EVENTS, read_sources
 from mmflow.runs.redaction import HIDDEN, Redactor
 from mmflow.storage import clock
 
@@ -105,11 +104,7 @@ def open_named(
 
 
 def _summary(directory: RunDirectory) -> dict[str, Any] | None:
-    try:
-        made = json.loads(directory.read(SUMMARY) or "null")
-    except ValueError:
-        return None
-    return made if isinstance(made, dict) else None
+    return directory.read_object(SUMMARY, SUMMARY_SHAPE) or None
 
 
 # ---- is it the same run? ----------------------------------------------------------------------------------
@@ -167,9 +162,8 @@ def check_unchanged_since(directory: RunDirectory) -> None:
         SourceChangedError: One was written to, or replaced.
     """
     changed = []
-    for line in (directory.read(SOURCES) or "").splitlines():
-        fact = json.loads(line)
-        if fact.get("tag", "").startswith(STREAM_TAG):
+    for fact in read_sources(directory):
+        if (fact.get("tag") or "").startswith(STREAM_TAG):
             raise SourceChangedError(
                 f"run {directory.name} read the stream {fact['path']}, and nobody can tell whether that gives the same "
                 f"rows again; {_advice(directory.name)}"
@@ -191,5 +185,5 @@ def check_unchanged_since(directory: RunDirectory) -> None:
 
 def committed_outputs(directory: RunDirectory) -> list[dict[str, Any]]:
     """Return what a run has published: `path`, `files`, `rows`, `bytes` of each output, the last state of each path."""
-    events = (e for e in directory.read_facts(EVENTS) if e.get("event") == "committed")
-    return list({e["path"]: e for e in events}.values())
+    shape = EVENT_SHAPE | {"event": "committed".__eq__, "path": str, "files": int, "rows": int, "bytes": int}
+    return list({e["path"]: e for e in directory.read_facts(EVENTS, shape)}.values())

@@ -65,7 +65,9 @@ def read_quarantine(directory: RunDirectory) -> pa.Table:
         if is_quarantine(name):
             data = directory.read_bytes(name)
             try:
-                tables.append(pa.ipc.open_file(pa.py_buffer(data or b"")).read_all())
-            except pa.ArrowInvalid as error:
+                table = pa.ipc.open_file(pa.py_buffer(data or b"")).read_all()
+                table.validate(full=True)
+                tables.append(table.cast(SCHEMA))
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise SourceError(f"{directory.path(name)} is damaged: {error}") from error
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()

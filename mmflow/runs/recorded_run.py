@@ -31,14 +31,17 @@ from mmflow.plan.fingerprint import computing
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import RunLock, lock_run, opening_of
 from mmflow.runs.quarantine import read_quarantine
-from mmflow.runs.recorder import BLOCKS, CANCEL, EVENTS, JOURNAL, SOURCES, RunRecorder
+from mmflow.runs.recorder import BLOCKS, CANCEL, EVENT_SHAPE, EVENTS, JOURNAL, RunRecorder, read_sources
 from mmflow.runs.redaction import HIDDEN, Redactor
 from mmflow.runs.report.page import report_html
 from mmflow.storage import clock, format_versions
+from mmflow.storage.facts import is_moment, is_number, is_time, optional, parse_object
 
 __all__ = [
     "FACTS",
+    "FACTS_SHAPE",
     "SUMMARY",
+    "SUMMARY_SHAPE",
     "RecordedRun",
     "load_facts",
     "merge_parameters",
@@ -49,6 +52,17 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 FACTS, SUMMARY, REPORT = "run.json", "summary.json", "report.html"
+#: What is read of run.json and summary.json, by those who resume a run, list it, or show it.
+FACTS_SHAPE = {
+    "job": optional(str), "name": optional(str), "engine": optional(str), "started": optional(is_time),
+    "destination": optional(str), "folder": optional(str), "staged_as": optional(str), "code": optional(str),
+    "settings": optional({}), "parameters": optional({}), "output": optional({}), "named_sources": optional({}),
+}  # fmt: skip
+SUMMARY_SHAPE = {
+    "state": str, "opening": optional(int), "ended": optional(is_moment), "seconds": optional(is_number),
+    "error": optional({"class": str, "message": str, "traceback": optional(str)}), "summary": optional({}),
+    **dict.fromkeys(("bytes_done", "bytes_total", "rows", "records", "bad", "repaired", "skipped"), optional(int)),
+}  # fmt: skip
 #: Counts of `Progress` that the end of a run states.
 _COUNTS = ("bytes_done", "bytes_total", "rows", "records", "bad", "repaired", "skipped")
 #: Settings that may differ when a run is resumed, since they don't affect its tasks.
@@ -260,9 +274,9 @@ def write_report(directory: RunDirectory) -> None:
         EngineError: No space.
     """
     facts = load_facts(directory)
-    facts["sources"] = [json.loads(line) for line in (directory.read(SOURCES) or "").splitlines()]
+    facts["sources"] = read_sources(directory)
     rejects = read_quarantine(directory)
-    events = directory.read_facts(EVENTS)
+    events = directory.read_facts(EVENTS, EVENT_SHAPE)
     directory.write(REPORT, report_html(facts, events, directory.read("plan.txt") or "", rejects))
 
 
@@ -296,13 +310,10 @@ def load_facts(directory: RunDirectory) -> dict[str, Any]:
             f"there is no run {directory.name} in {os.path.dirname(directory.url)}; see mmflow list"
         )
     try:
-        facts = json.loads(text)
+        format_versions.RUN.check(parse_object(text, {}).get("v"), ConfigError, directory.path(FACTS))
+        return parse_object(text, FACTS_SHAPE)
     except ValueError as error:
-        raise SourceError(f"{directory.path(FACTS)} is damaged: {error}") from error
-    if not isinstance(facts, dict):
-        raise SourceError(f"{directory.path(FACTS)} is damaged: it is no object")
-    format_versions.RUN.check(facts.get("v"), ConfigError, directory.path(FACTS))
-    return facts
+        raise SourceError(f"{directory.path(FACTS)} is damaged: {error}; start a new run") from error
 
 
 def resumed_settings(facts: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:

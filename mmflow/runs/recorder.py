@@ -29,10 +29,27 @@ from mmflow.scheduler.progress import Progress, sum_counts
 from mmflow.shards import FileEntry
 from mmflow.sinks import CommitResult, StagedFile, staged_files
 from mmflow.storage import clock, format_versions
+from mmflow.storage.facts import is_moment, is_number, optional, parse_object
 
-__all__ = ["BLOCKS", "CANCEL", "EVENTS", "JOURNAL", "SOURCES", "PlanRecorder", "RunRecorder"]
+__all__ = [
+    "BLOCKS",
+    "CANCEL",
+    "EVENTS",
+    "EVENT_SHAPE",
+    "JOURNAL",
+    "SOURCES",
+    "PlanRecorder",
+    "RunRecorder",
+    "read_sources",
+]
 
 JOURNAL, EVENTS, SOURCES, BLOCKS, CANCEL = "journal", "events", "sources.jsonl", "blocks", "cancel"
+#: What is read of an event, and of an input in sources.jsonl.
+EVENT_SHAPE = {
+    "event": str, "t": is_moment, "fraction": optional(is_number),
+    **dict.fromkeys(("rows", "bytes_done", "bytes_total", "records", "bad", "repaired", "skipped"), optional(int)),
+}  # fmt: skip
+_SOURCE = {"plan": int, "path": str, "size": int, "mtime_ns": int, "inode": int, "tag": optional(str)}
 _ATTEMPTS_PER_OPENING = 100_000
 _ATTEMPTS_PER_RESTART = 1_000
 _MAX_RESTARTS = 20
@@ -152,7 +169,7 @@ class RunRecorder:
         return {name: int(self._last_progress().get(name) or 0) for name in sum_counts(())}
 
     def _last_progress(self) -> dict[str, Any]:
-        events = (e for e in self.directory.read_facts(EVENTS) if e.get("event") == "progress")
+        events = (e for e in self.directory.read_facts(EVENTS, EVENT_SHAPE) if e.get("event") == "progress")
         return max(events, key=lambda e: e["t"], default={})
 
     def report_progress(self, run: str, latest: Progress) -> None:
@@ -405,16 +422,25 @@ def _identity(entry: FileEntry) -> tuple[int, int, int, str]:
 def _recorded_sources(directory: RunDirectory) -> dict[int, dict[str, tuple[int, int, int, str]]]:
     """Return the recorded input files by plan: size, time of modification, inode and ETag."""
     plans: dict[int, dict[str, tuple[int, int, int, str]]] = {}
-    for line in (directory.read(SOURCES) or "").splitlines():
-        try:
-            fact = json.loads(line)
-            identity = fact["size"], fact["mtime_ns"], fact["inode"], fact.get("tag", "")
-            plans.setdefault(fact["plan"], {})[fact["path"]] = identity
-        except (ValueError, KeyError, TypeError):
-            raise SourceChangedError(
-                f"{directory.path(SOURCES)} (the list of inputs) is damaged: start a new run"
-            ) from None
+    for fact in read_sources(directory):
+        identity = fact["size"], fact["mtime_ns"], fact["inode"], fact.get("tag") or ""
+        plans.setdefault(fact["plan"], {})[fact["path"]] = identity
     return plans
+
+
+def read_sources(directory: RunDirectory) -> list[dict[str, Any]]:
+    """Return what is recorded of the inputs of a run: `plan`, `path`, `size`, `mtime_ns`, `inode` and `tag` of each.
+
+    Raises:
+        SourceChangedError: The list is damaged.
+        EngineError: It can't be read.
+    """
+    try:
+        return [parse_object(line, _SOURCE) for line in (directory.read(SOURCES) or "").splitlines()]
+    except ValueError:
+        raise SourceChangedError(
+            f"{directory.path(SOURCES)} (the list of inputs) is damaged: start a new run"
+        ) from None
 
 
 def _check_sources(

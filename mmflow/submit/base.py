@@ -131,8 +131,9 @@ class LocalProcess:
         return {"pid": process.pid, "began": read_process_start(process.pid)}
 
     def is_alive(self, handle: Mapping[str, Any]) -> bool | None:
-        began = read_process_start(handle["pid"])
-        return began is not None and began == handle["began"]
+        pid = handle.get("pid")
+        began = read_process_start(pid) if isinstance(pid, int) else None
+        return began is not None and began == handle.get("began")
 
     def status(self, handle: Mapping[str, Any], directory: RunDirectory) -> BackendStatus | None:
         del handle, directory

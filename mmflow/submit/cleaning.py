@@ -8,7 +8,6 @@ Invariant: nothing is removed that has a live driver, or was resumed or submitte
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from mmflow.mapping.system.owner_lock import HeldError
 from mmflow.runs.directory import RunDirectory, disk_usage
 from mmflow.runs.journal import decode_line
 from mmflow.runs.lock import REMOVED, Watch, remove_locked, take_lock
-from mmflow.runs.recorded_run import FACTS, SUMMARY
+from mmflow.runs.recorded_run import FACTS, FACTS_SHAPE, SUMMARY, SUMMARY_SHAPE
 from mmflow.runs.recorder import JOURNAL
 from mmflow.submit.status import ENDED, QUERY, SUBMITTED, RunState
 
@@ -107,10 +106,7 @@ def remove_run(runs_dir: str, run: RunState) -> int | None:
 
 def staging_folders(directory: RunDirectory) -> list[str]:
     """Return the local folders of staged files that an ended run has kept to be resumed, beside its destinations."""
-    try:
-        facts = json.loads(directory.read(FACTS) or "{}")
-    except ValueError:
-        return []
+    facts = directory.read_object(FACTS, FACTS_SHAPE)
     name = facts.get("staged_as") or directory.name
     own = re.compile(rf"\..*\.mmflow-{re.escape(name)}(\.\d+)?")
     parents: set[str] = set()
@@ -139,10 +135,7 @@ def _is_own_folder(entry: os.DirEntry[str]) -> bool:
 
 def _ended(directory: RunDirectory) -> float | None:
     """Return when the last driver recorded the end of the run; None if it has not."""
-    try:
-        ended = json.loads(directory.read(SUMMARY) or "{}").get("ended")
-    except ValueError:
-        return None
+    ended = directory.read_object(SUMMARY, SUMMARY_SHAPE).get("ended")
     return None if ended is None else float(ended)
 
 

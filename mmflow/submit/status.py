@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -15,13 +14,28 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import is_driver_alive
 from mmflow.runs.quarantine import is_quarantine
-from mmflow.runs.recorded_run import FACTS, SUMMARY
-from mmflow.runs.recorder import EVENTS
+from mmflow.runs.recorded_run import FACTS, FACTS_SHAPE, SUMMARY, SUMMARY_SHAPE
+from mmflow.runs.recorder import EVENT_SHAPE, EVENTS
+from mmflow.storage.facts import is_moment, is_time, optional
 from mmflow.submit.base import BackendStatus, open_backend
 
-__all__ = ["ENDED", "QUERY", "SUBMITTED", "EventFeed", "RunState", "all_runs", "open_run", "run_state"]
+__all__ = [
+    "ENDED",
+    "QUERY",
+    "SUBMITTED",
+    "EventFeed",
+    "RunState",
+    "all_runs",
+    "open_run",
+    "read_submitted",
+    "run_state",
+]
 
 SUBMITTED = "submitted.json"
+_SUBMITTED = {
+    "backend": str, "handle": {}, "t": is_moment,
+    "at": optional(is_time), "job": optional(str), "engine": optional(str),
+}  # fmt: skip
 #: States in which a run is over; it can be resumed.
 ENDED = ("done", "failed", "cancelled", "died")
 #: State of a folder that a query from Python left, because it had bad records.
@@ -120,13 +134,13 @@ def all_runs(runs_dir: str) -> list[RunState]:
     return sorted(found, key=lambda s: (s.started or "", s.ended or math.inf, s.run), reverse=True)
 
 
-def _read_json(directory: RunDirectory, name: str) -> dict[str, Any]:
-    """Read a JSON file of the folder; empty if it is missing or damaged."""
-    try:
-        made = json.loads(directory.read(name) or "{}")
-    except ValueError:
-        return {}
-    return made if isinstance(made, dict) else {}
+def read_submitted(directory: RunDirectory) -> dict[str, Any]:
+    """Return where a run was submitted to; empty if it runs in the foreground, or its file is damaged.
+
+    Raises:
+        EngineError: The file can't be read.
+    """
+    return directory.read_object(SUBMITTED, _SUBMITTED)
 
 
 def run_state(directory: RunDirectory, feed: EventFeed | None = None) -> RunState:
@@ -136,8 +150,9 @@ def run_state(directory: RunDirectory, feed: EventFeed | None = None) -> RunStat
         directory: Folder of the run.
         feed: Its events, for repeated calls; new ones are added.
     """
-    facts, summary = _read_json(directory, FACTS), _read_json(directory, SUMMARY)
-    submitted = _read_json(directory, SUBMITTED)
+    facts = directory.read_object(FACTS, FACTS_SHAPE)
+    summary = directory.read_object(SUMMARY, SUMMARY_SHAPE)
+    submitted = read_submitted(directory)
     alive = is_driver_alive(directory)
     ended = bool(summary) and not alive
     # Before the events are read, since the backend may add some.
@@ -231,7 +246,7 @@ class EventFeed:
 
     def more(self) -> list[dict[str, Any]]:
         """Return all events so far, after reading new ones."""
-        self.events += (e for e in self._directory.read_facts(EVENTS, self._read) if "event" in e)
+        self.events += self._directory.read_facts(EVENTS, EVENT_SHAPE, self._read)
         return self.events
 
     @property

@@ -148,7 +148,8 @@ def test_a_name_stands_for_one_job_with_its_parameters(tmp_path: Path) -> None:
     used, source = tmp_path / "used.csv", tmp_path / "in.csv"
     source.write_text("a\n1\n")
     status = source.stat()
-    lines = [{"path": str(p), "size": status.st_size, "mtime_ns": status.st_mtime_ns} for p in (used, source)]
+    facts = {"plan": 0, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "inode": status.st_ino}
+    lines = [{"path": str(p), **facts} for p in (used, source)]
     directory.write("sources.jsonl", "".join(f"{json.dumps(line)}\n" for line in lines))
     check_unchanged_since(directory)
     os.utime(source, ns=(0, 0))

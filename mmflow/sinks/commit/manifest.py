@@ -24,6 +24,7 @@ from mmflow.formats.schemas.schema import parse_type, public_schema, type_text
 from mmflow.remote.opening import open_file
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
 from mmflow.storage import disk, format_versions
+from mmflow.storage.facts import optional, parse_object
 from mmflow.storage.globs import is_hidden
 
 __all__ = [
@@ -42,6 +43,21 @@ __all__ = [
 ]
 
 NAME = "_mmflow_manifest.json"
+
+
+def _is_below(path: Any) -> bool:
+    """Return whether a path stays in the folder: files of a manifest may be deleted, and anybody may write one."""
+    return (
+        isinstance(path, str)
+        and bool(path)
+        and "\0" not in path
+        and not {"", ".", ".."} & set(path.split("/"))
+    )
+
+
+_COLUMN = {"name": str, "type": str}
+_FILE = {"path": _is_below, "rows": optional(int), "bytes": int, "run": optional(str)}
+_SHAPE = {"run": optional(str), "partition_by": [str], "schema": [_COLUMN], "files": [_FILE]}
 _DATA = tuple(s for every in SUFFIXES.values() for s in every)
 
 
@@ -51,7 +67,7 @@ def make(
     """Return the manifest of a commit: the files `before` it, then its own."""
     own = [{"path": f.path, "rows": f.rows, "bytes": f.nbytes, "run": run} for f in files]
     every = [*before, *own]
-    rows = [f["rows"] for f in every]
+    rows = [f.get("rows") for f in every]
     return {
         "mmflow_manifest": format_versions.MANIFEST.version,
         "run": run,
@@ -104,13 +120,10 @@ def parse(text: bytes, path: str) -> dict[str, Any]:
         SinkError: It is damaged, or written by another version of mmflow.
     """
     try:
-        found = json.loads(text)
+        format_versions.MANIFEST.check(parse_object(text, {}).get("mmflow_manifest"), SinkError, path)
+        return parse_object(text, _SHAPE)
     except ValueError as error:
         raise SinkError(f"{path} is damaged ({error}); delete it if the folder's files are right") from error
-    if not isinstance(found, dict):
-        raise SinkError(f"{path} is damaged (it is no object); delete it if the folder's files are right")
-    format_versions.MANIFEST.check(found.get("mmflow_manifest"), SinkError, path)
-    return found
 
 
 def holds_run(manifest: dict[str, Any], run: str) -> bool:
@@ -118,7 +131,7 @@ def holds_run(manifest: dict[str, Any], run: str) -> bool:
 
     Another run may have appended since, before the driver that died was resumed.
     """
-    return manifest["run"] == run or any(file["run"] == run for file in manifest["files"])
+    return manifest.get("run") == run or any(file.get("run") == run for file in manifest["files"])
 
 
 def partition_types(paths: Sequence[str]) -> dict[str, pa.DataType]:
@@ -156,7 +169,7 @@ def _written_types(root: str) -> dict[str, pa.DataType]:
         return {}
     found = parse(text, f"{root}/{NAME}")
     types = {column["name"]: column["type"] for column in found["schema"]}
-    return {name: parse_type(types[name]) for name in found["partition_by"]}
+    return {name: parse_type(types[name]) for name in found["partition_by"] if name in types}
 
 
 def data_files(folder: Path) -> list[dict[str, Any]]:

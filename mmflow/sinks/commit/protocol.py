@@ -145,9 +145,9 @@ class Commit(ABC):
             return CommitResult(self.spec.path, 1, *self._published_size())
         found = self._manifest()
         assert found is not None  # it says that this run wrote it
-        own = [f for f in found["files"] if f["run"] == self.run]
+        own = [f for f in found["files"] if f.get("run") == self.run]
         return CommitResult(
-            self.spec.path, len(own), sum(f["rows"] for f in own), sum(f["bytes"] for f in own)
+            self.spec.path, len(own), sum(f.get("rows") or 0 for f in own), sum(f["bytes"] for f in own)
         )
 
     # ---- steps that differ between local paths and object stores -----------------------------------------

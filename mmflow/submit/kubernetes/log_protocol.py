@@ -21,6 +21,7 @@ from typing import Any
 
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.directory import RunDirectory
+from mmflow.runs.recorded_run import SUMMARY, SUMMARY_SHAPE
 from mmflow.storage.format_versions import POD_END
 
 __all__ = [
@@ -97,9 +98,7 @@ def outcome_lines(directory: RunDirectory, code: int) -> Iterator[str]:
 
 def outcome_json(directory: RunDirectory, code: int) -> str:
     """Return the outcome as one JSON object of at most 4 KiB, which fits into a pod's status."""
-    summary: dict[str, Any] = {}
-    with contextlib.suppress(ValueError):
-        summary = json.loads(directory.read("summary.json") or "{}")
+    summary = directory.read_object(SUMMARY, SUMMARY_SHAPE)
     short = {
         k: summary.get(k) for k in ("state", "seconds", "rows", "records", "bad", "error") if k in summary
     }

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from mmflow.runs.directory import RunDirectory
+from mmflow.runs.recorded_run import SUMMARY, SUMMARY_SHAPE
 from mmflow.runs.recorder import EVENTS
 from mmflow.submit.kubernetes.log_protocol import event_lines, outcome_json, outcome_lines
 
@@ -56,11 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _final_exit_code(directory: RunDirectory) -> int | None:
     """Return the exit code of a run that has ended finally; None if there is more to do."""
-    try:
-        state = json.loads(directory.read("summary.json") or "{}").get("state")
-    except ValueError:
-        return None
-    return {"done": 0, "failed": 1}.get(state)
+    return {"done": 0, "failed": 1}.get(directory.read_object(SUMMARY, SUMMARY_SHAPE).get("state", ""))
 
 
 def _run(directory: RunDirectory, words: Sequence[str], *, resume: bool) -> int:
