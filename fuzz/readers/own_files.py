@@ -70,7 +70,7 @@ def _data_file(folder: str) -> str:
 def index_seeds() -> list[bytes]:
     """Index files of the rows, whole and of a beginning."""
     made = []
-    with tempfile.TemporaryDirectory(prefix="mmflow-readers-") as folder:
+    with tempfile.TemporaryDirectory(prefix="readers-") as folder:
         path = _data_file(folder)
         for row in (149_000, 120_000):
             mf.Session(workers=1).read_csv(path).take([row])
@@ -127,7 +127,7 @@ def _write_output(folder: str) -> None:
 
 def manifest_seeds() -> list[bytes]:
     """Manifest of an output with partitions."""
-    with tempfile.TemporaryDirectory(prefix="mmflow-readers-") as folder:
+    with tempfile.TemporaryDirectory(prefix="readers-") as folder:
         _write_output(f"{folder}/out")
         return [Path(f"{folder}/out/{_MANIFEST}").read_bytes()]
 
@@ -221,7 +221,7 @@ def _run_files(root: str) -> list[bytes]:
 
 def run_seeds() -> list[bytes]:
     """Each file of a run's folder, behind a line with its name."""
-    with tempfile.TemporaryDirectory(prefix="mmflow-readers-") as folder:
+    with tempfile.TemporaryDirectory(prefix="readers-") as folder:
         before = os.getcwd()
         place = Place(f"{folder}/input", mf.Session(), mf.Session())
         try:
@@ -319,7 +319,7 @@ def _remote_file() -> str:
 def cache_seeds() -> list[bytes]:
     """Each file of a cache entry, behind a line with its suffix."""
     made = []
-    with tempfile.TemporaryDirectory(prefix="mmflow-readers-") as folder:
+    with tempfile.TemporaryDirectory(prefix="readers-") as folder:
         mf.Session(workers=1, cache_dir=folder).read_csv(_remote_file()).to_arrow()
         for path in sorted(glob.glob(f"{folder}/**", recursive=True)):
             if os.path.isfile(path):

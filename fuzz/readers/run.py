@@ -127,7 +127,7 @@ def _kind(wrong: str) -> str:
 def fuzz(target: str, seconds: float, most: int, seed: int, found: Path) -> tuple[int, dict[str, Path]]:
     """Fuzz one target; return the number of inputs, and a file for each kind of finding."""
     rng = random.Random(f"{target} {seed}")
-    folder = tempfile.mkdtemp(prefix="mmflow-readers-")
+    folder = tempfile.mkdtemp(prefix="readers-")
     what = TARGETS[target]
     worker = Worker(folder)
     try:
@@ -164,7 +164,7 @@ def main(arguments: list[str]) -> int:
     """Run the program; return its exit code."""
     if arguments[:1] == ["--input"]:
         _, target, path = arguments
-        folder = tempfile.mkdtemp(prefix="mmflow-readers-")
+        folder = tempfile.mkdtemp(prefix="readers-")
         worker = Worker(folder)
         try:
             wrong, said = worker.check(target, Path(path).read_bytes())

@@ -6,7 +6,8 @@
 
 Invariant: a folder whose `.owner` can be locked, and a table that can be locked, has no owner any more. The kernel
 drops the lock when the process dies, however it dies, and, unlike a process id, a lock means the same in every
-container that shares the folder.
+container that shares the folder. A folder without an `.owner` is removed only if it is empty: with anything in it, it
+is somebody else's, whatever its name.
 """
 
 from __future__ import annotations
@@ -125,6 +126,13 @@ def _claim(parent: Path, base: str) -> tuple[Path, OwnerLock]:
 
 def _remove(path: Path) -> None:
     for _ in range(3):
+        # The owner file last: if this process dies here, the next sweep still knows the folder by it.
+        with contextlib.suppress(OSError):
+            for entry in list(os.scandir(path)):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                elif entry.name != _OWNER:
+                    os.unlink(entry.path)
         shutil.rmtree(path, ignore_errors=True)
         if not path.exists():
             return
@@ -226,7 +234,9 @@ def _dead(path: str) -> bool:
     except FileNotFoundError:
         if time.time() - os.stat(path).st_mtime < _GRACE_SECONDS:
             return False
-        _remove(Path(path))
+        os.rmdir(
+            path
+        )  # fails if it is not empty: then it is no run's, but a folder of the user's with such a name
         return True
     try:
         if not try_lock(lock):

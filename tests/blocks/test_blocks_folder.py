@@ -74,9 +74,19 @@ def test_sweep_leaves_others_alone(tmp_path: Path) -> None:
     young.mkdir()
     old = tmp_path / "mmflow-old-1"
     old.mkdir()
-    os.utime(old, (time.time() - 3600,) * 2)
+    users = tmp_path / "mmflow-results"
+    users.mkdir()
+    (users / "of-a-week.csv").write_text("a\n1\n")
+    for folder in (old, users):
+        os.utime(folder, (time.time() - 3600,) * 2)
     assert sweep(tmp_path) == [str(old)]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "mmflow-file", "mmflow-young-1"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "mine",
+        "mmflow-file",
+        "mmflow-results",
+        "mmflow-young-1",
+    ]
+    assert (users / "of-a-week.csv").exists()
     assert sweep(tmp_path / "missing") == []
 
 

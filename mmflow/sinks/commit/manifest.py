@@ -49,9 +49,10 @@ def _is_below(path: Any) -> bool:
     """Return whether a path stays in the folder: files of a manifest may be deleted, and anybody may write one."""
     return (
         isinstance(path, str)
-        and bool(path)
+        and path != ""
+        and not path.startswith("/")
         and "\0" not in path
-        and not {"", ".", ".."} & set(path.split("/"))
+        and ".." not in path.split("/")
     )
 
 
