@@ -364,8 +364,11 @@ class Change:
                     self._check_file()
                     self._publish()
                 failpoint("published")
-                fsync_folder(self.folder.parent)
-            self.done = True
+        with write_errors(self.path, "commit the change of"):
+            fsync_folder(
+                self.folder.parent
+            )  # an earlier driver, too, may have published it and died before this
+        self.done = True
         published()
         failpoint("noted")
         self._clean_up()

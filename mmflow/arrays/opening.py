@@ -19,7 +19,8 @@ from mmflow.mapping import Access
 from mmflow.mapping.answering import check_answers
 from mmflow.mapping.system import system
 from mmflow.mapping.system.huge import HugePages, check_huge_pages
-from mmflow.sinks.commit.atomic import rename_new
+from mmflow.sinks.commit.atomic import fsync_folder, rename_new
+from mmflow.storage import disk
 from mmflow.storage.os_errors import write_errors
 from mmflow.usercode.tracebacks import public
 
@@ -100,23 +101,25 @@ def create_array(
     with write_errors(name, "make"):
         if not overwrite and os.path.lexists(name):
             raise FileExistsError
-        fd = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR | system.open_flags, 0o666)
+        fd = disk.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR | system.open_flags, 0o666)
         try:
             try:
-                os.write(fd, head)
-                os.ftruncate(fd, size)
+                disk.write_all(fd, head)
+                disk.ftruncate(fd, size)
                 if not sparse:
                     system.preallocate(fd, 0, size)
                 system.sync(fd)
             finally:
-                os.close(fd)
+                disk.close(fd)
             if overwrite:
-                os.replace(unfinished, name)
+                disk.replace(unfinished, name)
             else:
                 rename_new(Path(unfinished), Path(name))
         except BaseException:
-            os.unlink(unfinished)
+            disk.unlink(unfinished)
             raise
+        # What is flushed is durable, and so must be the name that it is found by.
+        fsync_folder(Path(name).parent)
     return open_array(name, "r+", undo=undo, access=access, huge_pages=huge_pages)
 
 

@@ -40,6 +40,8 @@ from mmflow.runs.directory import RunDirectory
 from mmflow.runs.named_run import open_named
 from mmflow.runs.recorded_run import RecordedRun
 from mmflow.runs.recorder import CANCEL
+from mmflow.scheduler import speculation
+from mmflow.shards import cut_remainder, plan_shards
 from mmflow.sinks import SinkSpec, open_commit, sink_spec
 from mmflow.sinks.commit import local
 from tests.scheduler import toy
@@ -68,6 +70,8 @@ _RARE = (
     "run",
     "batch",
 )
+#: Bytes of a shard; a record has up to eight.
+_CUT_BYTES = 16
 #: Seconds within which users come.
 _TIMES = (0.0, 0.5, 2.0, 2.0, 20.0, 150.0, 800.0)
 _MAIN, _OTHER, _NEXT = "main", "other", "next"
@@ -98,6 +102,7 @@ class Script:
         cluster: Whether workers outlive their driver.
         sizes: Records of each file.
         uneven: Share of the calls after which other processes go on for a while.
+        cut: Whether files are cut into shards, whose first records are guessed.
         swaps: Whether the local file system exchanges names, as NFS does not.
     """
 
@@ -114,6 +119,7 @@ class Script:
     faults: tuple[Fault, ...]
     uneven: float = 0.0
     swaps: bool = True
+    cut: bool = False
 
     @classmethod
     def of(cls, seed: int) -> Script:
@@ -154,6 +160,7 @@ class Script:
             tuple(sorted(faults, key=lambda f: f.at)),
             r.choice([0.0, 0.0, 0.02, 0.1, 0.3]),
             r.random() < 0.8,
+            r.random() < 0.4,
         )
 
 
@@ -382,7 +389,7 @@ class _History:
         found = objects.get(f"{self.output}/_mmflow_manifest.json")
         if found is None:
             return None
-        names = [f"{self.output}/{f['path']}" for f in json.loads(found[0])["files"]]
+        names = [f"{self.output}/{f['path']}" for f in _manifest(found[0])["files"]]
         if missing := [name for name in names if name not in objects]:
             raise WrongError(f"the manifest names what is not there: {missing}")
         return sorted(row for name in names for row in _numbers(objects[name][0]))
@@ -392,10 +399,12 @@ class _History:
         if self.script.one_file:
             return _numbers(path.read_bytes()) if path.exists() else None
         try:
-            found = json.loads((path / "_mmflow_manifest.json").read_bytes())
-        except FileNotFoundError:
-            return None
-        return sorted(row for f in found["files"] for row in _numbers((path / f["path"]).read_bytes()))
+            found = _manifest((path / "_mmflow_manifest.json").read_bytes())
+            return sorted(row for f in found["files"] for row in _numbers((path / f["path"]).read_bytes()))
+        except FileNotFoundError as error:
+            if str(error.filename).endswith("_mmflow_manifest.json"):
+                return None
+            raise WrongError(f"the manifest names what is not there: {error.filename}") from None
 
     def allowed(self) -> list[tuple[set[str], list[int]]]:
         """Return the whole states, with the runs whose rows they hold."""
@@ -464,9 +473,9 @@ class _History:
     def _manifest_files(self) -> set[str] | None:
         if self.script.output == "local":
             path = Path(self.output) / "_mmflow_manifest.json"
-            return {f["path"] for f in json.loads(path.read_bytes())["files"]} if path.exists() else None
+            return {f["path"] for f in _manifest(path.read_bytes())["files"]} if path.exists() else None
         found = self.store.objects.get(f"{self.output}/_mmflow_manifest.json")
-        return None if found is None else {f["path"] for f in json.loads(found[0])["files"]}
+        return None if found is None else {f["path"] for f in _manifest(found[0])["files"]}
 
     def sweep(self) -> None:
         """Prepare and give up a further run, which recovers what dead ones left."""
@@ -499,7 +508,9 @@ def _errors() -> Iterator[None]:
 
 @functools.cache
 def _settings(runs: str) -> Settings:
-    return Settings.load({"runs_dir": runs, "workers": 2, "memory": "64MiB", "shard_size": 16, "retries": 20})
+    return Settings.load(
+        {"runs_dir": runs, "workers": 2, "memory": "64MiB", "shard_size": _CUT_BYTES, "retries": 20}
+    )
 
 
 def _numbers(text: bytes) -> list[int]:
@@ -507,6 +518,16 @@ def _numbers(text: bytes) -> list[int]:
         return sorted(int(line) for line in text.decode().split("\n")[1:] if line)
     except ValueError:
         raise WrongError(f"a file is damaged: {text[:60]!r}") from None
+
+
+def _manifest(text: bytes) -> dict[str, Any]:
+    try:
+        made = json.loads(text)
+    except ValueError:
+        made = None
+    if not isinstance(made, dict):
+        raise WrongError(f"the manifest is damaged: {text[:60]!r}")
+    return made
 
 
 def _short(rows: list[int]) -> str:
@@ -555,8 +576,11 @@ def play(script: Script, trace: list[str] | None = None) -> str:
 def _act(history: _History) -> None:
     world, script = history.world, history.script
     for number, actor in enumerate(script.actors):
-        host = "b" if actor.does in ("second", "recode") else "a"
+        elsewhere = actor.does in ("second", "recode") or (actor.does == "other" and number % 2 == 0)
+        host = "b" if elsewhere else "a"
         world.start(f"{actor.does}{number}", history.actor(actor.does), at=actor.at, host=host)
+    world.run()
+    world.cut_power_at_rest()
     world.run()
     _raise(world)
     world.stop_faults()
@@ -604,6 +628,9 @@ def _patched(history: _History) -> Iterator[None]:
         (run_context, "Catalog", object),  # toy plans need none, and it takes a millisecond
         (loop, "boundaries", toy.boundaries),
     ]
+    if history.script.cut:
+        others.append((loop, "plan_shards", functools.partial(plan_shards, page_size=_CUT_BYTES)))
+        others.append((speculation, "cut_remainder", functools.partial(cut_remainder, page_size=4)))
     if not history.script.swaps:
         others.append((local, "swap", lambda source, target: False))
     known = [(target, name, vars(target)[name]) for target, name, _ in others]

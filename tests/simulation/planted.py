@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mmflow.plan.tasks import Done
 from mmflow.runs import lock as run_lock
 from mmflow.runs import named_run
-from mmflow.runs.directory import RunDirectory
+from mmflow.runs.directory import LogWriter, RunDirectory
 from mmflow.runs.recorder import CANCEL, PlanRecorder, RunRecorder
 from mmflow.scheduler.scheduler import Scheduler
-from mmflow.sinks import CommitResult
+from mmflow.sinks import CommitResult, files
 from mmflow.sinks.commit import local, manifest
 from mmflow.sinks.commit.local import LocalCommit
 from mmflow.sinks.commit.object_commit import ObjectCommit
 from mmflow.sinks.commit.protocol import Commit
+from mmflow.storage import disk
 from tests.simulation.history import Script
 from tests.simulation.regressions import REGRESSIONS
 
@@ -69,6 +71,10 @@ def _keep_cancel(self: RunDirectory, name: str) -> None:
         _remove(self, name)
 
 
+def _unsynced_manifest(folder: Path, made: dict[str, Any]) -> None:
+    disk.write_file(folder / manifest.NAME, manifest.encode(made))
+
+
 def _nothing(*_: Any, **__: Any) -> None:
     """Do nothing."""
 
@@ -104,9 +110,17 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "the destination is not locked": (local, "lock_destination", lambda *_, **__: _NoLock()),
     "a run is not locked": (named_run, "take_lock", lambda *_, **__: _NoLock()),
     "a holder on another host counts as dead": (run_lock, "_is_alive", lambda holder: False),
+    "the lock is not checked before objects are published": (ObjectCommit, "_check_lock", _nothing),
     "a stale listing is trusted": (ObjectCommit, "_publish_folder", _trust_the_listing),
     "intents of dead runs are not finished": (ObjectCommit, "_recover_stale_runs", _nothing),
     "a cancellation outlives the run that it ended": (RunDirectory, "remove", _keep_cancel),
+    "what an earlier driver published is not synced": (LocalCommit, "_sync_published", _nothing),
+    "blocks of late answers are not deleted": (Scheduler, "_discard", _nothing),
+    "staged files are not synced": (files, "_sync", _nothing),
+    "the manifest is not synced": (manifest, "write", _unsynced_manifest),
+    "the new folder is not synced": (local, "fsync_tree", _nothing),
+    "the folder of the destination is not synced": (local, "fsync_folder", _nothing),
+    "the journal is not synced before staging is deleted": (LogWriter, "sync", LogWriter.flush),
     "a run is not durable before its output is": (RunRecorder, "sync", _nothing),
     "tasks that fail are forgotten": (Scheduler, "_retry", lambda self, state, task, cause, now: None),
 }
@@ -114,10 +128,10 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
 
 #: Histories that show the faults: a seed, or a script from `REGRESSIONS`.
 FOUND_BY: dict[str, int | Script] = {
-    "the journal says committed before the output is published": 4,
+    "the journal says committed before the output is published": 42,
     "the manifest is written before objects are copied": 88,
-    "a resumed run does not see that it has committed": 306,
-    "the journal is believed though staged files are gone": 42,
+    "a resumed run does not see that it has committed": REGRESSIONS["rows appended twice"],
+    "the journal is believed though staged files are gone": 44,
     "objects of a commit are not announced": 69,
     "staging of dead runs stays": 53,
     "checkpoints of a run that is done stay": REGRESSIONS["checkpoints of a run that is done"],
@@ -125,13 +139,23 @@ FOUND_BY: dict[str, int | Script] = {
     "files of a job that was corrected stay in the new folder": REGRESSIONS[
         "files of a job that was corrected, in the new folder"
     ],
-    "the destination is not locked": 406,
+    "the destination is not locked": 6144,
     "a run is not locked": 8,
     "a holder on another host counts as dead": 102,
     "a stale listing is trusted": REGRESSIONS["an old object that a listing did not show"],
     "intents of dead runs are not finished": 7,
     "a cancellation outlives the run that it ended": 12,
     "tasks that fail are forgotten": 53,
+    "the lock is not checked before objects are published": 18492,
+    "what an earlier driver published is not synced": REGRESSIONS[
+        "an output whose run died before it synced the folder"
+    ],
+    "blocks of late answers are not deleted": 6,
+    "staged files are not synced": 0,
+    "the manifest is not synced": 0,
+    "the new folder is not synced": 42,
+    "the folder of the destination is not synced": 42,
+    "the journal is not synced before staging is deleted": 116,
     "a run is not durable before its output is": REGRESSIONS[
         "a run that a power cut took, and its output stayed"
     ],

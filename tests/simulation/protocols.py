@@ -18,7 +18,7 @@ import pytest
 import mmflow.sinks.commit.local as local_module
 from mmflow.arrays.change import Change, recover_dead_changes
 from mmflow.arrays.layout import ArrayLayout
-from mmflow.arrays.opening import open_array
+from mmflow.arrays.opening import create_array, open_array
 from mmflow.arrays.regions import REGION, RegionWriter, read_seams
 from mmflow.blocks.checkpoints import read_checkpoint, write_checkpoint
 from mmflow.blocks.references import CheckpointBlock, LocalBlock
@@ -208,6 +208,31 @@ def _check_array(folder: Path, marks: set[str]) -> None:
     assert os.listdir(folder) == ["a.npy"], f"left behind: {os.listdir(folder)}"
 
 
+def _create_array(folder: Path, recording: Recording) -> None:
+    with create_array(str(folder / "a.npy"), "float64", _ROWS, overwrite=True) as array:
+        recording.mark("created")
+        array[:] = 2.0
+        array.flush()
+        recording.mark("flushed")
+
+
+def _check_created(folder: Path, marks: set[str]) -> None:
+    path = folder / "a.npy"
+    if not path.exists():
+        assert not (folder / "before").exists(), "the old array is gone"
+        assert not marks, f"the new array is gone, and was {sorted(marks)}"
+        return
+    open_array(str(path), "r").close()
+    values = _content(folder)
+    made = [{2.0}] if "flushed" in marks else [{0.0}, {2.0}]
+    assert values in made, f"{values} after {sorted(marks)}"
+
+
+def _create_over(folder: Path) -> None:
+    _begin_array(folder)
+    (folder / "before").touch()
+
+
 class _Changing:
     """A change of an array by tasks, in place or into a new file."""
 
@@ -356,6 +381,8 @@ PROTOCOLS: dict[str, Protocol] = {
     "commit: a file is replaced": _Commit("out.csv", "replace", before=True).protocol(),
     "run: facts, journal, summary": Protocol(lambda folder: None, _run_recorded, _check_recorded),
     "array: pages in place, with an undo log": Protocol(_begin_array, _change_array, _check_array),
+    "array: a new file": Protocol(lambda folder: None, _create_array, _check_created),
+    "array: a new file in place of one": Protocol(_create_over, _create_array, _check_created),
     "array: regions in place, by tasks": _Changing(in_place=True).protocol(),
     "array: regions of a new file, by tasks": _Changing(in_place=False).protocol(),
     "checkpoint": Protocol(lambda folder: None, _write_checkpoint, _check_checkpoint),

@@ -43,4 +43,9 @@ REGRESSIONS: dict[str, Script] = {
         (Actor(0.0, "drive"), Actor(0.173, "recode")),
         (Fault(19, "hang", 854.391),),
     ),
+    "an output whose run died before it synced the folder": Script(
+        410, "gather", "error", "local", "local", False, True, True, (4,),
+        (Actor(0.0, "drive"), Actor(60.0, "drive")),
+        (Fault(29, "die after", 0.0, "rename"), Fault(600, "power")),
+    ),
 }  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("greenlet")
 
-from mmflow.arrays import change, undo
+from mmflow.arrays import change, opening, undo
 from mmflow.mapping.system import system
 from mmflow.runs.directory import LogWriter
 from mmflow.sinks import files
@@ -59,6 +59,7 @@ LEFT_OUT: dict[str, tuple[str, Any, str, Any]] = {
         "fsync_folder",
         _nothing,
     ),
+    "sync of the folder of a new array": ("array: a new file", opening, "fsync_folder", _nothing),
     "sync of what a change begins with": (
         "array: regions of a new file, by tasks",
         change,

@@ -237,6 +237,13 @@ class World:
         if process.on_death is not None:
             process.on_death()
 
+    def cut_power_at_rest(self) -> None:
+        """Let the power cut come that no call met: all users are gone, and what they were told must stay."""
+        if any(fault.kind == "power" for fault in self._faults):
+            self._faults = [fault for fault in self._faults if fault.kind != "power"]
+            self._next_fault = self._faults[0].at if self._faults else sys.maxsize
+            self._cut_power()
+
     def _cut_power(self) -> None:
         """End all processes at once; users who have not come yet come later. What is left is built once they are gone."""
         self.trace.append(f"{self.now:.4f} the power is cut")
@@ -307,6 +314,8 @@ class World:
                 self._power_cut = False
                 if self.unsynced is not None:
                     self.unsynced.build()
+                if all(fault.kind != "power" for fault in self._faults):
+                    self.unsynced = None
                 self.on_power()
             if not self._queue:
                 break

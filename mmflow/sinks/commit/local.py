@@ -188,6 +188,9 @@ class LocalCommit(Commit):
         failpoint("published")
         fsync_folder(self._path.parent)
 
+    def _sync_published(self) -> None:
+        fsync_folder(self._path.parent)
+
     def _rename_new(self, result: Path) -> None:
         try:
             rename_new(result, self._path)

@@ -153,6 +153,9 @@ class ObjectCommit(Commit):
         self._check_copies([file], destination_objects(self._store, self._paths))
         failpoint("published")
 
+    def _sync_published(self) -> None:
+        """Do nothing: what a store has answered is durable."""
+
     def _check_lock(self) -> None:
         assert self._lock is not None, "prepare comes first"
         self._lock.check()

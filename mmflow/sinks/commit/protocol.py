@@ -88,6 +88,8 @@ class Commit(ABC):
         """
         assert self._lock is not None, "prepare comes first"
         if self.done:
+            with self._sink_errors():
+                self._sync_published()
             result = self._earlier_result()
         else:
             with self._sink_errors():
@@ -176,6 +178,10 @@ class Commit(ABC):
 
     @abstractmethod
     def _publish_file(self, file: StagedFile) -> None: ...
+
+    @abstractmethod
+    def _sync_published(self) -> None:
+        """Make durable what an earlier driver of the run published: it may have died before it did."""
 
     @abstractmethod
     def _manifest(self) -> dict[str, Any] | None:
