@@ -208,6 +208,26 @@ def test_like_is_a_regular_expression(
 
 @few
 @given(
+    texts=st.lists(st.text("ab", max_size=70), min_size=1, max_size=40),
+    parts=st.lists(st.text("ab", min_size=1, max_size=20), min_size=1, max_size=2),
+    side=SIDES,
+)
+def test_like_finds_texts_in_longer_ones(
+    texts: list[str], parts: list[str], side: Literal["front", "back"]
+) -> None:
+    array = at_edge(pa.array(texts, pa.string()), side)
+    pattern = "%" + "%".join(parts) + "%"
+    made = computed(
+        pa.record_batch({"s": array}),
+        [node(Op.COLUMN, Form.TEXT), node(Op.LIKE, Form.BOOL, 0, value=like_tokens(pattern))],
+        pa.bool_(),
+    )
+    assert made is not None
+    assert made.to_pylist() == [re.search(".*".join(parts), text) is not None for text in texts]
+
+
+@few
+@given(
     texts=st.lists(st.none() | st.sampled_from(TEXTS) | st.text(max_size=16), max_size=40),
     value=st.sampled_from(TEXTS),
     skipped=st.integers(0, 9),

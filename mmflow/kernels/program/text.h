@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/column.h"
+#include "common/find.h"
 
 namespace mmflow::program {
 
@@ -72,8 +73,7 @@ class LikePattern {
         for (std::size_t i = first; i < last; ++i) {
             if (parts_[i].kind == '%') continue;
             const std::string& part = parts_[i].bytes;
-            if (part.size() > text.size) return false;
-            const auto* found = static_cast<const std::uint8_t*>(memmem(text.data, text.size, part.data(), part.size()));
+            const std::uint8_t* const found = find_bytes(text, part.data(), part.size());
             if (found == nullptr) return false;
             const auto used = static_cast<std::size_t>(found - text.data) + part.size();
             text = {text.data + used, text.size - used};
