@@ -1,7 +1,7 @@
 """Names of the objects of a destination, computed from the spec and the run alone by every worker and the driver.
 
 s3://bucket/out                                        a folder of files
-    part-RUN-00007.parquet                             unique to the run: nothing is ever overwritten
+    part-RUN-00007-4f1c9b20.parquet                    unique to the attempt: nothing is ever overwritten
     _mmflow_manifest.json                              files that count; written last
     _mmflow_lock.json                                  held by the run that may commit
     _mmflow/RUN/open.json                              exists as long as tasks of the run may write
