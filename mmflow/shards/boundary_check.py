@@ -188,7 +188,7 @@ class BoundaryCheck:
         Raises:
             SourceError: The records end before the last shard does, or past the end of the file.
         """
-        if self._grouped or size == 0:
+        if self._grouped:
             return
         self._require_covered()
         # Ending before `size` is right: a file that ends in a hole has no shard there.

@@ -31,7 +31,7 @@ def _works_for_ray(pid: int, command: str) -> bool:
     return command.startswith(("ray::IDLE", "ray::mmflow"))
 
 
-@pytest.mark.parametrize("kind", ["sort", "join"])
+@pytest.mark.parametrize("kind", ["sort", pytest.param("join", marks=pytest.mark.nightly)])
 def test_memory_is_bounded_by_the_budget_on_ray(kind: str, nodes: Nodes, spill: Path, tmp_path: Path) -> None:
     spilled = [0]
 
@@ -47,7 +47,7 @@ def test_memory_is_bounded_by_the_budget_on_ray(kind: str, nodes: Nodes, spill: 
         wait_until(lambda: _spilled(nodes) == 0, "what Ray spilled to be gone", 20)
 
 
-@pytest.mark.parametrize("kind", ["sort", "join"])
+@pytest.mark.parametrize("kind", ["join", pytest.param("sort", marks=pytest.mark.nightly)])
 def test_memory_is_bounded_by_the_budget_on_dask(kind: str, tmp_path: Path) -> None:
     """Blocks beyond half of a worker's share of shared memory go to disk, and come back."""
     spilled = [0]

@@ -15,7 +15,7 @@ from tests.runs.soak import soak
 def test_random_jobs_survive_random_kills(tmp_path: Path) -> None:
     seed = 1 if os.environ.get("CI") else random.SystemRandom().randrange(10**6)
     print(f"again: python tests/runs/soak.py --runs 15 --engines local --seed {seed}")
-    made = soak(15, seed, tmp_path, seconds=40.0, engines=["local"])
+    made = soak(15, seed, tmp_path, seconds=25.0, engines=["local"])
     print(made)
     assert made.failures == []
     assert made.runs >= 3

@@ -87,8 +87,13 @@ def run(
         result = check.verify(shard, report)
         if isinstance(result, StartMismatch):
             reruns += 1
+            lines = data.count(b"\n", 0, expected)
+            assert result == StartMismatch(expected, len(rows), lines)
+            known = check.known(shard)
+            assert known == replace(shard, known_start=expected, lines_before=lines)
+            assert check.known(known) is known
             report = read(data, shard, end_of, header=header, start=result.start)
-            result = check.verify(check.known(shard), report)
+            result = check.verify(known, report)
         assert isinstance(result, Valid)
         assert result.records_before == len(rows)
         if report.records:
@@ -223,18 +228,48 @@ def test_a_lost_or_doubled_record_never_passes(data: bytes, step: int, pick: int
     assert objected
 
 
-def test_refuses_decoder_that_disobeys_its_start() -> None:
+def test_the_start_of_a_shard_is_known_unless_it_is_its_fresh_begin() -> None:
     check = BoundaryCheck("toy")
-    check.verify(Shard(0, 0, 8, True), Report(0, 30, 1, 1))
-    with pytest.raises(SourceError, match="found 2 records where none begins"):
-        check.verify(Shard(0, 8, 16, known_start=30), Report(9, 17, 2, 2))
+    first = Shard(0, 0, 8, True)
+    assert check.known(first) is first
+    check.verify(first, Report(0, 8, 2, 3))
+    assert check.known(Shard(0, 8, 16)) == Shard(0, 8, 16, known_start=8, lines_before=3)
+    # Behind a hole the start is right as it is; the lines before it are not.
+    assert check.known(Shard(0, 24, 32, True)) == Shard(0, 24, 32, True, lines_before=3)
+    check.verify(Shard(0, 8, 16, known_start=8), Report(8, 30, 1, 1))
+    assert check.known(Shard(0, 24, 32, True)) == Shard(0, 24, 32, True, known_start=30, lines_before=4)
+    # Lines that changed since the start was known are brought up to date, and so is a start with the right lines.
+    assert check.known(Shard(0, 16, 32, known_start=30)) == Shard(0, 16, 32, known_start=30, lines_before=4)
+    assert check.known(Shard(0, 16, 32, lines_before=4)) == Shard(0, 16, 32, known_start=30, lines_before=4)
 
 
-def test_finish_objects_to_records_past_the_end() -> None:
+@pytest.mark.parametrize("following", [16, 30])
+def test_refuses_decoder_that_disobeys_its_start(following: int) -> None:
     check = BoundaryCheck("toy")
-    check.verify(Shard(0, 0, 8, True), Report(0, 9, 1, 1))
-    with pytest.raises(SourceError, match="up to byte 9, past its end at 8"):
+    check.verify(Shard(0, 0, 8, True), Report(0, following, 1, 1))
+    with pytest.raises(SourceError, match="found 2 records where none begins") as refused:
+        check.verify(Shard(0, 8, 16, known_start=following), Report(9, 17, 2, 2))
+    assert refused.value.context["path"] == "toy"
+
+
+def test_refuses_a_shard_that_was_not_read_to_its_end() -> None:
+    check = BoundaryCheck("toy")
+    check.verify(Shard(0, 0, 8, True), Report(0, 6, 1, 1))
+    with pytest.raises(
+        SourceError,
+        match=r"ends at byte 8 was read up to byte 6 only.*\(run again\), or its decoder lost its place \(report it\)$",
+    ):
         check.finish(8)
+    with pytest.raises(SourceError, match="ends at byte 8 was read up to byte 6 only"):
+        check.verify(Shard(0, 8, 16), Report(8, 16, 1, 1))
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_finish_objects_to_records_past_the_end(size: int) -> None:
+    check = BoundaryCheck("toy")
+    check.verify(Shard(0, 0, size, True), Report(0, size + 1, 1, 1))
+    with pytest.raises(SourceError, match=f"up to byte {size + 1}, past its end at {size}"):
+        check.finish(size)
 
 
 def test_verifies_group_numbers_by_the_same_rule() -> None:
@@ -243,5 +278,7 @@ def test_verifies_group_numbers_by_the_same_rule() -> None:
     assert check.verify(Shard(0, 4096, 8192), Report(0, 0, 0, 0)) == Valid(500, 0)  # no group begins here
     assert check.verify(Shard(0, 8192, 9000), Report(2, 3, 10, 0)) == Valid(500, 0)
     check.finish(9000)
-    with pytest.raises(SourceError, match="groups 5 to 6, not from 3 on"):
-        check.verify(Shard(0, 9000, 9999), Report(5, 6, 10, 0))
+    assert check.verify(Shard(0, 9000, 9100), Report(3, 4, 0, 0)) == Valid(510, 0)  # a group without rows
+    assert check.next == 4
+    with pytest.raises(SourceError, match="groups 5 to 6, not from 4 on"):
+        check.verify(Shard(0, 9100, 9999), Report(5, 6, 10, 0))
