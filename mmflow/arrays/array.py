@@ -621,8 +621,9 @@ class MappedArray(PublicApi):
             self._private = None  # views hold the mapping
             self._reading.close()
             if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+                fd, self._fd = self._fd, -1  # it is closed whatever `close` says
+                with write_errors(self.path, "close"):
+                    os.close(fd)
 
     def __enter__(self) -> Self:
         return self

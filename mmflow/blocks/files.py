@@ -147,8 +147,9 @@ class BlockWriter(StreamFile):
             for begin in range(0, length, 1 << 22):
                 self._put(memoryview(os.pread(old_fd, min(1 << 22, length - begin), begin)))
         finally:
-            os.close(old_fd)
-            with contextlib.suppress(FileNotFoundError):  # it may have no name
+            with contextlib.suppress(OSError):  # what was written there counts no more
+                os.close(old_fd)
+            with contextlib.suppress(OSError):  # it may have no name
                 os.unlink(old_path)
 
     def _failure(self, error: OSError, wanted: int) -> EngineError:
@@ -171,17 +172,21 @@ class BlockWriter(StreamFile):
         length, crc = self._length, self._crc if self._tier.checked else 0
         self._put(memoryview(_TRAILER.pack(BLOCK.mark(_MAGIC), rows, length, crc)))
         self._tier.seal(self.fd)
-        if close:
-            os.close(self.fd)
         self.closed = True
+        if close:
+            try:
+                os.close(self.fd)
+            except OSError as error:  # file servers and quotas may tell only now
+                raise self._failure(error, 0) from error
         return self._length
 
     def discard(self) -> None:
         """Close and remove an unfinished file."""
-        if not self.closed and self.fd >= 0:
-            os.close(self.fd)
-        self.closed = True
-        with contextlib.suppress(FileNotFoundError):
+        was, self.closed = self.closed, True
+        if not was and self.fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.fd)
+        with contextlib.suppress(OSError):
             os.unlink(self.path)
 
 

@@ -134,7 +134,7 @@ def _remove(path: Path) -> None:
                 elif entry.name != _OWNER:
                     os.unlink(entry.path)
         shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
+        if not os.path.exists(path):  # nor where the disk does not tell
             return
 
 

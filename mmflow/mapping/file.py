@@ -6,6 +6,7 @@ own theirs and outlive it. Bytes that were read may be trusted only after `check
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import stat
@@ -327,8 +328,9 @@ class MappedFile:
         """Close the descriptor; windows stay valid. Idempotent."""
         if self._fd is not None:
             self._evict()
-            os.close(self._fd)
-            self._fd = None
+            fd, self._fd = self._fd, None  # it is closed whatever `close` says
+            with contextlib.suppress(OSError):  # of no concern to who has read it
+                os.close(fd)
             self._loading = None  # a prefetch under way still holds it
             self._contents = None
 

@@ -409,8 +409,13 @@ class LogWriter:
                     self._unsynced_names -= 1
 
     def close(self) -> None:
-        """Flush, and close. Idempotent."""
+        """Flush, and close. Idempotent.
+
+        Raises:
+            EngineError: They can't be written.
+        """
         self.flush()
-        if self._fd >= 0:
-            disk.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1  # it is closed whatever `close` says
+        if fd >= 0:
+            with self._directory.engine_errors("write", self._path):
+                disk.close(fd)

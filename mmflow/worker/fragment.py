@@ -88,10 +88,15 @@ class Fragment:
             runtime = runtime.with_disk_manager_disabled()
         else:
             runtime = runtime.with_disk_manager_specified(str(spill))
-        self._context = SessionContext(config, runtime)
+        self._memory = memory
+        try:
+            self._context = SessionContext(config, runtime)
+        except Exception as error:  # DataFusion's own: it makes a folder for spilled data
+            if _IO_ERROR.search(str(error)) is None:
+                raise
+            raise self._explained(error) from error
         functions.register(self._context)
         self._schemas = dict(step.inputs)
-        self._memory = memory
         self._bound: dict[str, Sequence[pa.RecordBatch]] = {}
         self._files = files
         if files is not None:
@@ -174,6 +179,12 @@ class Fragment:
             )
         if "No space left on device" in text:
             return EngineError(f"no space left for spilled data: {text}\n  set --spill-dir to a larger disk")
+        failed = _IO_ERROR.search(text)
+        if failed is not None:
+            return EngineError(
+                f"spilled data can't be written or read: {failed[1]}\n"
+                "  check the disk (dmesg), or set --spill-dir to another"
+            )
         refused = find_refusal(text)
         if refused is not None:
             return PlanError(refused)
@@ -182,6 +193,8 @@ class Fragment:
         return PlanError(f"the query failed on a value: {why}")
 
 
+#: Error of the system in the text of DataFusion's: of temporary files, where no files are read directly.
+_IO_ERROR = lazy_regex(r"IO error: (.* \(os error \d+\).*)")
 #: Error of a Python function in the text of DataFusion's.
 _PYTHON_ERROR = lazy_regex(
     r"PyErr \{ type: <class '(?:\w+\.)*(\w+)'>, value: \w+\(['\"](.*?)['\"]\), traceback", re.DOTALL

@@ -109,6 +109,14 @@ class Disk:
         self.power_on()
         self._ask("format")
 
+    def sync(self) -> None:
+        """Have all that is there survive."""
+        self._ask("sync")
+
+    def alone(self) -> None:
+        """Let the kernel keep names and attributes: faster, for disks that nothing but callers changes."""
+        self._ask("alone")
+
     def capacity(self, size: int) -> None:
         """Give the disk so much space, in bytes."""
         self._ask("capacity", bytes=size)
@@ -137,7 +145,7 @@ def forgetful_disk(path: Path) -> Iterator[Disk]:
         pytest.skip("a disk that fails needs /dev/fuse and fusermount3 (Debian: apt-get install fuse3)")
     path.mkdir(parents=True)
     ours, theirs = socket.socketpair()
-    options = "auto_unmount,default_permissions,fsname=forgetful,subtype=forgetful"
+    options = "auto_unmount,fsname=forgetful,subtype=forgetful"
     mounted = subprocess.Popen(
         [helper, "-o", options, "--", str(path)], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
@@ -161,11 +169,11 @@ def forgetful_disk(path: Path) -> Iterator[Disk]:
     finally:
         # It has lost us, and whatever waits for it gets an error.
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
         assert mounted.stderr is not None
         mounted.stderr.close()
-        mounted.wait(10)
+        mounted.wait(60)
         assert not os.path.ismount(path), f"{path} is still mounted"

@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--slow", type=float)
     given, others = parser.parse_known_args(arguments)
     with tempfile.TemporaryDirectory() as folder, forgetful_disk(Path(folder) / "disk") as disk:
+        disk.alone()
         if given.short:
             disk.direct()
             disk.shorten("read", given.short)

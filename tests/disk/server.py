@@ -137,7 +137,9 @@ class Server:
         self._later: list[tuple[float, int, bytes]] = []
         self._capacity = _CAPACITY
         self._direct = False
+        self._valid = 0  # seconds that the kernel may keep names and attributes
         self._on = True
+        self._cuts = 0
         self._calls: Counter[str] = Counter()
         self._listings: dict[int, list[tuple[str, int]]] = {}
 
@@ -191,16 +193,19 @@ class Server:
             self._on = True
         elif name == "crash":
             self._crash(given["seed"])
-            after = self._forget_pages
         elif name == "format":
             self._tree.format()
             self._capacity, self._direct = _CAPACITY, False
         elif name == "resize":
             inode = self._found(given["path"])
             self._tree.resize(inode, given["size"])
-            after = partial(self._forget_pages, inode.number)
+            after = partial(self._forget_pages, inode)
         elif name == "capacity":
             self._capacity = given["bytes"]
+        elif name == "sync":
+            self._tree.sync_all()
+        elif name == "alone":
+            self._valid = 3600
         elif name == "direct":
             self._direct = given["on"]
         elif name == "calls":
@@ -219,15 +224,14 @@ class Server:
         do()
         self._control.sendall(reply)
 
-    def _forget_pages(self, number: int | None = None) -> None:
-        """Have the kernel forget what it has cached of one file, or of all."""
-        for inode in [number] if number is not None else list(self._tree.inodes):
-            body = INVALIDATE_INODE.pack(inode, 0, 0)
-            try:
-                os.write(self._fuse, REPLY.pack(REPLY.size + len(body), 2, 0) + body)
-            except OSError as error:
-                if error.errno != errno.ENOENT:  # the kernel does not know it
-                    raise
+    def _forget_pages(self, inode: Inode) -> None:
+        """Have the kernel forget what it has cached of a file."""
+        body = INVALIDATE_INODE.pack(self._node(inode), 0, 0)
+        try:
+            os.write(self._fuse, REPLY.pack(REPLY.size + len(body), 2, 0) + body)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # it does not know the file
+                raise
 
     def _found(self, path: str) -> Inode:
         inode = self._tree.inodes[ROOT]
@@ -242,7 +246,16 @@ class Server:
     def _crash(self, seed: int | None) -> None:
         self._tree.forget(seed)
         self._listings.clear()
+        self._cuts += 1
         self._on = False
+
+    def _node(self, inode: Inode) -> int:
+        """Return the kernel's number of an inode: another one after each power cut, so that it begins anew, as a new kernel."""
+        return inode.number if inode.number == ROOT else inode.number | self._cuts << 40
+
+    def _inode(self, node: int) -> Inode | None:
+        number, cuts = node & (1 << 40) - 1, node >> 40
+        return self._tree.inodes.get(number) if cuts == self._cuts or number == ROOT else None
 
     # ---- requests -------------------------------------------------------------------------------------------
 
@@ -262,7 +275,7 @@ class Server:
         try:
             limit = None
             if op not in _ALWAYS:
-                inode = self._tree.inodes.get(number)
+                inode = self._inode(number)
                 begin, end = _range(op, body)
                 if not ruled:
                     self._calls[op.name.lower()] += 1
@@ -283,7 +296,7 @@ class Server:
                 if inode is None:
                     raise _RequestError(errno.ESTALE)
             else:
-                inode = self._tree.inodes.get(number) or Inode(0, 0, "")
+                inode = self._inode(number) or Inode(0, 0, "")
             answer = getattr(self, f"_{op.name.lower()}")
             if op in (Op.READ, Op.WRITE):
                 self._reply(unique, 0, answer(inode, body, limit))
@@ -323,7 +336,7 @@ class Server:
             else [(number, *struct.unpack("<Q", body[:8]))]
         )
         for number, lookups in many:
-            inode = self._tree.inodes.get(number)
+            inode = self._inode(number)
             if inode is not None:
                 inode.lookups -= lookups
                 self._tree.drop_unused(inode)
@@ -332,7 +345,7 @@ class Server:
 
     def _entry(self, inode: Inode) -> bytes:
         inode.lookups += 1
-        return ENTRY.pack(inode.number, 0, 0, 0, 0, 0) + _attributes(inode)
+        return ENTRY.pack(self._node(inode), 0, self._valid, self._valid, 0, 0) + _attributes(inode)
 
     def _child(self, folder: Inode, name: str) -> Inode:
         if name not in folder.names:
@@ -364,6 +377,7 @@ class Server:
         name, target = _names(body)
         made = self._made(folder, name, stat.S_IFLNK | 0o777, uid, gid)
         made.data = bytearray(os.fsencode(target))
+        made.sync()  # it comes with its name
         return self._entry(made)
 
     def _readlink(self, inode: Inode, body: bytes) -> bytes:
@@ -379,7 +393,7 @@ class Server:
         name = _names(body[8:])[0]
         if name in folder.names:
             raise _RequestError(errno.EEXIST)
-        inode = self._tree.inodes.get(number)
+        inode = self._inode(number)
         if inode is None:
             raise _RequestError(errno.ESTALE)
         self._tree.link(folder, name, inode)
@@ -410,7 +424,9 @@ class Server:
 
     def _renamed(self, folder: Inode, number: int, flags: int, body: bytes) -> bytes:
         old, new = _names(body)
-        target = self._tree.inodes[number]
+        target = self._inode(number)
+        if target is None:
+            raise _RequestError(errno.ESTALE)
         moved = self._child(folder, old)
         if new in target.names:
             there = self._child(target, new)
@@ -431,7 +447,7 @@ class Server:
     # ---- attributes -----------------------------------------------------------------------------------------
 
     def _getattr(self, inode: Inode, body: bytes) -> bytes:
-        return struct.pack("<QII", 0, 0, 0) + _attributes(inode)
+        return struct.pack("<QII", self._valid, 0, 0) + _attributes(inode)
 
     def _setattr(self, inode: Inode, body: bytes) -> bytes:
         valid, _, _, size, _, _, mtime, _, _, mtime_ns, _, mode, _, uid, gid, _ = SETATTR.unpack_from(body)

@@ -143,8 +143,10 @@ def test_a_call_waits_until_it_is_released(disk: Disk) -> None:
     with disk.stalled("read") as rule:
         thread.start()
         wait_until(lambda: disk.hits(rule), "the call")
-        state = Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2].split()[0]
-        assert state == "D"
+        status = Path(f"/proc/self/task/{thread.native_id}/stat")
+        wait_until(
+            lambda: status.read_text().rpartition(")")[2].split()[0] == "D", "the state of a disk's caller"
+        )
         assert not read
     thread.join()
     assert read == ["text"]

@@ -119,8 +119,7 @@ class Tree:
         self._moved(new, target, moved)
         old.touch()
         new.touch()
-        if old is not new:
-            self._moves.append(((old.number, name), (new.number, target)))
+        self._moves.append(((old.number, name), (new.number, target)))
 
     def _moved(self, folder: Inode, name: str, inode: Inode) -> None:
         inode.path = f"{folder.path.rstrip('/')}/{name}"
@@ -194,6 +193,11 @@ class Tree:
         else:
             folder.synced_names.pop(name, None)
 
+    def sync_all(self) -> None:
+        for inode in self.inodes.values():
+            inode.sync()
+        self._moves.clear()
+
     def format(self) -> None:
         """Become empty."""
         root = self.inodes[ROOT]
@@ -201,6 +205,19 @@ class Tree:
         self.inodes = {ROOT: root}
         self._moves.clear()
         self.pages = 0
+
+    def _coin(
+        self, number: int, name: str, chance: random.Random, coins: dict[tuple[int, str], bool]
+    ) -> bool:
+        """Return whether a change of a name was written: that of all names of one rename, or of none."""
+        names = {(number, name)}
+        for move in (*self._moves, *reversed(self._moves)):
+            if names & {*move}:
+                names |= {*move}
+        found = next((coins[other] for other in names if other in coins), None)
+        written = chance.random() < 0.5 if found is None else found
+        coins.update(dict.fromkeys(names, written))
+        return written
 
     def forget(self, seed: int | None = None) -> None:
         """Become the state after a power cut.
@@ -211,6 +228,7 @@ class Tree:
         """
         chance = None if seed is None else random.Random(seed)
         kept: dict[int, Inode] = {}
+        coins: dict[tuple[int, str], bool] = {}
         before, self.inodes = self.inodes, kept
         todo = [(ROOT, "/")]
         while todo:
@@ -220,14 +238,14 @@ class Tree:
                 continue
             was = before[number]
             now = kept[number] = Inode(
-                number, was.mode, path, links=2 if was.is_folder else 1, opens=was.opens, lookups=was.lookups, uid=was.uid, gid=was.gid,
+                number, was.mode, path, links=2 if was.is_folder else 1, lookups=number == ROOT, uid=was.uid, gid=was.gid,
                 mtime=was.mtime, ctime=was.ctime,
             )  # fmt: skip
             if was.is_folder:
                 now.names = dict(was.synced_names)
                 changed = dict(was.names.items() ^ was.synced_names.items())
                 for name in sorted(changed):
-                    if chance is not None and chance.random() < 0.5:
+                    if chance is not None and self._coin(number, name, chance, coins):
                         now.names.pop(name, None)
                         if name in was.names:
                             now.names[name] = was.names[name]
@@ -235,9 +253,7 @@ class Tree:
             else:
                 data, pages = was.synced or (b"", frozenset())
                 now.data, now.pages = bytearray(data), set(pages)
-                if stat.S_ISLNK(was.mode):
-                    now.data = bytearray(was.data)  # is of its name
-                elif chance and now.data != was.data:
+                if chance is not None and was.links > 0 and now.data != was.data:
                     _tear(now, was, chance)
             now.sync()
         self._moves.clear()

@@ -67,9 +67,13 @@ class OwnerLock:
 
     def disown(self) -> None:
         """Close the descriptor: a forked child must not keep the lock once its parent is dead."""
-        if self.held:
-            disk.close(self._fd)
-            self._fd = -1
+        fd, self._fd = (
+            self._fd,
+            -1,
+        )  # it is closed whatever `close` says, and its number may soon be another file's
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                disk.close(fd)
 
 
 def _open_locked(path: str | os.PathLike[str], mode: int) -> int:
