@@ -60,6 +60,10 @@ class Nodes:
         """End all processes of a node by SIGKILL."""
         self._cluster.remove_node(self.by_id.pop(node), allow_graceful=False)
 
+    def stop(self, node: str) -> None:
+        """End a node by SIGTERM."""
+        self._cluster.remove_node(self.by_id.pop(node), allow_graceful=True)
+
     def shutdown(self) -> None:
         self._cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray has no types here
 

@@ -14,6 +14,7 @@ folders go when no key is left, with the worker, or, where it was killed, with i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import pickle
@@ -64,6 +65,7 @@ TOPIC = "mmflow"
 _NAME = "mmflow"
 _SEND_SECONDS = 20.0
 _OVER = frozenset({"memory", "error"})
+_LOOK_SECONDS = 0.5
 #: The slowest network that is not taken to be cut, in bytes a second.
 _LEAST_RATE = 1 << 20
 
@@ -282,11 +284,27 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
             ) from error
 
     async def _ask(self, place: Place, span: Span) -> Any:
-        asked = self._worker.rpc(place.address).mmflow_block(path=place.path, span=list(span))
-        answer = await asyncio.wait_for(asked, send_seconds(span))
+        call = self._worker.rpc(place.address).mmflow_block(path=place.path, span=list(span))
+        asked, left = asyncio.ensure_future(call), asyncio.ensure_future(self._wait_until_left(place.address))
+        try:
+            await asyncio.wait({asked, left}, timeout=send_seconds(span), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise TimeoutError("it has left the cluster" if left.done() else "it is silent")
+            answer = await asked
+        finally:
+            asked.cancel()
+            left.cancel()
         if answer is None or answer.get("status") != "OK":
             raise BlockLostError(f"{place.address} has a block of intermediate rows no more")
         return answer["data"]
+
+    async def _wait_until_left(self, address: str) -> None:
+        """Return once the scheduler does not know a worker any more. Dask would try to connect to it for 30 s."""
+        known = True
+        while known:
+            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(OSError):  # without its scheduler, this worker has left itself
+                known = bool(await self._worker.scheduler.ncores(workers=[address]))
 
     async def send(self, path: str, span: Sequence[int]) -> dict[str, Any]:
         """Answer another worker that asks for a block: only for one that was made here."""

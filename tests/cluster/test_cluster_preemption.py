@@ -1,0 +1,128 @@
+"""Nodes that are taken away with notice (spot nodes, drains): they go within Kubernetes' 30 seconds, though a function
+never ends, and the rows are the same. SIGTERM of drivers is in tests/runs/test_runs_drivers.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client
+
+import mmflow as mf
+from mmflow.private_apis.dask_nanny import worker_pid
+from tests.cluster import test_cluster_dask as on_dask
+from tests.cluster.conftest import Nodes, OpenSession
+from tests.cluster.dask_workers import DaskWorkers, dask_workers
+from tests.cluster.gates import Gate
+from tests.cluster.test_cluster_nodes import GROUPED, SCHEMA, Thread
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.nightly
+
+#: What Kubernetes gives a pod of a spot node.
+GRACE_SECONDS = 30.0
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    path = tmp_path / "orders.csv"
+    path.write_text("id,k,v\n" + "".join(f"{i},{i % on_dask.KEYS},{i * 3}\n" for i in range(on_dask.ROWS)))
+    return path
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DaskWorkers]:
+    with dask_workers(tmp_path, 2) as running:
+        yield running
+        wait_until(lambda: not on_dask.left_behind(tmp_path), "all blocks to be gone")
+
+
+def _terminate_node(cluster: DaskWorkers, pid: int) -> None:
+    node = cluster.workers[on_dask.nanny_of(pid, cluster)]
+    node.terminate()
+    node.wait(GRACE_SECONDS)
+
+
+def _terminate_worker(cluster: DaskWorkers, pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)  # its nanny lives, and starts another
+
+
+def _pid(dask_worker: Any) -> int | None:
+    return worker_pid(dask_worker)
+
+
+def _retire(cluster: DaskWorkers, pid: int) -> None:
+    with Client(cluster.address, set_as_default=False) as client:
+        pids = client.run(_pid, nanny=True)
+        (address,) = [known for known, found in pids.items() if found == pid]
+        client.retire_workers([address], close_workers=True)
+
+
+@pytest.mark.parametrize("leave", [_terminate_node, _terminate_worker, _retire])
+def test_a_node_of_dask_goes_in_an_exchange(
+    leave: Callable[[DaskWorkers, int], None], cluster: DaskWorkers, orders: Path, tmp_path: Path
+) -> None:
+    gate, took = on_dask.Gate(tmp_path), list[float]()
+
+    def act(pids: list[int]) -> None:
+        began = time.monotonic()
+        leave(cluster, pids[0])
+        took.extend((time.monotonic() - began, time.monotonic()))
+
+    left = gate.when_reached(act)
+    with on_dask.session_on(cluster, partitions=4) as session:
+        assert on_dask.grouped(session, orders, gate) == on_dask.WANTED
+        left.join(GRACE_SECONDS)
+    took[1] = time.monotonic() - took[1]
+    print(f"{leave.__name__}: {took[0]:.1f} s, and {took[1]:.1f} s until the rows were there")
+    assert took[0] < GRACE_SECONDS
+    assert took[1] < 20, "no block of a worker that has left was waited for"
+
+
+def _stop(nodes: Nodes, node: str) -> None:
+    nodes.stop(node)
+
+
+def _drain(nodes: Nodes, node: str) -> None:
+    tool = Path(sys.executable).with_name("ray")
+    command = [str(tool), "drain-node", "--address", nodes.address, "--node-id", node]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot node"]
+    subprocess.run([*command, "--deadline-remaining-seconds", "5"], check=True, timeout=60)
+    raylet = nodes.by_id[node].all_processes["raylet"][0].process
+    raylet.wait(GRACE_SECONDS)
+    nodes.kill(node)  # what else runs there
+
+
+@pytest.mark.parametrize("leave", [_stop, _drain])
+def test_a_node_of_ray_goes_in_an_exchange(
+    leave: Callable[[Nodes, str], None],
+    open_session: OpenSession,
+    nodes: Nodes,
+    rows_csv: Path,
+    tmp_path: Path,
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    session = open_session(partitions=2, shard_size="640KiB")
+    read = session.read_csv(str(rows_csv), schema=SCHEMA)
+    mapped = read.map_batches(gate.waiting_at(30_000), schema=read.schema)
+    query = Thread(lambda: session.sql(GROUPED, t=mapped).to_arrow())
+    wait_until(gate.started, "a task to wait")
+    held = gate.started()
+    assert held is not None
+    began = time.monotonic()
+    leave(nodes, held[0])
+    took = time.monotonic() - began
+    gate.open()
+    got = query.result()
+    with mf.Session(workers=2) as local:
+        assert got.equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
+    print(f"{leave.__name__}: {took:.1f} s")
+    assert took < GRACE_SECONDS
