@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 from mmflow.errors import EngineError, SourceChangedError, SourceError, SourceUnreachableError
 from mmflow.mapping import Window
 from mmflow.remote.cache.blocks import BLOCK, absent_ranges, join_ranges, split_ranges
-from mmflow.remote.cache.folder import open_cache
+from mmflow.remote.cache.folder import PageCache, open_cache
 from mmflow.remote.file import RemoteFile
 from mmflow.remote.opening import open_file, read_identities
 from mmflow.remote.options import RemoteOptions, storage_text
@@ -305,6 +306,24 @@ def test_pages_of_an_earlier_boot_are_not_looked_at(web: Web, remote_options: Re
     (other / "url" / "x.data").write_bytes(b"0" * 100)
     read(put(web, b"abc"), remote_options)
     assert not other.exists()
+
+
+def test_pages_are_their_users_alone(web: Web, remote_options: RemoteOptions, tmp_path: Path) -> None:
+    read(put(web, b"abc"), remote_options)
+    found = list(Path(remote_options.cache_dir).rglob("*"))
+    assert {stat.S_IMODE(p.stat().st_mode) for p in found if p.is_file()} == {0o600}
+    assert {stat.S_IMODE(p.stat().st_mode) for p in found if p.is_dir()} == {0o700}
+    place = tmp_path / "place"
+    folder = Path(PageCache(str(place), None).folder)
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, 12345)
+        with pytest.raises(PermissionError, match="belongs to another user"):
+            PageCache(str(place), None)
+        os.chown(folder, 0, 0)
+    folder.rename(place / "moved")
+    folder.symlink_to(place / "moved")
+    with pytest.raises(PermissionError, match="is a link"):
+        PageCache(str(place), None)
 
 
 # ---- trouble -------------------------------------------------------------------------------------------

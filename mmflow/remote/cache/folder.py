@@ -16,6 +16,7 @@ import errno
 import mmap
 import os
 import shutil
+import stat
 import struct
 import threading
 import weakref
@@ -195,7 +196,10 @@ class PageCache:
 
 
 def _require_own(folder: str) -> None:
-    if _user() not in ("", str(os.stat(folder).st_uid)):
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode):
+        raise PermissionError(errno.EPERM, f"{folder} is a link, which another user may have made")
+    if _user() not in ("", str(found.st_uid)):
         raise PermissionError(errno.EPERM, f"{folder} belongs to another user")
 
 
