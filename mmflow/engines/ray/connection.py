@@ -173,8 +173,8 @@ def _own_token() -> Iterator[None]:
         {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys(),
     )
     own = not given and (mode or "token").lower() == "token"
-    if own:
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    if own:  # the mode, too: else Ray prints that it sets it
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     ray_internals.read_token_again()
     try:
         yield
@@ -182,7 +182,7 @@ def _own_token() -> Iterator[None]:
         if own:
             del os.environ["RAY_AUTH_TOKEN"]
             if mode is None:
-                os.environ.pop("RAY_AUTH_MODE", None)  # Ray has set it
+                del os.environ["RAY_AUTH_MODE"]
 
 
 def _init(options: dict[str, Any]) -> None:
