@@ -167,7 +167,7 @@ class SimulatedEngine:
 
     def movement(self, after: float) -> Mapping[tuple[TaskId, int], None]:
         del after  # stalls are injected into real engines (tests/engines/test_engines_stalls.py)
-        return {}
+        return dict.fromkeys(self._workers)
 
     def store(self) -> Blocks:
         return self._blocks
