@@ -5,7 +5,7 @@
     output          Ray prints messages of workers to stdout, where only rows belong
     key-value store of the cluster's head, which outlives workers
     addresses       the cluster that `address="auto"` finds; the address of a client; a channel to either
-    token           Ray reads it once in the life of a process
+    token           Ray reads it once in the life of a process, and keeps it when its cluster has ended
 
 Invariant: a test of tests/api/test_api_private_apis.py fails once one of them is gone.
 """
@@ -27,6 +27,7 @@ __all__ = [
     "count_attempts",
     "delete_values",
     "find_address",
+    "forget_token_at_shutdown",
     "local_object_bytes",
     "open_channel",
     "put_value",
@@ -61,6 +62,18 @@ def read_token_again() -> None:
     """Have Ray read the mode of authentication and the token again, in a process that is in no cluster."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
+
+
+def forget_token_at_shutdown() -> None:
+    """Have Ray read its token again once the cluster that this process has started is shut down, by whomever."""
+    node: Any = ray._private.worker._global_node
+    kill_all_processes = node.kill_all_processes
+
+    def kill_and_forget(*args: Any, **kwargs: Any) -> None:
+        kill_all_processes(*args, **kwargs)
+        read_token_again()
+
+    node.kill_all_processes = kill_and_forget
 
 
 def redirect_worker_output(handler: _OutputHandler) -> None:

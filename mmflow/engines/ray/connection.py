@@ -166,7 +166,7 @@ def _own_token() -> Iterator[None]:
 
     Whoever can send it a task runs code as its user, and other users of the machine reach its ports. Ray 2.60 would
     take a token from ~/.ray/auth_token, which it writes readable for all. This one is in no file: the cluster's
-    processes inherit it, and this process remembers it.
+    processes inherit it, and this process remembers it until they end: another cluster would not take it.
     """
     mode, given = (
         os.environ.get("RAY_AUTH_MODE"),
@@ -183,6 +183,10 @@ def _own_token() -> Iterator[None]:
             del os.environ["RAY_AUTH_TOKEN"]
             if mode is None:
                 del os.environ["RAY_AUTH_MODE"]
+            if ray.is_initialized():
+                ray_internals.forget_token_at_shutdown()
+            else:
+                ray_internals.read_token_again()
 
 
 def _init(options: dict[str, Any]) -> None:
