@@ -255,18 +255,26 @@ class RunDirectory:
 
     def remove_files(self, folder: str, end: str) -> None:
         """Remove the files of a folder with this suffix, as far as possible."""
-        for name in self.names(folder):
-            if name.endswith(end):
-                self.remove(f"{folder}/{name}")
+        with contextlib.suppress(EngineError):
+            for name in self.names(folder):
+                if name.endswith(end):
+                    self.remove(f"{folder}/{name}")
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in a folder, sorted; none if it doesn't exist."""
-        try:
-            if self._store is not None:
-                return sorted(posixpath.basename(u.rstrip("/")) for u in self._store.list(self.path(folder)))
-            return sorted(os.listdir(self.path(folder)))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        """Return the names in a folder, sorted; none if it doesn't exist.
+
+        Raises:
+            EngineError: It can't be listed.
+        """
+        with self.engine_errors("list", self.path(folder)):
+            try:
+                if self._store is not None:
+                    return sorted(
+                        posixpath.basename(u.rstrip("/")) for u in self._store.list(self.path(folder))
+                    )
+                return sorted(os.listdir(self.path(folder)))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
 
     def read_lines(self, log: str, read: dict[str, int] | None = None) -> Iterator[str]:
         """Yield the lines of a log, without an incomplete last one.

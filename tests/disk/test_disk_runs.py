@@ -51,7 +51,7 @@ def _cut(disk: Disk, workplace: Workplace, after: int, seed: int | None, expecte
         went_on.returncode %= 2
     assert went_on.returncode == 0, f"power cut after {after} changes (seed {seed}): {went_on.stderr}"
     assert files_of(output) == expected
-    hidden = [p.name for p in output.parent.iterdir() if p.name.startswith(".")]
+    hidden = [p.name for p in output.parent.iterdir() if p.name.startswith(f".{output.name}.")]
     assert not hidden or died.returncode, f"left behind: {hidden}"
     return cut
 
@@ -66,6 +66,59 @@ def test_power_is_cut_and_the_run_resumed(disk: Disk, workplace: Workplace) -> N
     expected = _whole(disk, workplace)
     changes = disk.calls()["change"]
     assert _cut(disk, workplace, changes // 2, None, expected)
+
+
+@pytest.mark.nightly
+def test_power_is_cut_at_every_fifth_change(disk: Disk, workplace: Workplace) -> None:
+    expected = _whole(disk, workplace)
+    after = 0
+    while _cut(disk, workplace, after, None if after % 2 else after, expected):
+        after += 5
+    print(f"power was cut at {after // 5} changes of a run")
+    assert after > 100
+
+
+#: Requests that fail, and below which folder.
+_FAULTS = [
+    ("write", "*"), ("fsync", "*"), ("fsyncdir", "*"), ("create", "*"), ("mkdir", "*"), ("rename", "*"), ("unlink", "*"),
+    ("flush", "/work/runs/*"), ("flush", "/work/spill/*"), ("flush", "/work/.*"), ("readdir", "*"), ("read", "*"),
+]  # fmt: skip
+
+
+def _failed(
+    disk: Disk, workplace: Workplace, op: str, name: str, skip: int, error: int, expected: dict[str, bytes]
+) -> bool:
+    """Have one request of a run fail, and resume it; return whether there was such a request."""
+    run, output = f"{op}-{skip}-{abs(hash(name)) % 1000}", disk.path / "work" / f"out-{op}-{skip}"
+    rule = disk.fail(op, name, skip=skip, times=1, error=error)
+    done = workplace.run(output, run_id=run)
+    hit = disk.hits(rule) > 0
+    disk.power_on()
+    what = f"{op} {name} number {skip}: {done.stderr}"
+    assert "Traceback" not in done.stderr, what
+    assert "standard output" not in done.stderr, what
+    assert "bug" not in done.stderr, what
+    if done.returncode:
+        assert hit, what
+        assert re.search(rf"error: .*{re.escape(str(disk.path))}", done.stderr), what
+        went_on = workplace.resume(run)
+        if went_on.returncode == 2:
+            assert f"there is no run {run}" in went_on.stderr
+            went_on = workplace.run(output, run_id=run)
+        assert went_on.returncode == 0, f"{what} then {went_on.stderr}"
+    assert files_of(output) == expected, what
+    return hit
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(("op", "name"), _FAULTS)
+def test_each_request_may_fail(disk: Disk, workplace: Workplace, op: str, name: str) -> None:
+    expected = _whole(disk, workplace)
+    skip, error = 0, 5
+    while _failed(disk, workplace, op, name, skip, error, expected):
+        skip += 4
+        error = 5 if error == 28 else 28
+    print(f"{op} {name}: {skip // 4} requests failed")
 
 
 def test_a_close_that_fails_is_named(disk: Disk, workplace: Workplace) -> None:
