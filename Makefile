@@ -15,7 +15,7 @@ LINUX := %/linux.py %/mounts.py %/pagemap.py
 
 LINTERS := ruff format types types-darwin types-win32 imports
 
-.PHONY: demo check test audit nightly simulate crash-states lint $(LINTERS:%=lint-%) sanitize fuzz fuzz-readers bench wheel sdist smoke clean
+.PHONY: demo check test audit nightly simulate crash-states mutants lint $(LINTERS:%=lint-%) sanitize fuzz fuzz-readers bench wheel sdist smoke clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -59,6 +59,11 @@ simulate: $(VENV)/.test
 # All states after a crash of the machine of each protocol (docs/reliability.md).
 crash-states: $(VENV)/.test
 	$(BIN)/python -m tests.simulation.crashes
+
+# Small changes of the boundary check and the journal, each of which a test must notice.
+mutants: $(VENV)/.test
+	$(BIN)/python -m pip install -q -c constraints.txt --group mutation
+	$(BIN)/python -m tests.mutation.mutants
 
 lint: $(VENV)/.test
 	@$(MAKE) --no-print-directory -j 2 --output-sync=target $(LINTERS:%=lint-%)

@@ -86,7 +86,33 @@ def test_a_damaged_line_is_no_line(done: Done, data: st.DataObject) -> None:
 def test_a_line_that_is_no_fact_is_damaged(text: str) -> None:
     line = f"{zlib.crc32(text.encode()):08x} {text}"
     assert decode_line(line) is None
-    assert Replay.of([line]).damaged == 1
+    assert Replay.of([line, line]).damaged == 2
+
+
+_WRONG: list[dict[str, object]] = [
+    {"stage": 1},
+    {"key": None},
+    {"checkpoint": {"files": "", "outputs": [[0, 8, 1, 2]], "rejects": None, "sample": None}},
+    {"checkpoint": {"files": "", "outputs": [], "rejects": [0, 8, 1, 2, "16"], "sample": None}},
+    {"checkpoint": {"files": "", "outputs": [], "rejects": None, "sample": "01234"}},
+    {"checkpoint": {"files": None, "outputs": [], "rejects": None, "sample": None}},
+    {"reports": [[0, 1, 2, 3, 4, 5, 6]]},
+    {"reports": [[0, 1, 2, 3, 4, 5, 6, "7"]]},
+    {"reports": ["01234567"]},
+    {"files": [["a", "b", "1", 2]]},
+    {"files": [{"a": 1, "b": 2, "c": 3, "d": 4}]},
+    {"reasons": [1]},
+]
+
+
+@pytest.mark.parametrize("wrong", _WRONG, ids=str)
+def test_a_task_of_another_shape_is_damaged(wrong: dict[str, object]) -> None:
+    blocks = {"files": "", "outputs": [None], "rejects": None, "sample": None}
+    fact = {"kind": "task", "stage": "s", "key": "c4", "checkpoint": blocks}
+    right = Replay.of([encode_line({**fact, "reports": [[0, 1, 2, 3, 4, 5, 6, None]]})])
+    assert (list(right.tasks), right.damaged) == (["c4"], 0)
+    damaged = Replay.of([encode_line({**fact, **wrong})])
+    assert (damaged.tasks, damaged.damaged) == ({}, 1)
 
 
 def test_a_line_of_another_version_is_refused_with_its_folder() -> None:
@@ -94,8 +120,10 @@ def test_a_line_of_another_version_is_refused_with_its_folder() -> None:
     line = f"{zlib.crc32(text.encode()):08x} {text}"
     with pytest.raises(ConfigError, match="/runs/a"):
         Replay.of([line], "/runs/a")
-    with pytest.raises(ConfigError, match="999"):
+    with pytest.raises(ConfigError, match=r"^ is the journal of a run of version 999"):
         decode_line(line)
+    with pytest.raises(ConfigError, match=r"^ is the journal of a run of version 999"):
+        Replay.of([line])
 
 
 def _done(stem: str, key: str = "c4") -> str:
