@@ -11,6 +11,7 @@ from mmflow.errors import SourceError
 from mmflow.formats.compression import read_first_bytes
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
 from mmflow.formats.encodings.translation import translator_of
+from mmflow.formats.last_results import LastResults
 from mmflow.formats.schemas.encodings import check_text
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import FileIdentity, MappedFile
@@ -67,8 +68,7 @@ class FirstText:
     encoding: str = "utf-8"
 
 
-_known: dict[tuple[str, FileIdentity, str], FileEncoding] = {}
-_MOST_KNOWN = 4096
+_known: LastResults[tuple[str, FileIdentity, str], FileEncoding] = LastResults(4096)
 
 
 def file_encoding(file: MappedFile, encoding: Encoding) -> FileEncoding:
@@ -79,14 +79,10 @@ def file_encoding(file: MappedFile, encoding: Encoding) -> FileEncoding:
     """
     if encoding.kind == "utf-8":
         return FileEncoding(UTF8)
-    key = (file.path, file.identity, encoding.name)
-    known = _known.get(key)
-    if known is None:
-        known = encoding_of_start(file.path, read_first_bytes(file, _PROBED), encoding)
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()
-        _known[key] = known
-    return known
+    return _known.get(
+        (file.path, file.identity, encoding.name),
+        lambda: encoding_of_start(file.path, read_first_bytes(file, _PROBED), encoding),
+    )
 
 
 def encoding_of_start(path: str, start: bytes, encoding: Encoding) -> FileEncoding:

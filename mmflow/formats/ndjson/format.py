@@ -21,6 +21,7 @@ from mmflow.formats.decoding.reader import MAX_RECORD
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.formats.encodings.encoding import UTF8, Encoding, find_encoding
 from mmflow.formats.encodings.files import file_encoding
+from mmflow.formats.last_results import LastResults
 from mmflow.formats.ndjson.inference import infer_schema
 from mmflow.formats.ndjson.kernel import ndjson_decoder
 from mmflow.formats.ndjson.values import EXTRA, parse
@@ -52,10 +53,8 @@ OnNewField = Literal["error", "ignore", "json"]
 #: Bytes of a piece that is looked at to know NDJSON from other formats.
 _PROBED = 4 << 10
 
-
 #: Bytes of the byte order marks of files, which all tasks of a file ask for.
-_marks: dict[tuple[str, FileIdentity], int] = {}
-_MOST_MARKS = 4096
+_marks: LastResults[tuple[str, FileIdentity], int] = LastResults(4096)
 
 
 def _mark(file: MappedFile) -> int:
@@ -110,13 +109,7 @@ class LineFormat(ScannedFormat):
             return file_encoding(file, self.encoding).mark
         if file.once:
             return _mark(file)
-        key = (file.path, file.identity)
-        known = _marks.get(key)
-        if known is None:
-            if len(_marks) >= _MOST_MARKS:
-                _marks.clear()
-            known = _marks[key] = _mark(file)
-        return known
+        return _marks.get((file.path, file.identity), lambda: _mark(file))
 
     @property
     def line_is_record(self) -> bool:
