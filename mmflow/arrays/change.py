@@ -365,9 +365,8 @@ class Change:
                     self._publish()
                 failpoint("published")
         with write_errors(self.path, "commit the change of"):
-            fsync_folder(
-                self.folder.parent
-            )  # an earlier driver, too, may have published it and died before this
+            # An earlier driver, too, may have published it and died before this.
+            fsync_folder(self.folder.parent)
         self.done = True
         published()
         failpoint("noted")

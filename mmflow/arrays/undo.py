@@ -332,11 +332,9 @@ def restore_content(log: int, path: str, fd: int | None = None) -> None:
     if len(head) < _HEAD.size or not any(head):
         return  # not even a head, or a power cut left its size without its bytes: nothing was changed
     magic, size, inode = _HEAD.unpack(head)
-    if magic.startswith(_MAGIC) and magic != UNDO_LOG.mark(_MAGIC):
+    if other := UNDO_LOG.other_version(magic, _MAGIC):
         folder, name = os.path.split(path)
-        raise UNDO_LOG.refuse(
-            SinkError, os.path.join(folder, f".{name}.mmflow~…"), magic[-1:].decode("latin-1")
-        )
+        raise UNDO_LOG.refuse(SinkError, os.path.join(folder, f".{name}.mmflow~…"), other)
     now = os.stat(path if fd is None else fd)
     if magic != UNDO_LOG.mark(_MAGIC) or now.st_size < size or now.st_ino & _INODE != inode:
         raise SinkError(

@@ -263,8 +263,8 @@ def block_in(whole: pa.Buffer, *, check: bool) -> tuple[pa.Buffer, int]:
     if length < 0:
         raise DamagedError(f"it has {whole.size:,} bytes")
     magic, rows, noted, crc = _TRAILER.unpack(whole.slice(length))
-    if magic.startswith(_MAGIC) and magic != BLOCK.mark(_MAGIC):
-        raise OtherVersionError(magic[-1:].decode("latin-1"))
+    if other := BLOCK.other_version(magic, _MAGIC):
+        raise OtherVersionError(other)
     if magic != BLOCK.mark(_MAGIC) or noted != length:
         raise DamagedError("it is cut short")
     stream = whole.slice(0, length)

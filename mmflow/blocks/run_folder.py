@@ -234,9 +234,7 @@ def _dead(path: str) -> bool:
     except FileNotFoundError:
         if time.time() - os.stat(path).st_mtime < _GRACE_SECONDS:
             return False
-        os.rmdir(
-            path
-        )  # fails if it is not empty: then it is no run's, but a folder of the user's with such a name
+        os.rmdir(path)  # fails if it is not empty: then it is a folder of the user's with such a name
         return True
     try:
         if not try_lock(lock):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmflow.mapping.system.host import read_stat
+
 __all__ = ["catches", "is_stopped"]
 
 
 def is_stopped(process: int) -> bool:
     """Return whether a process is stopped, and not by a debugger; False where that is not known."""
-    try:
-        # "123 (a name) T ...": a name may hold anything.
-        return Path("/proc", str(process), "stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
-    except (OSError, IndexError):
-        return False
+    return read_stat(f"/proc/{process}/stat")[:1] == ["T"]
 
 
 def catches(process: int, signal: int) -> bool:

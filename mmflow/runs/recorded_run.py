@@ -35,7 +35,7 @@ from mmflow.runs.recorder import BLOCKS, CANCEL, EVENT_SHAPE, EVENTS, JOURNAL, R
 from mmflow.runs.redaction import HIDDEN, Redactor
 from mmflow.runs.report.page import report_html
 from mmflow.storage import clock, format_versions
-from mmflow.storage.facts import is_moment, is_number, is_time, optional, parse_object
+from mmflow.storage.facts import check_shape, is_moment, is_number, is_time, optional, parse_object
 
 __all__ = [
     "FACTS",
@@ -310,8 +310,9 @@ def load_facts(directory: RunDirectory) -> dict[str, Any]:
             f"there is no run {directory.name} in {os.path.dirname(directory.url)}; see mmflow list"
         )
     try:
-        format_versions.RUN.check(parse_object(text, {}).get("v"), ConfigError, directory.path(FACTS))
-        return parse_object(text, FACTS_SHAPE)
+        facts = parse_object(text, {})
+        format_versions.RUN.check(facts.get("v"), ConfigError, directory.path(FACTS))
+        return check_shape(facts, FACTS_SHAPE)
     except ValueError as error:
         raise SourceError(f"{directory.path(FACTS)} is damaged: {error}; start a new run") from error
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["fits", "is_moment", "is_number", "is_time", "optional", "parse_object"]
+__all__ = ["check_shape", "fits", "is_moment", "is_number", "is_time", "optional", "parse_object"]
 
 Shape = Any
 #: Seconds since 1970 until the year 9999, which is the last that dates have.
@@ -38,6 +38,15 @@ def parse_object(text: str | bytes, shape: dict[str, Shape]) -> dict[str, Any]:
         raise ValueError("it nests too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("it is no object")  # noqa: TRY004  (of a file, as all others)
+    return check_shape(found, shape)
+
+
+def check_shape(found: dict[str, Any], shape: dict[str, Shape]) -> dict[str, Any]:
+    """Return an object, if it has this shape.
+
+    Raises:
+        ValueError: It has another one; says what is wrong.
+    """
     for key, inner in shape.items():
         if not fits(found.get(key), inner):
             raise ValueError(f"{key!r} has a wrong value" if key in found else f"{key!r} is missing")

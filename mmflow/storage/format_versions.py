@@ -1,6 +1,6 @@
 """Versions of the formats that mmflow keeps its own files in.
 
-A file of another version is refused with what to do, or made anew where nothing is lost by that. Versions are compared
+A file of another version is refused with what to do, or rebuilt where nothing is lost by that. Versions are compared
 for equality: a format that changes gets the next number here, and nothing reads two.
 
     format       version is in                     of another version
@@ -10,7 +10,7 @@ for equality: a format that changes gets the next number here, and nothing reads
     manifest     _mmflow_manifest.json             refused
     undo log     its first bytes                   refused: the array is not opened before it is restored
     block        its last bytes                    shared tables are refused; other blocks live no longer than a run
-    row index    its first bytes                   built anew
+    row index    its first bytes                   rebuilt
     pages        name of the cache's folder        fetched anew, and the folder is removed
     pod's end    the driver's last line            not understood: the state comes from Kubernetes alone
 
@@ -44,7 +44,7 @@ class Format:
     Attributes:
         what: What such a file is.
         version: Version that is written, and the only one that is read.
-        remedy: What to do about another one; "" where it is made anew.
+        remedy: What to do about another one; "" where it is rebuilt.
     """
 
     what: str
@@ -54,6 +54,11 @@ class Format:
     def mark(self, magic: bytes) -> bytes:
         """Return the first or last bytes of a file: what its format is called, and the version."""
         return magic + b"%d" % self.version
+
+    def other_version(self, mark: bytes, magic: bytes) -> str:
+        """Return the version that a mark states, if it is another one; "": it is ours, or no mark of this format."""
+        is_other = mark.startswith(magic) and mark != self.mark(magic)
+        return mark[len(magic) :].decode("latin-1") if is_other else ""
 
     def refuse(self, error: type[MmflowError], path: str, found: object) -> MmflowError:
         """Return the error for a file of another version."""

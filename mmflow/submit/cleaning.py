@@ -114,10 +114,10 @@ def staging_folders(directory: RunDirectory) -> list[str]:
     if facts.get("destination") and "://" not in destination:
         parents.add(os.path.dirname(destination.rstrip("/")))
     for line in directory.read_lines(JOURNAL):
-        fact = None
-        with contextlib.suppress(ConfigError):  # it is of another version
-            fact = decode_line(line)
-        fact = fact or {}
+        try:
+            fact = decode_line(line) or {}
+        except ConfigError:  # it is of another version
+            continue
         files = fact.get("files", ()) if fact.get("kind") == "task" else ()  # a commit has their number there
         for staged, *_ in files:
             parts = str(staged).split("/")

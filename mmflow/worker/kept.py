@@ -1,4 +1,4 @@
-"""What a thread keeps from one task of a stage to the next: decoders and programs are made, and learn, once."""
+"""Decoders and programs that a thread keeps from one task of a stage to the next: they are made, and learn, once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Kept", "StageKept"]
 
 @dataclass(slots=True)
 class StageKept:
-    """What depends on a stage and the memory of its tasks alone. Of one thread.
+    """Objects that depend on a stage and the memory of its tasks alone. Of one thread.
 
     Attributes:
         stage: The stage.
@@ -40,7 +40,7 @@ class StageKept:
 
 
 class Kept:
-    """What one thread keeps: of the stage of its last task only, so that it doesn't add up."""
+    """Objects that one thread keeps: of the stage of its last task only, so that they don't add up."""
 
     __slots__ = ("_stage",)
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from mmflow.lazy.dataclasses import dataclass
+from mmflow.mapping.system.host import read_stat
 from mmflow.plan.tasks import Task, TaskId
 
 __all__ = ["Observer", "Stall", "join_calls", "running", "waits_for"]
@@ -121,7 +122,7 @@ def waits_for(process: int, calls: Callable[[], str]) -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Seen:
-    """What was last seen of a task: counters, and when it moved."""
+    """Counters of a task as they were last seen, and when it moved."""
 
     counts: tuple[int, ...]
     cpu: float
@@ -186,7 +187,7 @@ def _waits_for_stream(stall: Stall) -> bool:
 def _counts(known: _Running) -> tuple[int, ...]:
     """Return counters of a task that grow only as it moves: rows, and pages that came from disk."""
     folder = f"/proc/self/task/{known.native}"
-    stat = _fields(f"{folder}/stat")
+    stat = read_stat(f"{folder}/stat")
     return known.rows(), int(stat[9]) if len(stat) > 9 else 0
 
 
@@ -205,7 +206,7 @@ def _thread_cpu(native: int) -> float:
 
 def _process_cpu(process: int) -> float:
     """Return the processor time of a process, with its children that have ended, in seconds; 0 if it is gone."""
-    stat = _fields(f"/proc/{process}/stat")
+    stat = read_stat(f"/proc/{process}/stat")
     return sum(map(int, stat[11:15])) * _TICK if len(stat) > 14 else 0.0
 
 
@@ -225,11 +226,6 @@ def _read(path: str | Path) -> str:
         return ""
 
 
-def _fields(path: str) -> list[str]:
-    """Return what a `stat` file says behind the name, which may hold anything; the first is the state."""
-    return _read(path).rpartition(")")[2].split()
-
-
 def _described(known: _Running) -> Stall:
     if known.peer is None:
         place, doing = _place(os.getpid(), known.native), _calls(sys._current_frames().get(known.thread))
@@ -240,7 +236,7 @@ def _described(known: _Running) -> Stall:
 
 def _place(process: int, native: int) -> str:
     folder = f"/proc/{process}/task/{native}"
-    stat = _fields(f"{folder}/stat")
+    stat = read_stat(f"{folder}/stat")
     state = _STATES.get(stat[0], stat[0]) if stat else "gone"
     channel = _read(f"{folder}/wchan")
     kernel = f" in the kernel's {channel}" if channel not in ("", "0") else ""

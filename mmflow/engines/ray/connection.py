@@ -168,10 +168,8 @@ def _own_token() -> Iterator[None]:
     take a token from ~/.ray/auth_token, which it writes readable for all. This one is in no file: the cluster's
     processes inherit it, and this process remembers it until they end: another cluster would not take it.
     """
-    mode, given = (
-        os.environ.get("RAY_AUTH_MODE"),
-        {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys(),
-    )
+    mode = os.environ.get("RAY_AUTH_MODE")
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     own = not given and (mode or "token").lower() == "token"
     if own:  # the mode, too: else Ray prints that it sets it
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}

@@ -60,7 +60,7 @@ from mmflow.engines.placement import Choice, Placement, Seen, probe, probed
 from mmflow.engines.protocol import Resources
 from mmflow.engines.ray.connection import Cluster, alive, check_versions, connect, describe, look, on_node
 from mmflow.engines.ray.interrupts import TaskInterrupts
-from mmflow.engines.ray.signals import RunSignals, TaskSignals, movement_told
+from mmflow.engines.ray.signals import RunSignals, TaskSignals, reported_movement
 from mmflow.engines.ray.stopped import Stopped, task_name
 from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError
 from mmflow.lazy.dataclasses import dataclass
@@ -457,7 +457,7 @@ def _run(
     stop_request = asked if counted is not None else None
     failed = False
     with (
-        movement_told(name, message.run, (message.id, message.attempt), stall_after),
+        reported_movement(name, message.run, (message.id, message.attempt), stall_after),
         TaskInterrupts() as interrupts,
         closing(
             stream_task(asked.cut(message), known, fetch, _Stop(), node, stop_request, interrupts.allowed)

@@ -32,7 +32,7 @@ from mmflow.plan.tasks import Done, Failed, TaskId, TaskResult
 from mmflow.private_apis import ray_internals
 from mmflow.worker.movement import Observer, Stall
 
-__all__ = ["RunSignals", "TaskSignals", "movement_told"]
+__all__ = ["RunSignals", "TaskSignals", "reported_movement"]
 
 _NAMESPACE = b"mmflow"
 _LOOK_SECONDS = 1.0
@@ -65,9 +65,8 @@ class RunSignals:
             return False, None
         last, since = self._said.get(name, (b"", now))
         if said != last:
-            self._said[name] = said, now
-            stall = json.loads(said)["stall"]
-            return True, None if stall is None else Stall(**stall)
+            since = now
+            self._said[name] = said, since
         if now - since < after:
             stall = json.loads(said)["stall"]
             return True, None if stall is None else Stall(**stall)
@@ -81,11 +80,11 @@ class RunSignals:
 
 
 @contextlib.contextmanager
-def movement_told(name: str, run: str, attempt: tuple[TaskId, int], after: float) -> Iterator[None]:
-    """Tell the driver now and then, from a thread beside the task, whether it moves."""
+def reported_movement(name: str, run: str, attempt: tuple[TaskId, int], after: float) -> Iterator[None]:
+    """Report to the driver now and then, from a thread beside the task, whether it moves."""
     ended = threading.Event()
 
-    def tell() -> None:
+    def report() -> None:
         observer, count = Observer(), 0
         while not ended.wait(after / 4):
             stall = observer.look(run, after).get(attempt)
@@ -94,7 +93,7 @@ def movement_told(name: str, run: str, attempt: tuple[TaskId, int], after: float
             with contextlib.suppress(RayError, ConnectionError):
                 ray_internals.replace_value(f"{name}/movement", text.encode(), _NAMESPACE)
 
-    threading.Thread(target=tell, name="mmflow-movement", daemon=True).start()
+    threading.Thread(target=report, name="mmflow-movement", daemon=True).start()
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 
-__all__ = ["machine_id", "open_own_process", "read_boot_id", "read_process_start"]
+__all__ = ["machine_id", "open_own_process", "read_boot_id", "read_process_start", "read_stat"]
 
 
 def read_boot_id() -> str:
@@ -26,14 +26,22 @@ def machine_id() -> str:
     return ""
 
 
+def read_stat(path: str) -> list[str]:
+    """Return the fields of a `stat` file in /proc behind the name, the state first; none: there is no such process.
+
+    The name stands in brackets, and may hold anything: brackets, spaces, bytes that are no text.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
 def read_process_start(pid: int) -> int | None:
     """Return the start of a process in ticks since boot, since process ids are reused; None: it has ended."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    fields = read_stat(f"/proc/{pid}/stat")
+    return None if not fields or fields[0] in ("Z", "X") else int(fields[19])
 
 
 def open_own_process() -> int | None:

@@ -67,10 +67,8 @@ class OwnerLock:
 
     def disown(self) -> None:
         """Close the descriptor: a forked child must not keep the lock once its parent is dead."""
-        fd, self._fd = (
-            self._fd,
-            -1,
-        )  # it is closed whatever `close` says, and its number may soon be another file's
+        # It is closed whatever `close` says, and its number may soon be another file's.
+        fd, self._fd = self._fd, -1
         if fd >= 0:
             with contextlib.suppress(OSError):
                 disk.close(fd)

@@ -24,7 +24,7 @@ from mmflow.formats.schemas.schema import parse_type, public_schema, type_text
 from mmflow.remote.opening import open_file
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
 from mmflow.storage import disk, format_versions
-from mmflow.storage.facts import optional, parse_object
+from mmflow.storage.facts import check_shape, optional, parse_object
 from mmflow.storage.globs import is_hidden
 
 __all__ = [
@@ -121,8 +121,9 @@ def parse(text: bytes, path: str) -> dict[str, Any]:
         SinkError: It is damaged, or written by another version of mmflow.
     """
     try:
-        format_versions.MANIFEST.check(parse_object(text, {}).get("mmflow_manifest"), SinkError, path)
-        return parse_object(text, _SHAPE)
+        found = parse_object(text, {})
+        format_versions.MANIFEST.check(found.get("mmflow_manifest"), SinkError, path)
+        return check_shape(found, _SHAPE)
     except ValueError as error:
         raise SinkError(f"{path} is damaged ({error}); delete it if the folder's files are right") from error
 
