@@ -7,7 +7,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 __all__ = ["binary", "compact_thrift", "flatbuffer", "json_value", "sealed_lines", "text"]
 
@@ -22,6 +22,7 @@ _TOKENS = (
     b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\x1a", b"\x85", b"\xe2\x80\xa8", b"#", b" ",
 )  # fmt: skip
 _NUMBERS = (0, 1, -1, 2, 3, 7, 8, 16, 127, 128, 255, 256, 4096, 65535, 65536, 1 << 24, (1 << 31) - 1, 1 << 31)
+_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "little", "big")
 _WIDE = (*_NUMBERS, (1 << 32) - 1, 1 << 32, 1 << 40, 1 << 53, (1 << 62) - 1, (1 << 63) - 1, 1 << 63)
 
 
@@ -107,8 +108,8 @@ def binary(
                 width = rng.choice((1, 2, 4, 8))
                 at -= at % rng.choice((1, width))
                 value = rng.choice((*_WIDE, size, size - at, size + 1)) + rng.choice((0, 0, 1, -1))
-                order = rng.choice(("little", "little", "big"))
-                changed[at : at + width] = (value % (1 << 8 * width)).to_bytes(width, order)  # type: ignore[arg-type]
+                order = rng.choice(_ORDERS)
+                changed[at : at + width] = (value % (1 << 8 * width)).to_bytes(width, order)
             case 4:
                 del changed[at : at + rng.choice((1, 4, 8, 64))]
             case 5:

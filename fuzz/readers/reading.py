@@ -28,7 +28,7 @@ class FoundError(Exception):
 
 @dataclass
 class Place:
-    """What a worker has for its inputs.
+    """Place and tools of a worker for its inputs.
 
     Attributes:
         folder: Folder for files, empty before each input.

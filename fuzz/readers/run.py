@@ -72,7 +72,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it can check another input."""
+        """Return whether it can check another input."""
         return self._process.poll() is None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the tests here do in processes of their own, since a power cut may end them and their mappings."""
+"""Deeds that tests here do in processes of their own, since a power cut may end them and their mappings."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ def encrypted_parquet(path: Path, table: pa.Table, column: str, *, plaintext_foo
         writer.write_table(table, row_group_size=2)
 
 
-def _table() -> pa.Table:
-    rows = 40
+def table_of(rows: int) -> pa.Table:
+    """Return a table with columns of several kinds."""
     return pa.table(
         {
             "i": pa.array(range(rows), pa.int64()),
@@ -67,7 +67,7 @@ def _table() -> pa.Table:
 
 def seeds() -> dict[str, bytes]:
     """Small files of each kind, by the suffix that mutants of them get."""
-    table, made = _table(), {}
+    table, made = table_of(40), {}
     for name, options in {"plain": {}, "v2": {"data_page_version": "2.0", "compression": "zstd"}}.items():
         raw = io.BytesIO()
         pq.write_table(table, raw, row_group_size=15, **options)

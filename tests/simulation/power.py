@@ -26,7 +26,7 @@ _SECTOR = 512
 
 
 class Unsynced:
-    """What was not synced of some folders.
+    """Changes of some folders that were not synced.
 
     Args:
         root: Folder that holds them.

@@ -64,7 +64,7 @@ class StuckError(AssertionError):
 
 
 class Unsynced(Protocol):
-    """What of the local store a power cut may take (`power.py`)."""
+    """Changes of the local store that a power cut may take (`power.py`)."""
 
     def called(self, name: str, given: Sequence[Any]) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Files of another version of mmflow's own formats are refused with what to do, or made anew; each format is here."""
+"""Files of another version of mmflow's own formats are refused with what to do, or rebuilt; each format is here."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_what_mmflow_does_not_know_is_refused_with_what_to_do(name: str, tmp_pat
         )
 
 
-# ---- what is made anew --------------------------------------------------------------------------------
+# ---- what is rebuilt ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", [1, -1])

@@ -1,4 +1,4 @@
-"""What a task of a scan costs in Python: calls of functions, which load doesn't change."""
+"""Calls of Python functions in a task of a scan: a cost that load doesn't change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a task moves, from one look to the next: only what happened between the two counts, not how long it took."""
+"""Movement of a task, from one look to the next: only what happened between the two counts, not how long it took."""
 
 from __future__ import annotations
 
