@@ -91,6 +91,28 @@ def test_mountinfo_with_optional_fields_and_junk() -> None:
     assert parse_mountinfo(text) == {(259, 2): "ext4", (0, 46): "fuse.sshfs"}
 
 
+@pytest.mark.root
+def test_a_device_number_that_another_file_system_takes(tmp_path: Path) -> None:
+    """A FUSE disk that takes the number of a disk that was unmounted is not mapped as that was."""
+    seen: list[tuple[int, str]] = []
+    for kind in ("tmpfs", "ramfs") * 10:
+        mounted = subprocess.run(
+            ["mount", "-t", kind, kind, tmp_path], check=False, capture_output=True, text=True
+        )
+        if mounted.returncode:
+            pytest.skip(f"can't mount a {kind} here: {mounted.stderr.strip()}")
+        (tmp_path / "a").touch()
+        with (tmp_path / "a").open() as file:
+            device = os.fstat(file.fileno()).st_dev
+            found = read_facts(file.fileno()).file_system
+        subprocess.run(["umount", tmp_path], check=True)
+        assert found == kind
+        if any(device == number and kind != other for number, other in seen):
+            return
+        seen.append((device, kind))
+    pytest.skip("the kernel gave every file system a number of its own")
+
+
 def _tree(files: dict[str, str]) -> Callable[[str], str]:
     return lambda path: files.get(path, "")
 

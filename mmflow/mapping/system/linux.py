@@ -17,7 +17,7 @@ import sys
 import numpy as np
 
 from mmflow.lazy import array_types as npt
-from mmflow.mapping.system.mounts import FILE_SYSTEMS, find_file_system
+from mmflow.mapping.system.mounts import find_file_system
 from mmflow.mapping.system.pagemap import find_copied_pages
 from mmflow.mapping.system.portable import FileAdvice, PageAdvice, RangeLock, RenameMode
 from mmflow.mapping.system.unix import PosixSystem
@@ -200,15 +200,13 @@ class LinuxSystem(PosixSystem):
         return int(counts[0])
 
     def file_system_name(self, fd: int) -> str:
-        named = find_file_system(os.fstat(fd).st_dev)
-        if named is not None:
-            return named
         buffer = ctypes.create_string_buffer(256)
-        if _libc.fstatfs(fd, buffer) != 0:
-            return ""
-        # f_type is the first word; 32 bits are meaningful (CIFS' value has its top bit set).
-        word = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
-        return FILE_SYSTEMS.get(word & 0xFFFFFFFF, "")
+        kind = 0
+        if _libc.fstatfs(fd, buffer) == 0:
+            # f_type is the first word; 32 bits are meaningful (CIFS' value has its top bit set).
+            word = int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder)
+            kind = word & 0xFFFFFFFF
+        return find_file_system(os.fstat(fd).st_dev, kind)
 
     def private_copies(self, mapping: mmap.mmap) -> npt.NDArray[np.int64] | None:
         return find_copied_pages(mapping)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from pathlib import Path
 
-__all__ = ["FILE_SYSTEMS", "find_file_system", "parse_mountinfo"]
+__all__ = ["find_file_system", "parse_mountinfo"]
 
 #: f_type of statfs(2), for files whose mount isn't found in mountinfo (btrfs subvolumes, overlays).
-FILE_SYSTEMS = {
+_FILE_SYSTEMS = {
     0x00006969: "nfs",
     0x00009FA0: "proc",
     0x0000517B: "smb",
@@ -58,12 +59,12 @@ def parse_mountinfo(text: str) -> dict[tuple[int, int], str]:
 
 
 @functools.lru_cache(maxsize=256)
-def find_file_system(device: int) -> str | None:
-    """Return the file system type of a device (st_dev); None: mountinfo does not list it."""
-    # Cached, since parsing this per file costs more than opening it; a device that is unmounted and
-    # mounted again as another type within the life of one process is not noticed.
-    try:
+def find_file_system(device: int, kind: int) -> str:
+    """Return the file system type of a device (st_dev), which is of a kind by statfs (f_type); "" if it is unknown."""
+    # Cached, since parsing this per file costs more than opening it. The kind is part of the key since the kernel
+    # gives the number of a device that is unmounted to the next that is mounted.
+    name = None
+    with contextlib.suppress(OSError):
         text = Path("/proc/self/mountinfo").read_text(errors="replace")
-    except OSError:
-        return None
-    return parse_mountinfo(text).get((os.major(device), os.minor(device)))
+        name = parse_mountinfo(text).get((os.major(device), os.minor(device)))
+    return _FILE_SYSTEMS.get(kind, "") if name is None else name
