@@ -101,6 +101,7 @@ class TaskMessage:
     boundaries: pa.RecordBatch | None
     run: str
     checkpoint_path: str
+    hands_in: bool
     key: str
     memory: int
     io: Io
@@ -113,8 +114,9 @@ class TaskMessage:
         """Return the task, whose files have the identities that they have here."""
         shards = None if self.shards is None else seen_here(self.shards, self.host)
         return Task(
-            self.id, stage, self.attempt, shards, self.blocks, self.boundaries, self.run, self.checkpoint_path
-        )
+            self.id, stage, self.attempt, shards, self.blocks, self.boundaries, self.run, self.checkpoint_path,
+            self.hands_in,
+        )  # fmt: skip
 
 
 def count_payloads(stage: Stage) -> int:
@@ -361,6 +363,7 @@ def pack_task(
         task.boundaries,
         task.run,
         task.checkpoint_path,
+        task.hands_in,
         code.key,
         memory,
         settings.io,

@@ -77,6 +77,8 @@ class Task:
         boundaries: Key columns with one row per cut, for output `Range`; None for other outputs.
         run: Id of the run, for names in staging.
         checkpoint_path: Path or URL, without suffix, of the checkpoint (`blocks.checkpoints`); "": none is written.
+        hands_in: Whether it stops after its current batch when its worker is about to leave, and returns what it has
+            (`Done.resume_offset`). What it returns is then kept elsewhere.
     """
 
     id: TaskId
@@ -87,6 +89,7 @@ class Task:
     boundaries: pa.RecordBatch | None = None
     run: str = ""
     checkpoint_path: str = ""
+    hands_in: bool = False
 
 
 _NOT_SUMMED = {"started", "worker", "reasons", "retries", "anonymous"}
@@ -133,7 +136,8 @@ class Done:
     `rejects` is a block of quarantined records (schema `formats.rejects.REPORTED`), or None.
     `sample`: rows of the sort keys for `Forward(sample=...)`. `files`: of a Write. `checkpoint`: the outputs once
     more, where the task was asked to write one.
-    `resume_offset`: byte offset of the next record of its one shard, where the task stopped early by request.
+    `resume_offset`: byte offset of the next record of its one shard, where the task stopped early: by request, or since
+    its worker leaves. `remainder`: byte ranges of the tasks that read the shard from there on, once it was cut.
     """
 
     id: TaskId
@@ -146,6 +150,7 @@ class Done:
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
     checkpoint: Checkpoint | None = None
     resume_offset: int | None = None
+    remainder: tuple[tuple[int, int], ...] = ()
 
     @property
     def blocks(self) -> list[BlockRef]:

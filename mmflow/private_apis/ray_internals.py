@@ -4,6 +4,7 @@
     small objects   bytes of the memory store, in which Ray keeps small objects of this process
     output          Ray prints messages of workers to stdout, where only rows belong
     key-value store of the cluster's head, which outlives workers
+    drains          which nodes are about to leave
     addresses       the cluster that `address="auto"` finds; the address of a client; a channel to either
     token           Ray reads it once in the life of a process, and keeps it when its cluster has ended
 
@@ -26,6 +27,7 @@ __all__ = [
     "client_address",
     "count_attempts",
     "delete_values",
+    "draining_nodes",
     "find_address",
     "forget_token_at_shutdown",
     "local_object_bytes",
@@ -100,6 +102,12 @@ def replace_value(name: str, value: bytes, namespace: bytes) -> None:
 def delete_values(prefix: str, namespace: bytes) -> None:
     """Delete all values of the cluster's key-value store whose names begin with `prefix`."""
     internal_kv._internal_kv_del(prefix, del_by_prefix=True, namespace=namespace)
+
+
+def draining_nodes() -> set[str]:
+    """Return the ids of nodes that are about to leave; none through Ray Client, which does not know."""
+    by_client = ray_client.ray.is_connected()  # type: ignore[no-untyped-call]  # Ray has no types here
+    return set() if by_client else set(ray._private.state.state.get_draining_nodes())
 
 
 def find_address(address: str) -> str | None:

@@ -3,6 +3,7 @@
 One line for each fact, preceded by a checksum:
 
     7f0c21aa {"v": 3, "kind": "task", "stage": "9b…", "key": "c4…", "checkpoint": {…}, "reports": […], "files": […]}
+    77b1e0c3 {"v": 3, "kind": "task", …, "remainder": [[40, 90]]}  it stopped early, and other tasks read these bytes
     01d3a9e4 {"v": 3, "kind": "consumed", "stage": "9b…"}      its outputs are no longer needed, and may be deleted
     55e0b871 {"v": 3, "kind": "lost", "path": "…/c4….blocks"}  the blocks of this file must be recomputed
     90b2c7d0 {"v": 3, "kind": "committed", "run": "…", …}      the output of this plan is published
@@ -43,6 +44,10 @@ def _is_file(value: Any) -> bool:
     return isinstance(value, list) and [type(v) for v in value] == [str, str, int, int]
 
 
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and [type(v) for v in value] == [int, int]
+
+
 _BLOCKS = {
     "files": str,
     "outputs": [optional(_is_block)],
@@ -53,6 +58,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "task": {
         "stage": str, "key": str, "checkpoint": _BLOCKS,
         "reports": optional([_is_report]), "files": optional([_is_file]), "reasons": optional([str]),
+        "remainder": optional([_is_range]),
     },
     "consumed": {"stage": str},
     "lost": {"path": str},
@@ -114,6 +120,8 @@ def task_line(stage: str, key: str, done: Done) -> str:
         fact["reports"] = reports
     if done.files:
         fact["files"] = [[f.staged, f.path, f.rows, f.nbytes] for f in done.files]
+    if done.remainder:
+        fact["remainder"] = done.remainder
     if done.metrics.reasons:
         fact["reasons"] = list(done.metrics.reasons)
     return encode_line(fact)
@@ -157,6 +165,7 @@ def _finished_task(fact: dict[str, Any]) -> FinishedTask:
         rejects,
         files=tuple(StagedFile(*f) for f in fact.get("files", ())),
         checkpoint=Checkpoint(outputs, rejects, sample),
+        remainder=tuple((begin, end) for begin, end in fact.get("remainder", ())),
     )
     done.metrics.reasons = tuple(fact.get("reasons", ()))
     return FinishedTask(fact["stage"], done, stem)

@@ -370,11 +370,15 @@ class PlanRecorder:
         """Return the folder of a stage's outputs: plans that run at once may have equal stages."""
         return f"{BLOCKS}/{stage[:16]}" + (f"-{self._number}" if self._number else "")
 
+    def has_checkpoint(self, done: Done) -> bool:
+        """Return whether the files of a task's checkpoint are visible here."""
+        checkpoint = done.checkpoint
+        assert checkpoint is not None  # the caller looked
+        return self._exist((*checkpoint.outputs, checkpoint.rejects, checkpoint.sample))
+
     def record_finished(self, stage: str, key: str, done: Done) -> None:
         """Record a finished task, unless its checkpoint is not visible here."""
-        checkpoint = done.checkpoint
-        assert checkpoint is not None  # only tasks with checkpoints are recorded
-        if not self._exist((*checkpoint.outputs, checkpoint.rejects, checkpoint.sample)):
+        if not self.has_checkpoint(done):
             if not self._warned_unshared:
                 self._warned_unshared = True
                 where = f"runs_dir {self._run.directory.url} is not shared with worker {done.metrics.worker}"

@@ -43,6 +43,10 @@ class Recorder(Protocol):
         """Return the path of a task's checkpoint (`Task.checkpoint_path`); "": it writes none."""
         ...
 
+    def has_checkpoint(self, done: Done) -> bool:
+        """Return whether the files of a task's checkpoint are visible here."""
+        ...
+
     def record_finished(self, stage: str, key: str, done: Done) -> None:
         """Record a finished task by its keys (`scheduler.task_keys`), so that `find_finished` finds it."""
         ...

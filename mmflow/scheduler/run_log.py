@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from mmflow.plan.stages import Functions
 from mmflow.plan.tasks import Done, TaskId
@@ -42,18 +43,23 @@ class RunLog:
 
     def find_finished(self, state: StageState, task: TaskState) -> Done | None:
         """Return the result of a task, if the record has it; the task gets its key. Looks once for each task."""
-        if self._record is None or task.key or task.split or task.id.part:
-            return None  # looked up already; or a part that only this scheduler has
+        if self._record is None or task.key:
+            return None  # looked up already
         stage = self._keys[state.stage.id]
         files = () if state.scan is None else state.scan.files
-        task.key = task_key(stage, task.id.number, task.group, files, state.boundaries)
-        return self._record.find_finished(stage, task.key)
+        task.key = task_key(stage, task.id, task.group, files, state.boundaries)
+        done = self._record.find_finished(stage, task.key)
+        return None if done is None or not _fits(done.remainder, task) else done
 
     def checkpoint_path(self, state: StageState, task: TaskState) -> str:
         """Return the path of a task's checkpoint (`Task.checkpoint_path`); "": it writes none."""
         if self._record is None or not task.key:
             return ""
         return self._record.checkpoint_path(self._keys[state.stage.id], task.key)
+
+    def has_checkpoint(self, done: Done) -> bool:
+        """Return whether a task has written a checkpoint, and it is visible here."""
+        return self._record is not None and done.checkpoint is not None and self._record.has_checkpoint(done)
 
     def record_released(
         self, state: StageState, task: TaskState, done: Done, checked: Verified | None
@@ -63,7 +69,9 @@ class RunLog:
             self._totals.restored += 1
             self._event("task_restored", task.id, rows_out=done.rows)
         elif self._record is not None and done.checkpoint is not None and task.key:
-            self._record.record_finished(self._keys[state.stage.id], task.key, done)
+            self._record.record_finished(
+                self._keys[state.stage.id], task.key, replace(done, remainder=task.remainder)
+            )
         if checked is not None and state.scan is not None and state.line_counts is None:
             self._totals.count(state.scan.files, done, checked)
         elif state.files:
@@ -123,3 +131,15 @@ class RunLog:
             "stage_ended", stage=state.stage.id, tasks=state.released, rows=state.rows, bytes=state.outputs.nbytes,
             pruned=state.pruned, bad=state.bad,
         )  # fmt: skip
+
+
+def _fits(remainder: Sequence[tuple[int, int]], task: TaskState) -> bool:
+    """Return whether byte ranges are, one behind the other, the end of a task's shard; none are of any task."""
+    if not remainder:
+        return True
+    if task.group is None or len(task.group) != 1:
+        return False
+    (shard,) = task.group
+    ends = [shard.begin, *itertools.chain.from_iterable(remainder)]
+    tiled = all(end == begin for (_, end), (begin, _) in itertools.pairwise(remainder))
+    return ends == sorted(ends) and shard.begin < ends[1] and tiled and ends[-1] == shard.end

@@ -12,7 +12,7 @@ Guarantees, whatever the order in which tasks end, fail and get lost:
 - A task that fails for a reason that may pass is retried, with growing pauses, a bounded number of times.
 - Once there is nothing else to do, a task that takes much longer than others of its stage is asked to stop early, and
   the remainder of its shard goes to idle workers; or it gets a speculative attempt, and the first to end counts
-  (`speculation`).
+  (`speculation`). A task whose worker is about to leave stops early by itself.
 - Every block is given for deletion once: when its readers are done, or when the run ends.
 
 `_line` needs the number of lines before each shard, which is known only once all bytes before it were read. So such a
@@ -327,6 +327,8 @@ class Scheduler:
             return False
         task.restored = True
         task.state, task.done = "done", replace(done, id=task.id, attempt=task.attempt)
+        if done.remainder:
+            self._stragglers.split_again(state, task, done.remainder, now)
         if state.scan is None:
             self._inputs_done(state, task.id.number)
         self._release(state, now)
@@ -340,6 +342,8 @@ class Scheduler:
         shards = None
         if state.scan is not None and task.group is not None:
             shards = shard_task(task.group, state.scan.files)
+        checkpoint = self._log.checkpoint_path(state, task)
+        outlives = bool(checkpoint) or isinstance(state.stage.output, Write)
         return Task(
             task.id,
             state.stage,
@@ -348,7 +352,8 @@ class Scheduler:
             input_blocks(state.exchanges, task.id.number, self._states),
             state.boundaries,
             self._run,
-            self._log.checkpoint_path(state, task),
+            checkpoint,
+            outlives and self._stragglers.may_stop_early(state, task),
         )
 
     # ---- results ------------------------------------------------------------------------------------
@@ -377,6 +382,10 @@ class Scheduler:
 
     def _finish(self, attempt: AttemptState, done: Done, now: float) -> None:
         state, task = attempt.stage, attempt.task
+        if done.resume_offset is not None and self._log.has_checkpoint(done):
+            assert done.checkpoint is not None  # it has one
+            self._discard(done)  # its worker may leave, and its blocks with it
+            done = replace(done, outputs=done.checkpoint.outputs, rejects=done.checkpoint.rejects)
         task.state, task.done = "done", done
         if done.resume_offset is None:
             state.timed += 1

@@ -16,21 +16,25 @@ parts begin is guessed, as for any shard. The boundary check goes over all of th
 A task may stop early if it reads one shard of a record format, and its outputs over two halves of the shard, one behind
 the other, are a right output of the whole. It may not where rows carry line numbers, which later parts would not know.
 In recorded runs it also may not where readers know its tasks by number, or where the partition of a row depends on
-where tasks begin: a resumed run reads the shard whole, and checkpoints of such readers would not fit (`task_keys`).
+where tasks begin: a resumed run whose journal is damaged reads the shard whole, and checkpoints of such readers would
+not fit (`task_keys`).
+
+A worker that is about to leave (SIGTERM, a drain) has such tasks stop by itself (`Task.hands_in`), where what they
+return outlives it.
 
 Invariant: a task is split once; a part may be split again. So ids are unique, and their order is that of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from mmflow.formats.decoding.scan import ScannedFormat
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Hash, MapStep, ScanInput, Write
 from mmflow.scheduler.stages import Attempt, AttemptState, StageState, TaskState
-from mmflow.shards import cut_remainder
+from mmflow.shards import Shard, cut_remainder
 
 __all__ = ["Patience", "Stragglers"]
 
@@ -84,7 +88,7 @@ class Stragglers:
                 helped.append(attempt)
             elif not self._is_slow(state, now - attempt.since):
                 continue
-            elif attempt.asked is None and self._may_stop_early(state, task):
+            elif attempt.asked is None and self.may_stop_early(state, task):
                 attempt.asked = now
                 asked.append(attempt)
             elif state.timed and (attempt.asked is None or now - attempt.asked > self._patience.grace):
@@ -93,9 +97,6 @@ class Stragglers:
 
     def split_remainder(self, attempt: AttemptState, resume_offset: int, workers: int, now: float) -> int:
         """Cut the remainder of a shard into tasks.
-
-        The key of a task names all of its shard, so neither the task nor its parts have one any more. A resumed run
-        finds nothing of the shard, and reads all of it.
 
         Args:
             attempt: Attempt that stopped early.
@@ -113,14 +114,25 @@ class Stragglers:
         task.group = (replace(shard, end=resume_offset),)
         parts = cut_remainder(shard, resume_offset, workers, least=self._patience.part_bytes)
         attempt.stage.insert(task, [(part,) for part in parts], now)
-        task.key = ""
         return len(parts)
+
+    def split_again(
+        self, state: StageState, task: TaskState, remainder: Sequence[tuple[int, int]], now: float
+    ) -> None:
+        """Cut the remainder of a shard into the tasks that an earlier driver made of it (`Done.remainder`)."""
+        assert task.group is not None  # only scans stop early
+        (shard,) = task.group
+        task.group = (replace(shard, end=remainder[0][0]),)
+        first, *others = (Shard(shard.file, begin, end) for begin, end in remainder)
+        parts = replace(first, known_start=first.begin), *others
+        state.insert(task, [(part,) for part in parts], now)
 
     def _is_slow(self, state: StageState, seconds: float) -> bool:
         mean = state.seconds / state.timed if state.timed else 0.0
         return seconds > max(self._patience.slow_seconds, self._patience.slow * mean)
 
-    def _may_stop_early(self, state: StageState, task: TaskState) -> bool:
+    def may_stop_early(self, state: StageState, task: TaskState) -> bool:
+        """Return whether a task may stop between batches, so that others read the remainder of its shard."""
         stage = state.stage
         scan = stage.inputs[0] if stage.inputs else None
         if not isinstance(scan, ScanInput) or task.group is None or len(task.group) != 1:
@@ -138,7 +150,7 @@ class Stragglers:
             return False
         (shard,) = task.group
         streams = all(isinstance(step, MapStep) or step.streaming for step in stage.steps)
-        return streams and not task.split and shard.end - shard.begin >= 2 * self._patience.part_bytes
+        return streams and not task.remainder and shard.end - shard.begin >= 2 * self._patience.part_bytes
 
 
 def _read_by_number(states: Mapping[int, StageState]) -> set[int]:

@@ -38,7 +38,7 @@ class TaskState:
     """State of a task from its creation until its outputs are released.
 
     `after`: the task whose outputs come next, where that is a part of a shard, or follows one; None: the next number.
-    `split`: whether the remainder of its shard went to other tasks.
+    `remainder`: byte ranges of the tasks to which the remainder of its shard went; empty: it has read all of it.
     """
 
     id: TaskId
@@ -52,7 +52,7 @@ class TaskState:
     key: str = ""  # of its content, in runs that are recorded
     restored: bool = False
     after: TaskId | None = None
-    split: bool = False
+    remainder: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -153,7 +153,8 @@ class StageState:
     def insert(self, task: TaskState, groups: Sequence[ShardGroup], now: float) -> None:
         """Make tasks of the remainder of `task`: in order, behind it, to be submitted at once."""
         parts = [
-            TaskState(replace(task.id, part=(*task.id.part, n)), group) for n, group in enumerate(groups, 1)
+            TaskState(replace(task.id, part=(*task.id.part, n)), group, task.attempt)
+            for n, group in enumerate(groups, 1)
         ]
         parts[-1].after = self._after(task)
         for before, part in itertools.pairwise((task, *parts)):
@@ -161,7 +162,7 @@ class StageState:
         for part in parts:
             self.tasks[part.id] = part
             self.ready(part, now)
-        task.split = True
+        task.remainder = tuple((shard.begin, shard.end) for (shard,) in groups)
         self.parts += len(parts)
         if self.total is not None:
             self.total += len(parts)

@@ -3,6 +3,9 @@
     stage   what it computes, the keys of the stages that it reads, the files that it scans and how they are cut
     task    its stage, its number, and of a scan its byte ranges, else the cuts of its range exchange
 
+A task that stops early keeps the key of its whole shard, and those that read the remainder have keys of their own. The
+journal says how the shard was cut, with the task, so that a resumed run cuts it likewise.
+
 Equal keys mean equal outputs, whatever run, engine or process made them: a key holds the names, sizes and times of
 modification of the files that lead to it.
 """
@@ -15,6 +18,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from mmflow.plan.stages import ExchangeInput, FilesInput, Functions, ScanInput, Write
+from mmflow.plan.tasks import TaskId
 from mmflow.scheduler.scans import ShardGroup
 from mmflow.scheduler.stages import StageState
 from mmflow.shards import FileEntry
@@ -57,7 +61,7 @@ def _files(files: Sequence[FileEntry]) -> list[tuple[str, int, int, str]]:
 
 def task_key(
     stage: str,
-    number: int,
+    task: TaskId,
     group: ShardGroup | None,
     files: Sequence[FileEntry],
     boundaries: pa.RecordBatch | None,
@@ -66,7 +70,7 @@ def task_key(
 
     Args:
         stage: Its stage's key.
-        number: Its own, which staged files carry.
+        task: Its id, whose number and part staged files carry.
         group: Shards of a scan task.
         files: Files that the shards name.
         boundaries: Cuts of a range exchange.
@@ -74,6 +78,7 @@ def task_key(
     from mmflow.plan.fingerprint import digest  # noqa: PLC0415  (slow)
 
     if group is None:
-        return digest(stage, number, boundaries)
+        return digest(stage, task.number, boundaries)
     shards = [(s.begin, s.end, s.fresh) for s in group]
-    return digest(stage, number, _files([files[s.file] for s in group]), shards)
+    which = (task.number, *task.part) if task.part else task.number
+    return digest(stage, which, _files([files[s.file] for s in group]), shards)

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import cloudpickle
 import ray
+from distributed import Worker
+from distributed.core import Status
 from distributed.nanny import Nanny, WorkerProcess
 from distributed.worker_memory import NannyMemoryManager
 from ray import _raylet
@@ -34,6 +36,7 @@ def test_ray_has_the_private_apis_in_use() -> None:
         assert wanted <= set(inspect.signature(getattr(internal_kv, name)).parameters), name
     assert "self._conn_str = " in inspect.getsource(ClientWorker)
     assert ray_internals.find_address("198.51.100.7:6379") == "198.51.100.7:6379"
+    assert "hex ids of nodes" in (ray._private.state.state.get_draining_nodes.__doc__ or "")
     ray_internals.open_channel("127.0.0.1:1").close()
     ray_internals.read_token_again()
 
@@ -54,7 +57,7 @@ def test_cloudpickle_has_the_private_apis_in_use() -> None:
     assert function() == len(arguments)
 
 
-def test_dask_has_the_attributes_of_nannies_in_use() -> None:
+def test_dask_has_the_attributes_of_nannies_and_workers_in_use() -> None:
     """Once this fails, an attribute in mmflow/private_apis/dask_nanny.py is gone, or means something else."""
     assert list(inspect.signature(NannyMemoryManager.memory_monitor).parameters) == ["self", "nanny"]
     source = inspect.getsource(NannyMemoryManager)
@@ -66,3 +69,6 @@ def test_dask_has_the_attributes_of_nannies_in_use() -> None:
         assert text in source
     assert "self.process = WorkerProcess(" in inspect.getsource(Nanny)
     assert "self.process = AsyncProcess(" in inspect.getsource(WorkerProcess)
+    assert "await worker.close(" in inspect.getsource(WorkerProcess._run)
+    assert "self.handle_stimulus(PauseEvent(" in inspect.getsource(Worker.status.fset)
+    assert hasattr(Status, "closing_gracefully")

@@ -1,5 +1,6 @@
 """Nodes that are taken away with notice (spot nodes, drains): they go within Kubernetes' 30 seconds, though a function
-never ends, and the rows are the same. SIGTERM of drivers is in tests/runs/test_runs_drivers.py.
+never ends, the rows are the same, and what a scan has read is kept. SIGTERM of drivers is in
+tests/runs/test_runs_drivers.py.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from distributed import Client
 
 import mmflow as mf
+from mmflow.engines.ray.connection import look
 from mmflow.private_apis.dask_nanny import worker_pid
 from tests.cluster import test_cluster_dask as on_dask
-from tests.cluster.conftest import Nodes, OpenSession
+from tests.cluster.conftest import STORE_BYTES, Nodes, OpenSession
 from tests.cluster.dask_workers import DaskWorkers, dask_workers
 from tests.cluster.gates import Gate
+from tests.cluster.slow_scans import ROWS, SETTINGS, Crawl, write_rows
 from tests.cluster.test_cluster_nodes import GROUPED, SCHEMA, Thread
 from tests.waiting import wait_until
 
@@ -91,13 +95,17 @@ def _stop(nodes: Nodes, node: str) -> None:
     nodes.stop(node)
 
 
-def _drain(nodes: Nodes, node: str) -> None:
+def _raylet(node: Any) -> subprocess.Popen[bytes]:
+    raylet: subprocess.Popen[bytes] = node.all_processes["raylet"][0].process
+    return raylet
+
+
+def _drain(nodes: Nodes, node: str, seconds: int = 5) -> None:
     tool = Path(sys.executable).with_name("ray")
     command = [str(tool), "drain-node", "--address", nodes.address, "--node-id", node]
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot node"]
-    subprocess.run([*command, "--deadline-remaining-seconds", "5"], check=True, timeout=60)
-    raylet = nodes.by_id[node].all_processes["raylet"][0].process
-    raylet.wait(GRACE_SECONDS)
+    subprocess.run([*command, "--deadline-remaining-seconds", str(seconds)], check=True, timeout=60)
+    _raylet(nodes.by_id[node]).wait(GRACE_SECONDS)
     nodes.kill(node)  # what else runs there
 
 
@@ -126,3 +134,87 @@ def test_a_node_of_ray_goes_in_an_exchange(
         assert got.equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
     print(f"{leave.__name__}: {took:.1f} s")
     assert took < GRACE_SECONDS
+
+
+def _written_by_a_slow_scan(
+    session: mf.Session, folder: Path, leave: Callable[[Crawl], None]
+) -> tuple[list[int], Crawl]:
+    """Write the rows of a slow scan, whose worker leaves after its first batches; return them, and who had them."""
+    write_rows(folder / "rows.csv")
+    crawl = Crawl(folder / "notes")
+    read = session.read_csv(str(folder / "rows.csv"))
+    crawled = read.map_batches(crawl.function(), schema=read.schema)
+    writing = Thread(lambda: crawled.write_csv(str(folder / "out")))
+    wait_until(lambda: len(crawl.processes()) == 1 and crawl.rows() > ROWS // 2, "the scan to be slow")
+    began = time.monotonic()
+    leave(crawl)
+    took = time.monotonic() - began
+    writing.result()
+    print(f"gone after {took:.1f} s, all rows after {time.monotonic() - began:.1f} s")
+    assert took < GRACE_SECONDS
+    with mf.Session(workers=1) as local:
+        return sorted(
+            local.read_csv(str(folder / "out")).select("id").to_arrow().column(0).to_pylist()
+        ), crawl
+
+
+def _pod(nodes: Nodes) -> subprocess.Popen[bytes]:
+    """Start a node of one processor, as KubeRay does."""
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--address",
+        nodes.address,
+        "--num-cpus",
+        "1",
+    ]
+    command += ["--object-store-memory", str(STORE_BYTES), "--block"]
+    with (nodes.temp / "pods.log").open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def test_a_node_of_dask_hands_in_what_it_has_read(cluster: DaskWorkers, tmp_path: Path) -> None:
+    def leave(crawl: Crawl) -> None:
+        (pid,) = crawl.processes()
+        _terminate_node(cluster, int(pid))
+
+    with on_dask.session_on(cluster, **SETTINGS) as session:
+        rows, crawl = _written_by_a_slow_scan(session, tmp_path, leave)
+    assert rows == list(range(ROWS))
+    assert crawl.rows() == ROWS, "no row was read twice"
+    assert len(crawl.processes()) == 2
+
+
+@pytest.mark.parametrize("how", ["drain", "SIGTERM"])
+def test_a_node_of_ray_hands_in_what_it_has_read(
+    how: str, open_session: OpenSession, nodes: Nodes, tmp_path: Path
+) -> None:
+    pods: list[subprocess.Popen[bytes]] = []
+
+    def leave(crawl: Crawl) -> None:
+        (pid,) = crawl.processes()
+        above = {process.pid for process in psutil.Process(int(pid)).parents()}
+        if how == "drain":
+            (node,) = [n for n, made in nodes.by_id.items() if _raylet(made).pid in above]
+            _drain(nodes, node, 25)
+        else:  # as in a pod of KubeRay
+            (pod,) = [pod for pod in pods if pod.pid in above]
+            pod.terminate()
+            pod.wait(GRACE_SECONDS)
+
+    if how == "SIGTERM":
+        for node in list(nodes.by_id):
+            nodes.kill(node)
+        pods += [_pod(nodes) for _ in range(2)]
+    session = open_session(**SETTINGS)
+    try:
+        session.sql("SELECT 1 AS one").to_arrow()  # it joins the cluster
+        wait_until(lambda: look().slots == 2, "both nodes")
+        rows, crawl = _written_by_a_slow_scan(session, tmp_path, leave)
+    finally:
+        for pod in pods:
+            pod.terminate()
+            pod.wait(GRACE_SECONDS)
+    assert rows == list(range(ROWS))
+    assert crawl.rows() == ROWS, "no row was read twice"
+    assert len(crawl.processes()) == 2

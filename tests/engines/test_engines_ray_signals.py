@@ -47,7 +47,9 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def message() -> TaskMessage:
     shards = ShardTask((FileEntry("f", FileIdentity(0, 1, 99, 0)),), (Shard(0, 0, 90, True),))
-    return TaskMessage(TASK, 0, shards, {}, None, "r", "", "k", 1, "auto", "/tmp", "h", RemoteOptions(), {})
+    return TaskMessage(
+        TASK, 0, shards, {}, None, "r", "", False, "k", 1, "auto", "/tmp", "h", RemoteOptions(), {}
+    )
 
 
 def reply(resume_offset: int | None) -> Done:

@@ -44,6 +44,7 @@ def finished(draw: st.DrawFn, key: str = "c4") -> Done:
         rejects,
         files=tuple(draw(st.lists(st.builds(StagedFile, NAMES, NAMES, COUNTS, COUNTS), max_size=2))),
         checkpoint=Checkpoint(outputs, rejects, sample),
+        remainder=tuple(draw(st.lists(st.tuples(COUNTS, COUNTS), max_size=2))),
     )
     done.metrics.reasons = tuple(draw(st.lists(NAMES, max_size=2)))
     return done

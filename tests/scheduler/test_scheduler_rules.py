@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from mmflow.blocks.references import Checkpoint
+from mmflow.blocks.references import Checkpoint, CheckpointBlock
 from mmflow.errors import EngineError, PlanError, SourceUnreachableError, UserFunctionError, WorkerLostError
 from mmflow.formats import ScanReport
 from mmflow.mapping import FileIdentity
 from mmflow.plan.stages import Broadcast, Forward, Hash, Output, Plan, Result, ScanInput, SqlStep, Write
 from mmflow.plan.tasks import Done, Failed, Task, TaskId, WorkerLost
+from mmflow.runs.journal import Replay, task_line
 from mmflow.scheduler.recorder import Recorder
 from mmflow.scheduler.scans import ScanSource
 from mmflow.scheduler.scheduler import Scheduler, SchedulerOptions
@@ -381,31 +382,36 @@ def test_the_rest_behind_a_wrong_guess_is_read_again() -> None:
     assert scheduler.progress(13.0).reruns >= 2
 
 
-class Unknown:
-    """Part of a `Recorder` that the scheduler calls; no task has finished yet."""
+class Kept:
+    """Part of a `Recorder` that the scheduler calls, over the lines of a real journal."""
 
-    first_attempt = 0
-
-    def __init__(self) -> None:
+    def __init__(self, opening: int = 0, lines: Sequence[str] = ()) -> None:
+        self.first_attempt = 100 * opening
+        self.lines = list(lines)
         self.asked: list[str] = []
-        self.finished: list[Done] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
+        self._replay = Replay.of(lines)
 
-    def find_finished(self, stage: str, key: str) -> None:
+    def find_finished(self, stage: str, key: str) -> Done | None:
         self.asked.append(key)
+        found = self._replay.finished_task(key)
+        return None if found is None else found.done
 
     def checkpoint_path(self, stage: str, key: str) -> str:
-        return key
+        return f"blocks/{key}"
+
+    def has_checkpoint(self, done: Done) -> bool:
+        return True
 
     def record_finished(self, stage: str, key: str, done: Done) -> None:
-        self.finished.append(done)
+        self.lines.append(task_line(stage, key, done))
 
     def event(self, event: str, **facts: Any) -> None:
         self.events.append((event, facts))
 
 
-def recorded(world: World, plan: Plan) -> tuple[Scheduler, Unknown]:
-    record = Unknown()
+def recorded(world: World, plan: Plan, record: Kept | None = None) -> tuple[Scheduler, Kept]:
+    record = record or Kept()
     scheduler = Scheduler(
         plan, {0: world.source(["f"], 40)}, boundaries=boundaries, options=SchedulerOptions(patience=PATIENCE), run="r",
         now=0.0, record=cast(Recorder, record),
@@ -413,28 +419,90 @@ def recorded(world: World, plan: Plan) -> tuple[Scheduler, Unknown]:
     return scheduler, record
 
 
-def test_split_tasks_and_their_parts_are_not_in_the_journal() -> None:
-    """A resumed run, which knows shards as they were planned, would take a part for all of it."""
+def kept(world: World, task: Task, most: int | None = None) -> Done:
+    """Run a task, which writes a checkpoint."""
+    done = cast(Done, world.run(task, most))
+    made: list[CheckpointBlock | None] = []
+    for ref in done.outputs:
+        if ref is None:
+            made.append(None)
+            continue
+        block = CheckpointBlock(
+            f"{task.checkpoint_path}-a{task.attempt}.blocks", 0, 9, 0, ref.rows, ref.nbytes
+        )
+        world.blocks[block] = world.blocks[ref]
+        made.append(block)
+    return replace(done, checkpoint=Checkpoint(tuple(made), None, None))
+
+
+def rows_of(world: World, scheduler: Scheduler) -> list[int]:
+    return [row for r in scheduler.take_results() if r.block for row in world.blocks[r.block]]
+
+
+def test_a_resumed_run_finds_what_stopped_early_and_the_tasks_that_read_the_rest() -> None:
     world = World([plain(20)])
-    scheduler, record = recorded(world, plan_of(stage(0, [scan(["f"])], Result())))
+    plan = plan_of(stage(0, [scan(["f"])], Result()))
+    scheduler, record = recorded(world, plan)
     slow, other = scheduler.tasks(9, 0.0)
-    assert slow.checkpoint_path
-    checkpoint = Checkpoint((), None, None)
-    scheduler.on_result(replace(cast(Done, world.run(other)), checkpoint=checkpoint), 1.0)
-    assert scheduler.tasks(9, 11.0, idle=2) == []
-    assert scheduler.take_stop_requests() == [(slow.id, 0)]
-    scheduler.on_result(replace(cast(Done, world.run(slow, most=4)), checkpoint=checkpoint), 12.0)
-    for part in scheduler.tasks(9, 12.0, idle=2):
-        assert part.checkpoint_path == ""
-        scheduler.on_result(world.run(part), 13.0)
-    assert len(scheduler.take_results()) == 5
-    assert scheduler.finished is True
-    (finished,) = record.finished
-    assert finished.id == other.id
-    assert len(record.asked) == 2, "nobody knows parts"
-    noted = [(event, facts["number"], facts["part"]) for event, facts in record.events if "part" in facts]
-    assert ("shard_split", 0, []) in noted
-    assert ("task_done", 0, [3]) in noted
+    assert slow.hands_in is True, "its checkpoint outlives its worker"
+    scheduler.on_result(kept(world, other), 1.0)
+    done = kept(world, slow, most=2)  # though nobody asked: its worker leaves
+    scheduler.on_result(done, 2.0)
+    assert scheduler.take_deletes() == [done.outputs[0]], "the checkpoint is read in its place"
+    assert rows_of(world, scheduler) == [0, 1]
+    (first,) = scheduler.tasks(9, 2.0, idle=1)
+    assert read_by([first]) == [((1,), 8, 40, 8)]
+    scheduler.on_result(kept(world, first, most=3), 3.0)  # its worker leaves, too
+    assert rows_of(world, scheduler) == [2, 3, 4]
+    (second,) = scheduler.tasks(9, 3.0, idle=1)
+    assert len(record.lines) == 2, "the other task comes behind the rest"
+
+    resumed, again = recorded(world, plan, Kept(1, record.lines))
+    (rest, after) = resumed.tasks(9, 0.0)
+    assert rest.id == second.id == TaskId(0, 0, (1, 1))
+    assert read_by([rest]) == read_by([second]) == [((1, 1), 20, 40, 20)]
+    assert rest.checkpoint_path == second.checkpoint_path
+    assert rest.attempt == after.attempt == 100, "greater than those of the driver before"
+    assert after.id == other.id
+    for task in (after, rest):
+        resumed.on_result(kept(world, task), 1.0)
+    assert rows_of(world, resumed) == list(range(20))
+    assert resumed.finished is True
+    assert resumed.progress(1.0).restored == 2
+    assert len(again.lines) == 4
+
+    whole, _ = recorded(world, plan, Kept(2, again.lines))
+    assert whole.tasks(9, 0.0) == []
+    assert rows_of(world, whole) == list(range(20))
+    assert whole.progress(1.0).bytes_done == whole.progress(1.0).bytes_total
+
+
+@pytest.mark.parametrize(
+    "remainder", [((0, 40),), ((8, 36),), ((8, 20), (24, 40)), ((8, 44), (44, 40)), ((8, 40), (40, 80))]
+)
+def test_a_remainder_that_does_not_fit_its_shard_is_not_believed(
+    remainder: tuple[tuple[int, int], ...],
+) -> None:
+    world = World([plain(20)])
+    plan = plan_of(stage(0, [scan(["f"])], Result()))
+    scheduler, record = recorded(world, plan)
+    slow, _ = scheduler.tasks(9, 0.0)
+    record.record_finished("s", record.asked[0], replace(kept(world, slow, most=2), remainder=remainder))
+    resumed, _ = recorded(world, plan, Kept(1, record.lines))
+    assert read_by(resumed.tasks(9, 0.0)) == [((), 0, 40, None), ((), 40, 80, None)]
+
+
+def test_a_task_whose_blocks_go_with_its_worker_does_not_stop_for_that() -> None:
+    world = World([plain(20)])
+    plan = plan_of(stage(0, [scan(["f"])], Result()))
+    assert not any(task.hands_in for task in scheduler_of(plan, world).tasks(9, 0.0))
+    sink = SinkSpec("out", "csv")
+    options = SchedulerOptions(patience=PATIENCE)
+    plan = plan_of(stage(0, [scan(["f"])], Write(sink)))
+    writing = Scheduler(
+        plan, {0: world.source(["f"], 40)}, boundaries=boundaries, options=options, run="r", now=0.0
+    )
+    assert all(task.hands_in for task in writing.tasks(9, 0.0)), "its files are staged where all see them"
 
 
 @pytest.mark.parametrize(

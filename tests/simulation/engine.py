@@ -82,12 +82,14 @@ class SimulatedEngine:
 
     Args:
         cluster: Whether workers outlive a driver that dies, as those of clusters do for a while.
+        leaves: Whether workers leave, after they have handed in what they have read.
     """
 
-    def __init__(self, world: World, files: Files, *, cluster: bool) -> None:
+    def __init__(self, world: World, files: Files, *, cluster: bool, leaves: bool = False) -> None:
         self._world = world
         self._files = files
         self._cluster = cluster
+        self._leaves = leaves
         self._driver = world.current()
         self._waiting: Thread | None = None
         self._results: list[TaskResult] = []
@@ -193,7 +195,8 @@ class SimulatedEngine:
         self._world.wait(0.01 + 0.5 * luck, "work")
         try:
             self._world.enter("task", "run", worker.name)
-            result = self._run(task, key)
+            stops = key in self._stops or (self._leaves and task.hands_in and luck % 0.1 < 0.03)
+            result = self._run(task, key, stops=stops)
         except MmflowError as error:
             result = Failed(*key, error)
         except OSError as error:
@@ -205,8 +208,8 @@ class SimulatedEngine:
             for ref in result.blocks:
                 self._blocks.delete(ref)
 
-    def _run(self, task: Task, key: tuple[TaskId, int]) -> TaskResult:
-        rows, reports, resume = self._read(task, key)
+    def _run(self, task: Task, key: tuple[TaskId, int], *, stops: bool) -> TaskResult:
+        rows, reports, resume = self._read(task, stops=stops)
         if isinstance(rows, MmflowError):
             return Failed(*key, rows)
         if isinstance(task.stage.output, Write):
@@ -252,7 +255,7 @@ class SimulatedEngine:
             self._world.enter("task", "batch")
             yield pa.RecordBatch.from_pydict({"n": rows[begin : begin + 4]}, schema)
 
-    def _read(self, task: Task, key: tuple[TaskId, int]) -> tuple[Any, list[Any], int | None]:
+    def _read(self, task: Task, *, stops: bool) -> tuple[Any, list[Any], int | None]:
         first = task.stage.inputs[0]
         reports: list[Any] = []
         rows: list[int] = []
@@ -273,7 +276,7 @@ class SimulatedEngine:
                 raise SourceChangedError(f"{entry.path} is gone", path=entry.path) from error
             if (status.st_size, status.st_mtime_ns) != (entry.identity.size, entry.identity.mtime_ns):
                 raise SourceChangedError(f"{entry.path} changed", path=entry.path, errno=errno.ESTALE)
-            most = 1 if key in self._stops and len(task.shards.shards) == 1 else None
+            most = 1 if stops and len(task.shards.shards) == 1 else None
             found, report = toy.read(self._files.now(entry.path), shard, None, most)
             if report is None:
                 return WorkerLostError("garbage does not fit its type"), [], None

@@ -40,8 +40,7 @@ from mmflow.runs.directory import RunDirectory
 from mmflow.runs.named_run import open_named
 from mmflow.runs.recorded_run import RecordedRun
 from mmflow.runs.recorder import CANCEL
-from mmflow.scheduler import speculation
-from mmflow.shards import cut_remainder, plan_shards
+from mmflow.shards import plan_shards
 from mmflow.sinks import SinkSpec, open_commit, sink_spec
 from mmflow.sinks.commit import local
 from tests.scheduler import toy
@@ -103,6 +102,7 @@ class Script:
         sizes: Records of each file.
         uneven: Share of the calls after which other processes go on for a while.
         cut: Whether files are cut into shards, whose first records are guessed.
+        leaves: Whether workers leave, after they have handed in what they have read.
         swaps: Whether the local file system exchanges names, as NFS does not.
     """
 
@@ -120,6 +120,7 @@ class Script:
     uneven: float = 0.0
     swaps: bool = True
     cut: bool = False
+    leaves: bool = False
 
     @classmethod
     def of(cls, seed: int) -> Script:
@@ -161,6 +162,7 @@ class Script:
             r.choice([0.0, 0.0, 0.02, 0.1, 0.3]),
             r.random() < 0.8,
             r.random() < 0.4,
+            r.random() < 0.3,
         )
 
 
@@ -614,7 +616,8 @@ def _patched(history: _History) -> Iterator[None]:
 
     def open_engine(settings: Settings, name: str) -> SimulatedEngine:
         del settings, name
-        made = SimulatedEngine(world, history.files, cluster=history.script.cluster)
+        script = history.script
+        made = SimulatedEngine(world, history.files, cluster=script.cluster, leaves=script.leaves)
         history.engines[world.current()] = made
         return made
 
@@ -628,9 +631,10 @@ def _patched(history: _History) -> Iterator[None]:
         (run_context, "Catalog", object),  # toy plans need none, and it takes a millisecond
         (loop, "boundaries", toy.boundaries),
     ]
+    if history.script.leaves:
+        others.append((loop, "PART_BYTES", 4))
     if history.script.cut:
         others.append((loop, "plan_shards", functools.partial(plan_shards, page_size=_CUT_BYTES)))
-        others.append((speculation, "cut_remainder", functools.partial(cut_remainder, page_size=4)))
     if not history.script.swaps:
         others.append((local, "swap", lambda source, target: False))
     known = [(target, name, vars(target)[name]) for target, name, _ in others]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,12 @@ def _find_without_a_look(self: PlanRecorder, stage: str, key: str) -> Done | Non
     return _find(self, stage, key)
 
 
-_remove = RunDirectory.remove
+def _forget_remainder(self: PlanRecorder, stage: str, key: str, done: Done) -> None:
+    """Record a task that stopped early as one that has read its whole shard."""
+    _record(self, stage, key, replace(done, remainder=()))
+
+
+_remove, _record = RunDirectory.remove, PlanRecorder.record_finished
 _commit, _find, _publish = Commit.commit, PlanRecorder.find_finished, ObjectCommit._publish_folder
 
 #: What is replaced, and by what, by the fault that it plants.
@@ -122,6 +128,11 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "the folder of the destination is not synced": (local, "fsync_folder", _nothing),
     "the journal is not synced before staging is deleted": (LogWriter, "sync", LogWriter.flush),
     "a run is not durable before its output is": (RunRecorder, "sync", _nothing),
+    "the journal does not say that a task stopped early": (
+        PlanRecorder,
+        "record_finished",
+        _forget_remainder,
+    ),
     "tasks that fail are forgotten": (Scheduler, "_retry", lambda self, state, task, cause, now: None),
 }
 
@@ -156,6 +167,7 @@ FOUND_BY: dict[str, int | Script] = {
     "the new folder is not synced": 42,
     "the folder of the destination is not synced": 42,
     "the journal is not synced before staging is deleted": 116,
+    "the journal does not say that a task stopped early": 402,
     "a run is not durable before its output is": REGRESSIONS[
         "a run that a power cut took, and its output stayed"
     ],

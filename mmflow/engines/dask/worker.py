@@ -20,6 +20,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any, cast
@@ -43,7 +44,13 @@ from mmflow.engines.stopped import is_stopped
 from mmflow.errors import BlockLostError, MmflowError
 from mmflow.mapping.system.limits import process_memory
 from mmflow.plan.tasks import Done, Failed, TaskId, TaskResult
-from mmflow.private_apis.dask_nanny import limit_memory, worker_pid
+from mmflow.private_apis.dask_nanny import (
+    before_close,
+    gets_no_tasks,
+    limit_memory,
+    stop_tasks,
+    worker_pid,
+)
 from mmflow.worker.movement import Observer, Stall
 
 __all__ = [
@@ -66,6 +73,8 @@ _NAME = "mmflow"
 _SEND_SECONDS = 20.0
 _OVER = frozenset({"memory", "error"})
 _LOOK_SECONDS = 0.5
+#: Of the eight that a worker has after SIGTERM, which tasks have to hand in what they have read.
+_HAND_IN_SECONDS, _HAND_IN_PAUSE = 5.0, 0.05
 #: The slowest network that is not taken to be cut, in bytes a second.
 _LEAST_RATE = 1 << 20
 
@@ -148,11 +157,23 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         self._files: dict[str, tuple[SharedStore, str]] = {}
         self._flags: dict[str, threading.Event] = {}
         self._asked: dict[str, threading.Event] = {}
+        self._handing_in: set[str] = set()  # keys of tasks that stop once this worker is about to leave
         self._observers: dict[str, Observer] = {}
         worker.handlers["mmflow_block"] = self.send
         # What Dask pauses and spills by.
         worker.monitor.get_process_memory = _anonymous
+        before_close(worker, self._hand_in)
         _sweep(None)  # what a worker that was killed has left
+
+    async def _hand_in(self) -> None:
+        """Let tasks stop and hand in what they have read, until the driver has their replies."""
+        waiting = set(self._handing_in)
+        if waiting:
+            stop_tasks(self._worker)
+        deadline = time.monotonic() + _HAND_IN_SECONDS
+        while waiting and time.monotonic() < deadline:
+            await asyncio.sleep(_HAND_IN_PAUSE)
+            waiting &= self._worker.state.tasks.keys()  # the driver drops the futures of what it has
 
     def teardown(self, worker: Any) -> None:
         """Stop tasks and remove blocks; Dask calls it when the worker ends."""
@@ -227,10 +248,13 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         flag, asked = threading.Event(), threading.Event()
         with self._lock:
             self._flags[key], self._asked[key] = flag, asked
+            if message.hands_in:
+                self._handing_in.add(key)
+        stop = _StopRequest(asked, self._worker if message.hands_in else None)
 
         place = Place(self._host, self._worker.address, "")
         try:
-            with closing(stream_task(message, known, self._block, flag, place.address, asked)) as pieces:
+            with closing(stream_task(message, known, self._block, flag, place.address, stop)) as pieces:
                 result = cast(TaskResult, next(pieces))
                 if isinstance(result, Done):
                     path, spans = self._keep(message, key, cast("Iterator[Payload]", pieces))
@@ -242,6 +266,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         finally:
             with self._lock:
                 del self._flags[key], self._asked[key]
+                self._handing_in.discard(key)
             if flag.is_set():
                 self._worker.loop.add_callback(self._tell, key, busy=False)
         return result, place
@@ -317,6 +342,17 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         except (OSError, BlockLostError):
             return {"status": "gone"}
         return {"status": "OK", "data": to_serialize(memoryview(block))}
+
+
+class _StopRequest:
+    """Flag of a task that was asked to stop early, or that stops early since its worker (if given) leaves."""
+
+    def __init__(self, asked: threading.Event, worker: Any) -> None:
+        self._asked = asked
+        self._worker = worker
+
+    def is_set(self) -> bool:
+        return self._asked.is_set() or (self._worker is not None and gets_no_tasks(self._worker))
 
 
 class NannyPart(NannyPlugin):  # type: ignore[misc]  # Dask has no types

@@ -126,6 +126,8 @@ class RayEngine:
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
             self._take_in(look())
+            if self._flights:
+                self._signals.say_leaving(ray_internals.draining_nodes())
         if self._flights:
             self._stopped.look(self._cluster.nodes)
         return Resources(self._cluster.slots, self._cluster.slots * self._task_memory)
@@ -452,7 +454,8 @@ def _run(
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray has no types here
     known = load_stage(message.key, None) or load_stage(message.key, ray.get(code[0]))
     assert known is not None  # it has its code
-    asked = TaskSignals(name, again=attempt > 0 and message.shards is not None)
+    leaves_with = ray.get_runtime_context().get_node_id() if message.hands_in else ""
+    asked = TaskSignals(name, again=attempt > 0 and message.shards is not None, node=leaves_with)
     # Without a count of executions, a later one can't end where the first did.
     stop_request = asked if counted is not None else None
     failed = False

@@ -4,6 +4,7 @@
     <task>      stop request -->  looked up once a second
     <task>/end               <--  where the task stopped; "": it must not stop early
     <task>/movement          <--  whether it moves, and if not, what it does; of tasks that take a while
+    <run>/leaving       -->       nodes that are about to leave: tasks there stop early if what they return stays
 
 `ray.cancel` would interrupt the task, and arguments of a running task can't change. Ray recomputes lost blocks by
 running their task again with its old arguments. The second signal makes that execution give the same blocks as the
@@ -44,6 +45,7 @@ class RunSignals:
     def __init__(self) -> None:
         self._prefix = uuid.uuid4().hex
         self._said: dict[str, tuple[bytes, float]] = {}
+        self._leaving: set[str] = set()
 
     def name(self, task: TaskId, attempt: int) -> str:
         """Return the name of an attempt's signals."""
@@ -53,6 +55,13 @@ class RunSignals:
         """Ask an attempt to stop early."""
         with contextlib.suppress(RayError, ConnectionError):  # it then runs to its end
             ray_internals.put_value(self.name(task, attempt), b"1", _NAMESPACE)
+
+    def say_leaving(self, nodes: set[str]) -> None:
+        """Say which nodes are about to leave."""
+        if nodes != self._leaving:
+            with contextlib.suppress(RayError, ConnectionError):  # the next time
+                ray_internals.replace_value(f"{self._prefix}/leaving", " ".join(nodes).encode(), _NAMESPACE)
+                self._leaving = nodes
 
     def movement(self, task: TaskId, attempt: int, after: float) -> tuple[bool, Stall | None]:
         """Return whether an attempt has begun, as far as is known, and what it does if it does not move."""
@@ -106,10 +115,12 @@ class TaskSignals:
     Args:
         name: Name of its signals.
         again: Whether Ray has run the task before.
+        node: Node of the task, if that stops early once it is about to leave (`Task.hands_in`); "": it does not.
     """
 
-    def __init__(self, name: str, *, again: bool) -> None:
+    def __init__(self, name: str, *, again: bool, node: str = "") -> None:
         self._name = name
+        self._node = node
         self._due = time.monotonic() + _LOOK_SECONDS
         self._asked = False
         self._again = again
@@ -120,13 +131,19 @@ class TaskSignals:
             self._end = int(end) if end else None
 
     def is_set(self) -> bool:
-        """Return whether the task should stop early. Looks the signal up once a second."""
+        """Return whether the task should stop early. Looks the signals up once a second."""
         now = time.monotonic()
         if not self._again and not self._asked and now >= self._due:
             self._due = now + _LOOK_SECONDS
             with contextlib.suppress(RayError):
-                self._asked = ray_internals.read_value(self._name, _NAMESPACE) is not None
+                self._asked = ray_internals.read_value(self._name, _NAMESPACE) is not None or self._leaves()
         return self._asked
+
+    def _leaves(self) -> bool:
+        if not self._node:
+            return False
+        run = self._name.partition("-")[0]
+        return self._node.encode() in (ray_internals.read_value(f"{run}/leaving", _NAMESPACE) or b"").split()
 
     def cut(self, message: TaskMessage) -> TaskMessage:
         """Return the task, ending where an earlier execution of it stopped."""
