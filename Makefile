@@ -100,7 +100,7 @@ fuzz: $(VENV)/.test
 SECONDS ?= 10
 INPUTS ?=
 fuzz-readers: $(VENV)/.test
-	@$(BIN)/python -m fuzz.readers.run --list | SEED=$(SEED) INPUTS=$(INPUTS) xargs -P 2 -I TARGET $(BIN)/python -m fuzz.readers.run $(SECONDS) TARGET
+	@$(BIN)/python -m fuzz.readers.run --list | SEED=$(SEED) INPUTS=$(INPUTS) xargs -P 2 -n 8 $(BIN)/python -m fuzz.readers.run $(SECONDS)
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py

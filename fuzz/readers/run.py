@@ -5,8 +5,8 @@
     python -m fuzz.readers.run --list                  names of the targets
 
 An input is kept for further mutations if something new happened to it: another error, another size of rows. What fails
-is written to `build/readers/`, once for each kind, and the exit code is 1. Of the environment: `SEED` begins
-elsewhere, and `INPUTS` ends a target after so many inputs, so that the same ones are read each time.
+is written to `build/readers/`, once for each kind, and the exit code is 1. Of the environment: `SEED` begins elsewhere;
+with `INPUTS`, each target reads so many damaged copies of its seeds, and no others: the same ones each time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,29 @@ _MOST_INPUTS = 3000
 _MOST_POOL = 400
 
 
+@dataclass(frozen=True)
+class Result:
+    """Number of inputs of a target, and a file for each kind of finding."""
+
+    inputs: int
+    kinds: dict[str, Path]
+
+
 class Worker:
     """A process that checks inputs, and how it died."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, ways: str = "all") -> None:
         self.folder = folder
+        self.seconds = 0.0  # of processor time of those that were replaced
+        self._ways = ways
+        self._start()
+
+    def _start(self) -> None:
         self.inputs = 0
         self._unread = b""
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (as long as the worker)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fuzz.readers.worker", folder], cwd=ROOT, text=True, bufsize=1,
+            [sys.executable, "-m", "fuzz.readers.worker", self.folder, self._ways], cwd=ROOT, text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         answer = self._answer()
@@ -81,7 +95,14 @@ class Worker:
         self._process.communicate()
         self._errors.close()
 
-    def _processor_seconds(self) -> float:
+    def renew(self) -> None:
+        """Replace the process by a new one."""
+        self.seconds += self.processor_seconds()
+        self.close()
+        self._start()
+
+    def processor_seconds(self) -> float:
+        """Return the processor time of the process; 0: it has ended."""
         try:
             fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -90,7 +111,7 @@ class Worker:
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
-        began = last = self._processor_seconds()
+        began = last = self.processor_seconds()
         silent = 0  # seconds, counted: clocks go on while a machine is paused
         while True:
             # Two answers may come at once, and `select` does not see what a file of Python's has buffered.
@@ -103,7 +124,7 @@ class Worker:
                     continue
                 self._process.wait()
                 return {"died": f"the process ended with {self._process.returncode}\n{self._said()}"}
-            used = self._processor_seconds()
+            used = self.processor_seconds()
             last, silent = used, 0 if used > last else silent + 1
             if used - began > _PROCESSOR_SECONDS or silent > _SILENT_SECONDS:
                 self._process.send_signal(6)  # faulthandler says where
@@ -124,40 +145,34 @@ def _kind(wrong: str) -> str:
     )
 
 
-def fuzz(target: str, seconds: float, most: int, seed: int, found: Path) -> tuple[int, dict[str, Path]]:
-    """Fuzz one target; return the number of inputs, and a file for each kind of finding."""
+def fuzz(target: str, worker: Worker, seconds: float, most: int | None, seed: int, found: Path) -> Result:
+    """Fuzz one target; `most`: so many damaged copies of seeds, the same ones each time."""
     rng = random.Random(f"{target} {seed}")
-    folder = tempfile.mkdtemp(prefix="readers-")
     what = TARGETS[target]
-    worker = Worker(folder)
-    try:
-        seeds = what.seeds()
-        pool, inputs = list(seeds), 0
-        known: set[str] = set()
-        kinds: dict[str, Path] = {}
-        end = time.monotonic() + seconds
-        while inputs < most and (inputs < len(seeds) or time.monotonic() < end):
-            data = seeds[inputs] if inputs < len(seeds) else what.mutate(rng, rng.choice(pool), pool)
-            inputs += 1
-            wrong, said = worker.check(target, data)
-            if wrong is not None and (kind := _kind(wrong)) not in kinds:
-                name = found / f"{target}-{hashlib.sha256(data).hexdigest()[:12]}"
-                name.write_bytes(data)
-                name.with_suffix(".txt").write_text(wrong)
-                kinds[kind] = name
-                print(f"{target}: {wrong[:1500]}\n  {name}", flush=True)
-            elif wrong is None and not known.issuperset(said):
-                known.update(said)
-                if len(pool) >= _MOST_POOL:
-                    del pool[rng.randrange(len(seeds), len(pool))]
-                pool.append(data)
-            if not worker.alive or worker.inputs >= _MOST_INPUTS:
-                worker.close()
-                worker = Worker(folder)
-        return inputs, kinds
-    finally:
-        worker.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    seeds = what.seeds()
+    pool, inputs = list(seeds), 0
+    known: set[str] = set()
+    kinds: dict[str, Path] = {}
+    end = time.monotonic() + seconds
+    while inputs < most if most is not None else inputs < len(seeds) or time.monotonic() < end:
+        whole = most is None and inputs < len(seeds)
+        data = seeds[inputs] if whole else what.mutate(rng, rng.choice(pool), pool)
+        inputs += 1
+        wrong, said = worker.check(target, data)
+        if wrong is not None and (kind := _kind(wrong)) not in kinds:
+            name = found / f"{target}-{hashlib.sha256(data).hexdigest()[:12]}"
+            name.write_bytes(data)
+            name.with_suffix(".txt").write_text(wrong)
+            kinds[kind] = name
+            print(f"{target}: {wrong[:1500]}\n  {name}", flush=True)
+        elif wrong is None and most is None and not known.issuperset(said):
+            known.update(said)
+            if len(pool) >= _MOST_POOL:
+                del pool[rng.randrange(len(seeds), len(pool))]
+            pool.append(data)
+        if not worker.alive or worker.inputs >= _MOST_INPUTS:
+            worker.renew()
+    return Result(inputs, kinds)
 
 
 def main(arguments: list[str]) -> int:
@@ -179,16 +194,24 @@ def main(arguments: list[str]) -> int:
     seconds, *targets = arguments
     found = ROOT / "build/readers"
     found.mkdir(parents=True, exist_ok=True)
-    seed, most = int(os.environ.get("SEED") or "0"), int(os.environ.get("INPUTS") or str(1 << 60))
+    seed, most = int(os.environ.get("SEED") or "0"), int(os.environ.get("INPUTS") or "0") or None
     failed = False
-    for target in targets or TARGETS:
-        began = time.monotonic()
-        inputs, kinds = fuzz(target, float(seconds), most, seed, found)
-        print(
-            f"{target}: {inputs:,} inputs in {time.monotonic() - began:.0f} s, {len(kinds)} kinds of findings",
-            flush=True,
-        )
-        failed = failed or bool(kinds)
+    folder = tempfile.mkdtemp(prefix="readers-")
+    worker = Worker(folder, "some")
+    try:
+        for target in targets or TARGETS:
+            began, used = time.monotonic(), worker.seconds + worker.processor_seconds()
+            result = fuzz(target, worker, float(seconds), most, seed, found)
+            used = worker.seconds + worker.processor_seconds() - used
+            print(
+                f"{target}: {result.inputs:,} inputs in {time.monotonic() - began:.0f} s ({used:.0f} s of processor "
+                f"time), {len(result.kinds)} kinds of findings",
+                flush=True,
+            )
+            failed = failed or bool(result.kinds)
+    finally:
+        worker.close()
+        shutil.rmtree(folder, ignore_errors=True)
     return failed
 
 

@@ -1,6 +1,8 @@
 """The process that reads: checks one input a line of its standard input, and answers with one line of JSON.
 
-    python -m fuzz.readers.worker FOLDER
+    python -m fuzz.readers.worker FOLDER [some]
+
+With `some`, each input is read in some of the ways.
 
 A line before the answer, `{"part": …}`, says in which part of the check a crash would be.
 """
@@ -45,7 +47,7 @@ def check(place: Place, target: str, data: bytes) -> str | None:
     """Check one input; return what is wrong."""
     shutil.rmtree(place.folder, ignore_errors=True)
     os.makedirs(place.folder)
-    place.said.clear()
+    place.begin(data)
     before = _reset_peak()
     try:
         TARGETS[target].check(place, data)
@@ -60,16 +62,16 @@ def check(place: Place, target: str, data: bytes) -> str | None:
     return f"memory grew by {grown >> 20} MiB" if grown > MEMORY else None
 
 
-def open_place(folder: str, enter: Callable[[str], None] = lambda part: None) -> Place:
+def open_place(folder: str, enter: Callable[[str], None] = lambda part: None, *, some: bool = False) -> Place:
     """Return a place for inputs below a folder."""
     options: dict[str, Any] = {"workers": 1, "memory": "256MiB", "spill_dir": f"{folder}/spill"}
     os.makedirs(f"{folder}/spill", exist_ok=True)
     whole = mf.Session(shard_size="1GiB", io="mmap", **options)
     cut = mf.Session(shard_size="4KiB", io="pread", **options)
-    return Place(f"{folder}/input", whole, cut, enter=enter)
+    return Place(f"{folder}/input", whole, cut, some, enter=enter)
 
 
-def main(folder: str) -> None:
+def main(folder: str, ways: str = "all") -> None:
     """Answer until standard input ends."""
     faulthandler.enable()
     warnings.simplefilter("ignore")
@@ -81,7 +83,7 @@ def main(folder: str) -> None:
     def answer(**facts: Any) -> None:
         answers.write(json.dumps(facts) + "\n")
 
-    place = open_place(folder, lambda part: answer(part=part))
+    place = open_place(folder, lambda part: answer(part=part), some=ways == "some")
     answer(ready=True)
     for number, line in enumerate(sys.stdin):
         target, _, path = line.rstrip("\n").partition(" ")

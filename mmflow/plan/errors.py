@@ -37,6 +37,8 @@ _LEAF, _FIELDS = lazy_regex(r"\bleaf[0-9]+\."), lazy_regex(r"\s*Valid fields are
 _FIELD = lazy_regex(r'(?:(?:"(?:[^"]|"")*"|[^".,\s]+)\.)*("(?:[^"]|"")*"|[^".,\s]+)(?:, |\.?$)')
 #: Most columns that a message lists.
 _MOST_COLUMNS = 20
+#: Characters at both ends of a message that are shown.
+_SHOWN_END = 1000
 _REPORT = lazy_regex(r"\.?\s*This issue was likely caused by a bug in DataFusion's code.*", re.DOTALL)
 _NO_PLAN = lazy_regex(r"Physical plan does not support logical expression (\w+)")
 _ONE_NAME = lazy_regex(r'Schema contains duplicate unqualified field name "(.*)"', re.DOTALL)
@@ -77,7 +79,9 @@ def _without_prefixes(text: str) -> str:
 
 
 def _in_words(text: str) -> str:
-    """Return a message of DataFusion 55 in the words of mmflow."""
+    """Return a message of DataFusion 55 in the words of mmflow, without the middle of a long one."""
+    if len(text) > 2 * _SHOWN_END:  # it holds a value: patterns would take hours of a megabyte
+        text = f"{text[:_SHOWN_END]} … {text[-_SHOWN_END:]}"
     for pattern, words in _MESSAGES:
         text = pattern.sub(words, text)
     return _TYPES.sub(lambda m: _TYPE_NAMES.get(m[0], m[0].lower()), text)
