@@ -159,3 +159,15 @@ def test_no_text_is_taken_for_compressed(text: str) -> None:
     data = text.encode("utf-8", "ignore").replace(b"\0", b"")
     magic = data[:4] == b"\x04\x22\x4d\x18" or data[4:10] == b"1AY&SY"
     assert magic or detect_compression(data[:512], "a.csv.gz") is None
+
+
+def test_what_the_kernel_leaves_to_the_reference_is_not_the_end(tmp_path: Path, session: mf.Session) -> None:
+    """A quote within a value ended a compressed file 4 KiB behind it: all other records were lost, silently."""
+    for rows in (1_000, 150_000):  # of one piece, and of several
+        text = b"k,s\n" + b"".join(
+            b'%d,"%d"\n' % (i, i) if i % 40_000 != 7 else b'%d,a"b\n' % i for i in range(rows)
+        )
+        (tmp_path / "a.csv.gz").write_bytes(packed(text, "gzip"))
+        found = session.read(str(tmp_path / "a.csv.gz")).select("k", "_line").to_arrow()
+        assert found["k"].to_pylist() == list(range(rows))
+        assert found["_line"][-1].as_py() == rows + 1

@@ -240,13 +240,21 @@ class StreamScan(RecordScan):
                 text = self._without_footer(held)
                 if not text and not final:  # at the end, a decoder may miss what has not come
                     continue
-                batch, consumed = self._rows.decode(pa.py_buffer(text), base, len(text), final=final)
-                if batch is not None:
-                    yield batch
-                if report.error is not None:
-                    return
-                base += consumed
-                held = held[consumed:]
+                piece, done = pa.py_buffer(text), 0
+                while (
+                    True
+                ):  # a decoder may end before its piece does: at what the kernel leaves to the reference
+                    batch, consumed = self._rows.decode(
+                        piece.slice(done), base, len(text) - done, final=final
+                    )
+                    if batch is not None:
+                        yield batch
+                    if report.error is not None:
+                        return
+                    base, done = base + consumed, done + consumed
+                    if not consumed or done == len(text):
+                        break
+                held = held[done:]
             report.bytes_read = self._file.size
 
     def _without_footer(self, text: bytes) -> bytes:

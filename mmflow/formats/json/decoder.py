@@ -154,6 +154,6 @@ def _first_error(rest: bytes) -> str:
     except json.JSONDecodeError as error:
         if error.pos < len(rest) - 1:
             return f" ({error.msg}: byte {error.pos:,} of it)"
-    except RecursionError:
+    except (RecursionError, ValueError):  # of nesting, or of a number of thousands of digits
         pass
     return ""
