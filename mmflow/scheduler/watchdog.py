@@ -25,6 +25,8 @@ __all__ = ["Limits", "Watchdog", "describe"]
 #: Looks at attempts in the time after which they are stalled.
 _LOOKS = 4
 _LONGEST_PAUSE = 5.0
+#: Between two steps of a driver that is not away.
+_LONGEST_STEP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,18 @@ class Watchdog:
 
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
-        self._due = now
+        self._due = self._asked = now
         self._named: set[Attempt] = set()
         self.stalled: AbstractSet[Attempt] = frozenset()
 
     def due(self, running: Iterable[AttemptState], now: float) -> bool:
-        """Return whether it is time to look at the attempts under way."""
+        """Return whether it is time to look at the attempts under way.
+
+        It is not where the driver was away, since its rows were not read: what has ended is to be taken in first.
+        """
+        away, self._asked = now - self._asked > self._limits.pause + _LONGEST_STEP, now
+        if away:
+            self._due = now + self._limits.pause
         if now < self._due:
             return False
         self._due = now + self._limits.pause

@@ -28,7 +28,7 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system.host import read_stat
 from mmflow.plan.tasks import Task, TaskId
 
-__all__ = ["Observer", "Stall", "join_calls", "running", "waits_for"]
+__all__ = ["Observer", "Stall", "entered", "join_calls", "running", "waits_for"]
 
 #: Shares of a processor that are movement: of a task, and of threads and processes of no task, some of which (the event
 #: loops of Ray and Dask) never rest.
@@ -106,18 +106,35 @@ def running(task: Task, rows: Callable[[], int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def waits_for(process: int, calls: Callable[[], str]) -> Iterator[None]:
-    """Say that the task of this thread waits for another process, which moves for it."""
-    entered = _running.get(threading.get_ident())
-    if entered is None:  # no task, but a test
-        yield
-        return
-    _processes.add(process)
-    entered.peer = _Peer(process, calls)
+def entered(run: str) -> Iterator[None]:
+    """Enter a call that is no task, and runs in this thread, as that of a run of its own."""
+    thread, native = threading.get_ident(), threading.get_native_id()
+    known = _running.get(thread)
+    _threads.add(native)
+    _running[thread] = _Running(run, (TaskId(-1, -1), 0), "", thread, native, lambda: 0)
     try:
         yield
     finally:
-        entered.peer = None
+        _threads.discard(native)
+        del _running[thread]
+        if known is not None:
+            _threads.add(native)
+            _running[thread] = known
+
+
+@contextlib.contextmanager
+def waits_for(process: int, calls: Callable[[], str]) -> Iterator[None]:
+    """Say that the task of this thread waits for another process, which moves for it."""
+    task = _running.get(threading.get_ident())
+    if task is None:  # no task, but a test
+        yield
+        return
+    _processes.add(process)
+    task.peer = _Peer(process, calls)
+    try:
+        yield
+    finally:
+        task.peer = None
 
 
 @dataclass(slots=True)
@@ -144,11 +161,11 @@ class Observer:
         """Return the tasks of a run that run here, and what each that has not moved for `after` seconds does."""
         now = time.monotonic()
         elapsed, self._looked = now - self._looked, now
-        entered = [known for known in list(_running.values()) if known.run == run]
+        ours = [known for known in list(_running.values()) if known.run == run]
         others = self._others_move(elapsed)
         seen = {}
         found: dict[tuple[TaskId, int], Stall | None] = {}
-        for known in entered:
+        for known in ours:
             last = self._seen.get(known.thread)
             made = _Seen(_counts(known), _thread_cpu(known.native), _transferred(known), now)
             if known.peer is not None:

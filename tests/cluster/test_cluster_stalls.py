@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -163,3 +166,18 @@ def test_a_disk_that_does_not_answer(numbers: Path, tmp_path: Path) -> None:
         report.close("healed")
     assert "in the kernel's request_wait_answer" in report.named[0][1]
     assert f"it reads {path}" in report.named[0][1]
+
+
+@pytest.mark.parametrize(("number", "timeout"), [("SIGSTOP", TIMEOUT), ("SIGKILL", 0.0)])
+def test_a_head_of_ray_that_does_not_answer(number: str, timeout: float, tmp_path: Path) -> None:
+    """The driver neither waits for ever, nor is ended by Ray."""
+    command = [sys.executable, "-m", "tests.cluster.headless", str(tmp_path), number, str(timeout)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    events = [json.loads(line) for line in said.stdout.splitlines() if line.startswith("[")]
+    print(f"\nhead of Ray, {number}: {events}")
+    named = [seconds for what, seconds, text in events if what == "named" and "head of" in text]
+    assert named[0] < 60, said
+    ended, seconds, text = events[-1]
+    assert ended == ("StalledError" if timeout else "EngineError"), said
+    assert re.search(r"the head of the Ray cluster at \S+ has not answered for \d+ s", text)
+    assert seconds < 120

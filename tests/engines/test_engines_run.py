@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+import mmflow.engines
 from mmflow.config import EngineName, Settings
 from mmflow.engines import Progress
 from mmflow.engines.local import LocalEngine
@@ -389,6 +390,9 @@ def test_engine_that_is_not_installed(
     monkeypatch.setitem(sys.modules, package, None)  # as if it could not be found
     for module in [m for m in sys.modules if m.startswith(f"mmflow.engines.{engine}")]:
         monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr(
+        mmflow.engines, engine, raising=False
+    )  # to be put back afterwards, as the modules are
     with pytest.raises(ConfigError, match=rf"pip install 'mmflow-engine\[{engine}\]'"):
         execute(Plan((parse(0, Result(), numbers),)), replace(settings, engine=engine), open_engine)
 

@@ -94,6 +94,58 @@ def test_a_stall_fails_the_run_after_its_time(numbers: Path, tmp_path: Path) -> 
     forever.set()
 
 
+def test_a_call_for_a_schema_that_hangs_is_named_and_broken_off(numbers: Path, tmp_path: Path) -> None:
+    def deadlocked(batch: pa.RecordBatch) -> pa.RecordBatch:
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire(timeout=20)
+        return batch
+
+    with (
+        mf.Session(workers=1, stall_after=0.2, stall_timeout=0.5, spill_dir=tmp_path) as session,
+        named(tmp_path, "to find its schema, has not moved for .* in deadlocked") as said,
+        pytest.raises(
+            mf.StalledError, match=r"'deadlocked', called with 0 rows .* in deadlocked.*stall_timeout = 0\.5"
+        ),
+    ):
+        session.read_csv(numbers).map_batches(deadlocked)
+    assert said
+
+
+@pytest.mark.nightly
+def test_rows_that_nobody_takes_are_no_stall(numbers: Path, tmp_path: Path) -> None:
+    """Results wait for their reader, and the tasks behind them for room."""
+    with (
+        mf.Session(
+            workers=1, shard_size="16KiB", stall_after=3, stall_timeout=6, spill_dir=tmp_path
+        ) as session,
+        warnings.catch_warnings(),
+    ):
+        rows = iter(session.read_csv(numbers).iter_batches())
+        warnings.simplefilter("error", mf.StalledWarning)
+        taken = next(rows).num_rows
+        time.sleep(10)
+        assert taken + sum(batch.num_rows for batch in rows) == ROWS
+
+
+@pytest.mark.nightly
+def test_a_function_that_sleeps_and_moves_now_and_then_does_not_fail(numbers: Path, tmp_path: Path) -> None:
+    """Each batch takes longer than `stall_after`, all of them much longer than `stall_timeout`."""
+
+    def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
+        time.sleep(3)
+        return batch
+
+    with (
+        mf.Session(workers=1, retries=0, stall_after=1, stall_timeout=10, spill_dir=tmp_path) as session,
+        named(tmp_path, "in slow") as said,
+    ):
+        assert (
+            session.read_csv(numbers).map_batches(slow, schema=NUMBER, batch_rows=ROWS // 8).count() == ROWS
+        )
+    assert said
+
+
 @pytest.mark.nightly
 def test_an_hour_of_slow_work_is_no_stall(tmp_path: Path) -> None:
     """A stall is a minute, as users have it; each batch sleeps or computes for 40 s (MMFLOW_TEST_SLOW_SECONDS in all)."""

@@ -38,6 +38,14 @@ def test_looks_begin_when_an_attempt_takes_a_while_and_come_four_times_in_a_stal
     assert times == [12.0, 14.0, 16.0, 18.0]
 
 
+def test_a_driver_whose_rows_were_not_read_takes_in_first_what_has_ended() -> None:
+    watchdog, running = Watchdog(Limits(after=8.0), 0.0), attempts(0.0)
+    assert watchdog.due(running, 2.0) is True
+    assert watchdog.due(running, 100.0) is False
+    assert watchdog.due(running, 101.0) is False
+    assert watchdog.due(running, 102.0) is True, "what is still under way is looked at"
+
+
 def test_an_attempt_is_named_once_until_it_moves_again() -> None:
     watchdog, running = Watchdog(Limits(after=8.0), 0.0), attempts(0.0)
     (first,) = running

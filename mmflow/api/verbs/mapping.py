@@ -18,6 +18,7 @@ from mmflow.plan.stages import NO_NEEDS, Needs
 from mmflow.usercode.failures import function_error
 
 if TYPE_CHECKING:
+    from mmflow.config import Settings
     from mmflow.worker.batch_functions import BatchFormat
 
 __all__ = ["MappingVerbs"]
@@ -250,13 +251,13 @@ class MappingVerbs(DatasetCore):
         if by_no_rows:
             empty = pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in given.types], schema=given)
             with contextlib.suppress(UserFunctionError):
-                found = _result_schema(function, empty, what)
+                found = _result_schema(function, empty, what, self.context.settings)
                 if found is not None and not _unknown(found):
                     return found
         with planning(what):
             first = self._new(self.frame.limit(_FIRST_ROWS, 0)).to_arrow()
         batch = first.combine_chunks().to_batches()[0] if first.num_rows else None
-        found = None if batch is None else _result_schema(function, batch, what)
+        found = None if batch is None else _result_schema(function, batch, what, self.context.settings)
         if found is None:
             where = "there are no rows" if batch is None else "the first rows give none"
             raise PlanError(f"{what}: the columns of its result are not known, since {where}; pass schema=")
@@ -285,21 +286,24 @@ def _of_nulls(kind: pa.DataType) -> bool:
 
 
 def _result_schema(
-    function: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch, what: str
+    function: Callable[[pa.RecordBatch], Any], batch: pa.RecordBatch, what: str, settings: Settings
 ) -> pa.Schema | None:
     """Return the schema of a function's result; None: it has no batch and no columns.
 
     Raises:
         UserFunctionError: The function raised.
+        StalledError: It did not move for longer than `stall_timeout`.
     """
     name = getattr(function, "__name__", "function")
+    where = f"{what} function {name!r}, called with {batch.num_rows} rows to find its schema,"
     try:
         from mmflow.worker.user_functions import list_batches  # noqa: PLC0415  (slow)
+        from mmflow.worker.watched_call import watched_call  # noqa: PLC0415  (slow)
 
-        batches = list_batches(function(batch))
+        with watched_call(where, settings.named_after, settings.stall_timeout):
+            batches = list_batches(function(batch))
     except (Exception, SystemExit) as error:  # whatever the user's function raised
         if isinstance(error, MmflowError):
             raise
-        where = f"{what} function {name!r}, called with {batch.num_rows} rows to find its schema,"
         raise function_error(where, error, name, "; pass schema= to spare this call") from error
     return next((b.schema for b in batches if b.num_columns), None)

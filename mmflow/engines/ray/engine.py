@@ -58,7 +58,8 @@ from mmflow.engines.messages import (
 )
 from mmflow.engines.placement import Choice, Placement, Seen, probe, probed
 from mmflow.engines.protocol import Resources
-from mmflow.engines.ray.connection import Cluster, alive, check_versions, connect, describe, look, on_node
+from mmflow.engines.ray.connection import Cluster, alive, check_versions, connect, describe, on_node
+from mmflow.engines.ray.head import Head
 from mmflow.engines.ray.interrupts import TaskInterrupts
 from mmflow.engines.ray.signals import RunSignals, TaskSignals, reported_movement
 from mmflow.engines.ray.stopped import Stopped, task_name
@@ -77,7 +78,6 @@ __all__ = ["RayEngine"]
 _DIRECT = 256 << 20
 #: Ray sends returned objects up to this to the driver itself (max_direct_call_object_size).
 _SMALL = 100 << 10
-_LOOK_SECONDS = 5.0
 _PROBE_SECONDS = 10.0, 50.0
 _STOP_SECONDS = 0.6
 _DIE_SECONDS = 60.0
@@ -105,7 +105,6 @@ class RayEngine:
         self._run = run
         connect(settings)
         check_versions(settings.address)
-        self._looked = 0.0
         self._cluster = Cluster(1, 0, 0, {})
         self._placements: dict[int, Placement | None] = {}
         self._probed: dict[tuple[str, ...], Placement | None] = {}
@@ -116,20 +115,21 @@ class RayEngine:
         self._attempts: dict[Any, int] = {}
         self._signals = RunSignals()
         self._stopped = Stopped(run)
-        self._store = _DriverStore(self._stopped)
+        self._head = Head(self._signals, self._stopped, settings.address, settings.named_after)
+        self._long: list[tuple[TaskId, int]] = []  # under way
+        self._store = _DriverStore(self._head)
         self._killed = False
         self._closed = False
 
     def resources(self) -> Resources:
-        """Return the resources of the cluster, which may grow and shrink."""
-        now = time.monotonic()
-        if now - self._looked > _LOOK_SECONDS:
-            self._looked = now
-            self._take_in(look())
-            if self._flights:
-                self._signals.say_leaving(ray_internals.draining_nodes())
-        if self._flights:
-            self._stopped.look(self._cluster.nodes)
+        """Return the resources of the cluster, which may grow and shrink.
+
+        Raises:
+            EngineError: The head of the cluster has not answered for too long.
+        """
+        cluster = self._head.look(self._long, working=bool(self._flights))
+        if cluster is not None and cluster is not self._cluster:
+            self._take_in(cluster)
         return Resources(self._cluster.slots, self._cluster.slots * self._task_memory)
 
     def _take_in(self, cluster: Cluster) -> None:
@@ -316,7 +316,7 @@ class RayEngine:
             _cancel(flight.reply, force=False)
 
     def request_stop(self, task: TaskId, attempt: int) -> None:
-        if (task, attempt) in self._flights:
+        if (task, attempt) in self._flights and not self._head.silence:
             self._signals.ask(task, attempt)
 
     def silent(self) -> tuple[()]:
@@ -326,8 +326,10 @@ class RayEngine:
     def movement(self, after: float) -> Mapping[tuple[TaskId, int], Stall | None]:
         """Read what workers say of tasks that are long under way."""
         now = time.monotonic()
-        long = [key for key, flight in self._flights.items() if now - flight.since >= after / 2]
-        said = {key: self._signals.movement(*key, after) for key in long}
+        if (silence := self._head.silence) >= after:
+            return dict.fromkeys(self._flights, Stall(silence, self._head.place))
+        self._long = [key for key, flight in self._flights.items() if now - flight.since >= after / 4]
+        said = {key: self._signals.movement(*key, after) for key in self._long}
         return {key: stall for key, (begun, stall) in said.items() if begun}
 
     def close(self) -> None:
@@ -349,7 +351,7 @@ class RayEngine:
         self._flights.clear()
         self._stages.clear()
         self._stopped.close()
-        if ray.is_initialized():
+        if ray.is_initialized() and not self._head.silence:
             self._signals.close()
             if self._killed:
                 self._sweep()
@@ -406,15 +408,15 @@ class _Returned(NamedTuple):
 
 
 class _DriverStore(DriverStore):
-    def __init__(self, stopped: Stopped) -> None:
-        self._stopped = stopped
+    def __init__(self, head: Head) -> None:
+        self._head = head
 
     def read(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
         assert isinstance(ref, RayBlock)
         payload: Any = ref.payload
         try:
             while not ray.wait([payload], timeout=_BLOCK_SECONDS)[0]:
-                self._stopped.look()
+                self._head.look()
             returned: _Returned = ray.get(payload, timeout=_REPLY_SECONDS)
         except RayError as error:
             raise EngineError(f"a block of the result was lost: {first_line(error)}") from error

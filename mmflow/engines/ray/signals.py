@@ -22,7 +22,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 
 from ray.exceptions import RayError
@@ -63,19 +63,20 @@ class RunSignals:
                 ray_internals.replace_value(f"{self._prefix}/leaving", " ".join(nodes).encode(), _NAMESPACE)
                 self._leaving = nodes
 
+    def read(self, attempts: Iterable[tuple[TaskId, int]]) -> None:
+        """Read what the workers of these attempts say, for `movement`; waits for the head of the cluster."""
+        for task, attempt in attempts:
+            name = self.name(task, attempt)
+            said = ray_internals.read_value(f"{name}/movement", _NAMESPACE)
+            if said is not None and said != self._said.get(name, (b"", 0.0))[0]:
+                self._said[name] = said, time.monotonic()
+
     def movement(self, task: TaskId, attempt: int, after: float) -> tuple[bool, Stall | None]:
         """Return whether an attempt has begun, as far as is known, and what it does if it does not move."""
         name, now = self.name(task, attempt), time.monotonic()
-        try:
-            said = ray_internals.read_value(f"{name}/movement", _NAMESPACE)
-        except (RayError, ConnectionError):
-            said = None
-        if said is None:
+        if name not in self._said:
             return False, None
-        last, since = self._said.get(name, (b"", now))
-        if said != last:
-            since = now
-            self._said[name] = said, since
+        said, since = self._said[name]
         if now - since < after:
             stall = json.loads(said)["stall"]
             return True, None if stall is None else Stall(**stall)

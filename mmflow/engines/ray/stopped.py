@@ -40,18 +40,16 @@ class Stopped:
     def __init__(self, run: str) -> None:
         self._prefix = f"ray::{task_name(run, '')}"
         self._looked = time.monotonic()
-        self._nodes: list[str] = []
         self._asked: dict[str, Any] = {}
         self._known: dict[str, list[int]] = {}
 
-    def look(self, nodes: Iterable[str] | None = None) -> None:
-        """Kill what was stopped for two looks at these nodes (None: those of the last call); does not wait."""
-        self._nodes = self._nodes if nodes is None else list(nodes)
+    def look(self, nodes: Iterable[str]) -> None:
+        """Kill what was stopped for two looks at these nodes; waits only for a head that is stopped."""
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
-        for node in self._nodes:
+        for node in nodes:
             asked = self._asked.get(node)
             if asked is not None:
                 if not ray.wait([asked], timeout=0)[0]:
