@@ -19,10 +19,9 @@ import pytest
 from distributed import Client
 
 import mmflow as mf
-from mmflow.engines.ray.connection import look
 from mmflow.private_apis.dask_nanny import worker_pid
 from tests.cluster import test_cluster_dask as on_dask
-from tests.cluster.conftest import STORE_BYTES, Nodes, OpenSession
+from tests.cluster.conftest import Nodes, OpenSession
 from tests.cluster.dask_workers import DaskWorkers, dask_workers
 from tests.cluster.gates import Gate
 from tests.cluster.slow_scans import ROWS, SETTINGS, Crawl, write_rows
@@ -158,21 +157,6 @@ def _written_by_a_slow_scan(
         ), crawl
 
 
-def _pod(nodes: Nodes) -> subprocess.Popen[bytes]:
-    """Start a node of one processor, as KubeRay does."""
-    command = [
-        str(Path(sys.executable).with_name("ray")),
-        "start",
-        "--address",
-        nodes.address,
-        "--num-cpus",
-        "1",
-    ]
-    command += ["--object-store-memory", str(STORE_BYTES), "--block"]
-    with (nodes.temp / "pods.log").open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-
 def test_a_node_of_dask_hands_in_what_it_has_read(cluster: DaskWorkers, tmp_path: Path) -> None:
     def leave(crawl: Crawl) -> None:
         (pid,) = crawl.processes()
@@ -185,36 +169,16 @@ def test_a_node_of_dask_hands_in_what_it_has_read(cluster: DaskWorkers, tmp_path
     assert len(crawl.processes()) == 2
 
 
-@pytest.mark.parametrize("how", ["drain", "SIGTERM"])
 def test_a_node_of_ray_hands_in_what_it_has_read(
-    how: str, open_session: OpenSession, nodes: Nodes, tmp_path: Path
+    open_session: OpenSession, nodes: Nodes, tmp_path: Path
 ) -> None:
-    pods: list[subprocess.Popen[bytes]] = []
-
     def leave(crawl: Crawl) -> None:
         (pid,) = crawl.processes()
         above = {process.pid for process in psutil.Process(int(pid)).parents()}
-        if how == "drain":
-            (node,) = [n for n, made in nodes.by_id.items() if _raylet(made).pid in above]
-            _drain(nodes, node, 25)
-        else:  # as in a pod of KubeRay
-            (pod,) = [pod for pod in pods if pod.pid in above]
-            pod.terminate()
-            pod.wait(GRACE_SECONDS)
+        (node,) = [n for n, made in nodes.by_id.items() if _raylet(made).pid in above]
+        _drain(nodes, node, 25)
 
-    if how == "SIGTERM":
-        for node in list(nodes.by_id):
-            nodes.kill(node)
-        pods += [_pod(nodes) for _ in range(2)]
-    session = open_session(**SETTINGS)
-    try:
-        session.sql("SELECT 1 AS one").to_arrow()  # it joins the cluster
-        wait_until(lambda: look().slots == 2, "both nodes")
-        rows, crawl = _written_by_a_slow_scan(session, tmp_path, leave)
-    finally:
-        for pod in pods:
-            pod.terminate()
-            pod.wait(GRACE_SECONDS)
+    rows, crawl = _written_by_a_slow_scan(open_session(**SETTINGS), tmp_path, leave)
     assert rows == list(range(ROWS))
     assert crawl.rows() == ROWS, "no row was read twice"
     assert len(crawl.processes()) == 2
