@@ -211,6 +211,44 @@ def test_sums_of_floats_are_exact_and_rounded_once(values: list[float], data: st
             assert row[0] == bits(nearest_float(sum(map(Fraction, values), Fraction(0))))
 
 
+@st.composite
+def measures_of_doubles(draw: Callable[..., Any]) -> tuple[AggregateStep, pa.Table]:
+    """Return measures of two columns of doubles, in any order and with filters, by more groups than large sums are made for."""
+    size = draw(st.integers(100, 300))
+    rng = random.Random(draw(st.integers(0, 2**32)))
+    special = [*draw(st.lists(FLOATS, max_size=8)), None]
+    nulls = draw(st.booleans())
+
+    def doubles() -> pa.Array:
+        usual = [round(rng.uniform(-99, 99), 1) for _ in range(size)]
+        return pa.array(
+            [rng.choice(special) if nulls and rng.random() < 0.1 else v for v in usual], pa.float64()
+        )
+
+    flags = [rng.choice([True, True, False, None]) for _ in range(size)]
+    keys = pa.array(rng.randrange(40) for _ in range(size))
+    table = pa.table({"k": keys, "x": doubles(), "y": doubles(), "f": pa.array(flags, pa.bool_())})
+    of = st.tuples(
+        st.sampled_from(["count", "sum", "avg", "min", "max"]),
+        st.sampled_from([1, 2]),
+        st.sampled_from([None, 3]),
+    )
+    measures = tuple(Measure(*m) for m in draw(st.lists(of, min_size=2, max_size=8)))
+    return step_of(table.schema, (0,), measures), table
+
+
+@settings(max_examples=15)
+@given(made=measures_of_doubles(), data=st.data())
+def test_measures_of_one_column_are_taken_together(
+    made: tuple[AggregateStep, pa.Table], data: st.DataObject
+) -> None:
+    step, table = made
+    wanted = collections.Counter(reference_rows(step, table))
+    tasks = cut(data, table)
+    for results in (aggregated(step, list(itertools.chain.from_iterable(tasks))), merged(step, tasks)):
+        assert collections.Counter(plain_rows(results)) == wanted
+
+
 def test_a_mean_that_rounds_to_zero_has_no_sign() -> None:
     table = pa.table({"x": [0.0, -5e-324]})
     step = step_of(table.schema, (), (Measure("avg", 0),))

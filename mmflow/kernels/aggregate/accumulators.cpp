@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "aggregate/exact_sum.h"
+#include "aggregate/folds.h"
 #include "aggregate/moments.h"
 #include "aggregate/rows.h"
 
@@ -123,6 +124,7 @@ class FloatTotals final : public Accumulator {
         }
     }
     std::size_t bytes() const noexcept override { return sums_.bytes(); }
+    FloatSums* float_sums() noexcept override { return &sums_; }
 
    private:
     void settle(const Grouped& all) {
@@ -248,24 +250,11 @@ class WholeTotals final : public ByValue<WholeTotals<T>, T, WholeState<T>, Whole
     int scale_;
 };
 
-// Functions whose state is one value: `Fold` makes one value of two.
-template <class T>
-struct Kept {
-    std::uint64_t words[(sizeof(T) + 7) / 8] = {};
-    std::uint64_t seen = 0;
-};
-
+// Functions whose state is one value.
 template <class T, class Fold>
 class Folded final : public ByValue<Folded<T, Fold>, T, Kept<T>> {
    public:
-    static void add(Kept<T>& state, T given) noexcept {
-        T kept;
-        std::memcpy(&kept, state.words, sizeof(T));
-        const T value = Fold::normal(given);
-        kept = state.seen ? Fold::of(kept, value) : value;
-        std::memcpy(state.words, &kept, sizeof(T));
-        state.seen = 1;
-    }
+    static void add(Kept<T>& state, T given) noexcept { fold<Fold>(state, given); }
     static void merge_one(Kept<T>& state, T value) noexcept { add(state, value); }
     static void append(const Kept<T>& state, ArrayMaker& out) {
         if (!state.seen) return out.append_null();
@@ -274,25 +263,6 @@ class Folded final : public ByValue<Folded<T, Fold>, T, Kept<T>> {
     void write(Function, const Grouped& all, std::size_t begin, std::size_t end, const ArrayType&,
                ArrayMaker& out) override {
         this->write_states(all, begin, end, out);
-    }
-};
-
-// min and max. Floats have one NaN, above all numbers, and one zero.
-template <bool kLeast>
-struct Extreme {
-    template <class T>
-    static T normal(T value) noexcept {
-        if constexpr (std::numeric_limits<T>::is_iec559) {
-            value += T{0};
-            if (value != value) value = std::numeric_limits<T>::quiet_NaN();
-        }
-        return value;
-    }
-    template <class T>
-    static T of(T kept, T value) noexcept {
-        bool better = kLeast ? value < kept : value > kept;
-        if constexpr (std::numeric_limits<T>::is_iec559) better |= kLeast ? kept != kept : value != value;
-        return better ? value : kept;
     }
 };
 

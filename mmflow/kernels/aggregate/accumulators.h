@@ -29,6 +29,8 @@ struct Grouped {
     std::size_t groups;  // so far
 };
 
+class FloatSums;
+
 class Accumulator {
    public:
     virtual ~Accumulator() = default;
@@ -48,6 +50,9 @@ class Accumulator {
     // Appends the values of a measure to an array of `type`. Throws TotalOverflow where one does not fit.
     virtual void write(Function function, const Grouped& all, std::size_t begin, std::size_t end, const ArrayType& type,
                        ArrayMaker& out) = 0;
+
+    // Returns what the sums of doubles share; null: these are none.
+    virtual FloatSums* float_sums() noexcept { return nullptr; }
 
     // Bytes that it holds beside the states.
     virtual std::size_t bytes() const noexcept { return 0; }

@@ -56,6 +56,32 @@ Aggregator::Aggregator(std::vector<ArrayType> types, std::vector<int> keys, std:
     }
     for (std::size_t i = 0; i < key_types_.size(); ++i) state_keys_.push_back(static_cast<int>(i));
     keys_ = std::make_unique<Keys>(key_types_, state);
+    join_float_measures();
+}
+
+// Finds the measures of the same column of doubles and the same filter.
+void Aggregator::join_float_measures() {
+    for (std::size_t i = 0; i < distinct_.size(); ++i) {
+        const Measure& measure = distinct_[i];
+        joined_.push_back(-1);
+        if (measure.column < 0 || types_[static_cast<std::size_t>(measure.column)].layout != Layout::kFloat64) continue;
+        std::size_t FloatMeasures::*place = nullptr;
+        switch (measure.function) {
+            case Function::kCount: place = &FloatMeasures::count; break;
+            case Function::kSum: case Function::kAvg: place = &FloatMeasures::sum; break;
+            case Function::kMin: place = &FloatMeasures::least; break;
+            case Function::kMax: place = &FloatMeasures::greatest; break;
+            default: continue;
+        }
+        std::size_t number = 0;
+        while (number < float_measures_.size() && (float_measures_[number].column != measure.column ||
+                                                   float_measures_[number].filter != measure.filter))
+            ++number;
+        if (number == float_measures_.size()) float_measures_.push_back({measure.column, measure.filter});
+        float_measures_[number].*place = places_[i];
+        if (FloatSums* const sums = accumulators_[i]->float_sums()) float_measures_[number].sums = sums;
+        joined_[i] = static_cast<int>(number);
+    }
 }
 
 std::vector<ArrayView> Aggregator::key_views(const ArrowArray& rows, const std::vector<int>& columns) const {
@@ -93,10 +119,16 @@ void Aggregator::update(const ArrowArray& rows) {
     for (const Measure& measure : distinct_) arguments.push_back({view(measure.column), view(measure.filter)});
     each_piece(key_views(rows, key_columns_), static_cast<std::size_t>(rows.length),
                [&](const std::uint32_t* numbers, std::size_t count) {
+        int joined = -1;  // the last that were updated together: the first of them updates all
         for (std::size_t i = 0; i < distinct_.size(); ++i) {
             auto& [column, filter] = arguments[i];
-            accumulators_[i]->update(distinct_[i].column < 0 ? nullptr : &column,
-                                     distinct_[i].filter < 0 ? nullptr : &filter, grouped(i, numbers, count));
+            const ArrayView* const chosen = distinct_[i].filter < 0 ? nullptr : &filter;
+            if (joined_[i] > joined && float_measures_[joined_[i]].pays(keys_->size())) {
+                joined = joined_[i];
+                float_measures_[joined].update(column, chosen, numbers, count, keys_->states(0));
+            } else if (joined_[i] < 0 || !float_measures_[joined_[i]].pays(keys_->size())) {
+                accumulators_[i]->update(distinct_[i].column < 0 ? nullptr : &column, chosen, grouped(i, numbers, count));
+            }
             column.offset += count;
             filter.offset += count;
         }

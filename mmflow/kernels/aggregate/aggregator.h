@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "aggregate/accumulators.h"
+#include "aggregate/float_measures.h"
 #include "aggregate/keys.h"
 
 namespace mmflow {
@@ -41,6 +42,7 @@ class Aggregator {
     std::size_t current() const noexcept { return current_; }
 
    private:
+    void join_float_measures();
     std::vector<ArrayView> key_views(const ArrowArray& rows, const std::vector<int>& columns) const;
     template <class Take>
     void each_piece(std::vector<ArrayView> keys, std::size_t rows, Take&& take);
@@ -54,6 +56,8 @@ class Aggregator {
     std::vector<Measure> distinct_;       // the first measure of each accumulator
     std::vector<std::unique_ptr<Accumulator>> accumulators_;
     std::vector<std::size_t> places_;     // of their states in records
+    std::vector<FloatMeasures> float_measures_;
+    std::vector<int> joined_;             // number among these of each accumulator; -1: none
     std::unique_ptr<Keys> keys_;
     std::size_t current_ = 0;
 };

@@ -67,6 +67,8 @@ struct LargeSum {
 // What exact sums of groups share. The sums themselves lie in records, or elsewhere.
 class FloatSums {
    public:
+    static constexpr std::size_t kFew = 16;  // groups for which large sums pay
+
     std::size_t bytes() const noexcept {
         return wide_.size() * (sizeof(WideSum) + sizeof(void*) * 2) + large_.size() * sizeof(LargeSum);
     }
@@ -123,7 +125,7 @@ class FloatSums {
         for (std::size_t i = 0; i < made.size(); ++i) made[i] = std::int64_t{1} << i;
         return made;
     }();
-    static constexpr std::size_t kFew = 16, kMany = 1024;  // groups, and rows for each, for which large sums pay
+    static constexpr std::size_t kMany = 1024;  // rows for each of few groups, for which large sums pay
 
     // Adds a value that fits into the window.
     static bool add_in_window(FloatSum& sum, double value) noexcept {
