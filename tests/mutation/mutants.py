@@ -1,22 +1,26 @@
 """Mutation tests: a small change of the code that must not lose a row fails a test, or survivors.txt says why not.
 
-python -m tests.mutation.mutants
+python -m tests.mutation.mutants [GROUP [PATTERN…]]     changes of one group (tests/mutation/groups.py), of these names
 
-mutmut changes a copy of the package in build/mutants, and runs the tests that reach a change: [tool.mutmut] in
-pyproject.toml says in which modules, and which tests. Results are kept there, so that a second run tries only what
-changed.
+mutmut makes the changes, in a copy of the package in build/mutants; tests/mutation/judging.py tries them.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.mutation.groups import GROUPS
 
 __all__ = ["Survivor", "explained"]
 
@@ -72,27 +76,38 @@ def _copy() -> None:
     assert kernels is not None
     assert kernels.origin is not None
     shutil.copy2(kernels.origin, FOLDER / "mmflow")
-    for name in ("site", "mutants"):  # a path that is missing when Python starts is never looked at again
-        (FOLDER / name).mkdir(exist_ok=True)
+    (FOLDER / "site").mkdir(exist_ok=True)
     (FOLDER / "site" / "sitecustomize.py").write_text(SITE)
 
 
-def _mutmut(*arguments: str, quiet: bool = True) -> str:
-    path = os.pathsep.join(str(FOLDER / name) for name in ("site", "mutants"))
-    environment = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_PROFILE": "ci"}
-    done = subprocess.run(
-        [sys.executable, "-m", "mutmut", *arguments],
-        cwd=FOLDER,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE if quiet else None,
-        check=True,
-    )
-    return done.stdout or ""
+#: Writes the changed modules of its arguments, beside which their functions stay as they are.
+_CHANGE = """
+import sys
+from pathlib import Path
+from mutmut.mutation.file_mutation import mutate_file_contents
+for name in sys.argv[1:]:
+    Path(name).write_text(mutate_file_contents(name, Path(name).read_text()).code)
+"""
+
+
+def _python(*arguments: str) -> None:
+    path = os.pathsep.join((str(FOLDER / "site"), str(FOLDER)))
+    environment = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_PROFILE": "ci", "MUTANT_UNDER_TEST": ""}
+    subprocess.run([sys.executable, *arguments], cwd=FOLDER, env=environment, check=True)
+
+
+def _function(text: str, name: str) -> list[str]:
+    found = re.search(rf"^( *)def {name}\(.*?\n(?=\1\S)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, name
+    return textwrap.dedent(found[0]).rstrip().splitlines()[1:]
 
 
 def _change(mutant: str) -> str:
-    lines = _mutmut("show", mutant).splitlines()
+    """Return the lines of a change before and after."""
+    module, _, name = mutant.rpartition(".")
+    text = (FOLDER / (module.replace(".", "/") + ".py")).read_text() + "\nend\n"
+    original = _function(text, f"{name.rpartition('__mutmut_')[0]}__mutmut_orig")
+    lines = difflib.unified_diff(original, _function(text, name), n=0, lineterm="")
     return "\n".join(
         f"{line[0]} {line[1:].strip()}"
         for line in lines
@@ -100,29 +115,37 @@ def _change(mutant: str) -> str:
     )
 
 
-def main() -> int:
+def _judge(group: str, patterns: tuple[str, ...]) -> int:
+    """Try the changes of a group; return how many survive without a reason."""
     _copy()
-    _mutmut("run", quiet=False)
+    _python("-c", _CHANGE, *GROUPS[group].modules)
+    results = FOLDER / f"results-{group}.jsonl"
+    _python("-m", "tests.mutation.judging", group, str(results), *patterns)
     known = explained((HERE / "survivors.txt").read_text())
     total, survived = Counter[str](), Counter[str]()
     unexplained = 0
-    for line in _mutmut("results", "--all", "true").splitlines():
-        name, _, status = line.strip().partition(": ")
+    for line in results.read_text().splitlines():
+        name, outcome = json.loads(line)
         module = name.rpartition(".")[0].replace(".", "/") + ".py"
         total[module] += 1
-        if status not in ("survived", "no tests", "suspicious"):
+        if outcome == "killed":
             continue
         survived[module] += 1
         change = _change(name)
         if Survivor(module, change) not in known:
             unexplained += 1
-            print(f"{name}: {status}\n{change}\n")
+            print(f"{name}: {outcome}\n{change}\n")
     for module, count in total.items():
         killed = count - survived[module]
-        print(f"{module}: {killed:,} of {count:,} killed ({killed / count:.1%})")
+        print(f"{module}: {killed:,} of {count:,} killed ({killed / count:.1%})", flush=True)
+    return unexplained
+
+
+def main(group: str = "", *patterns: str) -> int:
+    unexplained = sum(_judge(name, patterns) for name in ([group] if group else GROUPS))
     print(f"{unexplained} survivors are not in survivors.txt")
     return unexplained > 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from mmflow.sinks import CommitResult, SinkAttempt, SinkSpec, StagedFile, open_commit, open_sink, sink_spec
 
+MANIFEST = "_mmflow_manifest.json"
 ZONE = pa.timestamp("us", "Europe/Paris")
 
 
@@ -73,3 +75,20 @@ def write_all(
 def names(folder: Path) -> set[str]:
     """All files below a folder, hidden ones too."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def rows(value: Any) -> pa.RecordBatch:
+    """Return one row."""
+    return pa.RecordBatch.from_pydict({"v": [value]})
+
+
+def state(destination: Path) -> Any:
+    """Return the values of a file, or of the files that a folder's manifest lists."""
+    if destination.is_file():
+        return destination.read_text().splitlines()[1:]
+    if not destination.exists() or not any(destination.iterdir()):
+        return None
+    manifest = json.loads((destination / MANIFEST).read_text())
+    assert {f["path"] for f in manifest["files"]} == names(destination) - {MANIFEST}
+    assert manifest["rows"] == len(manifest["files"])
+    return sorted((destination / f["path"]).read_text().splitlines()[1] for f in manifest["files"])
