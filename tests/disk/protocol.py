@@ -11,7 +11,7 @@ import struct
 
 __all__ = [
     "ATTRIBUTES", "BUFFER", "DIRECT_IO", "DIRENT", "ENTRY", "HEADER", "INIT_FLAGS", "INIT_FLAGS_2", "INIT_REPLY", "INVALIDATE_INODE",
-    "REPLY", "SETATTR", "STATFS", "WRITE_BYTES", "Op", "Valid",
+    "READ_LOCK_OWNER", "REPLY", "SETATTR", "STATFS", "WRITE_BYTES", "WRITE_CACHE", "Op", "Valid",
 ]  # fmt: skip
 
 WRITE_BYTES = 128 << 10
@@ -83,3 +83,7 @@ INIT_FLAGS = 1 << 0 | 1 << 5 | 1 << 30
 #: Mappings of files that are read past the page cache.
 INIT_FLAGS_2 = 1 << 4
 DIRECT_IO = 1
+#: Flag of a read that a call asked for, past the page cache: it names who holds locks.
+READ_LOCK_OWNER = 1 << 1
+#: Flag of a write that comes from the page cache.
+WRITE_CACHE = 1 << 0

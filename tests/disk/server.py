@@ -5,7 +5,8 @@
 The kernel's requests come from /dev/fuse, commands as lines of JSON from a socket. Rules say which requests suffer:
 
     error    fails with an errno
-    short    reads, or writes, no more than so many bytes
+    short    reads, or writes, no more than so many bytes; only what a call asked for: a page of a mapping comes whole, since
+             to the kernel a short page is the end of the file, and what is beyond it zeros
     stall    is not answered before the rule is taken away: the caller is in state D, as with a lost file server
     slow     is answered after so many seconds
     crash    power is cut before it: what was not synced is lost, and all else fails with EIO until power is back
@@ -48,10 +49,12 @@ from tests.disk.protocol import (
     INIT_FLAGS_2,
     INIT_REPLY,
     INVALIDATE_INODE,
+    READ_LOCK_OWNER,
     REPLY,
     SETATTR,
     STATFS,
     WRITE_BYTES,
+    WRITE_CACHE,
     Op,
     Valid,
 )
@@ -59,6 +62,7 @@ from tests.disk.tree import PAGE, ROOT, Inode, Tree
 
 __all__ = ["Rule", "Server"]
 
+_LONGEST_NAME = 255
 #: Bytes of a file, at most: its holes take memory here.
 _LARGEST = 1 << 30
 _CAPACITY = 1 << 30
@@ -285,7 +289,7 @@ class Server:
                         if rule.do == "error":
                             raise _RequestError(rule.errno)
                         if rule.do == "short":
-                            limit = rule.size
+                            limit = None if _is_of_pages(op, body) else rule.size
                         elif rule.do == "crash":
                             self._crash(rule.seed)
                         else:
@@ -293,6 +297,10 @@ class Server:
                             return
                 if not self._on:
                     raise _RequestError(errno.EIO)
+                if op in _NAMED and any(
+                    len(name) > _LONGEST_NAME for name in body[_NAMED[op] :].split(b"\0")[: _NAMES.get(op, 1)]
+                ):
+                    raise _RequestError(errno.ENAMETOOLONG)
                 if inode is None:
                     raise _RequestError(errno.ESTALE)
             else:
@@ -597,11 +605,20 @@ def _range(op: Op, body: bytes) -> tuple[int, int]:
     return offset, offset + size
 
 
+def _is_of_pages(op: Op, body: bytes) -> bool:
+    """Return whether a read or write is of the page cache: not what a call asked for, and has to be done whole."""
+    (flags,) = struct.unpack_from("<I", body, 20)
+    return bool(flags & WRITE_CACHE) if op is Op.WRITE else not flags & READ_LOCK_OWNER
+
+
 #: Requests whose name follows a header of so many bytes.
 _NAMED = {
     Op.LOOKUP: 0, Op.SYMLINK: 0, Op.MKNOD: 16, Op.MKDIR: 8, Op.UNLINK: 0, Op.RMDIR: 0, Op.RENAME: 8, Op.RENAME2: 16,
     Op.LINK: 8, Op.CREATE: 16,
 }  # fmt: skip
+
+#: Names that they have, where it is not one; what follows that of SYMLINK is its target.
+_NAMES = {Op.RENAME: 2, Op.RENAME2: 2}
 
 
 def _path(inode: Inode | None, op: Op, body: bytes) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 from mmflow.mapping.system import system
 from tests.disk.disk import ROOT, Disk
+from tests.disk.over_skips import SKIPPED
 from tests.waiting import wait_until
 
 
@@ -177,6 +178,22 @@ def test_mappings_are_of_the_file(disk: Disk) -> None:
     assert data[6000:6003] == bytes(3)
 
 
+def test_mappings_are_whole_where_reads_and_writes_are_short(disk: Disk) -> None:
+    path, data = disk.path / "file", bytes(range(256)) * 64
+    disk.direct()
+    path.write_bytes(data)
+    disk.shorten("read", 1000)
+    disk.shorten("write", 1000)
+    with path.open("r+b", buffering=0) as file, mmap.mmap(file.fileno(), 0) as mapping:
+        assert len(os.pread(file.fileno(), 5000, 0)) == 1000
+        assert mapping[:] == data
+        assert os.pwrite(file.fileno(), b"1" * 5000, 0) == 1000
+        mapping[9000:14000] = b"2" * 5000
+        mapping.flush()
+    with path.open("rb") as file_:
+        assert file_.read() == b"1" * 1000 + data[1000:9000] + b"2" * 5000 + data[14000:]
+
+
 def test_a_file_grows_and_is_cut_short(disk: Disk) -> None:
     path = disk.path / "file"
     path.write_bytes(b"1" * 10_000)
@@ -227,12 +244,22 @@ def test_names_and_files_behave(disk: Disk) -> None:
         file.write("more")
     (a / "x").touch()
     _said(errno.ENOTEMPTY, a.rmdir)
+    (a / ("n" * 255)).touch()
+    _said(errno.ENAMETOOLONG, (a / ("n" * 256)).touch)
+    _said(errno.ENAMETOOLONG, (a / "x").rename, a / ("n" * 256))
+    (a / "far").symlink_to("t" * 300)
     with (disk.path / "holes").open("wb", buffering=0) as file_:
         os.ftruncate(file_.fileno(), 100 * 4096)
         os.pwrite(file_.fileno(), b"1", 50 * 4096)
         assert os.lseek(file_.fileno(), 0, os.SEEK_DATA) == 50 * 4096
         assert os.lseek(file_.fileno(), 50 * 4096, os.SEEK_HOLE) == 51 * 4096
     assert (disk.path / "holes").stat().st_blocks == 8
+
+
+@pytest.mark.parametrize("name", SKIPPED)
+def test_a_test_that_is_skipped_over_it_is_there(name: str) -> None:
+    file, _, function = name.partition("::")
+    assert f"def {function}(" in (ROOT / file).read_text()
 
 
 def test_it_ends_with_its_process(tmp_path: Path) -> None:
