@@ -121,8 +121,11 @@ class TaskMetrics:
 
     def add(self, other: TaskMetrics) -> None:
         """Add the counts of another task."""
-        for name in {f.name for f in fields(self)} - _NOT_SUMMED:
+        for name in _SUMMED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+_SUMMED = tuple(f.name for f in fields(TaskMetrics) if f.name not in _NOT_SUMMED)
 
 
 @dataclass(frozen=True, slots=True)

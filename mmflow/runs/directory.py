@@ -16,6 +16,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 from mmflow.errors import EngineError, plain_text
@@ -92,7 +93,7 @@ class RunDirectory:
 
     def path(self, name: str = "") -> str:
         """Return the path or URL of a file in the folder, or of the folder."""
-        return posixpath.join(self.url, name) if name else self.url
+        return f"{self.url}/{name}" if name else self.url
 
     def folder(self, name: str) -> str:
         """Create a folder in it, and return its path or URL.
@@ -309,17 +310,31 @@ class RunDirectory:
             with contextlib.suppress(ValueError):
                 yield parse_object(line, shape or {})
 
-    @contextlib.contextmanager
-    def engine_errors(self, what: str, path: str = "") -> Iterator[None]:
+    def engine_errors(self, what: str, path: str = "") -> _EngineErrors:
         """Raise an EngineError with advice in place of an OSError of the block."""
-        try:
-            yield
-        except OSError as error:
-            where = error.filename or path or self.url
+        return _EngineErrors(self.url, what, path)
+
+
+class _EngineErrors:
+    """Context manager of `engine_errors`; a class, since a generator takes longer than most of the calls in it."""
+
+    __slots__ = ("_path", "_url", "_what")
+
+    def __init__(self, url: str, what: str, path: str) -> None:
+        self._url, self._what, self._path = url, what, path
+
+    def __enter__(self) -> None:
+        """Begin the block."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            where = error.filename or self._path or self._url
             raise EngineError(
-                f"can't {what} {where}: {error.strerror or error}; make room or give permission, "
+                f"can't {self._what} {where}: {error.strerror or error}; make room or give permission, "
                 "or set runs_dir (MMFLOW_RUNS_DIR) to another folder",
-                path=self.url,
+                path=self._url,
             ) from error
 
 

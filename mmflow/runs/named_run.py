@@ -68,12 +68,13 @@ def open_named(
     directory = RunDirectory(runs_dir, name)
     before: dict[str, Any] | None = None
     watch, pause = Watch(), _POLL_SECONDS
+    directory.make()
     while True:
-        directory.make()
         try:
             lock = take_lock(directory, watch=watch)
             break
         except FileNotFoundError:  # its folder has just been removed
+            directory.make()
             continue
         except HeldError as held:
             if not join:

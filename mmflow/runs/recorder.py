@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from mmflow.plan.tasks import Done
 from mmflow.runs.directory import LogWriter, RunDirectory
 from mmflow.runs.journal import Replay, encode_line, task_line
 from mmflow.runs.redaction import Redactor
-from mmflow.scheduler.progress import Progress, sum_counts
+from mmflow.scheduler.progress import Progress, StageProgress, sum_counts
 from mmflow.shards import FileEntry
 from mmflow.sinks import CommitResult, StagedFile, staged_files
 from mmflow.storage import clock, format_versions
@@ -54,6 +54,8 @@ _ATTEMPTS_PER_OPENING = 100_000
 _ATTEMPTS_PER_RESTART = 1_000
 _MAX_RESTARTS = 20
 _REPORT_SECONDS = 1.0
+#: Encoder of events, made once: `json.dumps` with a default makes one for each.
+_encode = json.JSONEncoder(default=str).encode
 
 
 class RunRecorder:
@@ -149,9 +151,8 @@ class RunRecorder:
     def event(self, event: str, **facts: Any) -> None:
         """Write an event."""
         with self._lock:
-            text = json.dumps(
-                {"v": format_versions.EVENTS.version, "t": round(clock.time(), 6), "event": event, **facts},
-                default=str,
+            text = _encode(
+                {"v": format_versions.EVENTS.version, "t": round(clock.time(), 6), "event": event, **facts}
             )
             self._events.line(self._redactor.text(text))
 
@@ -166,7 +167,8 @@ class RunRecorder:
         """Return the counts of the run: of this opening, or of those before as long as this one has read nothing."""
         if self._progress:
             return sum_counts(self._progress.values())
-        return {name: int(self._last_progress().get(name) or 0) for name in sum_counts(())}
+        last = self._last_progress()
+        return {name: int(last.get(name) or 0) for name in sum_counts(())}
 
     def _last_progress(self) -> dict[str, Any]:
         events = (e for e in self.directory.read_facts(EVENTS, EVENT_SHAPE) if e.get("event") == "progress")
@@ -182,10 +184,9 @@ class RunRecorder:
         progress = self.progress(latest)
         if self.on_progress is not None:
             self.on_progress(progress)
-        facts = dataclasses.asdict(progress)
+        facts = _fields(progress)
+        facts["stages"] = [_fields(s, {"title", "complete"}) for s in progress.stages]
         facts["running"] = sum(s.running for s in progress.stages)
-        for stage in facts["stages"]:
-            del stage["title"], stage["complete"]
         self.event("progress", plan=self.plan_number(run), **facts)
         self._flush()
         if self.directory.exists(CANCEL):
@@ -271,7 +272,7 @@ class RunRecorder:
         if (progress := self._progress.get(run)) is not None:
             progress = replace(progress, rows=made.rows)  # rows of an array are not those of its plan
             self.keep_progress(run, progress)
-            counts = dataclasses.asdict(replace(progress, stages=()))
+            counts = {**_fields(progress), "stages": ()}
         self.line(encode_line({"kind": "committed", "run": run, **facts, "progress": counts}))
         with self._lock:
             self._journal.sync()  # staging, which tells it too, is deleted next
@@ -411,6 +412,10 @@ class PlanRecorder:
     def record_restart(self, lost: str, reason: str) -> bool:
         """Record a lost checkpoint before the plan restarts; False after too many restarts."""
         return self._run.record_restart(lost, reason)
+
+
+def _fields(value: Progress | StageProgress, without: Collection[str] = ()) -> dict[str, Any]:
+    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in without}
 
 
 def _stage_facts(stage: Any) -> dict[str, Any]:

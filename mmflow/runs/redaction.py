@@ -6,6 +6,7 @@ A secret of a parameter is removed wherever it appears.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -48,7 +49,7 @@ class Redactor:
         self, environment: Mapping[str, str] | None = None, parameters: Mapping[str, Any] | None = None
     ) -> None:
         env = os.environ if environment is None else environment
-        values = {v for n, v in env.items() if SECRET_NAMES.search(n) and not _is_path(v)}
+        values = {v for n, v in env.items() if _is_secret(n) and not _is_path(v)}
         for name, value in (parameters or {}).items():
             values |= {s for text in _texts(value) for s in _secrets(name, text)}
         values = {v for v in values if len(v) >= _MIN_SECRET_LENGTH and v != HIDDEN}
@@ -80,7 +81,7 @@ class Redactor:
         return value
 
     def _is_secret_name(self, key: Any) -> bool:
-        return isinstance(key, str) and bool(SECRET_NAMES.search(key))
+        return isinstance(key, str) and _is_secret(key)
 
     def _hide(self, value: Any) -> Any:
         if isinstance(value, list | tuple):
@@ -99,6 +100,12 @@ class Redactor:
             error = error.__cause__ or error.__context__  # type: ignore[assignment]  # the loop ends at None
 
 
+@functools.lru_cache(1024)
+def _is_secret(name: str) -> bool:
+    """Return whether the name says that its value is a secret. Names are few, and looked at for each run and event."""
+    return bool(SECRET_NAMES.search(name))
+
+
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -109,7 +116,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _secrets(name: str, text: str) -> Iterator[str]:
     """Yield the secret parts of a parameter: all of it, or the password and the signature of a URL."""
-    if SECRET_NAMES.search(name):
+    if _is_secret(name):
         yield text
     for match in _URL_SECRETS[0].finditer(text):
         yield match[0].partition(":")[2]

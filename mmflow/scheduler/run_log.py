@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 
 from mmflow.plan.stages import Functions
-from mmflow.plan.tasks import Done, TaskId
+from mmflow.plan.tasks import Done, TaskId, TaskMetrics
 from mmflow.scheduler.recorder import Recorder
 from mmflow.scheduler.scans import Verified
 from mmflow.scheduler.stages import AttemptState, StageState, TaskState
@@ -17,6 +17,9 @@ from mmflow.scheduler.watchdog import describe
 from mmflow.worker.movement import Stall
 
 __all__ = ["RunLog"]
+
+#: Metrics of a task that its event has; the run's progress and outcome have the others.
+_NOTED = tuple(f.name for f in fields(TaskMetrics) if f.name not in ("retries", "reasons"))
 
 
 class RunLog:
@@ -93,8 +96,7 @@ class RunLog:
         """Record an attempt that has finished, and those that the engine made by itself."""
         self._totals.retries += done.metrics.retries
         if self._record is not None:
-            facts = asdict(done.metrics)
-            del facts["retries"], facts["reasons"]  # the run's progress and outcome have them
+            facts = {name: getattr(done.metrics, name) for name in _NOTED}
             self._event("task_done", done.id, attempt=done.attempt, **facts)
 
     def record_failed(self, task: TaskState, reason: str, *, retried: bool) -> None:

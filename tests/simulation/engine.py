@@ -70,11 +70,15 @@ class Blocks:
         raise NotImplementedError
 
     def get(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
-        return [pa.RecordBatch.from_pydict({"n": self.rows_of(ref)}, toy.ROWS)]
+        return [_batch(self.rows_of(ref))]
 
     def delete(self, ref: BlockRef) -> None:
         if not isinstance(ref, CheckpointBlock):
             del self.rows[cast(LocalBlock, ref).number]  # KeyError: deleted twice
+
+
+def _batch(rows: list[int]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array(rows, pa.int64())], schema=toy.ROWS)
 
 
 class SimulatedEngine:
@@ -216,7 +220,7 @@ class SimulatedEngine:
             spec = task.stage.output.sink
             attempt = SinkAttempt(task.run, task.id.stage, task.id.number, task.attempt, task.id.part)
             sink = open_sink(spec, self._world.root, 1 << 20)
-            files = sink.write(self._batches(rows, toy.ROWS), toy.ROWS, attempt)
+            files = sink.write(self._batches(rows), toy.ROWS, attempt)
             outputs: tuple[BlockRef | None, ...] = ()
         else:
             files = ()
@@ -250,10 +254,10 @@ class SimulatedEngine:
             resume_offset=resume,
         )
 
-    def _batches(self, rows: list[int], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _batches(self, rows: list[int]) -> Iterator[pa.RecordBatch]:
         for begin in range(0, len(rows), 4):
             self._world.enter("task", "batch")
-            yield pa.RecordBatch.from_pydict({"n": rows[begin : begin + 4]}, schema)
+            yield _batch(rows[begin : begin + 4])
 
     def _read(self, task: Task, *, stops: bool) -> tuple[Any, list[Any], int | None]:
         first = task.stage.inputs[0]

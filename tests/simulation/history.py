@@ -18,7 +18,6 @@ import functools
 import json
 import os
 import random
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -69,11 +68,18 @@ _RARE = (
     "run",
     "batch",
 )
+#: Parts of the paths of calls in locks and commits, and in folders of runs, by where these are.
+_PLACES = {
+    "local": ("data/out", "/.out.", "/result", "/_mmflow_manifest", "-lock", "/placed", "/attempts/", "/publishing"),
+    "object": ("/_mmflow_lock", "/_mmflow_manifest", "/intent", "data/out/part", "/open.json", "/_mmflow/"),
+    "runs": ("/journal", "/run.json", "/.run.json", "/.sources", "summary.json", "/blocks/", "/driver", "/openings/"),
+}
 #: Bytes of a shard; a record has up to eight.
 _CUT_BYTES = 16
 #: Seconds within which users come.
 _TIMES = (0.0, 0.5, 2.0, 2.0, 20.0, 150.0, 800.0)
 _MAIN, _OTHER, _NEXT = "main", "other", "next"
+_MANIFEST = "_mmflow_manifest.json"
 #: Seconds of virtual time within which a run ends once faults have stopped.
 _BOUND = 2_000.0
 
@@ -124,46 +130,62 @@ class Script:
 
     @classmethod
     def of(cls, seed: int) -> Script:
-        """Return the script of a seed."""
+        """Return the script of a seed.
+
+        Half of the faults happen anywhere, the others where commits, locks and records of runs are at work. In a
+        quarter of the histories, another run comes to the destination at nearly the same time.
+        """
         r = random.Random(seed)
         one_file = r.random() < 0.2
+        output: Place = r.choice(["local", "local", "object"])
+        runs: Place = r.choice(["local", "local", "local", "object"])
+        meets = r.random() < 0.25
         actors = [Actor(0.0, "drive")]
         for does, share, most in (
-            ("second", 0.4, 3),
-            ("other", 0.5, 3),
+            ("second", 0.4, 2),
+            ("other", 1.0 if meets else 0.4, 2),
             ("cancel", 0.2, 1),
             ("change", 0.12, 1),
             ("recode", 0.2, 1),
         ):
             if r.random() < share:
+                times = (1.0,) if meets and does == "other" else _TIMES
                 actors += [
-                    Actor(round(r.choice(_TIMES) * r.random(), 3), does) for _ in range(r.randrange(most) + 1)
+                    Actor(round(r.choice(times) * r.random(), 3), does) for _ in range(r.randrange(most) + 1)
                 ]
         actors += [Actor(round(4 * r.random(), 3), "read") for _ in range(r.choice([0, 1, 3]))]
-        kinds = sorted(FITS)
-        faults = []
-        for _ in range(r.choice([0, 1, 1, 2, 2, 3, 5])):
-            kind = r.choice(["die", "die", "die after", "power", "power", "hang", *kinds])
-            seconds = round(r.choice([0.05, 0.5, 5.0, 45.0, 600.0, 900.0]) * r.random(), 3)
-            what = r.choice(_RARE) if r.random() < 0.5 else ""
-            faults.append(Fault(r.randrange(int(r.choice([60, 120, 300, 500]))), kind, seconds, what))
+        places = (*_PLACES[output], *_PLACES[output], *(_PLACES["runs"] if runs == "local" else ("/openings/",)))
         return cls(
             seed,
             "gather" if one_file else r.choice(["copy", "group", "sort"]),
-            r.choice(["error", "replace"] if one_file else ["error", "replace", "append"]),
-            r.choice(["local", "local", "object"]),
-            r.choice(["local", "local", "local", "object"]),
+            r.choice(["error", "replace"] if one_file else ["error", "replace", "append", *["append"] * (3 * meets)]),
+            output,
+            runs,
             r.random() < 0.8,
             one_file,
             r.random() < 0.5,
             tuple(r.randrange(9) for _ in range(r.choice([1, 2, 3]))),
             tuple(actors),
-            tuple(sorted(faults, key=lambda f: f.at)),
-            r.choice([0.0, 0.0, 0.02, 0.1, 0.3]),
-            r.random() < 0.8,
+            _faults(r, places),
+            r.choice([0.1, 0.3, 0.6] if meets else [0.0, 0.0, 0.0, 0.02, 0.1, 0.3]),
+            r.random() < 0.7,
             r.random() < 0.4,
             r.random() < 0.3,
         )
+
+
+def _faults(r: random.Random, places: Sequence[str]) -> tuple[Fault, ...]:
+    kinds = sorted(FITS)
+    faults = []
+    for _ in range(r.choice([0, 1, 1, 2, 2, 3, 5])):
+        kind = r.choice(["die", "die", "die after", "power", "power", "hang", *kinds])
+        seconds = round(r.choice([0.05, 0.5, 5.0, 45.0, 600.0, 900.0]) * r.random(), 3)
+        if r.random() < 0.5:
+            faults.append(Fault(r.randrange(r.choice([30, 80, 150, 300])), kind, seconds, r.choice(places)))
+        else:
+            what = r.choice(_RARE) if r.random() < 0.5 else ""
+            faults.append(Fault(r.randrange(r.choice([60, 120, 300, 500])), kind, seconds, what))
+    return tuple(sorted(faults, key=lambda f: f.at))
 
 
 @dataclass
@@ -230,30 +252,8 @@ class _History:
         return [sorted(rows) for rows in versions]
 
     def plan(self, name: str, shape: Shape) -> tuple[Plan, SinkSpec]:
-        spec = sink_spec(self.output, "csv", if_exists=self.script.if_exists)
-        write = Write(spec)
-        inputs = [toy.scan(self._other if name == _OTHER else self.paths)]
-        forward = Forward((SortKey(0),))
-        match shape:
-            case "copy":
-                stages = [toy.stage(0, inputs, write)]
-            case "gather":
-                stages = [
-                    toy.stage(0, inputs, Hash((0,), 1)),
-                    toy.stage(1, [toy.read_exchange("partition", 0)], write),
-                ]
-            case "group":
-                stages = [
-                    toy.stage(0, inputs, Hash((0,), 2)),
-                    toy.stage(1, [toy.read_exchange("partition", 0)], write),
-                ]
-            case "sort":
-                stages = [
-                    toy.stage(0, inputs, forward),
-                    toy.stage(1, [toy.read_exchange("forward", 0)], Range((SortKey(0),), 2, 40)),
-                    toy.stage(2, [toy.read_exchange("partition", 1)], write),
-                ]
-        return Plan(tuple(stages)), spec
+        paths = self._other if name == _OTHER else self.paths
+        return _plan(shape, self.output, self.script.if_exists, tuple(paths))
 
     # ---- processes --------------------------------------------------------------------------------------------
 
@@ -311,7 +311,7 @@ class _History:
                 del self.drivers[name]
 
     def _acknowledge(self, name: str) -> None:
-        self.world.trace.append(f"{self.world.now:.4f} {name} is acknowledged")
+        self.world.note(f"{name} is acknowledged")
         if name not in self.acknowledged:
             self.acknowledged.append(name)
 
@@ -388,7 +388,7 @@ class _History:
         objects = self.store.objects
         if self.script.one_file:
             return None if self.output not in objects else _numbers(objects[self.output][0])
-        found = objects.get(f"{self.output}/_mmflow_manifest.json")
+        found = objects.get(f"{self.output}/{_MANIFEST}")
         if found is None:
             return None
         names = [f"{self.output}/{f['path']}" for f in _manifest(found[0])["files"]]
@@ -397,14 +397,15 @@ class _History:
         return sorted(row for name in names for row in _numbers(objects[name][0]))
 
     def _seen_locally(self) -> list[int] | None:
-        path = Path(self.output)
-        if self.script.one_file:
-            return _numbers(path.read_bytes()) if path.exists() else None
         try:
-            found = _manifest((path / "_mmflow_manifest.json").read_bytes())
-            return sorted(row for f in found["files"] for row in _numbers((path / f["path"]).read_bytes()))
+            if self.script.one_file:
+                return _numbers(_content(self.output))
+            found = _manifest(_content(f"{self.output}/{_MANIFEST}"))
+            return sorted(
+                row for f in found["files"] for row in _numbers(_content(f"{self.output}/{f['path']}"))
+            )
         except FileNotFoundError as error:
-            if str(error.filename).endswith("_mmflow_manifest.json"):
+            if str(error.filename).endswith((_MANIFEST, "out.csv")):
                 return None
             raise WrongError(f"the manifest names what is not there: {error.filename}") from None
 
@@ -458,11 +459,11 @@ class _History:
                     for here, _, names in os.walk(self.output)
                     for n in names
                 }
-                found += sorted(there - rows - {"_mmflow_manifest.json"})
+                found += sorted(there - rows - {_MANIFEST})
         else:
             base = f"{self.output}/" if not self.script.one_file else "s3://bucket/data/"
             names = {n.removeprefix(base) for n in self.store.objects if n.startswith("s3://bucket/data/")}
-            known = {"_mmflow_manifest.json"} | (self._manifest_files() or set())
+            known = {_MANIFEST} | (self._manifest_files() or set())
             found += sorted(names - (known if not self.script.one_file else {"out.csv"}))
         for name in self.acknowledged:
             blocks = f"{self.settings.runs_dir}/{name}/blocks"
@@ -474,9 +475,9 @@ class _History:
 
     def _manifest_files(self) -> set[str] | None:
         if self.script.output == "local":
-            path = Path(self.output) / "_mmflow_manifest.json"
-            return {f["path"] for f in _manifest(path.read_bytes())["files"]} if path.exists() else None
-        found = self.store.objects.get(f"{self.output}/_mmflow_manifest.json")
+            path = f"{self.output}/{_MANIFEST}"
+            return {f["path"] for f in _manifest(_content(path))["files"]} if os.path.exists(path) else None
+        found = self.store.objects.get(f"{self.output}/{_MANIFEST}")
         return None if found is None else {f["path"] for f in _manifest(found[0])["files"]}
 
     def sweep(self) -> None:
@@ -515,6 +516,33 @@ def _settings(runs: str) -> Settings:
     )
 
 
+@functools.cache
+def _plan(shape: Shape, output: str, if_exists: IfExists, paths: tuple[str, ...]) -> tuple[Plan, SinkSpec]:
+    spec = sink_spec(output, "csv", if_exists=if_exists)
+    write = Write(spec)
+    inputs = [toy.scan(paths)]
+    match shape:
+        case "copy":
+            stages = [toy.stage(0, inputs, write)]
+        case "gather":
+            stages = [
+                toy.stage(0, inputs, Hash((0,), 1)),
+                toy.stage(1, [toy.read_exchange("partition", 0)], write),
+            ]
+        case "group":
+            stages = [
+                toy.stage(0, inputs, Hash((0,), 2)),
+                toy.stage(1, [toy.read_exchange("partition", 0)], write),
+            ]
+        case "sort":
+            stages = [
+                toy.stage(0, inputs, Forward((SortKey(0),))),
+                toy.stage(1, [toy.read_exchange("forward", 0)], Range((SortKey(0),), 2, 40)),
+                toy.stage(2, [toy.read_exchange("partition", 1)], write),
+            ]
+    return Plan(tuple(stages)), spec
+
+
 def _numbers(text: bytes) -> list[int]:
     try:
         return sorted(int(line) for line in text.decode().split("\n")[1:] if line)
@@ -532,6 +560,11 @@ def _manifest(text: bytes) -> dict[str, Any]:
     return made
 
 
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def _short(rows: list[int]) -> str:
     return f"{rows[:12]}{'…' if len(rows) > 12 else ''} ({len(rows)} rows, {sum(n - 1 for n in Counter(rows).values())} twice)"
 
@@ -542,12 +575,26 @@ def _folder() -> Iterator[Path]:
     root = (
         Path(tempfile.gettempdir() if not os.path.isdir("/dev/shm") else "/dev/shm") / f"mmflow-world-{_PID}"
     )
-    shutil.rmtree(root, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        _empty(root)
+        root.rmdir()
     root.mkdir()
     try:
         yield root
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        _empty(root)
+        root.rmdir()
+
+
+def _empty(folder: str | os.PathLike[str]) -> None:
+    """Delete all in a folder; `shutil.rmtree` takes three times as long."""
+    with os.scandir(folder) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                _empty(entry.path)
+                os.rmdir(entry.path)
+            else:
+                os.unlink(entry.path)
 
 
 _PID = os.getpid()
@@ -565,8 +612,7 @@ def play(script: Script, trace: list[str] | None = None) -> str:
     """
     with _folder() as root:
         world = World(script.seed, root, script.faults, script.uneven)
-        if trace is not None:
-            world.trace = trace
+        world.trace = trace
         with world.installed(), _patched(history := _History(script, root, world)):
             try:
                 _act(history)

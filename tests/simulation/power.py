@@ -36,8 +36,8 @@ class Unsynced:
     def __init__(self, root: Path, names: Sequence[str]) -> None:
         self._top = str(root)
         self._names = frozenset(names)
-        self._kept = root / "kept"
-        self._kept.mkdir()
+        self._kept = f"{root}/kept"
+        os.mkdir(self._kept)
         self._root = os.stat(root).st_ino
         self._cut: tuple[dict[Entry, int], dict[int, bytes]] | None = None
         self._begin()
@@ -47,6 +47,8 @@ class Unsynced:
         self._entries: dict[Entry, int] = {}
         self._folders: set[int] = {self._root}
         self._synced: dict[int, bytes] = {}
+        #: Inodes of files that have a second name, which keeps them and their numbers.
+        self._linked: set[int] = {int(name) for name in os.listdir(self._kept)}
         #: Changes in their order, and the numbers of those that are not durable.
         self._changes: list[Names] = []
         self._loose: set[int] = set()
@@ -86,8 +88,9 @@ class Unsynced:
                     inode = status.st_ino
                     if stat.S_ISDIR(status.st_mode):
                         self._folders.add(inode)
-                    elif not os.path.exists(self._kept / str(inode)):
-                        os.link(path, self._kept / str(inode))
+                    elif inode not in self._linked:
+                        self._linked.add(inode)
+                        os.link(path, f"{self._kept}/{inode}")
                 if self._entries.get(entry) != inode:
                     changed.append((entry, inode))
                     if inode is None:
@@ -145,7 +148,8 @@ class Unsynced:
         for name in self._names:
             shutil.rmtree(f"{self._top}/{name}", ignore_errors=True)
         for inode, data in contents.items():
-            (self._kept / str(inode)).write_bytes(data)
+            with open(f"{self._kept}/{inode}", "wb") as file:
+                file.write(data)
         todo = [(self._root, self._top)]
         while todo:
             here, path = todo.pop()
@@ -155,11 +159,12 @@ class Unsynced:
                         os.mkdir(f"{path}/{name}")
                         todo.append((inode, f"{path}/{name}"))
                     else:
-                        os.link(self._kept / str(inode), f"{path}/{name}")
+                        os.link(f"{self._kept}/{inode}", f"{path}/{name}")
         self._begin()
 
     def _content(self, inode: int) -> bytes:
-        return (self._kept / str(inode)).read_bytes()
+        with open(f"{self._kept}/{inode}", "rb") as file:
+            return file.read()
 
     def _look_below(self, path: str) -> None:
         for entry in sorted(os.scandir(path), key=lambda e: e.name):

@@ -5,10 +5,12 @@ python -m tests.simulation.simulate SEEDS [FIRST]
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tests.simulation.history import Script, play, shrink
 
@@ -18,7 +20,7 @@ __all__ = ["failing", "report"]
 def failing(seeds: Iterable[int], most: int = 1) -> dict[int, str]:
     """Return what is wrong with up to `most` of the histories of seeds."""
     found: dict[int, str] = {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _young():
         warnings.simplefilter("ignore")  # of locks that are broken
         for seed in seeds:
             if wrong := play(Script.of(seed)):
@@ -26,6 +28,17 @@ def failing(seeds: Iterable[int], most: int = 1) -> dict[int, str]:
                 if len(found) == most:
                     break
     return found
+
+
+@contextlib.contextmanager
+def _young() -> Iterator[None]:
+    """Let the collector look at what histories make, and not at all modules again after each history."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def report(seed: int) -> str:

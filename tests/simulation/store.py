@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from tests.simulation.world import START, World
@@ -102,7 +101,8 @@ class Store:
 
     def upload(self, file: str, url: str) -> None:
         suffers = self._begin("upload", url)
-        self._put(url, Path(file).read_bytes())
+        with open(file, "rb") as data:
+            self._put(url, data.read())
         self._done(suffers)
 
     # ---- several ------------------------------------------------------------------------------------------
