@@ -70,9 +70,27 @@ _RARE = (
 )
 #: Parts of the paths of calls in locks and commits, and in folders of runs, by where these are.
 _PLACES = {
-    "local": ("data/out", "/.out.", "/result", "/_mmflow_manifest", "-lock", "/placed", "/attempts/", "/publishing"),
+    "local": (
+        "data/out",
+        "/.out.",
+        "/result",
+        "/_mmflow_manifest",
+        "-lock",
+        "/placed",
+        "/attempts/",
+        "/publishing",
+    ),
     "object": ("/_mmflow_lock", "/_mmflow_manifest", "/intent", "data/out/part", "/open.json", "/_mmflow/"),
-    "runs": ("/journal", "/run.json", "/.run.json", "/.sources", "summary.json", "/blocks/", "/driver", "/openings/"),
+    "runs": (
+        "/journal",
+        "/run.json",
+        "/.run.json",
+        "/.sources",
+        "summary.json",
+        "/blocks/",
+        "/driver",
+        "/openings/",
+    ),
 }
 #: Bytes of a shard; a record has up to eight.
 _CUT_BYTES = 16
@@ -140,6 +158,8 @@ class Script:
         output: Place = r.choice(["local", "local", "object"])
         runs: Place = r.choice(["local", "local", "local", "object"])
         meets = r.random() < 0.25
+        if meets and output == "object" and r.random() < 0.5:
+            runs = "object"
         actors = [Actor(0.0, "drive")]
         for does, share, most in (
             ("second", 0.4, 2),
@@ -154,11 +174,22 @@ class Script:
                     Actor(round(r.choice(times) * r.random(), 3), does) for _ in range(r.randrange(most) + 1)
                 ]
         actors += [Actor(round(4 * r.random(), 3), "read") for _ in range(r.choice([0, 1, 3]))]
-        places = (*_PLACES[output], *_PLACES[output], *(_PLACES["runs"] if runs == "local" else ("/openings/",)))
+        places = (
+            *_PLACES[output],
+            *_PLACES[output],
+            *(_PLACES["runs"] if runs == "local" else ("/openings/",)),
+        )
+        modes: list[IfExists] = ["error", "replace"]
+        if not one_file:
+            modes.extend(("append",) * (4 if meets else 1))
+        faults = _faults(r, places)
+        if meets and output == "object" and r.random() < 0.5:
+            # One hangs for longer than its locks live.
+            faults = (Fault(r.randrange(60), "hang", round(60 + 800 * r.random(), 3)), *faults)
         return cls(
             seed,
             "gather" if one_file else r.choice(["copy", "group", "sort"]),
-            r.choice(["error", "replace"] if one_file else ["error", "replace", "append", *["append"] * (3 * meets)]),
+            r.choice(modes),
             output,
             runs,
             r.random() < 0.8,
@@ -166,7 +197,7 @@ class Script:
             r.random() < 0.5,
             tuple(r.randrange(9) for _ in range(r.choice([1, 2, 3]))),
             tuple(actors),
-            _faults(r, places),
+            tuple(sorted(faults, key=lambda f: f.at)),
             r.choice([0.1, 0.3, 0.6] if meets else [0.0, 0.0, 0.0, 0.02, 0.1, 0.3]),
             r.random() < 0.7,
             r.random() < 0.4,
@@ -185,7 +216,7 @@ def _faults(r: random.Random, places: Sequence[str]) -> tuple[Fault, ...]:
         else:
             what = r.choice(_RARE) if r.random() < 0.5 else ""
             faults.append(Fault(r.randrange(r.choice([60, 120, 300, 500])), kind, seconds, what))
-    return tuple(sorted(faults, key=lambda f: f.at))
+    return tuple(faults)
 
 
 @dataclass

@@ -23,8 +23,9 @@ from mmflow.sinks.commit.local import LocalCommit
 from mmflow.sinks.commit.object_commit import ObjectCommit
 from mmflow.sinks.commit.protocol import Commit
 from mmflow.storage import disk
-from tests.simulation.history import Script
+from tests.simulation.history import Actor, Script
 from tests.simulation.regressions import REGRESSIONS
+from tests.simulation.world import Fault
 
 __all__ = ["FOUND_BY", "PLANTED", "planted"]
 
@@ -139,39 +140,45 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
 
 #: Histories that show the faults: a seed, or a script from `REGRESSIONS`.
 FOUND_BY: dict[str, int | Script] = {
-    "the journal says committed before the output is published": 42,
-    "the manifest is written before objects are copied": 88,
+    "the journal says committed before the output is published": 7,
+    "the manifest is written before objects are copied": 173,
     "a resumed run does not see that it has committed": REGRESSIONS["rows appended twice"],
-    "the journal is believed though staged files are gone": 44,
-    "objects of a commit are not announced": 69,
-    "staging of dead runs stays": 53,
+    "the journal is believed though staged files are gone": 10,
+    "objects of a commit are not announced": 27,
+    "staging of dead runs stays": 6,
     "checkpoints of a run that is done stay": REGRESSIONS["checkpoints of a run that is done"],
     "a run that appends is forgotten once another one has appended": REGRESSIONS["rows appended twice"],
     "files of a job that was corrected stay in the new folder": REGRESSIONS[
         "files of a job that was corrected, in the new folder"
     ],
-    "the destination is not locked": 6144,
-    "a run is not locked": 8,
-    "a holder on another host counts as dead": 102,
+    "the destination is not locked": Script(
+        3, "copy", "append", "local", "local", True, False, False, (3, 2),
+        (Actor(0.0, "drive"), Actor(0.238, "other")), (), 0.6,
+    ),
+    "a run is not locked": 2,
+    "a holder on another host counts as dead": 4,
     "a stale listing is trusted": REGRESSIONS["an old object that a listing did not show"],
-    "intents of dead runs are not finished": 7,
-    "a cancellation outlives the run that it ended": 12,
-    "tasks that fail are forgotten": 53,
-    "the lock is not checked before objects are published": 18492,
+    "intents of dead runs are not finished": 27,
+    "a cancellation outlives the run that it ended": 18,
+    "tasks that fail are forgotten": 7,
+    "the lock is not checked before objects are published": Script(
+        18492, "group", "append", "object", "object", True, False, False, (3,),
+        (Actor(0.0, "drive"), Actor(0.0, "other"), Actor(5.958, "other")), (Fault(39, "hang", 787.645),), 0.3, cut=True,
+    ),
     "what an earlier driver published is not synced": REGRESSIONS[
         "an output whose run died before it synced the folder"
     ],
-    "blocks of late answers are not deleted": 6,
-    "staged files are not synced": 0,
-    "the manifest is not synced": 0,
-    "the new folder is not synced": 42,
-    "the folder of the destination is not synced": 42,
-    "the journal is not synced before staging is deleted": 116,
-    "the journal does not say that a task stopped early": 402,
+    "blocks of late answers are not deleted": 4,
+    "staged files are not synced": 29,
+    "the manifest is not synced": 29,
+    "the new folder is not synced": 6,
+    "the folder of the destination is not synced": 6,
+    "the journal is not synced before staging is deleted": 19,
+    "the journal does not say that a task stopped early": 27,
     "a run is not durable before its output is": REGRESSIONS[
         "a run that a power cut took, and its output stayed"
     ],
-}
+}  # fmt: skip
 
 
 @contextlib.contextmanager
