@@ -181,7 +181,7 @@ class Script:
         )
         modes: list[IfExists] = ["error", "replace"]
         if not one_file:
-            modes.extend(("append",) * (4 if meets else 1))
+            modes += ["append", "append", "append", "append"] if meets else ["append"]
         faults = _faults(r, places)
         if meets and output == "object" and r.random() < 0.5:
             # One hangs for longer than its locks live.
