@@ -198,8 +198,9 @@ def test_both_readers_give_the_same_rows(
         ds = session.sql(query, t=t)
         # Statistics decide of decimals and text (`test_files_that_pyarrow_reads`).
         sure = not any(name in ("text", "large") or name.startswith("d") for name in table.column_names)
-        if session is cut or sure:
-            assert (DIRECT in ds.explain()) == (session is whole)
+        explained = ds.explain()
+        if (session is cut or sure) and "  reads " in explained:  # not where the filter contradicts itself
+            assert (DIRECT in explained) == (session is whole)
         made.append(ds.to_arrow())
     assert made[0].schema == made[1].schema
     assert _rows(made[0]) == _rows(made[1])
