@@ -241,9 +241,8 @@ class StreamScan(RecordScan):
                 if not text and not final:  # at the end, a decoder may miss what has not come
                     continue
                 piece, done = pa.py_buffer(text), 0
-                while (
-                    True
-                ):  # a decoder may end before its piece does: at what the kernel leaves to the reference
+                while True:
+                    # A decoder may end before its piece does: at what the kernel leaves to the reference.
                     batch, consumed = self._rows.decode(
                         piece.slice(done), base, len(text) - done, final=final
                     )
