@@ -128,6 +128,8 @@ class SimulatedEngine:
             owner=owner,
         )
         if counts:
+            if key in self._workers:  # it goes on, and nobody waits for it
+                self._uncounted.append(self._workers[key])
             self._workers[key] = worker
         else:
             self._uncounted.append(worker)

@@ -328,11 +328,14 @@ class _History:
     def _alone(self, name: str) -> Iterator[None]:
         """Check that no other process drives the run during the block.
 
-        On an object store, one that gave no signs of life for a minute loses its lock.
+        On an object store, one that gave no signs of life for a minute loses its lock. Where objects can't be created
+        exclusively, a lock is as strict as what the store shows is fresh (docs/formats.md).
         """
         now, before = self.world.current(), self.drivers.get(name)
-        silent = any(f.kind in ("pause", "hang") and f.seconds > 30 for f in self.script.faults)
-        if before is not None and before.alive and not (silent and self.script.runs == "object"):
+        faults = self.script.faults
+        lost = any(f.kind in ("pause", "hang") and f.seconds > 30 for f in faults)
+        lost |= not self.script.exclusive and any(f.kind == "stale" for f in faults)
+        if before is not None and before.alive and not (lost and self.script.runs == "object"):
             raise WrongError(f"{before.name} and {now.name} drive run {name}")
         self.drivers[name] = now
         try:
