@@ -299,6 +299,21 @@ class RunDirectory:
             for line in lines:
                 yield line.decode(errors="replace")
 
+    def sync_lines(self, log: str) -> None:
+        """Make the lines of a log, whoever wrote them, survive a power cut.
+
+        Raises:
+            EngineError: The disk fails.
+        """
+        for name in () if self.remote else self.names(log):
+            path = self.path(f"{log}/{name}")
+            with self.engine_errors("write", path):
+                fd = disk.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    disk.fsync(fd)
+                finally:
+                    disk.close(fd)
+
     def read_facts(
         self, log: str, shape: dict[str, Any] | None = None, read: dict[str, int] | None = None
     ) -> Iterator[dict[str, Any]]:

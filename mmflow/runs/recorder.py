@@ -226,6 +226,9 @@ class RunRecorder:
         Args:
             run: Name of the plan's run, which was another one if threads started plans in another order.
             path: Destination of the plan.
+
+        Raises:
+            EngineError: The disk fails.
         """
         with self._lock:
             before, counts = self.replay.committed, self.replay.counts
@@ -234,7 +237,11 @@ class RunRecorder:
                 if other is None:
                     return None
                 before[run], counts[run] = before.pop(other), counts.pop(other, {})
-            return before.pop(run)
+            made = before.pop(run)
+            # The driver may have died before it synced the line: a power cut must not take what is acknowledged by it.
+            self.directory.sync_lines(JOURNAL)
+            self._journal.sync()
+            return made
 
     def keep_progress(self, run: str, progress: Progress) -> None:
         """Keep the progress of a plan."""

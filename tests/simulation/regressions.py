@@ -48,4 +48,10 @@ REGRESSIONS: dict[str, Script] = {
         (Actor(0.0, "drive"), Actor(60.0, "drive")),
         (Fault(29, "die after", 0.0, "rename"), Fault(600, "power")),
     ),
+    "a commit whose note was not synced by the one that took it": Script(
+        1040293, "gather", "error", "local", "local", False, True, False, (0,),
+        (Actor(0.0, "drive"), Actor(0.985, "other"), Actor(0.353, "other"), Actor(9.466, "cancel")),
+        (Fault(21, "power", 0.029, "/result"), Fault(99, "die", 1.91)),
+        uneven=0.6, cut=True, leaves=True,
+    ),
 }  # fmt: skip
