@@ -86,7 +86,7 @@ def _query(place: Place, session: mf.Session, query: str, ds: mf.Dataset) -> pa.
     return _attempt(place, lambda: session.sql(query, d=ds).to_arrow())
 
 
-def _told(error: object) -> str:
+def _plain(error: object) -> str:
     """Return an error without the encoding that is proposed, which depends on how much of the file is at hand."""
     return re.sub(r"; it is likely [^:]*: set encoding='[^']*'", "", str(error))
 
@@ -116,7 +116,7 @@ def compare_rows(one: Any, other: Any, names: str) -> None:
                 f"{names} differ: {len(left)} and {len(right)} rows; row {where}: "
                 f"{left[where : where + 1]}; {right[where : where + 1]}"
             )
-    elif _told(one) != _told(other) and "it is damaged" not in str(one):  # in the words of a library
+    elif _plain(one) != _plain(other) and "it is damaged" not in str(one):  # in the words of a library
         raise FoundError(f"{names} differ in their errors: {one}; {other}")
 
 

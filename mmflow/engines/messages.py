@@ -101,7 +101,7 @@ class TaskMessage:
     boundaries: pa.RecordBatch | None
     run: str
     checkpoint_path: str
-    hands_in: bool
+    stops_on_drain: bool
     key: str
     memory: int
     io: Io
@@ -115,7 +115,7 @@ class TaskMessage:
         shards = None if self.shards is None else seen_here(self.shards, self.host)
         return Task(
             self.id, stage, self.attempt, shards, self.blocks, self.boundaries, self.run, self.checkpoint_path,
-            self.hands_in,
+            self.stops_on_drain,
         )  # fmt: skip
 
 
@@ -363,7 +363,7 @@ def pack_task(
         task.boundaries,
         task.run,
         task.checkpoint_path,
-        task.hands_in,
+        task.stops_on_drain,
         code.key,
         memory,
         settings.io,

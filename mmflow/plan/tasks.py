@@ -77,8 +77,8 @@ class Task:
         boundaries: Key columns with one row per cut, for output `Range`; None for other outputs.
         run: Id of the run, for names in staging.
         checkpoint_path: Path or URL, without suffix, of the checkpoint (`blocks.checkpoints`); "": none is written.
-        hands_in: Whether it stops after its current batch when its worker is about to leave, and returns what it has
-            (`Done.resume_offset`). What it returns is then kept elsewhere.
+        stops_on_drain: Whether it stops after its current batch when its worker is about to leave, and returns what it
+            has (`Done.resume_offset`). What it returns is then kept elsewhere.
     """
 
     id: TaskId
@@ -89,7 +89,7 @@ class Task:
     boundaries: pa.RecordBatch | None = None
     run: str = ""
     checkpoint_path: str = ""
-    hands_in: bool = False
+    stops_on_drain: bool = False
 
 
 _NOT_SUMMED = {"started", "worker", "reasons", "retries", "anonymous"}

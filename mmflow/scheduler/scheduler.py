@@ -12,7 +12,7 @@ Guarantees, whatever the order in which tasks end, fail and get lost:
 - A task that fails for a reason that may pass is retried, with growing pauses, a bounded number of times.
 - Once there is nothing else to do, a task that takes much longer than others of its stage is asked to stop early, and
   the remainder of its shard goes to idle workers; or it gets a speculative attempt, and the first to end counts
-  (`speculation`). A task whose worker is about to leave stops early by itself.
+  (`speculation`). A task whose worker is about to leave stops early without a request.
 - Every block is given for deletion once: when its readers are done, or when the run ends.
 
 `_line` needs the number of lines before each shard, which is known only once all bytes before it were read. So such a

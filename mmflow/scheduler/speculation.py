@@ -19,8 +19,8 @@ In recorded runs it also may not where readers know its tasks by number, or wher
 where tasks begin: a resumed run whose journal is damaged reads the shard whole, and checkpoints of such readers would
 not fit (`task_keys`).
 
-A worker that is about to leave (SIGTERM, a drain) has such tasks stop by itself (`Task.hands_in`), where what they
-return outlives it.
+On a worker that is about to leave (SIGTERM, a drain), such tasks stop early without a request (`Task.stops_on_drain`),
+where what they return outlives it.
 
 Invariant: a task is split once; a part may be split again. So ids are unique, and their order is that of the file.
 """

@@ -157,7 +157,7 @@ def _written_by_a_slow_scan(
         ), crawl
 
 
-def test_a_node_of_dask_hands_in_what_it_has_read(cluster: DaskWorkers, tmp_path: Path) -> None:
+def test_a_node_of_dask_returns_what_it_has_read(cluster: DaskWorkers, tmp_path: Path) -> None:
     def leave(crawl: Crawl) -> None:
         (pid,) = crawl.processes()
         _terminate_node(cluster, int(pid))
@@ -169,7 +169,7 @@ def test_a_node_of_dask_hands_in_what_it_has_read(cluster: DaskWorkers, tmp_path
     assert len(crawl.processes()) == 2
 
 
-def test_a_node_of_ray_hands_in_what_it_has_read(
+def test_a_node_of_ray_returns_what_it_has_read(
     open_session: OpenSession, nodes: Nodes, tmp_path: Path
 ) -> None:
     def leave(crawl: Crawl) -> None:

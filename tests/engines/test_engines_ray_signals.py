@@ -61,7 +61,7 @@ def end_of(asked: TaskSignals) -> int:
     return int(shards.shards[0].end)
 
 
-def test_a_task_that_was_asked_hands_in_and_is_run_again_up_to_there(store: Store) -> None:
+def test_a_task_that_was_asked_returns_early_and_is_run_again_up_to_there(store: Store) -> None:
     notes = RunSignals()
     name = notes.name(TASK, 0)
     first = TaskSignals(name, again=False)

@@ -444,7 +444,7 @@ def test_a_resumed_run_finds_what_stopped_early_and_the_tasks_that_read_the_rest
     plan = plan_of(stage(0, [scan(["f"])], Result()))
     scheduler, record = recorded(world, plan)
     slow, other = scheduler.tasks(9, 0.0)
-    assert slow.hands_in is True, "its checkpoint outlives its worker"
+    assert slow.stops_on_drain is True, "its checkpoint outlives its worker"
     scheduler.on_result(kept(world, other), 1.0)
     done = kept(world, slow, most=2)  # though nobody asked: its worker leaves
     scheduler.on_result(done, 2.0)
@@ -495,14 +495,16 @@ def test_a_remainder_that_does_not_fit_its_shard_is_not_believed(
 def test_a_task_whose_blocks_go_with_its_worker_does_not_stop_for_that() -> None:
     world = World([plain(20)])
     plan = plan_of(stage(0, [scan(["f"])], Result()))
-    assert not any(task.hands_in for task in scheduler_of(plan, world).tasks(9, 0.0))
+    assert not any(task.stops_on_drain for task in scheduler_of(plan, world).tasks(9, 0.0))
     sink = SinkSpec("out", "csv")
     options = SchedulerOptions(patience=PATIENCE)
     plan = plan_of(stage(0, [scan(["f"])], Write(sink)))
     writing = Scheduler(
         plan, {0: world.source(["f"], 40)}, boundaries=boundaries, options=options, run="r", now=0.0
     )
-    assert all(task.hands_in for task in writing.tasks(9, 0.0)), "its files are staged where all see them"
+    assert all(task.stops_on_drain for task in writing.tasks(9, 0.0)), (
+        "its files are staged where all see them"
+    )
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ class SimulatedEngine:
 
     Args:
         cluster: Whether workers outlive a driver that dies, as those of clusters do for a while.
-        leaves: Whether workers leave, after they have handed in what they have read.
+        leaves: Whether workers leave, after their tasks have stopped early.
     """
 
     def __init__(self, world: World, files: Files, *, cluster: bool, leaves: bool = False) -> None:
@@ -201,7 +201,7 @@ class SimulatedEngine:
         self._world.wait(0.01 + 0.5 * luck, "work")
         try:
             self._world.enter("task", "run", worker.name)
-            stops = key in self._stops or (self._leaves and task.hands_in and luck % 0.1 < 0.03)
+            stops = key in self._stops or (self._leaves and task.stops_on_drain and luck % 0.1 < 0.03)
             result = self._run(task, key, stops=stops)
         except MmflowError as error:
             result = Failed(*key, error)

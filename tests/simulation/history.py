@@ -126,7 +126,7 @@ class Script:
         sizes: Records of each file.
         uneven: Share of the calls after which other processes go on for a while.
         cut: Whether files are cut into shards, whose first records are guessed.
-        leaves: Whether workers leave, after they have handed in what they have read.
+        leaves: Whether workers leave, after their tasks have stopped early.
         swaps: Whether the local file system exchanges names, as NFS does not.
     """
 

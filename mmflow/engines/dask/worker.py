@@ -73,8 +73,8 @@ _NAME = "mmflow"
 _SEND_SECONDS = 20.0
 _OVER = frozenset({"memory", "error"})
 _LOOK_SECONDS = 0.5
-#: Of the eight that a worker has after SIGTERM, which tasks have to hand in what they have read.
-_HAND_IN_SECONDS, _HAND_IN_PAUSE = 5.0, 0.05
+#: Of the eight that a worker has after SIGTERM, which tasks have to stop early and return what they have read.
+_DRAIN_SECONDS, _DRAIN_PAUSE = 5.0, 0.05
 #: The slowest network that is not taken to be cut, in bytes a second.
 _LEAST_RATE = 1 << 20
 
@@ -157,22 +157,24 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         self._files: dict[str, tuple[SharedStore, str]] = {}
         self._flags: dict[str, threading.Event] = {}
         self._asked: dict[str, threading.Event] = {}
-        self._handing_in: set[str] = set()  # keys of tasks that stop once this worker is about to leave
+        self._stopping_on_drain: set[str] = (
+            set()
+        )  # keys of tasks that stop once this worker is about to leave
         self._observers: dict[str, Observer] = {}
         worker.handlers["mmflow_block"] = self.send
         # What Dask pauses and spills by.
         worker.monitor.get_process_memory = _anonymous
-        before_close(worker, self._hand_in)
+        before_close(worker, self._drain)
         _sweep(None)  # what a worker that was killed has left
 
-    async def _hand_in(self) -> None:
-        """Let tasks stop and hand in what they have read, until the driver has their replies."""
-        waiting = set(self._handing_in)
+    async def _drain(self) -> None:
+        """Let tasks stop early and return what they have read, until the driver has their replies."""
+        waiting = set(self._stopping_on_drain)
         if waiting:
             stop_tasks(self._worker)
-        deadline = time.monotonic() + _HAND_IN_SECONDS
+        deadline = time.monotonic() + _DRAIN_SECONDS
         while waiting and time.monotonic() < deadline:
-            await asyncio.sleep(_HAND_IN_PAUSE)
+            await asyncio.sleep(_DRAIN_PAUSE)
             waiting &= self._worker.state.tasks.keys()  # the driver drops the futures of what it has
 
     def teardown(self, worker: Any) -> None:
@@ -248,9 +250,9 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         flag, asked = threading.Event(), threading.Event()
         with self._lock:
             self._flags[key], self._asked[key] = flag, asked
-            if message.hands_in:
-                self._handing_in.add(key)
-        stop = _StopRequest(asked, self._worker if message.hands_in else None)
+            if message.stops_on_drain:
+                self._stopping_on_drain.add(key)
+        stop = _StopRequest(asked, self._worker if message.stops_on_drain else None)
 
         place = Place(self._host, self._worker.address, "")
         try:
@@ -266,7 +268,7 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         finally:
             with self._lock:
                 del self._flags[key], self._asked[key]
-                self._handing_in.discard(key)
+                self._stopping_on_drain.discard(key)
             if flag.is_set():
                 self._worker.loop.add_callback(self._tell, key, busy=False)
         return result, place

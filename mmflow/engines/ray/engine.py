@@ -456,7 +456,7 @@ def _run(
     node = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]  # Ray has no types here
     known = load_stage(message.key, None) or load_stage(message.key, ray.get(code[0]))
     assert known is not None  # it has its code
-    leaves_with = ray.get_runtime_context().get_node_id() if message.hands_in else ""
+    leaves_with = ray.get_runtime_context().get_node_id() if message.stops_on_drain else ""
     asked = TaskSignals(name, again=attempt > 0 and message.shards is not None, node=leaves_with)
     # Without a count of executions, a later one can't end where the first did.
     stop_request = asked if counted is not None else None

@@ -116,7 +116,7 @@ class TaskSignals:
     Args:
         name: Name of its signals.
         again: Whether Ray has run the task before.
-        node: Node of the task, if that stops early once it is about to leave (`Task.hands_in`); "": it does not.
+        node: Node of the task, if that stops early once it is about to leave (`Task.stops_on_drain`); "": it does not.
     """
 
     def __init__(self, name: str, *, again: bool, node: str = "") -> None:
