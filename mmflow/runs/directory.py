@@ -308,11 +308,7 @@ class RunDirectory:
         for name in () if self.remote else self.names(log):
             path = self.path(f"{log}/{name}")
             with self.engine_errors("write", path):
-                fd = disk.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    disk.fsync(fd)
-                finally:
-                    disk.close(fd)
+                disk.sync_file(path)
 
     def read_facts(
         self, log: str, shape: dict[str, Any] | None = None, read: dict[str, int] | None = None

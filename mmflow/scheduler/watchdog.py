@@ -18,13 +18,10 @@ from collections.abc import Set as AbstractSet
 from mmflow.errors import StalledError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.scheduler.stages import Attempt, AttemptState
-from mmflow.worker.movement import Stall
+from mmflow.worker.movement import Stall, look_pause
 
 __all__ = ["Limits", "Watchdog", "describe"]
 
-#: Looks at attempts in the time after which they are stalled.
-_LOOKS = 4
-_LONGEST_PAUSE = 5.0
 #: Between two steps of a driver that is not away.
 _LONGEST_STEP = 1.0
 
@@ -39,7 +36,7 @@ class Limits:
     @property
     def pause(self) -> float:
         """Return the seconds from one look to the next."""
-        return min(_LONGEST_PAUSE, self.after / _LOOKS)
+        return look_pause(self.after)
 
 
 class Watchdog:

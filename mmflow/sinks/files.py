@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -105,7 +104,7 @@ class _FileSyncer:
             self._first = file  # usually the only one, which needs no thread
         else:
             self._pool = self._pool or ThreadPoolExecutor(_SYNC_THREADS, "mmflow-sync")
-            self._pending.append(self._pool.submit(_sync, file))
+            self._pending.append(self._pool.submit(disk.sync_file, file))
         return str(file)
 
     def __enter__(self) -> Self:
@@ -119,17 +118,9 @@ class _FileSyncer:
         if kind is None:
             with write_errors(self._path):
                 if self._first is not None:
-                    _sync(self._first)
+                    disk.sync_file(self._first)
                 for done in self._pending:
                     done.result()
-
-
-def _sync(file: Path) -> None:
-    descriptor = disk.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        disk.fsync(descriptor)
-    finally:
-        disk.close(descriptor)
 
 
 def write_files(

@@ -52,6 +52,7 @@ __all__ = [
     "rename",
     "replace",
     "rmdir",
+    "sync_file",
     "unlink",
     "write",
     "write_all",
@@ -117,5 +118,18 @@ def write_file(
         write_all(fd, data)
         if sync:
             fsync(fd)
+    finally:
+        close(fd)
+
+
+def sync_file(path: str | os.PathLike[str]) -> None:
+    """Make the content of a file survive a power cut, whoever wrote it.
+
+    Raises:
+        OSError: It can't be opened or synced.
+    """
+    fd = open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        fsync(fd)
     finally:
         close(fd)

@@ -28,8 +28,10 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system.host import read_stat
 from mmflow.plan.tasks import Task, TaskId
 
-__all__ = ["Observer", "Stall", "entered", "join_calls", "running", "waits_for"]
+__all__ = ["Observer", "Stall", "join_calls", "look_pause", "running", "running_call", "waits_for"]
 
+#: Looks at what should move in the time after which it is stalled, and the longest pause between two, in seconds.
+_LOOKS, _LONGEST_PAUSE = 4, 5.0
 #: Shares of a processor that are movement: of a task, and of threads and processes of no task, some of which (the event
 #: loops of Ray and Dask) never rest.
 _OWN_SHARE, _COMMON_SHARE = 0.005, 0.2
@@ -95,31 +97,40 @@ def running(task: Task, rows: Callable[[], int]) -> Iterator[None]:
     """Enter a task, which runs in this thread; `rows` counts what it has read and made."""
     files = () if task.shards is None else task.shards.files
     reads = files[0].path if len(files) == 1 else ""
-    thread = threading.get_ident()
-    native = threading.get_native_id()
-    _threads.add(native)
-    _running[thread] = _Running(task.run, (task.id, task.attempt), reads, thread, native, rows)
-    try:
+    with _entered(task.run, (task.id, task.attempt), reads, rows):
         yield
-    finally:
-        del _running[thread]
 
 
 @contextlib.contextmanager
-def entered(run: str) -> Iterator[None]:
+def running_call(run: str) -> Iterator[None]:
     """Enter a call that is no task, and runs in this thread, as that of a run of its own."""
+    native = threading.get_native_id()
+    of_tasks = native in _threads
+    try:
+        with _entered(run, (TaskId(-1, -1), 0), "", lambda: 0):
+            yield
+    finally:
+        if not of_tasks:
+            _threads.discard(native)
+
+
+@contextlib.contextmanager
+def _entered(run: str, attempt: tuple[TaskId, int], reads: str, rows: Callable[[], int]) -> Iterator[None]:
     thread, native = threading.get_ident(), threading.get_native_id()
-    known = _running.get(thread)
+    before = _running.get(thread)
     _threads.add(native)
-    _running[thread] = _Running(run, (TaskId(-1, -1), 0), "", thread, native, lambda: 0)
+    _running[thread] = _Running(run, attempt, reads, thread, native, rows)
     try:
         yield
     finally:
-        _threads.discard(native)
         del _running[thread]
-        if known is not None:
-            _threads.add(native)
-            _running[thread] = known
+        if before is not None:
+            _running[thread] = before
+
+
+def look_pause(after: float) -> float:
+    """Return the seconds between two looks at what is stalled after so many without movement."""
+    return min(_LONGEST_PAUSE, after / _LOOKS)
 
 
 @contextlib.contextmanager

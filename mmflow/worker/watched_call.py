@@ -13,11 +13,9 @@ import warnings
 from collections.abc import Iterator
 
 from mmflow.errors import StalledError, StalledWarning
-from mmflow.worker.movement import Observer, entered
+from mmflow.worker.movement import Observer, look_pause, running_call
 
 __all__ = ["watched_call"]
-
-_LONGEST_PAUSE = 5.0
 
 
 @contextlib.contextmanager
@@ -38,7 +36,7 @@ def watched_call(what: str, after: float, timeout: float) -> Iterator[None]:
 
     def watch() -> None:
         observer, named = Observer(), False
-        while not ended.wait(min(_LONGEST_PAUSE, after / 4)):
+        while not ended.wait(look_pause(after)):
             stall = next(iter(observer.look(run, after).values()), None)
             if stall is None:
                 named = False
@@ -54,7 +52,7 @@ def watched_call(what: str, after: float, timeout: float) -> Iterator[None]:
                     signal.pthread_kill(caller.ident, signal.SIGINT)
 
     try:
-        with entered(run):
+        with running_call(run):
             threading.Thread(target=watch, name="mmflow-watch", daemon=True).start()
             try:
                 yield

@@ -17,7 +17,7 @@ from mmflow.runs import named_run
 from mmflow.runs.directory import LogWriter, RunDirectory
 from mmflow.runs.recorder import CANCEL, PlanRecorder, RunRecorder
 from mmflow.scheduler.scheduler import Scheduler
-from mmflow.sinks import CommitResult, files
+from mmflow.sinks import CommitResult
 from mmflow.sinks.commit import local, manifest
 from mmflow.sinks.commit.local import LocalCommit
 from mmflow.sinks.commit.object_commit import ObjectCommit
@@ -123,7 +123,8 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "a cancellation outlives the run that it ended": (RunDirectory, "remove", _keep_cancel),
     "what an earlier driver published is not synced": (LocalCommit, "_sync_published", _nothing),
     "blocks of late answers are not deleted": (Scheduler, "_discard", _nothing),
-    "staged files are not synced": (files, "_sync", _nothing),
+    "staged files are not synced": (disk, "sync_file", _nothing),
+    "the journal of an earlier driver is not synced": (RunDirectory, "sync_lines", _nothing),
     "the manifest is not synced": (manifest, "write", _unsynced_manifest),
     "the new folder is not synced": (local, "fsync_tree", _nothing),
     "the folder of the destination is not synced": (local, "fsync_folder", _nothing),
@@ -175,6 +176,9 @@ FOUND_BY: dict[str, int | Script] = {
     "the folder of the destination is not synced": 6,
     "the journal is not synced before staging is deleted": 19,
     "the journal does not say that a task stopped early": 27,
+    "the journal of an earlier driver is not synced": REGRESSIONS[
+        "the journal of an earlier driver, not synced by the next"
+    ],
     "a run is not durable before its output is": REGRESSIONS[
         "a run that a power cut took, and its output stayed"
     ],

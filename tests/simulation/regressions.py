@@ -54,4 +54,9 @@ REGRESSIONS: dict[str, Script] = {
         (Fault(21, "power", 0.029, "/result"), Fault(99, "die", 1.91)),
         uneven=0.6, cut=True, leaves=True,
     ),
+    "the journal of an earlier driver, not synced by the next": Script(
+        7, "gather", "error", "local", "local", True, True, False, (2,),
+        (Actor(0.0, "drive"), Actor(30.0, "drive")),
+        (Fault(70, "die"), Fault(101, "power")),
+    ),
 }  # fmt: skip

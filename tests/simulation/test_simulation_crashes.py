@@ -12,7 +12,6 @@ pytest.importorskip("greenlet")
 from mmflow.arrays import change, opening, undo
 from mmflow.mapping.system import system
 from mmflow.runs.directory import LogWriter
-from mmflow.sinks import files
 from mmflow.sinks.commit import local, manifest
 from mmflow.storage import disk
 from tests.simulation.crashes import crash
@@ -48,7 +47,7 @@ def _nothing(*_: Any, **__: Any) -> None:
 #: What is left out: the protocol that must notice, and what is replaced by what.
 LEFT_OUT: dict[str, tuple[str, Any, str, Any]] = {
     "sync of the manifest": ("commit: a new folder", manifest, "write", _unsynced),
-    "sync of staged files": ("commit: files are appended", files, "_sync", _nothing),
+    "sync of staged files": ("commit: files are appended", disk, "sync_file", _nothing),
     "sync of the new folder": ("commit: a folder is replaced", local, "fsync_tree", _nothing),
     "sync of the folder of the destination": ("commit: a new file", local, "fsync_folder", _nothing),
     "sync of the journal": ("run: facts, journal, summary", LogWriter, "sync", LogWriter.flush),

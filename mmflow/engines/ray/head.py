@@ -23,6 +23,7 @@ from mmflow.engines.ray.stopped import Stopped
 from mmflow.errors import EngineError
 from mmflow.plan.tasks import TaskId
 from mmflow.private_apis import ray_internals
+from mmflow.worker.movement import look_pause
 
 __all__ = ["Head"]
 
@@ -46,7 +47,7 @@ class Head:
 
     def __init__(self, signals: RunSignals, stopped: Stopped, address: str | None, after: float) -> None:
         self._stopped = stopped
-        self._pause = min(_LOOK_SECONDS, after / 4)
+        self._pause = look_pause(after)
         self._signals = signals
         self._where = f"the Ray cluster at {address}" if address else "Ray's cluster of this machine"
         self._looked = time.monotonic()
@@ -94,7 +95,7 @@ class Head:
 
     @property
     def place(self) -> str:
-        """What does not move while the head is silent."""
+        """Place of all tasks while the head is silent, as a `Stall` says it."""
         return f"the head of {self._where} has not answered for {self._silence:.0f} s: it is stopped, gone or cut off"
 
     def _ask(self, attempts: Collection[tuple[TaskId, int]], working: bool) -> None:
