@@ -42,7 +42,7 @@ NOT_RUN = {
     "is interrupted by hand": 1,
     "needs Docker": 1,
     "needs Docker, a Mac and PyPI": 1,
-    "needs Kubernetes": 5,
+    "needs Kubernetes": 6,
     "needs a cluster": 3,
     "needs servers": 1,
     "needs zsh and fish": 1,

@@ -1,4 +1,4 @@
-"""Pods as a kubelet would run them, on this machine: a container's command, environment, volumes, user and limits.
+"""Pods as a kubelet would run them, on this machine: the containers' commands, environment, volumes, user and limits.
 
 Each pod is a host of `tests.cluster.namespaces` (own address, processes, /dev/shm of its size), with a root file system
 that is read-only but for what the manifest mounts, as the manifest's user, without capabilities, and in a memory control
@@ -12,7 +12,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def _bytes(text: str) -> int:
 
 
 class Pod:
-    """One container that runs."""
+    """Containers of a pod that runs; the last one stays."""
 
     def __init__(self, host: Host, process: subprocess.Popen[str], log: Path) -> None:
         self.host = host
@@ -86,36 +86,43 @@ class Kubelet:
         volumes = {v["name"]: v for v in spec["volumes"]}
         return self._network.host(shm_bytes=_bytes(volumes["shm"]["emptyDir"]["sizeLimit"]))
 
-    def run(self, name: str, spec: Mapping[str, Any], host: Host, command: list[str] | None = None) -> Pod:
-        """Start a pod's container.
+    def run(
+        self,
+        name: str,
+        spec: Mapping[str, Any],
+        host: Host,
+        command: list[str] | None = None,
+        init: Mapping[str, str] | None = None,
+    ) -> Pod:
+        """Start a pod's containers: those of `initContainers`, one after the other, then its own.
 
         Args:
             name: Name for its files.
             spec: Specification of the pod.
             host: Host that it runs on.
             command: Command that an operator would fill in.
+            init: Variables that an operator would add to init containers.
         """
         (container,) = spec["containers"]
         here = self._folder / name
         here.mkdir()
-        env = {"PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-        for variable in container["env"]:
-            if "value" in variable:
-                env[variable["name"]] = variable["value"]
-            else:
-                key = variable["valueFrom"]["secretKeyRef"]
-                env[variable["name"]] = self._secrets[key["name"]][key["key"]]
-        user = container["securityContext"]["runAsUser"]
-        script = self._script(here, host, spec, container, user)
-        words = [*(container.get("command") or command or []), *container.get("args", [])]
-        root = shlex.quote(str(here / "root"))
+        sources = self._sources(here, spec, container["securityContext"]["runAsUser"])
+        lines = ["set -e"]
+        for number, first in enumerate(spec.get("initContainers", ())):
+            at = here / f"root{number}"
+            lines += [
+                self._script(here, at, host, sources, first),
+                f"chroot {at} {self._words(host, first, first['command'], init or {})}",
+            ]
+        at = here / "root"
         group = self._group(name, container["resources"]["limits"]["memory"])
         inside = "" if group is None else f"{group.joins} && "
-        run = shlex.join([
-            "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", "--bounding-set=-all",
-            "--inh-caps=-all", "env", "-i", *(f"{k}={v}" for k, v in env.items()), *words,
-        ])  # fmt: skip
-        (here / "start.sh").write_text(f"set -e\n{script}\n{inside}cd / && exec chroot {root} {run}\n")
+        words = [*(container.get("command") or command or []), *container.get("args", [])]
+        lines += [
+            self._script(here, at, host, sources, container),
+            f"{inside}cd / && exec chroot {at} {self._words(host, container, words, {})}\n",
+        ]
+        (here / "start.sh").write_text("\n".join(lines))
         log = here / "log"
         with log.open("w") as out:
             process = host.start(
@@ -124,10 +131,52 @@ class Kubelet:
         self.pods.append(Pod(host, process, log))
         return self.pods[-1]
 
-    def _script(
-        self, here: Path, host: Host, spec: Mapping[str, Any], container: Mapping[str, Any], user: int
+    def _words(
+        self, host: Host, container: Mapping[str, Any], words: Sequence[str], more: Mapping[str, str]
     ) -> str:
-        root = here / "root"
+        """Return the command line that runs words as a container's user, with its variables."""
+        env = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            **more,
+        }
+        for variable in container["env"]:
+            if "value" in variable:
+                env[variable["name"]] = variable["value"]
+            elif "fieldRef" in variable["valueFrom"]:
+                assert variable["valueFrom"]["fieldRef"] == {"fieldPath": "status.podIP"}
+                env[variable["name"]] = host.address
+            else:
+                key = variable["valueFrom"]["secretKeyRef"]
+                env[variable["name"]] = self._secrets[key["name"]][key["key"]]
+        user = container["securityContext"]["runAsUser"]
+        return shlex.join([
+            "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", "--bounding-set=-all",
+            "--inh-caps=-all", "env", "-i", *(f"{k}={v}" for k, v in env.items()), *words,
+        ])  # fmt: skip
+
+    def _sources(self, here: Path, spec: Mapping[str, Any], user: int) -> dict[str, Path]:
+        """Return the folder of each volume of a pod."""
+        made = {}
+        for volume in spec["volumes"]:
+            if "persistentVolumeClaim" in volume:
+                made[volume["name"]] = self._claims[volume["persistentVolumeClaim"]["claimName"]]
+                continue
+            source = made[volume["name"]] = here / f"volume-{volume['name']}"
+            source.mkdir()
+            if "secret" in volume:
+                self._write(source, self._secrets[volume["secret"]["secretName"]])
+            elif "configMap" in volume:
+                files = self._config_maps[volume["configMap"]["name"]]
+                items = volume["configMap"].get("items") or [{"key": k, "path": k} for k in files]
+                self._write(source, {i["path"]: files[i["key"]] for i in items})
+            os.chown(source, user, user)  # fsGroup
+        return made
+
+    def _script(
+        self, here: Path, root: Path, host: Host, sources: Mapping[str, Path], container: Mapping[str, Any]
+    ) -> str:
+        """Return commands that make the root file system of a container."""
         root.mkdir()
         python = Path(sys.executable).resolve().parents[1]
         lines = [f"mount -t tmpfs tmpfs {root}"]
@@ -152,24 +201,10 @@ class Kubelet:
         names = {"localhost": "127.0.0.1", host.name: host.address, **self.names}
         hosts.write_text("".join(f"{address} {name}\n" for name, address in names.items()))
         bind(hosts, "/etc/hosts")
-        volumes = {v["name"]: v for v in spec["volumes"]}
         for mount in container["volumeMounts"]:
-            volume, at = volumes[mount["name"]], mount["mountPath"]
-            source = here / f"volume-{mount['name']}"
-            if at == "/dev/shm":
-                continue  # the host's
-            if "persistentVolumeClaim" in volume:
-                source = self._claims[volume["persistentVolumeClaim"]["claimName"]]
-            else:
-                source.mkdir()
-                if "secret" in volume:
-                    self._write(source, self._secrets[volume["secret"]["secretName"]])
-                elif "configMap" in volume:
-                    files = self._config_maps[volume["configMap"]["name"]]
-                    items = volume["configMap"].get("items") or [{"key": k, "path": k} for k in files]
-                    self._write(source, {i["path"]: files[i["key"]] for i in items})
-                os.chown(source, user, user)  # fsGroup
-            bind(source, at, writable=not mount.get("readOnly", False))
+            at = mount["mountPath"]
+            if at != "/dev/shm":  # the host's
+                bind(sources[mount["name"]], at, writable=not mount.get("readOnly", False))
         lines.append(f"mount -o remount,ro {root}")
         return "\n".join(lines)
 

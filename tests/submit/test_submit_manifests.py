@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -144,7 +145,7 @@ def test_every_pod_is_hardened_and_sized(name: str) -> None:
                 autoscales or (name == "ray cluster" and "head" in pod["containers"][0]["name"])
             )
             volumes = {v["name"]: v for v in pod["volumes"]}
-            for container in pod["containers"]:
+            for container in [*pod["containers"], *pod.get("initContainers", ())]:
                 context = container["securityContext"]
                 assert context["runAsNonRoot"]
                 assert context["readOnlyRootFilesystem"]
@@ -154,8 +155,85 @@ def test_every_pod_is_hardened_and_sized(name: str) -> None:
                 assert limits == container["resources"]["requests"]
                 assert set(limits) == {"cpu", "memory", "ephemeral-storage"}
                 assert {m["name"] for m in container["volumeMounts"]} <= set(volumes)
+            for container in pod["containers"]:
                 assert container["name"] == "ray-job-submitter" or "livenessProbe" in container
             assert volumes["shm"]["emptyDir"]["medium"] == "Memory"
+
+
+# ---- TLS of Ray ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name in MANIFESTS if name.startswith("ray")])
+def test_only_an_init_container_sees_the_key_that_signs_certificates_of_ray(name: str) -> None:
+    on = {"name": "RAY_USE_TLS", "value": "1"}
+    for manifest in MANIFESTS[name]:
+        for pod in _pods(manifest):
+            (container,) = pod["containers"]
+            secrets = {v["name"] for v in pod["volumes"] if "secret" in v}
+            mounts = {m["name"]: m for m in container["volumeMounts"]}
+            assert not secrets & set(mounts)
+            assert (on in container["env"]) is (container["name"] != "ray-job-submitter")
+            if on in container["env"]:
+                assert mounts["tls"]["readOnly"]
+                (first,) = pod["initContainers"]
+                assert {m["name"] for m in first["volumeMounts"]} == {"tmp", "authority", "tls"}
+                assert secrets == {"authority"}
+        if "rayClusterSpec" in manifest.get("spec", ()) and "everything" in name:
+            scaler = manifest["spec"]["rayClusterSpec"]["autoscalerOptions"]
+            assert on in scaler["env"]
+            assert [m["name"] for m in scaler["volumeMounts"]] == ["tls"]
+
+
+def test_ray_has_no_tls_without_an_authority() -> None:
+    settings = _settings("ray", ray_ca_secret="", max_workers=9)
+    text = json.dumps([*render(settings, _work()), *cluster_manifests(settings, "there")])
+    assert "RAY_AUTH_TOKEN" in text
+    assert "TLS" not in text
+    assert "authority" not in text
+
+
+def _openssl(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["openssl", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("address", "head"), [("10.1.2.3", True), ("10.1.2.4", False), ("fd00::7", False)])
+def test_a_pod_of_ray_has_a_certificate_for_its_own_address(tmp_path: Path, address: str, head: bool) -> None:
+    authority, tls, service = tmp_path / "authority", tmp_path / "tls", "r-head-svc.mmflow.svc.cluster.local"
+    authority.mkdir()
+    tls.mkdir()
+    new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=mmflow-ray-ca"
+    assert (
+        _openssl(*new.split(), "-keyout", f"{authority}/tls.key", "-out", f"{authority}/tls.crt").returncode
+        == 0
+    )
+    cluster = render(_settings("ray"), _work())[-1]["spec"]["rayClusterSpec"]
+    group = cluster["headGroupSpec"] if head else cluster["workerGroupSpecs"][0]
+    (first,) = group["template"]["spec"]["initContainers"]
+    shell, option, script = first["command"]
+    places = {"authority": authority, "tls": tls, "tmp": tmp_path}
+    script = re.sub(r"(?<= )/(authority|tls|tmp)(?=/)", lambda found: str(places[found[1]]), script)
+    known = {"PATH": os.environ["PATH"], "POD_IP": address, "FQ_RAY_IP": service}
+    subprocess.run([shell, option, script], env=known, check=True, capture_output=True, cwd=tmp_path)
+
+    def holds(option: str, name: str) -> bool:
+        done = _openssl(
+            "verify", "-purpose", "sslserver", option, name, "-CAfile", f"{tls}/ca.crt", f"{tls}/tls.crt"
+        )
+        return done.returncode == 0
+
+    assert holds("-verify_ip", address)
+    assert holds("-verify_ip", "127.0.0.1")
+    assert not holds("-verify_ip", "10.1.2.5")
+    assert holds("-verify_hostname", service) is head
+    assert (tls / "tls.key").stat().st_mode & 0o077 == 0
+    assert sorted(p.name for p in tls.iterdir()) == ["ca.crt", "tls.crt", "tls.key"]
+    assert "CA:FALSE" in _openssl("x509", "-in", f"{tls}/tls.crt", "-noout", "-text").stdout
+    (authority / "tls.key").write_text((tls / "tls.key").read_text())  # not that of the authority
+    again = subprocess.run([shell, option, script], env=known, check=False, capture_output=True)
+    assert again.returncode != 0
+
+
+# ---- sizes and words ----------------------------------------------------------------------------------------
 
 
 def test_sizes_follow_from_the_pod() -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +56,7 @@ class Place:
         (folder / "data" / "t.csv").write_text("k,v\n" + "".join(f"{i % 7},{i}\n" for i in keys))
         self.secrets = {
             "mmflow-ray-token": {"auth_token": secrets.token_hex(32)},
+            "mmflow-ray-ca": _authority(folder),
             "mmflow-dask-tls": _certificates(folder),
         }
         code = {name.replace("/", ".."): text for name, text in CODE.items()}
@@ -70,6 +70,13 @@ class Place:
     def result(self) -> list[dict[str, int]]:
         rows: list[dict[str, int]] = pq.read_table(self.folder / "runs" / "results" / "out").to_pylist()
         return rows
+
+
+def _authority(folder: Path) -> dict[str, str]:
+    """Make the authority of Ray's certificates as docs/kubernetes.md does."""
+    command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=mmflow-ray-ca -keyout ray.key -out ray.crt"
+    subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+    return {"tls.crt": (folder / "ray.crt").read_text(), "tls.key": (folder / "ray.key").read_text()}
 
 
 def _certificates(folder: Path) -> dict[str, str]:
@@ -95,9 +102,9 @@ def place(tmp_path: Path) -> Iterator[tuple[Place, Network]]:
         made.kubelet.bury()
 
 
-def _settings(kind: str) -> PodSettings:
+def _settings(kind: str, **more: Any) -> PodSettings:
     table: dict[str, Any] = {
-        "image": "mmflow", "kind": kind, "workers": 2, "cpu": 1, "memory": "1536MiB", "shm": "256MiB", "driver_memory": "2GiB",
+        **more, "image": "mmflow", "kind": kind, "workers": 2, "cpu": 1, "memory": "1536MiB", "shm": "256MiB", "driver_memory": "2GiB",
     }  # fmt: skip
     return PodSettings.load(table, "test")
 
@@ -184,6 +191,13 @@ def test_a_dask_job_runs_to_its_result(place: tuple[Place, Network]) -> None:
         workers[0].run(sys.executable, "-c", plain)
 
 
+def _waits_for_gcs(spec: dict[str, Any], service: str) -> dict[str, Any]:
+    """Return the spec with KubeRay's init container `wait-gcs-ready` (controllers/ray/common/pod.go)."""
+    line = f"until ray health-check --address {service}:6379; do sleep 5; done"
+    waits = {**spec["containers"][0], "command": ["/bin/bash", "-c", "--", line]}
+    return {**spec, "initContainers": [*spec["initContainers"], waits]}
+
+
 class RayPods:
     """Head and workers of a RayCluster, and what KubeRay does around them."""
 
@@ -194,11 +208,15 @@ class RayPods:
         self.head = self.kubelet.host(spec)
         self.service = f"{name}-head-svc.mmflow.svc.cluster.local"
         self.kubelet.names[self.service] = self.head.address
-        self.kubelet.run("head", spec, self.head, ray_start(spec, group, None))
+        known = {"FQ_RAY_IP": self.service}
+        self.kubelet.run("head", spec, self.head, ray_start(spec, group, None), known)
         self._healthy(self.head, 8265, "/api/gcs_healthz")
         self.workers = [self.kubelet.host(hand) for _ in range(hands["replicas"])]
         for number, worker in enumerate(self.workers):
-            self.kubelet.run(f"worker{number}", hand, worker, ray_start(hand, hands, self.service))
+            command = ray_start(hand, hands, self.service)
+            tls = number == 0 and "initContainers" in hand
+            whole = _waits_for_gcs(hand, self.service) if tls else hand
+            self.kubelet.run(f"worker{number}", whole, worker, command, known)
         for worker in self.workers:
             self._healthy(worker, 52365, "/api/local_raylet_healthz")
 
@@ -229,7 +247,7 @@ def _checked(here: Place, pod: Pod) -> None:
 
 def test_a_ray_job_runs_to_its_result(place: tuple[Place, Network]) -> None:
     here, _ = place
-    settings = _settings("ray")
+    settings = _settings("ray", ray_ca_secret="")
     main = render(settings, _work(settings))[-1]["spec"]
     pods = RayPods(here, main["rayClusterSpec"], "mmflow-totals")
     _checked(here, pods.submit(main))
@@ -239,8 +257,53 @@ def test_a_ray_job_runs_to_its_result(place: tuple[Place, Network]) -> None:
         pods.workers[0].run(sys.executable, "-c", script)
 
 
+@pytest.mark.nightly
+def test_a_ray_job_runs_over_tls(place: tuple[Place, Network]) -> None:
+    here, _ = place
+    settings = _settings("ray")
+    main = render(settings, _work(settings))[-1]["spec"]
+    pods = RayPods(here, main["rayClusterSpec"], "mmflow-totals")
+    _checked(here, pods.submit(main))
+    _refuses_strangers(here, pods)
+
+
+_STRANGER = """
+import grpc, sys
+authority, address, token = sys.argv[1:]
+ways = {"plain": grpc.insecure_channel(address)}
+for name, key in (("no certificate", None), ("of another authority", sys.stdin.read().encode())):
+    trusted = grpc.ssl_channel_credentials(open(authority, "rb").read(), key, key)
+    ways[name] = grpc.secure_channel(address, trusted)
+for name, channel in ways.items():
+    try:
+        alive = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+        alive(b"", metadata=[("authorization", f"Bearer {token}")], timeout=5)
+    except grpc.RpcError as error:
+        print(name, error.code().name)
+    else:
+        print(name, "is let in")
+"""
+
+
+def _refuses_strangers(here: Place, pods: RayPods) -> None:
+    """Check that a client without a certificate of the authority is refused, although it has the token."""
+    other = here.folder / "stranger.pem"
+    command = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=ray -keyout - -out -"
+    )
+    pem = subprocess.run(["openssl", *command.split()], check=True, capture_output=True).stdout
+    other.write_bytes(pem)
+    token = here.secrets["mmflow-ray-token"]["auth_token"]
+    given = [str(here.folder / "ray.crt"), f"{pods.head.address}:6379", token]
+    code = f"import sys; sys.stdin = open({str(other)!r}); exec({_STRANGER!r})"
+    said = pods.workers[0].run(sys.executable, "-c", code, *given)
+    assert said.splitlines() == [
+        "plain UNAVAILABLE", "no certificate UNAVAILABLE", "of another authority UNAVAILABLE",
+    ]  # fmt: skip
+
+
 def test_a_ray_job_goes_to_a_cluster_that_is_there(place: tuple[Place, Network]) -> None:
     here, _ = place
-    settings = replace(_settings("ray"), cluster="standing")
+    settings = _settings("ray", cluster="standing", ray_ca_secret="")
     pods = RayPods(here, cluster_manifests(settings, "standing")[-1]["spec"], "standing")
     _checked(here, pods.submit(render(settings, _work(settings))[-1]["spec"]))

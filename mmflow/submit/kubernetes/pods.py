@@ -24,6 +24,7 @@ __all__ = [
     "container",
     "container_resources",
     "env_vars",
+    "init_container",
     "labels",
     "metadata",
     "pod",
@@ -143,6 +144,37 @@ def container(
     return made
 
 
+def init_container(
+    name: str,
+    settings: PodSettings,
+    *,
+    command: Sequence[str],
+    variables: Sequence[Mapping[str, Any]],
+    mounts: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return a hardened container that ends before those of `container` start, and sees nothing of them but /tmp.
+
+    Args:
+        name: Name of the container.
+        settings: Settings of the run.
+        command: Command.
+        variables: All variables.
+        mounts: Mounts in addition to /tmp.
+    """
+    small = {"cpu": "100m", "memory": "64Mi", "ephemeral-storage": "64Mi"}
+    return {
+        "name": name,
+        "image": settings.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(command),
+        "env": [*map(dict, variables)],
+        "resources": {"requests": small, "limits": dict(small)},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *map(dict, mounts)],
+        "securityContext": security_context(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
 def security_context() -> dict[str, Any]:
     """Return the security context of every container: the "restricted" Pod Security Standard, and a read-only root."""
     return {
@@ -163,6 +195,7 @@ def pod(
     shm: int,
     pod_labels: Mapping[str, str],
     volumes: Sequence[Mapping[str, Any]] = (),
+    init: Sequence[Mapping[str, Any]] = (),
     restart: str | None = None,
     token: bool = False,
 ) -> dict[str, Any]:
@@ -174,6 +207,7 @@ def pod(
         shm: Bytes of /dev/shm.
         pod_labels: Labels of the pod; pods of one cluster and role are spread over nodes.
         volumes: Volumes in addition to those of all pods.
+        init: Results of `init_container`.
         restart: restartPolicy; None: the operator sets it.
         token: Whether it may speak to the Kubernetes API (Ray's autoscaler does).
     """
@@ -215,6 +249,8 @@ def pod(
             *map(dict, volumes),
         ],
     }  # fmt: skip
+    if init:
+        made["initContainers"] = [dict(c) for c in init]
     if restart is not None:
         made["restartPolicy"] = restart
     if settings.pull_secrets:

@@ -1,8 +1,10 @@
-"""RayCluster and RayJob for KubeRay, with token authentication.
+"""RayCluster and RayJob for KubeRay, with token authentication and TLS (`ray_tls.py`).
 
     head        no tasks run here: GCS, dashboard, and the driver of a run (Ray's Jobs API starts it)
     worker      one raylet a pod, with as many CPUs as the pod
     submitter   submits the job to the head, and prints the driver's output
+
+The submitter, KubeRay and the kubelet's probes speak HTTP to the head, for which Ray has no TLS.
 
 The token is in a Secret under `auth_token`. It is passed by variables, which every KubeRay supports, and by
 `authOptions`, with which KubeRay 1.5.1 and later also authenticates itself.
@@ -23,6 +25,12 @@ from mmflow.submit.kubernetes.pods import (
     pod,
     secret_env,
     security_context,
+)
+from mmflow.submit.kubernetes.ray_tls import (
+    certificate_container,
+    tls_mounts,
+    tls_variables,
+    tls_volumes,
 )
 from mmflow.submit.kubernetes.settings import MIB, PodSettings
 from mmflow.submit.kubernetes.workload import Workload
@@ -56,6 +64,7 @@ def ray_cluster_spec(
         run: Run that owns the cluster; None: it outlives runs.
         volumes, mounts: Those of the head: the run's code.
     """
+    variables, own = [*_variables(settings), *tls_variables(settings)], tls_volumes(settings)
     scales = settings.max_workers > settings.workers
     head_marks, worker_marks = labels(name, "head", run), labels(name, "worker", run)
     head = container(
@@ -63,8 +72,8 @@ def ray_cluster_spec(
         settings,
         command=None,
         resources=container_resources(settings, driver=True),
-        variables=_variables(settings),
-        mounts=mounts,
+        variables=variables,
+        mounts=[*mounts, *tls_mounts(settings)],
         ports=[
             {"name": "gcs-server", "containerPort": _GCS},
             {"name": "dashboard", "containerPort": _DASHBOARD},
@@ -76,7 +85,8 @@ def ray_cluster_spec(
         settings,
         command=None,
         resources=container_resources(settings),
-        variables=_variables(settings),
+        variables=variables,
+        mounts=tls_mounts(settings),
         **_probes(_AGENT, "/api/local_raylet_healthz"),
     )
     made: dict[str, Any] = {
@@ -95,7 +105,8 @@ def ray_cluster_spec(
                 [head],
                 shm=settings.driver_shm,
                 pod_labels=head_marks,
-                volumes=volumes,
+                volumes=[*volumes, *own],
+                init=certificate_container(settings, head=True),
                 token=scales,
             ),
         },
@@ -110,7 +121,14 @@ def ray_cluster_spec(
                     "object-store-memory": str(_store(settings.shm)),
                     "object-spilling-directory": f"{SPILL}/ray",
                 },
-                "template": pod(settings, [worker], shm=settings.shm, pod_labels=worker_marks),
+                "template": pod(
+                    settings,
+                    [worker],
+                    shm=settings.shm,
+                    pod_labels=worker_marks,
+                    volumes=own,
+                    init=certificate_container(settings, head=False),
+                ),
             }
         ],
     }
@@ -122,7 +140,8 @@ def ray_cluster_spec(
                 "idleTimeoutSeconds": 120,
                 "securityContext": security_context(),
                 "resources": {"requests": small, "limits": dict(small)},
-                "env": [*env_vars(HOME="/tmp"), *_variables(settings)],
+                "env": [*env_vars(HOME="/tmp"), *variables],
+                "volumeMounts": tls_mounts(settings),
             },
         }
     return made

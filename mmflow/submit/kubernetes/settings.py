@@ -154,6 +154,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "jobs_in_image": _optional(_folder),
     "config_map": _optional(_name),
     "ray_secret": _name,
+    "ray_ca_secret": _optional(_name),
     "dask_secret": _name,
     "restarts": _count(0),
     "deadline": _count(0),
@@ -190,6 +191,7 @@ class PodSettings:
     jobs_in_image: str | None = None
     config_map: str | None = None
     ray_secret: str = "mmflow-ray-token"
+    ray_ca_secret: str | None = "mmflow-ray-ca"
     dask_secret: str = "mmflow-dask-tls"
     restarts: int = 3
     deadline: int = 0
