@@ -76,7 +76,8 @@ class Moment:
     east: int | None
 
 
-@lru_cache(maxsize=256)
+#: More than the 272 formats that advice on a timestamp goes through in turn: a smaller cache would never have the next.
+@lru_cache(maxsize=512)
 def time_format(text: str) -> TimeFormat:
     """Compile a format.
 
