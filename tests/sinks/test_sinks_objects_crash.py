@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from mmflow.sinks import open_commit, sink_spec
 from mmflow.sinks.commit import object_lock
@@ -34,13 +35,25 @@ _FILE = [
     "settled",
     "cleaned",
 ]
-POINTS = [
-    (name, n + 1, step)
-    for name in CASES
-    for n, step in enumerate(_FILE if "file" in name else _FOLDER)
-    if "replace" in name or n >= _FOLDER.index("intended")  # before, all of them do the same
-]
+#: A server's answers take a second of each. Where nothing is replaced, `make test` dies at the steps that alone differ from
+#: those of a run that replaces, and `make nightly` at the others that follow the intent; the simulated world dies at all calls.
+_OTHERS = ("copied", "checked", "published")
+
+
+def _points() -> Iterator[ParameterSet]:
+    for name in CASES:
+        for n, step in enumerate(_FILE if "file" in name else _FOLDER):
+            if "replace" in name or step in _OTHERS:
+                yield pytest.param(name, n + 1, step)
+            elif n >= _FOLDER.index("intended"):  # before, all of them do the same
+                yield pytest.param(name, n + 1, step, marks=pytest.mark.nightly)
+
+
+POINTS = list(_points())
 _PUBLISHED = ("published", "noted", "cleared", "settled", "cleaned")
+
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +92,7 @@ def test_a_crash_leaves_old_or_new_and_the_next_run_sweeps(
 # Once its staging is gone, nothing could tell that a new file is this run's.
 @pytest.mark.parametrize(
     ("name", "die_at", "step"),
-    [p for p in POINTS if p[0] != "new file" or p[2] not in ("settled", "cleaned")],
+    [p for p in POINTS if p.values[0] != "new file" or p.values[2] not in ("settled", "cleaned")],
 )
 def test_a_run_that_died_can_be_resumed(
     s3: Callable[[], str], crash: Crash, name: str, die_at: int, step: str
