@@ -53,6 +53,7 @@ def test_memory_is_bounded_by_the_budget_on_dask(kind: str, tmp_path: Path) -> N
     spilled = [0]
     spill = tmp_path / "spill"
     spill.mkdir()
+    before = set(mmflow_files("/dev/shm"))
 
     def look() -> None:
         with contextlib.suppress(FileNotFoundError):  # deleted under our eyes
@@ -63,4 +64,5 @@ def test_memory_is_bounded_by_the_budget_on_dask(kind: str, tmp_path: Path) -> N
         with watched(kind, tmp_path, settings, lambda _, command: "multiprocessing" in command, look) as run:
             run.check()
             assert spilled[0] > 0, "the workers' shared memory was to be too small"
-            assert mmflow_files("/dev/shm", spill) == []
+            # Other tests' workers may die meanwhile; theirs are swept soon.
+            wait_until(lambda: before.issuperset(mmflow_files("/dev/shm", spill)), "blocks to be gone", 30)
