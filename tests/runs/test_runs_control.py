@@ -196,7 +196,10 @@ def test_a_run_through_rays_jobs(gated: Workplace, monkeypatch: pytest.MonkeyPat
         gated.settings |= {"engine": "ray", "address": address}
         _until(lambda: _accepts_jobs(f"http://{head.webui_url}"), "Ray's agent for jobs", 90)
         run = _submitted(gated)
-        _until(lambda: _status(gated, run)["state"] == "running", "its start", 90)
+        # Whoever asked for its status again and again would take a processor from its start.
+        journal = gated.runs / run / "journal"
+        _until(lambda: any(p.stat().st_size for p in journal.glob("*")), "its first task", 90)
+        assert _status(gated, run)["state"] == "running"
         assert _status(gated, run)["backend"] == "ray"
         assert f"run {run}" in gated.mmflow("logs", run).stdout
         _until(lambda: _status(gated, run)["rows"] > 0, "a row", 60)

@@ -302,6 +302,7 @@ def _refuses_strangers(here: Place, pods: RayPods) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_a_ray_job_goes_to_a_cluster_that_is_there(place: tuple[Place, Network]) -> None:
     here, _ = place
     settings = _settings("ray", cluster="standing", ray_ca_secret="")
