@@ -15,7 +15,7 @@ LINUX := %/linux.py %/mounts.py %/pagemap.py
 
 LINTERS := ruff format types types-darwin types-win32 imports
 
-.PHONY: demo check test audit nightly over-disk simulate crash-states mutants lint $(LINTERS:%=lint-%) sanitize fuzz fuzz-readers bench wheel sdist smoke clean
+.PHONY: demo check test audit nightly over-disk simulate crash-states mutants lint $(LINTERS:%=lint-%) sanitize sanitized fuzz fuzzers fuzz-readers bench wheel sdist smoke clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -92,17 +92,22 @@ lint-imports:
 	$(BIN)/lint-imports
 
 # The kernels' tests with every address and every overflow checked.
-sanitize: $(VENV)/.test
+sanitized: $(VENV)/.test
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --upgrade --target build/sanitized -C cmake.define.MMFLOW_SANITIZE=ON -C cmake.define.CMAKE_CXX_COMPILER=$(CXX) \
 	  -C build-dir=build/sanitized-objects .
+
+sanitize: sanitized
 	@# Exceptions go through libasan only if libstdc++ is there before it, although the module has its own.
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
 	  SANITIZED=build/sanitized PYTHONPATH=fuzz $(BIN)/python -m pytest -p sanitized_kernels -p no:cacheprovider $(PARALLEL) tests/kernels
 
 # Each fuzz target for FUZZ_SECONDS, two at a time.
-fuzz: $(VENV)/.test
+fuzzers: $(VENV)/.test
+	@mkdir -p build
 	$(BIN)/cmake -S fuzz -B build/fuzz -DCMAKE_BUILD_TYPE=None -DCMAKE_CXX_COMPILER=$(FUZZ_CXX) > build/fuzz-configured.log || (cat build/fuzz-configured.log && exit 1)
 	$(BIN)/cmake --build build/fuzz -j 2 > build/fuzz-built.log || (cat build/fuzz-built.log && exit 1)
+
+fuzz: fuzzers
 	$(BIN)/python fuzz/make_corpus.py build/corpus
 	@printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I TARGET fuzz/run TARGET $(FUZZ_SECONDS)
 
