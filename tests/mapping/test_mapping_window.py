@@ -177,20 +177,23 @@ with MappedFile.open({path!r}) as file:
 def test_out_of_memory_is_an_engine_error(tmp_path: Path) -> None:
     sparse = tmp_path / "sparse"
     with open(sparse, "wb") as f:
-        f.truncate(8 << 30)
+        f.truncate(1 << 30)
+    # Its pages are read before it is mapped.
     script = f"""
 import resource
 from mmflow.errors import EngineError
 from mmflow.mapping import MappedFile
-resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
+with open("/proc/self/statm") as file:
+    here = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + (512 << 20), resource.getrlimit(resource.RLIMIT_AS)[1]))
 with MappedFile.open({str(sparse)!r}) as file:
     try:
-        file.window(0, 8 << 30)
+        file.window(0, 1 << 30)
     except EngineError as error:
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert done.stdout.startswith("no memory for a window of 8,589,934,592 bytes"), done.stderr
+    assert done.stdout.startswith("no memory for a window of 1,073,741,824 bytes"), done.stderr
     assert "lower --shard-size" in done.stdout
 
 

@@ -198,7 +198,7 @@ def test_a_run_through_rays_jobs(gated: Workplace, monkeypatch: pytest.MonkeyPat
         run = _submitted(gated)
         # Whoever asked for its status again and again would take a processor from its start.
         journal = gated.runs / run / "journal"
-        _until(lambda: any(p.stat().st_size for p in journal.glob("*")), "its first task", 90)
+        _until(lambda: any(p.stat().st_size for p in journal.glob("*")), "its first task", 180)
         assert _status(gated, run)["state"] == "running"
         assert _status(gated, run)["backend"] == "ray"
         assert f"run {run}" in gated.mmflow("logs", run).stdout
