@@ -27,8 +27,12 @@ demo: $(VENV)/.demo
 check: lint
 	$(BIN)/python -m pytest $(PARALLEL) -m "unit and not slow and not nightly"
 
-test: lint .cache/azurite
-	$(BIN)/python -m pytest $(PARALLEL) -r fER --durations 60 --durations-min 4
+BESIDE := nice -n 19 $(MAKE) --no-print-directory
+# Linters run beside the tests, which wait for processes a good part of their time, and say at once what they find.
+test: $(VENV)/.test .cache/azurite
+	@($(BESIDE) lint LINT_JOBS=1 > .cache/lint.log 2>&1 || { cat .cache/lint.log; exit 1; }) & linters=$$!; \
+	$(BIN)/python -m pytest $(PARALLEL) -r fER --durations 60 --durations-min 4; tests=$$?; \
+	wait $$linters || { tail -n 40 .cache/lint.log; exit 1; }; exit $$tests
 
 # Azure's blob store for tests, where there is npm: without it, those tests are skipped.
 .cache/azurite:
@@ -75,8 +79,9 @@ mutants: $(VENV)/.test
 	$(BIN)/python -m pip install -q -c constraints.txt --group mutation
 	$(BIN)/python -m tests.mutation.mutants
 
+LINT_JOBS ?= 2
 lint: $(VENV)/.test
-	@$(MAKE) --no-print-directory -j 2 --output-sync=target $(LINTERS:%=lint-%)
+	@$(MAKE) --no-print-directory -j $(LINT_JOBS) --output-sync=target $(LINTERS:%=lint-%)
 
 lint-ruff:
 	$(BIN)/ruff check .

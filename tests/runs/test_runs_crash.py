@@ -17,6 +17,11 @@ thirds = pytest.mark.parametrize(
     "part", [1, pytest.param(2, marks=pytest.mark.nightly), pytest.param(3, marks=pytest.mark.nightly)]
 )
 
+#: On a cluster each takes five: every fifth step, so that one goes on there and one elsewhere.
+fifths = pytest.mark.parametrize(
+    "part", [1, *(pytest.param(part, marks=pytest.mark.nightly) for part in range(2, 6))]
+)
+
 
 @pytest.fixture
 def undisturbed(workplace: Workplace) -> tuple[dict[str, bytes], int, int]:
@@ -97,7 +102,7 @@ def test_killed_again_and_again(workplace: Workplace, undisturbed: tuple[dict[st
     assert files_of(output) == expected
 
 
-@thirds
+@fifths
 @pytest.mark.parametrize("engine", ["ray", "dask"])
 def test_killed_on_a_cluster_and_gone_on_with_there_and_elsewhere(
     workplace: Workplace, engine: str, part: int
@@ -108,7 +113,7 @@ def test_killed_on_a_cluster_and_gone_on_with_there_and_elsewhere(
     lines, _ = counted(done.stdout)
     assert lines >= 6
     with clusters(engine) as address:
-        for line in range(part, lines + 1, 3):
+        for line in range(part, lines + 1, 5):
             name, output = f"j{line}", workplace.folder / f"out{line}"
             cluster = {"engine": engine, "address": address}
             died = workplace.run(output, place=f"journal:{line}", run_id=name, join=False, **cluster)

@@ -35,15 +35,15 @@ _FILE = [
     "settled",
     "cleaned",
 ]
-#: A server's answers take a second of each. Where nothing is replaced, `make test` dies at the steps that alone differ from
-#: those of a run that replaces, and `make nightly` at the others that follow the intent; the simulated world dies at all calls.
-_OTHERS = ("copied", "checked", "published")
+#: A server's answers take a second of each. `make test` dies at every step of a run that replaces a folder, and of other runs
+#: at those around the publication; `make nightly` at the others from the intent on. The simulated world dies at all calls.
+_OTHERS = ("copied", "checked", "published", "noted")
 
 
 def _points() -> Iterator[ParameterSet]:
     for name in CASES:
         for n, step in enumerate(_FILE if "file" in name else _FOLDER):
-            if "replace" in name or step in _OTHERS:
+            if name == "replace folder" or step in _OTHERS:
                 yield pytest.param(name, n + 1, step)
             elif n >= _FOLDER.index("intended"):  # before, all of them do the same
                 yield pytest.param(name, n + 1, step, marks=pytest.mark.nightly)
@@ -115,7 +115,7 @@ def test_a_run_that_died_can_be_resumed(
     assert tidy(url)
 
 
-@pytest.mark.parametrize("die_at", [5, 6, 8, 9])
+@pytest.mark.parametrize("die_at", [6, 8, *(pytest.param(n, marks=pytest.mark.nightly) for n in (5, 9))])
 def test_a_resumed_run_may_die_again(s3: Callable[[], str], crash: Crash, die_at: int) -> None:
     url = f"{s3()}/out"
     write_all(url, [[rows("old")]], format="csv", run="r-old")
