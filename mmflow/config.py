@@ -279,10 +279,11 @@ class Settings:
             values[key] = _parsed(key, value, "the run that is resumed")
         for key, value in _from_file(file, tables).items():
             values[key] = _parsed(key, value, f"file {file}")
-        for name, value in sorted((os.environ if env is None else env).items()):
+        environment = os.environ if env is None else env
+        for name in sorted(name for name in environment if name.startswith("MMFLOW_")):
             key = name.removeprefix("MMFLOW_").lower()
-            if name.startswith("MMFLOW_") and key in _PARSERS:
-                values[key] = _parsed(key, value, f"environment variable {name}")
+            if key in _PARSERS:
+                values[key] = _parsed(key, environment[name], f"environment variable {name}")
         for key, value in (flags or {}).items():
             if value is not None:
                 values[key] = _parsed(key, value, "argument")

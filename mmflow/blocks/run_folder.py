@@ -1,4 +1,4 @@
-"""The folder of a run: made for it, removed with it, swept by the next run where it died.
+"""The folder of a run: made once it is needed, removed with the run, swept by a later one where that died.
 
     <parent>/mmflow-<run>-<pid>/     blocks, operator spills
     <parent>/mmflow-<run>-<pid>/.owner   locked (flock) for as long as the owner lives
@@ -13,6 +13,7 @@ is somebody else's, whatever its name.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -26,20 +27,34 @@ from typing import Any
 from mmflow.errors import EngineError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
+from mmflow.mapping.system.forks import disown_in_children
 from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked, try_lock
 from mmflow.startup import ENDING_SIGNALS
 
-__all__ = ["Found", "RunFolder", "drop_unowned", "found", "run_folders", "segment_name", "sweep"]
+__all__ = [
+    "Found",
+    "RunFolder",
+    "drop_unowned",
+    "found",
+    "run_folders",
+    "segment_name",
+    "sweep",
+    "sweep_seldom",
+]
 
 _OWNER = ".owner"
 _TABLE = ".table"
 _UNSAFE = lazy_regex(r"[^A-Za-z0-9._-]")
 #: A folder without an owner file is one that is being made right now, or the rest of one that died so.
 _GRACE_SECONDS = 60.0
+_SWEEP_SECONDS = 60.0
 
 
 class RunFolder:
-    """Folder that belongs to this process until `close`, or until nothing refers to it any more.
+    """Folder that belongs to this process until `close`, or until nothing refers to it any more. Thread-safe.
+
+    It is made when its path is first asked for: most queries write nothing into it, and to make and remove it took a
+    fifth of what a small one takes.
 
     A signal that comes while it is made is handled once it is: Ctrl-C between the making of a folder and the first
     note of it would leave the folder, locked, for as long as the process lives.
@@ -49,27 +64,68 @@ class RunFolder:
         run: Name of the run; with the process id it names the folder, and a number where that is taken.
 
     Raises:
-        EngineError: The folder can't be made.
+        EngineError: A folder can't be made in `parent`.
     """
 
     def __init__(self, parent: str | os.PathLike[str], run: str) -> None:
-        base = f"{_prefix(run)}{os.getpid()}"
+        self._parent = parent
+        self._base = f"{_prefix(run)}{os.getpid()}"
+        self._making = threading.Lock()
+        self._made: tuple[Path, OwnerLock, weakref.finalize[Any, Any]] | None = None
+        self._closed = False
+        disown_in_children(self)
         try:
             os.makedirs(parent, exist_ok=True)
-            with _signals_held_back():
-                self.path, self._lock = _claim(Path(parent), base)
-                self._unreferenced = weakref.finalize(self, _discard, self.path, self._lock)
         except OSError as error:
-            raise EngineError(
-                f"can't make a folder for temporary blocks in {parent}: {error.strerror or error}; "
-                "set spill_dir (MMFLOW_SPILL_DIR) to a folder that can be written to",
-                path=os.fspath(parent),
-            ) from error
+            raise self._unmade(error) from error
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise self._unmade(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+    @property
+    def path(self) -> Path:
+        """Path of the folder, which exists.
+
+        Raises:
+            EngineError: The folder can't be made, or is closed.
+        """
+        return self.make()
+
+    def make(self) -> Path:
+        """Make the folder, unless it was made before, and return its path. Raises as `path`."""
+        with self._making:
+            if self._closed:
+                raise EngineError("the folder of the run is closed: the run has ended")
+            if self._made is None:
+                self._made = self._claimed()
+            return self._made[0]
+
+    def disown(self) -> None:
+        """Forget, in a forked child, that another thread was making the folder."""
+        self._making = threading.Lock()
+
+    def _claimed(self) -> tuple[Path, OwnerLock, weakref.finalize[Any, Any]]:
+        try:
+            with _signals_held_back():
+                path, lock = _claim(Path(self._parent), self._base)
+                return path, lock, weakref.finalize(self, _discard, path, lock)
+        except OSError as error:
+            raise self._unmade(error) from error
+
+    def _unmade(self, error: OSError) -> EngineError:
+        return EngineError(
+            f"can't make a folder for temporary blocks in {self._parent}: {error.strerror or error}; "
+            "set spill_dir (MMFLOW_SPILL_DIR) to a folder that can be written to",
+            path=os.fspath(self._parent),
+        )
 
     def close(self) -> None:
         """Remove the folder and all in it. Mapped files stay readable. Idempotent."""
-        _discard(self.path, self._lock)
-        self._unreferenced.detach()
+        with self._making:
+            self._closed = True
+        if self._made is not None:
+            path, lock, unreferenced = self._made
+            _discard(path, lock)
+            unreferenced.detach()
 
 
 def _discard(path: Path, lock: OwnerLock) -> None:
@@ -183,6 +239,18 @@ def _owned(path: str) -> bool:
         return is_locked(os.path.join(path, _OWNER))
     except FileNotFoundError:
         return time.time() - os.stat(path).st_mtime < _GRACE_SECONDS
+
+
+#: When each folder was last swept by `sweep_seldom`, by `time.monotonic`.
+_swept: dict[str, float] = {}
+
+
+def sweep_seldom(parent: str | os.PathLike[str]) -> None:
+    """Call `sweep` unless this process did so within the last minute: a small query takes as long as its listing."""
+    path, now = os.fspath(parent), time.monotonic()
+    if now - _swept.get(path, -_SWEEP_SECONDS) >= _SWEEP_SECONDS:
+        _swept[path] = now
+        sweep(parent)
 
 
 def sweep(parent: str | os.PathLike[str]) -> list[str]:

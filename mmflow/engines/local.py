@@ -10,16 +10,18 @@ of the run is left on disk after `close`.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import queue
 import threading
 import time
 import traceback
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mmflow.blocks import LocalStore, RunFolder, sweep
+from mmflow.blocks import LocalStore, RunFolder, sweep_seldom
 from mmflow.config import Settings
 from mmflow.engines.protocol import Resources
 from mmflow.errors import EngineError, MmflowError
@@ -46,6 +48,10 @@ _PATIENCE = 0.6
 #: server, is left: it stops when it asks for the interpreter, which is gone.
 _EXIT_PATIENCE = 0.5
 
+#: Tasks that wait for a thread, for each that runs: threads take them by themselves, while the scheduler sleeps.
+_QUEUED = 3
+_NEVER = 1 << 62
+
 _live: weakref.WeakSet[LocalEngine] = weakref.WeakSet()
 
 
@@ -67,12 +73,12 @@ class LocalEngine:
     def __init__(self, settings: Settings, run: str, *, work: Work = run_task) -> None:
         self._settings = settings
         self._work = work
-        sweep(settings.spill_dir)
+        sweep_seldom(settings.spill_dir)
         self._folder = RunFolder(settings.spill_dir, run)
         self._heap = HeapWatch(settings.memory)
         self._store = LocalStore(settings.memory * 3 // 8, self._folder)
         self._tasks: queue.SimpleQueue[tuple[Task, Functions, _Flags] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[TaskResult] = queue.SimpleQueue()
+        self._results = _Results()
         self._threads: list[threading.Thread] = []
         self._flags: dict[tuple[TaskId, int], _Flags] = {}
         self._processes: ProcessPool | None = None
@@ -89,7 +95,7 @@ class LocalEngine:
         self._threads.clear()
 
     def resources(self) -> Resources:
-        return Resources(self._settings.workers, self._settings.memory)
+        return Resources(self._settings.workers, self._settings.memory, _QUEUED)
 
     def store(self) -> LocalStore:
         return self._store
@@ -112,17 +118,11 @@ class LocalEngine:
             self._threads.append(thread)
             thread.start()
 
-    def poll(self, timeout: float) -> Sequence[TaskResult]:
-        results: list[TaskResult] = []
-        try:
-            results.append(self._results.get(timeout=max(0.0, timeout)))
-            while True:
-                results.append(self._results.get_nowait())
-        except queue.Empty:
-            pass
-        for result in results:
+    def poll(self, timeout: float, enough: int = 1) -> Sequence[TaskResult]:
+        taken = self._results.take(timeout, enough)
+        for result in taken:
             self._flags.pop((result.id, result.attempt), None)
-        return results
+        return taken
 
     def cancel(self, task: TaskId, attempt: int) -> None:
         """Stop an attempt, which looks at its flag between batches."""
@@ -185,7 +185,7 @@ class LocalEngine:
                 store=self._store,
                 memory=max(1 << 20, self._settings.memory * 3 // 8 // self._settings.workers),
                 io=self._settings.io,
-                spill=self._folder.path,
+                folder=self._folder,
                 cancelled=flags.cancelled,
                 stop_request=flags.stop_request,
                 processes=self._processes,
@@ -222,6 +222,40 @@ class LocalEngine:
                 ref = checkpoint
             outputs.append(ref)
         return replace(done, outputs=tuple(outputs))
+
+
+class _Results:
+    """Results on their way from workers to the thread of the run, which is woken once there are enough of them."""
+
+    def __init__(self) -> None:
+        self._came: deque[TaskResult] = deque()
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wanted = _NEVER
+        self._urgent = False
+
+    def put(self, result: TaskResult) -> None:
+        """Add a result; called by workers."""
+        self._came.append(result)
+        if not isinstance(result, Done):
+            self._urgent = True
+        # Either this sees what the reader wants, or the reader sees the result.
+        if len(self._came) >= self._wanted or (self._urgent and self._wanted != _NEVER):
+            self._wakeups.put(None)
+
+    def take(self, timeout: float, wanted: int) -> list[TaskResult]:
+        """Return all results, once there are as many as `wanted`, or one that is not `Done`, or the time is over.
+
+        It may return sooner: for results that the last call returned, workers may have woken it twice.
+        """
+        self._wanted = wanted
+        if timeout > 0 and len(self._came) < wanted and not self._urgent:
+            with contextlib.suppress(queue.Empty):
+                self._wakeups.get(timeout=timeout)
+                while True:
+                    self._wakeups.get_nowait()
+        self._wanted = _NEVER
+        self._urgent = False
+        return [self._came.popleft() for _ in range(len(self._came))]
 
 
 class _Flags:

@@ -422,18 +422,22 @@ class _Loop:
     def _step(self, timeout: float) -> None:
         """Submit what may start, and take in what has ended; waits for up to `timeout` seconds for it."""
         scheduler = self._scheduler
-        # Twice as many as run at once, so that workers don't wait while rows are being read.
-        slots = self.engine.resources().slots
+        # More than run at once, so that workers don't wait while rows are being read.
+        resources = self.engine.resources()
+        slots = resources.slots
         self._watch(slots)
         silent = {*self.engine.silent(), *self._stalled}  # on workers that are none of the slots
         running = scheduler.running - len(silent)
-        made = scheduler.tasks(2 * slots - running, self._clock(), idle=slots - running, silent=silent)
+        ahead = slots * (1 + (1 if scheduler.eager else resources.queued))
+        made = scheduler.tasks(ahead - running, self._clock(), idle=slots - running, silent=silent)
         for task in made:
             self.engine.submit(task, self.plan.functions)
         if not made and scheduler.stuck:
             raise EngineError(f"bug: the run can't continue: {self.progress()}; please report it")
         if scheduler.running or scheduler.next_due() is not None:
-            results = self.engine.poll(timeout)
+            # Fewer would leave workers without a task soon.
+            enough = 1 if scheduler.eager else max(1, scheduler.running - len(silent) - slots - 1)
+            results = self.engine.poll(timeout, enough)
             for result in results:
                 scheduler.on_result(result, self._clock())
             message = self._quiet.step(bool(results) or not scheduler.running)
@@ -473,6 +477,8 @@ class _Loop:
         return longest if due is None else min(longest, max(0.0, due - self._clock()))
 
     def _report_progress(self, *, last: bool = False) -> None:
+        if self._on_progress is None and self._record is None:
+            return
         now = self._clock()
         if last or now - self._reported >= _PROGRESS_SECONDS:
             self._reported = now

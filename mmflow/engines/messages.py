@@ -265,11 +265,12 @@ def stream_task(
     folder = RunFolder(message.spill_dir, task.run)
     outputs = LocalStore(message.memory // 4, folder)
     try:
+        folder.make()
         context = WorkerContext(
             store=RemoteStore(fetch, outputs),
             memory=max(1 << 20, message.memory // 2),
             io=message.io,
-            spill=folder.path,
+            folder=folder,
             cancelled=cancelled,
             worker=f"{node}:{os.getpid()}",
             stop_request=stop_request,

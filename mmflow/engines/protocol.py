@@ -16,10 +16,17 @@ __all__ = ["Engine", "Resources"]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Resources of an engine. `slots`: tasks that run at once; `memory`: bytes of budget over all of them."""
+    """Resources of an engine.
+
+    Attributes:
+        slots: Tasks that run at once.
+        memory: Bytes of budget over all of them.
+        queued: Further tasks for each slot that may wait in the engine, where no result is wanted at once.
+    """
 
     slots: int
     memory: int
+    queued: int = 1
 
 
 class Engine(Protocol):
@@ -31,8 +38,11 @@ class Engine(Protocol):
         """Start a task soon; returns at once."""
         ...
 
-    def poll(self, timeout: float) -> Sequence[TaskResult]:
-        """Return results that came in; wait up to `timeout` seconds for the first."""
+    def poll(self, timeout: float, enough: int = 1) -> Sequence[TaskResult]:
+        """Return results that came in; wait up to `timeout` seconds for `enough` of them, or one that is not `Done`.
+
+        It may return sooner.
+        """
         ...
 
     def cancel(self, task: TaskId, attempt: int) -> None:

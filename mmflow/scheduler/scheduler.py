@@ -170,6 +170,16 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def eager(self) -> bool:
+        """Whether each result may be of use at once: its rows are waited for, or may be enough, or a stream goes on."""
+        stages = {attempt.stage.stage.id: attempt.stage for attempt in self._running.values()}
+        return bool(self.streams) or any(map(self._is_eager, stages.values()))
+
+    def _is_eager(self, state: StageState) -> bool:
+        stage = state.stage
+        return stage.limit is not None or (state is self._last and isinstance(stage.output, Result))
+
+    @property
     def stuck(self) -> bool:
         """Deadlock: the run has not ended, yet nothing runs, waits or is to be read. Never true after `tasks`."""
         waits = self._running or self._unread or self.next_due() is not None or self.streams

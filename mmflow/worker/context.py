@@ -10,6 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from mmflow.blocks.references import BlockStore
+from mmflow.blocks.run_folder import RunFolder
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import Io
 from mmflow.remote.options import RemoteOptions
@@ -49,7 +50,7 @@ class WorkerContext:
         memory: Bytes of anonymous memory that one task may use.
         io: auto, mmap or pread.
         remote_options: Options of remote files.
-        spill: Folder of the run for data that operators spill; exists.
+        folder: Folder of the run for data that operators spill; made when its path is first asked for.
         cancelled: Set when the task should stop; checked between batches.
         processes: Processes for functions that want them; None: functions run in this process.
         worker: Name for metrics.
@@ -62,7 +63,7 @@ class WorkerContext:
     store: BlockStore
     memory: int
     io: Io
-    spill: Path
+    folder: RunFolder
     cancelled: Flag
     processes: ProcessApply | None = None
     worker: str = ""
@@ -70,6 +71,11 @@ class WorkerContext:
     remote_options: RemoteOptions = _LOCAL
     heap: HeapWatch | None = None
     kept: Kept = field(default_factory=Kept)
+
+    @property
+    def spill(self) -> Path:
+        """Path of the folder for data that operators spill, which exists."""
+        return self.folder.path
 
     def stop_requested(self) -> bool:
         """Return whether the task should stop here, and return what it has."""

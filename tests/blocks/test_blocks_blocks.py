@@ -92,7 +92,7 @@ def test_close_leaves_nothing(make: Make, tmp_path: Path) -> None:
     store = make()
     for _ in range(3):
         store.put([sample()], sample().schema)
-    assert leftovers(tmp_path)
+    assert bool(leftovers(tmp_path)) != bool(store.held), "no folder as long as all is in memory"
     store.close()
     store.close()
     assert leftovers(tmp_path) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mmflow.blocks import LocalStore, RunFolder, SharedStore, read_span, sweep
+from mmflow.blocks import LocalStore, RunFolder, SharedStore, read_span, sweep, sweep_seldom
 from mmflow.errors import EngineError
 
 OWNER = """
@@ -30,14 +30,36 @@ time.sleep(60)
 
 def test_run_folders_never_meet(tmp_path: Path) -> None:
     first, second = RunFolder(tmp_path, "a/b run"), RunFolder(tmp_path, "a/b run")
+    assert list(tmp_path.iterdir()) == [], "they are made once they are needed"
     assert first.path != second.path
+    assert first.path == first.path
     assert first.path.parent == tmp_path
     assert first.path.stat().st_mode & 0o777 == 0o700
     first.close()
     assert second.path.exists()
     second.close()
     second.close()
+    with pytest.raises(EngineError, match="has ended"):
+        _ = second.path
     assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_are_swept_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    dead = tmp_path / "mmflow-old-1"
+
+    def is_swept() -> bool:
+        dead.mkdir(exist_ok=True)
+        os.utime(dead, (time.time() - 3600,) * 2)
+        sweep_seldom(tmp_path)
+        return not dead.exists()
+
+    assert is_swept()
+    now[0] += 59
+    assert not is_swept()
+    now[0] += 2
+    assert is_swept()
 
 
 def test_living_runs_are_not_swept(tmp_path: Path) -> None:

@@ -185,7 +185,9 @@ def test_inspect_proposes_options(tmp_path: Path) -> None:
 def test_doctor_shows_what_runs_hold_and_what_dead_ones_left(tmp_path: Path) -> None:
     living, dead = RunFolder(tmp_path, "living"), RunFolder(tmp_path, "dead")
     (dead.path / "0.block").write_bytes(bytes(1000))
-    dead._lock.release()  # as the kernel does when its owner dies
+    living.make()
+    assert dead._made is not None
+    dead._made[1].release()  # as the kernel does when its owner dies
     facts = json.loads(mmflow("doctor", "--json", MMFLOW_SPILL_DIR=str(tmp_path)).stdout)
     states = {s["folder"]: (s["bytes"], s["state"].split(";")[0]) for s in facts["stores"]}
     assert states[str(living.path)] == (0, "in use")

@@ -132,7 +132,7 @@ def test_locks_and_folders_end_with_their_owner_though_a_child_of_it_lives_on(tm
         "from mmflow.sinks.commit.lock import lock_destination; from mmflow.blocks.run_folder import RunFolder; "
         "from mmflow.runs.lock import lock_run; from mmflow.runs.directory import RunDirectory; "
         "held = [lock_destination(Path(sys.argv[1]), destination='d', run='r'), RunFolder(sys.argv[2], 'r'), "
-        "lock_run(RunDirectory(sys.argv[3], 'r1'))]",
+        "lock_run(RunDirectory(sys.argv[3], 'r1'))]; held[1].make()",
         lock, spill, tmp_path / "runs",
     )  # fmt: skip
     try:
@@ -141,7 +141,9 @@ def test_locks_and_folders_end_with_their_owner_though_a_child_of_it_lives_on(tm
         held = lock_run(run)
         assert held is not None
         held.release()
-        RunFolder(spill, "mine").close()
+        mine = RunFolder(spill, "mine")
+        mine.make()
+        mine.close()
         assert sweep(spill) != []
     finally:
         os.kill(child, signal.SIGKILL)

@@ -21,7 +21,7 @@ import pytest
 import mmflow.engines
 from mmflow.config import EngineName, Settings
 from mmflow.engines import Progress
-from mmflow.engines.local import LocalEngine
+from mmflow.engines.local import LocalEngine, _Results
 from mmflow.engines.loop import Run, execute
 from mmflow.engines.opening import open_engine
 from mmflow.errors import (
@@ -53,7 +53,7 @@ from mmflow.plan.stages import (
     Step,
     TableInput,
 )
-from mmflow.plan.tasks import Task, TaskResult
+from mmflow.plan.tasks import Done, Failed, Task, TaskId, TaskResult
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.task_runner import run_task
 
@@ -467,10 +467,42 @@ def test_closing_early_stops_within_a_second(settings: Settings, numbers: Path) 
 
 
 def test_a_run_that_never_began_leaves_nothing(settings: Settings, numbers: Path) -> None:
-    run = execute(slow_plan(numbers), settings, LocalEngine)
+    opened: list[LocalEngine] = []
+
+    def open_local(settings: Settings, run: str) -> LocalEngine:
+        opened.append(LocalEngine(settings, run))
+        return opened[-1]
+
+    before = os.listdir("/proc/self/fd")
+    run = execute(slow_plan(numbers), settings, open_local)
+    assert list(settings.spill_dir.iterdir()) == [], "the folder is made once it is needed"
+    opened.pop()._folder.make()
     assert list(settings.spill_dir.iterdir())
     del run
     assert_clean(settings)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_run_is_woken_once_for_several_results() -> None:
+    """And at once for one that failed."""
+    results = _Results()
+    done = [Done(TaskId(0, number), 0) for number in range(3)]
+    failed = Failed(TaskId(0, 3), 0, EngineError("no"))
+    assert results.take(0.0, 2) == []
+    results.put(done[0])
+    assert results.take(0.001, 2) == done[:1], "the time was over"
+    putting = threading.Thread(target=lambda: list(map(results.put, done)))
+    putting.start()
+    assert results.take(60.0, 3) == done
+    putting.join()
+    began = time.monotonic()
+    putting = threading.Thread(target=results.put, args=(failed,))
+    putting.start()
+    taken = results.take(60.0, 9)
+    taken += results.take(60.0, 9) if not taken else []  # one of the three may have woken it twice
+    assert taken == [failed]
+    assert time.monotonic() - began < 60
+    putting.join()
 
 
 @pytest.mark.alone

@@ -145,7 +145,7 @@ class SimulatedEngine:
         if self._waiting is not None and self._driver.alive:
             self._world.wake(self._waiting)
 
-    def poll(self, timeout: float) -> Sequence[TaskResult]:
+    def poll(self, timeout: float, enough: int = 1) -> Sequence[TaskResult]:
         self._world.enter("task", "poll")
         self._kill_silent()
         if not self._results and timeout > 0:

@@ -122,7 +122,7 @@ class DaskEngine:
         """Receive an event of the cluster, in a thread of Dask."""
         self._events.put(event)
 
-    def poll(self, timeout: float) -> Sequence[TaskResult]:
+    def poll(self, timeout: float, enough: int = 1) -> Sequence[TaskResult]:
         self._pump(0.0 if self._landed else max(0.0, timeout))
         landed, self._landed = self._landed, []
         return landed

@@ -256,7 +256,7 @@ class RayEngine:
             known = self._stages[stage.id] = code, ray.put(code.code)
         return known
 
-    def poll(self, timeout: float) -> Sequence[TaskResult]:
+    def poll(self, timeout: float, enough: int = 1) -> Sequence[TaskResult]:
         if self._failed:
             failed, self._failed = self._failed, []
             return failed
