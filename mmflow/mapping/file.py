@@ -38,6 +38,8 @@ UNKNOWN_SIZE = 1 << 62
 _EVICT_BYTES = 32 << 20
 #: Bytes between checks whether the container's memory nears its limit.
 _CHECK_BYTES = 8 << 20
+#: Bytes past the end of a shard that come with its last window: what is mapped costs time for each page.
+_BEYOND = 1 << 20
 #: Ranges of up to this many bytes are left to the kernel's own readahead.
 _READAHEAD_BYTES = 1 << 20
 
@@ -234,6 +236,17 @@ class MappedFile:
         """Read a range into the page cache, in order. Blocks until it is there, and never fails."""
         self._loader().load(begin, min(end, self.size))
 
+    def glance(self, offset: int, length: int) -> pa.Buffer:
+        """Return a few bytes of the file, as `window` does; they are read, since it takes six calls to map them.
+
+        Raises as `window`.
+        """
+        if self.fetches or self.once or self.whole:
+            return self.window(offset, length, populate=False).buffer
+        buffer = bytearray(max(0, min(length, self.size - offset)))
+        self.read_into(offset, memoryview(buffer))
+        return pa.py_buffer(buffer)
+
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` with bytes of the file.
 
@@ -265,7 +278,7 @@ class MappedFile:
 
     def beyond(self, window_bytes: int) -> int:
         """Return by how many bytes a window reaches past the end of its shard, for the end of the last record."""
-        return window_bytes
+        return min(window_bytes, _BEYOND)
 
     def _loader(self) -> Loader:
         with self._lock:

@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from mmflow.lazy.dataclasses import dataclass
+from mmflow.mapping import MappedFile
 from mmflow.plan.stages import AggregateStep, Stage
 from mmflow.worker.row_program import RowProgram
 
@@ -27,6 +28,7 @@ class StageKept:
         end: Native steps that end its scan, which each task copies, and the aggregation; None: there are none, or
             they are not known yet.
         knows_end: Whether `end` is known.
+        file: File of its last shard, open.
         calls_user_code: Whether a function of the user's sees rows; None: not known yet.
     """
 
@@ -37,6 +39,19 @@ class StageKept:
     end: tuple[NativeEnd, AggregateStep] | None = None
     knows_end: bool = False
     calls_user_code: bool | None = None
+    file: MappedFile | None = None
+
+    def take_file(self) -> MappedFile | None:
+        """Return the file that was kept, which is the caller's now; None: there is none."""
+        file, self.file = self.file, None
+        return file
+
+    def keep_file(self, file: MappedFile) -> None:
+        """Keep a file open, or close it: small ones are read whole, and others have more than a descriptor."""
+        if type(file) is MappedFile and not file.whole:
+            self.file = file
+        else:
+            file.close()
 
 
 class Kept:
@@ -47,12 +62,19 @@ class Kept:
     def __init__(self) -> None:
         self._stage: StageKept | None = None
 
+    def __del__(self) -> None:
+        self.clear()
+
     def of(self, stage: Stage) -> StageKept:
         """Return what is kept for a stage of this process; nothing yet for another one than the last."""
         if self._stage is None or self._stage.stage is not stage:
+            self.clear()
             self._stage = StageKept(stage)
         return self._stage
 
     def clear(self) -> None:
-        """Keep nothing: a task ended in the middle of what it did."""
+        """Keep nothing: a task ended in the middle of what it did, or was the last one."""
+        file = None if self._stage is None else self._stage.take_file()
+        if file is not None:
+            file.close()
         self._stage = None

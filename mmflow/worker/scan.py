@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -25,12 +26,15 @@ from mmflow.mapping import MappedFile
 from mmflow.plan.stages import ScanInput, Source
 from mmflow.plan.tasks import ShardTask
 from mmflow.remote.opening import open_file
+from mmflow.remote.options import RemoteOptions
 from mmflow.shards import FileEntry
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.hashing import hash_columns, mixed
 from mmflow.worker.kept import StageKept
 
 __all__ = ["ShardStream", "place_of"]
+
+_DEFAULTS = ScanRequest(())
 
 
 class BatchPlaces:
@@ -109,11 +113,13 @@ class ShardStream:
         hive, columns, prune = self._scan.source.hive, self._scan.columns, self._scan.prune
         if hive is not None:
             prune = tuple(c for c in prune if c.column not in hive.names)
-        request = ScanRequest(columns=self._asked(), prune=prune, decoders=self._kept.decoders, end=self.end)
-        request = replace(
-            request,
-            window_bytes=self._window_bytes(request.window_bytes),
-            batch_bytes=max(1 << 20, min(request.batch_bytes, self._context.memory // 8)),
+        request = ScanRequest(
+            columns=self._asked(),
+            prune=prune,
+            window_bytes=self._window_bytes(_DEFAULTS.window_bytes),
+            batch_bytes=max(1 << 20, min(_DEFAULTS.batch_bytes, self._context.memory // 8)),
+            decoders=self._kept.decoders,
+            end=self.end,
         )
         remote_options = self._context.remote_options
         shards, number = self._shards.shards, 0
@@ -122,9 +128,7 @@ class ShardStream:
             entry = self._shards.files[shard.file]
             if entry.storage != remote_options.storage:
                 remote_options = replace(remote_options, storage=entry.storage)
-            with open_file(
-                entry.path, io=self._context.io, expected=entry.identity, remote_options=remote_options
-            ) as file:
+            with self._open(entry, remote_options) as file:
                 if file.decision.reason not in self.reasons:
                     self.reasons.append(file.decision.reason)
                 resident = file.resident(shard.begin, shard.end)
@@ -166,6 +170,26 @@ class ShardStream:
             if scan.report.error is not None:
                 return
             number += 1
+
+    @contextmanager
+    def _open(self, entry: FileEntry, remote_options: RemoteOptions) -> Iterator[MappedFile]:
+        """Give the file of a shard, which stays open for the next task of the thread; closed after an error."""
+        file = self._kept.take_file()
+        try:
+            if file is not None and (file.path, file.identity) == (entry.path, entry.identity):
+                file.identity.check(file.path)  # another one may stand there by now
+            else:
+                if file is not None:
+                    file.close()
+                file = open_file(
+                    entry.path, io=self._context.io, expected=entry.identity, remote_options=remote_options
+                )
+            yield file
+        except BaseException:
+            if file is not None:
+                file.close()
+            raise
+        self._kept.keep_file(file)
 
     def _joined(
         self, file: MappedFile, number: int, wanted: ScanRequest

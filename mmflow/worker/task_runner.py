@@ -321,11 +321,14 @@ class _Run:
         for batch in flow:
             self.context.check()
             self.places.take()
+            if self.end is not None and not batch.num_rows:  # rows were taken: it only says so
+                yield batch
+                continue
             made = program.run(batch)
             if made is None:
                 fragment = fragment or self._made(step.fallback)
                 yield from self._checked(fragment.run({name: [batch]}))
-            elif made.num_rows or self.end is not None:  # it yields while rows are taken
+            elif made.num_rows:
                 yield made
 
     def _given(self, step: FragmentStep | SqlStep) -> int:

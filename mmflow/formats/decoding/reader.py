@@ -235,7 +235,7 @@ class RecordScan:
         if shard.known_start is not None:
             return shard.known_start
         if shard.begin == 0:
-            header = self._file.window(0, self._begins).buffer
+            header = self._file.glance(0, self._begins)
             if self._encoding is UTF8 and not self.returns:  # 100,000 small files have as many headers
                 self.report.lines += header.to_pybytes().count(b"\n")
             else:
@@ -249,7 +249,7 @@ class RecordScan:
         while position < shard.end:
             length = min(look, self._file.size - position)
             look = _LOOK
-            text = np.frombuffer(self._file.window(position, length, populate=False).buffer, np.uint8)
+            text = np.frombuffer(self._file.glance(position, length), np.uint8)
             if self._rows.decoder.skips_nuls and position == first and not text[:unit].any():
                 return first + unit
             found = self._line_ends(text)
