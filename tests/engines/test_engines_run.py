@@ -378,6 +378,7 @@ def failing(error: Callable[[], BaseException], times: int) -> Callable[..., Tas
 def test_any_exception_of_a_task_is_an_error(
     settings: Settings, numbers: Path, error: Callable[[], BaseException], message: str
 ) -> None:
+    settings = replace(settings, workers=1)  # or another one than the first task may fail, and be run again
     engine = partial(LocalEngine, work=failing(error, 1))
     with pytest.raises(EngineError, match=message):
         list(execute(Plan((parse(0, Result(), numbers),)), settings, engine))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -93,7 +94,8 @@ def test_a_file_that_changes_between_two_tasks_of_a_thread_is_found(
                 change(path)
         return result
 
-    scan = ScanInput("t", Source((str(path),), open_text([str(path)], {}, None), "large"), ("line",))
+    made: Any = open_text([str(path)], {}, None)
+    scan = ScanInput("t", Source((str(path),), made, "large"), ("line",))
     plan = Plan((Stage(0, (scan,), (), Result(), LINE),))
     with (
         execute(plan, settings, lambda settings, run: LocalEngine(settings, run, work=work)) as run,
