@@ -1,13 +1,16 @@
 """The interpreter's lock: the share of time in which it is held, by whom, and what more cores would give.
 
     python benchmarks/lock.py [--folder .cache/bench] [--scale 2] [--rows 3000000] [--seconds 30] [--workers 2]
-        [--bandwidth 200] [--top 0] [WORK ...]
+        [--bandwidth 200] [--top 0] [--exact] [WORK ...]
 
 Each work runs in a warm loop in a process of its own, planning included, while py-spy looks 1,000 times a second
-whether a thread holds the lock. The second table is a simulation: workers ask for the lock in turn, once for each
-64 MiB of the file, and work without it in between, for as long as was measured. No run is faster than memory that
-gives `--bandwidth` GB/s, and what a run does before its first task and behind its last one is not divided. On a machine
-that has other work both tables show too much: a thread that waits for a processor may hold the lock.
+whether a thread holds the lock. `--exact` (root, perf) notes instead each time that the interpreter takes the lock and
+drops it, and what of the time in between the thread was on a core: what is left waited for one, as it does for py-spy.
+
+The second table is a simulation: workers ask for the lock in turn, once for each 64 MiB of the file, and work without it
+in between, for as long as was measured. No run is faster than memory that gives `--bandwidth` GB/s, and what a run does
+before its first task and behind its last one is not divided. On a machine that has other work both tables show too much
+without `--exact`: a thread that waits for a processor may hold the lock.
 """
 
 from __future__ import annotations
@@ -16,13 +19,18 @@ import argparse
 import gc
 import heapq
 import json
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import works as all_works
@@ -37,6 +45,8 @@ _WORKS = ("csv-q6", "csv-q1", "ndjson", "text-like")
 _RATE = 1000
 _TURN = 64 << 20
 _CORES = (1, 2, 4, 16, 64)
+_TAKEN, _DROPPED = "mmflow_lock:taken__return", "mmflow_lock:dropped"
+_EVENT = re.compile(r"\s*(\d+)\s+(\d+\.\d+):\s+(.*)")
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,27 @@ def _loop(folder: Path, scale: float, rows: int, name: str, seconds: float) -> N
     print(json.dumps(asdict(loop)), flush=True)
 
 
-def _sampled(spy: str, arguments: list[str], name: str, seconds: float) -> tuple[Loop, float, Counter[str]]:
-    """Return the loop of a work, the share of time in which the lock was held, and that of each function."""
+@dataclass(frozen=True)
+class Held:
+    """Shares of time in which the lock was held; the parts are unknown where they are empty.
+
+    Attributes:
+        share: Of all threads.
+        on_core: Of those that were on a core.
+        times: Times that it was taken, a second.
+        functions: Of each function.
+    """
+
+    share: float
+    on_core: float = 0.0
+    times: float = 0.0
+    functions: Counter[str] = field(default_factory=Counter)
+
+
+def _measured(
+    watch: Callable[[int, float, Path], Held], arguments: list[str], name: str, seconds: float
+) -> tuple[Loop, Held]:
+    """Return the loop of a work, and how long the lock was held."""
     # The loop outlives the samples, so that each of them is taken in a run.
     command = [sys.executable, __file__, *arguments, f"--seconds={seconds + 2}", f"--loop={name}"]
     with (
@@ -109,19 +138,77 @@ def _sampled(spy: str, arguments: list[str], name: str, seconds: float) -> tuple
         assert process.stdout is not None
         if process.stdout.readline() != "warm\n":
             raise SystemExit(f"{name} failed")
-        out = Path(folder, "stacks")
-        subprocess.run(
-            [spy, "record", "--gil", "--nonblocking", "--rate", str(_RATE), "--duration", str(round(seconds)),
-             "--format", "raw", "--output", str(out), "--pid", str(process.pid)],
-            check=True, capture_output=True,
-        )  # fmt: skip
-        held: Counter[str] = Counter()
-        for line in out.read_text().splitlines():
-            stack, count = line.rsplit(" ", 1)
-            held[_culprit(stack.split(";"))] += int(count)
-        loop = Loop(**json.loads(process.stdout.readline()))
+        held = watch(process.pid, seconds, Path(folder, "out"))
+        return Loop(**json.loads(process.stdout.readline())), held
+
+
+def _sampled(spy: str, process: int, seconds: float, out: Path) -> Held:
+    """Have py-spy look at a process."""
+    subprocess.run(
+        [spy, "record", "--gil", "--nonblocking", "--rate", str(_RATE), "--duration", str(round(seconds)),
+         "--format", "raw", "--output", str(out), "--pid", str(process)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    held: Counter[str] = Counter()
+    for line in out.read_text().splitlines():
+        stack, count = line.rsplit(" ", 1)
+        held[_culprit(stack.split(";"))] += int(count)
     samples = _RATE * round(seconds)
-    return loop, held.total() / samples, Counter({who: n / samples for who, n in held.items()})
+    return Held(held.total() / samples, functions=Counter({who: n / samples for who, n in held.items()}))
+
+
+@contextmanager
+def _probes() -> Iterator[None]:
+    """Let perf see where the interpreter takes its lock, and drops it."""
+    shared = sysconfig.get_config_var("Py_ENABLE_SHARED")
+    library = Path(sysconfig.get_config_var("LIBDIR"), sysconfig.get_config_var("INSTSONAME"))
+    file = str(library if shared else Path(sys.executable).resolve())
+    added = ["--add", _TAKEN.replace("__return", "=take_gil%return"), "--add", f"{_DROPPED}=drop_gil"]
+    subprocess.run(["perf", "probe", "-q", "-x", file, *added], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["perf", "probe", "-q", "--del", "mmflow_lock:*"], check=False)
+
+
+def _exact(process: int, seconds: float, out: Path) -> Held:
+    """Have perf note each time that the lock of a process is taken and dropped, and its threads get and lose a core."""
+    subprocess.run(
+        ["perf", "record", "-q", "-e", _TAKEN, "-e", _DROPPED, "--switch-events", "-m", "4096",
+         "-o", str(out), "-p", str(process), "--", "sleep", str(seconds)],
+        check=True, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    script = ["perf", "script", "-i", str(out), "-F", "tid,time,event", "--ns", "--show-switch-events"]
+    text = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    events = sorted((float(m[2]), m[1], m[3]) for m in map(_EVENT.match, text.splitlines()) if m)
+    return _held(events)
+
+
+def _held(events: list[tuple[float, str, str]]) -> Held:
+    """Return how long the lock was held, from times, threads and what they did.
+
+    >>> moved = [(1, "a", "SWITCH OUT"), (3, "a", "SWITCH IN")]
+    >>> _held([(0, "a", "taken"), *moved, (4, "a", "dropped"), (8, "b", "taken")])
+    Held(share=0.5, on_core=0.25, times=0.125, functions=Counter())
+    """
+    since: dict[str, float] = {}
+    lost: dict[str, float] = {}
+    waited: Counter[str] = Counter()
+    share = off = 0.0
+    times = 0
+    for at, thread, what in events:
+        if "taken" in what:
+            since[thread], waited[thread] = at, 0
+        elif "dropped" in what and thread in since:
+            share += at - since.pop(thread)
+            off += waited[thread]
+            times += 1
+        elif "OUT" in what:
+            lost[thread] = at
+        elif "IN" in what and thread in lost:
+            waited[thread] += at - lost.pop(thread)
+    span = events[-1][0] - events[0][0]
+    return Held(share / span, (share - off) / span, times / span)
 
 
 def _culprit(frames: list[str]) -> str:
@@ -165,6 +252,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--bandwidth", type=float, default=200)
     parser.add_argument("--top", type=int, default=0, help="so many functions that hold the lock longest")
+    parser.add_argument(
+        "--exact", action="store_true", help="by probes of perf rather than py-spy; needs root"
+    )
     parser.add_argument("--loop", help=argparse.SUPPRESS)
     options = parser.parse_args()
     all_works.THREADS = options.workers
@@ -172,8 +262,9 @@ def main() -> None:
         _loop(options.folder, options.scale, options.rows, options.loop, options.seconds)
         return
     spy = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
-    if spy is None:
+    if spy is None and not options.exact:
         parser.error("py-spy is needed: pip install -c constraints.txt py-spy")
+    watch = _exact if options.exact else partial(_sampled, spy)
     options.folder.mkdir(parents=True, exist_ok=True)
     arguments = [
         f"--folder={options.folder}", f"--scale={options.scale}", f"--rows={options.rows}",
@@ -182,19 +273,25 @@ def main() -> None:
     measured, simulated = [], []
     for name in options.works:
         all_works.works(options.folder, options.scale, options.rows)[name]()  # makes its file
-        loop, held, functions = _sampled(spy, arguments, name, options.seconds)
+        with _probes() if options.exact else nullcontext():
+            loop, held = _measured(watch, arguments, name, options.seconds)
+        exact = {"of it on a core": f"{held.on_core:.1%}", "taken a run": f"{held.times * loop.seconds:.0f}"}
         measured.append(
             {
                 "work": name,
                 "a run": f"{loop.seconds:.3f} s",
                 "processor time": f"{loop.processor:.3f} s",
                 "not divided": f"{loop.serial * 1e3:.0f} ms",
-                "lock held": f"{held:.1%}",
+                "lock held": f"{held.share:.1%}",
             }
+            | (exact if options.exact else {})
         )
-        for who, share in functions.most_common(options.top):
+        for who, share in held.functions.most_common(options.top):
             print(f"  {share:6.2%}  {name}: {who}")
-        speeds = {f"{n} cores": _simulated(loop, held, n, 100, options.bandwidth) for n in _CORES}
+        speeds = {
+            f"{n} cores": _simulated(loop, held.on_core or held.share, n, 100, options.bandwidth)
+            for n in _CORES
+        }
         simulated.append(
             {"work, the file a hundredfold": name} | {n: f"{s:.1f} GB/s" for n, s in speeds.items()}
         )

@@ -22,7 +22,7 @@ from mmflow.errors import SourceChangedError, SourceError
 from mmflow.mapping.access_policy import SMALL, Access, Advice, Decision, Io, decide, read_facts
 from mmflow.mapping.identity import FileIdentity
 from mmflow.mapping.page_cache import resident_bytes
-from mmflow.mapping.readahead import Loader
+from mmflow.mapping.readahead import Loader, is_most
 from mmflow.mapping.reclaim import is_near_limit
 from mmflow.mapping.system import system
 from mmflow.mapping.system.limits import total_memory
@@ -81,6 +81,7 @@ class MappedFile:
         self._prune_at = 64
         self._hits: list[bool] = []  # shared with windows, which may outlive this object
         self._prefetched = 0
+        self._cached = (0, 0)  # range that was in the page cache when `resident` looked
         self._loading: Loader | None = None
         self._evict_begin = 0
         self._evict_end = 0
@@ -169,9 +170,16 @@ class MappedFile:
     def resident(self, begin: int, end: int) -> int:
         """Return the bytes of `[begin, end)` in the page cache; 0 where the kernel does not tell."""
         try:
-            return resident_bytes(self._descriptor(), begin, end - begin)
+            found = resident_bytes(self._descriptor(), begin, end - begin)
         except OSError:
             return 0
+        self._cached = (begin, end) if is_most(found, end - begin) else (0, 0)
+        return found
+
+    def _was_cached(self, begin: int, end: int) -> bool:
+        """Return whether `resident` has found a range in the page cache, but for what is left to the kernel."""
+        first, last = self._cached
+        return first <= begin and end <= last + _READAHEAD_BYTES
 
     def window(self, offset: int, length: int, *, populate: bool = True) -> Window:
         """Return the bytes `[offset, offset + length)`, clipped to the file's size.
@@ -195,7 +203,12 @@ class MappedFile:
                 contents = self._contents = read_window(self._descriptor(), self.path, 0, self.size)
             return Window(contents.slice(offset, length), offset, length, "pread", self.decision.reason)
         hits = self._hits
-        if populate and length > _READAHEAD_BYTES and Advice.PREFETCH in self.decision.advice:
+        if (
+            populate
+            and length > _READAHEAD_BYTES
+            and Advice.PREFETCH in self.decision.advice
+            and not self._was_cached(offset, offset + length)
+        ):
             self._loader().load(offset, offset + length)
         window = open_window(
             self._descriptor(),
@@ -220,7 +233,7 @@ class MappedFile:
 
         Does nothing where the decision is against it, or for a range that was prefetched before.
         """
-        if Advice.PREFETCH not in self.decision.advice:
+        if Advice.PREFETCH not in self.decision.advice or self._was_cached(offset, offset + length):
             return
         begin, end = max(offset, self._prefetched), min(offset + length, self.size)
         if end - begin <= _READAHEAD_BYTES:

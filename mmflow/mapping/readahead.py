@@ -14,11 +14,16 @@ import threading
 from mmflow.mapping.page_cache import resident_bytes
 from mmflow.mapping.system import system
 
-__all__ = ["Loader"]
+__all__ = ["Loader", "is_most"]
 
 _PIECE = 1 << 20
 #: A range of which this share is cached is not read: reading copies every byte.
 _MOSTLY = 15 / 16
+
+
+def is_most(cached: int, length: int) -> bool:
+    """Return whether so many cached bytes are all of a range, or nearly."""
+    return cached >= _MOSTLY * length
 
 
 class Loader:
@@ -39,7 +44,7 @@ class Loader:
     def is_cached(self, begin: int, end: int) -> bool:
         """Return whether `[begin, end)` is in the page cache, or nearly; False where the system does not tell."""
         try:
-            return self._fd >= 0 and resident_bytes(self._fd, begin, end - begin) >= _MOSTLY * (end - begin)
+            return self._fd >= 0 and is_most(resident_bytes(self._fd, begin, end - begin), end - begin)
         except OSError:
             return False
 

@@ -32,6 +32,8 @@ __all__ = ["cut_remainder", "default_shard_size", "group_shards", "identify_file
 #: Shards of a worker, so that all are busy to the end: fewer where they would be small, since each costs a task.
 _SHARDS_PER_WORKER, _FEW_SHARDS = 4, 2
 _SMALL_SHARD = 64 << 20
+#: Two windows (`formats.ScanRequest`), less the records that reach from one into the next.
+_LARGEST_SHARD = 126 << 20
 #: Holes shorter than this are read over: as zeros from memory they cost less than a shard of their own.
 _SHORT_HOLE = 1 << 20
 
@@ -82,10 +84,10 @@ def default_shard_size(nbytes: int, workers: int) -> int:
         workers: Tasks that run at once.
 
     >>> [default_shard_size(n << 20, 2) >> 20 for n in (10, 160, 400, 1600, 1 << 20)]
-    [16, 40, 66, 128, 128]
+    [16, 40, 66, 126, 126]
     """
     count = min(max(nbytes // (workers * _SMALL_SHARD), _FEW_SHARDS), _SHARDS_PER_WORKER)
-    return min(max(-(-nbytes // (count * workers)), 16 << 20), 128 << 20)
+    return min(max(-(-nbytes // (count * workers)), 16 << 20), _LARGEST_SHARD)
 
 
 def plan_shards(

@@ -58,6 +58,7 @@ _FICLONE = 0x40049409
 _FLOCK = "hhqqi4x"
 _LOCKS: dict[RangeLock, int] = {"shared": fcntl.F_RDLCK, "exclusive": fcntl.F_WRLCK, "unlock": fcntl.F_UNLCK}
 _SYS_CACHESTAT = 451  # Linux 6.5; one number on all architectures of the generic table
+_CachedRange, _CachedCounts = ctypes.c_uint64 * 2, ctypes.c_uint64 * 5  # to make a type takes longer than the call
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -186,8 +187,8 @@ class LinuxSystem(PosixSystem):
 
     def cachestat(self, fd: int, offset: int, length: int) -> int:
         """Count cached pages; ENOSYS before Linux 6.5."""
-        where = (ctypes.c_uint64 * 2)(offset, length)
-        counts = (ctypes.c_uint64 * 5)()
+        where = _CachedRange(offset, length)
+        counts = _CachedCounts()
         result = _libc.syscall(
             ctypes.c_long(_SYS_CACHESTAT),
             ctypes.c_long(fd),
