@@ -7,10 +7,10 @@ Each work runs in a warm loop in a process of its own, planning included, while 
 whether a thread holds the lock. `--exact` (root, perf) notes instead each time that the interpreter takes the lock and
 drops it, and what of the time in between the thread was on a core: what is left waited for one, as it does for py-spy.
 
-The second table is a simulation: workers ask for the lock in turn, once for each 64 MiB of the file, and work without it
-in between, for as long as was measured. No run is faster than memory that gives `--bandwidth` GB/s, and what a run does
-before its first task and behind its last one is not divided. On a machine that has other work both tables show too much
-without `--exact`: a thread that waits for a processor may hold the lock.
+The second table is a simulation: workers ask for the lock in turn, once for each 64 MiB of the file, and work without
+it in between, for as long as was measured. No run is faster than memory that gives `--bandwidth` GB/s, and what a run
+does before its first task and behind its last one is not divided. On a machine that has other work both tables show too
+much without `--exact`: a thread that waits for a processor may hold the lock.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _held(events: list[tuple[float, str, str]]) -> Held:
     """
     since: dict[str, float] = {}
     lost: dict[str, float] = {}
-    waited: Counter[str] = Counter()
+    waited: dict[str, float] = {}
     share = off = 0.0
     times = 0
     for at, thread, what in events:
@@ -206,7 +206,8 @@ def _held(events: list[tuple[float, str, str]]) -> Held:
         elif "OUT" in what:
             lost[thread] = at
         elif "IN" in what and thread in lost:
-            waited[thread] += at - lost.pop(thread)
+            gone = at - lost.pop(thread)
+            waited[thread] = waited.get(thread, 0.0) + gone
     span = events[-1][0] - events[0][0]
     return Held(share / span, (share - off) / span, times / span)
 
@@ -264,7 +265,7 @@ def main() -> None:
     spy = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
     if spy is None and not options.exact:
         parser.error("py-spy is needed: pip install -c constraints.txt py-spy")
-    watch = _exact if options.exact else partial(_sampled, spy)
+    watch = _exact if spy is None or options.exact else partial(_sampled, spy)
     options.folder.mkdir(parents=True, exist_ok=True)
     arguments = [
         f"--folder={options.folder}", f"--scale={options.scale}", f"--rows={options.rows}",

@@ -249,16 +249,16 @@ class MappedFile:
         """Read a range into the page cache, in order. Blocks until it is there, and never fails."""
         self._loader().load(begin, min(end, self.size))
 
-    def glance(self, offset: int, length: int) -> pa.Buffer:
+    def glance(self, offset: int, length: int) -> bytes:
         """Return a few bytes of the file, as `window` does; they are read, since it takes six calls to map them.
 
         Raises as `window`.
         """
         if self.fetches or self.once or self.whole:
-            return self.window(offset, length, populate=False).buffer
+            return bytes(self.window(offset, length, populate=False).buffer.to_pybytes())
         buffer = bytearray(max(0, min(length, self.size - offset)))
         self.read_into(offset, memoryview(buffer))
-        return pa.py_buffer(buffer)
+        return bytes(buffer)
 
     def read_into(self, offset: int, view: memoryview) -> None:
         """Fill `view` with bytes of the file.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping import MappedFile
 from mmflow.plan.stages import AggregateStep, Stage
@@ -25,6 +27,7 @@ class StageKept:
         programs: Programs of its steps, by the identity of the step.
         decoders: Decoders of its files (`ScanRequest.decoders`).
         joined_decoders: Those of small files that are read together.
+        schema: Names and types of the batches of its scan; None: not known yet.
         end: Native steps that end its scan, which each task copies, and the aggregation; None: there are none, or
             they are not known yet.
         knows_end: Whether `end` is known.
@@ -36,6 +39,7 @@ class StageKept:
     programs: dict[int, RowProgram] = field(default_factory=dict)
     decoders: dict[Any, Any] = field(default_factory=dict)
     joined_decoders: dict[Any, Any] = field(default_factory=dict)
+    schema: pa.Schema | None = None
     end: tuple[NativeEnd, AggregateStep] | None = None
     knows_end: bool = False
     calls_user_code: bool | None = None

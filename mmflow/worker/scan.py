@@ -94,13 +94,10 @@ class ShardStream:
         self._scan = scan
         self._shards = shards
         self._context = context
-        schema, virtual = scan.source.schema, VIRTUAL_COLUMNS | {PLACE: pa.int64()}
-        # By name: of 20,000 columns, two are soon asked for.
-        numbers = {c: schema.get_field_index(c) for c in scan.columns}
-        self.schema = pa.schema(
-            [(c, schema.field(n).type if n >= 0 else virtual[c]) for c, n in numbers.items()]
-        )
-        self._placed = numbers.get(PLACE, 0) < 0
+        if kept.schema is None:
+            kept.schema = _schema(scan)
+        self.schema = kept.schema
+        self._placed = PLACE in scan.columns and scan.source.schema.get_field_index(PLACE) < 0
         self.reports: list[ScanReport] = []
         self.reasons: list[str] = []
         self.rows = 0
@@ -247,6 +244,14 @@ class ShardStream:
     def _window_bytes(self, most: int) -> int:
         """Return the bytes of a window: at most a quarter of the task's share, since pread needs anonymous memory."""
         return max(1 << 20, min(most, self._context.memory // 4))
+
+
+def _schema(scan: ScanInput) -> pa.Schema:
+    """Return the names and types of the batches of a scan."""
+    schema, virtual = scan.source.schema, VIRTUAL_COLUMNS | {PLACE: pa.int64()}
+    # By name: of 20,000 columns, two are soon asked for.
+    numbers = {c: schema.get_field_index(c) for c in scan.columns}
+    return pa.schema([(c, schema.field(n).type if n >= 0 else virtual[c]) for c, n in numbers.items()])
 
 
 def _without(

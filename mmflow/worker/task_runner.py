@@ -319,11 +319,11 @@ class _Run:
         program = self._row_program(step)
         fragment: Fragment | None = None
         for batch in flow:
-            self.context.check()
-            self.places.take()
             if self.end is not None and not batch.num_rows:  # rows were taken: it only says so
                 yield batch
                 continue
+            self.context.check()
+            self.places.take()
             made = program.run(batch)
             if made is None:
                 fragment = fragment or self._made(step.fallback)
@@ -427,7 +427,7 @@ class _Run:
 
     def _output(self, rows: Iterator[pa.RecordBatch]) -> Done:
         output = self.stage.output
-        done = Done(self.task.id, self.task.attempt, metrics=self.metrics)
+        done = partial(Done, self.task.id, self.task.attempt, metrics=self.metrics)
         match output:
             case Write():
                 from mmflow.sinks import open_sink  # noqa: PLC0415  (slow: few tasks write)
@@ -438,20 +438,20 @@ class _Run:
 
                 attempt = SinkAttempt(task.run, task.id.stage, task.id.number, task.attempt, task.id.part)
                 files = sink.write(self._counted(rows), self.stage.schema, attempt)
-                return replace(done, files=files)
+                return done(files=files)
             case Hash():
-                return replace(done, outputs=self._partitioned(rows, self._hashed, output.partitions))
+                return done(outputs=self._partitioned(rows, self._hashed, output.partitions))
             case Range():
                 cuts = self.task.boundaries
                 if cuts is None:
                     raise EngineError("bug: a range exchange without boundaries")
                 by_range = partial(range_batch, keys=output.keys, cuts=cuts)
-                return replace(done, outputs=self._partitioned(rows, by_range, cuts.num_rows + 1))
+                return done(outputs=self._partitioned(rows, by_range, cuts.num_rows + 1))
             case _:
                 sampler = Sampler(output.sample) if isinstance(output, Forward) and output.sample else None
                 made = self._put(compact(b) for b in self._counted(rows, sampler))
                 sample = sampler.sample() if sampler is not None else None
-                return replace(done, outputs=(made,), sample=sample)
+                return done(outputs=(made,), sample=sample)
 
     def _hashed(self, batch: pa.RecordBatch) -> Iterable[tuple[int, pa.RecordBatch]]:
         """Split rows by partition. Without keys each task begins with another one, so that few rows spread, too."""

@@ -260,12 +260,19 @@ class KernelDecoder:
         self._reader = functools.cache(reader)  # of 20,000 columns, each takes a while to make
         self._fallback = _Fallback(reference)
 
+    @functools.cached_property
+    def _empty(self) -> pa.RecordBatch:
+        empty = pa.RecordBatch.from_arrays([pa.nulls(0, t) for t in self._schema.types], schema=self._schema)
+        return empty if self._selected is None else empty.select(self._selected)
+
     def decode(self, data: pa.Buffer, stop: int, *, final: bool, located: bool) -> Decoded:
         status, consumed, records, rows, lines, capsule, offsets = self._reader(located).decode(
             data.address, data.size, stop, final, data, self.most_bytes
         )
         if not consumed and status:
             return self._fallback.decode(data, stop, final=final, located=located)
+        if not consumed and not located:  # the first record goes on behind the data
+            return Decoded(self._empty, 0, 0, 0)
         self._fallback.note_progress(consumed)
         batch = import_batch(self._schema, capsule, rows)
         if self._selected is not None:

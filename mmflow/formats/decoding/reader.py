@@ -39,7 +39,6 @@ _LOOK, _FIRST_LOOK = 1 << 16, 1 << 12
 _PIECE = 4 << 20
 #: Bytes at least by which a window grows where the record at its start goes on behind it.
 _GROWTH = 1 << 16
-_RETURN = 13
 
 
 class RowMaker:
@@ -237,7 +236,7 @@ class RecordScan:
         if shard.begin == 0:
             header = self._file.glance(0, self._begins)
             if self._encoding is UTF8 and not self.returns:  # 100,000 small files have as many headers
-                self.report.lines += header.to_pybytes().count(b"\n")
+                self.report.lines += header.count(b"\n")
             else:
                 self.report.lines += len(self._line_ends(np.frombuffer(header, np.uint8)))
             return self._begins
@@ -249,19 +248,26 @@ class RecordScan:
         while position < shard.end:
             length = min(look, self._file.size - position)
             look = _LOOK
-            text = np.frombuffer(self._file.glance(position, length), np.uint8)
-            if self._rows.decoder.skips_nuls and position == first and not text[:unit].any():
+            text = self._file.glance(position, length)
+            if self._rows.decoder.skips_nuls and position == first and not any(text[:unit]):
                 return first + unit
-            found = self._line_ends(text)
-            if self.returns and len(found) and found[0] == len(text) - 1 and text[-1] == _RETURN:
-                found = found[:0]  # a line feed may follow
+            found = self._line_end(text)
+            if self.returns and found == len(text) - 1 and text.endswith(b"\r"):
+                found = -1  # a line feed may follow
                 length = max(1, length - 1)
-            if len(found):
-                return max(position + int(found[0]) + unit, self._begins)
+            if found >= 0:
+                return max(position + found + unit, self._begins)
             position += length
             if position >= self._file.size:
                 break
         return position
+
+    def _line_end(self, text: bytes) -> int:
+        """Return the offset of the first line end; -1: there is none."""
+        if not self.returns:
+            return self._encoding.line_end(text)
+        ends = self._line_ends(np.frombuffer(text, np.uint8))
+        return int(ends[0]) if len(ends) else -1
 
     def _line_ends(self, text: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         return line_breaks(text, returns=True) if self.returns else self._encoding.line_ends(text)

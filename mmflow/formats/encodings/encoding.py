@@ -80,6 +80,13 @@ class Encoding:
         """Bytes of a unit, to a multiple of which characters are aligned."""
         return len(self.newline)
 
+    def line_end(self, raw: bytes) -> int:
+        """Return the offset of the first line feed in bytes that begin with a whole unit; -1: there is none."""
+        if self.kind != "wide":
+            return raw.find(self.newline)
+        ends = self.line_ends(np.frombuffer(raw, np.uint8))
+        return int(ends[0]) if len(ends) else -1
+
     def line_ends(self, raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
         """Return the offsets of line feeds in bytes that begin with a whole unit, shape (n,)."""
         if self.kind != "wide":

@@ -58,7 +58,10 @@ _FICLONE = 0x40049409
 _FLOCK = "hhqqi4x"
 _LOCKS: dict[RangeLock, int] = {"shared": fcntl.F_RDLCK, "exclusive": fcntl.F_WRLCK, "unlock": fcntl.F_UNLCK}
 _SYS_CACHESTAT = 451  # Linux 6.5; one number on all architectures of the generic table
-_CachedRange, _CachedCounts = ctypes.c_uint64 * 2, ctypes.c_uint64 * 5  # to make a type takes longer than the call
+_CachedRange, _CachedCounts = (
+    ctypes.c_uint64 * 2,
+    ctypes.c_uint64 * 5,
+)  # to make a type takes longer than the call
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
