@@ -16,6 +16,7 @@ import pytest
 
 from mmflow.errors import SourceChangedError, SourceError
 from mmflow.mapping import Advice, FileIdentity, Io, MappedFile, as_arrow_file, page_cache, resident_bytes
+from mmflow.mapping.readahead import Loader
 from mmflow.mapping.system import system
 from mmflow.mapping.system.limits import process_memory
 from mmflow.mapping.window import Window
@@ -127,6 +128,26 @@ def test_prefetches_ahead_and_evicts_behind(cold: Path, io: Io) -> None:
     os.close(fd)
     for thread in threading.enumerate():  # prefetching left nothing behind
         assert thread.name != "mmflow-prefetch"
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9])
+def test_a_range_that_was_cached_as_a_task_began_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """The page cache of the machine is not the test's, so what the kernel says of it is given here."""
+    target = tmp_path / "large"
+    loaded: list[tuple[int, int]] = []
+    data = np.random.default_rng(2).bytes(12 * MIB)
+    target.write_bytes(data)
+    monkeypatch.setattr("mmflow.mapping.file.resident_bytes", lambda fd, begin, length: int(share * length))
+    monkeypatch.setattr(Loader, "load", lambda loader, begin, end: loaded.append((begin, end)))
+    with MappedFile.open(target, io="mmap") as file:
+        file.resident(4 * MIB, 8 * MIB)
+        ranges = [(4 * MIB, 2 * MIB), (6 * MIB, 3 * MIB), (3 * MIB, 2 * MIB), (6 * MIB, 3 * MIB + 1)]
+        for offset, length in ranges:
+            assert file.window(offset, length).buffer.to_pybytes() == data[offset : offset + length]
+        wanted = ranges[2:] if share == 1.0 else ranges
+        assert loaded == [(offset, offset + length) for offset, length in wanted]
 
 
 def test_keeps_pages_of_file_within_budget(cold: Path) -> None:

@@ -202,7 +202,7 @@ class RecordScan:
             self._file.fetch([(position + length, min(following, end - position - length))])
             window = self._file.window(position, length)
             if window.end < end and not self._file.fetches:
-                self._file.prefetch(window.end, following)
+                self._file.prefetch(window.end, min(following, end - window.end + beyond))
             consumed = 0
             for batch, done in self._pieces(window.buffer, position, tried):
                 report.next = position + done
