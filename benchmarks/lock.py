@@ -19,6 +19,7 @@ import argparse
 import gc
 import heapq
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -173,11 +174,13 @@ def _probes() -> Iterator[None]:
 
 def _exact(process: int, seconds: float, out: Path) -> Held:
     """Have perf note each time that the lock of a process is taken and dropped, and its threads get and lose a core."""
-    subprocess.run(
-        ["perf", "record", "-q", "-e", _TAKEN, "-e", _DROPPED, "--switch-events", "-m", "4096",
-         "-o", str(out), "-p", str(process), "--", "sleep", str(seconds)],
-        check=True, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    record = [
+        "perf", "record", "-q", "-e", _TAKEN, "-e", _DROPPED, "--switch-events", "-m", "4096",
+        "-o", str(out), "-p", str(process), "--", "sleep", str(seconds),
+    ]  # fmt: skip
+    while subprocess.run(record, check=False).returncode:  # a thread ended before perf came to it
+        if not os.path.exists(f"/proc/{process}/exe"):
+            raise SystemExit("the loop ended before perf saw it")
     script = ["perf", "script", "-i", str(out), "-F", "tid,time,event", "--ns", "--show-switch-events"]
     text = subprocess.run(script, check=True, capture_output=True, text=True).stdout
     events = sorted((float(m[2]), m[1], m[3]) for m in map(_EVENT.match, text.splitlines()) if m)
@@ -276,7 +279,8 @@ def main() -> None:
         all_works.works(options.folder, options.scale, options.rows)[name]()  # makes its file
         with _probes() if options.exact else nullcontext():
             loop, held = _measured(watch, arguments, name, options.seconds)
-        exact = {"of it on a core": f"{held.on_core:.1%}", "taken a run": f"{held.times * loop.seconds:.0f}"}
+        own = f"{held.on_core:.1%}, {held.on_core * loop.seconds * 1e3:.1f} ms a run"
+        exact = {"of it on a core": own, "taken a run": f"{held.times * loop.seconds:.0f}"}
         measured.append(
             {
                 "work": name,
