@@ -130,8 +130,8 @@ def _measured(
     watch: Callable[[int, float, Path], Held], arguments: list[str], name: str, seconds: float
 ) -> tuple[Loop, Held]:
     """Return the loop of a work, and how long the lock was held."""
-    # The loop outlives the samples, so that each of them is taken in a run.
-    command = [sys.executable, __file__, *arguments, f"--seconds={seconds + 2}", f"--loop={name}"]
+    # The loop outlives the samples, so that each of them is taken in a run, also where a tool is slow to begin.
+    command = [sys.executable, __file__, *arguments, f"--seconds={seconds + 5}", f"--loop={name}"]
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
