@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,7 @@ def _waits(option: ast.expr | None) -> bool:
     return not (isinstance(option, ast.Constant) and option.value is False)
 
 
+@cache
 def found() -> tuple[set[str], set[str]]:
     """Modules that wait with a limit, and functions that do without."""
     modules, functions = set(), set()
