@@ -13,6 +13,7 @@ import pickle
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable
@@ -23,7 +24,9 @@ import pyarrow as pa
 from mmflow.blocks.memfd import map_block, write_block
 from mmflow.errors import MmflowError, PeerLostError
 from mmflow.shm.link import Link
+from mmflow.storage.clock import Repeated
 from mmflow.usercode.failures import function_error
+from mmflow.worker.movement import running_call, steps_left
 from mmflow.worker.user_functions import list_batches
 
 __all__ = ["CALLS_SIGNAL", "serve"]
@@ -31,6 +34,7 @@ __all__ = ["CALLS_SIGNAL", "serve"]
 #: At this signal, the process writes the calls of its main thread into the file that its parent gave it, also where a
 #: function waits in a lock or holds the interpreter.
 CALLS_SIGNAL = signal.SIGRTMAX - 2
+_STEPS_SECONDS = 1.0
 
 
 def serve(link: Link) -> None:
@@ -107,13 +111,23 @@ def _kill_after(watched: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _say_steps(file: int) -> bool:
+    """Write the rows that a function of rows has not been called with yet, for the watchdog of the parent."""
+    os.pwrite(file, struct.pack("=q", steps_left()), 0)
+    return True
+
+
 if __name__ == "__main__":
     _die_with(int(sys.argv[2]))
     os.set_inheritable(int(sys.argv[3]), False)
     faulthandler.register(CALLS_SIGNAL, file=int(sys.argv[3]), all_threads=False)
     _end = socket.socket(fileno=int(sys.argv[1]))
     _end.set_inheritable(False)
+    _steps = int(sys.argv[4])
+    os.set_inheritable(_steps, False)
+    _said = Repeated(functools.partial(_say_steps, _steps), _STEPS_SECONDS, "mmflow-steps")
     try:
-        serve(Link(_end, "parent process"))
+        with running_call(""):
+            serve(Link(_end, "parent process"))
     except (PeerLostError, KeyboardInterrupt):
         sys.exit(0)

@@ -20,6 +20,7 @@ import os
 import pickle
 import queue
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -180,7 +181,7 @@ class ProcessPool:
             [batch], batch.schema, room=lambda nbytes: nbytes <= self._budget, spill_dir=self._spill_dir
         )
         try:
-            with waits_for(worker.process, worker.calls):
+            with waits_for(worker.process, worker.calls, worker.left):
                 batches, answer = worker.call(code, given)
         finally:
             os.close(given)
@@ -215,15 +216,16 @@ class _Worker:
     def __init__(self, budget: int, spill_dir: str) -> None:
         ours, theirs = pair()
         self._said = os.memfd_create("mmflow-calls")  # where the process writes what it does
+        self._steps = os.memfd_create("mmflow-steps")
         self._said_lock = threading.Lock()
         with theirs:
             number = theirs.fileno()
             command = [sys.executable, "-m", "mmflow.engines.process_worker", str(number), str(os.getpid())]
-            command.append(str(self._said))
+            command += [str(self._said), str(self._steps)]
             try:
                 self._process = subprocess.Popen(
                     command,
-                    pass_fds=(number, self._said),
+                    pass_fds=(number, self._said, self._steps),
                     stdin=subprocess.DEVNULL,
                     # What a function prints must not mix with data on our standard output.
                     stdout=_error_output(),
@@ -234,6 +236,7 @@ class _Worker:
             except OSError as error:
                 ours.close()
                 os.close(self._said)
+                os.close(self._steps)
                 raise EngineError(f"can't start a worker process: {error.strerror}") from error
         self._link = Link(ours, "worker process")
         self._sent: dict[bytes, int] = {}
@@ -324,6 +327,12 @@ class _Worker:
         own = itertools.takewhile(lambda call: not call[0].endswith("process_worker.py"), found)
         return join_calls(f"{file}:{line} in {name}" for file, line, name in own)
 
+    def left(self) -> int:
+        """Return the rows that a function of rows has not been called with yet, as the process said a moment ago."""
+        with self._said_lock:
+            said = b"" if self._said < 0 else os.pread(self._steps, 8, 0)
+        return int(struct.unpack("=q", said)[0]) if len(said) == 8 else 0
+
     def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
@@ -338,6 +347,7 @@ class _Worker:
         with self._said_lock:
             if self._said >= 0:
                 os.close(self._said)
+                os.close(self._steps)
                 self._said = -1
 
 

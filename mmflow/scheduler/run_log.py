@@ -114,7 +114,7 @@ class RunLog:
         self._totals.stalls += 1
         self._event(
             "stall", attempt.task.id, attempt=attempt.number, seconds=round(stall.seconds, 3), place=stall.place,
-            doing=stall.doing, reads=stall.reads, message=describe(attempt, stall),
+            doing=stall.doing, reads=stall.reads, writes=stall.writes, message=describe(attempt, stall),
         )  # fmt: skip
 
     def record_split(self, task: TaskState, begin: int, parts: int) -> None:

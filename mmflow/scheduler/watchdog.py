@@ -49,7 +49,7 @@ class Watchdog:
     def __init__(self, limits: Limits, now: float) -> None:
         self._limits = limits
         self._due = self._asked = now
-        self._named: set[Attempt] = set()
+        self._named: dict[Attempt, int] = {}  # with how much was known: 0: it has not begun; 2: it is stopped
         self.stalled: AbstractSet[Attempt] = frozenset()
 
     def due(self, running: Iterable[AttemptState], now: float) -> bool:
@@ -80,9 +80,10 @@ class Watchdog:
         }
         waiting = self._waiting(found, running, now)
         stalled |= waiting
-        self._named &= stalled.keys()  # one that moved again may be named again
-        newly = [(a, stalled[a.id]) for a in running if a.id in stalled and a.id not in self._named]
-        self._named |= stalled.keys()
+        # One that moved again may be named again, and one of which more is known now.
+        known = {a: 0 if a in waiting else 1 + stall.stopped for a, stall in stalled.items()}
+        newly = [(a, stalled[a.id]) for a in running if known.get(a.id, -1) > self._named.get(a.id, -1)]
+        self._named = {a: max(level, self._named.get(a, -1)) for a, level in known.items()}
         self.stalled = stalled.keys() - waiting.keys()
         if self._limits.timeout:
             for attempt in running:

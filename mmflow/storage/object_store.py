@@ -11,17 +11,19 @@ callers translate. Only this module imports fsspec, and only when a URL is opene
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from mmflow.distribution import install_command
 from mmflow.errors import ConfigError
 from mmflow.storage.renewal import renewing
+from mmflow.storage.silence import request
 from mmflow.storage.url import AZURE, GCS, S3, URL, WEB, check_url, redact_url, url_scheme
 
 __all__ = ["FsspecStore", "Info", "ObjectStore", "open_store"]
@@ -150,6 +152,22 @@ def _listing_all(fs: Any) -> Any:
     return fs
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _named(method: Callable[P, R]) -> Callable[P, R]:
+    """Name the request of a method by it and its URL, for when it is not answered (`storage.silence`)."""
+
+    @functools.wraps(method)
+    def named(*args: P.args, **kwargs: P.kwargs) -> R:
+        url = next((a for a in reversed(args) if isinstance(a, str) and "://" in a), "")
+        with request(method.__name__, url):
+            return method(*args, **kwargs)
+
+    return named
+
+
 class FsspecStore:
     """File system of fsspec as an `ObjectStore`; `fs` and `run` are for requests that fsspec has no method for."""
 
@@ -158,6 +176,7 @@ class FsspecStore:
         self.fs = fs
         self._protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
 
+    @_named
     def run(self, ask: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Any:
         from fsspec.asyn import sync  # noqa: PLC0415  (imports fsspec, which is slow)
 
@@ -174,6 +193,7 @@ class FsspecStore:
     def path(self, url: str) -> str | None:
         return self._path(url) if url_scheme(url) in self._protocols else None
 
+    @_named
     def info(self, url: str) -> Info:
         path = self._path(url)
         info: Info = self.fs.info(path)
@@ -181,6 +201,7 @@ class FsspecStore:
             info["mtime"] = self.fs.modified(path)
         return info
 
+    @_named
     def read(self, url: str, begin: int | None = None, end: int | None = None) -> bytes:
         return bytes(self.fs.cat_file(self._path(url), start=begin, end=end))
 
@@ -189,9 +210,11 @@ class FsspecStore:
             while data := file.read(_STREAMED):
                 yield bytes(data)
 
+    @_named
     def write(self, url: str, data: bytes) -> None:
         self.fs.pipe_file(self._path(url), data)
 
+    @_named
     def create(self, url: str, data: bytes) -> None:
         try:
             self.fs.pipe_file(self._path(url), data, mode="create")
@@ -200,24 +223,30 @@ class FsspecStore:
                 raise FileExistsError(url) from None
             self.write(url, data)
 
+    @_named
     def upload(self, file: str, url: str) -> None:
         self.fs.put_file(file, self._path(url))
 
+    @_named
     def copy(self, pairs: Sequence[tuple[str, str]]) -> None:
         self.fs.copy([self._path(a) for a, _ in pairs], [self._path(b) for _, b in pairs])
 
+    @_named
     def find(self, url: str) -> dict[str, Info]:
         found = self.fs.find(self._path(url), detail=True)
         if isinstance(found, list):  # adlfs 2026.8 forgets the details of an object that is no folder
             found = {path: self.fs.info(path) for path in found}
         return self._by_url(url, found)
 
+    @_named
     def list(self, url: str) -> dict[str, Info]:
         return self._by_url(url, {info["name"]: info for info in self.fs.ls(self._path(url), detail=True)})
 
+    @_named
     def glob(self, url: str) -> dict[str, Info]:
         return self._by_url(url, self.fs.glob(self._path(url), detail=True))
 
+    @_named
     def delete(self, urls: Iterable[str]) -> None:
         paths = [self._path(url) for url in urls]
         one_by_one = [path for path in paths if _MAGIC.intersection(path)]  # `rm` expands wildcards in names
@@ -230,6 +259,7 @@ class FsspecStore:
             with contextlib.suppress(FileNotFoundError):
                 self.fs.rm_file(path)
 
+    @_named
     def delete_tree(self, url: str) -> None:
         self.fs.rm(self._path(url), recursive=True)
 

@@ -2,9 +2,11 @@
 
     run_task         enters its thread into a list; batches cost nothing
     an observer      compares, every few seconds, counters that exist anyway:
-                     of the task      rows; page faults, bytes and processor time of its thread, and of the process that
-                                      it waits for (`waits_for`)
-                     of the others    processor time of threads and processes of no task, such as DataFusion's
+                     of the task      rows; calls of functions, and rows that these are called with (`steps_of`); page
+                                      faults, bytes and processor time of its thread, and of the process that it waits
+                                      for (`waits_for`)
+                     of the others    processor time of threads and processes of no task, such as DataFusion's; bytes of
+                                      TCP connections
 
 A function that computes for an hour moves all the time. A little processor time is not movement: who waits wakes up
 now and then. Whatever belongs to no task counts for all tasks, so with it a stall may be named later, never wrongly.
@@ -23,13 +25,28 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.system.host import read_stat
+from mmflow.plan.stages import Write
 from mmflow.plan.tasks import Task, TaskId
+from mmflow.storage.sockets import carried_bytes
+from mmflow.storage.url import redact_url
 
-__all__ = ["Observer", "Stall", "join_calls", "look_pause", "running", "running_call", "waits_for"]
+__all__ = [
+    "Observer",
+    "Stall",
+    "join_calls",
+    "look_pause",
+    "running",
+    "running_call",
+    "steps_left",
+    "steps_of",
+    "waits_for",
+]
 
+_T = TypeVar("_T")
 #: Looks at what should move in the time after which it is stalled, and the longest pause between two, in seconds.
 _LOOKS, _LONGEST_PAUSE = 4, 5.0
 #: Shares of a processor that are movement: of a task, and of threads and processes of no task, some of which (the event
@@ -37,11 +54,17 @@ _LOOKS, _LONGEST_PAUSE = 4, 5.0
 _OWN_SHARE, _COMMON_SHARE = 0.005, 0.2
 #: Bytes a second that are movement: who polls /proc reads some, too.
 _LEAST_RATE = 1 << 10
+#: The same of a connection: those to the heads of clusters carry signs of life.
+_LEAST_CARRIED = 16 << 10
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 _STATES = {"R": "running", "S": "sleeping", "D": "in an uninterruptible wait", "T": "stopped", "t": "traced"}
 _FRAMES = 4
 #: Where a task's own calls begin.
 _RUNNER = os.path.join("mmflow", "worker", "task_runner.py")
+#: How threads wait for others; of these calls, the innermost says enough.
+_PLUMBING = tuple(
+    os.path.join(*names) for names in (("threading.py",), ("fsspec", "asyn.py"), ("futures", "_base.py"))
+)
 #: What makes the number of a thread that of its clock (Linux: CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED).
 _OF_THREAD = 4 | 2
 
@@ -55,16 +78,20 @@ class Stall:
         place: Host, process and thread, and what the kernel says of them.
         doing: Calls of its thread, the innermost first.
         reads: File that it reads; "": none, or several.
+        writes: Place of the output that it writes; "": none.
+        stopped: Whether its process is known to be stopped (SIGSTOP), and will be killed.
     """
 
     seconds: float
     place: str
     doing: str = ""
     reads: str = ""
+    writes: str = ""
+    stopped: bool = False
 
     def __str__(self) -> str:
-        parts = [self.place, f"it is at {self.doing}" if self.doing else ""]
-        return "; ".join(filter(None, [*parts, f"it reads {self.reads}" if self.reads else ""]))
+        told = {"it is at": self.doing, "it reads": self.reads, "it writes": self.writes}
+        return "; ".join([self.place, *(f"{begin} {what}" for begin, what in told.items() if what)])
 
 
 @dataclass(slots=True)
@@ -72,18 +99,21 @@ class _Running:
     run: str
     attempt: tuple[TaskId, int]
     reads: str
+    writes: str
     thread: int
     native: int
     rows: Callable[[], int]
+    left: Callable[[], int] = int  # steps of `steps_of`
     peer: _Peer | None = None
 
 
 @dataclass(slots=True)
 class _Peer:
-    """Process that a task waits for, and what returns the calls of its thread."""
+    """Process that a task waits for, and what returns the calls of its thread, and the steps that are left to it."""
 
     process: int
     calls: Callable[[], str]
+    left: Callable[[], int]
 
 
 _running: dict[int, _Running] = {}  # by thread
@@ -94,10 +124,12 @@ _processes: set[int] = set()
 
 @contextlib.contextmanager
 def running(task: Task, rows: Callable[[], int]) -> Iterator[None]:
-    """Enter a task, which runs in this thread; `rows` counts what it has read and made."""
+    """Enter a task, which runs in this thread; `rows` counts what it has read, called and made."""
     files = () if task.shards is None else task.shards.files
-    reads = files[0].path if len(files) == 1 else ""
-    with _entered(task.run, (task.id, task.attempt), reads, rows):
+    reads = redact_url(files[0].path) if len(files) == 1 else ""
+    output = task.stage.output
+    writes = redact_url(output.sink.path) if isinstance(output, Write) else ""
+    with _entered(task.run, (task.id, task.attempt), reads, writes, rows):
         yield
 
 
@@ -107,7 +139,7 @@ def running_call(run: str) -> Iterator[None]:
     native = threading.get_native_id()
     of_tasks = native in _threads
     try:
-        with _entered(run, (TaskId(-1, -1), 0), "", lambda: 0):
+        with _entered(run, (TaskId(-1, -1), 0), "", "", lambda: 0):
             yield
     finally:
         if not of_tasks:
@@ -115,11 +147,13 @@ def running_call(run: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _entered(run: str, attempt: tuple[TaskId, int], reads: str, rows: Callable[[], int]) -> Iterator[None]:
+def _entered(
+    run: str, attempt: tuple[TaskId, int], reads: str, writes: str, rows: Callable[[], int]
+) -> Iterator[None]:
     thread, native = threading.get_ident(), threading.get_native_id()
     before = _running.get(thread)
     _threads.add(native)
-    _running[thread] = _Running(run, attempt, reads, thread, native, rows)
+    _running[thread] = _Running(run, attempt, reads, writes, thread, native, rows)
     try:
         yield
     finally:
@@ -133,15 +167,28 @@ def look_pause(after: float) -> float:
     return min(_LONGEST_PAUSE, after / _LOOKS)
 
 
+def steps_of(items: list[_T]) -> Iterator[_T]:
+    """Return an iterator over a list; each of its steps is movement of the task of this thread, and costs nothing."""
+    steps, task = iter(items), _running.get(threading.get_ident())
+    if task is not None:
+        task.left = steps.__length_hint__  # type: ignore[attr-defined]  # which iterators of lists have
+    return steps
+
+
+def steps_left() -> int:
+    """Return the steps that are left in this process, which has one task or call: `steps_of`."""
+    return sum(known.left() for known in list(_running.values()))
+
+
 @contextlib.contextmanager
-def waits_for(process: int, calls: Callable[[], str]) -> Iterator[None]:
-    """Say that the task of this thread waits for another process, which moves for it."""
+def waits_for(process: int, calls: Callable[[], str], left: Callable[[], int] = int) -> Iterator[None]:
+    """Say that the task of this thread waits for another process, which moves for it; `left`: its `steps_left`."""
     task = _running.get(threading.get_ident())
     if task is None:  # no task, but a test
         yield
         return
     _processes.add(process)
-    task.peer = _Peer(process, calls)
+    task.peer = _Peer(process, calls, left)
     try:
         yield
     finally:
@@ -166,6 +213,7 @@ class Observer:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[_Running, _Seen]] = {}
         self._common = 0.0
+        self._carried: dict[str, int] = {}
         self._looked = time.monotonic()
 
     def look(self, run: str, after: float) -> dict[tuple[TaskId, int], Stall | None]:
@@ -199,12 +247,14 @@ class Observer:
         }
 
     def _others_move(self, elapsed: float) -> bool:
-        """Return whether threads and processes of no task move."""
+        """Return whether threads and processes of no task move, or connections."""
+        known, self._carried = self._carried, carried_bytes()
+        carried = max((n - known.get(c, 0) for c, n in self._carried.items()), default=0)
         common = time.process_time() - _thread_cpu(threading.get_native_id())
         common -= sum(map(_thread_cpu, _threads - {threading.get_native_id()}))
         common += sum(map(_process_cpu, set(_descendants(os.getpid())) - _processes))
         before, self._common = self._common, common
-        return common - before > _COMMON_SHARE * elapsed
+        return common - before > _COMMON_SHARE * elapsed or carried > _LEAST_CARRIED * elapsed
 
 
 def _waits_for_stream(stall: Stall) -> bool:
@@ -216,7 +266,9 @@ def _counts(known: _Running) -> tuple[int, ...]:
     """Return counters of a task that grow only as it moves: rows, and pages that came from disk."""
     folder = f"/proc/self/task/{known.native}"
     stat = read_stat(f"{folder}/stat")
-    return known.rows(), int(stat[9]) if len(stat) > 9 else 0
+    peer = known.peer
+    left = known.left() if peer is None else peer.left()
+    return known.rows(), left, int(stat[9]) if len(stat) > 9 else 0
 
 
 def _transferred(known: _Running) -> int:
@@ -259,7 +311,7 @@ def _described(known: _Running) -> Stall:
         place, doing = _place(os.getpid(), known.native), _calls(sys._current_frames().get(known.thread))
     else:
         place, doing = _place(known.peer.process, known.peer.process), known.peer.calls()
-    return Stall(0.0, place, doing, known.reads)
+    return Stall(0.0, place, doing, known.reads, known.writes)
 
 
 def _place(process: int, native: int) -> str:
@@ -283,7 +335,8 @@ def _calls(frame: FrameType | None) -> str:
     def each() -> Iterator[str]:
         at = frame
         while at is not None and not at.f_code.co_filename.endswith(_RUNNER):
-            yield f"{at.f_code.co_filename}:{at.f_lineno} in {at.f_code.co_name}"
+            if at is frame or not at.f_code.co_filename.endswith(_PLUMBING):
+                yield f"{at.f_code.co_filename}:{at.f_lineno} in {at.f_code.co_name}"
             at = at.f_back
 
     return join_calls(each())

@@ -87,7 +87,7 @@ def run_task(task: Task, functions: Functions, context: WorkerContext) -> TaskRe
     """
     try:
         made = _Run(task, functions, context)
-        with running(task, made.count_rows):
+        with running(task, made.count_movement):
             return made.run()
     except CancelSignal:
         return Cancelled(task.id, task.attempt)
@@ -121,6 +121,7 @@ class _Run:
         self.end_step: AggregateStep | None = None
         self.kept = context.kept.of(task.stage)
         self.places = BatchPlaces()
+        self.calls = 0  # of the user's functions, that have ended
         self.metrics = TaskMetrics(started=time.time(), worker=context.worker)
 
     def run(self) -> TaskResult:
@@ -152,10 +153,10 @@ class _Run:
         self.metrics.faults = _page_faults() - faults
         return done
 
-    def count_rows(self) -> int:
-        """Return the rows so far, for who looks whether the task moves."""
-        metrics, scan = self.metrics, self.scan
-        return metrics.rows_in + metrics.rows_out + (0 if scan is None else scan.rows + len(scan.reports))
+    def count_movement(self) -> int:
+        """Return a count of rows and calls so far, for who looks whether the task moves."""
+        counts, scan = self.calls + self.metrics.rows_in + self.metrics.rows_out, self.scan
+        return counts + (0 if scan is None else scan.rows + len(scan.reports))
 
     # ---- rows ---------------------------------------------------------------------------------
 
@@ -392,6 +393,7 @@ class _Run:
                 made = self.context.processes.apply(step.function, batch)
             else:
                 made = list_batches(step.function(batch))
+        self.calls += 1
         return [self._fitted(b, step, name) for b in made if b.num_rows]
 
     def _fitted(self, batch: pa.RecordBatch, step: MapStep, name: str) -> pa.RecordBatch:

@@ -245,6 +245,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmflow.engines.dask.health._LOOK_SECONDS", 0.5)
     monkeypatch.setattr("mmflow.engines.dask.health._SILENT_SECONDS", 2.0)
     monkeypatch.setattr("mmflow.engines.dask.health._ALL_SILENT_SECONDS", 6.0)
+    monkeypatch.setattr("mmflow.engines.dask.health._STOPPED_SECONDS", 0.5)
     monkeypatch.setattr("mmflow.engines.dask.health.ANSWER_SECONDS", 3.0)
     monkeypatch.setattr("mmflow.engines.dask.connection.ANSWER_SECONDS", 3.0)
     monkeypatch.setattr("mmflow.engines.dask.connection._ANY_SECONDS", 3.0)

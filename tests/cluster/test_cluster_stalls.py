@@ -11,21 +11,30 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
 
 import mmflow as mf
+from mmflow.storage.object_store import open_store
+from tests.cluster.black_hole import BlackHole, black_hole
+from tests.cluster.dask_workers import DaskWorkers, dask_workers
 from tests.disk.disk import forgetful_disk
+from tests.runs.faulted_servers import s3_server
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.nightly
 
 ROWS = 50_000
 AFTER, TIMEOUT = 4.0, 12.0
+#: Requests have limits of their own, which may be shorter.
+FAILED = (mf.StalledError, mf.SourceError, mf.SinkError)
 
 
 @pytest.fixture(params=["local", "dask", "ray"])
@@ -89,8 +98,9 @@ def deadlock(first: Path, *, always: bool) -> Callable[[pa.RecordBatch], pa.Reco
     return deadlocked
 
 
-def session(engine: str, folder: Path, **more: float) -> mf.Session:
-    return mf.Session(engine=engine, workers=2, stall_after=AFTER, spill_dir=folder, memory="512MiB", **more)  # type: ignore[arg-type]
+def session(engine: str, folder: Path, **more: Any) -> mf.Session:
+    settings: dict[str, Any] = {"engine": engine, "stall_after": AFTER, **more}
+    return mf.Session(workers=2, spill_dir=folder, memory="512MiB", **settings)
 
 
 @pytest.mark.parametrize("processes", [False, True])
@@ -119,7 +129,11 @@ def test_a_deadlock_of_every_attempt(engine: str, numbers: Path, tmp_path: Path)
 
 
 def test_a_stopped_worker(engine: str, numbers: Path, tmp_path: Path) -> None:
-    """A worker that gets SIGSTOP in the middle of a task: what stays of it is killed by the engine."""
+    """A worker that gets SIGSTOP in the middle of a task: what stays of it is named, and killed by the engine.
+
+    On clusters that takes less than the time after which the task would be stalled, and the second attempt of a silent
+    worker's task begins before: it takes a while here.
+    """
     first = tmp_path / "first"
 
     def linger(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -127,6 +141,8 @@ def test_a_stopped_worker(engine: str, numbers: Path, tmp_path: Path) -> None:
             first.touch(exist_ok=False)
             first.with_name("worker").write_text(str(os.getpid()))
             time.sleep(1000)
+        if engine != "local":
+            time.sleep(3 * AFTER)
         return batch
 
     def stop() -> None:
@@ -136,7 +152,7 @@ def test_a_stopped_worker(engine: str, numbers: Path, tmp_path: Path) -> None:
         time.sleep(AFTER / 2)  # until it has said that it moves
         os.kill(int((tmp_path / "worker").read_text()), signal.SIGSTOP)
 
-    with session(engine, tmp_path) as s:
+    with session(engine, tmp_path, stall_after=AFTER if engine == "local" else 8 * AFTER) as s:
         rows = s.read_csv(numbers).map_batches(linger, schema={"n": "int64"}, processes=engine == "local")
         report = Report(f"SIGSTOP, {engine}{', processes' if engine == 'local' else ''}")
         stopper = threading.Thread(target=stop)
@@ -145,8 +161,8 @@ def test_a_stopped_worker(engine: str, numbers: Path, tmp_path: Path) -> None:
             assert rows.count() == ROWS
         report.close("healed")
         stopper.join()
-    if engine == "local":  # a cluster's worker is killed before, and may only be named for not having begun
-        assert any("which is stopped" in text for _, text in report.named)
+    stopped = f"process {(tmp_path / 'worker').read_text()}[,a-z 0-9]*, which is stopped"
+    assert any(re.search(stopped, text) for _, text in report.named), report.named
 
 
 def test_a_disk_that_does_not_answer(numbers: Path, tmp_path: Path) -> None:
@@ -181,3 +197,120 @@ def test_a_head_of_ray_that_does_not_answer(number: str, timeout: float, tmp_pat
     assert ended == ("StalledError" if timeout else "EngineError"), said
     assert re.search(r"the head of the Ray cluster at \S+ has not answered for \d+ s", text)
     assert seconds < 120
+
+
+@contextlib.contextmanager
+def own_dask(folder: Path, workers: int = 2) -> Iterator[DaskWorkers]:
+    """A Dask cluster of processes, from which this process disconnects before it ends."""
+    from mmflow.engines.dask.engine import disconnect
+
+    folder.mkdir()
+    with dask_workers(folder, workers) as cluster:
+        yield cluster
+        disconnect()
+
+
+@pytest.mark.parametrize(
+    ("number", "timeout"), [("SIGSTOP", TIMEOUT), ("SIGSTOP", 0.0), ("SIGKILL", 0.0)], ids=str
+)
+def test_a_scheduler_of_dask_that_does_not_answer(
+    number: str, timeout: float, numbers: Path, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+
+    def linger(batch: pa.RecordBatch) -> pa.RecordBatch:
+        begun.touch()
+        time.sleep(1000)
+        return batch
+
+    report = Report(f"scheduler of Dask, {number}, stall_timeout {timeout:g}")
+    with own_dask(tmp_path / "cluster") as cluster:
+
+        def stop() -> None:
+            wait_until(begun.exists, "the function")
+            time.sleep(2)
+            report.began = time.monotonic()
+            os.kill(cluster.scheduler.pid, signal.Signals[number])
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with (
+            session("dask", tmp_path, address=cluster.address, stall_timeout=timeout) as s,
+            report.listening(),
+            pytest.raises(mf.EngineError) as failed,
+        ):
+            s.read_csv(numbers).map_batches(linger, schema={"n": "int64"}).count()
+        report.close("failed")
+        stopper.join()
+        print(failed.value)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(cluster.scheduler.pid, signal.SIGCONT)
+    if number == "SIGKILL":  # the connection ends at once
+        assert re.search(r"lost the connection to the Dask scheduler at tcp://", str(failed.value))
+        return
+    assert any("the Dask scheduler at tcp://" in text for _, text in report.named)
+    assert isinstance(failed.value, mf.StalledError) == bool(timeout)
+    assert re.search(r"the Dask scheduler at \S+ (has not answered for|does not answer)", str(failed.value))
+
+
+@contextlib.contextmanager
+def s3_behind_a_black_hole() -> Iterator[tuple[BlackHole, str]]:
+    """An S3 server with a bucket, its URL; processes that start from now on reach it through the proxy."""
+    import fsspec
+
+    with s3_server() as server:
+        there = urlsplit(server.url)
+        with (
+            black_hole((str(there.hostname), int(there.port or 0))) as hole,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{hole.address[1]}")
+            bucket = f"stalls-{uuid.uuid4().hex[:8]}"
+            fsspec.filesystem("s3").mkdir(bucket)
+            yield hole, f"s3://{bucket}"
+
+
+@pytest.mark.parametrize("engine", ["local"], indirect=True)
+@pytest.mark.parametrize("after", [0, 30_000], ids=["before the body", "in the body"])
+@pytest.mark.parametrize("ends", [True, False], ids=["once", "always"])
+def test_a_black_hole_before_objects_that_are_read(
+    engine: str, after: int, ends: bool, numbers: Path, tmp_path: Path
+) -> None:
+    with (
+        s3_behind_a_black_hole() as (hole, url),
+        session(
+            engine, tmp_path, stall_timeout=0.0 if ends else TIMEOUT, shard_size="64KiB", cache_size=0
+        ) as s,
+    ):
+        open_store(url).write(f"{url}/a.csv", b"n\n1\n")  # whose header is read before the run
+        open_store(url).write(f"{url}/b.csv", numbers.read_bytes())
+        rows = s.read_csv(f"{url}/*.csv", schema={"n": "int64"})
+        # Not the first shard's beginning, at which the driver looks.
+        hole.swallow(r"^GET \S+/b.csv[^$]+\nRange: bytes=[1-9]", "back", after, 1 if ends else 1 << 30)
+        report = Report(f"black hole, {engine}, read, after {after:,} bytes, {'once' if ends else 'always'}")
+        with report.listening(), contextlib.nullcontext() if ends else pytest.raises(FAILED):
+            assert rows.count() == ROWS + 1
+        report.close("healed" if ends else "failed")
+        assert hole.swallowed
+    assert any(f"it reads {url}/b.csv" in text for _, text in report.named)
+
+
+@pytest.mark.parametrize("engine", ["local"], indirect=True)
+@pytest.mark.parametrize("ends", [True, False], ids=["once", "always"])
+def test_a_black_hole_before_objects_that_are_written(
+    engine: str, ends: bool, numbers: Path, tmp_path: Path
+) -> None:
+    with (
+        s3_behind_a_black_hole() as (hole, url),
+        session(engine, tmp_path, stall_timeout=0.0 if ends else TIMEOUT) as s,
+    ):
+        rows = s.read_csv(numbers, schema={"n": "int64"})
+        hole.swallow(r"^PUT \S+\.csv", "there", 50_000, 1 if ends else 1 << 30)
+        report = Report(f"black hole, {engine}, write, {'once' if ends else 'always'}")
+        with report.listening(), contextlib.nullcontext() if ends else pytest.raises(FAILED):
+            rows.write_csv(f"{url}/out")
+        report.close("healed" if ends else "failed")
+        assert hole.swallowed
+        if ends:
+            assert s.read_csv(f"{url}/out").count() == ROWS
+    assert report.named

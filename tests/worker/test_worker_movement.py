@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from mmflow.plan.stages import Result, Stage
 from mmflow.plan.tasks import Task, TaskId
-from mmflow.worker.movement import Observer, Stall, running, waits_for
+from mmflow.worker.movement import Observer, Stall, running, steps_of, waits_for
 from tests.waiting import wait_until
 
 RUN = "movement"
@@ -26,6 +27,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.rows = 0
+        self.rows_given: Iterator[int] = iter(())
         self._asked: Callable[[], object] | None = None
         self._begin, self._end = threading.Semaphore(0), threading.Semaphore(0)
         self._observer = Observer()
@@ -138,3 +140,26 @@ def test_a_process_that_a_task_waits_for_moves_it(worker: Worker) -> None:
     assert moves
     assert stall is not None
     assert f"process {child.pid}," in stall.place
+
+
+def test_rows_that_a_function_is_called_with_move(worker: Worker) -> None:
+    left = list[int]()
+
+    def step() -> None:
+        if not left:
+            left.extend(range(9))
+            worker.rows_given = steps_of(left)
+        next(worker.rows_given)
+
+    worker.do(step)
+    assert worker.moves_by(step)
+
+
+def test_a_connection_that_carries_bytes_moves(worker: Worker) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()) as there, listener.accept()[0] as here:
+        wait_until(lambda: worker.look() is not None, "a stall")
+        for end in (there, here):  # a kernel confirms what has arrived
+            end.sendall(bytes(1 << 18))
+            (here if end is there else there).recv(1 << 18, socket.MSG_WAITALL)
+        assert worker.look() is None

@@ -32,11 +32,12 @@ _ANY_SECONDS = 60.0
 
 
 class WorkerGone:
-    """Loss of a worker, which was to run the tasks of `keys`."""
+    """Loss of a worker, which was to run the tasks of `keys`; `stopped`: its host and process, if it was stopped."""
 
-    def __init__(self, address: str, keys: set[str]) -> None:
+    def __init__(self, address: str, keys: set[str], stopped: str) -> None:
         self.address = address
         self.keys = keys
+        self.stopped = stopped
 
 
 class Listener(Protocol):
@@ -105,7 +106,8 @@ class Link:
     def _on_event(self, event: tuple[float, Any]) -> None:
         _, message = event
         if isinstance(message, dict) and message.get("action") == "remove-worker":
-            gone = WorkerGone(message["worker"], set(message["processing-tasks"]))
+            address = message["worker"]
+            gone = WorkerGone(address, set(message["processing-tasks"]), self.health.stopped_process(address))
             self.ghosts.pop(gone.address, None)
             self.health.forget(gone.address)
             for listener in self.listeners():

@@ -148,7 +148,11 @@ class DaskEngine:
 
     def movement(self, after: float) -> Mapping[tuple[TaskId, int], Stall | None]:
         """Return what workers said when they were last asked, and ask again those whose tasks are long under way."""
-        now, silent = time.monotonic(), self._link.health.silent
+        health = self._link.health
+        now, silent = time.monotonic(), health.silent
+        if (silence := health.scheduler_silence) >= after:
+            place = health.scheduler_place
+            return {f.attempt: Stall(silence, place) for f in self._flights.values() if f.attempt is not None}
         if self._looks is None or self._looks.done():
             flights = [
                 f for f in self._flights.values() if now - f.since >= after / 4 and f.attempt is not None
@@ -161,8 +165,13 @@ class DaskEngine:
             )
         found = dict(self._found)
         for flight in self._flights.values():
-            silence = self._link.health.silence(flight.worker) if flight.worker in silent else 0.0
-            if flight.attempt is not None and silence >= after:
+            if flight.attempt is None or flight.worker not in silent:
+                continue
+            silence, stopped = health.silence(flight.worker), health.stopped_process(flight.worker)
+            if stopped:
+                place = f"{stopped} (worker {flight.worker}); it is killed, and the task runs again"
+                found[flight.attempt] = Stall(silence, place, stopped=True)
+            elif silence >= after:
                 place = (
                     f"worker {flight.worker} sends no heartbeats: it is stopped, cut off, or holds the GIL"
                 )
@@ -260,17 +269,23 @@ class DaskEngine:
 
         Raises:
             ConfigError: No worker has so many GPUs. Dask would wait for one for ever.
+            EngineError: The scheduler does not say what they have.
         """
         needs = stage.needs
         if not needs.num_gpus and needs.num_cpus is None:
             return {}
-        declared = [w["resources"] for w in self._client.scheduler_info(n_workers=-1)["workers"].values()]
-        if needs.num_gpus and not any(d.get("GPU", 0) >= needs.num_gpus for d in declared):
+
+        def declared(name: str, least: float) -> bool:
+            return any(d.get(name, 0) >= least for d in self._link.health.resources.values())
+
+        if needs.num_gpus and not declared("GPU", needs.num_gpus):
+            self._link.health.ask()  # one may just have come
+        if needs.num_gpus and not declared("GPU", needs.num_gpus):
             raise ConfigError(
                 f"num_gpus={needs.num_gpus}: no Dask worker has as many; start them with --resources GPU=1"
             )
         wanted = {"GPU": needs.num_gpus, "CPU": needs.num_cpus}
-        return {k: n for k, n in wanted.items() if n and any(d.get(k, 0) >= n for d in declared)}
+        return {k: n for k, n in wanted.items() if n and declared(k, n)}
 
     def _watch(self, flight: _Flight) -> None:
         events, key = self._events, flight.key
@@ -287,7 +302,10 @@ class DaskEngine:
     def _pump(self, timeout: float) -> None:
         """Process the events of the cluster; waits for up to `timeout` seconds for the first one."""
         if self._client.status != "running":
-            raise EngineError(f"lost the connection to the Dask scheduler at {self._link.address}")
+            raise EngineError(
+                f"lost the connection to the Dask scheduler at {self._link.address}: see whether it runs, then run "
+                "again"
+            )
         events: list[_Event] = []
         try:
             events.append(self._events.get(timeout=timeout) if timeout else self._events.get_nowait())
@@ -312,6 +330,8 @@ class DaskEngine:
         for event in events:
             if isinstance(event, _Gathered):
                 self._gathered(event)
+            elif isinstance(event, _Located):
+                self._located(event)
         for flight in list(self._load.stuck(list(self._flights.values()))):
             self._cancel(flight)
             self._flights.pop(flight.key)
@@ -440,8 +460,28 @@ class DaskEngine:
         for key in event.keys & self._flights.keys():
             flight = self._flights[key]
             self._drop(flight)
-            self._lost(flight, f"worker {event.address} was lost")
+            self._lost(
+                flight, f"worker {event.address} was lost{f': {event.stopped}' if event.stopped else ''}"
+            )
         self._known = {known for known in self._known if known[0] != event.address}
+        elsewhere = [flight for flight in self._flights.values() if flight.worker == event.address]
+        for flight in elsewhere:
+            flight.worker = ""
+        if elsewhere:
+            asked = asyncio.run_coroutine_threadsafe(
+                self._client.scheduler.processing(), self._client.loop.asyncio_loop
+            )
+            events = self._events
+            asked.add_done_callback(lambda answer: events.put(_Located(answer)))
+
+    def _located(self, event: _Located) -> None:
+        """Note the workers of tasks that Dask gave to others than ours, which were about to leave."""
+        processing = {} if event.answer.exception() is not None else event.answer.result(timeout=0)
+        for worker, keys in processing.items():
+            for key in keys:
+                flight = self._flights.get(key)
+                if flight is not None and not flight.worker:
+                    flight.worker = worker
 
     def _drop(self, flight: _Flight) -> None:
         """Cancel a task."""
@@ -475,6 +515,7 @@ class DaskEngine:
             while producer.place is None:
                 failures = producer.failures
                 self._recompute(producer)
+                self._link.health.look()
                 self._pump(_RESTORE_SECONDS)
                 if not producer.recomputing and producer.place is None and producer.failures == failures:
                     raise EngineError("a block of the result was lost, and could not be recomputed")
@@ -510,7 +551,14 @@ class _Gathered:
     answer: concurrent.futures.Future[Any]
 
 
-_Event = str | WorkerGone | _Gathered
+@dataclass(frozen=True, slots=True, eq=False)
+class _Located:
+    """Keys that each worker has now, as the scheduler says it."""
+
+    answer: concurrent.futures.Future[dict[str, list[str]]]
+
+
+_Event = str | WorkerGone | _Gathered | _Located
 
 
 class _Flight:

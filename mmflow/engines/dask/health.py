@@ -2,9 +2,11 @@
 
     scheduler   identity() every two seconds: threads of each worker, and when its last heartbeat came
     silent      no heartbeat for ten seconds: stopped, cut off, or in a call that holds the GIL
-    its nanny   is asked whether the process is stopped (SIGSTOP); such a one is killed, and the nanny starts another
+    its nanny   is asked whether the process is stopped (SIGSTOP); such a one is killed, once the runs have had time to
+                name it, and the nanny starts another
 
-Dask itself gives a silent worker five to ten minutes, and waits for its answers without a limit.
+Dask itself gives a silent worker five to ten minutes, and waits for its answers, and for those of a scheduler that is
+stopped, without a limit.
 
 Invariant: time in which the driver did not look counts as silence of no worker: the driver itself was stopped, or its
 rows were not read.
@@ -24,7 +26,7 @@ from distributed import Client
 from distributed.comm import connect, get_address_host
 from distributed.security import Security
 
-from mmflow.engines.dask.worker import end_if_stopped
+from mmflow.engines.dask.worker import check_stopped
 from mmflow.engines.messages import first_line
 from mmflow.engines.names import resolved
 from mmflow.errors import EngineError
@@ -38,6 +40,9 @@ _LOOK_SECONDS = 2.0
 #: Workers send a heartbeat every half a second; those of large clusters every second for each 200 of them.
 _SILENT_SECONDS = 10.0
 _ALL_SILENT_SECONDS = 120.0
+_NO_SCHEDULER_SECONDS = 60.0
+#: From when a worker is known to be stopped until it is killed: longer than between two looks of a watchdog.
+_STOPPED_SECONDS = 6.0
 #: Clusters that grow on demand need minutes for their first worker.
 _NO_WORKERS_SECONDS = 300.0
 
@@ -122,6 +127,7 @@ class Health:
 
     Attributes:
         threads: Threads of each worker, by address.
+        resources: Resources that each worker declares.
         silent: Workers that have not been heard of for a while.
     """
 
@@ -136,17 +142,29 @@ class Health:
         self._since = 0.0  # when there was last a worker that is not silent
         self._heard: dict[str, tuple[Any, float]] = {}
         self._nannies: set[str] = set()
+        self._stopped: dict[str, tuple[str, float]] = {}  # what nannies said, and since when
+        self.resources: dict[str, dict[str, float]] = {}
         self.threads: dict[str, int] = {}
         self.silent: set[str] = set()
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask the scheduler for its workers, and wait for the answer.
+
+        Raises:
+            EngineError: It does not answer.
+        """
         try:
-            self._take_in(client.sync(client.scheduler.identity, callback_timeout=ANSWER_SECONDS))
-        except TimeoutError as error:
+            identity = self._client.sync(self._client.scheduler.identity, callback_timeout=ANSWER_SECONDS)
+        except (OSError, TimeoutError) as error:
             raise self._no_answer() from error
+        with self._lock:
+            self._take_in(identity)
 
     def forget(self, worker: str) -> None:
         """Forget a worker that has left."""
         with self._lock:
-            for known in (self.threads, self._heard):
+            for known in (self.threads, self.resources, self._heard, self._stopped):
                 known.pop(worker, None)
             self.silent.discard(worker)
             self._nannies.discard(worker)
@@ -163,6 +181,26 @@ class Health:
         with self._lock:
             known = self._heard.get(worker)
             return 0.0 if known is None else self._clock - known[1]
+
+    def stopped_process(self, worker: str) -> str:
+        """Return the host and process of a worker that is stopped, as its nanny says; "": it says nothing of it."""
+        with self._lock:
+            return self._stopped.get(worker, ("", 0.0))[0]
+
+    @property
+    def scheduler_silence(self) -> float:
+        """Seconds for which the scheduler has not answered; 0.0: it does."""
+        with self._lock:
+            silence = self._clock - self._answered
+        return silence if silence > 3 * _LOOK_SECONDS else 0.0
+
+    @property
+    def scheduler_place(self) -> str:
+        """Place of all tasks while the scheduler is silent, as a `Stall` says it."""
+        return (
+            f"the Dask scheduler at {self._address} has not answered for {self.scheduler_silence:.0f} s: it is "
+            "stopped, gone, cut off or overloaded"
+        )
 
     def look(self) -> None:
         """Read the answers of Dask's scheduler, and ask again; does not wait.
@@ -195,24 +233,33 @@ class Health:
                 self._heard[address] = worker["last_seen"], self._clock
         self._heard = {address: self._heard[address] for address in workers}
         self.threads = {address: worker["nthreads"] for address, worker in workers.items()}
+        self.resources = {address: worker["resources"] for address, worker in workers.items()}
         self._nannies = {address for address, worker in workers.items() if worker["nanny"]}
         limit = max(_SILENT_SECONDS, 5 * len(workers) / 200)
         self.silent = {a for a, (_, heard) in self._heard.items() if self._clock - heard >= limit}
         if self.silent != workers.keys():
             self._since = self._clock
+        self._stopped = {address: said for address, said in self._stopped.items() if address in self.silent}
 
     def _ask_nannies(self) -> None:
         for worker in self.silent & self._nannies:
-            self._start(self._ended_if_stopped(worker))
+            known = self._stopped.get(worker)
+            end = known is not None and self._clock - known[1] >= _STOPPED_SECONDS
+            self._start(self._ask_nanny(worker, end))
 
-    async def _ended_if_stopped(self, worker: str) -> None:
+    async def _ask_nanny(self, worker: str, end: bool) -> None:
         asked = self._client.run(
-            end_if_stopped, workers=[worker], nanny=True, on_error="ignore", asynchronous=True
+            check_stopped, end, workers=[worker], nanny=True, on_error="ignore", asynchronous=True
         )
-        await asyncio.wait_for(asked, ANSWER_SECONDS)
+        said = (await asyncio.wait_for(asked, ANSWER_SECONDS)).get(worker)
+        with self._lock:
+            if said and worker in self._heard:
+                self._stopped.setdefault(worker, (said, self._clock))
+            else:
+                self._stopped.pop(worker, None)
 
     def _judge(self) -> None:
-        if self._clock - self._answered > _ALL_SILENT_SECONDS:
+        if self._clock - self._answered > _NO_SCHEDULER_SECONDS:
             raise self._no_answer()
         silence = self._clock - self._since
         if not self.threads and silence > _NO_WORKERS_SECONDS:
@@ -229,5 +276,6 @@ class Health:
 
     def _no_answer(self) -> EngineError:
         return EngineError(
-            f"the Dask scheduler at {self._address} does not answer: is it stopped, or overloaded?"
+            f"the Dask scheduler at {self._address} does not answer: see whether it is stopped or overloaded, then run "
+            "again"
         )

@@ -24,7 +24,7 @@ _THIS_HOST = {"127.0.0.1", "localhost", "::1"}
 
 
 class Assigned(Protocol):
-    """Task under way, and its worker's address."""
+    """Task under way, and its worker's address; "": Dask chose another than ours, which is not known yet."""
 
     task: Task
     worker: str
@@ -103,7 +103,8 @@ class Load:
         threads, every = self.threads, self._link.health.threads
         queued: dict[str, list[A]] = {worker: [] for worker in threads}
         for task in under_way:
-            queued.setdefault(task.worker, []).append(task)
+            if task.worker:
+                queued.setdefault(task.worker, []).append(task)
         # A silent worker, too, may have begun as many as it has threads.
         free = {w: max(0, n - len(self._link.ghosts.get(w, ()))) for w, n in every.items()}
         idle = [w for w in threads if free.get(w) and not queued[w]]

@@ -19,6 +19,7 @@ import itertools
 import os
 import pickle
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -58,8 +59,8 @@ __all__ = [
     "TOPIC",
     "NannyPart",
     "WorkerPart",
+    "check_stopped",
     "end_here",
-    "end_if_stopped",
     "look_here",
     "request_stop_here",
     "run_here",
@@ -122,13 +123,17 @@ def look_here(
     return dask_worker.plugins[_NAME].look(run, after)  # type: ignore[no-any-return]  # Dask has no types
 
 
-def end_if_stopped(dask_worker: Any) -> bool:
-    """Kill the worker process of this nanny if it is stopped (SIGSTOP); return whether. The nanny starts another."""
+def check_stopped(end: bool, dask_worker: Any) -> str:
+    """Return the host and process of this nanny's worker if that is stopped (SIGSTOP), else ""; kill it on demand.
+
+    The nanny then starts another.
+    """
     pid = worker_pid(dask_worker)
     if pid is None or not is_stopped(pid):
-        return False
-    os.kill(pid, signal.SIGKILL)
-    return True
+        return ""
+    if end:
+        os.kill(pid, signal.SIGKILL)
+    return f"host {socket.gethostname()}, process {pid}, which is stopped"
 
 
 def _sweep(spill_dir: str | None) -> None:

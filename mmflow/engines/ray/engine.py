@@ -185,7 +185,7 @@ class RayEngine:
             "num_cpus": 1 if needs.num_cpus is None else needs.num_cpus,
             "num_gpus": needs.num_gpus,
             "memory": self._task_memory,
-            "name": task_name(self._run, f"{task.id.stage}.{task.id.label}"),
+            "name": self._name(task.id),
             "max_retries": self._unseen(task.stage),
             **_options(choice),
         }
@@ -284,7 +284,9 @@ class RayEngine:
             self._killed = True
             if retries := self._unseen(flight.stage):
                 return Failed(task_id, attempt, _worn_out(task_id, flight.stage, retries, error))
-            return WorkerLost(task_id, attempt, f"{type(error).__name__}: {first_line(error)}")
+            stopped = self._stopped.stall(self._name(task_id))
+            reason = f"{type(error).__name__}: {first_line(error)}{f'; {stopped}' if stopped else ''}"
+            return WorkerLost(task_id, attempt, reason)
         except RayError as error:
             return WorkerLost(task_id, attempt, f"{type(error).__name__}: {first_line(error)}")
         result = came.result
@@ -330,7 +332,13 @@ class RayEngine:
             return dict.fromkeys(self._flights, Stall(silence, self._head.place))
         self._long = [key for key, flight in self._flights.items() if now - flight.since >= after / 4]
         said = {key: self._signals.movement(*key, after) for key in self._long}
-        return {key: stall for key, (begun, stall) in said.items() if begun}
+        found = {key: stall for key, (begun, stall) in said.items() if begun}
+        stopped = {key: self._stopped.stall(self._name(key[0])) for key in self._flights}
+        return found | {key: stall for key, stall in stopped.items() if stall is not None}
+
+    def _name(self, task: TaskId) -> str:
+        """Return what Ray calls a task."""
+        return task_name(self._run, f"{task.stage}.{task.label}")
 
     def close(self) -> None:
         """Stop all tasks. A worker that does not notice is killed."""

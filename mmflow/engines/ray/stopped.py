@@ -1,7 +1,8 @@
 """Workers of a Ray cluster that are stopped (SIGSTOP): Ray waits for them without a limit, so they are killed.
 
     driver, when no task has ended for five seconds     a task on each node, which needs no processor
-    look at the raylet's processes                 -->  those that are stopped, and were when last asked, are killed
+    look at the raylet's processes                 -->  those that are stopped: if they run tasks, these are stalled
+    again, five seconds or more later              -->  those that still are, are killed
 
 Ray then does what it does for any worker that has died. A node that is stopped as a whole is noticed by Ray itself.
 
@@ -10,8 +11,10 @@ Invariant: only processes of this raylet die, and of these only such as run our 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +25,7 @@ from ray.exceptions import RayError
 
 from mmflow.engines.ray.connection import on_node
 from mmflow.engines.stopped import is_stopped
+from mmflow.worker.movement import Stall
 
 __all__ = ["Stopped", "task_name"]
 
@@ -41,10 +45,12 @@ class Stopped:
         self._prefix = f"ray::{task_name(run, '')}"
         self._looked = time.monotonic()
         self._asked: dict[str, Any] = {}
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, dict[int, str]] = {}
+        self._condemned: dict[str, list[int]] = {}
+        self._since: dict[str, float] = {}  # when processes were found, by what `_look` says of them
 
     def look(self, nodes: Iterable[str]) -> None:
-        """Kill what was stopped for two looks at these nodes; waits only for a head that is stopped."""
+        """Kill what was stopped for three looks at these nodes; waits only for a head that is stopped."""
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return
@@ -54,12 +60,23 @@ class Stopped:
             if asked is not None:
                 if not ray.wait([asked], timeout=0)[0]:
                     continue
-                try:
+                # What is known since this look is named before the next one, and killed then.
+                self._condemned[node] = list(self._known.pop(node, {}))
+                with contextlib.suppress(RayError):  # it is gone, or not to be had
                     self._known[node] = ray.get(asked, timeout=0)
-                except RayError:  # it is gone, or not to be had
-                    self._known.pop(node, None)
-            known = self._known.get(node, [])
-            self._asked[node] = _look.options(scheduling_strategy=on_node(node)).remote(self._prefix, known)
+            asking = _look.options(scheduling_strategy=on_node(node))
+            self._asked[node] = asking.remote(self._prefix, self._condemned.get(node, []))
+        said = {place for known in self._known.values() for place in known.values()}
+        self._since = {place: self._since.get(place, now) for place in said}
+
+    def stall(self, task: str) -> Stall | None:
+        """Return where the process of a task (`task_name`) is that is stopped; None: none is, as far as is known."""
+        for found, since in list(self._since.items()):
+            title, _, place = found.partition("\n")
+            if title == f"ray::{task}":
+                text = f"{place}, which is stopped; it is killed, and the task runs again"
+                return Stall(time.monotonic() - since, text, stopped=True)
+        return None
 
     def postpone(self) -> None:
         """Postpone the next check, since a task has ended: as long as tasks end, none is needed."""
@@ -71,12 +88,14 @@ class Stopped:
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _look(prefix: str, known: list[int]) -> list[int]:
-    """Kill the workers of this node that are stopped, as they were before; return those that are stopped now."""
-    stopped = [process for process in _siblings() if _is_ours(process, prefix) and is_stopped(process)]
-    for process in set(stopped) & set(known):
+def _look(prefix: str, condemned: list[int]) -> dict[int, str]:
+    """Kill the condemned workers of this node that are stopped; return the titles and places of others that are."""
+    titles = {process: _title(process) for process in _siblings() if is_stopped(process)}
+    stopped = {p: title for p, title in titles.items() if title == _IDLE or title.startswith(prefix)}
+    for process in stopped.keys() & set(condemned):
         os.kill(process, signal.SIGKILL)
-    return [process for process in stopped if process not in known]
+    host = socket.gethostname()
+    return {p: f"{title}\nhost {host}, process {p}" for p, title in stopped.items() if p not in condemned}
 
 
 def _siblings() -> list[int]:
@@ -86,9 +105,9 @@ def _siblings() -> list[int]:
     return [int(number) for text in children for number in text.split()]
 
 
-def _is_ours(process: int, prefix: str) -> bool:
+def _title(process: int) -> str:
+    """Return what a process of Ray calls itself; "": it is gone."""
     try:
-        title = Path("/proc", str(process), "cmdline").read_bytes().rstrip(b"\0 ").decode(errors="replace")
+        return Path("/proc", str(process), "cmdline").read_bytes().rstrip(b"\0 ").decode(errors="replace")
     except OSError:
-        return False
-    return title == _IDLE or title.startswith(prefix)
+        return ""
