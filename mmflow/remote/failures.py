@@ -27,6 +27,8 @@ _LONGEST_WAIT = 20.0
 #: Seconds by which S3 lets clocks differ.
 _SKEW_SECONDS = 900
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+#: Of its own: a program that seeds the generator of all gets the numbers that it expects.
+_JITTER = random.Random()
 _REFUSED = frozenset({401, 403})
 #: Words of errors without a status: those of botocore, Azure, gcsfs.
 _DENIED = lazy_regex(r"credentials|^OSError: Forbidden:", re.IGNORECASE)
@@ -224,5 +226,5 @@ def retry(ask: Callable[[], _T], between: Callable[[], None] = lambda: None) -> 
             slow_down()
             pause = min(throttled.wait, _LONGEST_WAIT) or pause
         # Not all workers at once; and not before the server wants it.
-        time.sleep(pause * random.uniform(0.5 if throttled is None else 1.0, 1.5))
+        time.sleep(pause * _JITTER.uniform(0.5 if throttled is None else 1.0, 1.5))
     raise AssertionError("the last attempt returns or raises")

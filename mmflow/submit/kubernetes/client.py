@@ -27,6 +27,8 @@ __all__ = ["Api", "ConflictError", "MissingError", "Resource"]
 _ATTEMPTS = 6
 _PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 30.0
+#: Of its own: a program that seeds the generator of all gets the numbers that it expects.
+_JITTER = random.Random()
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 60.0
 #: Servers end watches after some minutes.
 _WATCH_SECONDS = 240
@@ -388,7 +390,7 @@ def _pause(attempt: int, retry_after: str | None) -> float:
     if retry_after is not None:
         with contextlib.suppress(ValueError):
             return min(float(retry_after), _MAX_PAUSE_SECONDS)
-    return min(float(_PAUSE_SECONDS * 2 ** (attempt - 1)), _MAX_PAUSE_SECONDS) * random.uniform(0.5, 1)
+    return min(float(_PAUSE_SECONDS * 2 ** (attempt - 1)), _MAX_PAUSE_SECONDS) * _JITTER.uniform(0.5, 1)
 
 
 def _reason(error: BaseException) -> str:
