@@ -54,7 +54,7 @@ class ObjectSink:
         store = DestinationStore(paths.base, spec.storage)
         self._require_open(store, paths, attempt.run)
         staging = paths.attempt(attempt)
-        # A driver that hung and lost its lock copies its files before it finds out: not over those of its successor.
+        # Final names have a token of the driver's in its place (`ObjectCommit`).
         token = staging.rpartition("-")[2]
 
         def keep(file: Path, path: str) -> str:

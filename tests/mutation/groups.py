@@ -31,7 +31,33 @@ GROUPS = {
         ),
         (
             _COMMIT, "tests/mutation/judges.py", "tests/sinks/test_sinks_commit.py", "tests/sinks/test_sinks_links.py",
-            "tests/sinks/test_sinks_commit_steps.py", "-k", "not root and not array and not checkpoint and not index and not cache",
+            "tests/sinks/test_sinks_commit_steps.py",
+            "-k", "not root and not array and not checkpoint and not index and not cache and not object",
+        ),
+    ),
+    "object": Group(
+        tuple(
+            f"{_COMMIT}/{name}.py"
+            for name in ("object_commit", "object_destination", "object_lock", "object_paths", "destination_store")
+        ),
+        (
+            "tests/sinks/test_sinks_objects.py", "tests/sinks/test_sinks_objects_lock.py", "tests/mutation/judges.py",
+            "-k", "not s3 and not processes and not only_urls and not not_there and not after_a_crash and not local",
+        ),
+    ),
+    "undo": Group(
+        ("mmflow/arrays/undo.py",),
+        (
+            "tests/arrays/test_arrays_owners.py", "tests/arrays/test_arrays_systems.py", "tests/arrays/test_arrays_interrupts.py",
+            "tests/mutation/judges.py",
+            "-k", "(test_arrays or array:) and not two_writers and not imports and not any_sequence and not fork and not in_the_middle",
+        ),
+    ),
+    "blocks": Group(
+        tuple(f"mmflow/blocks/{name}.py" for name in ("memory", "checkpoints", "references")),
+        (
+            "mmflow/blocks", "tests/blocks", "tests/mutation/judges.py",
+            "-k", "not commit: and not array: and not run: and not index and not cache and not larger_than_memory and not object",
         ),
     ),
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """The process that judges changes of one group of modules: tests are collected once, and each change is a fork of it.
 
-python -m tests.mutation.judging GROUP RESULTS [PATTERN…]
+python -m tests.mutation.judging GROUP RESULTS [NUMBER] [PATTERN…]     so many at random, the same ones each time
 
 It runs in build/mutants, whose modules hold every change of every function beside the function itself (mutmut): the
 environment says which of them is called. A first fork runs all tests, and says which functions each of them reaches,
@@ -15,6 +15,7 @@ import fnmatch
 import importlib
 import json
 import os
+import random
 import re
 import resource
 import signal
@@ -164,7 +165,10 @@ def main(group: str, results: str, *patterns: str) -> int:
 
     config()  # as long as this is the folder that it is read from
     found = GROUPS[group]
-    mutants = list(_chosen(found.modules, list(patterns)))
+    number, *others = patterns if patterns and patterns[0].isdigit() else ("", *patterns)
+    mutants = list(_chosen(found.modules, others))
+    if number:
+        mutants = random.Random(0).sample(mutants, min(int(number), len(mutants)))
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir=.", *found.tests]
     return int(pytest.main(arguments, plugins=[Judge(mutants, results)]))
 

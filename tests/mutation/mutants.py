@@ -1,6 +1,7 @@
 """Mutation tests: a small change of the code that must not lose a row fails a test, or survivors.txt says why not.
 
-python -m tests.mutation.mutants [GROUP [PATTERN…]]     changes of one group (tests/mutation/groups.py), of these names
+python -m tests.mutation.mutants [GROUP [NUMBER] [PATTERN…]]     changes of one group (tests/mutation/groups.py): so many of
+                                                                 them, at random, of these names
 
 mutmut makes the changes, in a copy of the package in build/mutants; tests/mutation/judging.py tries them.
 """

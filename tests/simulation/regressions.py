@@ -59,4 +59,14 @@ REGRESSIONS: dict[str, Script] = {
         (Actor(0.0, "drive"), Actor(30.0, "drive")),
         (Fault(70, "die"), Fault(101, "power")),
     ),
+    "objects of a driver, deleted by one that had hung": Script(
+        1, "copy", "append", "object", "object", True, False, True, (3, 2),
+        (Actor(0.0, "drive"), Actor(60.0, "second")),
+        (Fault(46, "hang", 128.0, "/intent"), Fault(159, "pause", 20.0)),
+    ),
+    "the intent of a driver, overwritten by one that had hung": Script(
+        1, "copy", "replace", "object", "object", True, False, True, (3, 2),
+        (Actor(0.0, "drive"), Actor(60.0, "recode")),
+        (Fault(46, "hang", 128.0, "/intent"), Fault(196, "pause", 20.0), Fault(199, "die after")),
+    ),
 }  # fmt: skip

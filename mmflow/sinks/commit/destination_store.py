@@ -7,6 +7,7 @@ holds none.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,13 +49,17 @@ class DestinationStore:
         with store_errors(self.url):
             self._store.write(self._url(name), data)
 
-    def create(self, name: str, data: bytes) -> None:
-        """Write an object that must not exist.
-
-        Raises:
-            Exception: It exists; each file system has its own kind.
-        """
-        self._store.create(self._url(name), data)
+    def create(self, name: str, data: bytes) -> bool:
+        """Write an object that must not exist; return whether it is there with these bytes."""
+        with store_errors(self.url):
+            try:
+                self._store.create(self._url(name), data)
+            except Exception as error:  # each file system has its own kind
+                found = self.read(name)
+                if found is None and not _is_conflict(error):
+                    raise
+                return found == data  # ours all the same if only the response was lost
+        return True
 
     def upload(self, file: Path, name: str) -> None:
         """Copy a local file to an object."""
@@ -125,6 +130,11 @@ def store_errors(url: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise SinkError(f"can't write {url}: {_store_problem(error)}", path=url) from error
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Return whether the object existed, or was created at the same time by another client (S3's 409)."""
+    return isinstance(error, FileExistsError) or (isinstance(error, OSError) and error.errno == errno.EBUSY)
 
 
 def _store_problem(error: Exception) -> str:

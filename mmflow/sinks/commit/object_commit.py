@@ -2,19 +2,23 @@
 
     prepare   lock the destination; recover stale runs; check; allow tasks to write (open.json)
     (tasks    write files in local temporary space, and upload them into _mmflow/RUN/, hidden)
-    commit    1 write the names to be added and deleted (intent.json)
-              2 copy the staged objects to their final names, within the store; no other execution of a task has them
+    commit    1 write the names to be added and deleted (intent-N.json)
+              2 copy the staged objects to their final names, within the store; no other driver of the run has them
               3 check that all are there, and that the lock is still ours
               4 write the manifest, one PUT: from here on the new state counts
-              5 record it in the journal, then finish the intent: delete the objects that it names and the
+              5 record it in the journal, then finish the intents: delete the objects that they name and the
                 manifest doesn't; delete staging; unlock
-    abort     finish the intent, but keep staging if the run may be resumed; unlock
+    abort     finish the intents, but keep staging if the run may be resumed; unlock
 
 To append, the manifest names the old files too. A destination of one file has no manifest: step 2 copies it over the
 old one, which is atomic.
 
-To *finish the intent* of a run, dead or alive: if the manifest is the run's, delete the old objects, else the new ones.
+To *finish the intents* of a run, dead or alive: if the manifest is the run's, delete the old objects, else the new.
 This can be repeated after a crash at any point.
+
+A driver that hung may go on after another one has resumed its run. So each writes an intent of its own, which is
+created only if it doesn't exist, and its final names have a part of its lock's nonce in them: it overwrites nothing of
+its successor's, and without the lock it deletes only what it has copied itself.
 
 Why staged objects are copied: uploading to the final names would save one request a file (a copy within the store
 moves no bytes through the driver; above 5 GB it is done in parts). But a reader that only lists the folder would see
@@ -26,12 +30,13 @@ crash. With the copy:
 - A reader that lists sees old and new files together from step 2 to step 5, which is short; after a crash between
   them, until the `prepare` of the resumed or the next run.
 
-Invariant: an object is deleted only if it was named by the intent of a run whose lock we hold, and is not named by
-the manifest.
+Invariant: an object is deleted only if it is not named by the manifest, and either we have copied it or it was named by
+the intent of a run whose lock we hold.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import posixpath
 import warnings
@@ -73,7 +78,8 @@ class ObjectCommit(Commit):
         super().__init__(spec, run, resumable=resumable)
         self._paths = ObjectPaths.of(spec)
         self._opened: DestinationStore | None = None
-        self._intended: list[str] = []
+        self._intent: dict[str, Any] = {"new": [], "old": []}
+        self._intent_name = ""
 
     # ---- before ---------------------------------------------------------------------------------
 
@@ -92,10 +98,10 @@ class ObjectCommit(Commit):
         names = self._store.sizes(self._paths.runs)
         runs = {name.removeprefix(self._paths.runs + "/").split("/")[0] for name in names}
         for run in sorted(runs - {self.run}):
-            self._finish_intent(run)
+            self._finish_intents(run)
 
     def _prepare_staging(self, sources: Iterable[str]) -> None:
-        check_objects(self._store, self._paths, self.spec, self._read_intent(self.run))
+        check_objects(self._store, self._paths, self.spec, self._read_intents(self.run))
         check_url_sources(self._store, self._paths, self.spec, sources)
         started = json.dumps({"run": self.run, "since": clock.time()})
         self._store.put(self._paths.open(self.run), started.encode())
@@ -109,11 +115,13 @@ class ObjectCommit(Commit):
         return self._opened
 
     def _publish_folder(self, files: Sequence[StagedFile], schema: pa.Schema) -> None:
+        files = [self._named(file) for file in files]
         found = self._manifest()
         there = {} if found is None else {f["path"]: f["bytes"] for f in found["files"]}
         there |= destination_objects(self._store, self._paths)  # a listing may be older than the manifest
-        announced = self._read_intent(self.run)["new"]  # of this run, before it died
-        old = there.keys() - set(announced)
+        # Of this run, before it died.
+        announced = {name for intent in self._read_intents(self.run) for name in intent["new"]}
+        old = there.keys() - announced
         if old and self.spec.if_exists == "error":
             raise already_exists(self.spec.path, self.spec.path)
         before: list[dict[str, Any]] = []
@@ -123,9 +131,8 @@ class ObjectCommit(Commit):
             before = manifest.entries(theirs) if found is None else found["files"]
             before = [entry for entry in before if posixpath.dirname(entry["path"]) not in replaced]
             old = {name for name in old if posixpath.dirname(name) in replaced}
-        new = [f.path for f in files]
         # The manifest itself is replaced, not deleted.
-        self._write_intent(new={*announced, *new}, old=old - {self._paths.manifest})
+        self._write_intent(new=[f.path for f in files], old=old - {self._paths.manifest})
         for start in range(0, len(files), _COPIES):
             self._copy(files[start : start + _COPIES])
             failpoint("copied")
@@ -139,10 +146,16 @@ class ObjectCommit(Commit):
                 raise
         failpoint("published")
 
+    def _named(self, file: StagedFile) -> StagedFile:
+        """Return a staged file under a final name that no other driver has."""
+        attempt = file.staged.removesuffix(f"/{file.path}.staged").rpartition("-")[2]
+        before, _, after = file.path.rpartition(f"-{attempt}")
+        return dataclasses.replace(file, path=f"{before}-{self._held.nonce[:8]}{after}")
+
     def _publish_file(self, file: StagedFile) -> None:
-        intent = self._read_intent(self.run)
+        intents = self._read_intents(self.run)
         there = bool(destination_objects(self._store, self._paths))
-        if self.spec.if_exists == "error" and there and not is_published(self._store, self._paths, intent):
+        if self.spec.if_exists == "error" and there and not is_published(self._store, self._paths, intents):
             raise already_exists(self.spec.path, self.spec.path)
         staged = self._store.info(file.staged)
         if staged is None:
@@ -156,9 +169,13 @@ class ObjectCommit(Commit):
     def _sync_published(self) -> None:
         """Do nothing: what a store has answered is durable."""
 
-    def _check_lock(self) -> None:
+    @property
+    def _held(self) -> ObjectLock:
         assert self._lock is not None, "prepare comes first"
-        self._lock.check()
+        return self._lock
+
+    def _check_lock(self) -> None:
+        self._held.check()
         failpoint("checked")
 
     def _copy(self, files: Sequence[StagedFile]) -> None:
@@ -194,51 +211,82 @@ class ObjectCommit(Commit):
         return None if text is None else manifest.parse(text, where)
 
     def _write_intent(self, *, new: Iterable[str] = (), old: Iterable[str] = (), **facts: Any) -> None:
-        intent = {"new": sorted(new), "old": sorted(old), **facts}
-        # A run that breaks our lock deletes the intent, perhaps while a copy is under way.
-        self._intended = intent["new"]
-        self._store.put(self._paths.intent(self.run), json.dumps(intent, ensure_ascii=False).encode())
+        self._intent = {"new": sorted(new), "old": sorted(old), "lock": self._held.nonce, **facts}
+        data = json.dumps(self._intent, ensure_ascii=False).encode()
+        number = len(self._read_intents(self.run))
+        while not self._store.create(self._paths.intent(self.run, number), data):
+            self._check_lock()  # else a driver that hung was faster by a moment
+            number += 1
+        self._intent_name = self._paths.intent(self.run, number)
         failpoint("intended")
 
-    def _read_intent(self, run: str) -> dict[str, Any]:
-        text = self._store.read(self._paths.intent(run))
-        return {"new": [], "old": []} if text is None else json.loads(text)
+    def _read_intents(self, run: str) -> list[dict[str, Any]]:
+        """Return the intents of all drivers of a run, in the order in which they were written."""
+        found: list[dict[str, Any]] = []
+        while (text := self._store.read(self._paths.intent(run, len(found)))) is not None:
+            found.append(json.loads(text))
+        return found
+
+    def _published_intent(self) -> dict[str, Any] | None:
+        """Return the intent whose file is at the destination.
+
+        Known only where the store identifies equal objects; else the file is published once more, which changes
+        nothing.
+        """
+        known = [intent for intent in self._read_intents(self.run) if intent.get("etag") is not None]
+        return next((i for i in known if is_published(self._store, self._paths, [i])), None)
 
     def _is_file_committed(self) -> bool:
-        # Known only where the store identifies equal objects; else the file is published once more, which changes
-        # nothing.
-        intent = self._read_intent(self.run)
-        return intent.get("etag") is not None and is_published(self._store, self._paths, intent)
+        return self._published_intent() is not None
 
     def _published_size(self) -> tuple[int, int]:
-        intent = self._read_intent(self.run)
+        intent = self._published_intent()
+        if intent is None:
+            raise SinkError(
+                f"{self.spec.path} was replaced by another process after this run published it",
+                path=self.spec.path,
+            )
         return intent["rows"], intent["bytes"]
 
-    def _finish_intent(self, run: str, *, keep: bool = False) -> None:
+    def _finish_intents(self, run: str, *, keep: bool = False) -> None:
         if self.spec.is_folder:
-            intent = self._read_intent(run)
-            new = {*intent["new"], *(self._intended if run == self.run else ())}
-            if new or intent["old"]:
+            # A run that breaks our lock deletes our intent, perhaps while a copy is under way.
+            intents = [*self._read_intents(run), *([self._intent] if run == self.run else ())]
+            new, old = ({name for intent in intents for name in intent[kind]} for kind in ("new", "old"))
+            if new or old:
                 found = self._manifest()
-                named = {self._paths.manifest} | {f["path"] for f in (found or {"files": []})["files"]}
                 committed = found is not None and manifest.holds_run(found, run)
-                obsolete = {*new, *(intent["old"] if committed else ())} - named
-                self._store.delete(sorted(obsolete))
-                failpoint("cleared")
+                self._delete_unnamed(found, new | (old if committed else set()))
         if keep:  # tasks that still run must not write any more
             self._store.delete([self._paths.open(run)])
         else:
             self._store.delete_folder(self._paths.staging(run))
         failpoint("settled")
 
+    def _delete_unnamed(self, found: dict[str, Any] | None, names: set[str]) -> None:
+        """Delete objects that a manifest doesn't name."""
+        named = {self._paths.manifest} | {f["path"] for f in (found or {"files": []})["files"]}
+        self._store.delete(sorted(names - named))
+        failpoint("cleared")
+
+    def _withdraw(self) -> None:
+        """Delete what this driver has copied, and its intent: the lock is lost, and all else is its holder's."""
+        if self._intent_name:
+            if self.spec.is_folder:
+                self._delete_unnamed(self._manifest(), set(self._intent["new"]))
+            self._store.delete([self._intent_name])
+
     def _clean_up(self, *, keep: bool = False) -> None:
-        """Finish this run's intent (keep staging if `keep`), and unlock."""
+        """Finish this run's intents (keep staging if `keep`), and unlock."""
         lock, self._lock = self._lock, None
         if lock is None:
             return
         try:
             try:
-                self._finish_intent(self.run, keep=keep)
+                if lock.is_held():
+                    self._finish_intents(self.run, keep=keep)
+                else:
+                    self._withdraw()
             finally:
                 lock.release()
         except SinkError as error:

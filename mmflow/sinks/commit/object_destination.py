@@ -6,7 +6,7 @@ stale runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmflow.errors import SinkError
@@ -40,12 +40,17 @@ def content_hash(info: Mapping[str, Any]) -> str | None:
     return etag if etag and "-" not in etag else None
 
 
-def is_published(store: DestinationStore, paths: ObjectPaths, intent: Mapping[str, Any]) -> bool:
-    """Return whether the object at the destination is the file that this run was about to publish, as far as known."""
-    info = store.info(paths.file)
-    if info is None or info["size"] != intent.get("bytes"):
+def is_published(store: DestinationStore, paths: ObjectPaths, intents: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the object at the destination is a file that this run was about to publish, as far as known."""
+    info = store.info(paths.file) if intents else None
+    if info is None:
         return False
-    return None in (intent.get("etag"), content_hash(info)) or content_hash(info) == intent["etag"]
+    there = content_hash(info)
+    return any(
+        info["size"] == intent.get("bytes")
+        and (None in (intent.get("etag"), there) or there == intent["etag"])
+        for intent in intents
+    )
 
 
 def check_no_object(store: DestinationStore, spec: SinkSpec) -> None:
@@ -63,12 +68,12 @@ def check_no_object(store: DestinationStore, spec: SinkSpec) -> None:
 
 
 def check_objects(
-    store: DestinationStore, paths: ObjectPaths, spec: SinkSpec, intent: Mapping[str, Any]
+    store: DestinationStore, paths: ObjectPaths, spec: SinkSpec, intents: Sequence[Mapping[str, Any]]
 ) -> None:
     """Check that the commit will be allowed to put its result at the destination.
 
     Args:
-        intent: Intent of this run, if it is resumed.
+        intents: Intents of this run, if it is resumed.
 
     Raises:
         SinkError: Something is there that must stay, or that is of the wrong kind; says what to do.
@@ -80,9 +85,10 @@ def check_objects(
             f"{path} is a folder, and the output is one file; write to {path}/ for a folder of {spec.format} files",
         )
     there = destination_objects(store, paths)
-    for name in intent["new"]:
-        there.pop(name, None)
-    if not there or (paths.file and is_published(store, paths, intent)):
+    for intent in intents:
+        for name in intent["new"]:
+            there.pop(name, None)
+    if not there or (paths.file and is_published(store, paths, intents)):
         return
     if spec.if_exists == "error":
         choices = "replace or append" if spec.is_folder else "replace"

@@ -16,7 +16,6 @@ risk is a holder that hangs for minutes between that check and the following PUT
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import socket
@@ -27,7 +26,7 @@ from uuid import uuid4
 
 from mmflow.errors import SinkError
 from mmflow.mapping.system.host import machine_id, read_process_start
-from mmflow.sinks.commit.destination_store import DestinationStore, store_errors
+from mmflow.sinks.commit.destination_store import DestinationStore
 from mmflow.storage import clock
 
 __all__ = ["ObjectLock"]
@@ -81,6 +80,16 @@ class ObjectLock:
         lock._refresher = clock.Repeated(lock._refresh, REFRESH_SECONDS, "mmflow-lock")
         return lock
 
+    @property
+    def nonce(self) -> str:
+        """What no other lock has."""
+        return str(self._holder["nonce"])
+
+    def is_held(self) -> bool:
+        """Return whether the lock is still ours."""
+        held = self._read()
+        return held is not None and held.get("nonce") == self.nonce
+
     def check(self) -> None:
         """Check that the lock is still ours.
 
@@ -88,7 +97,7 @@ class ObjectLock:
             SinkError: Another run broke it.
         """
         held = self._read()
-        if held is None or held.get("nonce") != self._holder["nonce"]:
+        if held is None or held.get("nonce") != self.nonce:
             who = "was deleted" if held is None else f"was taken by {_holder_text(held)}"
             raise SinkError(
                 f"the lock of {self._destination} {who} while this run computed; nothing was published",
@@ -99,24 +108,17 @@ class ObjectLock:
         """Delete the lock if it is ours. Idempotent."""
         if self._refresher is not None:
             self._refresher.stop(_END_SECONDS)
-        if self._is_held():
+        if self.is_held():
             self._store.delete([self._name])
 
     # ---- taking it ------------------------------------------------------------------------------
 
     def _create(self) -> bool:
-        with store_errors(self._destination):
-            try:
-                self._store.create(self._name, self._text())
-            except Exception as error:
-                held = self._read()
-                if held is None and not _is_conflict(error):
-                    raise
-                # Ours all the same if only the response was lost.
-                return held is not None and held.get("nonce") == self._holder["nonce"]
+        if not self._store.create(self._name, self._text()):
+            return False
         if not self._store.exclusive:
             clock.sleep(SETTLE_SECONDS)
-        return self._is_held()
+        return self.is_held()
 
     def _take_over(self, held: dict[str, Any]) -> bool:
         alive = _is_alive(held)
@@ -129,7 +131,7 @@ class ObjectLock:
             )
         self._store.put(self._name, self._text())
         clock.sleep(SETTLE_SECONDS)
-        return self._is_held()
+        return self.is_held()
 
     def _stale(self, held: dict[str, Any]) -> bool:
         if clock.time() - held.get("refreshed", 0) < STALE_SECONDS:
@@ -149,14 +151,10 @@ class ObjectLock:
     def _refresh(self) -> bool:
         # The store may be unreachable for a while; `check` decides before the commit.
         with contextlib.suppress(SinkError):
-            if not self._is_held():
+            if not self.is_held():
                 return False
             self._store.put(self._name, self._text())
         return True
-
-    def _is_held(self) -> bool:
-        held = self._read()
-        return held is not None and held.get("nonce") == self._holder["nonce"]
 
     def _read(self) -> dict[str, Any] | None:
         data = self._store.read(self._name)
@@ -173,11 +171,6 @@ class ObjectLock:
 
     def _text(self) -> bytes:
         return json.dumps({**self._holder, "refreshed": clock.time()}, indent=1).encode() + b"\n"
-
-
-def _is_conflict(error: Exception) -> bool:
-    """Return whether the object existed, or was created at the same time by another client (S3's 409)."""
-    return isinstance(error, FileExistsError) or (isinstance(error, OSError) and error.errno == errno.EBUSY)
 
 
 def _holder_text(held: dict[str, Any]) -> str:

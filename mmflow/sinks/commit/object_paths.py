@@ -1,11 +1,12 @@
 """Names of the objects of a destination, computed from the spec and the run alone by every worker and the driver.
 
 s3://bucket/out                                        a folder of files
-    part-RUN-00007-4f1c9b20.parquet                    unique to the attempt: nothing is ever overwritten
+    part-RUN-00007-8d03a5f1.parquet                    unique to the driver: nothing is ever overwritten
     _mmflow_manifest.json                              files that count; written last
     _mmflow_lock.json                                  held by the run that may commit
     _mmflow/RUN/open.json                              exists as long as tasks of the run may write
-    _mmflow/RUN/intent.json                            objects that its commit is about to add and to delete
+    _mmflow/RUN/intent-0.json                          objects that its commit is about to add and to delete;
+                                                       intent-1.json: that of a driver that resumed it
     _mmflow/RUN/s2-t7-a0-4f1c9b/part-….parquet.staged  output of an attempt
 
 s3://bucket/out.csv                                    one file; all else beside it
@@ -70,8 +71,8 @@ class ObjectPaths:
     def open(self, run: str) -> str:
         return f"{self.staging(run)}/open.json"
 
-    def intent(self, run: str) -> str:
-        return f"{self.staging(run)}/intent.json"
+    def intent(self, run: str, number: int) -> str:
+        return f"{self.staging(run)}/intent-{number}.json"
 
     def attempt(self, attempt: SinkAttempt) -> str:
         """Return a new folder for one attempt; an attempt that a dead driver left running can't write into it."""
