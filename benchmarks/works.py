@@ -356,20 +356,14 @@ def _ipc(path: Path, query: str) -> Work:
 def _to_parquet(path: Path, folder: Path) -> Work:
     """Each writes the whole file as Parquet with snappy."""
 
-    def target(name: str) -> Path:
-        out = folder / f"out-{name}"
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-        return out
-
     def mmflow() -> pa.Table:
-        out = target("mmflow") / "data"
+        out = _fresh(folder, "mmflow") / "data"
         with mf.Session(workers=THREADS) as session:
             session.read_csv(str(path), schema=data.LINEITEM).write_parquet(str(out))
         return _content(out / "*.parquet")
 
     def duck() -> pa.Table:
-        out = target("duckdb") / "data.parquet"
+        out = _fresh(folder, "duckdb") / "data.parquet"
         connection = duckdb.connect()
         connection.execute(f"SET threads={THREADS}")
         connection.execute(
@@ -379,17 +373,79 @@ def _to_parquet(path: Path, folder: Path) -> Work:
         return _content(out)
 
     def polars() -> pa.Table:
-        out = target("polars") / "data.parquet"
+        out = _fresh(folder, "polars") / "data.parquet"
         pl.scan_csv(path, schema=_LINEITEM_POLARS).sink_parquet(out, compression="snappy")
         return _content(out)
 
     def from_datafusion() -> pa.Table:
-        out = target("datafusion") / "data"
+        out = _fresh(folder, "datafusion") / "data"
         context = datafusion.SessionContext(datafusion.SessionConfig().with_target_partitions(THREADS))
         context.read_csv(str(path), schema=_LINEITEM_ARROW).write_parquet(str(out), compression="snappy")
         return _content(out / "*.parquet")
 
     return Work(path, {"mmflow": mmflow, "duckdb": duck, "polars": polars, "datafusion": from_datafusion})
+
+
+_WITH_SUMS = """SELECT count(*) AS n, sum(l_extendedprice * q) AS p FROM {t} AS l
+JOIN (SELECT l_orderkey AS k, sum(l_quantity) AS q FROM {t} AS s GROUP BY l_orderkey) AS a ON l.l_orderkey = a.k"""
+_GROUPS = """SELECT count(*) AS n, max(c) AS c, sum(q) AS q FROM (
+  SELECT {key}, count(*) AS c, sum(l_quantity) AS q FROM {t} GROUP BY {key}) AS g"""
+EXCHANGES = {
+    "exchange-groups-text": _GROUPS.replace("{key}", "l_comment"),
+    "exchange-groups": _GROUPS.replace("{key}", "l_orderkey"),
+    "exchange-join": _WITH_SUMS,
+    "exchange-distinct": "SELECT count(DISTINCT l_partkey) AS a, count(DISTINCT l_suppkey) AS b FROM {t}",
+}
+NUMBERED = """SELECT count(*) AS n, sum(r) AS s, max(r) AS m FROM (
+  SELECT row_number() OVER (PARTITION BY l_partkey ORDER BY l_orderkey, l_linenumber) AS r FROM {t}) AS w"""
+_SORTED = ["l_extendedprice", "l_orderkey", "l_partkey", "l_shipdate"]
+
+
+def _numbered(path: Path) -> Work:
+    work = _lineitem(path, NUMBERED)
+
+    def polars() -> pa.Table:
+        order = pl.struct("l_orderkey", "l_linenumber").rank("ordinal").over("l_partkey").alias("r")
+        r = pl.col("r").cast(pl.Int64)
+        frame = pl.scan_csv(path, schema=_LINEITEM_POLARS).select(order)
+        return frame.select(pl.len().alias("n"), r.sum().alias("s"), r.max().alias("m")).collect().to_arrow()
+
+    return Work(path, work.ways | {"polars": polars})
+
+
+def _sorted(path: Path, folder: Path) -> Work:
+    """Each writes four columns as Parquet with snappy, ordered by price."""
+    query = f"SELECT {', '.join(_SORTED)} FROM {{t}} ORDER BY l_extendedprice"
+
+    def mmflow() -> pa.Table:
+        out = _fresh(folder, "mmflow") / "data"
+        with mf.Session(workers=THREADS) as session:
+            rows = session.sql(query.format(t="t"), t=session.read_csv(str(path), schema=data.LINEITEM))
+            rows.write_parquet(str(out))
+        return _content(out / "*.parquet")
+
+    def duck() -> pa.Table:
+        out = _fresh(folder, "duckdb") / "data.parquet"
+        connection = duckdb.connect()
+        connection.execute(f"SET threads={THREADS}")
+        table = f"read_csv('{path}', header=true, columns={{{_LINEITEM_SQL}}})"
+        connection.execute(f"COPY ({query.format(t=table)}) TO '{out}' (FORMAT parquet, COMPRESSION snappy)")
+        return _content(out)
+
+    def polars() -> pa.Table:
+        out = _fresh(folder, "polars") / "data.parquet"
+        frame = pl.scan_csv(path, schema=_LINEITEM_POLARS).select(_SORTED).sort("l_extendedprice")
+        frame.sink_parquet(out, compression="snappy")
+        return _content(out)
+
+    return Work(path, {"mmflow": mmflow, "duckdb": duck, "polars": polars})
+
+
+def _fresh(folder: Path, name: str) -> Path:
+    out = folder / f"out-{name}"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    return out
 
 
 def _content(pattern: Path) -> pa.Table:
@@ -443,4 +499,7 @@ def works(
         "process-q6": lambda: _process(data.lineitem_csv(folder, scale), Q6),
         "process-stations": lambda: _process(data.stations_csv(folder, stations), STATIONS, ";"),
         "csv-parquet": lambda: _to_parquet(data.lineitem_csv(folder, scale), folder),
+        **{name: lineitem(query) for name, query in EXCHANGES.items()},
+        "exchange-window": lambda: _numbered(data.lineitem_csv(folder, scale)),
+        "exchange-sort": lambda: _sorted(data.lineitem_csv(folder, scale), folder),
     }

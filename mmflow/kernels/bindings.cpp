@@ -15,6 +15,7 @@
 #include "common/columns.h"
 #include "common/python.h"
 #include "dictionary.h"
+#include "exchange/binding.h"
 #include "simd/dispatch.h"
 #include "filling.h"
 #include "gather.h"
@@ -684,4 +685,5 @@ NB_MODULE(_kernels, m) {
     add_hashing(m);
     mmflow::program::add_binding(m);
     mmflow::add_aggregator(m);
+    mmflow::add_partitions(m);
 }

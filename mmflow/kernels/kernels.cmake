@@ -2,7 +2,7 @@
 set(KERNELS_FOLDER ${CMAKE_CURRENT_LIST_DIR})
 set(KERNELS aggregate/accumulators.cpp aggregate/aggregator.cpp aggregate/arrays.cpp aggregate/exact_sum.cpp
     aggregate/few_keys.cpp aggregate/float_measures.cpp aggregate/keys.cpp aggregate/moments.cpp aggregate/short_texts.cpp aggregate/whole.cpp dictionary.cpp
-    filling.cpp gather.cpp guard.cpp hashing.cpp lengths.cpp common/arrow_c.cpp common/memory.cpp csv/cut.cpp csv/normal.cpp
+    exchange/partitions.cpp filling.cpp gather.cpp guard.cpp hashing.cpp lengths.cpp common/arrow_c.cpp common/memory.cpp csv/cut.cpp csv/normal.cpp
     program/output.cpp program/primitives.cpp program/primitives_scalar.cpp program/primitives_avx2.cpp
     program/primitives_avx512.cpp program/program.cpp scan/loop.cpp simd/dispatch.cpp
     simd/isa_scalar.cpp simd/isa_avx2.cpp simd/isa_avx512.cpp simd/isa_neon.cpp)

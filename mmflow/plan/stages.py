@@ -226,10 +226,14 @@ class Broadcast:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Output of `partitions` blocks per task, by the hash of the columns `keys`; round-robin without keys."""
+    """Output of `partitions` blocks per task, by the hash of the columns `keys`; round-robin without keys.
+
+    A task that reads it gets neighbouring partitions together, up to about `target_bytes` of them; 0: one each.
+    """
 
     keys: tuple[int, ...]
     partitions: int
+    target_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

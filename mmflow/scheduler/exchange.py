@@ -12,7 +12,11 @@ from typing import Protocol
 from mmflow.blocks.references import BlockRef
 from mmflow.plan.stages import ExchangeInput, Hash, Range, Stage
 
-__all__ = ["Outputs", "Producer", "input_blocks", "locate"]
+__all__ = ["Outputs", "Producer", "input_blocks", "join_partitions", "locate"]
+
+#: Partitions are read together up to this size in any case, and beyond it so that there are about so many tasks.
+_LEAST_BYTES = 1 << 20
+_TASKS = 16
 
 
 class Outputs:
@@ -96,16 +100,38 @@ def locate(producers: Sequence[Producer], number: int) -> tuple[Producer, int] |
     return None
 
 
+def join_partitions(producers: Sequence[Producer], partitions: int, target_bytes: int) -> list[range]:
+    """Return the partitions that each task reads: neighbours together, as long as they are small.
+
+    Args:
+        producers: Stages that all tasks read, which are complete.
+        partitions: Number of partitions of each.
+        target_bytes: Bytes for a task; 0: each reads one partition.
+    """
+    if not target_bytes:
+        return [range(n, n + 1) for n in range(partitions)]
+    sizes = [sum(ref.nbytes for p in producers for ref in p.outputs.slot(n)) for n in range(partitions)]
+    most = min(target_bytes, max(_LEAST_BYTES, sum(sizes) // _TASKS))
+    joined: list[range] = []
+    begin = held = 0
+    for number, size in enumerate(sizes):
+        if number > begin and held + size > most:
+            joined.append(range(begin, number))
+            begin, held = number, 0
+        held += size
+    return [*joined, range(begin, partitions)]
+
+
 def input_blocks(
-    inputs: Sequence[ExchangeInput], number: int, producers: Mapping[int, Producer]
+    inputs: Sequence[ExchangeInput], number: int, partitions: range, producers: Mapping[int, Producer]
 ) -> dict[str, tuple[BlockRef, ...]]:
-    """Return the blocks that task `number` of a stage reads, by input."""
+    """Return the blocks that task `number` of a stage reads, and of partitions those of `partitions`, by input."""
     blocks: dict[str, tuple[BlockRef, ...]] = {}
     for exchange in inputs:
         stages = [producers[s] for s in exchange.stages]
         match exchange.mode:
             case "partition":
-                refs = [ref for p in stages for ref in p.outputs.slot(number)]
+                refs = [ref for n in partitions for p in stages for ref in p.outputs.slot(n)]
             case "all":
                 refs = [ref for p in stages for ref in p.outputs.everything()]
             case "forward":

@@ -50,7 +50,8 @@ class RunLog:
             return None  # looked up already
         stage = self._keys[state.stage.id]
         files = () if state.scan is None else state.scan.files
-        task.key = task_key(stage, task.id, task.group, files, state.boundaries)
+        partitions = state.partitions(task.id.number)
+        task.key = task_key(stage, task.id, task.group, files, state.boundaries, partitions)
         done = self._record.find_finished(stage, task.key)
         return None if done is None or not _fits(done.remainder, task) else done
 

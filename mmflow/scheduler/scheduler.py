@@ -359,7 +359,7 @@ class Scheduler:
             state.stage,
             task.attempt,
             shards,
-            input_blocks(state.exchanges, task.id.number, self._states),
+            input_blocks(state.exchanges, task.id.number, state.partitions(task.id.number), self._states),
             state.boundaries,
             self._run,
             checkpoint,
@@ -531,8 +531,9 @@ class Scheduler:
         for exchange in state.exchanges:
             producers = [self._states[s] for s in exchange.stages]
             if exchange.mode == "partition":
-                for producer in producers:
-                    self._deletes += producer.outputs.done(number)
+                for partition in state.partitions(number):
+                    for producer in producers:
+                        self._deletes += producer.outputs.done(partition)
             elif exchange.mode == "forward":
                 found = locate(producers, number)
                 assert found is not None  # the task was made from it

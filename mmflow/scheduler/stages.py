@@ -22,7 +22,7 @@ from mmflow.errors import MmflowError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import ExchangeInput, FilesInput, Hash, Range, Stage
 from mmflow.plan.tasks import Done, TaskId, TaskMetrics
-from mmflow.scheduler.exchange import Outputs, locate
+from mmflow.scheduler.exchange import Outputs, join_partitions, locate
 from mmflow.scheduler.scans import Feed, LineCountFeed, ScanChecker, ShardGroup, Verified
 from mmflow.scheduler.stream_feed import StreamFeed
 from mmflow.shards import FileEntry
@@ -101,6 +101,7 @@ class StageState:
         timed, seconds: Attempts that were done, and how long they took together.
         metrics: Sums over the tasks that were released.
         streams: Whether its readers take its outputs while it runs.
+        slots: Partitions that each task reads, once they are known.
         stopped_by: An error that ends the stage once all that came before it is released.
     """
 
@@ -122,6 +123,7 @@ class StageState:
     pre_pass: StageState | None = None
     streams: bool = False
     stopped_by: MmflowError | None = None
+    slots: list[range] | None = None
     timed: int = 0
     seconds: float = 0.0
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
@@ -144,6 +146,10 @@ class StageState:
     @property
     def exchanges(self) -> list[ExchangeInput]:
         return [i for i in self.stage.inputs if isinstance(i, ExchangeInput)]
+
+    def partitions(self, number: int) -> range:
+        """Return the partitions of its inputs that a task reads."""
+        return range(0) if self.slots is None else self.slots[number]
 
     def ready(self, task: TaskState, due: float) -> None:
         """Schedule a task to be submitted (again) at the time `due`."""
@@ -235,7 +241,12 @@ class StageState:
             return self.created == 0
         producers = [states[s] for s in split.stages]
         if split.mode == "partition":
-            self.total = _partitions(producers[0])
+            if self.slots is None:
+                read = [states[s] for e in exchanges if e.mode == "partition" for s in e.stages]
+                output = producers[0].stage.output
+                target = output.target_bytes if isinstance(output, Hash) else 0
+                self.slots = join_partitions(read, _partitions(producers[0]), target)
+            self.total = len(self.slots)
             return self.created < self.total
         if all(p.complete for p in producers):
             self.total = sum(p.released for p in producers)

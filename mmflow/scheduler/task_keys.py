@@ -1,7 +1,8 @@
 """Keys of tasks by their content, by which a resumed run finds its finished tasks.
 
     stage   what it computes, the keys of the stages that it reads, the files that it scans and how they are cut
-    task    its stage, its number, and of a scan its byte ranges, else the cuts of its range exchange
+    task    its stage, its number, and of a scan its byte ranges, else the cuts of its range exchange and the partitions
+            that it reads
 
 A task that stops early keeps the key of its whole shard, and those that read the remainder have keys of their own. The
 journal says how the shard was cut, with the task, so that a resumed run cuts it likewise.
@@ -65,6 +66,7 @@ def task_key(
     group: ShardGroup | None,
     files: Sequence[FileEntry],
     boundaries: pa.RecordBatch | None,
+    partitions: range,
 ) -> str:
     """Return the key of a task of a stage with this key.
 
@@ -74,11 +76,12 @@ def task_key(
         group: Shards of a scan task.
         files: Files that the shards name.
         boundaries: Cuts of a range exchange.
+        partitions: Those that it reads, of exchanges by partition.
     """
     from mmflow.plan.fingerprint import digest  # noqa: PLC0415  (slow)
 
     if group is None:
-        return digest(stage, task.number, boundaries)
+        return digest(stage, task.number, boundaries, (partitions.start, partitions.stop))
     shards = [(s.begin, s.end, s.fresh) for s in group]
     which = (task.number, *task.part) if task.part else task.number
     return digest(stage, which, _files([files[s.file] for s in group]), shards)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mmflow.formats.decoding.compact import without_views
+from mmflow.formats.decoding.compact import cast_batch, without_views
 from mmflow.kernels import kernels
 from mmflow.lazy import array_types as npt
 from mmflow.worker.hashing import mixed
 
-__all__ = ["choose_part", "copy_rows", "hash_rows", "partition_batch", "split_rows"]
+__all__ = ["Partitions", "Places", "choose_part", "copy_rows", "hash_rows", "place", "place_by_hash"]
 
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
+#: Numbers of rows by partition, and where those of each begin: order[bounds[p]:bounds[p + 1]] are of partition p.
+Places = tuple[I64, I64]
 
 
 def hash_rows(arrays: Sequence[pa.Array]) -> U64:
@@ -58,29 +62,74 @@ def _mixed_in(state: U64, array: pa.Array) -> bool:
     return True
 
 
-def partition_batch(
-    batch: pa.RecordBatch, keys: Sequence[int], partitions: int, before: int = 0
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the rows of each partition that has any, in their order. The batches own their text.
+def place_by_hash(batch: pa.RecordBatch, keys: Sequence[int], partitions: int, before: int = 0) -> Places:
+    """Return the rows of each partition, in their order.
 
     Without keys, partitions are chosen round-robin, from row number `before` on.
     """
-    if partitions == 1:
-        yield 0, batch
-        return
-    if not keys:
-        yield from split_rows(batch, np.arange(before, before + batch.num_rows) % partitions, partitions)
-        return
+    if partitions == 1 or not keys:
+        return place(np.arange(before, before + batch.num_rows) % partitions, partitions)
     state = hash_rows([batch.column(k) for k in keys])
     order, bounds = np.empty(len(state), np.int64), np.empty(partitions + 1, np.int64)
     kernels().partition_rows(state.ctypes.data, len(state), partitions, order.ctypes.data, bounds.ctypes.data)
-    yield from _parts(batch, order, bounds)
+    return order, bounds
 
 
-def split_rows(batch: pa.RecordBatch, chosen: I64, partitions: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the rows of each partition in their order, by the partition numbers `chosen`, shape (rows,)."""
+def place(chosen: I64, partitions: int) -> Places:
+    """Return the rows of each partition, in their order, by the partition numbers `chosen`, shape (rows,)."""
     order = np.argsort(chosen, kind="stable")
-    yield from _parts(batch, order, np.searchsorted(chosen[order], np.arange(partitions + 1)))
+    return order, np.searchsorted(chosen[order], np.arange(partitions + 1)).astype(np.int64)
+
+
+class Partitions:
+    """Rows of batches, collected by partition, in their order. They own their text.
+
+    The kernel copies them once, into the buffers of the partitions; types that it does not know are taken by pyarrow.
+
+    Args:
+        schema: Columns, to which those of batches are cast by position.
+        count: Number of partitions.
+    """
+
+    def __init__(self, schema: pa.Schema, count: int) -> None:
+        self._schema = schema
+        self._kernel: Any = None
+        self._taken: list[list[pa.RecordBatch]] = [[] for _ in range(count)]
+        self._held = 0
+        with contextlib.suppress(ValueError):
+            self._kernel = kernels().Partitions(schema.__arrow_c_schema__(), count)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        return self._held if self._kernel is None else self._kernel.bytes()
+
+    def add(self, batch: pa.RecordBatch, places: Places) -> None:
+        """Add the rows of a batch to their partitions."""
+        batch = cast_batch(batch, self._schema)
+        order, bounds = places
+        if self._kernel is not None:
+            self._kernel.append(*batch.__arrow_c_array__(), order.ctypes.data, bounds.ctypes.data)
+            return
+        owning = _owning(batch)
+        self._held += owning.nbytes
+        for rows, begin, end in zip(self._taken, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            if begin < end:
+                # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
+                rows.append(_taken(owning, order[begin:end], batch.schema))
+
+    def take(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the rows of each partition that has any, and leave it empty."""
+        for number, taken in enumerate(self._taken):
+            if self._kernel is not None and self._kernel.rows(number):
+                made = self._kernel.take(number)
+                yield number, pa.RecordBatch._import_from_c_capsule(self._schema.__arrow_c_schema__(), made)
+            elif taken:
+                table = pa.Table.from_batches(taken)
+                taken.clear()
+                for batch in table.combine_chunks().to_batches():
+                    yield number, batch
+        self._held = 0
 
 
 def copy_rows(batch: pa.RecordBatch, rows: I64) -> pa.RecordBatch:
@@ -98,14 +147,6 @@ def choose_part(
         rows = np.flatnonzero(chosen == part)
         if len(rows):
             yield copy_rows(batch, rows)
-
-
-def _parts(batch: pa.RecordBatch, order: I64, bounds: I64) -> Iterator[tuple[int, pa.RecordBatch]]:
-    owning = _owning(batch)
-    for partition, (begin, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
-        if begin < end:
-            # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
-            yield partition, _taken(owning, order[begin:end], batch.schema)
 
 
 def _owning(batch: pa.RecordBatch) -> pa.RecordBatch:

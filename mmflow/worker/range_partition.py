@@ -6,7 +6,7 @@ number, nulls first or last as the key says. Rows equal on all keys always fall 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,9 @@ from mmflow.lazy import array_types as npt
 from mmflow.lazy import compute as pc
 from mmflow.plan.stages import SortKey
 from mmflow.worker.hashing import mix
-from mmflow.worker.partition import split_rows
+from mmflow.worker.partition import Places, place
 
-__all__ = ["Sampler", "boundaries", "range_batch"]
+__all__ = ["Sampler", "boundaries", "place_by_range"]
 
 _I64 = npt.NDArray[np.int64]
 
@@ -148,17 +148,14 @@ def boundaries(samples: Sequence[pa.RecordBatch], keys: Sequence[SortKey], parts
     return key_batch.take(pa.array(cuts))
 
 
-def range_batch(
-    batch: pa.RecordBatch, keys: Sequence[SortKey], cuts: pa.RecordBatch
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the rows of each range that has any, in their order."""
+def place_by_range(batch: pa.RecordBatch, keys: Sequence[SortKey], cuts: pa.RecordBatch) -> Places:
+    """Return the rows of each range, in their order."""
     if not cuts.num_rows:
-        yield 0, batch
-        return
+        return place(np.zeros(batch.num_rows, np.int64), 1)
     joined = [
         pa.concat_arrays([cut, column])
         for cut, column in zip(cuts.columns, _key_columns(batch, keys), strict=True)
     ]
     codes = _codes(joined, keys)
     chosen = np.searchsorted(codes[: cuts.num_rows], codes[cuts.num_rows :], side="right")
-    yield from split_rows(batch, chosen.astype(np.int64), cuts.num_rows + 1)
+    return place(chosen.astype(np.int64), cuts.num_rows + 1)

@@ -49,8 +49,8 @@ from mmflow.worker.context import Cancelled as CancelSignal
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.fragment import Fragment
 from mmflow.worker.movement import running
-from mmflow.worker.partition import partition_batch
-from mmflow.worker.range_partition import Sampler, range_batch
+from mmflow.worker.partition import Partitions, Places, place_by_hash
+from mmflow.worker.range_partition import Sampler, place_by_range
 from mmflow.worker.row_program import RowProgram
 from mmflow.worker.scan import BatchPlaces, ShardStream
 from mmflow.worker.user_functions import function_label, list_batches, user_function_errors
@@ -447,7 +447,7 @@ class _Run:
                 cuts = self.task.boundaries
                 if cuts is None:
                     raise EngineError("bug: a range exchange without boundaries")
-                by_range = partial(range_batch, keys=output.keys, cuts=cuts)
+                by_range = partial(place_by_range, keys=output.keys, cuts=cuts)
                 return done(outputs=self._partitioned(rows, by_range, cuts.num_rows + 1))
             case _:
                 sampler = Sampler(output.sample) if isinstance(output, Forward) and output.sample else None
@@ -455,11 +455,11 @@ class _Run:
                 sample = sampler.sample() if sampler is not None else None
                 return done(outputs=(made,), sample=sample)
 
-    def _hashed(self, batch: pa.RecordBatch) -> Iterable[tuple[int, pa.RecordBatch]]:
-        """Split rows by partition. Without keys each task begins with another one, so that few rows spread, too."""
+    def _hashed(self, batch: pa.RecordBatch) -> Places:
+        """Place rows by the hash of their keys; without keys each task begins elsewhere, so that few rows spread."""
         assert isinstance(self.stage.output, Hash)
         before = self.task.id.number + sum(self.task.id.part) + self.metrics.rows_out - batch.num_rows
-        return partition_batch(batch, self.stage.output.keys, self.stage.output.partitions, before)
+        return place_by_hash(batch, self.stage.output.keys, self.stage.output.partitions, before)
 
     def _counted(self, rows: _Batches, sampler: Sampler | None = None) -> Iterator[pa.RecordBatch]:
         for batch in rows:
@@ -477,31 +477,26 @@ class _Run:
         return ref
 
     def _partitioned(
-        self, rows: _Batches, split: Callable[[pa.RecordBatch], Iterable[tuple[int, pa.RecordBatch]]], n: int
+        self, rows: _Batches, place: Callable[[pa.RecordBatch], Places], n: int
     ) -> tuple[BlockRef | None, ...]:
         """Split batches into one block per partition."""
-        parts: list[list[pa.RecordBatch]] = [[] for _ in range(n)]
+        parts = Partitions(self.stage.schema, n)
         early: list[list[BlockRef]] = [[] for _ in range(n)]
-        held = 0
         for batch in self._counted(rows):
-            owned = compact(batch)
-            held += owned.nbytes
-            for number, part in split(owned):
-                parts[number].append(part)
-            if held > self.context.memory // 4:
+            if batch.num_rows:
+                parts.add(batch, place(batch))
+            if parts.nbytes > self.context.memory // 4:
                 self._flush(parts, early)
-                held = 0
         if any(early):
             self._flush(parts, early)
             return tuple(self._merged(refs) for refs in early)
-        return tuple(self._put(_joined(p, self.stage.schema)) if p else None for p in parts)
+        made = {number: self._put([part]) for number, part in parts.take()}
+        return tuple(made.get(number) for number in range(n))
 
-    def _flush(self, parts: list[list[pa.RecordBatch]], early: list[list[BlockRef]]) -> None:
+    def _flush(self, parts: Partitions, early: list[list[BlockRef]]) -> None:
         """Put collected rows into the store, which spills blocks that don't fit in memory."""
-        for part, refs in zip(parts, early, strict=True):
-            if part:
-                refs.append(self.context.store.put(_joined(part, self.stage.schema), self.stage.schema))
-                part.clear()
+        for number, part in parts.take():
+            early[number].append(self.context.store.put([part], self.stage.schema))
 
     def _merged(self, refs: list[BlockRef]) -> BlockRef | None:
         if not refs:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mmflow.plan.stages import SortKey
 from mmflow.worker.hashing import hash_columns
-from mmflow.worker.partition import hash_rows, partition_batch
-from mmflow.worker.range_partition import Sampler, boundaries, range_batch
+from mmflow.worker.partition import Partitions, Places, hash_rows, place_by_hash
+from mmflow.worker.range_partition import Sampler, boundaries, place_by_range
 
 VALUES: dict[pa.DataType, st.SearchStrategy[object]] = {
     pa.int64(): st.integers(-(2**63), 2**63 - 1),
@@ -46,10 +46,72 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(arrays))])
 
 
+def _parts(batch: pa.RecordBatch, places: Places) -> dict[int, pa.RecordBatch]:
+    parts = Partitions(batch.schema, len(places[1]) - 1)
+    parts.add(batch, places)
+    return dict(parts.take())
+
+
+@given(batches(), st.integers(1, 5), st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=4))
+def test_the_kernel_collects_rows_as_pyarrow_does(
+    batch: pa.RecordBatch, count: int, slices: list[tuple[int, int]]
+) -> None:
+    """Batches that begin anywhere, with nulls in some of them, and what is left behind between two takes."""
+    views = [pa.string_view() if pa.types.is_string(t) else pa.binary_view() if t == pa.binary() else t
+             for t in batch.schema.types]  # fmt: skip
+    batch = pa.RecordBatch.from_arrays(
+        [c.cast(t) for c, t in zip(batch.columns, views, strict=True)], names=batch.schema.names
+    )
+    native, reference = Partitions(batch.schema, count), Partitions(batch.schema, count)
+    assert native._kernel is not None
+    reference._kernel = None
+    keys = [batch.num_columns - 1]
+    for begin, length in [*slices, (0, batch.num_rows), (3, 5)]:
+        some = batch.slice(min(begin, batch.num_rows), length)
+        for parts in (native, reference):
+            parts.add(some, place_by_hash(some, keys, count))
+        if length == 7:
+            _same(native, reference)
+    _same(native, reference)
+    assert native.nbytes == 0
+
+
+def _same(native: Partitions, reference: Partitions) -> None:
+    made, expected = dict(native.take()), dict(reference.take())
+    assert made.keys() == expected.keys()
+    for number, part in made.items():
+        part.validate(full=True)
+        assert repr(part.to_pylist()) == repr(expected[number].to_pylist())  # NaN is not equal to itself
+        assert part.schema == expected[number].schema
+
+
+def test_partitions_of_types_that_the_kernel_does_not_know() -> None:
+    batch = pa.record_batch({"l": [[1], None, [2, 3]], "d": pa.array(["a", "b", "a"]).dictionary_encode()})
+    parts = _parts(batch, (np.array([2, 0, 1]), np.array([0, 1, 1, 3])))
+    assert {n: p.to_pylist() for n, p in parts.items()} == {
+        0: [{"l": [2, 3], "d": "a"}],
+        2: [{"l": [1], "d": "a"}, {"l": None, "d": "b"}],
+    }
+
+
+def test_long_texts_of_partitions() -> None:
+    """Text in several buffers, of batches whose windows are gone."""
+    parts = Partitions(pa.schema([("t", pa.string_view())]), 2)
+    for number in range(20):
+        texts = [f"{number} {i} " + "x" * (i % 50) * 1000 for i in range(100)]
+        made = pa.record_batch([pa.array(texts, pa.string_view())], names=["t"])
+        parts.add(made, place_by_hash(made, [0], 2))
+        del made
+    taken = dict(parts.take())
+    assert min(len(t.column(0)) for t in taken.values()) > 500
+    expected = {f"{n} {i} " + "x" * (i % 50) * 1000 for n in range(20) for i in range(100)}
+    assert {t for part in taken.values() for t in part.column(0).to_pylist()} == expected
+
+
 @given(batches(), st.integers(1, 7))
 def test_hash_partitions_hold_every_row_once_in_order(batch: pa.RecordBatch, partitions: int) -> None:
     keys = list(range(batch.num_columns - 1))
-    parts = dict(partition_batch(batch, keys, partitions))
+    parts = _parts(batch, place_by_hash(batch, keys, partitions))
     numbers = [n for p in sorted(parts) for n in parts[p].column(batch.num_columns - 1).to_pylist()]
     assert sorted(numbers) == list(range(batch.num_rows))
     for part in parts.values():
@@ -122,7 +184,8 @@ GOLDEN_TEXT = [0, 8687405705859325652, 14519461945800694984]
 
 
 def test_hash_spreads_small_keys() -> None:
-    parts = dict(partition_batch(pa.record_batch({"k": pa.array(range(10_000))}), [0], 8))
+    batch = pa.record_batch({"k": pa.array(range(10_000))})
+    parts = _parts(batch, place_by_hash(batch, [0], 8))
     assert min(p.num_rows for p in parts.values()) > 1_000
 
 
@@ -159,7 +222,7 @@ def test_ranges_are_in_order_and_lose_nothing(
         return
     cuts = boundaries([sample], [key], parts)
     assert cuts.num_rows < max(parts, 1)
-    ranges = dict(range_batch(batch, [key], cuts))
+    ranges = _parts(batch, place_by_range(batch, [key], cuts))
     numbers = [n for r in ranges.values() for n in r.column(batch.num_columns - 1).to_pylist()]
     assert sorted(numbers) == list(range(batch.num_rows))
     ordered = [ranges[r] for r in sorted(ranges)]
@@ -177,7 +240,7 @@ def test_equal_keys_share_a_range_however_skewed() -> None:
     sample = sampler.sample()
     assert sample is not None
     cuts = boundaries([sample], [key], 8)
-    ranges = dict(range_batch(batch, [key], cuts))
+    ranges = _parts(batch, place_by_range(batch, [key], cuts))
     holding = [r for r, rows in ranges.items() if 7 in rows.column(0).to_pylist()]
     assert len(holding) == 1
 
@@ -214,6 +277,6 @@ def test_sampler_is_not_misled_by_keys_that_repeat() -> None:
 def test_rows_without_keys_go_round_robin_across_batches() -> None:
     counts = np.zeros(4, np.int64)
     for number in range(40):
-        for part, rows in partition_batch(pa.record_batch({"k": [number]}), (), 4, number):
-            counts[part] += rows.num_rows
+        _, bounds = place_by_hash(pa.record_batch({"k": [number]}), (), 4, number)
+        counts += np.diff(bounds)
     assert counts.tolist() == [10, 10, 10, 10]

@@ -9,41 +9,21 @@
 #include "aggregate/aggregator.h"
 #include "common/python.h"
 
-extern "C" {
-struct ArrowSchema {
-    const char* format;
-    const char* name;
-    const char* metadata;
-    std::int64_t flags;
-    std::int64_t n_children;
-    ArrowSchema** children;
-    ArrowSchema* dictionary;
-    void (*release)(ArrowSchema*);
-    void* private_data;
-};
-}
-
 namespace mmflow {
-namespace {
 
 namespace nb = nanobind;
-
-template <class T>
-T& in_capsule(const nb::object& capsule, const char* name) {
-    void* pointer = PyCapsule_GetPointer(capsule.ptr(), name);
-    if (pointer == nullptr) throw nb::python_error();
-    return *static_cast<T*>(pointer);
-}
 
 std::vector<ArrayType> types_of(const nb::object& schema) {
     const auto& all = in_capsule<ArrowSchema>(schema, "arrow_schema");
     std::vector<ArrayType> made;
     for (std::int64_t i = 0; i < all.n_children; ++i) {
-        if (all.children[i]->dictionary != nullptr) throw nb::value_error("no dictionaries in aggregations");
+        if (all.children[i]->dictionary != nullptr) throw nb::value_error("kernels take no dictionaries");
         made.push_back(array_type(all.children[i]->format));
     }
     return made;
 }
+
+namespace {
 
 using MeasureSpec = std::tuple<int, int, int>;
 

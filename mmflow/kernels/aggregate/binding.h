@@ -5,6 +5,9 @@
 
 namespace mmflow {
 
+// Types of the columns of a capsule of a schema. Throws std::invalid_argument for those that are not in `Layout`.
+std::vector<ArrayType> types_of(const nanobind::object& schema);
+
 // Adds the class `Aggregator` to the module.
 void add_aggregator(nanobind::module_& m);
 

@@ -6,6 +6,18 @@
 #include "common/column.h"
 
 extern "C" {
+struct ArrowSchema {
+    const char* format;
+    const char* name;
+    const char* metadata;
+    std::int64_t flags;
+    std::int64_t n_children;
+    ArrowSchema** children;
+    ArrowSchema* dictionary;
+    void (*release)(ArrowSchema*);
+    void* private_data;
+};
+
 struct ArrowArray {
     std::int64_t length;
     std::int64_t null_count;

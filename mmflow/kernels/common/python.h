@@ -50,6 +50,14 @@ class Locked {
     PyGILState_STATE state_{};
 };
 
+// What a capsule of the Arrow PyCapsule Interface holds.
+template <class T>
+T& in_capsule(const nanobind::object& capsule, const char* name) {
+    void* pointer = PyCapsule_GetPointer(capsule.ptr(), name);
+    if (pointer == nullptr) throw nanobind::python_error();
+    return *static_cast<T*>(pointer);
+}
+
 inline void release_capsule(PyObject* capsule) noexcept {
     auto* array = static_cast<ArrowArray*>(PyCapsule_GetPointer(capsule, "arrow_array"));
     if (array == nullptr) return;

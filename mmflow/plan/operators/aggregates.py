@@ -18,7 +18,6 @@ from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.operators.exchanges import exchange_by_key, gather
 from mmflow.plan.operators.native_aggregates import (
     IDEMPOTENT,
-    count_final_tasks,
     keys_of,
     plan_native_aggregate,
 )
@@ -26,7 +25,7 @@ from mmflow.plan.operators.whole import check_no_float_sums, decimal_ranges
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
 from mmflow.plan.rewrites.checked_arithmetic import WIDE, cast
 from mmflow.plan.rewrites.measures import Measures
-from mmflow.plan.stages import Broadcast, Hash
+from mmflow.plan.stages import Broadcast
 from mmflow.plan.substrait import RelationBuilder, field, with_inputs
 
 __all__ = ["plan_aggregate"]
@@ -110,8 +109,8 @@ def _merge_partial(
         parts[0].partial_schema,
         estimate,
     )
-    partitions = count_final_tasks(context, estimate) if parts[0].keys else 1
-    output = Hash(tuple(range(parts[0].keys)), partitions) if partitions > 1 else Broadcast()
+    partitions = context.count_partitions(estimate.nbytes) if parts[0].keys else 1
+    output = context.hashed(tuple(range(parts[0].keys)), partitions) if partitions > 1 else Broadcast()
     stages = context.builder.close(partial, output)
     mode = "partition" if partitions > 1 else "all"
     source, _, _ = context.builder.read(stages, mode, partial.schema)

@@ -16,7 +16,7 @@ from mmflow.plan.optimizer.estimates import exchange_partitions, partition_bytes
 from mmflow.plan.pipeline import Builder, Pipeline
 from mmflow.plan.rewrites.exact import Exact
 from mmflow.plan.rewrites.null_aware import NullAware
-from mmflow.plan.stages import FilesInput, Function
+from mmflow.plan.stages import FilesInput, Function, Hash
 from mmflow.plan.substrait import RelationBuilder
 
 __all__ = ["PlanContext", "WholeFiles"]
@@ -81,6 +81,10 @@ class PlanContext(ABC):
         """Declare a checked function in the plan, and return its anchor."""
         self.checked.setdefault(function.name, function)
         return self.rels.use(function)
+
+    def hashed(self, keys: tuple[int, ...], partitions: int) -> Hash:
+        """Return the output of a stage whose readers take as many partitions together as their sizes allow."""
+        return Hash(keys, partitions, 0 if self.settings.partitions else self.partition_bytes)
 
     def count_partitions(self, nbytes: int) -> int:
         """Return the number of partitions for an exchange of some bytes."""

@@ -9,7 +9,7 @@ from substrait.algebra_pb2 import Expression, Rel
 
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.pipeline import Branch, Pipeline
-from mmflow.plan.stages import Broadcast, Hash, Step
+from mmflow.plan.stages import Broadcast, Step
 from mmflow.plan.substrait import field, field_index, kind, with_inputs
 
 __all__ = [
@@ -154,7 +154,7 @@ def exchange_by_key(context: PlanContext, pipeline: Pipeline, keys: list[Express
     if partitions == 1:
         return gather(context, pipeline, why)
     wide, indexes = append_keys(context, pipeline, keys)
-    output = Hash(indexes, partitions)
+    output = context.hashed(indexes, partitions)
     stages = context.builder.close(wide, output, title=f"exchange by key for {why}")
     opened = context.builder.reopen(stages, "partition", wide)
     (branch,) = opened.branches

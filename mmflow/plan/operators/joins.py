@@ -13,7 +13,7 @@ from mmflow.plan.operators.exchanges import append_keys, broadcast_into, names_a
 from mmflow.plan.optimizer.joins import broadcastable, equalities, join_title
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
 from mmflow.plan.rewrites.null_aware import with_null_rule
-from mmflow.plan.stages import Broadcast, Hash
+from mmflow.plan.stages import Broadcast
 from mmflow.plan.substrait import ONE_SIDED, TWO_SIDED, inputs_of, join_type, kind, with_inputs
 
 __all__ = ["plan_join"]
@@ -77,7 +77,7 @@ def _join_sides(context: PlanContext, rel: Rel, left: Pipeline, right: Pipeline)
         wide_right, right_keys = append_keys(context, right, list(keys.right))
         if _hash_alike(wide_left.schema, left_keys, wide_right.schema, right_keys):
             partitions = context.count_partitions(left.estimate.nbytes + right.estimate.nbytes)
-            output = Hash(left_keys, partitions), Hash(right_keys, partitions)
+            output = context.hashed(left_keys, partitions), context.hashed(right_keys, partitions)
             sides = [
                 (p, context.builder.close(p, o, title=f"exchange by key for {title}"), "partition")
                 for p, o in zip((wide_left, wide_right), output, strict=True)

@@ -31,10 +31,10 @@ from mmflow.plan.operators.exchanges import run_steps
 from mmflow.plan.pipeline import Estimate, Pipeline
 from mmflow.plan.rewrites.checked_arithmetic import cast
 from mmflow.plan.rewrites.expression_types import kind_of
-from mmflow.plan.stages import Broadcast, Hash
+from mmflow.plan.stages import Broadcast
 from mmflow.plan.substrait import field, field_index, int_literal, with_inputs
 
-__all__ = ["IDEMPOTENT", "count_final_tasks", "keys_of", "plan_native_aggregate"]
+__all__ = ["IDEMPOTENT", "keys_of", "plan_native_aggregate"]
 
 #: Aggregates that duplicates do not change, so that DISTINCT may be dropped.
 IDEMPOTENT = {"min", "max", "bool_and", "bool_or", "bit_and", "bit_or"}
@@ -135,23 +135,16 @@ def _run(context: PlanContext, prepared: Pipeline, step: AggregateStep, child: P
         made = run_steps(context, prepared, (whole,), step.results, title)
     else:
         partial = run_steps(context, prepared, (step,), step.states, f"partial {title}")
-        partitions = count_final_tasks(context, estimate) if step.keys else 1
+        # Upper bound: tasks read partitions together once their sizes are known.
+        partitions = context.count_partitions(estimate.nbytes) if step.keys else 1
         several = partitions > 1
-        output = Hash(tuple(range(len(step.keys))), partitions) if several else Broadcast()
+        output = context.hashed(tuple(range(len(step.keys))), partitions) if several else Broadcast()
         stages = context.builder.close(partial, output)
         opened = context.builder.reopen(stages, "partition" if several else "all", partial)
         final = "final aggregate" if step.measures else "final distinct"
         made = run_steps(context, opened, (replace(step, phase="final"),), step.results, final)
     # Keys, extremes and sums have one NaN.
     return replace(made, estimate=estimate, one_nan=frozenset(range(len(step.results))))
-
-
-def count_final_tasks(context: PlanContext, estimate: Estimate) -> int:
-    """Return the number of tasks that merge the states of groups of an input."""
-    # What a partial aggregation leaves is unknown before it runs; mostly far less than its input. Where all of it
-    # would not do for memory, it is not relied on.
-    leaves = estimate.nbytes // 10 if estimate.nbytes <= context.settings.memory // 4 else estimate.nbytes
-    return context.count_partitions(leaves)
 
 
 def keys_of(aggregate: AggregateRel) -> list[Expression] | None:
