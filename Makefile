@@ -104,7 +104,7 @@ sanitized: $(VENV)/.test
 sanitize: sanitized
 	@# Exceptions go through libasan only if libstdc++ is there before it, although the module has its own.
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so.6)" \
-	  SANITIZED=build/sanitized PYTHONPATH=fuzz $(BIN)/python -m pytest -p sanitized_kernels -p no:cacheprovider $(PARALLEL) tests/kernels
+	  SANITIZED=build/sanitized PYTHONPATH=fuzz $(BIN)/python -m pytest -p sanitized_kernels -p no:cacheprovider $(PARALLEL) tests/kernels tests/worker/test_worker_partition.py
 
 # Each fuzz target for FUZZ_SECONDS, two at a time.
 fuzzers: $(VENV)/.test

@@ -7,7 +7,7 @@ the stage's last reader has ended.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from mmflow.blocks.references import BlockRef
 from mmflow.plan.stages import ExchangeInput, Hash, Range, Stage
@@ -89,7 +89,10 @@ class Producer(Protocol):
     released: int
 
 
-def locate(producers: Sequence[Producer], number: int) -> tuple[Producer, int] | None:
+_P = TypeVar("_P", bound=Producer)
+
+
+def locate(producers: Sequence[_P], number: int) -> tuple[_P, int] | None:
     """Find the task that is the `number`-th one over all producers; None: there is none, or it is not known yet."""
     for producer in producers:
         if number < producer.released:

@@ -11,7 +11,7 @@ from mmflow.plan.tasks import Done, TaskId, TaskMetrics
 from mmflow.scheduler.recorder import Recorder
 from mmflow.scheduler.scans import Verified
 from mmflow.scheduler.stages import AttemptState, StageState, TaskState
-from mmflow.scheduler.task_keys import stage_keys, task_key
+from mmflow.scheduler.task_keys import Decisions, stage_keys, task_key
 from mmflow.scheduler.totals import Totals
 from mmflow.scheduler.watchdog import describe
 from mmflow.worker.movement import Stall
@@ -37,6 +37,7 @@ class RunLog:
     ) -> None:
         self._record = record
         self._totals = totals
+        self._decisions = Decisions(states)
         self._keys = {} if record is None else stage_keys(states, functions)
 
     @property
@@ -50,8 +51,8 @@ class RunLog:
             return None  # looked up already
         stage = self._keys[state.stage.id]
         files = () if state.scan is None else state.scan.files
-        partitions = state.partitions(task.id.number)
-        task.key = task_key(stage, task.id, task.group, files, state.boundaries, partitions)
+        decided = self._decisions.of_task(state, task.id.number)
+        task.key = task_key(stage, task.id, task.group, files, state.boundaries, decided)
         done = self._record.find_finished(stage, task.key)
         return None if done is None or not _fits(done.remainder, task) else done
 

@@ -118,17 +118,16 @@ class Partitions:
                 # Taken one by one: slices of one sorted batch would each hold, and spill, all of its text.
                 rows.append(_taken(owning, order[begin:end], batch.schema))
 
-    def take(self) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def take(self) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
         """Yield the rows of each partition that has any, and leave it empty."""
         for number, taken in enumerate(self._taken):
             if self._kernel is not None and self._kernel.rows(number):
                 made = self._kernel.take(number)
-                yield number, pa.RecordBatch._import_from_c_capsule(self._schema.__arrow_c_schema__(), made)
+                yield number, [pa.RecordBatch._import_from_c_capsule(self._schema.__arrow_c_schema__(), made)]
             elif taken:
                 table = pa.Table.from_batches(taken)
                 taken.clear()
-                for batch in table.combine_chunks().to_batches():
-                    yield number, batch
+                yield number, table.combine_chunks().to_batches()
         self._held = 0
 
 

@@ -490,13 +490,13 @@ class _Run:
         if any(early):
             self._flush(parts, early)
             return tuple(self._merged(refs) for refs in early)
-        made = {number: self._put([part]) for number, part in parts.take()}
+        made = {number: self._put(part) for number, part in parts.take()}
         return tuple(made.get(number) for number in range(n))
 
     def _flush(self, parts: Partitions, early: list[list[BlockRef]]) -> None:
         """Put collected rows into the store, which spills blocks that don't fit in memory."""
         for number, part in parts.take():
-            early[number].append(self.context.store.put([part], self.stage.schema))
+            early[number].append(self.context.store.put(part, self.stage.schema))
 
     def _merged(self, refs: list[BlockRef]) -> BlockRef | None:
         if not refs:

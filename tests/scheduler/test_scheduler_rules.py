@@ -406,6 +406,9 @@ class Kept:
     def record_finished(self, stage: str, key: str, done: Done) -> None:
         self.lines.append(task_line(stage, key, done))
 
+    def record_consumed(self, stage: str) -> None:
+        self.lines = [line for line in self.lines if stage not in str(line)]
+
     def event(self, event: str, **facts: Any) -> None:
         self.events.append((event, facts))
 
@@ -490,6 +493,34 @@ def test_a_remainder_that_does_not_fit_its_shard_is_not_believed(
     record.record_finished("s", record.asked[0], replace(kept(world, slow, most=2), remainder=remainder))
     resumed, _ = recorded(world, plan, Kept(1, record.lines))
     assert read_by(resumed.tasks(9, 0.0)) == [((), 0, 40, None), ((), 40, 80, None)]
+
+
+def test_a_resumed_run_reads_other_partitions_together_and_takes_no_task_for_another() -> None:
+    """What was made of one partition is not what is made of all four."""
+    world = World([plain(20)])
+    plan = plan_of(
+        stage(0, [scan(["f"])], Hash((0,), 4, 1 << 20)),
+        stage(1, [read_exchange("partition", 0)], Forward()),
+        stage(2, [read_exchange("forward", 1)], Result()),
+    )
+
+    def run(record: Kept) -> tuple[Kept, list[int]]:
+        scheduler, record = recorded(world, plan, record)
+        rows: list[int] = []
+        while not scheduler.finished:
+            for task in scheduler.tasks(9, 0.0):
+                scheduler.on_result(kept(world, task), 0.0)
+            rows += rows_of(world, scheduler)
+        return record, rows
+
+    world.row_bytes = 1 << 20
+    first, rows = run(Kept())
+    assert len(first.lines) == 4, "those of the last stage"
+    assert sorted(rows) == list(range(20))
+    world.row_bytes = 1
+    again, rows = run(Kept(1, first.lines))
+    assert len(again.lines) == 4 + 1
+    assert sorted(rows) == list(range(20))
 
 
 def test_a_task_whose_blocks_go_with_its_worker_does_not_stop_for_that() -> None:

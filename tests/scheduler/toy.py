@@ -90,6 +90,7 @@ class World:
         self.files = {f.path: f for f in files}
         self.blocks: dict[BlockRef, list[int]] = {}
         self.made = 0
+        self.row_bytes = 8
         self.runs: list[TaskId] = []
 
     def source(self, paths: Sequence[str], shard_size: int = 8) -> ScanSource:
@@ -107,7 +108,7 @@ class World:
         if not rows:
             return None
         self.made += 1
-        ref = LocalBlock(self.made, len(rows), 8 * len(rows))
+        ref = LocalBlock(self.made, len(rows), self.row_bytes * len(rows))
         self.blocks[ref] = rows
         return ref
 

@@ -49,7 +49,11 @@ def batches(draw: st.DrawFn) -> pa.RecordBatch:
 def _parts(batch: pa.RecordBatch, places: Places) -> dict[int, pa.RecordBatch]:
     parts = Partitions(batch.schema, len(places[1]) - 1)
     parts.add(batch, places)
-    return dict(parts.take())
+    return _taken(parts)
+
+
+def _taken(parts: Partitions) -> dict[int, pa.RecordBatch]:
+    return {number: batch for number, (batch,) in parts.take()}
 
 
 @given(batches(), st.integers(1, 5), st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=4))
@@ -77,7 +81,7 @@ def test_the_kernel_collects_rows_as_pyarrow_does(
 
 
 def _same(native: Partitions, reference: Partitions) -> None:
-    made, expected = dict(native.take()), dict(reference.take())
+    made, expected = _taken(native), _taken(reference)
     assert made.keys() == expected.keys()
     for number, part in made.items():
         part.validate(full=True)
@@ -102,7 +106,7 @@ def test_long_texts_of_partitions() -> None:
         made = pa.record_batch([pa.array(texts, pa.string_view())], names=["t"])
         parts.add(made, place_by_hash(made, [0], 2))
         del made
-    taken = dict(parts.take())
+    taken = _taken(parts)
     assert min(len(t.column(0)) for t in taken.values()) > 500
     expected = {f"{n} {i} " + "x" * (i % 50) * 1000 for n in range(20) for i in range(100)}
     assert {t for part in taken.values() for t in part.column(0).to_pylist()} == expected

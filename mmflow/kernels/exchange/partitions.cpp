@@ -214,9 +214,9 @@ ArrowArray* Partitions::take(std::size_t partition) {
         made->children[c].private_data = held.release();
         made->pointers.push_back(&made->children[c]);
     }
+    made->buffers.push_back(nullptr);
     auto* array = static_cast<ArrowArray*>(std::calloc(1, sizeof(ArrowArray)));
     if (array == nullptr) throw std::bad_alloc();
-    made->buffers.push_back(nullptr);
     *array = {static_cast<std::int64_t>(part.rows), 0, 0, 1, static_cast<std::int64_t>(types_.size()), made->buffers.data(),
               made->pointers.data(), nullptr, release_held, nullptr};
     array->private_data = made.release();
