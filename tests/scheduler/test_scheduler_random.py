@@ -42,6 +42,7 @@ engines = st.tuples(st.integers(0, 2**32), st.integers(1, 6), faults)
 
 def run(files: list[ToyFile], plan: Plan, how: tuple[int, int, Faults], reading: int = 99) -> list[int]:
     world = World(files)
+    world.row_bytes = (8, 1 << 18)[how[0] % 2]
     paths = [f.path for f in files]
     engine = FakeEngine(world, how[0], how[1], how[2])
     size = (8, 16, 64)[how[0] % 3]
@@ -90,15 +91,15 @@ def test_lines_are_global(files: list[ToyFile], how: tuple[int, int, Faults]) ->
     assert run(files, plan, how) == expected
 
 
-@given(toy_files(), engines)
+@given(toy_files(), engines, st.sampled_from([0, 1 << 20]))
 @settings(max_examples=150)
-def test_hash_exchange(files: list[ToyFile], how: tuple[int, int, Faults]) -> None:
+def test_hash_exchange(files: list[ToyFile], how: tuple[int, int, Faults], target_bytes: int) -> None:
     plan = plan_of(
-        stage(0, [scan([f.path for f in files])], Hash((0,), 3)),
+        stage(0, [scan([f.path for f in files])], Hash((0,), 5, target_bytes)),
         stage(1, [read_exchange("partition", 0)], Result()),
     )
     rows = values(files)
-    assert run(files, plan, how) == [r for p in range(3) for r in rows if r % 3 == p]
+    assert run(files, plan, how) == [r for p in range(5) for r in rows if r % 5 == p]
 
 
 @given(toy_files(), engines)

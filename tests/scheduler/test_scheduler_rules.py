@@ -9,17 +9,19 @@ from typing import Any, cast
 
 import pytest
 
-from mmflow.blocks.references import Checkpoint, CheckpointBlock
+from mmflow.blocks.references import Checkpoint, CheckpointBlock, LocalBlock
 from mmflow.errors import EngineError, PlanError, SourceUnreachableError, UserFunctionError, WorkerLostError
 from mmflow.formats import ScanReport
 from mmflow.mapping import FileIdentity
 from mmflow.plan.stages import Broadcast, Forward, Hash, Output, Plan, Result, ScanInput, SqlStep, Write
 from mmflow.plan.tasks import Done, Failed, Task, TaskId, WorkerLost
 from mmflow.runs.journal import Replay, task_line
+from mmflow.scheduler.exchange import Outputs, join_partitions
 from mmflow.scheduler.recorder import Recorder
 from mmflow.scheduler.scans import ScanSource
 from mmflow.scheduler.scheduler import Scheduler, SchedulerOptions
 from mmflow.scheduler.speculation import Patience
+from mmflow.scheduler.stages import StageState
 from mmflow.shards import FileEntry, Shard
 from mmflow.sinks import SinkSpec
 
@@ -36,6 +38,8 @@ from .toy import (
     scan,
     stage,
 )
+
+MIB = 1 << 20
 
 
 def plain(records: int, path: str = "f") -> ToyFile:
@@ -116,6 +120,32 @@ def test_no_scan_runs_far_ahead_of_its_first_unfinished_task() -> None:
     assert scheduler.tasks(100, 0.0) == []
     scheduler.on_result(world.run(first), 0.0)
     assert len(scheduler.tasks(100, 0.0)) == 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "target_bytes", "expected"),
+    [
+        ([1, 1, 1, 1], 8 * MIB, [range(4)]),
+        ([1, 1, 1, 1], 0, [range(1), range(1, 2), range(2, 3), range(3, 4)]),
+        ([MIB // 2, MIB // 2, 1, MIB], MIB, [range(2), range(2, 3), range(3, 4)]),
+        ([0, 0, 9 * MIB, 0, 0], 2 * MIB, [range(2), range(2, 3), range(3, 5)]),
+        ([4 * MIB] * 32, 64 * MIB, [range(n, n + 2) for n in range(0, 32, 2)]),  # for 16 tasks
+        ([4 * MIB] * 32, 4 * MIB, [range(n, n + 1) for n in range(32)]),
+        ([0, 0], 64 * MIB, [range(2)]),
+    ],
+)
+def test_small_partitions_are_read_together(
+    sizes: list[int], target_bytes: int, expected: list[range]
+) -> None:
+    """Sizes of both sides of a join count."""
+    sides = []
+    for number, part in enumerate((0, 1)):
+        shares = [size // 2 + part * (size % 2) for size in sizes]
+        output = stage(number, [scan(["f"])], Hash((0,), len(sizes)))
+        side = StageState(output, Outputs(output, 1), complete=True)
+        side.outputs.add([LocalBlock(n, 1, share) if share else None for n, share in enumerate(shares)])
+        sides.append(side)
+    assert join_partitions(sides, len(sizes), target_bytes) == expected
 
 
 def test_a_union_reads_its_sides_one_after_the_other() -> None:
