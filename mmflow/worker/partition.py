@@ -77,8 +77,11 @@ def place_by_hash(batch: pa.RecordBatch, keys: Sequence[int], partitions: int, b
 
 def place(chosen: I64, partitions: int) -> Places:
     """Return the rows of each partition, in their order, by the partition numbers `chosen`, shape (rows,)."""
-    order = np.argsort(chosen, kind="stable")
-    return order, np.searchsorted(chosen[order], np.arange(partitions + 1)).astype(np.int64)
+    if partitions <= 1 << 16:  # numpy sorts numbers of 16 bits by their digits
+        chosen = chosen.astype(np.uint16)
+    bounds = np.zeros(partitions + 1, np.int64)
+    np.cumsum(np.bincount(chosen, minlength=partitions), out=bounds[1:])
+    return np.argsort(chosen, kind="stable"), bounds
 
 
 class Partitions:

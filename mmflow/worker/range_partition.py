@@ -25,6 +25,7 @@ _I64 = npt.NDArray[np.int64]
 
 WEIGHT = "weight"
 _SAMPLES = 1024
+_LEAST, _MOST = np.int64(-(2**63)), np.int64(2**63 - 1)
 
 
 def _key_columns(batch: pa.RecordBatch, keys: Sequence[SortKey]) -> list[pa.Array]:
@@ -150,12 +151,47 @@ def boundaries(samples: Sequence[pa.RecordBatch], keys: Sequence[SortKey], parts
 
 def place_by_range(batch: pa.RecordBatch, keys: Sequence[SortKey], cuts: pa.RecordBatch) -> Places:
     """Return the rows of each range, in their order."""
-    if not cuts.num_rows:
-        return place(np.zeros(batch.num_rows, np.int64), 1)
-    joined = [
-        pa.concat_arrays([cut, column])
-        for cut, column in zip(cuts.columns, _key_columns(batch, keys), strict=True)
-    ]
+    columns = _key_columns(batch, keys)
+    chosen = np.zeros(batch.num_rows, np.int64)
+    if cuts.num_rows:
+        codes, bounds = _coarse(columns[0], keys[0]), _coarse(cuts.column(0), keys[0])
+        if codes is None or bounds is None:
+            chosen = _ranges(columns, keys, cuts)
+        else:
+            chosen = np.searchsorted(bounds, codes, side="right")
+            # Of rows that may be equal to a boundary in the first key, the whole keys decide.
+            rows = np.flatnonzero((chosen > 0) & (bounds[np.maximum(chosen, 1) - 1] == codes))
+            if len(rows):
+                chosen[rows] = _ranges([c.take(pa.array(rows)) for c in columns], keys, cuts)
+    return place(chosen, cuts.num_rows + 1)
+
+
+def _ranges(columns: Sequence[pa.Array], keys: Sequence[SortKey], cuts: pa.RecordBatch) -> _I64:
+    """Return the range of each row by comparison of all keys, for any type."""
+    joined = [pa.concat_arrays([cut, column]) for cut, column in zip(cuts.columns, columns, strict=True)]
     codes = _codes(joined, keys)
-    chosen = np.searchsorted(codes[: cuts.num_rows], codes[cuts.num_rows :], side="right")
-    return place(chosen.astype(np.int64), cuts.num_rows + 1)
+    return np.searchsorted(codes[: cuts.num_rows], codes[cuts.num_rows :], side="right").astype(np.int64)
+
+
+def _coarse(column: pa.Array, key: SortKey) -> _I64 | None:
+    """Return integers in the order of a key, of which some are equal where the values differ; None: of other types."""
+    types, kind = pa.types, column.type
+    if types.is_floating(kind):
+        codes = numpy_values(_total_order(column))
+    elif types.is_decimal128(kind):
+        halves = np.frombuffer(column.buffers()[1] or b"", np.int64)[2 * column.offset :][: 2 * len(column)]
+        low, high = halves[::2], halves[1::2]
+        codes = np.where(high == low >> 63, low, np.where(high < 0, _LEAST, _MOST))
+    elif types.is_uint64(kind):
+        codes = (numpy_values(column) ^ np.uint64(1 << 63)).view(np.int64)
+    elif types.is_integer(kind) or types.is_boolean(kind) or types.is_date(kind) or types.is_time(kind):
+        codes = numpy_values(column).astype(np.int64)
+    elif types.is_timestamp(kind) or types.is_duration(kind):
+        codes = numpy_values(column).view(np.int64)
+    else:
+        return None
+    if key.descending:
+        codes = ~codes
+    if column.null_count:
+        codes = np.where(null_places(column), _LEAST if key.nulls_first else _MOST, codes)
+    return codes

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmflow.plan.stages import SortKey
 from mmflow.worker.hashing import hash_columns
-from mmflow.worker.partition import Partitions, Places, hash_rows, place_by_hash
-from mmflow.worker.range_partition import Sampler, boundaries, place_by_range
+from mmflow.worker.partition import Partitions, Places, hash_rows, place, place_by_hash
+from mmflow.worker.range_partition import Sampler, _key_columns, _ranges, boundaries, place_by_range
 
 VALUES: dict[pa.DataType, st.SearchStrategy[object]] = {
     pa.int64(): st.integers(-(2**63), 2**63 - 1),
@@ -234,6 +234,33 @@ def test_ranges_are_in_order_and_lose_nothing(
         for low in _reference_order(before, key):
             for high in _reference_order(after, key):
                 assert _before(low, high, descending=descending)
+
+
+@given(
+    batches(), st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=2), st.integers(2, 6)
+)
+@example(
+    pa.record_batch({"k": [2**63 - 1, None, -(2**63), 7, None, 7], "n": [3, 1, 2, 9, 0, 8]}),
+    [(False, False), (True, False)],
+    5,
+)
+@example(
+    pa.record_batch({"k": pa.array([None if i % 9 == 4 else Decimal(i - 9) * 10**19 for i in range(18)], pa.decimal128(38, 0)),
+                     "n": range(18)}), [(True, True)], 6,
+)  # fmt: skip
+def test_ranges_by_codes_are_those_by_whole_keys(
+    batch: pa.RecordBatch, directions: list[tuple[bool, bool]], parts: int
+) -> None:
+    keys = [SortKey(i, *direction) for i, direction in enumerate(directions[: batch.num_columns])]
+    sampler = Sampler(keys)
+    sampler.add(batch)
+    sample = sampler.sample()
+    if sample is None:
+        return
+    cuts = boundaries([sample], keys, parts)
+    expected = place(_ranges(_key_columns(batch, keys), keys, cuts), cuts.num_rows + 1)
+    for made, wanted in zip(place_by_range(batch, keys, cuts), expected, strict=True):
+        assert made.tolist() == wanted.tolist()
 
 
 def test_equal_keys_share_a_range_however_skewed() -> None:
