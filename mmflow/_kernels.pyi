@@ -165,7 +165,7 @@ class RowProgram:
     ) -> None: ...
     def run(self, batch: object, rows: int) -> tuple[int, int, bool, object]: ...
 
-# Returns bytes consumed, records, lines, rows.
+# Returns bytes consumed, records, lines, rows, and of these rows whose keys the decoder found.
 def aggregate_records(
     reader: RecordReader,
     program: RowProgram | None,
@@ -176,4 +176,4 @@ def aggregate_records(
     final: bool,
     batch_bytes: int,
     group_bytes: int,
-) -> tuple[int, int, int, int]: ...
+) -> tuple[int, int, int, int, int]: ...

@@ -98,6 +98,7 @@ class NativeEnd:
         empty: Batch without rows.
         aggregator: `Aggregator` of the kernels; the caller may replace it after each batch.
         rows: Rows that were taken.
+        known: Of these, rows whose groups the decoder found (kernels/csv/known.h).
     """
 
     schema: pa.Schema
@@ -107,6 +108,7 @@ class NativeEnd:
     empty: pa.RecordBatch
     aggregator: Any = None
     rows: int = 0
+    known: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@
 #include "common/arrow_c.h"
 #include "common/columns.h"
 #include "common/python.h"
+#include "csv/known.h"
 #include "dictionary.h"
 #include "exchange/binding.h"
 #include "simd/dispatch.h"
@@ -221,6 +222,15 @@ class Reader : public mmflow::RecordReader {
         } else {
             return chosen->lines_decode(spec_, data, size, stop, final, scratch_, columns, offsets);
         }
+    }
+
+    mmflow::RecordsResult read_known(std::size_t key, const mmflow::KnownTable& known, const std::uint8_t* data,
+                                     std::size_t size, std::size_t stop, bool final, mmflow::Column* columns) noexcept override {
+        if constexpr (std::is_same_v<Spec, mmflow::CsvSpec>) {
+            if (mmflow::may_be_known(spec_, key))
+                return mmflow::find_csv_known(chosen->name)(spec_, key, known, data, size, stop, final, scratch_, columns);
+        }
+        return mmflow::RecordReader::read_known(key, known, data, size, stop, final, columns);
     }
 
     // `most`: bytes of columns after which the call ends; 0: it reads all.

@@ -288,11 +288,12 @@ class KernelDecoder:
 
     def aggregate(self, end: NativeEnd, data: pa.Buffer, stop: int, *, final: bool) -> Aggregated:
         """Decode records as `decode` does, and have native steps take them, up to one that needs a fallback."""
-        consumed, records, lines, rows = kernels().aggregate_records(
+        consumed, records, lines, rows, known = kernels().aggregate_records(
             self._reader(False), end.program, end.aggregator, data.address, data.size, stop, final,
             end.batch_bytes, end.group_bytes,
         )  # fmt: skip
         end.rows += rows
+        end.known += known
         self._fallback.note_progress(consumed)
         return consumed, records, lines
 

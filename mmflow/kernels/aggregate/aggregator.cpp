@@ -44,6 +44,7 @@ Aggregator::Aggregator(std::vector<ArrayType> types, std::vector<int> keys, std:
                 measure.filter == other.filter)
                 break;
         }
+        key_measured_ |= !key_columns_.empty() && measure.column == key_columns_[0];
         sources_.push_back(source);
         if (source < distinct_.size()) continue;
         const ArrayType* type = measure.column < 0 ? nullptr : &types_.at(static_cast<std::size_t>(measure.column));
@@ -109,30 +110,39 @@ void Aggregator::each_piece(std::vector<ArrayView> keys, std::size_t rows, Take&
 
 void Aggregator::update(const ArrowArray& rows) {
     check_columns(rows, types_.size());
-    struct Argument {
-        ArrayView column, filter;
-    };
     std::vector<Argument> arguments;
     const auto view = [&](int column) {
         return column < 0 ? ArrayView{} : view_of(rows, *rows.children[column], types_[static_cast<std::size_t>(column)]);
     };
     for (const Measure& measure : distinct_) arguments.push_back({view(measure.column), view(measure.filter)});
     each_piece(key_views(rows, key_columns_), static_cast<std::size_t>(rows.length),
-               [&](const std::uint32_t* numbers, std::size_t count) {
-        int joined = -1;  // the last that were updated together: the first of them updates all
-        for (std::size_t i = 0; i < distinct_.size(); ++i) {
-            auto& [column, filter] = arguments[i];
-            const ArrayView* const chosen = distinct_[i].filter < 0 ? nullptr : &filter;
-            if (joined_[i] > joined && float_measures_[joined_[i]].pays(keys_->size())) {
-                joined = joined_[i];
-                float_measures_[joined].update(column, chosen, numbers, count, keys_->states(0));
-            } else if (joined_[i] < 0 || !float_measures_[joined_[i]].pays(keys_->size())) {
-                accumulators_[i]->update(distinct_[i].column < 0 ? nullptr : &column, chosen, grouped(i, numbers, count));
-            }
-            column.offset += count;
-            filter.offset += count;
+               [&](const std::uint32_t* numbers, std::size_t count) { measure(arguments, numbers, count); });
+}
+
+void Aggregator::update_known(const std::uint32_t* groups, const std::vector<const std::uint8_t*>& values, std::size_t rows) {
+    std::vector<Argument> arguments;
+    for (const Measure& measure : distinct_) {
+        const auto column = static_cast<std::size_t>(measure.column);
+        arguments.push_back({measure.column < 0 ? ArrayView{} : ArrayView{&types_[column], nullptr, values[column]}, {}});
+    }
+    measure(arguments, groups, rows);
+}
+
+// Takes the next rows of the arguments.
+void Aggregator::measure(std::vector<Argument>& arguments, const std::uint32_t* numbers, std::size_t rows) {
+    int joined = -1;  // the last that were updated together: the first of them updates all
+    for (std::size_t i = 0; i < distinct_.size(); ++i) {
+        auto& [column, filter] = arguments[i];
+        const ArrayView* const chosen = distinct_[i].filter < 0 ? nullptr : &filter;
+        if (joined_[i] > joined && float_measures_[joined_[i]].pays(keys_->size())) {
+            joined = joined_[i];
+            float_measures_[joined].update(column, chosen, numbers, rows, keys_->states(0));
+        } else if (joined_[i] < 0 || !float_measures_[joined_[i]].pays(keys_->size())) {
+            accumulators_[i]->update(distinct_[i].column < 0 ? nullptr : &column, chosen, grouped(i, numbers, rows));
         }
-    });
+        column.offset += rows;
+        filter.offset += rows;
+    }
 }
 
 void Aggregator::merge(const ArrowArray& states) {

@@ -28,6 +28,15 @@ class Aggregator {
     void update(const ArrowArray& rows);
     void merge(const ArrowArray& states);
 
+    // The groups of rows' texts, for a decoder that finds them itself; null: there are none, or measures need the texts.
+    const KnownTexts* known_texts() const noexcept { return key_measured_ ? nullptr : keys_->known_texts(); }
+
+    // The column of the rows that is the key, where there are known texts.
+    std::size_t known_key() const noexcept { return static_cast<std::size_t>(key_columns_[0]); }
+
+    // Takes rows without nulls of known groups. `values`: of the columns; null for that of the key.
+    void update_known(const std::uint32_t* groups, const std::vector<const std::uint8_t*>& values, std::size_t rows);
+
     std::size_t groups() const noexcept { return keys_->size(); }
     std::size_t bytes() const noexcept;
 
@@ -42,7 +51,11 @@ class Aggregator {
     std::size_t current() const noexcept { return current_; }
 
    private:
+    struct Argument {
+        ArrayView column, filter;
+    };
     void join_float_measures();
+    void measure(std::vector<Argument>& arguments, const std::uint32_t* numbers, std::size_t rows);
     std::vector<ArrayView> key_views(const ArrowArray& rows, const std::vector<int>& columns) const;
     template <class Take>
     void each_piece(std::vector<ArrayView> keys, std::size_t rows, Take&& take);
@@ -59,6 +72,7 @@ class Aggregator {
     std::vector<FloatMeasures> float_measures_;
     std::vector<int> joined_;             // number among these of each accumulator; -1: none
     std::unique_ptr<Keys> keys_;
+    bool key_measured_ = false;  // the first key is the column of a measure, too
     std::size_t current_ = 0;
 };
 

@@ -114,6 +114,7 @@ Keys::Keys(std::vector<ArrayType> types, const std::vector<std::uint64_t>& state
     std::fill_n(slots_.get(), mask_ + 1, kFree);
     if (types_.size() == 1 && types_[0].layout == Layout::kTextView) {
         texts_ = std::make_unique<ShortTexts>();
+        known_ = std::make_unique<KnownTexts>();
     } else if (FewKeys::fits(types_.size())) {
         std::vector<FewKeys::Column> columns;
         for (std::size_t i = 0; i < types_.size(); ++i) columns.push_back({places_[i], two_words(types_[i])});
@@ -123,7 +124,7 @@ Keys::Keys(std::vector<ArrayType> types, const std::vector<std::uint64_t>& state
 }
 
 std::size_t Keys::bytes() const noexcept {
-    return records_.bytes() + (mask_ + 1) * 8 + near_.capacity() * 4 + (texts_ ? texts_->bytes() : 0) + arena_.bytes();
+    return records_.bytes() + (mask_ + 1) * 8 + near_.capacity() * 4 + (texts_ ? texts_->bytes() + known_->bytes() : 0) + arena_.bytes();
 }
 
 void Keys::fill(const ArrayView& column, std::size_t key, std::size_t rows) {
@@ -411,12 +412,17 @@ void Keys::note_few(std::size_t before) {
     }
 }
 
-// Notes the groups from number `before` on for `texts_`, but that of nulls.
+// Notes the groups from number `before` on for `texts_` and `known_`, but that of nulls.
 void Keys::note_texts(std::size_t before) {
     for (std::size_t group = before; group < records_.size(); ++group) {
         const std::uint64_t* const words = records_[group];
-        if (words[0] == 0 && !texts_->note(text_of(words + places_[0]), static_cast<std::uint32_t>(group)))
-            return texts_.reset();
+        if (words[0] != 0) continue;
+        const std::string_view text = text_of(words + places_[0]);
+        const auto number = static_cast<std::uint32_t>(group);
+        if (texts_->note(text, number) && known_->note(text, number)) continue;
+        texts_.reset();
+        known_.reset();
+        return;
     }
 }
 

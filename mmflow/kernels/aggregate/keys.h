@@ -12,6 +12,7 @@
 #include "aggregate/arena.h"
 #include "aggregate/arrays.h"
 #include "aggregate/few_keys.h"
+#include "aggregate/known_texts.h"
 #include "aggregate/records.h"
 #include "aggregate/short_texts.h"
 
@@ -26,6 +27,9 @@ class Keys {
 
     // Writes the number of the group of each of up to kPiece rows. New groups get the next numbers, in the order of rows.
     void find(const ArrayView* columns, std::size_t rows, std::uint32_t* groups);
+
+    // The groups of one key column of text, while there are few and short ones; null: look up keys by `find`.
+    const KnownTexts* known_texts() const noexcept { return known_.get(); }
 
     std::size_t size() const noexcept { return records_.size(); }
     std::size_t bytes() const noexcept;
@@ -71,6 +75,7 @@ class Keys {
 
     std::unique_ptr<FewKeys> few_;
     std::unique_ptr<ShortTexts> texts_;
+    std::unique_ptr<KnownTexts> known_;
 
     // Groups of one key column of whole numbers near each other, by the distance from `least_`.
     std::vector<std::uint32_t> near_;

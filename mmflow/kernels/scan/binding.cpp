@@ -11,7 +11,7 @@ namespace {
 
 namespace nb = nanobind;
 
-// Returns (consumed, records, lines, rows).
+// Returns (consumed, records, lines, rows, known).
 nb::tuple bound_aggregate_records(RecordReader& reader, nb::handle program, nb::handle aggregator, std::uintptr_t address,
                                   std::size_t size, std::size_t stop, bool final, std::size_t batch_bytes,
                                   std::size_t group_bytes) {
@@ -23,7 +23,7 @@ nb::tuple bound_aggregate_records(RecordReader& reader, nb::handle program, nb::
         const Unlocked gil;
         r = aggregate_records(reader, steps, groups, text, {batch_bytes, group_bytes});
     }
-    return nb::make_tuple(r.consumed, r.records, r.lines, r.rows);
+    return nb::make_tuple(r.consumed, r.records, r.lines, r.rows, r.known);
 }
 
 }  // namespace
@@ -32,7 +32,7 @@ void add_scan_loop(nb::module_& m) {
     nb::class_<RecordReader>(m, "RecordReader");
     m.def("aggregate_records", &bound_aggregate_records, nb::arg("reader"), nb::arg("program").none(),
           nb::arg("aggregator"), nb::arg("address"), nb::arg("size"), nb::arg("stop"), nb::arg("final"),
-          nb::arg("batch_bytes"), nb::arg("group_bytes"), "Aggregate records; return (consumed, records, lines, rows).");
+          nb::arg("batch_bytes"), nb::arg("group_bytes"), "Aggregate records; return (consumed, records, lines, rows, known).");
 }
 
 }  // namespace mmflow

@@ -39,6 +39,52 @@ bool run_program(program::Program* program, HeldArray& array) {
     return true;
 }
 
+// Reads records whose keys are known straight to groups, as long as this pays.
+class KnownRecords {
+   public:
+    KnownRecords(RecordReader& reader, Aggregator& aggregator, bool wanted)
+        : reader_(reader), aggregator_(aggregator), columns_(reader.targets()), wanted_(wanted) {}
+
+    // Whether to try so next, rather than to decode columns.
+    bool pays() noexcept {
+        if (!wanted_ || aggregator_.known_texts() == nullptr) return false;
+        if (pause_ == 0) return true;
+        --pause_;
+        return false;
+    }
+
+    RecordsResult take(const std::uint8_t* data, std::size_t size, std::size_t stop, bool final) {
+        const std::size_t key = aggregator_.known_key();
+        const RecordsResult read = reader_.read_known(key, aggregator_.known_texts()->table(), data, size, stop, final,
+                                                      columns_.list.data());
+        if (read.status == Status::kNoMemory) throw std::bad_alloc();
+        if (read.rows != 0) {
+            std::vector<const std::uint8_t*> values;
+            for (const Column& column : columns_.list) values.push_back(column.values.data);
+            aggregator_.update_known(reinterpret_cast<const std::uint32_t*>(values[key]), values, read.rows);
+        }
+        taken_ += read.rows;
+        if (read.status == Status::kNeedsFallback) {
+            skipped_ = taken_ < kFew ? std::min(2 * skipped_ + 1, kMost) : 1;
+            pause_ = skipped_;
+            taken_ = 0;
+        }
+        return read;
+    }
+
+   private:
+    static constexpr std::size_t kFew = 4096;  // rows for which it does not pay
+    static constexpr std::size_t kMost = 63;
+
+    RecordReader& reader_;
+    Aggregator& aggregator_;
+    Columns columns_;
+    bool wanted_;
+    std::size_t taken_ = 0;    // rows since it last stopped
+    std::size_t skipped_ = 0;  // batches that were decoded then
+    std::size_t pause_ = 0;    // batches to decode first
+};
+
 }  // namespace
 
 LoopResult aggregate_records(RecordReader& reader, program::Program* program, Aggregator& aggregator,
@@ -46,18 +92,26 @@ LoopResult aggregate_records(RecordReader& reader, program::Program* program, Ag
     LoopResult result;
     const std::size_t end = std::min(text.size, text.stop);
     const Clock::time_point begun = Clock::now();
+    KnownRecords known(reader, aggregator, program == nullptr);
     while (result.consumed < end) {
         const std::uint8_t* data = text.data + result.consumed;
         const std::size_t size = text.size - result.consumed, stop = text.stop - result.consumed;
-        Columns columns(reader.targets());
-        const RecordsResult read =
-            reader.read(data, size, stop, text.final, limits.batch_bytes, columns.list.data(), columns.offsets);
-        if (read.status == Status::kNoMemory) throw std::bad_alloc();
-        if (read.rows != 0) {
-            HeldArray rows(to_arrow(columns.list.data(), columns.list.size(), read.rows, data, size, kNoOwner));
-            if (rows == nullptr) throw std::bad_alloc();
-            if (!run_program(program, rows)) break;
-            if (rows->length != 0) aggregator.update(*rows);
+        RecordsResult read;
+        if (known.pays()) {
+            read = known.take(data, size, stop, text.final);
+            if (read.consumed == 0) continue;
+            read.status = Status::kDone;
+            result.known += read.rows;
+        } else {
+            Columns columns(reader.targets());
+            read = reader.read(data, size, stop, text.final, limits.batch_bytes, columns.list.data(), columns.offsets);
+            if (read.status == Status::kNoMemory) throw std::bad_alloc();
+            if (read.rows != 0) {
+                HeldArray rows(to_arrow(columns.list.data(), columns.list.size(), read.rows, data, size, kNoOwner));
+                if (rows == nullptr) throw std::bad_alloc();
+                if (!run_program(program, rows)) break;
+                if (rows->length != 0) aggregator.update(*rows);
+            }
         }
         result.consumed += read.consumed;
         result.records += read.records;

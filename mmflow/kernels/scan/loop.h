@@ -29,6 +29,14 @@ class RecordReader {
     // Decodes as CsvDecode does. `most`: bytes of columns after which it ends; 0: it reads all.
     virtual RecordsResult read(const std::uint8_t* data, std::size_t size, std::size_t stop, bool final, std::size_t most,
                                Column* columns, Bytes& offsets) noexcept = 0;
+
+    // Decodes the next records whose texts, of target `key`, are known, as CsvKnown does; a reader that can't do so leaves all.
+    virtual RecordsResult read_known(std::size_t key, const KnownTable& known, const std::uint8_t* data, std::size_t size,
+                                     std::size_t stop, bool final, Column* columns) noexcept {
+        static_cast<void>(key), static_cast<void>(known), static_cast<void>(data), static_cast<void>(size);
+        static_cast<void>(stop), static_cast<void>(final), static_cast<void>(columns);
+        return {Status::kNeedsFallback};
+    }
 };
 
 // Records to aggregate, as decoders take them.
@@ -49,6 +57,7 @@ struct LoopResult {
     std::size_t records = 0;
     std::size_t lines = 0;     // newlines within `consumed`
     std::size_t rows = 0;      // that the decoder gave
+    std::size_t known = 0;     // of these, rows whose keys the decoder found
 };
 
 // Aggregates the records of a text, until one is left to a fallback, or is not complete, or a tenth of a second is over,
