@@ -24,22 +24,29 @@ _SCRIPT = """
 import atexit, json, sys
 before = set(sys.modules)
 atexit.register(lambda: print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr))
-sys.argv = ["mmflow", "sql", f"SELECT count(*) AS n FROM '{sys.argv[1]}'"]
+sys.argv = ["mmflow", "sql", sys.argv[2].format(sys.argv[1])]
 from mmflow_engine import main
 main()
 """
 
 
-def imported(format: str, folder: Path) -> set[str]:
-    """Return the modules that a query of a small file of a format imports."""
+def imported(
+    format: str,
+    folder: Path,
+    query: str = "SELECT count(*) AS n FROM '{}'",
+    text: str | None = None,
+    rows: str = "n\n2\n",
+) -> set[str]:
+    """Return the modules that a query of a small file of a format imports; `text`: of the file, `rows`: what it prints."""
     path = folder / f"two.{format}"
     if format == "parquet":
         pq.write_table(pa.table({"a": [1, 3], "b": [2, 4]}), path)
     else:
-        path.write_text('{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n' if format == "ndjson" else "a,b\n1,2\n3,4\n")
-    command = [sys.executable, "-c", _SCRIPT, str(path)]
+        lines = '{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n' if format == "ndjson" else "a,b\n1,2\n3,4\n"
+        path.write_text(lines if text is None else text)
+    command = [sys.executable, "-c", _SCRIPT, str(path), query]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
-    assert done.stdout == "n\n2\n", done.stderr
+    assert done.stdout == rows, done.stderr
     return {name for full in json.loads(done.stderr) if (name := _shown(full))}
 
 

@@ -26,6 +26,13 @@ def test_none_of_them_imports_what_is_slow(tmp_path: Path) -> None:
     assert {"pyarrow", "datafusion", "substrait", "mmflow.plan.planner"} <= found
 
 
+def test_a_group_by_of_text_does_not_import_pyarrow_compute(tmp_path: Path) -> None:
+    found = imported(
+        "csv", tmp_path, "SELECT k, sum(n) AS n FROM '{}' GROUP BY k", "k,n\na,1\na,2\n", "k,n\na,3\n"
+    )
+    assert "pyarrow.compute" not in found
+
+
 def test_datafusion_finds_its_version_without_importlib_metadata() -> None:
     script = """
 import sys

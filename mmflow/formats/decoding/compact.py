@@ -34,8 +34,13 @@ def compact(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return the batch with every view column rewritten to hold only its own bytes."""
     if not any(has_views(t) for t in batch.schema.types):
         return batch
-    arrays = [without_views(c).cast(c.type) if has_views(c.type) else c for c in batch.columns]
+    arrays = [_with_own_views(c) if has_views(c.type) else c for c in batch.columns]
     return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
+
+def _with_own_views(array: pa.Array) -> pa.Array:
+    own = without_views(array)
+    return own.cast(array.type) if pa.types.is_nested(array.type) else convert_array(own, array.type)
 
 
 def rename_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

@@ -18,7 +18,9 @@ Invariant: a column of an unsupported type hinders no query that does not read i
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +53,8 @@ __all__ = [
 I64 = npt.NDArray[np.int64]
 
 _REFUSED = b"mmflow.refused"
+#: Texts for which a cast, which imports pyarrow.compute (45 ms), does not pay.
+_FEW_TEXTS = 1000
 #: Values that a list with 32-bit offsets may hold.
 _MOST_VALUES = (1 << 31) - 1
 
@@ -298,6 +302,14 @@ def convert_array(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         ends = np.asarray(array.run_ends).astype(np.int64)
         rows = np.arange(array.offset, array.offset + len(array))
         return _taken(array.values, pa.array(np.searchsorted(ends, rows, side="right")), wanted)
+    if (
+        _is_text(kind)
+        and _is_text(wanted)
+        and len(array) <= _FEW_TEXTS
+        and "pyarrow.compute" not in sys.modules
+    ):
+        with suppress(UnicodeDecodeError):
+            return pa.array(array.to_pylist(), wanted)
     if _plain(kind) and _plain(wanted):
         return array.cast(wanted)
     if types.is_struct(kind) and types.is_struct(wanted) and kind.num_fields == wanted.num_fields:
@@ -308,6 +320,10 @@ def convert_array(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if _is_list(kind) and _is_list(wanted):
         return _list(array, wanted)
     return array.cast(wanted)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.string_view())
 
 
 def _plain(kind: pa.DataType) -> bool:
