@@ -20,6 +20,7 @@ from mmflow.sinks import open_commit, sink_spec
 from mmflow.sinks.commit import object_lock
 from mmflow.sinks.commit.destination_store import DestinationStore
 from mmflow.sinks.commit.object_lock import ObjectLock
+from mmflow.storage.object_store import FsspecStore
 from tests.sinks.conftest import CRASHER, ROOT
 from tests.sinks.object_rows import objects, rows, state, tidy
 from tests.sinks.sink_rows import write, write_all
@@ -228,6 +229,46 @@ def test_a_copy_that_ends_after_the_lock_was_broken_leaves_nothing(
     fast.commit(write(spec, [rows("fast")], rows("").schema, run="fast"), rows("").schema)
     assert state(url) == ["fast"]
     assert tidy(url)
+
+
+def test_a_lock_that_another_run_creates_after_the_look_is_its_own(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = elsewhere(url, "theirs", age=0)
+    read = DestinationStore.read
+    looks: list[str] = []
+
+    def first_nothing(store: DestinationStore, name: str) -> bytes | None:
+        looks.append(name)
+        return None if len(looks) == 1 else read(store, name)
+
+    monkeypatch.setattr(DestinationStore, "read", first_nothing)
+    with pytest.raises(SinkError, match="is being written by run theirs"):
+        ObjectLock.acquire(DestinationStore(url), LOCK, destination=url, run="ours")
+    assert json.loads(read(DestinationStore(url), LOCK) or b"") == theirs
+
+
+def test_an_object_is_created_once_and_known_where_the_answer_was_lost(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DestinationStore(url)
+    assert store.create("a", b"ours")
+    assert not store.create("a", b"theirs")
+    assert store.read("a") == b"ours"
+    create = FsspecStore.create
+
+    def lost(there: FsspecStore, name: str, data: bytes) -> None:
+        create(there, name, data)
+        raise ConnectionResetError("the answer got lost")
+
+    def refused(there: FsspecStore, name: str, data: bytes) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(FsspecStore, "create", lost)
+    assert store.create("b", b"ours")
+    monkeypatch.setattr(FsspecStore, "create", refused)
+    with pytest.raises(SinkError, match="access denied"):
+        store.create("c", b"ours")
 
 
 def test_a_lock_that_is_none_is_left_alone(url: str) -> None:
