@@ -20,7 +20,7 @@ from tests.simulation.regressions import REGRESSIONS
 from tests.simulation.simulate import failing, report
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 400
+SEEDS = 2_000
 
 
 @pytest.fixture(autouse=True)
