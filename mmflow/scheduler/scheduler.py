@@ -171,7 +171,7 @@ class Scheduler:
 
     @property
     def eager(self) -> bool:
-        """Whether each result may be of use at once: its rows are waited for, or may be enough, or a stream goes on."""
+        """True where each result may be of use at once: rows are waited for, or may be enough, or a stream goes on."""
         stages = {attempt.stage.stage.id: attempt.stage for attempt in self._running.values()}
         return bool(self.streams) or any(map(self._is_eager, stages.values()))
 

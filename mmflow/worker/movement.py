@@ -90,8 +90,8 @@ class Stall:
     stopped: bool = False
 
     def __str__(self) -> str:
-        told = {"it is at": self.doing, "it reads": self.reads, "it writes": self.writes}
-        return "; ".join([self.place, *(f"{begin} {what}" for begin, what in told.items() if what)])
+        facts = {"it is at": self.doing, "it reads": self.reads, "it writes": self.writes}
+        return "; ".join([self.place, *(f"{begin} {what}" for begin, what in facts.items() if what)])
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
-#include <vector>
 
+#include "aggregate/text_slots.h"
 #include "common/inline.h"
 
 namespace mmflow {
@@ -91,20 +91,12 @@ class KnownTexts {
     bool note(std::string_view text, std::uint32_t group);
 
     // Valid until the next `note`.
-    KnownTable table() const noexcept { return {slots_.data(), texts_.data(), bits_}; }
+    KnownTable table() const noexcept { return {table_.slots.data(), table_.texts.data(), table_.bits}; }
 
-    std::size_t bytes() const noexcept { return texts_.capacity() * sizeof(texts_[0]) + slots_.capacity() * sizeof(slots_[0]); }
+    std::size_t bytes() const noexcept { return table_.bytes(); }
 
    private:
-    static constexpr std::size_t kMost = 2048;
-    static constexpr unsigned kSpread = 3;  // there are 2^3 times as many slots, or more
-
-    void put(std::size_t number) noexcept;
-
-    std::vector<KnownTable::Text> texts_;
-    unsigned bits_ = 8;
-    // They lie apart from the texts, so that all stay in the first cache.
-    std::vector<std::uint16_t> slots_ = std::vector<std::uint16_t>(std::size_t{1} << bits_);
+    TextSlots<KnownTable::Text> table_;
 };
 
 }  // namespace mmflow

@@ -38,10 +38,10 @@ bool ShortTexts::find(const ArrayView& column, std::size_t rows, std::uint32_t* 
     // Copies: the groups may alias anything.
     const std::uint8_t* const views = column.values + column.offset * 16;
     const std::uint8_t* const* const data = column.data;
-    const std::uint16_t* const slots = slots_.data();
-    const Text* const texts = texts_.data();
-    const std::size_t mask = slots_.size() - 1;
-    const unsigned bits = bits_;
+    const std::uint16_t* const slots = table_.slots.data();
+    const Text* const texts = table_.texts.data();
+    const std::size_t mask = table_.slots.size() - 1;
+    const unsigned bits = table_.bits;
     for (std::size_t i = 0; i < rows; ++i) {
         const Text text = seen(views + i * 16, data);
         if (text.size > kLongest) return false;
@@ -58,26 +58,14 @@ bool ShortTexts::find(const ArrayView& column, std::size_t rows, std::uint32_t* 
 }
 
 bool ShortTexts::note(std::string_view text, std::uint32_t group) {
-    if (text.size() > kLongest || texts_.size() == kMost) return false;
+    if (text.size() > kLongest || table_.texts.size() == table_.kMost) return false;
     std::uint32_t view[4] = {static_cast<std::uint32_t>(text.size())};
     const auto* const data = reinterpret_cast<const std::uint8_t*>(text.data());
     if (text.size() <= 12) std::copy(text.begin(), text.end(), reinterpret_cast<char*>(view + 1));
-    texts_.push_back(seen(reinterpret_cast<const std::uint8_t*>(view), &data));
-    texts_.back().group = group;
-    if (texts_.size() << kSpread <= slots_.size()) {
-        put(texts_.size());
-        return true;
-    }
-    bits_ += 2;
-    slots_.assign(std::size_t{1} << bits_, 0);
-    for (std::size_t number = 1; number <= texts_.size(); ++number) put(number);
+    Text noted = seen(reinterpret_cast<const std::uint8_t*>(view), &data);
+    noted.group = group;
+    table_.add(noted, place);
     return true;
-}
-
-void ShortTexts::put(std::size_t number) noexcept {
-    std::size_t at = place(texts_[number - 1], bits_);
-    while (slots_[at] != 0) at = (at + 1) & (slots_.size() - 1);
-    slots_[at] = static_cast<std::uint16_t>(number);
 }
 
 }  // namespace mmflow

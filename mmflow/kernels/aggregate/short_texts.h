@@ -6,9 +6,9 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "aggregate/arrays.h"
+#include "aggregate/text_slots.h"
 
 namespace mmflow {
 
@@ -20,11 +20,10 @@ class ShortTexts {
     // Notes the group of a text; false: it is too long, or there are too many.
     bool note(std::string_view text, std::uint32_t group);
 
-    std::size_t bytes() const noexcept { return texts_.capacity() * sizeof(Text) + slots_.capacity() * sizeof(slots_[0]); }
+    std::size_t bytes() const noexcept { return table_.bytes(); }
 
    private:
-    static constexpr std::size_t kLongest = 24, kMost = 2048;  // bytes, groups
-    static constexpr unsigned kSpread = 3;                     // there are 2^3 times as many slots, or more
+    static constexpr std::size_t kLongest = 24;  // bytes
     struct Text {
         std::uint64_t words[3];
         std::uint32_t size;
@@ -33,12 +32,8 @@ class ShortTexts {
 
     static Text seen(const std::uint8_t* view, const std::uint8_t* const* data) noexcept;
     static std::size_t place(const Text& text, unsigned bits) noexcept;
-    void put(std::size_t number) noexcept;
 
-    std::vector<Text> texts_;
-    unsigned bits_ = 8;  // of the number of a slot
-    // Numbers of texts, from 1 on; 0: free. They lie apart from the texts, so that all stay in the first cache.
-    std::vector<std::uint16_t> slots_ = std::vector<std::uint16_t>(std::size_t{1} << bits_);
+    TextSlots<Text> table_;
 };
 
 }  // namespace mmflow

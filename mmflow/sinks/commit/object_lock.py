@@ -82,7 +82,7 @@ class ObjectLock:
 
     @property
     def nonce(self) -> str:
-        """What no other lock has."""
+        """Text that no other lock has."""
         return str(self._holder["nonce"])
 
     def is_held(self) -> bool:
