@@ -55,7 +55,7 @@ audit: $(VENV)/bin/python
 
 # Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples; suites over a disk that fails.
 nightly: $(VENV)/.test
-	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m nightly --timeout 3600
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m nightly --timeout 3600 -o faulthandler_timeout=7500
 	@$(MAKE) --no-print-directory over-disk audit
 
 # Suites over the disk of tests/disk (docs/reliability.md); then with short reads and writes, and with slow listings.

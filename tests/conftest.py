@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_timeout
 from hypothesis import HealthCheck, settings
 
 # Where Python may not write bytecode, each collection would rewrite all asserts, and each of a thousand processes compile
@@ -104,6 +105,25 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     factory: pytest.TempPathFactory = item.config._tmp_path_factory  # type: ignore[attr-defined]  # private to pytest
     with _turn(factory.getbasetemp().parent, alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+def _limit(item: pytest.Item) -> None:
+    """Begin a test's time limit anew: pytest-timeout 2.4 has one for all attempts, and none behind the first error."""
+    settings = pytest_timeout._get_item_settings(item)
+    if settings.timeout:
+        pytest_timeout.pytest_timeout_cancel_timer(item)
+        pytest_timeout.pytest_timeout_set_timer(item, settings)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if getattr(item, "execution_count", 1) > 1:
+        _limit(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    _limit(item)
 
 
 # ---- fixtures ----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import mmflow as mf
 from mmflow import col
 from mmflow import functions as F  # noqa: N812  (as users write it)
 from mmflow.engines.dask.engine import disconnect
+from mmflow.engines.dask.placement import Load
 
 from .dask_workers import DaskWorkers, blocks_of, dask_workers
 from .slow_scans import ROWS as ROWS_OF_CRAWL
@@ -266,6 +267,34 @@ def test_workers_that_are_stopped_are_replaced_by_their_nannies(
         assert session.last_run.retries >= 2
     assert len(freezer.frozen()) == 2
     assert not [pid for pid in freezer.frozen() if psutil.pid_exists(int(pid))]
+
+
+def test_tasks_sent_to_a_last_worker_that_has_just_left(
+    orders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask keeps them for it, though it may give them to others: they once waited for ever."""
+    choose, gone = Load.worker, ""
+
+    with dask_workers(tmp_path, 1, "--no-nanny") as cluster, session_on(cluster, partitions=1) as session:
+
+        def late(load: Load, *arguments: Any) -> str:
+            """Return the worker that was chosen; it leaves before anything is sent to it."""
+            nonlocal gone
+            chosen = choose(load, *arguments)
+            if not gone:
+                gone = chosen
+                os.killpg(cluster.workers[0].pid, signal.SIGKILL)
+                deadline = time.monotonic() + 60
+                while load._link.health.threads:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                cluster.start("--no-nanny")
+            return gone if not load._link.health.threads else chosen
+
+        monkeypatch.setattr(Load, "worker", late)
+        sums = session.read_csv(str(orders)).group_by("k").agg(F.sum(col("v")).alias("s"))
+        assert sums.sort("k").to_arrow().to_pylist() == WANTED
+        assert gone
 
 
 @pytest.mark.nightly

@@ -65,6 +65,7 @@ _REPLY_SECONDS = 10
 _RESTORE_SECONDS = 0.1
 _END_SECONDS = 2
 _ASK_SECONDS = 1
+_SEEK_SECONDS = 1.0
 
 
 class DaskEngine:
@@ -94,6 +95,7 @@ class DaskEngine:
         self._producers: weakref.WeakSet[BlockProducer] = weakref.WeakSet()
         self._landed: list[TaskResult] = []
         self._recomputed = 0  # tasks run again for their blocks, which no result has reported yet
+        self._sought = 0.0  # when Dask was last asked where tasks are
         self._looks: concurrent.futures.Future[list[Any]] | None = None
         self._found: dict[tuple[TaskId, int], Stall | None] = {}
         self._over: dict[str, float] = {}  # since when keys are done by their worker
@@ -256,7 +258,8 @@ class DaskEngine:
         flight.key = f"{KEY_PREFIX}{self._run}-{task.id.stage}.{task.id.label}-{self._sent}"
         sent = None if (flight.worker, code.key) in self._known else code.code
         pinned: dict[str, Any] = {"resources": resources} if resources else {}
-        if flight.worker and not (resources and choice.nodes is None):
+        flight.pinned = "" if resources and choice.nodes is None else flight.worker
+        if flight.pinned:
             pinned |= {"workers": [flight.worker], "allow_other_workers": choice.nodes is None}
         flight.future = self._client.submit(
             run_here, pickle.dumps(message), sent, key=flight.key, pure=False, **pinned
@@ -333,9 +336,14 @@ class DaskEngine:
             elif isinstance(event, _Located):
                 self._located(event)
         for flight in list(self._load.stuck(list(self._flights.values()))):
-            self._cancel(flight)
-            self._flights.pop(flight.key)
-            self._send_or_wait(flight)
+            self._send_again(flight)
+        if time.monotonic() - self._sought >= _SEEK_SECONDS:
+            self._seek()
+
+    def _send_again(self, flight: _Flight) -> None:
+        self._cancel(flight)
+        self._flights.pop(flight.key)
+        self._send_or_wait(flight)
 
     def _gather(self, flights: list[_Flight]) -> None:
         """Ask for the replies of tasks that one worker has done. They are events, too: it may be stopped by now."""
@@ -464,24 +472,37 @@ class DaskEngine:
                 flight, f"worker {event.address} was lost{f': {event.stopped}' if event.stopped else ''}"
             )
         self._known = {known for known in self._known if known[0] != event.address}
-        elsewhere = [flight for flight in self._flights.values() if flight.worker == event.address]
-        for flight in elsewhere:
-            flight.worker = ""
-        if elsewhere:
+        self._sought = 0.0
+
+    def _seek(self) -> None:
+        """Ask Dask where the tasks are whose worker has left, or that were sent while there was none."""
+        self._sought = time.monotonic()
+        keys = {key for key, flight in self._flights.items() if self._out_of_sight(flight)}
+        if keys:
             asked = asyncio.run_coroutine_threadsafe(
                 self._client.scheduler.processing(), self._client.loop.asyncio_loop
             )
             events = self._events
-            asked.add_done_callback(lambda answer: events.put(_Located(answer)))
+            asked.add_done_callback(lambda answer: events.put(_Located(keys, answer)))
+
+    def _out_of_sight(self, flight: _Flight) -> bool:
+        return flight.worker not in self._link.health.threads
 
     def _located(self, event: _Located) -> None:
-        """Note the workers of tasks that Dask gave to others than ours, which were about to leave."""
-        processing = {} if event.answer.exception() is not None else event.answer.result(timeout=0)
-        for worker, keys in processing.items():
-            for key in keys:
-                flight = self._flights.get(key)
-                if flight is not None and not flight.worker:
-                    flight.worker = worker
+        """Note the workers of tasks that Dask gave to others than ours, and send those again that it gives to nobody.
+
+        A task that asks for a worker, even with `allow_other_workers`, and comes when this one, the last one, has just
+        left, stays "no-worker" however many join: distributed 2026.8, `bulk_schedule_unrunnable_after_adding_worker`.
+        """
+        if event.answer.exception() is not None:
+            return
+        workers = {key: worker for worker, keys in event.answer.result(timeout=0).items() for key in keys}
+        for key in event.keys & self._flights.keys():
+            flight = self._flights[key]
+            if key in workers:
+                flight.worker = workers[key]
+            elif flight.pinned and self._out_of_sight(flight) and flight.future.status == "pending":
+                self._send_again(flight)
 
     def _drop(self, flight: _Flight) -> None:
         """Cancel a task."""
@@ -553,8 +574,9 @@ class _Gathered:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Located:
-    """Keys that each worker has now, as the scheduler says it."""
+    """Keys that were asked for, and those that each worker has now, as the scheduler says it."""
 
+    keys: set[str]
     answer: concurrent.futures.Future[dict[str, list[str]]]
 
 
@@ -562,9 +584,17 @@ _Event = str | WorkerGone | _Gathered | _Located
 
 
 class _Flight:
-    """Task under way, or waiting for its inputs. `recomputes`: producer whose lost blocks it recomputes."""
+    """Task under way, or waiting for its inputs.
 
-    __slots__ = ("attempt", "functions", "future", "inputs", "key", "recomputes", "since", "task", "worker")
+    Attributes:
+        recomputes: Producer whose lost blocks it recomputes.
+        worker: Worker that has it, as far as is known.
+        pinned: Worker for which Dask was asked; "": any.
+    """
+
+    __slots__ = (
+        "attempt", "functions", "future", "inputs", "key", "pinned", "recomputes", "since", "task", "worker",
+    )  # fmt: skip
 
     def __init__(self, task: Task, functions: Functions, recomputes: BlockProducer | None) -> None:
         self.task = task
@@ -574,6 +604,7 @@ class _Flight:
         self.inputs = input_producers(task)
         self.key = ""
         self.worker = ""
+        self.pinned = ""
         self.since = time.monotonic()
         self.future: Any = None
 
