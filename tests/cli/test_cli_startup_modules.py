@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import gc
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import mmflow_engine
 from tests.cli.startup_modules import FORMATS, imported, listing
 
 
@@ -46,3 +51,21 @@ assert datafusion.importlib_metadata.version("numpy") == real.version("numpy")
 assert sys.modules["importlib.metadata"] is real and hasattr(real, "files")
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("given", [None, "20"])
+def test_threads_of_numpy_sleep_at_once_unless_the_user_says_otherwise(
+    given: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "OPENBLAS_THREAD_TIMEOUT"
+    monkeypatch.setenv(name, given or "")  # is restored, too, where the command sets it
+    if given is None:
+        del os.environ[name]
+    monkeypatch.setattr(sys, "argv", ["mmflow", "--version"])
+    monkeypatch.setattr("mmflow.cli.process_exit.exit_process", sys.exit)
+    try:
+        with pytest.raises(SystemExit):
+            mmflow_engine.main()
+    finally:
+        gc.enable()
+    assert os.environ[name] == (given or "4")
