@@ -17,7 +17,7 @@ _NAME = __name__.replace("_", "-")
 
 def main() -> NoReturn:
     """Run the command line, and exit with its code."""
-    # OpenBLAS, which numpy brings, has a thread for each core, and they spin for a tenth of a second from its import on:
+    # OpenBLAS, which numpy brings, has a thread for each core, and they spin for a tenth of a second from then on:
     # here they sleep at once (after 2^4 cycles).
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     gc.disable()  # until all is imported (`cli.parsing`): a tenth of the time of a small query
