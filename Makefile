@@ -15,7 +15,7 @@ LINUX := %/linux.py %/mounts.py %/pagemap.py
 
 LINTERS := ruff format types types-darwin types-win32 imports
 
-.PHONY: demo check test audit nightly over-disk simulate crash-states mutants lint $(LINTERS:%=lint-%) sanitize sanitized fuzz fuzzers fuzz-readers bench wheel sdist smoke clean
+.PHONY: demo check test audit nightly over-disk simulate crash-states mutants lint $(LINTERS:%=lint-%) sanitize sanitized fuzz fuzzers fuzz-readers bench wheel sdist smoke docs clean
 
 demo: $(VENV)/.demo
 	@test -f $(DATA)/lineitem.csv || (echo "making $(DATA)/lineitem.csv (TPC-H, scale $(DEMO_SCALE))" && \
@@ -147,6 +147,19 @@ sdist: $(VENV)/.test
 
 smoke: wheel
 	@$(BIN)/python release/smoke.py dist/*.whl
+
+# The documentation site, in build/docs: without warnings, and with links that lead somewhere. Sphinx has an environment of its own, since
+# it wants another docutils than twine. What is built once is built again only where it changed.
+DOCS := .cache/docs
+docs: $(VENV)/.test $(DOCS)/.installed
+	$(DOCS)/bin/python -m sphinx -q -W --keep-going -j 1 -d build/docs-pages -b html docs build/docs
+	$(DOCS)/bin/python docs/site/check_links.py build/docs
+	@echo "the site is build/docs/index.html"
+
+$(DOCS)/.installed: docs/site/requirements.txt | $(VENV)/bin/python
+	@$(BIN)/python -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install -q --no-deps -r $<
+	@touch $@
 
 # A stamp says what was installed last, so that nothing is installed twice.
 $(VENV)/bin/python:

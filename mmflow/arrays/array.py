@@ -222,6 +222,7 @@ class MappedArray(PublicApi):
 
     @property
     def ndim(self) -> int:
+        """Number of dimensions."""
         return len(self.shape)
 
     @property

@@ -30,17 +30,11 @@ def with_reference(page: str) -> str:
 
 def _reference() -> Iterator[str]:
     root = command_line()
-    settings: dict[str, str] = {}
     for topic, names in root.topics.items():
         yield f"### {topic}\n"
         for name in names:
             for path, command in _commands(root.command_of(name), f"mmflow {name}"):
-                yield from _entry(path, command, settings)
-    yield "### Reference of settings\n"
-    yield "| option | meaning |"
-    yield "|---|---|"
-    yield from settings.values()
-    yield ""
+                yield from _entry(path, command)
 
 
 def _commands(command: click.Command, path: str) -> Iterator[tuple[str, Command]]:
@@ -52,7 +46,7 @@ def _commands(command: click.Command, path: str) -> Iterator[tuple[str, Command]
         yield path, command
 
 
-def _entry(path: str, command: Command, settings: dict[str, str]) -> Iterator[str]:
+def _entry(path: str, command: Command) -> Iterator[str]:
     ctx = click.Context(command, info_name=path)
     yield f"#### {' '.join([path, *command.collect_usage_pieces(ctx)])}\n"
     yield f"{command.help}\n"
@@ -60,22 +54,21 @@ def _entry(path: str, command: Command, settings: dict[str, str]) -> Iterator[st
         yield f"    {example}"
     yield "\n| argument or option | meaning |"
     yield "|---|---|"
-    taken: dict[str, str] = {}
+    taken: list[str] = []
     for param in command.get_params(ctx):
         record = param.get_help_record(ctx)
         if record is None or "--traceback" in param.opts or "--help" in param.opts:
             continue
         if getattr(param, "section", "").startswith("Settings"):
-            taken[param.name] = _row(*record)
+            taken.append(_row(*record))
         else:
             yield _row(
                 param.human_readable_name if isinstance(param, click.Argument) else record[0], record[1]
             )
-    settings |= taken
     if len(taken) > _FEW:
-        yield "| … | [settings](#reference-of-settings) |"
+        yield "| … | [settings](settings.md) |"
     else:
-        yield from taken.values()
+        yield from taken
     yield ""
 
 

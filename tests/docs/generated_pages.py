@@ -1,0 +1,96 @@
+"""Writer of what docs/settings.md and docs/sql-functions.md list.
+
+After a change of a setting (configs/local.toml has its text) or an update of DataFusion:
+`python -m tests.docs.generated_pages` writes both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from datafusion import SessionConfig, SessionContext
+
+from mmflow import functions
+from mmflow.cli.tree import command_line
+from mmflow.config import Settings
+from mmflow.plan.functions.json_values import JSON_FUNCTIONS
+
+__all__ = ["PAGES", "with_list"]
+
+ROOT = Path(__file__).parents[2]
+_BEGIN = "<!-- Written by `python -m tests.docs.generated_pages`. -->\n"
+_END = "<!-- End of what is written. -->\n"
+#: Settings of `local.toml`, commented out, with their defaults.
+_KEY = re.compile(r"# (\w+) = (.*)")
+_KINDS = {"SCALAR": "Functions of rows", "AGGREGATE": "Aggregates", "WINDOW": "Window functions"}
+
+
+def with_list(page: str, listed: Callable[[], Iterator[str]]) -> str:
+    """Return the page with today's list."""
+    before, _, rest = page.partition(_BEGIN)
+    return before + _BEGIN + "\n" + "\n".join(listed()) + "\n" + _END + rest.partition(_END)[2]
+
+
+def _settings() -> Iterator[str]:
+    options = {p.name for p in command_line().command_of("run").params}
+    yield "| setting | option | default | meaning |"
+    yield "|---|---|---|---|"
+    found: dict[str, str] = {}
+    for paragraph in (ROOT / "configs" / "local.toml").read_text().split("\n\n"):
+        lines = paragraph.splitlines()
+        meaning = " ".join(line.removeprefix("# ") for line in lines if not _KEY.fullmatch(line))
+        for key, value in (match.groups() for line in lines if (match := _KEY.fullmatch(line))):
+            option = f"`--{key.replace('_', '-')}`" if key in options else ""
+            default = "" if "Default" in meaning else f"`{value}`"
+            found[key] = f"| `{key}` | {option} | {default} | {_cell(meaning)} |"
+    for field in fields(Settings):
+        yield found[field.name]
+    yield ""
+
+
+def _functions() -> Iterator[str]:
+    context = SessionContext(SessionConfig({"datafusion.catalog.information_schema": "true"}))
+    rows = context.sql(
+        "SELECT DISTINCT function_type AS kind, routine_name AS name, description, syntax_example AS syntax"
+        " FROM information_schema.routines ORDER BY name"
+    ).to_pylist()
+    python = set(dir(functions))
+    for kind, title in _KINDS.items():
+        yield f"## {title}\n"
+        yield "| function | in Python | meaning |"
+        yield "|---|---|---|"
+        own = {row["name"]: row for row in rows if row["kind"] == kind}
+        aliases: dict[str, list[str]] = {}
+        for name, row in own.items():
+            called = (row["syntax"] or "").partition("(")[0]
+            aliases.setdefault(called if called in own else name, []).append(name)
+        for name, names in sorted(aliases.items()):
+            spellings = [own[name]["syntax"] or f"{name}(…)", *(n for n in names if n != name)]
+            meaning = (own[name]["description"] or "").partition("\n\n")[0]
+            method = f"`F.{name}`" if name in python else ""
+            yield f"| {' '.join(map(_code, spellings))} | {method} | {_cell(meaning)} |"
+        yield ""
+    yield "## JSON\n"
+    yield "Functions of mmflow over [text of JSON](sql.md#table-functions): "
+    yield ", ".join(f"`{name}`" for name in sorted(JSON_FUNCTIONS)) + ".\n"
+
+
+def _code(text: str) -> str:
+    escaped = text.replace("|", "\\|")
+    return f"`{escaped}`"
+
+
+def _cell(text: str) -> str:
+    text = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", text)  # links within DataFusion's documentation
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+PAGES = {ROOT / "docs/settings.md": _settings, ROOT / "docs/sql-functions.md": _functions}
+
+
+if __name__ == "__main__":
+    for path, listed in PAGES.items():
+        path.write_text(with_list(path.read_text(), listed))

@@ -1,0 +1,58 @@
+"""The documentation site, without Sphinx: its pages are found, its lists are current, and public names have docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mmflow as mf
+from tests.docs.generated_pages import PAGES, with_list
+
+DOCS = Path(__file__).parents[2] / "docs"
+#: Toctrees of Markdown and of reStructuredText, with the lines below them.
+_TOCTREE = re.compile(
+    r"^(?::::\{toctree\}\n(.*?)^:::|\.\. toctree::\n((?:[ ].*\n|\n)*))", re.MULTILINE | re.DOTALL
+)
+
+
+def _pages() -> Iterator[Path]:
+    for suffix in ("md", "rst", "ipynb"):
+        yield from (path for path in DOCS.rglob(f"*.{suffix}") if "site" not in path.relative_to(DOCS).parts)
+
+
+def _entries(page: Path) -> Iterator[str]:
+    for match in _TOCTREE.finditer(page.read_text()):
+        for line in (match[1] or match[2]).splitlines():
+            if line.strip() and not line.strip().startswith(":"):
+                yield str((page.parent / line.strip()).relative_to(DOCS))
+
+
+def test_every_page_is_in_one_table_of_contents() -> None:
+    listed = Counter(entry for page in _pages() for entry in _entries(page))
+    names = {str(path.relative_to(DOCS).with_suffix("")) for path in _pages()}
+    assert listed == Counter(names - {"index"})
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_lists_are_current(path: Path) -> None:
+    page = path.read_text()
+    assert with_list(page, PAGES[path]) == page, "run python -m tests.docs.generated_pages"
+
+
+def _documented() -> Iterator[tuple[str, object]]:
+    for name in mf.__all__:
+        value = getattr(mf, name)
+        yield name, value
+        if inspect.isclass(value) and not issubclass(value, Exception):
+            for member, found in inspect.getmembers(value):
+                if not member.startswith("_") and (inspect.isroutine(found) or isinstance(found, property)):
+                    yield f"{name}.{member}", found
+
+
+def test_public_names_have_docstrings() -> None:
+    assert [name for name, value in _documented() if not (inspect.getdoc(value) or "").strip()] == []
