@@ -174,8 +174,15 @@ class Dataset(
                 lambda f: f.select(*left, ex.quoted_column(PLACE)),
             )
 
-    def group_by(self, *keys: IntoExpr | Iterable[IntoExpr]) -> GroupedDataset:
+    def group_by(self, *keys: IntoExpr | Iterable[IntoExpr], **named_keys: Any) -> GroupedDataset:
         """Return groups of equal keys, to be aggregated with `agg`.
+
+        Parameters
+        ----------
+        keys
+            Names of columns, expressions, or lists of both.
+        named_keys
+            Expressions, names of columns or values, by the names of their columns.
 
         Examples
         --------
@@ -183,8 +190,10 @@ class Dataset(
         >>> ds = mf.from_arrow({"k": ["x", "y", "x"], "v": [1, 2, 3]})
         >>> ds.group_by("k").agg(s=mf.col("v").sum()).sort("k").to_arrow().to_pydict()
         {'k': ['x', 'y'], 's': [4, 2]}
+        >>> ds.group_by(odd=mf.col("v") % 2 == 1).agg(mf.len()).sort("odd").to_arrow().to_pydict()
+        {'odd': [False, True], 'len': [1, 2]}
         """
-        items = ex.columns_of(keys)
+        items = ex.listed(keys, named_keys)
         _, scope = self._source(items)
         with planning("group_by"):
             ex.row_values(scope, items, "group_by")

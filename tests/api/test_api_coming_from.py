@@ -151,6 +151,7 @@ def test_names_of_other_libraries_are_told_by_those_of_mmflow() -> None:
             lambda: untyped.from_arrow({}).filter(k="x"),
             "filter() has no argument 'k'; write mf.col('k') == …",
         ),
+        (lambda: untyped.from_arrow({}).drop(k="x"), "drop() has no argument 'k'; it takes none by name"),
     ]
     for call, message in calls:
         with pytest.raises(TypeError, match=re.escape(message)):

@@ -127,6 +127,12 @@ VERBS: dict[str, tuple[Verb, Verb]] = {
             pl.len().map_elements(lambda n: n / d.height, pl.Float64).alias("proportion")
         ),
     ),
+    "group_by with names": (
+        lambda d, e: d.group_by("t", few=mf.col("k") % 2 == 0, one=1).agg(mf.len()).select("t", "few", "one", "len"),
+        lambda d, e: d.group_by("t", few=pl.col("k") % 2 == 0, one=pl.lit(1, pl.Int64)).agg(
+            pl.len().cast(pl.Int64)
+        ),
+    ),
     "explode in order": (
         lambda d, e: d.select("t", "l").explode("l"),
         lambda d, e: d.select("t", "l").explode("l"),
