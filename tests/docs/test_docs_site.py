@@ -56,3 +56,14 @@ def _documented() -> Iterator[tuple[str, object]]:
 
 def test_public_names_have_docstrings() -> None:
     assert [name for name, value in _documented() if not (inspect.getdoc(value) or "").strip()] == []
+
+
+def test_troubleshooting_has_words_that_messages_have() -> None:
+    headings = re.findall(r"^### (.*`.*)$", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    sources = "".join(path.read_text() for path in (DOCS.parent / "mmflow").rglob("*.py"))
+    # Texts go over several lines, and have names and values in them.
+    said = re.sub(r'"\s*f?"', "", sources)
+    said = re.sub(r"\{[^{}]*\}", "*", said)
+    words = [text for heading in headings for text in re.findall(r"`([^`]+)`", heading)]
+    assert len(words) > 20
+    assert [text for text in words if text not in said] == []

@@ -38,7 +38,7 @@ SNIPPETS = {"python", "sql", "toml", "shell"}
 NOT_RUN = {
     "builds and tests the repository": 5,
     "builds packages, as tests/release does": 1,
-    "installs packages": 3,
+    "installs packages": 4,
     "is interrupted by hand": 1,
     "needs Docker": 1,
     "needs Docker, a Mac and PyPI": 1,
@@ -86,6 +86,8 @@ class _Page:
         """Run Python, in the variables of the page. An error is its output, and fails only if the page does not show it."""
         path = self.folder / "job.py"
         path.write_text(block.text)
+        if named := re.match(r"# (\w+\.py)\n", block.text):  # for commands further down
+            (self.folder / named[1]).write_text(block.text)
         if "__main__" in block.text:  # starts processes that import it
             self.output = self._script(f"{sys.executable} {path}", block)
             return

@@ -30,6 +30,7 @@ from mmflow.engines.dask.worker import check_stopped
 from mmflow.engines.messages import first_line
 from mmflow.engines.names import resolved
 from mmflow.errors import EngineError
+from mmflow.lazy.patterns import lazy_regex
 
 __all__ = ["ANSWER_SECONDS", "Health", "answers", "check_answers"]
 
@@ -43,6 +44,8 @@ _ALL_SILENT_SECONDS = 120.0
 _NO_SCHEDULER_SECONDS = 60.0
 #: From when a worker is known to be stopped until it is killed: longer than between two looks of a watchdog.
 _STOPPED_SECONDS = 6.0
+#: What Dask says of its objects in an error.
+_WHERE, _REASON = lazy_regex(r" \(in <[^>]*>: (?:\w+: )?(.*)\)$"), r" (\1)"
 #: Clusters that grow on demand need minutes for their first worker.
 _NO_WORKERS_SECONDS = 300.0
 
@@ -61,7 +64,7 @@ def check_answers(address: str, security: Security) -> None:
 
     async def ask() -> None:
         options = security.get_connection_args("client")
-        comm = await connect(address, timeout=0.8 * _CONNECT_SECONDS, **options)
+        comm = await connect(address, timeout=round(0.8 * _CONNECT_SECONDS, 1), **options)
         try:
             await comm.write({"op": "identity", "n_workers": 0, "reply": True})
             kind = (await comm.read())["type"]
@@ -92,7 +95,7 @@ def check_answers(address: str, security: Security) -> None:
     if isinstance(error, OSError | ValueError):
         cause = error.__cause__
         detail = f" ({first_line(cause)})" if isinstance(cause, OSError) and str(cause) else ""
-        raise type(error)(f"{first_line(error)}{detail}") from error
+        raise type(error)(f"{first_line(error)}{_WHERE.sub(_REASON, detail)}") from error
     if error is not None:
         raise ConnectionError(f"it does not answer as Dask does: {first_line(error)}") from error
 
