@@ -20,6 +20,7 @@ from mmflow import col
 from mmflow import functions as F  # noqa: N812  (as users write it)
 from mmflow.engines.dask.engine import disconnect
 from mmflow.engines.dask.placement import Load
+from tests.waiting import wait_until
 
 from .dask_workers import DaskWorkers, blocks_of, dask_workers
 from .slow_scans import ROWS as ROWS_OF_CRAWL
@@ -267,6 +268,37 @@ def test_workers_that_are_stopped_are_replaced_by_their_nannies(
         assert session.last_run.retries >= 2
     assert len(freezer.frozen()) == 2
     assert not [pid for pid in freezer.frozen() if psutil.pid_exists(int(pid))]
+
+
+def test_tasks_of_an_ended_run_that_hang_hold_up_no_later_run(
+    cluster: DaskWorkers, orders: Path, tmp_path: Path
+) -> None:
+    """Dask gives a worker further tasks, though its one thread is still in a function of a cancelled task."""
+
+    def hang(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if (
+            batch["id"][0].as_py() <= 12_000 <= batch["id"][-1].as_py()
+        ):  # in one of the first tasks, which are sent at once
+            (tmp_path / "hangs").touch()
+            while not (tmp_path / "go").exists():
+                time.sleep(0.01)
+        return batch
+
+    try:
+        with session_on(cluster) as session:
+            read = session.read_csv(str(orders))
+            rows = iter(read.map_batches(hang, schema=read.schema).iter_batches())
+            next(rows)
+            wait_until((tmp_path / "hangs").exists, "the function")
+            rows.close()  # type: ignore[attr-defined]  # it is a generator
+        # A task for each worker: of more, Dask gives some to others.
+        with session_on(cluster, shard_size="256KiB") as session:
+            assert session.read_csv(str(orders)).count() == ROWS
+        disconnect()
+        with session_on(cluster, shard_size="256KiB", stall_after=2.0) as session:  # as another process would
+            assert session.read_csv(str(orders)).count() == ROWS
+    finally:
+        (tmp_path / "go").touch()
 
 
 def test_tasks_sent_to_a_last_worker_that_has_just_left(

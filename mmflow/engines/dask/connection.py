@@ -11,6 +11,8 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
+from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
 from distributed import Client, Security
@@ -59,6 +61,8 @@ class Link:
         self._lock = threading.Lock()  # of the listeners: runs come and go in other threads than Dask's
         #: By worker, tasks that were cancelled and have not noticed: threads that are not to be had.
         self.ghosts: dict[str, set[str]] = {}
+        #: The last ones that noticed: an answer of before may say that they have not.
+        self._laid: deque[str] = deque(maxlen=1000)
         try:
             # Of a cluster that was given, Dask's own configuration has the key.
             security = None if cluster is None else cluster.security
@@ -101,7 +105,15 @@ class Link:
     def _on_ghost(self, event: tuple[float, Any]) -> None:
         _, message = event
         ghosts = self.ghosts.setdefault(message["worker"], set())
-        (ghosts.add if message["busy"] else ghosts.discard)(message["key"])
+        if message["busy"]:
+            ghosts.add(message["key"])
+        else:
+            ghosts.discard(message["key"])
+            self._laid.append(message["key"])
+
+    def note_ghosts(self, worker: str, keys: Iterable[str]) -> None:
+        """Note the cancelled tasks of a worker, of any driver, that have a thread, as it said when asked."""
+        self.ghosts[worker] = set(keys).difference(self._laid)
 
     def _on_event(self, event: tuple[float, Any]) -> None:
         _, message = event

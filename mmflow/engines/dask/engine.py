@@ -36,6 +36,7 @@ from mmflow.engines.dask.lineage import BlockProducer, get_producer, input_produ
 from mmflow.engines.dask.placement import Load
 from mmflow.engines.dask.worker import (
     KEY_PREFIX,
+    Look,
     end_here,
     look_here,
     request_stop_here,
@@ -185,16 +186,19 @@ class DaskEngine:
             asked = self._client.run(
                 look_here, self._run, after, workers=[worker], on_error="return", asynchronous=True
             )
-            return (await asyncio.wait_for(asked, ANSWER_SECONDS))[worker]
+            said = (await asyncio.wait_for(asked, ANSWER_SECONDS))[worker]
+            if isinstance(said, Look):
+                self._link.note_ghosts(worker, said.ghosts)
+            return said
 
         answered: list[Any] = await asyncio.gather(*map(one, workers), return_exceptions=True)
         return answered
 
     def _take_looks(self, answered: list[Any], after: float, now: float) -> None:
         """Take in what workers see: attempts that do not move, and those that are over, but whose reply is lost."""
-        looks = [look for look in answered if isinstance(look, tuple)]
-        self._found = {attempt: stall for found, _ in looks for attempt, stall in found.items()}
-        over = {key for _, keys in looks for key in keys} & self._flights.keys()
+        looks = [look for look in answered if isinstance(look, Look)]
+        self._found = {attempt: stall for look in looks for attempt, stall in look.attempts.items()}
+        over = {key for look in looks for key in look.over} & self._flights.keys()
         self._over = {key: self._over.get(key, now) for key in over}
         for key, since in self._over.items():
             flight = self._flights[key]

@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 from distributed import get_worker
@@ -57,6 +57,7 @@ from mmflow.worker.movement import Observer, Stall
 __all__ = [
     "KEY_PREFIX",
     "TOPIC",
+    "Look",
     "NannyPart",
     "WorkerPart",
     "check_stopped",
@@ -116,10 +117,22 @@ def request_stop_here(key: str, dask_worker: Any) -> None:
     dask_worker.plugins[_NAME].request_stop(key)
 
 
-def look_here(
-    run: str, after: float, dask_worker: Any
-) -> tuple[dict[tuple[TaskId, int], Stall | None], list[str]]:
-    """Return which attempts of a run have begun here (`Observer.look`), and the keys of tasks that are over here."""
+class Look(NamedTuple):
+    """What a worker says of a run, and of its threads.
+
+    Attributes:
+        attempts: Attempts that have begun, as of `Observer.look`.
+        over: Keys of tasks that are over.
+        ghosts: Keys of cancelled tasks, of any run, that still have a thread.
+    """
+
+    attempts: dict[tuple[TaskId, int], Stall | None]
+    over: list[str]
+    ghosts: list[str]
+
+
+def look_here(run: str, after: float, dask_worker: Any) -> Look:
+    """Return what this worker says of a run."""
     return dask_worker.plugins[_NAME].look(run, after)  # type: ignore[no-any-return]  # Dask has no types
 
 
@@ -197,11 +210,14 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
             return
         flag = self._flags.get(key)
         if flag is not None and finish in ("cancelled", "released", "forgotten"):
-            if not flag.is_set():
-                self._tell(key, busy=True)
-            flag.set()
+            self._stop(key, flag)
         if finish in ("released", "forgotten"):
             self._drop(key)
+
+    def _stop(self, key: str, flag: threading.Event) -> None:
+        if not flag.is_set():
+            self._tell(key, busy=True)
+        flag.set()
 
     def _tell(self, key: str, *, busy: bool) -> None:
         """Send engines the event that a cancelled task still has a thread, or no more."""
@@ -213,19 +229,20 @@ class WorkerPart(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
         if asked is not None:
             asked.set()
 
-    def look(self, run: str, after: float) -> tuple[dict[tuple[TaskId, int], Stall | None], list[str]]:
+    def look(self, run: str, after: float) -> Look:
         """Look at the tasks of a run, as `look_here` does."""
         observer = self._observers.setdefault(run, Observer())
         tasks = self._worker.state.tasks
         over = [k for k in tasks if str(k).startswith(f"{KEY_PREFIX}{run}-") and tasks[k].state in _OVER]
-        return observer.look(run, after), over
+        ghosts = [key for key, flag in list(self._flags.items()) if flag.is_set()]
+        return Look(observer.look(run, after), over, ghosts)
 
     def end(self, prefix: str) -> None:
         """Stop the tasks whose keys begin so, and drop their blocks."""
         self._observers.pop(prefix.removeprefix(KEY_PREFIX).removesuffix("-"), None)
         for key, flag in list(self._flags.items()):
             if key.startswith(prefix):
-                flag.set()
+                self._stop(key, flag)
         for key in [k for k in list(self._files) if k.startswith(prefix)]:
             self._drop(key)
 
