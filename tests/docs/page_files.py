@@ -125,6 +125,7 @@ FILES: dict[str, Sequence[Maker]] = {
     "docs/errors.md": (access(","),),
     "docs/formats.md": (log, app_log, costs),
     "docs/expressions.md": (lineitem, access(",")),
+    "docs/how_to.md": (access(","), log, jobs),
     "docs/random-access.md": (access(","),),
     "docs/runs.md": (lineitem, jobs),
     "docs/shared-memory.md": (access(","),),

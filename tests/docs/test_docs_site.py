@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mmflow as mf
+from mmflow.cli.tree import command_line
 from tests.docs.generated_pages import PAGES, with_list
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -67,3 +68,32 @@ def test_troubleshooting_has_words_that_messages_have() -> None:
     words = [text for heading in headings for text in re.findall(r"`([^`]+)`", heading)]
     assert len(words) > 20
     assert [text for text in words if text not in said] == []
+
+
+def _inline_commands() -> Iterator[tuple[str, str]]:
+    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md"]:
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for command in re.findall(r"`mmflow ([^`]+)`", prose):
+            yield page.name, command
+
+
+def test_commands_in_prose_exist_with_their_options() -> None:
+    """Those in blocks are run."""
+    tree, wrong, seen = command_line(), [], 0
+    commands = {name for topic in tree.topics.values() for name in topic}
+    for page, text in _inline_commands():
+        words = text.split()
+        if words[0] not in commands:
+            if not (words[0].isupper() or words[0].startswith(("-", "…", "*"))):
+                wrong.append(f"{page}: mmflow {text}")
+            continue
+        seen += 1
+        options = {option for parameter in tree.command_of(words[0]).params for option in parameter.opts}
+        given = {word.partition("=")[0] for word in words[1:] if word.startswith("--") and len(word) > 2}
+        # Jobs have options of their own.
+        if words[0] not in ("run", "submit", "k8s") and (
+            unknown := given - options - {"--help", "--traceback"}
+        ):
+            wrong.append(f"{page}: mmflow {text}: {unknown}")
+    assert wrong == []
+    assert seen > 50

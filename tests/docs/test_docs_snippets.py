@@ -43,7 +43,7 @@ NOT_RUN = {
     "needs Docker": 1,
     "needs Docker, a Mac and PyPI": 1,
     "needs Kubernetes": 6,
-    "needs a cluster": 3,
+    "needs a cluster": 4,
     "needs servers": 1,
     "needs zsh and fish": 1,
     "starts Ray, as tests/contract does": 1,
