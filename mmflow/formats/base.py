@@ -143,13 +143,13 @@ class ScanRequest:
 class Reject:
     """Record that `skip` or `quarantine` dropped, or into which `null` put nulls.
 
-    `line` and `record` are relative to the shard (0-based), `raw` the record's bytes without its
-    terminator (kept by quarantine only, else empty).
+    `line` (None: the format has none) and `record` are relative to the shard (0-based), `raw` the
+    record's bytes without its terminator (kept by quarantine only, else empty).
     """
 
     byte_offset: int
     record: int
-    line: int
+    line: int | None
     column: str | None
     reason: str
     raw: bytes = b""

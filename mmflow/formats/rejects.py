@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from mmflow.errors import plain_text
 from mmflow.formats.base import Reject
-from mmflow.formats.decoding.fixed_width import numpy_values
+from mmflow.formats.decoding.fixed_width import null_places, numpy_values
 
 __all__ = ["REPORTED", "SCHEMA", "locate_rejects", "rejects_batch"]
 
-#: Schema of quarantine: `record` counts from 0 and `line` from 1, both over the whole file, as in `BadRecordError`.
+#: Schema of quarantine: `record` counts from 0 and `line` from 1, both over the whole file, as in `BadRecordError`;
+#: `line` is null where the format has no lines.
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -61,8 +62,9 @@ def locate_rejects(
         shards = zip(batch.column("path").to_pylist(), batch.column("shard_first").to_pylist(), strict=True)
         shifts = np.array([before[shard] for shard in shards], np.int64).reshape(-1, 2)
         record = numpy_values(batch.column("record")) + shifts[:, 0]
-        line = numpy_values(batch.column("line")) + shifts[:, 1] + 1
-        columns = {"record": pa.array(record), "line": pa.array(line)}
+        lines = batch.column("line")
+        line = numpy_values(lines) + shifts[:, 1] + 1
+        columns = {"record": pa.array(record), "line": pa.array(line, mask=null_places(lines))}
         made.append(
             pa.RecordBatch.from_arrays([columns.get(n, batch.column(n)) for n in SCHEMA.names], schema=SCHEMA)
         )

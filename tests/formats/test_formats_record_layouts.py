@@ -142,3 +142,20 @@ def test_layouts_that_make_no_sense(options: dict[str, Any], message: str) -> No
     with pytest.raises(mf.ConfigError) as caught:
         mf.read_records("x.bin", **options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("way", [{"layout": [{"name": "t", "type": "char[2]"}]}, {"dtype": "<f8"}])
+def test_records_have_numbers_and_no_lines(way: dict[str, Any], tmp_path: Path) -> None:
+    """Neither in errors nor in quarantine, where the lines of texts stand."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"ab" * 12 + b"x")
+    with mf.Session(workers=1) as session:
+        with pytest.raises(mf.BadRecordError, match=r"a\.bin, record \d+, byte offset 24: ") as wrong:
+            session.read_records(path, **way).count()
+        assert wrong.value.context["line"] is None
+        with pytest.warns(mf.BadRecordsWarning):
+            session.read_records(path, **way, on_bad_record="quarantine").count()
+        assert session.last_run is not None
+        kept = pa.ipc.open_file(session.last_run.quarantine).read_all()
+    assert kept["line"].to_pylist() == [None]
+    assert kept["record"].to_pylist() == [24 // (2 if "layout" in way else 8)]

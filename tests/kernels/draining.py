@@ -67,10 +67,9 @@ def drained(decoder: RecordDecoder, data: pa.Buffer, stop: int, *, final: bool) 
         columns += [(decoded.offsets + at).tolist(), (decoded.line_numbers + lines).tolist()]
         assert {len(c) for c in columns} == {decoded.batch.num_rows}
         rows += zip(*columns, strict=True)
-        bad += [
-            replace(b, offset=b.offset + at, record=b.record + records, line=b.line + lines)
-            for b in decoded.bad
-        ]
+        for b in decoded.bad:
+            assert b.line is not None
+            bad.append(replace(b, offset=b.offset + at, record=b.record + records, line=b.line + lines))
         if _stops(decoder) and decoded.bad:
             return rows, bad  # how far it had looked beyond says nothing
         if not decoded.consumed:

@@ -29,7 +29,7 @@ class BadValue:
         offset: Offset of the record's first byte in the decoded bytes.
         length: Length of the record in bytes, without its terminator.
         record: Its number among the records decoded by this call, from 0.
-        line: Physical lines before it in the decoded bytes.
+        line: Physical lines before it in the decoded bytes; None: the format has no lines.
         column: Column whose value did not fit; None where the structure is broken.
         value: Value that did not fit.
         reason: Reason, as text.
@@ -41,7 +41,7 @@ class BadValue:
     offset: int
     length: int
     record: int
-    line: int
+    line: int | None
     column: str | None
     value: str | None
     reason: str

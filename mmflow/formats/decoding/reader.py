@@ -326,7 +326,7 @@ def bad_record(
         byte_offset=base + bad.offset,
         reason=bad.reason,
         record=report.records + bad.record,
-        line=report.lines + bad.line + 1,
+        line=None if bad.line is None else report.lines + bad.line + 1,
         column=bad.column,
         value=bad.value,
         excerpt=excerpt,
@@ -338,7 +338,7 @@ def _reject(data: pa.Buffer, base: int, bad: BadValue, report: ScanReport, *, ra
     return Reject(
         byte_offset=base + bad.offset,
         record=report.records + bad.record,
-        line=report.lines + bad.line,
+        line=None if bad.line is None else report.lines + bad.line,
         column=bad.column,
         reason=bad.reason if bad.value is None else f"{bad.reason} (value {bad.value!r})",
         raw=data.slice(bad.offset, bad.length).to_pybytes() if raw else b"",

@@ -115,6 +115,12 @@ class TranslatingDecoder:
         return invalid_reason(sample, self._encoding.name, at, " of the record", advise=advise)
 
 
+def _behind(joined: Decoded, bad: BadValue, begin: int) -> BadValue:
+    """Return a bad value of a part that begins at a byte, behind what has been joined."""
+    line = None if bad.line is None else bad.line + joined.lines
+    return replace(bad, offset=bad.offset + begin, record=bad.record + joined.records, line=line)
+
+
 def _join(parts: list[tuple[Decoded, int]]) -> Decoded:
     """Join what consecutive calls of a decoder gave; each with the offset at which it began."""
     if len(parts) == 1:
@@ -132,15 +138,9 @@ def _join(parts: list[tuple[Decoded, int]]) -> Decoded:
     lines: list[I64] = []
     repairs: list[BadValue] = []
     for part, begin in parts:
-        joined.bad += [
-            replace(b, offset=b.offset + begin, record=b.record + joined.records, line=b.line + joined.lines)
-            for b in part.bad
-        ]
+        joined.bad += [_behind(joined, b, begin) for b in part.bad]
         joined.repaired += part.repaired
-        repairs += [
-            replace(b, offset=b.offset + begin, record=b.record + joined.records, line=b.line + joined.lines)
-            for b in part.repairs
-        ]
+        repairs += [_behind(joined, b, begin) for b in part.repairs]
         if part.offsets is not None:
             found = part.line_numbers
             assert found is not None

@@ -148,7 +148,7 @@ class _FixedScan:
         report, length = self.report, self._end - base
         data = self._file.window(base, length).buffer
         reason = cut_off(self._form.size, length, self._form.footer)
-        bad = BadValue(0, length, 0, 0, None, None, reason)
+        bad = BadValue(0, length, 0, None, None, None, reason)
         note_bad(report, self._form.on_bad_record, self._file.path, data, base, bad)
         if report.error is None:
             report.records += 1
@@ -186,7 +186,7 @@ class _FixedScan:
             text = data.slice(row * size + field.offset, field.width).to_pybytes()
             value = text.decode(errors="replace")
             null = policy == "null"
-            bad = BadValue(row * size, size, row, 0, field.name, value, misfit(field), not null)
+            bad = BadValue(row * size, size, row, None, field.name, value, misfit(field), not null)
             note_bad(report, policy, self._file.path, data, base, bad)
             if report.error is not None:
                 keep[row:] = False

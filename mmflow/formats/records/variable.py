@@ -199,7 +199,7 @@ class _VariableScan:
             reason = f"a record longer than {MAX_RECORD:,} bytes; is record_length or delimiter right?"
         else:
             reason = f"its length says more than the {data.size:,} bytes that the file has left"
-        bad = BadValue(0, data.size, 0, 0, None, None, reason)
+        bad = BadValue(0, data.size, 0, None, None, None, reason)
         policy = "error" if data.size >= MAX_RECORD else self._form.on_bad_record
         note_bad(self.report, policy, self._file.path, data, base, bad)
         if self.report.error is None:
@@ -214,7 +214,14 @@ class _VariableScan:
             for row in rows:
                 begin = int(starts[row]) - front
                 found = BadValue(
-                    begin, int(ends[row]) - begin, row, 0, column, None, reason, form.on_bad_record != "null"
+                    begin,
+                    int(ends[row]) - begin,
+                    row,
+                    None,
+                    column,
+                    None,
+                    reason,
+                    form.on_bad_record != "null",
                 )
                 bad.setdefault(row, found)
 
