@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mmflow as mf
+from benchmarks.chart import CHART, chart, figures
 from mmflow.cli.tree import command_line
 from tests.docs.generated_pages import PAGES, with_list
 
@@ -68,6 +69,11 @@ def test_troubleshooting_has_words_that_messages_have() -> None:
     words = [text for heading in headings for text in re.findall(r"`([^`]+)`", heading)]
     assert len(words) > 20
     assert [text for text in words if text not in said] == []
+
+
+def test_the_chart_shows_the_figures_of_the_page() -> None:
+    found = figures((DOCS / "benchmarks.md").read_text())
+    assert CHART.read_text() == chart(found), "run python benchmarks/chart.py"
 
 
 def _inline_commands() -> Iterator[tuple[str, str]]:
