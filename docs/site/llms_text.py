@@ -25,10 +25,12 @@ def _write(app: Sphinx, error: Exception | None) -> None:
 
 def _sections(app: Sphinx) -> Iterator[str]:
     for tree in app.env.get_doctree("index").findall(addnodes.toctree):
-        yield f"## {tree['caption']}\n"
         for _, name in tree["entries"]:
-            yield from _entry(app, name, "")
-        yield ""
+            yield f"## {app.env.titles[name].astext()}\n"
+            for below in app.env.get_doctree(name).findall(addnodes.toctree):
+                for _, entry in below["entries"]:
+                    yield from _entry(app, entry, "")
+            yield ""
 
 
 def _entry(app: Sphinx, name: str, indent: str) -> Iterator[str]:
