@@ -28,12 +28,13 @@ class _Rule:
 
 @dataclass
 class _Connection:
-    """Both ends of a connection, and the bytes that still pass on a way; None: all do."""
+    """Both ends of a connection, the bytes that still pass on a way (None: all do), and whether it has lost any."""
 
     client: socket.socket
     server: socket.socket
     there: int | None = None
     back: int | None = None
+    lost: bool = False
 
     def close(self) -> None:
         for end in (self.client, self.server):
@@ -74,8 +75,9 @@ class BlackHole:
         Args:
             message: Regular expression that the message matches.
             way: Way on which bytes are swallowed: to the server ("there"), or from it ("back").
-            after: Bytes that pass before, those of the message included if it goes the same way.
-            connections: Number of connections to which that happens, the first ones.
+            after: Bytes that pass before, those of the message included if it goes the same way, and counted anew from
+                each such message on.
+            connections: Number of connections that lose anything, the first ones.
             seen: Way of the message.
         """
         self._rule = _Rule(re.compile(message.encode()), seen, way, after, connections)
@@ -122,10 +124,7 @@ class BlackHole:
     def _begin(self, on: _Connection, way: Way, data: bytes) -> None:
         with self._lock:
             rule = self._rule
-            if rule is None or way != rule.seen or not rule.connections or getattr(on, rule.way) is not None:
-                return
-            if rule.begins.search(data):
-                rule.connections -= 1
+            if rule is not None and way == rule.seen and not on.lost and rule.begins.search(data):
                 setattr(on, rule.way, rule.after)
 
     def _passed(self, on: _Connection, way: Way, data: bytes) -> bytes:
@@ -133,6 +132,11 @@ class BlackHole:
             room: int | None = getattr(on, way)
             if room is None:
                 return data
+            if not on.lost and len(data) > room:
+                if self._rule is None or not self._rule.connections:
+                    return data
+                self._rule.connections -= 1
+                on.lost = True
             passed = data[:room]
             setattr(on, way, room - len(passed))
             self.swallowed += len(data) - len(passed)

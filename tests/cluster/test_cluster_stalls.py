@@ -20,11 +20,13 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pytest
+from distributed import Client
 
 import mmflow as mf
 from mmflow.storage.object_store import open_store
-from tests.cluster.black_hole import BlackHole, black_hole
+from tests.cluster.black_hole import BlackHole, Way, black_hole
 from tests.cluster.dask_workers import DaskWorkers, dask_workers
+from tests.cluster.test_cluster_dask import left_behind
 from tests.disk.disk import forgetful_disk
 from tests.runs.faulted_servers import s3_server
 from tests.waiting import wait_until
@@ -270,7 +272,6 @@ def s3_behind_a_black_hole() -> Iterator[tuple[BlackHole, str]]:
             yield hole, f"s3://{bucket}"
 
 
-@pytest.mark.parametrize("engine", ["local"], indirect=True)
 @pytest.mark.parametrize("after", [0, 30_000], ids=["before the body", "in the body"])
 @pytest.mark.parametrize("ends", [True, False], ids=["once", "always"])
 def test_a_black_hole_before_objects_that_are_read(
@@ -295,7 +296,6 @@ def test_a_black_hole_before_objects_that_are_read(
     assert any(f"it reads {url}/b.csv" in text for _, text in report.named)
 
 
-@pytest.mark.parametrize("engine", ["local"], indirect=True)
 @pytest.mark.parametrize("ends", [True, False], ids=["once", "always"])
 def test_a_black_hole_before_objects_that_are_written(
     engine: str, ends: bool, numbers: Path, tmp_path: Path
@@ -314,3 +314,79 @@ def test_a_black_hole_before_objects_that_are_written(
         if ends:
             assert s.read_csv(f"{url}/out").count() == ROWS
     assert report.named
+
+
+@pytest.mark.parametrize(
+    ("message", "way"), [("task-finished", "there"), ("compute-task", "back")], ids=["reply", "task"]
+)
+def test_a_message_of_dask_that_gets_lost(message: str, way: Way, numbers: Path, tmp_path: Path) -> None:
+    """Scheduler and worker live and hear each other's signs of life; the connection for tasks is dead from a message on."""
+    with dask_workers_behind(tmp_path / "cluster") as (cluster, hole):
+        with session("dask", tmp_path, address=cluster.address, shard_size="16KiB") as s:
+            rows = s.read_csv(numbers, schema={"n": "int64"})
+            assert rows.count() == ROWS
+            hole.swallow(message, way, connections=1, seen=way)
+            report = Report(f"lost {message} of Dask")
+            with report.listening():
+                assert rows.count() == ROWS
+            report.close("healed")
+            assert hole.swallowed
+        wait_until(lambda: not left_behind(tmp_path), "all blocks to be gone")
+    assert report.named
+
+
+@contextlib.contextmanager
+def dask_workers_behind(folder: Path) -> Iterator[tuple[DaskWorkers, BlackHole]]:
+    """A cluster of two workers, one of which reaches the scheduler through a proxy."""
+    with own_dask(folder, 1) as cluster:
+        there = urlsplit(cluster.address)
+        with black_hole((str(there.hostname), int(there.port or 0))) as hole:
+            direct, cluster.address = cluster.address, f"tcp://127.0.0.1:{hole.address[1]}"
+            cluster.start()
+            cluster.address = direct
+            with Client(direct, set_as_default=False) as client:
+                client.wait_for_workers(2, timeout=60)
+            yield cluster, hole
+
+
+def test_slow_work_that_moves_is_no_stall(engine: str, numbers: Path, tmp_path: Path) -> None:
+    """An hour of slow work in short: `stall_after` is four seconds rather than sixty, and each kind of work takes several times that.
+
+    No upload: one of this size lies in the buffers of sockets at once, and nobody can see that it moves.
+    """
+    few = tmp_path / "few.csv"
+    few.write_text("n\n" + "".join(f"{i}\n" for i in range(16)))
+
+    def sleep(given: Any) -> Any:
+        time.sleep(1)
+        return given
+
+    def compute(batch: pa.RecordBatch) -> pa.RecordBatch:
+        end = time.monotonic() + 3 * AFTER
+        while time.monotonic() < end:
+            pass
+        return batch
+
+    with s3_behind_a_black_hole() as (proxy, url), session(engine, tmp_path) as s, warnings.catch_warnings():
+        warnings.simplefilter("error", mf.StalledWarning)
+        schema = {"n": "int64"}
+        rows = s.read_csv(few, schema=schema)
+        assert rows.map_batches(sleep, schema=schema, batch_rows=1).count() == 16
+        assert rows.map(sleep, schema=schema).count() == 16
+        assert rows.map_batches(compute, schema=schema).count() == 16
+        if engine == "local":
+            assert rows.map_batches(sleep, schema=schema, batch_rows=1, processes=True).count() == 16
+            assert rows.map(sleep, schema=schema, processes=True).count() == 16
+        open_store(url).write(f"{url}/numbers.csv", numbers.read_bytes())
+        proxy.rate = numbers.stat().st_size // 16
+        assert s.read_csv(f"{url}/numbers.csv", schema=schema).count() == ROWS
+
+
+def test_rows_that_nobody_takes_are_no_stall(engine: str, numbers: Path, tmp_path: Path) -> None:
+    """Tasks end or wait for room, and no attempt is taken for stalled, neither meanwhile nor once rows are read again."""
+    with session(engine, tmp_path, shard_size="16KiB", stall_timeout=TIMEOUT) as s, warnings.catch_warnings():
+        warnings.simplefilter("error", mf.StalledWarning)
+        rows = iter(s.read_csv(numbers, schema={"n": "int64"}).iter_batches())
+        taken = next(rows).num_rows
+        time.sleep(TIMEOUT + AFTER)
+        assert taken + sum(batch.num_rows for batch in rows) == ROWS
