@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd  # noqa: F401  (pyarrow shows nanoseconds by it alone, and mmflow keeps pyarrow from importing it)
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
