@@ -19,7 +19,7 @@ WORKS = {
     "text-like": "log, 280 MB: count lines that contain a text",
     "ndjson": "NDJSON, 490 MB: group by",
 }
-#: Colours that are told apart by the colour-blind, on light and on dark pages (Okabe and Ito, 2008).
+#: Colours that the colour-blind can distinguish, on light and on dark pages (Okabe and Ito, 2008).
 COLOURS = {"mmflow": "#d55e00", "polars": "#0072b2", "duckdb": "#e69f00", "datafusion": "#56b4e9"}
 _NAMES, _BAR, _WIDTH, _LABEL = 20, 14, 760, 96
 _SECONDS = re.compile(r"([\d.]+) s")

@@ -247,11 +247,12 @@ def _explain_call(error: TypeError, function: Callable[..., Any], kwargs: Mappin
     known = [n for n in named if n != "self"]
     unknown = [n for n in kwargs if n not in known]
     if "unexpected keyword argument" in str(error) and unknown:
-        hint = near(unknown[0], known, name) or f"; {suggest(unknown[0], known, 'arguments')}"
-        if not known:
-            hint = "; it takes none by name"
         if name == "filter":
             hint = f"; write mf.col({unknown[0]!r}) == …"
+        elif not known:
+            hint = "; it takes none by name"
+        else:
+            hint = near(unknown[0], known, name) or f"; {suggest(unknown[0], known, 'arguments')}"
         error.args = (f"{name}() has no argument {unknown[0]!r}{hint}",)
     else:
         error.args = (str(error).replace(f"{function.__qualname__}()", f"{name}()"),)

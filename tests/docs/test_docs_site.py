@@ -84,7 +84,7 @@ def _inline_commands() -> Iterator[tuple[str, str]]:
 
 
 def test_commands_in_prose_exist_with_their_options() -> None:
-    """Those in blocks are run."""
+    """Check commands within sentences: `test_docs_snippets` runs those in blocks."""
     tree, wrong, seen = command_line(), [], 0
     commands = {name for topic in tree.topics.values() for name in topic}
     for page, text in _inline_commands():

@@ -118,7 +118,7 @@ def request_stop_here(key: str, dask_worker: Any) -> None:
 
 
 class Look(NamedTuple):
-    """What a worker says of a run, and of its threads.
+    """Answer of a worker about a run and its threads.
 
     Attributes:
         attempts: Attempts that have begun, as of `Observer.look`.

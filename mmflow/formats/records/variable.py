@@ -211,19 +211,11 @@ class _VariableScan:
         bad: dict[int, BadValue] = {}
 
         def reject(rows: list[int], column: str | None, reason: str) -> None:
+            dropped = form.on_bad_record != "null"
             for row in rows:
                 begin = int(starts[row]) - front
-                found = BadValue(
-                    begin,
-                    int(ends[row]) - begin,
-                    row,
-                    None,
-                    column,
-                    None,
-                    reason,
-                    form.on_bad_record != "null",
-                )
-                bad.setdefault(row, found)
+                length = int(ends[row]) - begin
+                bad.setdefault(row, BadValue(begin, length, row, None, column, None, reason, dropped))
 
         raw = np.frombuffer(data, np.uint8)
         arrays: dict[str, pa.Array] = {}
