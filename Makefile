@@ -74,7 +74,7 @@ simulate: $(VENV)/.test
 crash-states: $(VENV)/.test
 	$(BIN)/python -m tests.simulation.crashes
 
-# Small changes of the boundary check and the journal, each of which a test must notice.
+# Small changes of modules that must not lose a row, each of which a test must notice (docs/reliability.md).
 mutants: $(VENV)/.test
 	$(BIN)/python -m pip install -q -c constraints.txt --group mutation
 	$(BIN)/python -m tests.mutation.mutants

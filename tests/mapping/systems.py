@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import itertools
 import mmap
 import os
 import pkgutil
@@ -22,6 +23,7 @@ from mmflow.mapping.system import System, system
 from mmflow.mapping.system.linux import LinuxSystem
 from mmflow.mapping.system.macos import MacSystem
 from mmflow.mapping.system.windows import WindowsSystem
+from mmflow.storage import disk
 
 __all__ = ["LINUX", "MACOS", "SYSTEMS", "WINDOWS", "on", "with_facts"]
 
@@ -84,8 +86,9 @@ def on(other: System) -> Iterator[None]:
         if base is WINDOWS:
             for name in _NO_WINDOWS_MAPS:
                 patch.delattr(mmap, name)
-            for name in ("unlink", "remove", "rename", "replace"):
-                patch.setattr(os, name, _as_windows(getattr(os, name), name))
+            for module, name in itertools.product((os, disk), ("unlink", "remove", "rename", "replace")):
+                if name in vars(module):
+                    patch.setattr(module, name, _as_windows(getattr(module, name), name))
         yield
 
 

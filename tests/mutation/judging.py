@@ -1,11 +1,17 @@
 """The process that judges changes of one group of modules: tests are collected once, and each change is a fork of it.
 
-python -m tests.mutation.judging GROUP RESULTS [NUMBER] [PATTERN…]     so many at random, the same ones each time
+python -m tests.mutation.judging GROUP RESULTS [NUMBER] [PATTERN…]     so many of each module at random, the same each time
 
 It runs in build/mutants, whose modules hold every change of every function beside the function itself (mutmut): the
-environment says which of them is called. A first fork runs all tests, and says which functions each of them reaches,
-how long it takes, and what it imports. A fork for a change runs those that reach its function, the quickest first, and
-ends with the first that fails.
+environment says which of them is called. A first fork runs all tests, and says which functions each of them reaches and
+what it imports. A second one runs them as a change will find them, the quickest first, and says how long each takes: all
+must pass. A fork for a change runs those that reach its function, the quickest first, and ends with the first that fails.
+
+    survived    all tests passed
+    killed      a test failed
+    timeout     more than ten times the time that they take without a change, and some seconds
+    crashed     the process of the tests ended otherwise
+    no tests    none reaches the function
 """
 
 from __future__ import annotations
@@ -22,19 +28,20 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
+from tests.mutation import reach
 from tests.mutation.groups import GROUPS
 
 __all__ = ["mutants_of"]
 
-_AT_ONCE = 2
-#: Processor time of a change, beside ten times that of its tests, and time in all, in seconds.
-_PROCESSOR_SECONDS, _SECONDS = 5, 120
+_AT_ONCE = len(os.sched_getaffinity(0))
+#: Limits of a change: processor time and time in all, in seconds, beside ten times those of its tests.
+_PROCESSOR_SECONDS, _SECONDS, _TIMES = 5, 20, 10
 #: Variable of the environment that says which change is called.
 _CHANGE = "MUTANT_UNDER_TEST"
 _NAME = re.compile(r"^mutants_\w+\['(\w+__mutmut_\d+)'\] = ", re.MULTILINE)
@@ -59,6 +66,7 @@ class Judge:
         self._failed = ""
         self._folder = Path()
         self._running: dict[int, tuple[str, float]] = {}
+        self._late: set[int] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -67,20 +75,22 @@ class Judge:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         # One for all forks: a change may write beside the path that it lost, and others would find that.
         self._folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # private to pytest
-        reach, seconds, modules = self._all_tests(session)
+        reached, quickest, modules = self._unchanged(lambda: self._reach(session.items))
         for name in modules:
             with contextlib.suppress(Exception):  # of platforms, and those that import their users
                 importlib.import_module(name)
         items = {item.nodeid: item for item in session.items}
+        seconds = self._unchanged(lambda: self._time([items[name] for name in quickest]))
         with open(self.results, "w", buffering=1) as out:
             for mutant in self.mutants:
-                chosen = sorted((seconds[name], name) for name in reach.get(_function(mutant), ()))
+                chosen = [name for name in quickest if name in reached.get(_function(mutant), ())]
                 if not chosen:
                     out.write(json.dumps([mutant, "no tests"]) + "\n")
                     continue
                 while len(self._running) >= _AT_ONCE:
                     self._reap(out)
-                self._start(mutant, [items[name] for _, name in chosen], sum(s for s, _ in chosen))
+                limits = [_TIMES * sum(seconds[name][clock] for name in chosen) for clock in (0, 1)]
+                self._start(mutant, [items[name] for name in chosen], *limits)
             while self._running:
                 self._reap(out)
         return True
@@ -91,58 +101,78 @@ class Judge:
     def _run(self, item: pytest.Item) -> None:
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
 
-    def _all_tests(self, session: pytest.Session) -> tuple[dict[str, list[str]], dict[str, float], list[str]]:
-        """Run all tests in a fork; return those that reach each function, their seconds, and all modules."""
+    def _unchanged(self, work: Callable[[], Any]) -> Any:
+        """Run tests in a fork, without a change; return the result."""
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
-            from mutmut.state import state  # installed by `make mutants` only
-
-            os.environ[_CHANGE] = "stats"
-            self._enter_folder()
-            known = set(sys.modules)
-            reach: dict[str, list[str]] = {}
-            seconds: dict[str, float] = {}
-            for item in session.items:
-                state()._stats.clear()
-                began = time.process_time()
-                self._run(item)
-                seconds[item.nodeid] = time.process_time() - began
-                for function in state()._stats:
-                    reach.setdefault(function, []).append(item.nodeid)
-            new = [name for name in sys.modules if name not in known]
-            with open(writing, "w") as pipe:
-                json.dump([self._failed, reach, seconds, new], pipe)
-            os._exit(0)
+            try:
+                self._enter_folder()
+                result = work()
+                with open(writing, "w") as pipe:
+                    json.dump([self._failed, result], pipe)
+            finally:
+                os._exit(0)
         os.close(writing)
         with open(reading) as pipe:
-            failed, *found = json.load(pipe)
+            failed, result = json.loads(pipe.read() or '["the process of the tests ended", null]')
         os.waitpid(child, 0)
         if failed:
             pytest.exit(f"without a change, a test fails: {failed}", 2)
-        return found[0], found[1], found[2]
+        return result
 
-    def _start(self, mutant: str, items: list[pytest.Item], seconds: float) -> None:
+    def _reach(self, items: list[pytest.Item]) -> tuple[dict[str, list[str]], list[str], list[str]]:
+        """Return the tests that reach each function, all tests, the quickest first, and the modules that they import."""
+        os.environ[_CHANGE] = "stats"
+        reach.begin(Path.cwd())
+        known = set(sys.modules)
+        reached: dict[str, list[str]] = {}
+        seconds: dict[str, float] = {}
+        for item in items:
+            reach.take()
+            began = time.monotonic()
+            self._run(item)
+            seconds[item.nodeid] = time.monotonic() - began
+            for function in reach.take():
+                reached.setdefault(function, []).append(item.nodeid)
+        return reached, sorted(seconds, key=seconds.__getitem__), [n for n in sys.modules if n not in known]
+
+    def _time(self, items: list[pytest.Item]) -> dict[str, tuple[float, float]]:
+        """Return the processor time of this process and the time in all of each test."""
+        seconds = {}
+        for item in items:
+            began = time.process_time(), time.monotonic()
+            self._run(item)
+            seconds[item.nodeid] = time.process_time() - began[0], time.monotonic() - began[1]
+        return seconds
+
+    def _start(self, mutant: str, items: list[pytest.Item], processor: float, in_all: float) -> None:
         child = os.fork()
         if child:
-            self._running[child] = (mutant, time.monotonic())
+            self._running[child] = mutant, time.monotonic() + in_all + _SECONDS
             return
-        os.setsid()
-        self._enter_folder()
-        limit = int(10 * seconds) + _PROCESSOR_SECONDS + int(time.process_time())
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
-        os.environ[_CHANGE] = mutant
-        for item in items:
-            self._run(item)
-            if self._failed:
-                os._exit(1)
-        os._exit(0)
+        status = 1
+        try:
+            os.setsid()
+            self._enter_folder()
+            limit = int(processor + time.process_time()) + _PROCESSOR_SECONDS
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+            os.environ[_CHANGE] = mutant
+            for item in items:
+                self._run(item)
+                if self._failed:
+                    break
+            else:
+                status = 0
+        finally:  # whatever pytest lets through, as Ctrl-C, is noticed
+            os._exit(status)
 
-    def _reap(self, out: Any) -> None:
+    def _reap(self, out: IO[str]) -> None:
         child, status = os.waitpid(-1, os.WNOHANG)
         if not child:
-            for pid, (_, began) in self._running.items():
-                if time.monotonic() - began > _SECONDS:
+            for pid, (_, end) in self._running.items():
+                if time.monotonic() > end and pid not in self._late:
+                    self._late.add(pid)
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
             return
@@ -150,25 +180,29 @@ class Judge:
             mutant, _ = self._running.pop(child)
             with contextlib.suppress(ProcessLookupError):  # what its tests started
                 os.killpg(child, signal.SIGKILL)
-            out.write(json.dumps([mutant, "survived" if status == 0 else "killed"]) + "\n")
+            code = os.waitstatus_to_exitcode(status)
+            late = child in self._late or code == -signal.SIGXCPU
+            self._late.discard(child)
+            outcome = "timeout" if late else {0: "survived", 1: "killed"}.get(code, "crashed")
+            out.write(json.dumps([mutant, outcome]) + "\n")
 
 
-def _chosen(modules: tuple[str, ...], patterns: list[str]) -> Iterator[str]:
-    for module in modules:
-        for name in mutants_of(module):
-            if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
-                yield name
+def _chosen(module: str, number: int | None, patterns: list[str]) -> Iterator[str]:
+    names = [
+        name
+        for name in mutants_of(module)
+        if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    ]
+    if number is not None and number < len(names):
+        names = random.Random(0).sample(names, number)
+    yield from names
 
 
 def main(group: str, results: str, *patterns: str) -> int:
-    from mutmut.configuration import config  # as above
-
-    config()  # as long as this is the folder that it is read from
     found = GROUPS[group]
-    number, *others = patterns if patterns and patterns[0].isdigit() else ("", *patterns)
-    mutants = list(_chosen(found.modules, others))
-    if number:
-        mutants = random.Random(0).sample(mutants, min(int(number), len(mutants)))
+    number = int(patterns[0]) if patterns and patterns[0].isdigit() else None
+    others = list(patterns if number is None else patterns[1:])
+    mutants = [name for module in found.modules for name in _chosen(module, number, others)]
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir=.", *found.tests]
     return int(pytest.main(arguments, plugins=[Judge(mutants, results)]))
 

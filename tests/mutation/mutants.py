@@ -1,7 +1,7 @@
 """Mutation tests: a small change of the code that must not lose a row fails a test, or survivors.txt says why not.
 
 python -m tests.mutation.mutants [GROUP [NUMBER] [PATTERN…]]     changes of one group (tests/mutation/groups.py): so many of
-                                                                 them, at random, of these names
+                                                                 each module, at random, of these names
 
 mutmut makes the changes, in a copy of the package in build/mutants; tests/mutation/judging.py tries them.
 """
@@ -31,35 +31,39 @@ FOLDER = REPOSITORY / "build" / "mutants"
 #: What the tests need besides the package.
 COPIED = ("mmflow", "tests", "conftest.py", "pyproject.toml", "configs", "jobs", "docs", "README.md")
 
-#: Processes import the changed package, although the original one is installed in place.
+#: Processes import the changed package, although the original one is installed in place, and say which functions they reach.
 SITE = """import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_editable_skbc_")]
+from tests.mutation.reach import install
+install()
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Survivor:
-    """A change that no test notices: the module, and its lines before and after."""
+    """A change that no test notices: the module, the function, and its lines before and after."""
 
     module: str
+    function: str
     change: str
 
 
 def explained(text: str) -> set[Survivor]:
     """Return the survivors that survivors.txt explains.
 
-    >>> explained("m.py: why it makes no difference\\n    - a\\n    + b\\n")
-    {Survivor(module='m.py', change='- a\\n+ b')}
+    >>> explained("m.py: C.f: why they make no difference\\n    - a\\n    + b\\n    - a\\n    + c\\n") == {
+    ...     Survivor("m.py", "C.f", "- a\\n+ b"),
+    ...     Survivor("m.py", "C.f", "- a\\n+ c"),
+    ... }
+    True
     """
     found: set[Survivor] = set()
-    module, change = "", list[str]()
-    for line in [*text.splitlines(), "end:"]:
-        if line.startswith("    "):
-            change.append(line.strip())
-        elif line and not line.startswith("#"):
-            if change:
-                found.add(Survivor(module, "\n".join(change)))
-            module, change = line.partition(":")[0], []
+    for entry in re.finditer(r"^(\S+): (\S+): .+\n((?:    .+\n)+)", text, re.MULTILINE):
+        lines = textwrap.dedent(entry[3])
+        found |= {
+            Survivor(entry[1], entry[2], m[0].strip())
+            for m in re.finditer(r"(?:^-.*\n)+(?:^\+.*\n)*", lines, re.MULTILINE)
+        }
     return found
 
 
@@ -94,26 +98,30 @@ for name in sys.argv[1:]:
 def _python(*arguments: str) -> None:
     path = os.pathsep.join((str(FOLDER / "site"), str(FOLDER)))
     environment = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_PROFILE": "ci", "MUTANT_UNDER_TEST": ""}
+    environment.pop("CI", None)  # has failing tests run twice
     subprocess.run([sys.executable, *arguments], cwd=FOLDER, env=environment, check=True)
 
 
-def _function(text: str, name: str) -> list[str]:
+def _lines(text: str, name: str) -> list[str]:
     found = re.search(rf"^( *)def {name}\(.*?\n(?=\1\S)", text, re.MULTILINE | re.DOTALL)
     assert found is not None, name
     return textwrap.dedent(found[0]).rstrip().splitlines()[1:]
 
 
-def _change(mutant: str) -> str:
-    """Return the lines of a change before and after."""
+def _survivor(mutant: str) -> Survivor:
     module, _, name = mutant.rpartition(".")
-    text = (FOLDER / (module.replace(".", "/") + ".py")).read_text() + "\nend\n"
-    original = _function(text, f"{name.rpartition('__mutmut_')[0]}__mutmut_orig")
-    lines = difflib.unified_diff(original, _function(text, name), n=0, lineterm="")
-    return "\n".join(
+    path = module.replace(".", "/") + ".py"
+    text = (FOLDER / path).read_text() + "\nend\n"
+    original = name.rpartition("__mutmut_")[0]
+    lines = difflib.unified_diff(
+        _lines(text, f"{original}__mutmut_orig"), _lines(text, name), n=0, lineterm=""
+    )
+    change = "\n".join(
         f"{line[0]} {line[1:].strip()}"
         for line in lines
         if line[:1] in ("-", "+") and line[:3] not in ("---", "+++")
     )
+    return Survivor(path, original.removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."), change)
 
 
 def _judge(group: str, patterns: tuple[str, ...]) -> int:
@@ -123,22 +131,31 @@ def _judge(group: str, patterns: tuple[str, ...]) -> int:
     results = FOLDER / f"results-{group}.jsonl"
     _python("-m", "tests.mutation.judging", group, str(results), *patterns)
     known = explained((HERE / "survivors.txt").read_text())
-    total, survived = Counter[str](), Counter[str]()
+    outcomes: dict[str, Counter[str]] = {}
+    survivors: set[Survivor] = set()
     unexplained = 0
     for line in results.read_text().splitlines():
         name, outcome = json.loads(line)
-        module = name.rpartition(".")[0].replace(".", "/") + ".py"
-        total[module] += 1
-        if outcome == "killed":
-            continue
-        survived[module] += 1
-        change = _change(name)
-        if Survivor(module, change) not in known:
+        path = name.rpartition(".")[0].replace(".", "/") + ".py"
+        outcomes.setdefault(path, Counter())[outcome] += 1
+        if outcome in ("survived", "no tests"):
+            survivor = _survivor(name)
+            survivors.add(survivor)
+            if survivor in known:
+                continue
             unexplained += 1
-            print(f"{name}: {outcome}\n{change}\n")
-    for module, count in total.items():
-        killed = count - survived[module]
-        print(f"{module}: {killed:,} of {count:,} killed ({killed / count:.1%})", flush=True)
+            print(f"{name}: {outcome}\n{survivor.module}: {survivor.function}: \n{survivor.change}\n")
+        elif outcome != "killed":
+            print(f"{name}: {outcome}")
+    for path, count in outcomes.items():
+        total, noticed = count.total(), count.total() - count["survived"] - count["no tests"]
+        others = "".join(f", {count[o]} {o}" for o in ("timeout", "crashed") if count[o])
+        print(f"{path}: {noticed:,} of {total:,} noticed ({noticed / total:.1%}){others}", flush=True)
+    if not patterns:
+        for survivor in sorted(
+            (s for s in known - survivors if s.module in outcomes), key=lambda s: (s.module, s.function)
+        ):
+            print(f"survivors.txt has a change that does not survive: {survivor}")
     return unexplained
 
 
