@@ -7,7 +7,10 @@
 Invariant: a folder whose `.owner` can be locked, and a table that can be locked, has no owner any more. The kernel
 drops the lock when the process dies, however it dies, and, unlike a process id, a lock means the same in every
 container that shares the folder. A folder without an `.owner` is removed only if it is empty: with anything in it, it
-is somebody else's, whatever its name.
+is somebody else's, whatever its name. So the `.owner` is durable before anything else is in the folder, and goes last,
+once it is durable that all else has gone: a power cut leaves nothing that no later run sweeps.
+
+Blocks themselves need no sync: no run reads those of a dead one.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import signal
 import threading
 import time
@@ -27,9 +29,11 @@ from typing import Any
 from mmflow.errors import EngineError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
+from mmflow.mapping.system import system
 from mmflow.mapping.system.forks import disown_in_children
 from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked, try_lock
 from mmflow.startup import ENDING_SIGNALS
+from mmflow.storage import disk
 
 __all__ = [
     "Found",
@@ -75,7 +79,7 @@ class RunFolder:
         self._closed = False
         disown_in_children(self)
         try:
-            os.makedirs(parent, exist_ok=True)
+            disk.makedirs(parent, exist_ok=True)
         except OSError as error:
             raise self._unmade(error) from error
         if not os.access(parent, os.W_OK | os.X_OK):
@@ -172,26 +176,47 @@ def _claim(parent: Path, base: str) -> tuple[Path, OwnerLock]:
         path = parent / (base if number == 0 else f"{base}-{number}")
         number += 1
         try:
-            path.mkdir(mode=0o700)
+            disk.mkdir(path, 0o700)
         except FileExistsError:
             continue
         # Swept before it had its owner file, or a sweeper has that, and it will be gone in a moment.
         with contextlib.suppress(FileNotFoundError, HeldError):
-            return path, OwnerLock(path / _OWNER)
+            lock = OwnerLock(path / _OWNER)
+            _sync(path)
+            return path, lock
+
+
+def _sync(path: Path) -> None:
+    """Make the entries of a folder durable; where that fails, only a power cut may leave it behind."""
+    with contextlib.suppress(OSError):
+        system.sync_folder(str(path))
 
 
 def _remove(path: Path) -> None:
-    for _ in range(3):
-        # The owner file last: if this process dies here, the next sweep still knows the folder by it.
+    for _ in range(3):  # another thread may add a file meanwhile
         with contextlib.suppress(OSError):
-            for entry in list(os.scandir(path)):
+            others = _contents(path)
+            for entry in others:
                 if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                elif entry.name != _OWNER:
-                    os.unlink(entry.path)
-        shutil.rmtree(path, ignore_errors=True)
+                    disk.remove_tree(entry.path)
+                else:
+                    with contextlib.suppress(OSError):
+                        disk.unlink(entry.path)
+            # The owner file last: by it the next sweep still knows the folder, should this process or the machine die.
+            if others:
+                _sync(path)
+                if _contents(path):
+                    continue
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(path / _OWNER)
+            disk.rmdir(path)
         if not os.path.exists(path):  # nor where the disk does not tell
             return
+
+
+def _contents(path: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        return [entry for entry in entries if entry.name != _OWNER]
 
 
 def segment_name() -> str:
@@ -281,28 +306,28 @@ def sweep(parent: str | os.PathLike[str]) -> list[str]:
 def drop_unowned(path: str) -> bool:
     """Remove a file if no process has it locked; return whether that was so."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = disk.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:  # another one removed it; or out of descriptors: the next sweep will
         return False
     try:
         if not try_lock(fd):
             return False
-        os.unlink(path)
+        disk.unlink(path)
         return True
     except FileNotFoundError:
         return False
     finally:
-        os.close(fd)
+        disk.close(fd)
 
 
 def _dead(path: str) -> bool:
     """Remove the folder at `path` if no process owns it; return whether."""
     try:
-        lock = os.open(os.path.join(path, _OWNER), os.O_RDWR | os.O_CLOEXEC)
+        lock = disk.open(os.path.join(path, _OWNER), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         if time.time() - os.stat(path).st_mtime < _GRACE_SECONDS:
             return False
-        os.rmdir(path)  # fails if it is not empty: then it is a folder of the user's with such a name
+        disk.rmdir(path)  # fails if it is not empty: then it is a folder of the user's with such a name
         return True
     try:
         if not try_lock(lock):
@@ -310,4 +335,4 @@ def _dead(path: str) -> bool:
         _remove(Path(path))
         return True
     finally:
-        os.close(lock)
+        disk.close(lock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from mmflow.arrays.change import Change, recover_dead_changes
 from mmflow.arrays.layout import ArrayLayout
 from mmflow.arrays.opening import create_array, open_array
 from mmflow.arrays.regions import REGION, RegionWriter, read_seams
+from mmflow.blocks import LocalStore, RunFolder, sweep
 from mmflow.blocks.checkpoints import read_checkpoint, write_checkpoint
 from mmflow.blocks.references import CheckpointBlock, LocalBlock
 from mmflow.config import Settings
@@ -289,7 +291,7 @@ def _ones(rows: Any) -> Any:
     return rows * 0 + 1
 
 
-# ---- checkpoints, indexes, cache entries ---------------------------------------------------------------------------
+# ---- checkpoints ---------------------------------------------------------------------------------------------------
 
 _SCHEMA = pa.schema([("n", pa.int64())])
 
@@ -318,6 +320,47 @@ def _check_checkpoint(folder: Path, marks: set[str]) -> None:
         with contextlib.suppress(BlockLostError):  # its task runs again
             rows = [row for batch in read_checkpoint(block) for row in batch.column(0).to_pylist()]
             assert rows == list(range(block.rows)), "a checkpoint is wrong, and believed"
+
+
+# ---- folders of spilled data -------------------------------------------------------------------------------------
+
+_BATCH = pa.RecordBatch.from_pydict({"n": list(range(2000))}, _SCHEMA)
+_LONG_AGO = time.time() - 3600
+
+
+def _begin_spills(folder: Path) -> None:
+    """Make a folder of a dead run, and one of the user's with such a name."""
+    dead = RunFolder(folder, "dead")
+    (dead.path / "1.block").write_bytes(b"a block")
+    os.rename(dead.path, folder / "mmflow-dead-1")
+    dead.close()
+    (folder / "mmflow-results").mkdir()
+    (folder / "mmflow-results" / "a.csv").write_text("n\n1\n")
+
+
+def _spill(folder: Path, recording: Recording) -> None:
+    sweep(folder)
+    spills = RunFolder(folder, "run")
+    store = LocalStore(0, spills)
+    first = store.put([_BATCH], _SCHEMA)
+    (spills.path / "operator").mkdir()
+    (spills.path / "operator" / "sorted").write_bytes(bytes(5000))
+    store.put([_BATCH, _BATCH], _SCHEMA)
+    store.delete(first)
+    recording.mark("spilled")
+    spills.close()
+    recording.mark("closed")
+
+
+def _check_spills(folder: Path, marks: set[str]) -> None:
+    for path in folder.iterdir():  # whoever made them has died long ago
+        os.utime(path, (_LONG_AGO, _LONG_AGO))
+    swept = sweep(folder)
+    left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    assert left == ["mmflow-results", "mmflow-results/a.csv"], f"left behind: {left}, swept: {swept}"
+
+
+# ---- row indexes and pages of remote files -------------------------------------------------------------------------
 
 
 def _entry(folder: Path) -> FileEntry:
@@ -386,6 +429,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "array: regions in place, by tasks": _Changing(in_place=True).protocol(),
     "array: regions of a new file, by tasks": _Changing(in_place=False).protocol(),
     "checkpoint": Protocol(lambda folder: None, _write_checkpoint, _check_checkpoint),
+    "folder of spilled data": Protocol(_begin_spills, _spill, _check_spills),
     "row index": Protocol(_begin_index, _write_index, _check_index),
     "cache entry": Protocol(lambda folder: None, _fill_entry, _check_entry, killed=True),
 }

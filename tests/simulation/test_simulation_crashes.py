@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("greenlet")
 
 from mmflow.arrays import change, opening, undo
+from mmflow.blocks import run_folder
 from mmflow.mapping.system import system
 from mmflow.runs.directory import LogWriter
 from mmflow.sinks.commit import local, manifest
@@ -59,6 +60,7 @@ LEFT_OUT: dict[str, tuple[str, Any, str, Any]] = {
         _nothing,
     ),
     "sync of the folder of a new array": ("array: a new file", opening, "fsync_folder", _nothing),
+    "syncs of a folder of spilled data": ("folder of spilled data", run_folder, "_sync", _nothing),
     "sync of what a change begins with": (
         "array: regions of a new file, by tasks",
         change,
