@@ -29,9 +29,17 @@ from typing import Any
 from mmflow.errors import EngineError
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
-from mmflow.mapping.system import system
 from mmflow.mapping.system.forks import disown_in_children
-from mmflow.mapping.system.owner_lock import HeldError, OwnerLock, is_locked, try_lock
+from mmflow.mapping.system.owner_lock import (
+    GRACE_SECONDS,
+    HeldError,
+    OwnerLock,
+    is_locked,
+    remove_dead,
+    remove_owned,
+    sync_names,
+    try_lock,
+)
 from mmflow.startup import ENDING_SIGNALS
 from mmflow.storage import disk
 
@@ -49,8 +57,6 @@ __all__ = [
 _OWNER = ".owner"
 _TABLE = ".table"
 _UNSAFE = lazy_regex(r"[^A-Za-z0-9._-]")
-#: A folder without an owner file is one that is being made right now, or the rest of one that died so.
-_GRACE_SECONDS = 60.0
 _SWEEP_SECONDS = 60.0
 
 
@@ -135,7 +141,7 @@ class RunFolder:
 def _discard(path: Path, lock: OwnerLock) -> None:
     if lock.held:  # which it is in no forked child
         # Another thread may still be adding a file that it hasn't noticed to be unwanted.
-        _remove(path)
+        remove_owned(path, _OWNER)
         lock.release()
 
 
@@ -182,41 +188,8 @@ def _claim(parent: Path, base: str) -> tuple[Path, OwnerLock]:
         # Swept before it had its owner file, or a sweeper has that, and it will be gone in a moment.
         with contextlib.suppress(FileNotFoundError, HeldError):
             lock = OwnerLock(path / _OWNER)
-            _sync(path)
+            sync_names(path)
             return path, lock
-
-
-def _sync(path: Path) -> None:
-    """Make the entries of a folder durable; where that fails, only a power cut may leave it behind."""
-    with contextlib.suppress(OSError):
-        system.sync_folder(str(path))
-
-
-def _remove(path: Path) -> None:
-    for _ in range(3):  # another thread may add a file meanwhile
-        with contextlib.suppress(OSError):
-            others = _contents(path)
-            for entry in others:
-                if entry.is_dir(follow_symlinks=False):
-                    disk.remove_tree(entry.path)
-                else:
-                    with contextlib.suppress(OSError):
-                        disk.unlink(entry.path)
-            # The owner file last: by it the next sweep still knows the folder, should this process or the machine die.
-            if others:
-                _sync(path)
-                if _contents(path):
-                    continue
-            with contextlib.suppress(FileNotFoundError):
-                disk.unlink(path / _OWNER)
-            disk.rmdir(path)
-        if not os.path.exists(path):  # nor where the disk does not tell
-            return
-
-
-def _contents(path: Path) -> list[os.DirEntry[str]]:
-    with os.scandir(path) as entries:
-        return [entry for entry in entries if entry.name != _OWNER]
 
 
 def segment_name() -> str:
@@ -263,7 +236,7 @@ def _owned(path: str) -> bool:
     try:
         return is_locked(os.path.join(path, _OWNER))
     except FileNotFoundError:
-        return time.time() - os.stat(path).st_mtime < _GRACE_SECONDS
+        return time.time() - os.stat(path).st_mtime < GRACE_SECONDS
 
 
 #: When each folder was last swept by `sweep_seldom`, by `time.monotonic`.
@@ -293,7 +266,7 @@ def sweep(parent: str | os.PathLike[str]) -> list[str]:
             if entry.stat(follow_symlinks=False).st_uid != os.getuid():
                 continue
             if entry.is_dir(follow_symlinks=False):
-                gone = _dead(entry.path)
+                gone = remove_dead(entry.path, _OWNER)
             else:
                 gone = _is_table(entry) and drop_unowned(entry.path)
             if gone:
@@ -318,21 +291,3 @@ def drop_unowned(path: str) -> bool:
         return False
     finally:
         disk.close(fd)
-
-
-def _dead(path: str) -> bool:
-    """Remove the folder at `path` if no process owns it; return whether."""
-    try:
-        lock = disk.open(os.path.join(path, _OWNER), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        if time.time() - os.stat(path).st_mtime < _GRACE_SECONDS:
-            return False
-        disk.rmdir(path)  # fails if it is not empty: then it is a folder of the user's with such a name
-        return True
-    try:
-        if not try_lock(lock):
-            return False
-        _remove(Path(path))
-        return True
-    finally:
-        disk.close(lock)

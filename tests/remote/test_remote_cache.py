@@ -300,7 +300,7 @@ def test_without_tags_time_tells_and_without_both_nothing_is_used_again(
 
 
 def test_pages_of_an_earlier_boot_are_not_looked_at(web: Web, remote_options: RemoteOptions) -> None:
-    other = Path(remote_options.cache_dir) / "pages-1-another-boot"
+    other = Path(remote_options.cache_dir) / "pages-1-01234567-89ab-cdef-0123-456789abcdef"
     (other / "url").mkdir(parents=True)
     (other / "lock").touch()
     (other / "url" / "x.data").write_bytes(b"0" * 100)

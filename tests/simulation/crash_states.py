@@ -36,6 +36,7 @@ _PAGE = 4096
 _NAMES, _CONTENTS, _SAMPLES = 7, 48, 24
 _CALLS = ("chmod", "close", "fdatasync", "fsync", "ftruncate", "link", "mkdir", "open", "pwrite", "rename", "replace",
           "rmdir", "unlink", "write")  # fmt: skip
+_SYSTEM_CALLS = ("preallocate", "punch_hole", "rename")
 
 #: Entry of a folder: the folder's inode, and the name.
 Entry = tuple[int, str]
@@ -110,10 +111,12 @@ class Recording:
             others: dict[str, Any] = {"makedirs": _makedirs, "remove_tree": _remove_tree}
             for name, other in others.items():
                 setattr(disk, name, other)
-            system.rename = self._recorded("rename", system.rename)  # type: ignore[method-assign]
+            for name in _SYSTEM_CALLS:
+                setattr(system, name, self._recorded(name, getattr(system, name)))
             yield
         finally:
-            del system.rename  # that of the class
+            for name in _SYSTEM_CALLS:
+                delattr(system, name)  # there is that of the class
             for name, call in known.items():
                 setattr(disk, name, call)
         self._look()
@@ -182,17 +185,6 @@ class Recording:
                     found[state] = count
         for state, count in found.items():
             yield count, state
-
-    def killed(self) -> Iterator[tuple[int, State]]:
-        """Yield the states that the death of the process alone leaves: nothing gets lost."""
-        for count in range(len(self.changes) + 1):
-            entries = dict(self._first[0])
-            for change in self.changes[:count]:
-                if isinstance(change, Names):
-                    _assign(entries, change)
-            files = sorted({inode for inode in entries.values() if inode not in self.folders})
-            contents = {inode: self._applied(inode, count) for inode in files}
-            yield count, (tuple(sorted(entries.items())), tuple(sorted(contents.items())))
 
     def _name_states(self, count: int, r: random.Random) -> Iterator[dict[Entry, int]]:
         synced: set[int] = set()

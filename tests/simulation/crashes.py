@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.simulation.crash_states import Recording
-from tests.simulation.protocols import PROTOCOLS
+from tests.simulation.deaths import deaths
+from tests.simulation.protocols import PROTOCOLS, Protocol
 
 __all__ = ["crash", "main"]
 
@@ -46,28 +47,41 @@ def crash(
     """
     protocol = PROTOCOLS[name]
     failures = [] if failures is None else failures
+    number = 0
     with _folder() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        protocol.begin(folder)
-        recording = Recording(folder)
-        with recording.recorded():
-            protocol.run(folder, recording)
-        found = list(recording.killed() if protocol.killed else recording.states(random.Random(0)))
-        chosen = found if len(found) <= most else random.Random(0).sample(found, most)
-        for count, state in chosen:
-            recording.build(state)
-            marks = {mark for mark, begin in recording.marks.items() if count >= begin}
+        for where, marks in (
+            _died(name, folder, most) if protocol.killed else _crashed(protocol, folder, most)
+        ):
+            number += 1
             try:
                 protocol.check(folder, marks)
             except Exception as error:
                 listing = sorted(os.path.relpath(p, folder) for p in folder.rglob("*"))
-                failures.append(
-                    f"{name}: after {count} of {len(recording.changes)} changes: {type(error).__name__}: {error} {listing}"
-                )
+                failures.append(f"{name}: {where}: {type(error).__name__}: {error} {listing}")
             shutil.rmtree(folder, ignore_errors=True)
             if stop and failures:
                 break
-    return len(chosen)
+    return number
+
+
+def _crashed(protocol: Protocol, folder: Path, most: int) -> Iterator[tuple[str, set[str]]]:
+    protocol.begin(folder)
+    recording = Recording(folder)
+    with recording.recorded():
+        protocol.run(folder, recording)
+    found = list(recording.states(random.Random(0)))
+    for count, state in found if len(found) <= most else random.Random(0).sample(found, most):
+        recording.build(state)
+        yield (
+            f"after {count} of {len(recording.changes)} changes",
+            {mark for mark, begin in recording.marks.items() if count >= begin},
+        )
+
+
+def _died(name: str, folder: Path, most: int) -> Iterator[tuple[str, set[str]]]:
+    for calls, marks in deaths(name, folder, most):
+        yield f"dead after {calls} calls", marks
 
 
 def main(most: int = sys.maxsize) -> int:

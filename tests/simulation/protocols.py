@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import mmflow.remote.cache.folder as folder_module
 import mmflow.sinks.commit.local as local_module
 from mmflow.arrays.change import Change, recover_dead_changes
 from mmflow.arrays.layout import ArrayLayout
@@ -29,6 +31,7 @@ from mmflow.errors import BlockLostError
 from mmflow.mapping import FileIdentity
 from mmflow.remote.cache.blocks import BLOCK
 from mmflow.remote.cache.entry import Entry
+from mmflow.remote.cache.folder import PageCache
 from mmflow.rows import index_file
 from mmflow.rows.index import RecordIndex
 from mmflow.runs.named_run import open_named
@@ -49,7 +52,7 @@ class Protocol:
         run: Does it, and marks what is true from then on.
         check: Recovers a state, and raises AssertionError where it is neither old nor new; its second argument are
             the marks that hold.
-        killed: Whether only the death of the process is survived, not that of the machine.
+        killed: Whether only the death of the process is survived, not that of the machine (`deaths`).
     """
 
     begin: Callable[[Path], None]
@@ -412,6 +415,99 @@ def _check_entry(folder: Path, marks: set[str]) -> None:
     assert not absent & {int(mark) for mark in marks}, "a block was forgotten"
 
 
+_PAGES = 8 * BLOCK
+_OTHER_BOOT = "pages-1-01234567-89ab-cdef-0123-456789abcdef"
+
+
+@contextlib.contextmanager
+def _pages(folder: Path) -> Iterator[PageCache]:
+    """Open a cache of eight blocks, and close what else only the end of its process closes."""
+    cache = PageCache(str(folder), _PAGES)
+    try:
+        yield cache
+    finally:
+        os.close(cache._alive)
+        os.close(cache._counting)
+
+
+def _fill_pages(folder: Path, recording: Recording) -> None:
+    """Fill a cache with more than it holds; then another version of a file comes."""
+    with _pages(folder) as cache:
+        for name, version, ranges in (
+            ("a", "1", [(0, 2), (64, 67)]), ("b", "1", [(0, 5)]), ("a", "2", [(1, 3)]), ("c", "1", [(0, 8)]),
+        ):  # fmt: skip
+            entry = cache.entry(name, version, 70 * BLOCK)
+            lease = entry.lease(ranges)
+            assert cache.reserve(entry, ranges), "the cache can evict what nobody needs"
+            for first, last in ranges:
+                for block in range(first, last):
+                    entry.write(block * BLOCK, _page(name, version, block))
+            entry.publish(ranges)
+            del entry, lease
+    recording.mark("filled")
+
+
+def _page(name: str, version: str, block: int) -> bytes:
+    return bytes([ord(name), ord(version), block]) + bytes([block + 1]) * (BLOCK - 3)
+
+
+def _check_pages(folder: Path, marks: set[str]) -> None:
+    with _pages(folder) as cache:
+        used = cache.measure()
+        assert used <= cache.counted(), f"{used} bytes are used, of which {cache.counted()} are counted"
+        assert used <= _PAGES, f"{used} bytes are in a cache of {_PAGES}"
+        there = sum(_right_blocks(path) for path in folder.glob("pages-*/*/*.data"))
+        assert there == 8 or "filled" not in marks, f"{there} blocks are there"
+        entry = cache.entry("d", "1", _PAGES)
+        lease = entry.lease([(0, 8)])
+        assert cache.reserve(entry, [(0, 8)]), "what died keeps space for ever"
+        del lease
+        assert cache.measure() <= _PAGES
+
+
+def _right_blocks(path: Path) -> int:
+    """Return how many blocks an entry has, all of which must be right."""
+    name, version = path.parent.name, path.stem
+    entry = Entry(str(path.parent), version, path.stat().st_size)
+    absent = {block for first, last in entry.absent([(0, entry.blocks)]) for block in range(first, last)}
+    there = set(range(entry.blocks)) - absent
+    for block in there:
+        found = os.pread(entry.data, BLOCK, block * BLOCK)
+        assert found == _page(name, version, block), f"block {block} of {path} is not what was fetched"
+    return len(there)
+
+
+def _begin_other_boot(folder: Path) -> None:
+    _fill_pages(folder, cast(Any, _NoMarks()))
+    (made,) = folder.iterdir()
+    made.rename(folder / _OTHER_BOOT)
+    (folder / "pages-2024-of-a-book").mkdir()
+    (folder / "pages-2024-of-a-book" / "1.txt").write_text("page 1")
+
+
+class _NoMarks:
+    def mark(self, name: str) -> None:
+        """Forget it."""
+
+
+def _sweep_pages(folder: Path, recording: Recording) -> None:
+    with _pages(folder):
+        recording.mark("swept")
+
+
+def _check_swept(folder: Path, marks: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.name.startswith("pages"):
+            os.utime(path, (_LONG_AGO, _LONG_AGO))
+    boot = str(uuid.uuid4())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_module, "read_boot_id", lambda: boot)
+        with _pages(folder) as cache:
+            left = sorted(path.name for path in folder.iterdir())
+    assert left == sorted(["pages-2024-of-a-book", Path(cache.folder).name]), f"left behind: {left}"
+    assert (folder / "pages-2024-of-a-book" / "1.txt").exists()
+
+
 PROTOCOLS: dict[str, Protocol] = {
     "commit: a new folder": _Commit("out", "error", before=False).protocol(),
     "commit: a new folder below new folders": _Commit("a/b/out", "error", before=False).protocol(),
@@ -432,4 +528,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "folder of spilled data": Protocol(_begin_spills, _spill, _check_spills),
     "row index": Protocol(_begin_index, _write_index, _check_index),
     "cache entry": Protocol(lambda folder: None, _fill_entry, _check_entry, killed=True),
+    "cache of pages: filled and evicted": Protocol(
+        lambda folder: None, _fill_pages, _check_pages, killed=True
+    ),
+    "cache of pages: begun, and that of another boot removed": Protocol(
+        _begin_other_boot, _sweep_pages, _check_swept
+    ),
 }

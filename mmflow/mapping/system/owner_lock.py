@@ -2,6 +2,10 @@
 
 Invariant: a file that is not locked has no owner. Unlike a process id, a lock means the same in every container that
 shares the folder. The text of the file only tells people who holds the lock.
+
+A folder that is its owner's has the lock as a file in it. That file is durable before anything else is there
+(`sync_names`), and goes last, once it is durable that all else has gone: so a folder with anything in it, but without
+the file, is somebody else's, whatever its name, and no crash makes one of ours.
 """
 
 from __future__ import annotations
@@ -9,12 +13,25 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 
 from mmflow.mapping.system import system
 from mmflow.mapping.system.forks import disown_in_children
 from mmflow.storage import disk
 
-__all__ = ["HeldError", "OwnerLock", "is_locked", "try_lock"]
+__all__ = [
+    "GRACE_SECONDS",
+    "HeldError",
+    "OwnerLock",
+    "is_locked",
+    "remove_dead",
+    "remove_owned",
+    "sync_names",
+    "try_lock",
+]
+
+#: Age from which on a folder without a lock file is not one that is being made right now.
+GRACE_SECONDS = 60.0
 
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 
@@ -110,5 +127,63 @@ def is_locked(path: str) -> bool:
     fd = disk.open(path, os.O_RDWR)  # no child process gets it: that is Python's default
     try:
         return not try_lock(fd)
+    finally:
+        disk.close(fd)
+
+
+# ---- folders of owners ------------------------------------------------------------------------------------
+
+
+def sync_names(folder: str | os.PathLike[str]) -> None:
+    """Make the entries of a folder durable; where that fails, only a power cut may leave it behind."""
+    with contextlib.suppress(OSError):
+        system.sync_folder(os.fspath(folder))
+
+
+def remove_owned(folder: str | os.PathLike[str], lock: str) -> None:
+    """Remove a folder, as far as possible, and its lock file last: by it, the folder is still known if this dies."""
+    for _ in range(3):  # another thread may add a file meanwhile
+        with contextlib.suppress(OSError):
+            others = _others(folder, lock)
+            for entry in others:
+                if entry.is_dir(follow_symlinks=False):
+                    disk.remove_tree(entry.path)
+                else:
+                    with contextlib.suppress(OSError):
+                        disk.unlink(entry.path)
+            if others:
+                sync_names(folder)
+                if _others(folder, lock):
+                    continue
+            with contextlib.suppress(FileNotFoundError):
+                disk.unlink(os.path.join(folder, lock))
+            disk.rmdir(folder)
+        if not os.path.exists(folder):  # nor where the disk does not tell
+            return
+
+
+def _others(folder: str | os.PathLike[str], lock: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if entry.name != lock]
+
+
+def remove_dead(folder: str | os.PathLike[str], lock: str) -> bool:
+    """Remove a folder if nobody holds its lock; return whether.
+
+    Raises:
+        OSError: It is somebody else's, or was removed just now.
+    """
+    try:
+        fd = disk.open(os.path.join(folder, lock), os.O_RDWR | _NOFOLLOW | system.open_flags)
+    except FileNotFoundError:
+        if time.time() - os.stat(folder).st_mtime < GRACE_SECONDS:
+            return False
+        disk.rmdir(folder)  # fails if it is not empty: then it is a folder of the user's with such a name
+        return True
+    try:
+        if not try_lock(fd):
+            return False
+        remove_owned(folder, lock)
+        return True
     finally:
         disk.close(fd)

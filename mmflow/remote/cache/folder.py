@@ -5,8 +5,9 @@
         used                                bytes there are on the disk, or a little more; its lock is for changing them
         URL/IDENTITY.data, .map             `remote.cache.entry`; names are digests
 
-Invariant: space is had (`reserve`) before it is written to, so the bound holds whatever dies when. Who finds no space,
-since all is needed just now, reads into memory instead.
+Invariants: space is had (`reserve`) before it is written to, and counted before it is had, so the bound holds whatever
+dies when. Who finds no space, since all is needed just now, reads into memory instead. The folder is its users' by its
+lock (`mapping.system.owner_lock`), also after a power cut; what else that leaves of it is never read.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from mmflow.errors import EngineError
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.system import system
 from mmflow.mapping.system.host import read_boot_id
-from mmflow.mapping.system.owner_lock import is_locked
+from mmflow.mapping.system.owner_lock import remove_dead, sync_names
 from mmflow.remote.cache.blocks import BLOCK, Range
 from mmflow.remote.cache.entry import Entry, evict, last_used, remove_unused
 from mmflow.remote.options import RemoteOptions
+from mmflow.storage import disk
 from mmflow.storage.format_versions import PAGES
 
 __all__ = ["PageCache", "open_cache"]
 
 _DEFAULT_BYTES = 10 << 30
-_FOLDER = lazy_regex(r"pages-\d+-")
+_LOCK = "lock"
+_FOLDER = lazy_regex(r"pages-\d+-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COUNT = struct.Struct("q")
 #: Share of the cache that is evicted at once: the search for the least recently used costs something each time.
 _SHARE = 16
@@ -62,13 +65,13 @@ class PageCache:
         if not boot:
             raise OSError(errno.ENOSYS, "this system doesn't say since when it runs")
         self.folder = os.path.join(base, f"pages-{PAGES.version}-{boot}")
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        _require_own(self.folder)
-        self._alive = os.open(os.path.join(self.folder, "lock"), _MADE, 0o600)
-        system.lock(self._alive, shared=True, wait=True)
-        self._counting = os.open(os.path.join(self.folder, "used"), _MADE, 0o600)
+        self._alive = _open_locked(self.folder)
+        counting = os.path.join(self.folder, "used")
+        if not os.path.exists(counting):
+            sync_names(self.folder)
+        self._counting = disk.open(counting, _MADE, 0o600)
         if os.fstat(self._counting).st_size < _COUNT.size:
-            os.ftruncate(self._counting, _COUNT.size)
+            disk.ftruncate(self._counting, _COUNT.size)
         # Errors where these are not offered.
         system.lock_range(self._counting, 0, _COUNT.size, "unlock")
         system.punch_hole(self._counting, _BEHIND, system.page_size)
@@ -104,7 +107,7 @@ class PageCache:
         """Bytes that it may hold now."""
         if self.size is not None:
             return self.size
-        return min(_DEFAULT_BYTES, (shutil.disk_usage(self.folder).free + self._count_bytes()) // 2)
+        return min(_DEFAULT_BYTES, (shutil.disk_usage(self.folder).free + self.counted()) // 2)
 
     def reserve(self, entry: Entry, ranges: Sequence[Range]) -> bool:
         """Reserve space for blocks of an entry that are about to be fetched; they must be leased.
@@ -125,21 +128,23 @@ class PageCache:
         limit = self.limit
         if wanted > limit:
             return False
-        used = self._count_bytes()
+        used = self.counted()
         if used + wanted > limit:
             used = self.measure()
         if used + wanted > limit:
             self._evict(used + wanted - limit + limit // _SHARE)
             used = self.measure()
-        room = used + wanted <= limit and self._try_allocate(entry, ranges)
+        room = used + wanted <= limit and self._try_allocate(entry, ranges, used + wanted)
         if not room and used + wanted <= limit:  # the disk is full, whatever the bound
             self._evict(wanted)
-            room = self._try_allocate(entry, ranges)
+            room = self._try_allocate(entry, ranges, self.measure() + wanted)
             used = self.measure() - (wanted if room else 0)
         self._count[:] = _COUNT.pack(used + wanted if room else used)
         return room
 
-    def _try_allocate(self, entry: Entry, ranges: Sequence[Range]) -> bool:
+    def _try_allocate(self, entry: Entry, ranges: Sequence[Range], used: int) -> bool:
+        """Allocate space, which is counted before: a count that is too large is corrected by the next measurement."""
+        self._count[:] = _COUNT.pack(used)
         try:
             entry.allocate(ranges)
         except OSError:
@@ -154,7 +159,8 @@ class PageCache:
                 total += os.stat(f"{path}.data").st_blocks * 512
         return total
 
-    def _count_bytes(self) -> int:
+    def counted(self) -> int:
+        """Return the bytes of pages on the disk, or a little more."""
         return int(_COUNT.unpack(self._count[:])[0])
 
     @contextlib.contextmanager
@@ -192,7 +198,29 @@ class PageCache:
             if not last_used(path).any():
                 remove_unused(path)
                 with contextlib.suppress(OSError):  # other entries are in it, or one is being made
-                    os.rmdir(os.path.dirname(path))
+                    disk.rmdir(os.path.dirname(path))
+
+
+def _open_locked(folder: str) -> int:
+    """Make a folder of pages unless it is there, and hold it: nobody removes it from now on."""
+    path = os.path.join(folder, _LOCK)
+    while True:
+        disk.makedirs(folder, mode=0o700, exist_ok=True)
+        _require_own(folder)
+        try:
+            fd = disk.open(path, _MADE, 0o600)
+        except FileNotFoundError:  # the folder was removed meanwhile
+            continue
+        try:
+            system.lock(fd, shared=True, wait=True)
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            disk.close(fd)
+            raise
+        disk.close(fd)  # it was removed between the two
 
 
 def _require_own(folder: str) -> None:
@@ -222,11 +250,9 @@ def _sweep(base: str, own: str) -> None:
     with contextlib.suppress(OSError):
         names = os.listdir(base)
     for name in names:
-        if _FOLDER.match(name) and name != own:
-            path = os.path.join(base, name)
+        if _FOLDER.fullmatch(name) and name != own:
             with contextlib.suppress(OSError):
-                if not is_locked(os.path.join(path, "lock")):
-                    shutil.rmtree(path)
+                remove_dead(os.path.join(base, name), _LOCK)
 
 
 # ---- of this process ------------------------------------------------------------------------------
@@ -278,7 +304,7 @@ def _open(remote_options: RemoteOptions) -> PageCache | None:
     if remote_options.spill_dir:
         place = os.path.join(remote_options.spill_dir, f"mmflow-cache-{_user()}")
         with contextlib.suppress(OSError):
-            os.makedirs(place, mode=0o700, exist_ok=True)
+            disk.makedirs(place, mode=0o700, exist_ok=True)
             _require_own(place)  # anybody may make folders in /tmp
             return PageCache(place, remote_options.cache_size)
     return None
