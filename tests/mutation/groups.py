@@ -41,7 +41,8 @@ GROUPS = {
             for name in ("object_commit", "object_destination", "object_lock", "object_paths", "destination_store")
         ),
         (
-            "tests/sinks/test_sinks_objects.py", "tests/sinks/test_sinks_objects_lock.py", "tests/mutation/judges.py",
+            "tests/sinks/test_sinks_objects.py", "tests/sinks/test_sinks_objects_lock.py",
+            "tests/sinks/test_sinks_objects_steps.py", "tests/mutation/judges.py",
             "-k", "not s3 and not processes and not only_urls and not not_there and not after_a_crash and not local",
         ),
     ),

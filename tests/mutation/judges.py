@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 pytest.importorskip("greenlet")
 
+from tests.simulation import history
 from tests.simulation.crashes import crash
 from tests.simulation.history import Script, play
 from tests.simulation.protocols import PROTOCOLS
@@ -34,6 +36,7 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         World, "wait", lambda world, seconds, where: wait(world, seconds, _RENAMED.sub(r"\1", where))
     )
+    monkeypatch.setattr(history, "_PID", os.getpid())  # forks of one process run at once
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of locks of dead runs, which are broken
         yield

@@ -4,14 +4,16 @@ python -m tests.mutation.judging GROUP RESULTS [NUMBER] [PATTERN…]     so many
 
 It runs in build/mutants, whose modules hold every change of every function beside the function itself (mutmut): the
 environment says which of them is called. A first fork runs all tests, and says which functions each of them reaches and
-what it imports. A second one runs them as a change will find them, the quickest first, and says how long each takes: all
-must pass. A fork for a change runs those that reach its function, the quickest first, and ends with the first that fails.
+what it imports. Others run them as a change will find them, several at once and the quickest first, and say how long each
+takes: all must pass. A fork for a change runs those that reach its function, the quickest first, and ends with the first that fails.
 
     survived    all tests passed
     killed      a test failed
     timeout     more than ten times the time that they take without a change, and some seconds
     crashed     the process of the tests ended otherwise
     no tests    none reaches the function
+
+RESULTS has a line for each: its name, the outcome, and the test that failed.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -75,21 +78,24 @@ class Judge:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         # One for all forks: a change may write beside the path that it lost, and others would find that.
         self._folder = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # private to pytest
-        reached, quickest, modules = self._unchanged(lambda: self._reach(session.items))
+        ((reached, quickest, modules),) = self._unchanged(lambda: self._reach(session.items))
         for name in modules:
             with contextlib.suppress(Exception):  # of platforms, and those that import their users
                 importlib.import_module(name)
         items = {item.nodeid: item for item in session.items}
-        seconds = self._unchanged(lambda: self._time([items[name] for name in quickest]))
+        times = self._unchanged(lambda: self._time([items[name] for name in quickest]), _AT_ONCE)
         with open(self.results, "w", buffering=1) as out:
             for mutant in self.mutants:
                 chosen = [name for name in quickest if name in reached.get(_function(mutant), ())]
                 if not chosen:
-                    out.write(json.dumps([mutant, "no tests"]) + "\n")
+                    out.write(json.dumps([mutant, "no tests", ""]) + "\n")
                     continue
                 while len(self._running) >= _AT_ONCE:
                     self._reap(out)
-                limits = [_TIMES * sum(seconds[name][clock] for name in chosen) for clock in (0, 1)]
+                limits = [
+                    _TIMES * max(sum(seconds[name][clock] for name in chosen) for seconds in times)
+                    for clock in (0, 1)
+                ]
                 self._start(mutant, [items[name] for name in chosen], *limits)
             while self._running:
                 self._reap(out)
@@ -101,25 +107,30 @@ class Judge:
     def _run(self, item: pytest.Item) -> None:
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
 
-    def _unchanged(self, work: Callable[[], Any]) -> Any:
-        """Run tests in a fork, without a change; return the result."""
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            try:
-                self._enter_folder()
-                result = work()
-                with open(writing, "w") as pipe:
-                    json.dump([self._failed, result], pipe)
-            finally:
-                os._exit(0)
-        os.close(writing)
-        with open(reading) as pipe:
-            failed, result = json.loads(pipe.read() or '["the process of the tests ended", null]')
-        os.waitpid(child, 0)
-        if failed:
-            pytest.exit(f"without a change, a test fails: {failed}", 2)
-        return result
+    def _unchanged(self, work: Callable[[], Any], at_once: int = 1) -> list[Any]:
+        """Run tests in forks, without a change; return their results."""
+        pipes: list[int] = []
+        for _ in range(at_once):
+            reading, writing = os.pipe()
+            pipes.append(reading)
+            if not os.fork():
+                try:
+                    self._enter_folder()
+                    result = work()
+                    with open(writing, "w") as pipe:
+                        json.dump([self._failed, result], pipe)
+                finally:
+                    os._exit(0)
+            os.close(writing)
+        results: list[Any] = []
+        for reading in pipes:
+            with open(reading) as pipe:
+                failed, result = json.loads(pipe.read() or '["the process of the tests ended", null]')
+            os.wait()
+            if failed:
+                pytest.exit(f"without a change, a test fails: {failed}", 2)
+            results.append(result)
+        return results
 
     def _reach(self, items: list[pytest.Item]) -> tuple[dict[str, list[str]], list[str], list[str]]:
         """Return the tests that reach each function, all tests, the quickest first, and the modules that they import."""
@@ -165,6 +176,7 @@ class Judge:
             else:
                 status = 0
         finally:  # whatever pytest lets through, as Ctrl-C, is noticed
+            (self._folder / f"failed-{os.getpid()}").write_text(self._failed.partition(": ")[0])
             os._exit(status)
 
     def _reap(self, out: IO[str]) -> None:
@@ -180,11 +192,16 @@ class Judge:
             mutant, _ = self._running.pop(child)
             with contextlib.suppress(ProcessLookupError):  # what its tests started
                 os.killpg(child, signal.SIGKILL)
+            shutil.rmtree(
+                f"/dev/shm/mmflow-world-{child}", ignore_errors=True
+            )  # of a history that was cut short
             code = os.waitstatus_to_exitcode(status)
             late = child in self._late or code == -signal.SIGXCPU
             self._late.discard(child)
             outcome = "timeout" if late else {0: "survived", 1: "killed"}.get(code, "crashed")
-            out.write(json.dumps([mutant, outcome]) + "\n")
+            note = self._folder / f"failed-{child}"
+            out.write(json.dumps([mutant, outcome, note.read_text() if note.exists() else ""]) + "\n")
+            note.unlink(missing_ok=True)
 
 
 def _chosen(module: str, number: int | None, patterns: list[str]) -> Iterator[str]:

@@ -135,7 +135,7 @@ def _judge(group: str, patterns: tuple[str, ...]) -> int:
     survivors: set[Survivor] = set()
     unexplained = 0
     for line in results.read_text().splitlines():
-        name, outcome = json.loads(line)
+        name, outcome, _ = json.loads(line)
         path = name.rpartition(".")[0].replace(".", "/") + ".py"
         outcomes.setdefault(path, Counter())[outcome] += 1
         if outcome in ("survived", "no tests"):
