@@ -454,7 +454,7 @@ class _Loop:
         """Look now and then whether the tasks move, and warn of those that don't."""
         scheduler, now = self._scheduler, self._clock()
         if scheduler.watches(now):
-            for message in scheduler.on_movement(self.engine.movement(self._stall_after), now):
+            for message in scheduler.on_movement(self.engine.movement(self._stall_after), now, slots):
                 warnings.warn(message, StalledWarning, stacklevel=2)
             # No more, lest functions that wait for minutes each are all run twice.
             self._stalled = list(itertools.islice(scheduler.stalled, slots))

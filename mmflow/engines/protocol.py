@@ -64,6 +64,8 @@ class Engine(Protocol):
     def movement(self, after: float) -> Mapping[tuple[TaskId, int], Stall | None]:
         """Return attempts that have begun, and what each that has not moved for `after` seconds does; never waits.
 
+        Also those that have not begun for so long since nothing in the cluster has what they ask for (`Stall.waits`).
+
         To be called again and again, each time some part of `after` later.
         """
         ...

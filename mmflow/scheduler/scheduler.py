@@ -229,10 +229,13 @@ class Scheduler:
         """Return whether it is time to look at the attempts under way (`Engine.movement`)."""
         return self._watchdog.due(self._running.values(), now)
 
-    def on_movement(self, found: Mapping[Attempt, Stall | None], now: float) -> list[str]:
-        """Take in which attempts move, and what the others do; return a warning for each that newly does not."""
+    def on_movement(self, found: Mapping[Attempt, Stall | None], now: float, slots: int) -> list[str]:
+        """Take in which attempts move, and what the others do; return a warning for each that newly does not.
+
+        `slots`: tasks that the engine runs at once.
+        """
         try:
-            newly = self._watchdog.take(found, self._running.values(), now)
+            newly = self._watchdog.take(found, self._running.values(), now, slots)
         except StalledError as error:
             self._fail(error)
             return []

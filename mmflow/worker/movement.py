@@ -80,6 +80,7 @@ class Stall:
         reads: File that it reads; "": none, or several.
         writes: Place of the output that it writes; "": none.
         stopped: Whether its process is known to be stopped (SIGSTOP), and will be killed.
+        waits: Whether it has not begun, and nothing in the cluster can take it: another attempt would wait as well.
     """
 
     seconds: float
@@ -88,6 +89,7 @@ class Stall:
     reads: str = ""
     writes: str = ""
     stopped: bool = False
+    waits: bool = False
 
     def __str__(self) -> str:
         facts = {"it is at": self.doing, "it reads": self.reads, "it writes": self.writes}

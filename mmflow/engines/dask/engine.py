@@ -20,8 +20,9 @@ import os
 import pickle
 import queue
 import time
+import warnings
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,8 +54,17 @@ from mmflow.engines.messages import (
     read_block,
     task_memory,
 )
+from mmflow.engines.placement import Choice
 from mmflow.engines.protocol import Resources
-from mmflow.errors import BlockLostError, ConfigError, EngineError, MmflowError, SourceError
+from mmflow.errors import (
+    BlockLostError,
+    ConfigError,
+    EngineError,
+    MmflowError,
+    SourceError,
+    StalledError,
+    StalledWarning,
+)
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.stages import Functions, Stage
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
@@ -67,6 +77,8 @@ _RESTORE_SECONDS = 0.1
 _END_SECONDS = 2
 _ASK_SECONDS = 1
 _SEEK_SECONDS = 1.0
+#: Resource of no worker.
+_NOBODY = "mmflow-worker"
 
 
 class DaskEngine:
@@ -99,6 +111,7 @@ class DaskEngine:
         self._sought = 0.0  # when Dask was last asked where tasks are
         self._looks: concurrent.futures.Future[list[Any]] | None = None
         self._found: dict[tuple[TaskId, int], Stall | None] = {}
+        self._had_gpus: set[int] = set()  # stages whose GPUs some worker had
         self._over: dict[str, float] = {}  # since when keys are done by their worker
         self._store = _DriverStore(self)
         self._closed = False
@@ -167,6 +180,7 @@ class DaskEngine:
                 self._look(asked, after), self._client.loop.asyncio_loop
             )
         found = dict(self._found)
+        found |= {f.attempt: stall for f, stall in self._lacking(after, now) if f.attempt is not None}
         for flight in self._flights.values():
             if flight.attempt is None or flight.worker not in silent:
                 continue
@@ -180,6 +194,26 @@ class DaskEngine:
                 )
                 found[flight.attempt] = Stall(silence, place)
         return found
+
+    def _lacking(self, after: float, now: float) -> Iterator[tuple[_Flight, Stall]]:
+        """Yield tasks that no worker can take, and those that read lost blocks that none can recompute."""
+        lost = {}  # blocks of these producers
+        for flight in self._flights.values():
+            if flight.lacks and now - flight.alone_since >= after:
+                yield flight, Stall(now - flight.alone_since, f"it has not begun: {flight.lacks}", waits=True)
+                if flight.recomputes is not None:
+                    lost[flight.recomputes] = flight
+        waiting = list(self._waiting)
+        while held := [f for f in waiting if lost.keys() & set(f.inputs)]:
+            for flight in held:
+                waiting.remove(flight)
+                first = next(lost[producer] for producer in flight.inputs if producer in lost)
+                place = (
+                    f"it has not begun: a block that it reads was lost, and to recompute it, {first.lacks}"
+                )
+                yield flight, Stall(now - first.alone_since, place, waits=True)
+                if flight.recomputes is not None:
+                    lost[flight.recomputes] = first
 
     async def _look(self, workers: Collection[str], after: float) -> list[Any]:
         async def one(worker: str) -> Any:
@@ -252,47 +286,57 @@ class DaskEngine:
         message = pack_task(task, _shared, code, self._settings, task_memory(self._settings))
         try:
             choice = self._load.choice(task)
-            resources = self._resources(task.stage)
+            flight.wanted = self._wanted(task.stage, choice)
         except (SourceError, ConfigError) as error:
             self._forget(flight)
             self._ended(flight, error)
             return
-        flight.worker = self._load.worker(message, choice, self._flights.values())
+        flight.worker = self._load.worker(message, choice, flight.wanted, self._flights.values())
         self._sent += 1
         flight.key = f"{KEY_PREFIX}{self._run}-{task.id.stage}.{task.id.label}-{self._sent}"
         sent = None if (flight.worker, code.key) in self._known else code.code
-        pinned: dict[str, Any] = {"resources": resources} if resources else {}
-        flight.pinned = "" if resources and choice.nodes is None else flight.worker
-        if flight.pinned:
-            pinned |= {"workers": [flight.worker], "allow_other_workers": choice.nodes is None}
+        flight.pinned = flight.worker
+        if flight.worker:
+            flight.lacks, flight.alone_since = "", 0.0
+            # Dask forgets the resources of a task that it gives to another worker than the one that was asked for.
+            strict = choice.nodes is not None or bool(flight.wanted)
+            pinned: dict[str, Any] = {"workers": [flight.worker], "allow_other_workers": not strict}
+            if flight.wanted:
+                pinned["resources"] = flight.wanted
+        else:
+            flight.lacks = _lack(choice, flight.wanted, self._load.threads)
+            flight.others = self._load.able(Choice(), flight.wanted).keys()
+            flight.alone_since = flight.alone_since or time.monotonic()
+            # It waits at the scheduler, so that a cluster that grows on demand does.
+            pinned = {"resources": {_NOBODY: 1}}
         flight.future = self._client.submit(
             run_here, pickle.dumps(message), sent, key=flight.key, pure=False, **pinned
         )
         self._flights[flight.key] = flight
         self._watch(flight)
 
-    def _resources(self, stage: Stage) -> dict[str, float]:
+    def _wanted(self, stage: Stage, choice: Choice) -> dict[str, float]:
         """Return the resources of a task, by the names that Dask's workers declare them by: GPU, and CPU where they do.
 
+        A GPU that was there once is waited for: whoever had it may come back.
+
         Raises:
-            ConfigError: No worker has so many GPUs. Dask would wait for one for ever.
+            ConfigError: No worker that may run it has so many GPUs, and none had. Dask would wait for one for ever.
             EngineError: The scheduler does not say what they have.
         """
-        needs = stage.needs
-        if not needs.num_gpus and needs.num_cpus is None:
-            return {}
-
-        def declared(name: str, least: float) -> bool:
-            return any(d.get(name, 0) >= least for d in self._link.health.resources.values())
-
-        if needs.num_gpus and not declared("GPU", needs.num_gpus):
-            self._link.health.ask()  # one may just have come
-        if needs.num_gpus and not declared("GPU", needs.num_gpus):
-            raise ConfigError(
-                f"num_gpus={needs.num_gpus}: no Dask worker has as many; start them with --resources GPU=1"
-            )
-        wanted = {"GPU": needs.num_gpus, "CPU": needs.num_cpus}
-        return {k: n for k, n in wanted.items() if n and declared(k, n)}
+        gpus, cpus = stage.needs.num_gpus, stage.needs.num_cpus
+        wanted = {"GPU": gpus} if gpus else {}
+        if gpus and stage.id not in self._had_gpus:
+            if not self._load.able(choice, wanted):
+                self._link.health.ask()  # one may just have come
+            if not self._load.able(choice, wanted):
+                where = "" if choice.nodes is None else f" that sees its files ({', '.join(choice.nodes)})"
+                raise ConfigError(
+                    f"num_gpus={gpus}: no Dask worker{where} has as many; start them with --resources GPU=1"
+                )
+            self._had_gpus.add(stage.id)
+        more = {**wanted, "CPU": cpus} if cpus else wanted
+        return more if self._load.able(choice, more) else wanted
 
     def _watch(self, flight: _Flight) -> None:
         events, key = self._events, flight.key
@@ -341,6 +385,9 @@ class DaskEngine:
                 self._located(event)
         for flight in list(self._load.stuck(list(self._flights.values()))):
             self._send_again(flight)
+        for flight in [f for f in self._flights.values() if f.lacks]:
+            if self._load.able(Choice(), flight.wanted).keys() - flight.others:
+                self._send_again(flight)
         if time.monotonic() - self._sought >= _SEEK_SECONDS:
             self._seek()
 
@@ -534,14 +581,16 @@ class DaskEngine:
 
         Raises:
             EngineError: It is lost, and could not be recomputed.
+            StalledError: The same, since no worker can for longer than `stall_timeout`.
         """
-        producer = get_producer(ref)
+        producer, named = get_producer(ref), False
         while True:
             while producer.place is None:
                 failures = producer.failures
                 self._recompute(producer)
                 self._link.health.look()
                 self._pump(_RESTORE_SECONDS)
+                named = self._named_lack(producer, named)
                 if not producer.recomputing and producer.place is None and producer.failures == failures:
                     raise EngineError("a block of the result was lost, and could not be recomputed")
             try:
@@ -551,6 +600,23 @@ class DaskEngine:
                 producer.failures += 1
                 if producer.failures > self._settings.retries:
                     raise EngineError(error.message) from error
+
+    def _named_lack(self, producer: BlockProducer, named: bool) -> bool:
+        """Warn once (`named`: it was done) of a block of the result that no worker can recompute for a while.
+
+        Raises:
+            StalledError: None can for longer than `stall_timeout`.
+        """
+        after, timeout = self._settings.named_after, self._settings.stall_timeout
+        for flight, stall in self._lacking(after, time.monotonic()):
+            if flight.recomputes is producer:
+                text = f"a block of the result was lost {stall.seconds:.0f} s ago, and is to be recomputed: {stall}"
+                if timeout and stall.seconds >= timeout:
+                    raise StalledError(f"{text}; that is longer than stall_timeout = {timeout:g} allows")
+                if not named:
+                    warnings.warn(text, StalledWarning, stacklevel=2)
+                return True
+        return named
 
     def _bytes(self, place: Place, span: Span) -> pa.Buffer:
         if place.host == self._link.host:
@@ -593,11 +659,16 @@ class _Flight:
     Attributes:
         recomputes: Producer whose lost blocks it recomputes.
         worker: Worker that has it, as far as is known.
-        pinned: Worker for which Dask was asked; "": any.
+        pinned: Worker for which Dask was asked; "": none.
+        wanted: Resources that Dask keeps for it.
+        lacks: Reason why no worker can take it; "": one has it.
+        others: Workers, when it was sent, that could take it if they saw its files.
+        alone_since: When it was first found that none can.
     """
 
     __slots__ = (
-        "attempt", "functions", "future", "inputs", "key", "pinned", "recomputes", "since", "task", "worker",
+        "alone_since", "attempt", "functions", "future", "inputs", "key", "lacks", "others", "pinned", "recomputes",
+        "since", "task", "wanted", "worker",
     )  # fmt: skip
 
     def __init__(self, task: Task, functions: Functions, recomputes: BlockProducer | None) -> None:
@@ -609,6 +680,10 @@ class _Flight:
         self.key = ""
         self.worker = ""
         self.pinned = ""
+        self.wanted: Mapping[str, float] = {}
+        self.lacks = ""
+        self.others: Collection[str] = ()
+        self.alone_since = 0.0
         self.since = time.monotonic()
         self.future: Any = None
 
@@ -629,6 +704,16 @@ class _DriverStore(DriverStore):
             producer = get_producer(ref)
             producer.live -= 1
             producer.drop_if_unused()
+
+
+def _lack(choice: Choice, wanted: Mapping[str, float], workers: Collection[str]) -> str:
+    """Return why no worker can take a task."""
+    if not workers:
+        return "the Dask cluster has no worker"
+    asked = "".join(f" with {name}={number:g}" for name, number in wanted.items())
+    if choice.nodes is None:
+        return f"there is no worker{asked} any more"
+    return f"there is no worker{asked} on the hosts that see its files ({', '.join(choice.nodes)})"
 
 
 def _shared(ref: BlockRef) -> BlockRef:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from distributed.comm import get_address_host
@@ -24,10 +24,14 @@ _THIS_HOST = {"127.0.0.1", "localhost", "::1"}
 
 
 class Assigned(Protocol):
-    """Task under way, and its worker's address; "": Dask chose another than ours, which is not known yet."""
+    """Task under way, and its worker's address; "": it is not known yet which one Dask chose, or none can take it.
+
+    `wanted`: resources that Dask keeps for it.
+    """
 
     task: Task
     worker: str
+    wanted: Mapping[str, float]
 
 
 A = TypeVar("A", bound=Assigned)
@@ -39,6 +43,11 @@ class Load:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._probed: dict[tuple[str, ...], tuple[set[str], Placement]] = {}
+
+    @property
+    def resources(self) -> dict[str, dict[str, float]]:
+        """Resources that each worker declares, by address."""
+        return self._link.health.resources
 
     @property
     def threads(self) -> dict[str, int]:
@@ -71,18 +80,28 @@ class Load:
             known = self._probed[files] = set(hosts), Placement(seen)
         return known[1].choose(task.shards)
 
-    def worker(self, task: TaskMessage, choice: Choice, under_way: Iterable[Assigned]) -> str:
-        """Return the worker with the least to do; of the host with most of the task's input, if one there has time."""
-        threads = self.threads
-        load = {
-            worker: len(self._link.ghosts.get(worker, ())) / number
-            for worker, number in threads.items()
-            if choice.nodes is None or get_address_host(worker) in choice.nodes
+    def able(self, choice: Choice, wanted: Mapping[str, float]) -> dict[str, int]:
+        """Return the threads of workers that may run a task, by address: on its hosts, with its resources."""
+        return {
+            worker: number
+            for worker, number in self.threads.items()
+            if (choice.nodes is None or get_address_host(worker) in choice.nodes)
+            and all(self.resources.get(worker, {}).get(name, 0) >= n for name, n in wanted.items())
         }
+
+    def worker(
+        self, task: TaskMessage, choice: Choice, wanted: Mapping[str, float], under_way: Iterable[Assigned]
+    ) -> str:
+        """Return the worker with the least to do; of the host with most of the task's input, if one there has time.
+
+        "": there is none that may run it.
+        """
+        threads = self.able(choice, wanted)
+        load = {worker: len(self._link.ghosts.get(worker, ())) / number for worker, number in threads.items()}
         rivals = set()
         for other in under_way:
             if other.worker in load:
-                load[other.worker] += 1 / threads[other.worker]
+                load[other.worker] += 1 / self._room(other.worker, threads[other.worker], other.wanted)
             if other.task.id == task.id:
                 rivals.add(other.worker)
         nbytes: dict[str, int] = {}
@@ -98,6 +117,11 @@ class Load:
 
         return min(load, key=cost, default="")
 
+    def _room(self, worker: str, threads: int, wanted: Mapping[str, float]) -> int:
+        """Return how many tasks like this a worker runs at once."""
+        declared = self.resources.get(worker, {})
+        return max(1, min([threads, *(int(declared.get(name, 0) / n) for name, n in wanted.items())]))
+
     def stuck(self, under_way: Sequence[A]) -> Iterator[A]:
         """Yield tasks that wait behind others of their worker (even cancelled ones) while another worker is idle."""
         threads, every = self.threads, self._link.health.threads
@@ -108,10 +132,22 @@ class Load:
         # A silent worker, too, may have begun as many as it has threads.
         free = {w: max(0, n - len(self._link.ghosts.get(w, ()))) for w, n in every.items()}
         idle = [w for w in threads if free.get(w) and not queued[w]]
+        able: dict[tuple[object, ...], Collection[str]] = {}
         for worker, tasks in queued.items():
-            for task in tasks[free.get(worker, 0) :]:
-                nodes = self.choice(task.task).nodes if idle else None
-                if not idle or (nodes is not None and get_address_host(idle[-1]) not in nodes):
+            left = dict(self.resources.get(worker, {}))
+            for task in tasks:
+                if not idle:
                     return
-                idle.pop()
-                yield task
+                if free.get(worker) and all(left.get(name, 0) >= n for name, n in task.wanted.items()):
+                    free[worker] -= 1
+                    for name, n in task.wanted.items():
+                        left[name] -= n
+                    continue
+                choice = self.choice(task.task)
+                like = (choice.nodes, *task.wanted.items())
+                if like not in able:
+                    able[like] = self.able(choice, task.wanted).keys()
+                taker = next((w for w in reversed(idle) if w in able[like]), None)
+                if taker is not None:
+                    idle.remove(taker)
+                    yield task
