@@ -7,15 +7,11 @@ import pytest
 __all__ = ["SKIPPED", "pytest_collection_modifyitems"]
 
 _READ = "files of FUSE are read, never mapped: a lost server would be a fatal signal"
-_LARGE = "the disk holds files of 1 GiB at most"
 _FORGOTTEN = "the kernel drops the pages of a FUSE file when it is opened"
 
 #: Reason by file and function.
 SKIPPED = {
-    "tests/arrays/test_arrays_files.py::test_sparse_arrays_take_only_what_is_written": _LARGE,
-    "tests/arrays/test_arrays_files.py::test_little_address_space_is_an_error_only_for_private_mappings": _LARGE,
     "tests/arrays/test_arrays_owners.py::test_a_file_that_was_cut_short_and_grew_back_is_an_error_at_close": _READ,
-    "tests/rows/test_rows_index.py::test_holes_are_skipped": _LARGE,
     "tests/mapping/test_mapping_file.py::test_mapped_pages_are_file_backed_not_anonymous": _READ,
     "tests/mapping/test_mapping_reclaim.py::"
     "test_a_scan_of_files_that_fit_one_by_one_never_hits_the_limit_of_its_container": _FORGOTTEN,
@@ -23,7 +19,6 @@ SKIPPED = {
     "tests/mapping/test_mapping_systems.py::test_views_outlive_file_and_then_release_everything": _READ,
     "tests/mapping/test_mapping_window.py::test_no_mapping_nor_descriptor_leaks": _READ,
     "tests/mapping/test_mapping_window.py::test_no_mappings_left_falls_back_to_pread": _READ,
-    "tests/mapping/test_mapping_window.py::test_out_of_memory_is_an_engine_error": _LARGE,
     "tests/mapping/test_mapping_window.py::test_truncation_under_a_live_window_is_noticed_and_survived": _READ,
     "tests/mapping/test_mapping_window.py::test_guard_stays_above_later_handlers": _READ,
     "tests/remote/test_remote_cache.py::test_a_file_larger_than_the_cache_is_read_in_its_bound": _READ,

@@ -63,8 +63,8 @@ from tests.disk.tree import PAGE, ROOT, Inode, Tree
 __all__ = ["Rule", "Server"]
 
 _LONGEST_NAME = 255
-#: Bytes of a file, at most: its holes take memory here.
-_LARGEST = 1 << 30
+#: Bytes of a file, at most, as on ext4.
+_LARGEST = 1 << 44
 _CAPACITY = 1 << 30
 _EXCHANGE, _NO_REPLACE = 2, 1
 _KEEP_SIZE, _PUNCH = 1, 2
@@ -384,12 +384,12 @@ class Server:
     def _symlink(self, folder: Inode, body: bytes, uid: int, gid: int) -> bytes:
         name, target = _names(body)
         made = self._made(folder, name, stat.S_IFLNK | 0o777, uid, gid)
-        made.data = bytearray(os.fsencode(target))
+        made.target = os.fsencode(target)
         made.sync()  # it comes with its name
         return self._entry(made)
 
     def _readlink(self, inode: Inode, body: bytes) -> bytes:
-        return bytes(inode.data)
+        return inode.target
 
     def _create(self, folder: Inode, body: bytes, uid: int, gid: int) -> bytes:
         _, mode, _, _ = struct.unpack_from("<4I", body)
@@ -489,7 +489,7 @@ class Server:
 
     def _read(self, inode: Inode, body: bytes, limit: int | None) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)
-        return bytes(inode.data[offset : offset + (size if limit is None else min(size, limit))])
+        return inode.read(offset, offset + (size if limit is None else min(size, limit)))
 
     def _write(self, inode: Inode, body: bytes, limit: int | None) -> bytes:
         _, offset, size = struct.unpack_from("<QQI", body)
@@ -498,9 +498,8 @@ class Server:
         data = memoryview(body)[40 : 40 + size]
         if limit is not None:
             data = data[:limit]
-        new = inode.holes(offset, offset + len(data))
-        if len(new) > self._room():  # what fits is written
-            last = sorted(new)[max(0, self._room())] * PAGE
+        while inode.holes(offset, offset + len(data)) > self._room():  # what fits is written
+            last = (offset + len(data) - 1) // PAGE * PAGE
             if last <= offset:
                 raise _RequestError(errno.ENOSPC)
             data = data[: last - offset]
@@ -521,10 +520,10 @@ class Server:
         elif mode in (0, _KEEP_SIZE):
             if offset + length > _LARGEST:
                 raise _RequestError(errno.EFBIG)
-            self._require(len(inode.holes(offset, offset + length)))
+            self._require(inode.holes(offset, offset + length))
             self._tree.allocate(inode, offset, offset + length)
             if not mode:
-                self._tree.resize(inode, max(len(inode.data), offset + length))
+                self._tree.resize(inode, max(inode.size, offset + length))
         else:
             raise _RequestError(errno.EOPNOTSUPP)
         inode.touch()
@@ -532,16 +531,14 @@ class Server:
 
     def _lseek(self, inode: Inode, body: bytes) -> bytes:
         _, offset, whence, _ = struct.unpack_from("<QQII", body)
-        size = len(inode.data)
         if whence not in (_SEEK_DATA, _SEEK_HOLE):
             raise _RequestError(errno.EINVAL)
-        if offset >= size:
+        if offset >= inode.size:
             raise _RequestError(errno.ENXIO)
-        while offset < size and (offset // PAGE in inode.pages) != (whence == _SEEK_DATA):
-            offset = (offset // PAGE + 1) * PAGE
-        if offset >= size and whence == _SEEK_DATA:
+        found = inode.find(offset, data=whence == _SEEK_DATA)
+        if found is None and whence == _SEEK_DATA:
             raise _RequestError(errno.ENXIO)
-        return struct.pack("<Q", min(offset, size))
+        return struct.pack("<Q", inode.size if found is None else found)
 
     def _fsync(self, inode: Inode, body: bytes) -> bytes:
         self._tree.sync(inode)
@@ -633,7 +630,7 @@ def _attributes(inode: Inode) -> bytes:
     seconds, ns = divmod(inode.mtime, 10**9)
     changed, changed_ns = divmod(inode.ctime, 10**9)
     return ATTRIBUTES.pack(
-        inode.number, len(inode.data), len(inode.pages) * PAGE // 512, seconds, seconds, changed, ns, ns, changed_ns,
+        inode.number, inode.size or len(inode.target), len(inode.pages) * PAGE // 512, seconds, seconds, changed, ns, ns, changed_ns,
         inode.mode, max(0, inode.links), inode.uid, inode.gid, 0, PAGE, 0,
     )  # fmt: skip
 

@@ -4,8 +4,9 @@
       Inode       its content now, and as it was when it was last synced
     Tree.forget   the state after a power cut
 
-Invariant: a synced file keeps its content, a synced folder its names; all else may be lost. A rename is one change of
-both of its folders: once one is synced, both have it.
+Invariants: a synced file keeps its content, a synced folder its names; all else may be lost. A rename is one change of
+both of its folders: once one is synced, both have it. A file takes the memory of its pages, whatever its size, and each
+content of a page is shared by all that have it: a sync copies no bytes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 __all__ = ["PAGE", "ROOT", "Inode", "Tree"]
 
 PAGE = 4096
+_ZEROS = bytes(PAGE)
 #: Number of the outermost folder.
 ROOT = 1
 
@@ -27,10 +29,11 @@ class Inode:
     """File, folder or link.
 
     Attributes:
-        data: Content of a file; target of a link.
-        pages: Pages of a file that take space; the others are holes.
+        size: Bytes of a file.
+        pages: Contents of those pages of a file that take space, with zeros behind its end; the others are holes.
+        target: Target of a link.
         names: Entries of a folder.
-        synced: Content and pages when it was last synced; None: never.
+        synced: Size and pages when it was last synced; None: never.
         synced_names: Entries that a power cut leaves.
         opens: Number of times that it is open.
         lookups: References that the kernel holds.
@@ -40,10 +43,11 @@ class Inode:
     number: int
     mode: int
     path: str
-    data: bytearray = field(default_factory=bytearray)
-    pages: set[int] = field(default_factory=set)
+    size: int = 0
+    pages: dict[int, bytes] = field(default_factory=dict)
+    target: bytes = b""
     names: dict[str, int] = field(default_factory=dict)
-    synced: tuple[bytes, frozenset[int]] | None = None
+    synced: tuple[int, dict[int, bytes]] | None = None
     synced_names: dict[str, int] = field(default_factory=dict)
     links: int = 0
     opens: int = 0
@@ -60,15 +64,63 @@ class Inode:
     def touch(self) -> None:
         self.mtime = self.ctime = time.time_ns()
 
-    def holes(self, begin: int, end: int) -> set[int]:
-        """Return the pages of a range that take no space."""
-        return set(range(begin // PAGE, -(-end // PAGE))) - self.pages
+    def holes(self, begin: int, end: int) -> int:
+        """Return how many pages of a range take no space."""
+        first, last = begin // PAGE, -(-end // PAGE)
+        return last - first - len(self.pages_of(first, last))
+
+    def pages_of(self, first: int, last: int) -> list[int]:
+        """Return the numbers of the pages in a range that take space, in order."""
+        if last - first < len(self.pages):
+            return [page for page in range(first, last) if page in self.pages]
+        return sorted(page for page in self.pages if first <= page < last)
+
+    def find(self, offset: int, *, data: bool) -> int | None:
+        """Return the first byte from an offset on that is of a page, or of a hole; None: only the end follows."""
+        page = offset // PAGE
+        if data:
+            page = min((other for other in self.pages if other >= page), default=-(-self.size // PAGE))
+        else:
+            while page in self.pages:
+                page += 1
+        found = max(offset, page * PAGE)
+        return found if found < self.size else None
+
+    def read(self, begin: int, end: int) -> bytes:
+        end = min(end, self.size)
+        if begin >= end:
+            return b""
+        first = begin // PAGE
+        whole = b"".join(self.pages.get(page, _ZEROS) for page in range(first, -(-end // PAGE)))
+        return whole[begin - first * PAGE : end - first * PAGE]
+
+    def put(self, offset: int, data: bytes | memoryview) -> None:
+        """Write into pages, which take space from now on."""
+        end = offset + len(data)
+        for page in range(offset // PAGE, -(-end // PAGE)):
+            low, high = max(offset, page * PAGE), min(end, (page + 1) * PAGE)
+            part = bytes(data[low - offset : high - offset])
+            if len(part) < PAGE:
+                was = self.pages.get(page, _ZEROS)
+                part = was[: low - page * PAGE] + part + was[high - page * PAGE :]
+            self.pages[page] = part
+        self.size = max(self.size, end)
+
+    def cut(self, size: int) -> None:
+        """Set the size."""
+        if size < self.size:
+            for page in self.pages_of(-(-size // PAGE), -(-self.size // PAGE)):
+                del self.pages[page]
+            page, left = divmod(size, PAGE)
+            if page in self.pages:
+                self.pages[page] = self.pages[page][:left] + bytes(PAGE - left)
+        self.size = size
 
     def sync(self) -> None:
         if self.is_folder:
             self.synced_names = dict(self.names)
         else:
-            self.synced = bytes(self.data), frozenset(self.pages)
+            self.synced = self.size, dict(self.pages)
 
 
 class Tree:
@@ -138,42 +190,36 @@ class Tree:
     # ---- changes of contents --------------------------------------------------------------------------------
 
     def write(self, inode: Inode, offset: int, data: bytes | memoryview) -> None:
-        end = offset + len(data)
-        if end > len(inode.data):
-            inode.data.extend(bytes(end - len(inode.data)))
-        inode.data[offset:end] = data
-        self.allocate(inode, offset, end)
+        before = len(inode.pages)
+        inode.put(offset, data)
+        self._count(inode, before)
 
     def allocate(self, inode: Inode, begin: int, end: int) -> None:
-        new = inode.holes(begin, end)
-        inode.pages |= new
-        self.pages += len(new)
-        inode.touch()
+        before = len(inode.pages)
+        for page in range(begin // PAGE, -(-end // PAGE)):
+            inode.pages.setdefault(page, _ZEROS)
+        self._count(inode, before)
 
     def punch(self, inode: Inode, begin: int, end: int) -> None:
         """Make a hole."""
-        end = min(end, len(inode.data))
-        inode.data[begin:end] = bytes(max(0, end - begin))
-        self._free(
-            inode,
-            {
-                page
-                for page in inode.pages
-                if begin <= page * PAGE and min((page + 1) * PAGE, len(inode.data)) <= end
-            },
-        )
+        before = len(inode.pages)
+        for page in inode.pages_of(begin // PAGE, -(-end // PAGE)):
+            low, high = max(begin, page * PAGE), min(end, (page + 1) * PAGE)
+            if low == page * PAGE and (high == low + PAGE or high >= inode.size):
+                del inode.pages[page]
+            else:
+                was = inode.pages[page]
+                inode.pages[page] = was[: low - page * PAGE] + bytes(high - low) + was[high - page * PAGE :]
+        self._count(inode, before)
 
     def resize(self, inode: Inode, size: int) -> None:
-        if size < len(inode.data):
-            del inode.data[size:]
-            self._free(inode, {page for page in inode.pages if page * PAGE >= size})
-        else:
-            inode.data.extend(bytes(size - len(inode.data)))
-        inode.touch()
+        before = len(inode.pages)
+        inode.cut(size)
+        self._count(inode, before)
 
-    def _free(self, inode: Inode, pages: set[int]) -> None:
-        inode.pages -= pages
-        self.pages -= len(pages)
+    def _count(self, inode: Inode, before: int) -> None:
+        self.pages += len(inode.pages) - before
+        inode.touch()
 
     # ---- what is kept ---------------------------------------------------------------------------------------
 
@@ -251,9 +297,10 @@ class Tree:
                             now.names[name] = was.names[name]
                 todo += [(below, f"{path.rstrip('/')}/{name}") for name, below in now.names.items()]
             else:
-                data, pages = was.synced or (b"", frozenset())
-                now.data, now.pages = bytearray(data), set(pages)
-                if chance is not None and was.links > 0 and now.data != was.data:
+                now.target = was.target
+                now.size, pages = was.synced or (0, {})
+                now.pages = dict(pages)
+                if chance is not None and was.links > 0 and (now.size, now.pages) != (was.size, was.pages):
                     _tear(now, was, chance)
             now.sync()
         self._moves.clear()
@@ -264,17 +311,13 @@ def _tear(now: Inode, was: Inode, chance: random.Random) -> None:
     """Have some of what was not synced written: all, the size without the data, or some sectors or pages."""
     kind = chance.randrange(4)
     if kind == 1:
-        now.data, now.pages = bytearray(was.data), set(was.pages)
+        now.size, now.pages = was.size, dict(was.pages)
     elif kind > 1:
         unit = chance.choice((512, PAGE))
-        size = (
-            len(was.data)
-            if kind == 2
-            else min(len(was.data), unit * chance.randrange(1 + -(-len(was.data) // unit)))
-        )
-        size = max(size, min(len(now.data), len(was.data)))
-        now.data = now.data[:size] + bytes(max(0, size - len(now.data)))
-        for begin in range(0, size, unit) if kind == 3 else ():
-            if chance.random() < 0.5:
-                now.data[begin : min(begin + unit, size)] = was.data[begin : min(begin + unit, size)]
-        now.pages = {page for page in now.pages | was.pages if page * PAGE < size}
+        size = was.size if kind == 2 else min(was.size, unit * chance.randrange(1 + -(-was.size // unit)))
+        now.cut(max(size, min(now.size, was.size)))
+        for page in was.pages_of(0, -(-now.size // PAGE)):
+            now.pages.setdefault(page, _ZEROS)
+            for begin in range(page * PAGE, min((page + 1) * PAGE, now.size), unit) if kind == 3 else ():
+                if chance.random() < 0.5:
+                    now.put(begin, was.read(begin, min(begin + unit, now.size)))
