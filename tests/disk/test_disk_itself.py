@@ -224,6 +224,34 @@ def test_a_mapped_page_that_is_not_there_is_a_signal(disk: Disk, fault: str) -> 
     assert process.returncode == -signal.SIGBUS
 
 
+def test_a_large_file_takes_its_pages_only(disk: Disk) -> None:
+    path, end = disk.path / "a", 1 << 40
+    began = disk.used()
+    with path.open("wb", buffering=0) as file:
+        file.truncate(end)
+        for place in (5000, end // 2, end - 3):
+            file.seek(place)
+            file.write(b"abc")
+            os.fsync(file.fileno())
+        _sync(disk.path)
+        file.seek(0)
+        file.write(b"not synced")
+    disk.crash()
+    assert path.stat().st_size == end
+    assert disk.used() - began == path.stat().st_blocks * 512 == 3 * 4096
+    with path.open("rb") as file:
+        data = [(4096, 8192), (end // 2, end // 2 + 4096), (end - 4096, end)]
+        found, place = [], 0
+        while place < end:
+            begin = os.lseek(file.fileno(), place, os.SEEK_DATA)
+            place = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            found.append((begin, place))
+        assert found == data
+        for place in (5000, end // 2, end - 3):
+            assert os.pread(file.fileno(), 5, place - 1)[1:4] == b"abc"
+        assert os.pread(file.fileno(), 10, 0) == bytes(10)
+
+
 def test_names_and_files_behave(disk: Disk) -> None:
     a, b = disk.path / "a", disk.path / "b"
     a.write_text("a")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
+import sys
 import time
 import uuid
 import zlib
@@ -236,6 +238,41 @@ def _check_created(folder: Path, marks: set[str]) -> None:
 def _create_over(folder: Path) -> None:
     _begin_array(folder)
     (folder / "before").touch()
+
+
+_DIES = """
+import os, sys
+from mmflow.arrays.opening import open_array
+array = open_array(sys.argv[1], "r+")
+array[:] = 2
+os._exit(0)
+"""
+
+
+def _begin_undone(folder: Path) -> None:
+    """Make an array of holes and pages, all of which a process was changing when it died."""
+    path = str(folder / "a.npy")
+    with create_array(path, "u1", 8 * 4096, sparse=True) as array:
+        array[4096 : 2 * 4096] = 1
+        array[5 * 4096 : 6 * 4096] = 1
+    subprocess.run([sys.executable, "-c", _DIES, path], check=True)
+    assert len(os.listdir(folder)) > 1, "no undo log is left"
+    assert set(np.load(path).tolist()) == {2}
+
+
+def _undo(folder: Path, recording: Recording) -> None:
+    open_array(str(folder / "a.npy"), "r").close()
+    recording.mark("undone")
+
+
+def _check_undone(folder: Path, marks: set[str]) -> None:
+    path = folder / "a.npy"
+    old = np.zeros(8 * 4096, "u1")
+    old[4096 : 2 * 4096] = old[5 * 4096 : 6 * 4096] = 1
+    open_array(str(path), "r").close()
+    assert np.array_equal(np.load(path), old), "not the old content"
+    if "undone" in marks:
+        assert os.listdir(folder) == ["a.npy"], f"left behind: {os.listdir(folder)}"
 
 
 class _Changing:
@@ -520,6 +557,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "commit: a file is replaced": _Commit("out.csv", "replace", before=True).protocol(),
     "run: facts, journal, summary": Protocol(lambda folder: None, _run_recorded, _check_recorded),
     "array: pages in place, with an undo log": Protocol(_begin_array, _change_array, _check_array),
+    "array: pages and holes, of which a change is undone": Protocol(_begin_undone, _undo, _check_undone),
     "array: a new file": Protocol(lambda folder: None, _create_array, _check_created),
     "array: a new file in place of one": Protocol(_create_over, _create_array, _check_created),
     "array: regions in place, by tasks": _Changing(in_place=True).protocol(),

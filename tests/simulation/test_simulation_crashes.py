@@ -54,6 +54,12 @@ LEFT_OUT: dict[str, tuple[str, Any, str, Any]] = {
     "sync of the folder of the destination": ("commit: a new file", local, "fsync_folder", _nothing),
     "sync of the journal": ("run: facts, journal, summary", LogWriter, "sync", LogWriter.flush),
     "sync of old pages": ("array: pages in place, with an undo log", type(system), "sync", _nothing),
+    "sync of pages that come back": (
+        "array: pages and holes, of which a change is undone",
+        type(system),
+        "sync",
+        _nothing,
+    ),
     "sync of the folder of an undo log": (
         "array: pages in place, with an undo log",
         undo,
