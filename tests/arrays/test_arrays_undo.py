@@ -104,6 +104,7 @@ def test_records_are_read_up_to_one_that_is_cut_short_or_damaged(path: str, fd: 
     first = Record(PAGE, PAGE, HEAD + RECORD, zlib.crc32(b"b" * PAGE), HEAD + RECORD + PAGE)
     found = list(read_records(log))
     assert found[0] == first
+    assert found[1].crc == zlib.crc32(struct.pack("<QQ", 2 * PAGE, 2 * PAGE | 1 << 63))
     assert [r[:3] for r in found[1:]] == [
         (2 * PAGE, 2 * PAGE, None),
         (4 * PAGE, PAGE, HEAD + 3 * RECORD + PAGE),
@@ -175,7 +176,10 @@ def test_nothing_behind_a_damaged_record_is_restored(path: str, fd: int, tmp_pat
         log_range(log, fd, page * PAGE, (page + 1) * PAGE)
     os.pwrite(fd, b"x" * 8 * PAGE, 0)
     os.pwrite(log, b"!", HEAD + 2 * RECORD + PAGE + 9)
-    restore_content(log, path, fd)
+    synced: list[int] = []
+    with on(with_facts(LINUX, sync=synced.append)):
+        restore_content(log, path, fd)
+    assert synced == [fd]
     assert Path(path).read_bytes()[: 8 * PAGE] == b"a" * PAGE + b"x" * 7 * PAGE
     os.close(log)
 
@@ -251,6 +255,7 @@ def test_what_is_logged_is_durable_before_save_returns(
         LINUX.sync(synced, **how)
 
     monkeypatch.setattr(undo, "failpoint", steps.append)
+    monkeypatch.setattr(undo, "_CHUNK", 1)
     with on(with_facts(LINUX, sync=sync)):
         monkeypatch.setattr(undo, "fsync_folder", lambda folder: steps.append(f"folder {folder}"))
         log = UndoLog(path, fd, PAGE)
@@ -258,6 +263,8 @@ def test_what_is_logged_is_durable_before_save_returns(
         log.save(0, 1)
         log.save(0, PAGE)
         log.save(PAGE, PAGE + 1)
+        log.save(PAGE, 2 * PAGE)
+        assert {bits.nbytes for bits in log._saved.values()} == {1}, "a byte a page"
         log.clear()
     folder = f"folder {Path(path).parent}"
     content = "{'content_only': True}"
@@ -324,6 +331,55 @@ def test_a_change_is_rolled_back_once(path: str, fd: int) -> None:
     log.clear()
     log.roll_back()
     assert Path(path).read_bytes()[PAGE : 2 * PAGE] == b"x" * PAGE
+
+
+def test_the_file_that_was_changed_is_restored_whatever_is_at_its_path(
+    path: str, fd: int, tmp_path: Path
+) -> None:
+    before = Path(path).read_bytes()
+    log = UndoLog(path, fd, PAGE)
+    change(fd, log, 1)
+    os.rename(path, tmp_path / "old.npy")
+    Path(path).write_bytes(b"new")
+    log.roll_back()
+    assert ((tmp_path / "old.npy").read_bytes(), Path(path).read_bytes()) == (before, b"new")
+
+
+def test_a_file_that_was_cut_short_is_named_and_its_log_stays(path: str, fd: int) -> None:
+    log = UndoLog(path, fd, PAGE)
+    change(fd, log, 1)
+    os.truncate(path, PAGE)
+    with pytest.raises(mf.SinkError, match=f"^{re.escape(path)} was cut short"):
+        log.roll_back()
+    assert list_logs(path) == [log.name]
+    log.abandon()
+
+
+@pytest.fixture
+def no_input(fd: int) -> Iterator[None]:
+    """The process has no standard input, so the next file that it opens has the descriptor 0."""
+    kept = os.dup(0)
+    os.close(0)
+    yield
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+@pytest.mark.usefixtures("no_input")
+@pytest.mark.parametrize("end", ["clear", "roll_back", "removed", "abandon"])
+def test_a_log_may_have_the_first_descriptor(path: str, fd: int, end: str) -> None:
+    before = Path(path).read_bytes()
+    log = UndoLog(path, fd, PAGE)
+    change(fd, log, 1)
+    change(fd, log, 2)
+    assert log._log == 0
+    assert list_logs(path) == [log.name]
+    if end == "removed":
+        os.unlink(log.name)
+    getattr(log, "clear" if end == "removed" else end)()
+    assert (Path(path).read_bytes() == before) is (end == "roll_back")
+    assert (list_logs(path) == []) is (end != "abandon")
+    assert not os.path.exists("/proc/self/fd/0")
 
 
 def test_a_log_that_was_removed_before_ctrl_c_counts_as_cleared(path: str, fd: int) -> None:
@@ -415,6 +471,7 @@ def test_a_log_that_is_only_emptied_is_durably_empty(
         assert steps == ["synced 0 {}", "unlinked"]
         assert os.path.getsize(list_logs(path)[0]) == 0
         os.close(other)
+        undo._unlink_closed(f"{path}-gone")  # by that process, a moment before
         dead = UndoLog(path, fd, PAGE)
         change(fd, dead, 1)
         die(dead)

@@ -11,10 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mmflow.blocks import LocalStore, RunFolder, SharedStore, read_span
-from mmflow.blocks.memory import compacted, retained_bytes
-from mmflow.blocks.references import Span
+from mmflow.blocks import LocalStore, RunFolder, SharedStore, memory, read_span
+from mmflow.blocks.files import read_block_file
+from mmflow.blocks.memory import compacted, compacted_views, retained_bytes
+from mmflow.blocks.references import CheckpointBlock, MessageBlock, Span
+from mmflow.blocks.streams import write_stream
 from mmflow.errors import BlockLostError, EngineError
+from mmflow.formats.decoding.compact import without_views
 
 Make = Callable[[], LocalStore]
 
@@ -130,6 +133,148 @@ def test_many_threads(store: LocalStore) -> None:
     assert failures == []
     if isinstance(store, LocalStore):
         assert (store.held, store.spilled) == (0, 0)
+
+
+def test_a_block_is_exported_as_a_stream_of_its_size(store: LocalStore) -> None:
+    batches = [sample(), sample(10, 5000), sample(0)]
+    ref = store.put(iter(batches), batches[0].schema)
+    stream = store.exported(ref)
+    assert pa.ipc.open_stream(stream).read_all() == pa.Table.from_batches(batches)
+    written = pa.BufferOutputStream()
+    write_stream(written, batches[0].schema, batches)
+    assert stream.size == len(written.getvalue())
+    store.delete(ref)
+    store.close()
+    assert pa.ipc.open_stream(stream).read_all().num_rows == 1010
+    with pytest.raises(EngineError, match="closed"):
+        store.exported(ref)
+
+
+def test_what_lies_on_disk_and_how_large_it_is(store: LocalStore) -> None:
+    refs = [store.put([sample()], sample().schema) for _ in range(2)]
+    is_spilled = store.budget == 0
+    assert [store.on_disk(ref) for ref in refs] == [is_spilled] * 2
+    total = sum(ref.nbytes for ref in refs)
+    assert (store.held, store.spilled) == ((0, total) if is_spilled else (total, 0))
+    store.delete(refs[0])
+    assert [store.on_disk(ref) for ref in refs] == [False, is_spilled]
+    assert (store.held, store.spilled) == ((0, refs[1].nbytes) if is_spilled else (refs[1].nbytes, 0))
+    for look in (store.get, store.exported):
+        with pytest.raises(EngineError) as raised:
+            look(refs[0])
+        assert str(raised.value) == f"{refs[0]} is gone: it was deleted before all its readers were done"
+    with pytest.raises(AssertionError, match="is of another store"):
+        store.get(MessageBlock(0, 0, 1, 1))
+    checkpoint = CheckpointBlock("/nowhere/t0-a0.blocks", 0, 8, 0, 1, 8)
+    store.delete(checkpoint)
+    with pytest.raises(BlockLostError, match="a checkpoint of a finished task is lost: /nowhere/t0-a0"):
+        store.get(checkpoint)
+
+
+def test_a_closed_store_takes_and_gives_nothing(store: LocalStore, tmp_path: Path) -> None:
+    ref = store.put([sample()], sample().schema)
+
+    def closing() -> Iterator[pa.RecordBatch]:
+        yield sample()
+        store.close()
+
+    for work in (
+        lambda: store.put(closing(), sample().schema),
+        lambda: store.put([sample()], sample().schema),
+        lambda: store.put([], sample().schema),
+        lambda: store.get(ref),
+    ):
+        with pytest.raises(EngineError, match=r"^the block store is closed: the run has ended$"):
+            work()
+    assert not store.on_disk(ref)
+    assert leftovers(tmp_path) == []
+
+
+def test_a_spilled_block_is_checked_when_it_is_first_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[bool] = []
+    read = read_block_file
+
+    def reading(path: str, *, check: bool) -> list[pa.RecordBatch]:
+        checks.append(check)
+        return read(path, check=check)
+
+    monkeypatch.setattr(memory, "read_block_file", reading)
+    store = LocalStore(0, RunFolder(tmp_path, "run"))
+    refs = [store.put([sample()], sample().schema) for _ in range(2)]
+    for ref in (*refs, *refs):
+        store.get(ref)
+    assert checks == [True, True, False, False]
+    store.close()
+
+
+# ---- what a batch keeps alive --------------------------------------------------------------------
+
+
+def view_of(size: int, rows: int = 8) -> pa.RecordBatch:
+    """A batch of some integers at the beginning of a buffer of `size` bytes."""
+    window = pa.py_buffer(bytearray(size))
+    numbers = pa.Array.from_buffers(pa.int64(), rows, [None, window.slice(0, 8 * rows)])
+    return pa.RecordBatch.from_arrays([numbers], names=["n"])
+
+
+def test_a_batch_is_copied_where_it_keeps_far_more_than_its_rows() -> None:
+    least = 1 << 16
+    rows = 20_000  # more than half of what they keep alive, so that both limits count
+    for batch, is_copied in (
+        (view_of(least), False),
+        (view_of(least + 80), False),  # a quarter more than the rows, and 64 KiB
+        (view_of(least + 81), True),
+        (view_of(rows * 10 + least, rows), False),
+        (view_of(rows * 10 + least + 1, rows), True),
+    ):
+        made = compacted(batch)
+        assert made == batch
+        assert (made is not batch) is is_copied, retained_bytes(batch)
+        assert retained_bytes(made) <= retained_bytes(batch)
+        assert compacted_views(batch) is batch, "IPC cuts it to size"
+    texts = pa.array(["y" * 40] * 10_000).cast(pa.string_view())
+    batch = pa.RecordBatch.from_arrays([texts.slice(5, 10)], names=["v"])
+    for cut in (compacted, compacted_views):
+        made = cut(batch)
+        assert made == batch
+        assert retained_bytes(made) < 5_000
+
+
+def test_buffers_of_one_allocation_count_once() -> None:
+    window = pa.py_buffer(bytearray(1000))
+    columns = [
+        pa.Array.from_buffers(pa.int64(), 10, [None, window.slice(begin, 80)]) for begin in (0, 8, 400)
+    ]
+    whole = pa.Array.from_buffers(pa.int64(), 125, [None, window]).slice(0, 10)
+    batch = pa.RecordBatch.from_arrays([*columns, whole], names=["a", "b", "c", "d"])
+    assert retained_bytes(batch) == 1000
+    # Of two that begin at one address, without a parent, the longer.
+    short, long = (pa.foreign_buffer(window.address, size, window) for size in (80, 1000))
+    for buffers in ((short, long), (long, short)):
+        columns = [pa.Array.from_buffers(pa.int64(), 10, [None, buffer]) for buffer in buffers]
+        assert retained_bytes(pa.RecordBatch.from_arrays(columns, names=["a", "b"])) == 1000
+    kinds = pa.array(["x", "y", "x"]).dictionary_encode()
+    parts = [b.size for b in (*kinds.indices.buffers(), *kinds.dictionary.buffers()) if b is not None]
+    assert retained_bytes(pa.RecordBatch.from_arrays([kinds], names=["k"])) == sum(parts)
+
+
+def test_the_bytes_that_rows_need() -> None:
+    texts = ["", "a" * 12, "b" * 13, "c" * 40, "d", "e" * 100]
+    views = pa.array(texts, pa.string_view())
+    numbers = pa.array(range(6), pa.int32())
+    assert memory._row_bytes(numbers) == 24
+    assert memory._row_bytes(views) == 6 * 16 + 13 + 40 + 100
+    assert memory._row_bytes(views.slice(2, 2)) == 2 * 16 + 13 + 40
+    assert memory._row_bytes(views.slice(3)) == 3 * 16 + 40 + 100
+    assert memory._row_bytes(views.slice(0, 0)) == 0
+    for array in (
+        pa.array([*texts, None], pa.string_view()),
+        pa.array([texts, None, texts[:2]], pa.list_(pa.string_view())),
+    ):
+        for part in (array, array.slice(len(array) - 2)):
+            assert memory._row_bytes(part) == without_views(part).nbytes
 
 
 # ---- memory and disk ------------------------------------------------------------------------

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,10 +18,12 @@ import fsspec
 import pytest
 
 from mmflow.errors import SinkError
+from mmflow.mapping.system.host import machine_id, read_process_start
 from mmflow.sinks import open_commit, sink_spec
 from mmflow.sinks.commit import object_lock
 from mmflow.sinks.commit.destination_store import DestinationStore
 from mmflow.sinks.commit.object_lock import ObjectLock
+from mmflow.storage import clock
 from mmflow.storage.object_store import FsspecStore
 from tests.sinks.conftest import CRASHER, ROOT
 from tests.sinks.object_rows import objects, rows, state, tidy
@@ -278,3 +282,217 @@ def test_a_lock_that_is_none_is_left_alone(url: str) -> None:
         with pytest.raises(SinkError, match=f"{LOCK} is not a lock of mmflow; delete it"):
             open_commit(sink_spec(url, "csv"), "ours").prepare()
     assert objects(url) == {LOCK}
+
+
+# ---- its parts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock stands at the second 100,000 but for sleeps, which are listed."""
+    slept: list[float] = []
+    monkeypatch.setattr(clock, "time", lambda: 100_000.0 + sum(slept))
+    monkeypatch.setattr(clock, "sleep", slept.append)
+    return slept
+
+
+def theirs(url: str, **facts: Any) -> dict[str, Any]:
+    """A lock of a run elsewhere."""
+    lock = {"run": "theirs+2", "host": "far", "pid": 7, "machine": "another", "nonce": "n", "since": 86_461}
+    lock |= facts
+    DestinationStore(url).put(LOCK, json.dumps(lock).encode())
+    return lock
+
+
+def acquire(url: str, run: str = "ours") -> ObjectLock:
+    return ObjectLock.acquire(DestinationStore(url), LOCK, destination=url, run=run)
+
+
+def test_a_lock_says_who_holds_it(url: str, still: list[float]) -> None:
+    lock = acquire(url, "r+1")
+    text = (DestinationStore(url).read(LOCK) or b"").decode()
+    found = json.loads(text)
+    assert text == json.dumps(found, indent=1) + "\n"
+    assert re.fullmatch("[0-9a-f]{32}", found["nonce"])
+    assert found == {
+        "mmflow_lock": 1,
+        "run": "r+1",
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process": read_process_start(os.getpid()),
+        "machine": machine_id(),
+        "since": 100_000.0,
+        "nonce": lock.nonce,
+        "refreshed": 100_000.0,
+    }
+    assert [thread.name for thread in threading.enumerate()].count("mmflow-lock") == 1
+    assert still == ([] if DestinationStore(url).exclusive else [object_lock.SETTLE_SECONDS])
+    lock.release()
+    assert not lock.is_held()
+    assert "mmflow-lock" not in [thread.name for thread in threading.enumerate()]
+    with pytest.raises(SinkError) as raised:
+        lock.check()
+    assert (
+        str(raised.value) == f"the lock of {url} was deleted while this run computed; nothing was published"
+    )
+    assert raised.value.context == {"path": url}
+
+
+def test_a_holder_that_lives_is_named_with_its_last_sign_of_life(url: str, still: list[float]) -> None:
+    ahead = "its host's clock is ahead of this one's, or this one's is wrong (set it), and such a lock counts as alive until then"
+    for refreshed, age in (
+        (100_000, "0 s ago"),
+        (99_701, "299 s ago"),
+        (100_059, "0 s ago"),
+        (100_060, f"60 s from now: {ahead}"),
+        (102_000.4, f"2,000 s from now: {ahead}"),
+    ):
+        theirs(url, refreshed=refreshed)
+        with pytest.raises(SinkError) as raised:
+            acquire(url)
+        assert str(raised.value) == (
+            f"{url} is being written by run theirs (process 7 on far) since 1970-01-02 00:01:01 UTC, which gave a sign "
+            f"of life {age}; wait for it, or choose another output; if it is dead, its lock is broken after 300 s "
+            f"without one, or at once if you delete {url}/{LOCK}"
+        )
+        assert raised.value.context == {"path": url}
+    assert still == []
+
+
+def test_a_lock_is_stale_once_it_is_old_and_stays_as_it_is(url: str, still: list[float]) -> None:
+    theirs(url, refreshed=99_700.5)
+    with pytest.raises(SinkError, match="sign of life 300 s ago"):
+        acquire(url)
+    assert still == []
+    theirs(url, refreshed=99_700)
+    with pytest.warns(UserWarning, match="considered dead") as warned:
+        acquire(url).release()
+    (warning,) = warned
+    assert str(warning.message) == (
+        f"the lock of {url} was held by run theirs (process 7 on far) since 1970-01-02 00:01:01 UTC, which gave no sign "
+        "of life for 300 s; it is considered dead, and its lock is broken"
+    )
+    assert still == [30.0, object_lock.SETTLE_SECONDS]
+    del still[:]
+    lock = theirs(url)
+    del lock["since"]
+    DestinationStore(url).put(LOCK, json.dumps(lock).encode())
+    with pytest.warns(UserWarning, match=r"since 1970-01-01 00:00:00 UTC"):
+        acquire(url).release()
+
+
+def test_a_lock_that_never_says_when_it_was_refreshed_is_old(
+    url: str, still: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its age counts from the beginning of time: it is watched, and its holder may come back meanwhile."""
+    lock = theirs(url)
+    monkeypatch.setattr(clock, "sleep", lambda seconds: theirs(url, pid=8))
+    with pytest.raises(SinkError, match="sign of life 100,000 s ago"):
+        acquire(url)
+    monkeypatch.setattr(clock, "time", lambda: 300.0)
+    assert object_lock._age(lock) == "300 s ago"
+    monkeypatch.setattr(clock, "sleep", still.append)
+    assert ObjectLock(DestinationStore(url), LOCK, destination=url, run="r")._stale(lock) is False
+    assert still == [30.0], "watched, though it changed"
+
+
+def test_whether_a_holder_lives() -> None:
+    here = {"machine": machine_id(), "pid": os.getpid(), "process": read_process_start(os.getpid())}
+    for facts, alive in (
+        ({}, True),
+        ({"process": "another"}, False),
+        ({"process": None}, False),
+        ({"pid": 2**22 + 1}, False),
+        ({"pid": None, "process": None}, False),
+        ({"pid": str(os.getpid())}, True),
+        ({"machine": "another"}, None),
+        ({"machine": ""}, None),
+        ({"machine": None}, None),
+    ):
+        assert object_lock._is_alive({**here, **facts}) is alive, facts
+    assert object_lock._is_alive({}) is None
+    assert object_lock._is_alive({"machine": machine_id()}) is False
+
+
+def test_a_dead_holders_lock_is_taken_at_once(url: str, still: list[float]) -> None:
+    theirs(url, machine=machine_id(), process="another", refreshed=100_000)
+    lock = acquire(url)
+    assert still == [object_lock.SETTLE_SECONDS]
+    lock.release()
+
+
+def test_who_loses_the_race_for_a_lock_tries_again(
+    url: str, still: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another run breaks the same lock at once, and writes it last.
+    theirs(url, run="ours")
+
+    def sleep(seconds: float) -> None:
+        still.append(seconds)
+        theirs(url, run="ours")
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    with pytest.raises(SinkError) as raised:
+        acquire(url)
+    assert str(raised.value) == f"can't lock {url}: other runs come and go; try again"
+    assert raised.value.context == {"path": url}
+    assert still == [object_lock.SETTLE_SECONDS, 0.1] * 20
+
+
+def test_where_creation_is_not_exclusive_a_lock_is_looked_at_once_more(
+    url: str, still: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DestinationStore(url)
+    store.exclusive = False
+    lock = ObjectLock(store, LOCK, destination=url, run="ours")
+    assert lock._create()
+    assert still == [object_lock.SETTLE_SECONDS]
+    assert not lock._create()
+    store.delete([LOCK])
+    monkeypatch.setattr(clock, "sleep", lambda seconds: theirs(url))
+    assert not lock._create()
+
+
+def test_a_refresh_that_the_store_refuses_is_tried_again(
+    url: str, still: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = acquire(url)
+    still.append(5)
+
+    def refuse(store: DestinationStore, *arguments: Any) -> Any:
+        raise SinkError("no network")
+
+    for method in ("read", "put"):
+        with monkeypatch.context() as patch:
+            patch.setattr(DestinationStore, method, refuse)
+            assert lock._refresh()
+    assert lock._refresh()
+    assert json.loads(DestinationStore(url).read(LOCK) or b"")["refreshed"] == 100_005
+    theirs(url)
+    assert not lock._refresh()
+    lock.release()
+
+
+def test_the_refresher_is_stopped_and_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[tuple[float, str]] = []
+    real = clock.Repeated
+
+    def repeated(function: Callable[[], bool], seconds: float, name: str) -> clock.Repeated:
+        began.append((seconds, name))
+        return real(function, seconds, name)
+
+    waited: list[float] = []
+    monkeypatch.setattr(clock, "Repeated", repeated)
+    lock = acquire(url)
+    assert began == [(20.0, "mmflow-lock")]
+    refresher = lock._refresher
+    assert refresher is not None
+
+    def stop(seconds: float) -> None:
+        waited.append(seconds)
+        real.stop(refresher, seconds)
+
+    monkeypatch.setattr(refresher, "stop", stop)
+    lock.release()
+    assert waited == [30.0]
+    assert not refresher.running

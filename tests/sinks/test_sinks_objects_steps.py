@@ -91,6 +91,7 @@ def test_names_of_objects() -> None:
     assert folder.attempt(attempt) != folder.attempt(attempt)
     names = ["_mmflow_lock.json", "_mmflow/r", "_mmflow", "_mmflowx/r", "out.csv", "a/_mmflow/r"]
     assert [folder.is_internal(name) for name in names] == [True, True, False, False, False, False]
+    assert ObjectPaths.of(sink_spec("s3://b/out/", "csv")).base == "s3://b/out"
     top = ObjectPaths.of(sink_spec("memory://out.csv", "csv"))
     assert (top.base, top.file) == ("memory://", "out.csv")
     for name in ("", "-r", "a/b", "é"):
