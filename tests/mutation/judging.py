@@ -1,8 +1,8 @@
 """The process that judges changes of one group of modules: tests are collected once, and each change is a fork of it.
 
-python -m tests.mutation.judging GROUP RESULTS [NUMBER] [PATTERN…]     so many of each module at random, the same each time
+python -m tests.mutation.judging GROUP RESULTS NUMBER [PATTERN…]     so many of each module; "": all
 
-It runs in build/mutants, whose modules hold every change of every function beside the function itself (mutmut): the
+It runs in build/mutants/GROUP, whose modules hold every change of every function beside the function itself (mutmut): the
 environment says which of them is called. A first fork runs all tests, and says which functions each of them reaches and
 what it imports. Others run them as a change will find them, several at once and the quickest first, and say how long each
 takes: all must pass. A fork for a change runs those that reach its function, the quickest first, and ends with the first that fails.
@@ -23,7 +23,6 @@ import fnmatch
 import importlib
 import json
 import os
-import random
 import re
 import resource
 import shutil
@@ -31,7 +30,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -204,22 +204,19 @@ class Judge:
             note.unlink(missing_ok=True)
 
 
-def _chosen(module: str, number: int | None, patterns: list[str]) -> Iterator[str]:
+def _chosen(module: str, number: str, patterns: tuple[str, ...]) -> list[str]:
     names = [
         name
         for name in mutants_of(module)
         if not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
     ]
-    if number is not None and number < len(names):
-        names = random.Random(0).sample(names, number)
-    yield from names
+    # Those of one function stay the same when another function is changed.
+    return sorted(names, key=lambda name: zlib.crc32(name.encode()))[: int(number) if number else None]
 
 
-def main(group: str, results: str, *patterns: str) -> int:
+def main(group: str, results: str, number: str, *patterns: str) -> int:
     found = GROUPS[group]
-    number = int(patterns[0]) if patterns and patterns[0].isdigit() else None
-    others = list(patterns if number is None else patterns[1:])
-    mutants = [name for module in found.modules for name in _chosen(module, number, others)]
+    mutants = [name for module in found.modules for name in _chosen(module, number, patterns)]
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir=.", *found.tests]
     return int(pytest.main(arguments, plugins=[Judge(mutants, results)]))
 

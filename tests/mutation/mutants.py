@@ -1,9 +1,9 @@
 """Mutation tests: a small change of the code that must not lose a row fails a test, or survivors.txt says why not.
 
-python -m tests.mutation.mutants [GROUP [NUMBER] [PATTERN…]]     changes of one group (tests/mutation/groups.py): so many of
-                                                                 each module, at random, of these names
+python -m tests.mutation.mutants [NUMBER] [GROUP [PATTERN…]]     so many changes of each module, always the same ones, of
+                                                                 one group (tests/mutation/groups.py), of these names
 
-mutmut makes the changes, in a copy of the package in build/mutants; tests/mutation/judging.py tries them.
+mutmut makes the changes, in a copy of the package in build/mutants/GROUP; tests/mutation/judging.py tries them.
 """
 
 from __future__ import annotations
@@ -67,22 +67,22 @@ def explained(text: str) -> set[Survivor]:
     return found
 
 
-def _copy() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
+def _copy(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(
-                source, FOLDER / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+                source, folder / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
             )
         else:
-            shutil.copy2(source, FOLDER / name)
+            shutil.copy2(source, folder / name)
     kernels = importlib.util.find_spec("mmflow._kernels")
     assert kernels is not None
     assert kernels.origin is not None
-    shutil.copy2(kernels.origin, FOLDER / "mmflow")
-    (FOLDER / "site").mkdir(exist_ok=True)
-    (FOLDER / "site" / "sitecustomize.py").write_text(SITE)
+    shutil.copy2(kernels.origin, folder / "mmflow")
+    (folder / "site").mkdir(exist_ok=True)
+    (folder / "site" / "sitecustomize.py").write_text(SITE)
 
 
 #: Writes the changed modules of its arguments, beside which their functions stay as they are.
@@ -95,23 +95,23 @@ for name in sys.argv[1:]:
 """
 
 
-def _python(*arguments: str) -> None:
-    path = os.pathsep.join((str(FOLDER / "site"), str(FOLDER)))
+def _python(folder: Path, *arguments: str) -> None:
+    path = os.pathsep.join((str(folder / "site"), str(folder)))
     environment = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_PROFILE": "ci", "MUTANT_UNDER_TEST": ""}
     environment.pop("CI", None)  # has failing tests run twice
-    subprocess.run([sys.executable, *arguments], cwd=FOLDER, env=environment, check=True)
+    subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True)
 
 
 def _lines(text: str, name: str) -> list[str]:
     found = re.search(rf"^( *)def {name}\(.*?\n(?=\1\S)", text, re.MULTILINE | re.DOTALL)
     assert found is not None, name
-    return textwrap.dedent(found[0]).rstrip().splitlines()[1:]
+    return textwrap.dedent(found[0]).replace(name, "", 1).rstrip().splitlines()
 
 
-def _survivor(mutant: str) -> Survivor:
+def _survivor(mutant: str, folder: Path) -> Survivor:
     module, _, name = mutant.rpartition(".")
     path = module.replace(".", "/") + ".py"
-    text = (FOLDER / path).read_text() + "\nend\n"
+    text = (folder / path).read_text() + "\nend\n"
     original = name.rpartition("__mutmut_")[0]
     lines = difflib.unified_diff(
         _lines(text, f"{original}__mutmut_orig"), _lines(text, name), n=0, lineterm=""
@@ -124,12 +124,13 @@ def _survivor(mutant: str) -> Survivor:
     return Survivor(path, original.removeprefix("x_").removeprefix("xǁ").replace("ǁ", "."), change)
 
 
-def _judge(group: str, patterns: tuple[str, ...]) -> int:
+def _judge(group: str, number: str, patterns: tuple[str, ...]) -> int:
     """Try the changes of a group; return how many survive without a reason."""
-    _copy()
-    _python("-c", _CHANGE, *GROUPS[group].modules)
-    results = FOLDER / f"results-{group}.jsonl"
-    _python("-m", "tests.mutation.judging", group, str(results), *patterns)
+    folder = FOLDER / group
+    _copy(folder)
+    _python(folder, "-c", _CHANGE, *GROUPS[group].modules)
+    results = folder / "results.jsonl"
+    _python(folder, "-m", "tests.mutation.judging", group, str(results), number, *patterns)
     known = explained((HERE / "survivors.txt").read_text())
     outcomes: dict[str, Counter[str]] = {}
     survivors: set[Survivor] = set()
@@ -139,19 +140,20 @@ def _judge(group: str, patterns: tuple[str, ...]) -> int:
         path = name.rpartition(".")[0].replace(".", "/") + ".py"
         outcomes.setdefault(path, Counter())[outcome] += 1
         if outcome in ("survived", "no tests"):
-            survivor = _survivor(name)
+            survivor = _survivor(name, folder)
             survivors.add(survivor)
             if survivor in known:
                 continue
             unexplained += 1
-            print(f"{name}: {outcome}\n{survivor.module}: {survivor.function}: \n{survivor.change}\n")
+            change = textwrap.indent(survivor.change, "    ")
+            print(f"{name}: {outcome}\n{survivor.module}: {survivor.function}: \n{change}\n")
         elif outcome != "killed":
             print(f"{name}: {outcome}")
     for path, count in outcomes.items():
         total, noticed = count.total(), count.total() - count["survived"] - count["no tests"]
         others = "".join(f", {count[o]} {o}" for o in ("timeout", "crashed") if count[o])
         print(f"{path}: {noticed:,} of {total:,} noticed ({noticed / total:.1%}){others}", flush=True)
-    if not patterns:
+    if not number and not patterns:
         for survivor in sorted(
             (s for s in known - survivors if s.module in outcomes), key=lambda s: (s.module, s.function)
         ):
@@ -159,8 +161,10 @@ def _judge(group: str, patterns: tuple[str, ...]) -> int:
     return unexplained
 
 
-def main(group: str = "", *patterns: str) -> int:
-    unexplained = sum(_judge(name, patterns) for name in ([group] if group else GROUPS))
+def main(*arguments: str) -> int:
+    number = arguments[0] if arguments and arguments[0].isdigit() else ""
+    group, *patterns = arguments[bool(number) :] or ("",)
+    unexplained = sum(_judge(name, number, tuple(patterns)) for name in ([group] if group else GROUPS))
     print(f"{unexplained} survivors are not in survivors.txt")
     return unexplained > 0
 

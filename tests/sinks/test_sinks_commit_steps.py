@@ -14,10 +14,19 @@ import pytest
 
 from mmflow.errors import SinkError
 from mmflow.mapping.system import system
-from mmflow.sinks import open_commit, sink_spec
-from mmflow.sinks.commit import local, manifest
+from mmflow.sinks import CommitResult, SinkAttempt, StagedFile, open_commit, sink_spec
+from mmflow.sinks.commit import atomic, local, manifest
 from mmflow.sinks.commit.destination import check_sources
-from mmflow.sinks.commit.staging import note_placed, old_destination, read_placed, staging_folder
+from mmflow.sinks.commit.local import LocalCommit
+from mmflow.sinks.commit.staging import (
+    attempt_folder,
+    is_staged,
+    note_placed,
+    old_destination,
+    read_placed,
+    staging_folder,
+    stale_paths,
+)
 from mmflow.storage import disk
 from tests.sinks.sink_rows import names, rows, state, write, write_all
 
@@ -241,6 +250,167 @@ def test_a_link_that_leads_out_is_named(tmp_path: Path) -> None:
     error = _refused(tmp_path, "out", format="csv", if_exists="append", partition_by="k")
     assert f"won't write into {tmp_path}/out/k=1: it is a symbolic link (to {tmp_path})" in str(error)
     assert error.context == {"path": str(tmp_path / "out"), "link": str(tmp_path / "out" / "k=1")}
+
+
+# ---- other file systems, and runs that go on ---------------------------------------------------------------------------
+
+
+def _refusing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let renames with a condition fail, as NFS refuses them."""
+
+    def rename(source: str, target: str, how: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(system, "rename", rename)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_without_conditional_renames_has_other_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[str], number: int
+) -> None:
+    reached: list[str] = []
+    _refusing(monkeypatch, number)
+    monkeypatch.setattr(local, "failpoint", reached.append)
+    write_all(tmp_path / "out.csv", [[rows(1)]])
+    (tmp_path / "a").write_text("new")
+    with pytest.raises(FileExistsError):
+        atomic.rename_new(tmp_path / "a", tmp_path / "out.csv")
+    assert (state(tmp_path / "out.csv"), (tmp_path / "a").read_text()) == (["1"], "new")
+    atomic.rename_new(tmp_path / "a", tmp_path / "b")
+    assert ((tmp_path / "a").exists(), (tmp_path / "b").read_text()) == (False, "new")
+    assert not atomic.swap(tmp_path / "b", tmp_path / "out.csv")
+    write_all(tmp_path / "out", [[rows(1)]], format="csv")
+    for folder in (reached, synced):
+        folder.clear()
+    write_all(tmp_path / "out", [[rows(2)]], format="csv", if_exists="replace", run="r2")
+    assert state(tmp_path / "out") == ["2"]
+    assert reached == ["placed", "manifest", "synced", "old_destination", "renamed", "published"]
+    assert synced[-2:] == [str(tmp_path)] * 2, "before the old one is deleted, and at the end"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "out", "out.csv"]
+
+
+def test_other_errors_of_conditional_renames_are_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_all(tmp_path / "out", [[rows(1)]], format="csv")
+    (tmp_path / "a").touch()
+    _refusing(monkeypatch, errno.EIO)
+    for rename in (atomic.rename_new, atomic.swap):
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            rename(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(SinkError, match="the device could not do it"):
+        write_all(tmp_path / "out", [[rows(2)]], format="csv", if_exists="replace", run="r2")
+    assert state(tmp_path / "out") == ["1"]
+
+
+@pytest.mark.parametrize("folders", [3, 4, 5])
+def test_folders_are_synced_before_those_above_them(tmp_path: Path, synced: list[str], folders: int) -> None:
+    for number in range(folders - 1):
+        (tmp_path / f"k={number}").mkdir()
+    (tmp_path / "k=0" / "j=0").mkdir()
+    atomic.fsync_tree(tmp_path)
+    assert sorted(synced) == sorted(str(here) for here, _, _ in os.walk(tmp_path))
+    assert synced[-1] == str(tmp_path)
+    if folders <= 3:
+        assert synced.index(str(tmp_path / "k=0" / "j=0")) < synced.index(str(tmp_path / "k=0"))
+
+
+@pytest.mark.parametrize("name", ["out", "out.csv"])
+def test_a_run_that_published_before_it_died_returns_what_it_published(
+    tmp_path: Path, synced: list[str], name: str
+) -> None:
+    if name == "out":
+        write_all(tmp_path / name, [[rows("old"), rows("old")]], format="csv", run="r0")
+    if_exists: Any = "append" if name == "out" else "error"
+    spec = sink_spec(tmp_path / name, "csv", if_exists=if_exists)
+
+    def fail(done: CommitResult) -> None:
+        raise ZeroDivisionError
+
+    numbers = range(2 if name == "out" else 1)
+    with pytest.raises(ZeroDivisionError), open_commit(spec, "r1", resumable=True) as commit:  # noqa: PT012  (the steps before the error belong to the commit)
+        commit.prepare()
+        files = [write(spec, [rows("a"), rows("b")], rows("").schema, number=n)[0] for n in numbers]
+        commit.commit(files, rows("").schema, fail)
+    noted: list[CommitResult] = []
+    synced.clear()
+    with open_commit(spec, "r1", resumable=True) as commit:
+        known = [commit.done]
+        commit.prepare()
+        known.append(commit.done)
+        assert known == [False, True]
+        done = commit.commit((), rows("").schema, noted.append)
+    count = len(files)
+    assert (
+        noted
+        == [done]
+        == [CommitResult(f"{tmp_path}/{name}", count, 2 * count, sum(f.nbytes for f in files))]
+    )
+    assert synced == [str(tmp_path)]
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_commit_that_may_not_be_resumed_keeps_nothing(tmp_path: Path) -> None:
+    spec = sink_spec(tmp_path / "out", "csv")
+    for resumable, left in ((True, [".out.mmflow-r1"]), (None, [])):
+        commit = (
+            LocalCommit(spec, "r1") if resumable is None else LocalCommit(spec, "r1", resumable=resumable)
+        )
+        commit.prepare()
+        commit.abort()
+        assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith("-lock")) == left
+    commit.prepare()
+    result = commit.commit(write(spec, [rows("a")], rows("").schema), rows("").schema)  # nobody wants to know
+    assert (result.files, result.rows) == (1, 1)
+
+
+def test_staged_files_are_known_wherever_a_commit_moved_them(tmp_path: Path) -> None:
+    spec = sink_spec(tmp_path / "out", "csv")
+    commit = open_commit(spec, "r1", resumable=True)
+    commit.prepare()
+    (file,) = write(spec, [rows("a")], rows("").schema)
+    other = StagedFile(file.staged + "-2", file.path, 1, file.nbytes)
+    assert is_staged(spec, "r1", file, {})
+    assert not is_staged(spec, "r1", other, {})
+    note_placed(spec, "r1", [file, other])
+    note_placed(spec, "r1", [file])
+    note_placed(spec, "r1", [])
+    lines = (tmp_path / ".out.mmflow-r1" / "placed.jsonl").read_bytes()
+    assert lines == b"".join(
+        f'\n["{file.path}", "{staged}"]'.encode() for staged in (file.staged, other.staged, file.staged)
+    )
+    with open(tmp_path / ".out.mmflow-r1" / "placed.jsonl", "ab") as torn:
+        torn.write(b'\n["x')
+    placed = read_placed(spec, "r1")
+    assert placed == {file.path: file.staged}
+    result = tmp_path / ".out.mmflow-r1" / "result"
+    result.mkdir()
+    Path(file.staged).rename(result / file.path)
+    assert is_staged(spec, "r1", file, placed)
+    assert not is_staged(spec, "r1", other, placed)
+    assert not is_staged(spec, "r1", file, {})
+    os.truncate(result / file.path, 1)
+    assert not is_staged(spec, "r1", file, placed)
+    commit.abort()
+
+
+def test_staging_of_other_runs_is_found_by_its_name(tmp_path: Path) -> None:
+    spec = sink_spec(tmp_path / "out", "csv")
+    names = ["-r1", "-r2", "-a", "-lock", "-old-r2", "-old-r1"]
+    for name in (*(f".out.mmflow{suffix}" for suffix in names), ".out2.mmflow-r2", "out", ".out.mmflowx"):
+        (tmp_path / name).mkdir()
+    stale = [tmp_path / f".out.mmflow{suffix}" for suffix in ("-a", "-r2")]
+    old = [tmp_path / f".out.mmflow{suffix}" for suffix in ("-old-r1", "-old-r2")]
+    assert stale_paths(spec, "r1") == (stale, old)
+    assert stale_paths(sink_spec(tmp_path / "none" / "out", "csv"), "r1") == ([], [])
+    attempt = SinkAttempt("r1", 0, 3, 1)
+    made = attempt_folder(spec, attempt)
+    assert made.parent == tmp_path / ".out.mmflow-r1" / "attempts"
+    assert made.name.startswith(f"{attempt.name}-")
+    assert made != attempt_folder(spec, attempt)
+    for run in ("", "-r", "a/b"):
+        with pytest.raises(AssertionError, match=f"^{run!r} can't be part of a file name$"):
+            staging_folder(spec, run)
 
 
 # ---- manifests ------------------------------------------------------------------------------------------------------

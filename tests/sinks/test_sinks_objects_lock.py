@@ -325,11 +325,9 @@ def test_a_lock_says_who_holds_it(url: str, still: list[float]) -> None:
         "nonce": lock.nonce,
         "refreshed": 100_000.0,
     }
-    assert [thread.name for thread in threading.enumerate()].count("mmflow-lock") == 1
     assert still == ([] if DestinationStore(url).exclusive else [object_lock.SETTLE_SECONDS])
     lock.release()
     assert not lock.is_held()
-    assert "mmflow-lock" not in [thread.name for thread in threading.enumerate()]
     with pytest.raises(SinkError) as raised:
         lock.check()
     assert (

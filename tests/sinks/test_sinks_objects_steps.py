@@ -26,12 +26,16 @@ from tests.sinks.object_rows import MANIFEST, manifest, objects, rows, state, ti
 from tests.sinks.sink_rows import write, write_all
 
 BASE = "memory://bucket"
+#: Commits whose locks are released at the end of a test.
+_begun: list[ObjectCommit] = []
 
 
 @pytest.fixture(autouse=True)
 def bucket() -> Iterator[str]:
     memory = fsspec.filesystem("memory")
     yield BASE
+    while _begun:
+        _begun.pop().abort()
     memory.store.clear()
     memory.pseudo_dirs[:] = [""]
 
@@ -70,6 +74,7 @@ def interrupt(done: CommitResult) -> None:
 def begin(url: str, run: str = "r1", if_exists: IfExists = "error") -> ObjectCommit:
     made = open_commit(sink_spec(url, "csv", if_exists=if_exists), run, resumable=True)
     assert isinstance(made, ObjectCommit)
+    _begun.append(made)
     made.prepare()
     return made
 
