@@ -2,11 +2,13 @@
 
 With its first array, pyarrow imports pandas to know whether it is installed: 0.3 s with a warm disk, 2.3 s with a cold
 one. `defer_import` makes pyarrow try while pandas can't be found. A later `import pandas` makes it try again; until
-then no argument of pyarrow can come from pandas.
+then no argument of pyarrow can come from pandas. What pyarrow makes of pandas' types where it is there, instants in
+nanoseconds, asks for it before: `import_if_installed`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import threading
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from importlib.abc import Loader
 
-__all__ = ["defer_import"]
+__all__ = ["defer_import", "import_if_installed"]
 
 
 class _Gate:
@@ -88,3 +90,9 @@ def defer_import() -> None:
         gate = _Gate()
         sys.meta_path.insert(0, gate)
         gate.probe()
+
+
+def import_if_installed() -> None:
+    """Import pandas as pyarrow would have; do nothing where there is none."""
+    with contextlib.suppress(ImportError):
+        import pandas as pd  # noqa: F401, PLC0415  (optional, slow)

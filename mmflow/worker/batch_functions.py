@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from mmflow.errors import UserFunctionError
 from mmflow.formats.decoding.fixed_width import numpy_column
+from mmflow.formats.decoding.python_rows import python_rows
 from mmflow.worker.movement import steps_of
 from mmflow.worker.user_functions import list_batches
 
@@ -106,7 +107,7 @@ class RowFunction:
         self.__name__ = getattr(function, "__name__", "function")
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        rows: Iterator[dict[str, object]] = steps_of(batch.to_pylist())
+        rows: Iterator[dict[str, object]] = steps_of(python_rows(batch))
         function = self._function
         if self._kind == "filter":
             return batch.filter(pa.array([bool(function(row)) for row in rows], pa.bool_()))

@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pytest
+
 import mmflow
+import mmflow as mf
+from mmflow.errors import PlanError
 
 PACKAGE = Path(mmflow.__file__).parent
 
@@ -136,3 +141,46 @@ def test_values_leave_arrow_by_one_module() -> None:
         and re.search(r"\.to_numpy\(|np\.asarray\(.*\.(is_null|is_valid|offsets|sizes)\b", line)
     ]
     assert not found
+
+
+# Runs in a child process, where nobody has imported pandas yet.
+_NANOSECONDS = """
+import pyarrow as pa
+import mmflow as mf
+
+kinds = {"t": pa.timestamp("ns"), "d": pa.duration("ns"), "l": pa.list_(pa.timestamp("ns"))}
+table = pa.table([pa.array([[1] if name == "l" else 1], kind) for name, kind in kinds.items()], list(kinds))
+ds = mf.from_arrow(table)
+mapped = ds.map(lambda row: {"x": row["t"].nanosecond}).to_arrow() if %r == "map" else None
+rows = ds.to_dicts() if %r == "to_dicts" else None
+import pandas as pd
+one = pd.Timestamp(1)
+assert rows in (None, [{"t": one, "d": pd.Timedelta(1), "l": [one]}]), rows
+assert mapped is None or mapped.to_pydict() == {"x": [1]}, mapped
+"""
+
+
+@pytest.mark.parametrize("verb", ["to_dicts", "map"])
+def test_nanoseconds_are_those_of_an_installed_pandas(verb: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _NANOSECONDS % (verb, verb)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "why"),
+    [
+        (pa.array([None, 2932897], pa.int32()), pa.date32(), "out of range"),
+        (pa.array([10**18]), pa.timestamp("s"), "too large"),
+        (pa.array([1]), pa.time64("ns"), "lose data"),
+    ],
+)
+def test_values_that_python_does_not_have_are_named(values: pa.Array, kind: pa.DataType, why: str) -> None:
+    ds = mf.from_arrow({"id": [1] * len(values), "when": values.cast(kind)})
+    expected = rf"column 'when' \({re.escape(str(kind))}\) has a value .*{why}.*; cast the column to text"
+    with pytest.raises(PlanError, match=expected):
+        ds.to_dicts()
+    with pytest.raises(PlanError, match=expected):
+        ds.map(lambda row: {"id": row["id"]}).to_arrow()

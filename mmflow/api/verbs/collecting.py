@@ -33,13 +33,22 @@ class CollectingVerbs(DatasetCore):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return all rows as dicts of Python values.
 
+        Instants and spans in nanoseconds are `Timestamp` and `Timedelta` of pandas where it is installed.
+
+        Raises
+        ------
+        PlanError
+            A value is none of Python's, such as a date in the year 10000. Running the query raises as `to_arrow`.
+
         Examples
         --------
         >>> import mmflow as mf
         >>> mf.from_arrow({"a": [1, None]}).to_dicts()
         [{'a': 1}, {'a': None}]
         """
-        return [row for batch in self.iter_batches() for row in batch.to_pylist()]
+        from mmflow.formats.decoding.python_rows import python_rows  # noqa: PLC0415  (slow)
+
+        return [row for batch in self.iter_batches() for row in python_rows(batch)]
 
     def to_numpy(self) -> npt.NDArray[Any]:
         """Return all rows as an array of shape (rows, columns). Its type is one that all columns have in common.

@@ -83,15 +83,19 @@ class NumberedVerbs(DatasetCore):
     @overload
     def __getitem__(self, index: builtins.slice) -> pa.Table: ...
     def __getitem__(self, index: SupportsIndex | builtins.slice) -> dict[str, Any] | pa.Table:
-        """Return row `index` as a dict of Python values, or the rows of a slice as a table. Raises as `take`."""
+        """Return row `index` as a dict of Python values, or the rows of a slice as a table.
+
+        Raises as `take`, and a row as `to_dicts`.
+        """
         selection = self._numbered("ds[...]")
         from mmflow.rows.row_numbers import row_number  # noqa: PLC0415  (slow)
 
         if not isinstance(index, builtins.slice):
+            from mmflow.formats.decoding.python_rows import python_rows  # noqa: PLC0415  (slow)
             from mmflow.rows.take import take_rows  # noqa: PLC0415  (slow)
 
             table = take_rows(selection, [row_number(index, "ds[...]")], self.context.settings)
-            return dict(table.to_pylist()[0])
+            return python_rows(table)[0]
         ends = [
             None if e is None else row_number(e, "ds[...]") for e in (index.start, index.stop, index.step)
         ]

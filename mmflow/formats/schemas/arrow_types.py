@@ -38,6 +38,7 @@ from mmflow.formats.schemas.schema import (
 from mmflow.lazy import array_types as npt
 
 __all__ = [
+    "any_type",
     "check_wanted",
     "convert_array",
     "declared_text",
@@ -164,7 +165,7 @@ def declared_text(schema: pa.Schema, what: str) -> pa.Schema:
     fields = []
     for field in schema:
         kind, why = field.type, _refusal(field.type)
-        if why is None and _any(kind, pa.types.is_fixed_size_list):
+        if why is None and any_type(kind, pa.types.is_fixed_size_list):
             why = "lists in text have no fixed size, declare them as list<...>"
         if why is not None:
             raise ConfigError(f"column {field.name!r}: {what} can't be read as {kind}: {why}")
@@ -176,15 +177,15 @@ def declared_text(schema: pa.Schema, what: str) -> pa.Schema:
             _is_extension,
             _is_list_view,
         )
-        carried = plan_type(kind) if any(_any(kind, test) for test in odd) else canonical_type(kind)
+        carried = plan_type(kind) if any(any_type(kind, test) for test in odd) else canonical_type(kind)
         fields.append(pa.field(field.name, carried))
     return pa.schema(fields)
 
 
-def _any(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:
+def any_type(kind: pa.DataType, test: Callable[[pa.DataType], bool]) -> bool:
     """Return whether a test holds for a type, or for one inside it."""
     nested = pa.types.is_nested(kind) and not isinstance(kind, pa.BaseExtensionType)
-    return test(kind) or (nested and any(_any(kind.field(i).type, test) for i in range(kind.num_fields)))
+    return test(kind) or (nested and any(any_type(kind.field(i).type, test) for i in range(kind.num_fields)))
 
 
 def _is_extension(kind: pa.DataType) -> bool:
