@@ -149,7 +149,8 @@ def read_checkpoint(block: CheckpointBlock) -> Sequence[pa.RecordBatch]:
     try:
         stream = _bytes_of(block)
     except OSError as error:
-        raise _lost(block, error.strerror or str(error)) from error
+        # Arrow says the path once more in place of the system's words.
+        raise _lost(block, os.strerror(error.errno) if error.errno else str(error)) from error
     if stream.size != block.length or zlib.crc32(stream) != block.crc:
         raise _lost(block, "it was damaged")
     try:

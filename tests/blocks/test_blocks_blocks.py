@@ -250,6 +250,7 @@ def test_buffers_of_one_allocation_count_once() -> None:
     whole = pa.Array.from_buffers(pa.int64(), 125, [None, window]).slice(0, 10)
     batch = pa.RecordBatch.from_arrays([*columns, whole], names=["a", "b", "c", "d"])
     assert retained_bytes(batch) == 1000
+    assert retained_bytes(pa.RecordBatch.from_arrays([pa.array([], pa.int64())], names=["n"])) == 0
     # Of two that begin at one address, without a parent, the longer.
     short, long = (pa.foreign_buffer(window.address, size, window) for size in (80, 1000))
     for buffers in ((short, long), (long, short)):
@@ -290,6 +291,18 @@ def test_budget_holds_and_the_rest_goes_to_disk(tmp_path: Path) -> None:
     for ref in refs:
         store.delete(ref)
     assert (store.held, store.spilled, list(tmp_path.rglob("*.block"))) == (0, 0, [])
+    store.close()
+
+
+def test_a_block_that_goes_to_disk_midway_keeps_its_rows_in_order(tmp_path: Path) -> None:
+    batches = [sample(1000, base) for base in (0, 7000, 20_000, 90_000)]
+    store = LocalStore(
+        sum(retained_bytes(compacted(b)) for b in batches[:3]) + 1000, RunFolder(tmp_path, "run")
+    )
+    ref = store.put(iter(batches), batches[0].schema)
+    assert (store.on_disk(ref), store.held, ref.rows) == (True, 0, 4000)
+    assert pa.Table.from_batches(store.get(ref)) == pa.Table.from_batches(batches)
+    assert not store.on_disk(store.put(batches[:3], batches[0].schema))
     store.close()
 
 

@@ -103,7 +103,7 @@ def _python(folder: Path, *arguments: str) -> None:
 
 
 def _lines(text: str, name: str) -> list[str]:
-    found = re.search(rf"^( *)def {name}\(.*?\n(?=\1\S)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^( *)def {name}\(.*?\n(?=\1[^\s)])", text, re.MULTILINE | re.DOTALL)
     assert found is not None, name
     return textwrap.dedent(found[0]).replace(name, "", 1).rstrip().splitlines()
 

@@ -336,6 +336,12 @@ def test_refusals_name_the_destination_and_what_to_do() -> None:
     assert raised.value.context == {"path": f"{BASE}/notes"}
 
 
+def test_files_of_others_may_stay_beside_those_that_are_appended() -> None:
+    put(f"{BASE}/notes/thesis.doc", "years of work")
+    write_all(f"{BASE}/notes", [[rows("a")]], format="csv", if_exists="append")
+    assert "thesis.doc" in objects(f"{BASE}/notes")
+
+
 def test_inputs_that_the_output_would_touch() -> None:
     over = "would be written while it is read ({source} is an input); choose another output"
     inside = "lies inside {source}, which is an input: the next run would read it; choose another output"
@@ -408,6 +414,26 @@ def test_a_staged_object_that_is_missing_is_named(name: str) -> None:
     )
     assert raised.value.context == {"path": url}
     commit.abort()
+
+
+def test_what_was_copied_is_deleted_though_the_intent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{BASE}/out"
+    commit = open_commit(sink_spec(url, "csv"), "r1")
+    commit.prepare()
+    files = write(commit.spec, [rows("a")], rows("").schema)
+    copy = DestinationStore.copy
+
+    def fail(store: DestinationStore, pairs: list[tuple[str, str]]) -> None:
+        """Another run takes this one for dead: it breaks the lock, and gives it back."""
+        copy(store, pairs)
+        store.delete(["_mmflow/r1/intent-0.json"])
+        raise SinkError("broken")
+
+    monkeypatch.setattr(DestinationStore, "copy", fail)
+    with pytest.raises(SinkError, match="broken"):
+        commit.commit(files, rows("").schema)
+    commit.abort()
+    assert objects(url) == set()
 
 
 def test_a_copy_that_fails_otherwise_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
