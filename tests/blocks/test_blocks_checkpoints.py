@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,8 +70,9 @@ def write(
 
 
 def test_each_block_lies_at_a_multiple_of_64_bytes_with_its_own_checksum(
-    where: str, store: LocalStore, tmp_path: Path
+    where: str, store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # all goes through the scratch folder
     blocks = [[rows(1, 2), rows(3)], None, [rows(*range(50_000))], [], [rows(5)]]
     rejects = store.put([REJECTS], REPORTED)
     made = write(where, store, tmp_path, *blocks, rejects=rejects, sample=SAMPLE)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from mmflow.errors import SinkError
 from mmflow.mapping.system import system
 from mmflow.sinks import CommitResult, SinkAttempt, StagedFile, open_commit, sink_spec
-from mmflow.sinks.commit import atomic, local, manifest
+from mmflow.sinks.commit import atomic, local, manifest, protocol
 from mmflow.sinks.commit.destination import check_sources
 from mmflow.sinks.commit.local import LocalCommit
 from mmflow.sinks.commit.staging import (
@@ -63,15 +64,17 @@ def test_failpoints_have_the_names_that_crash_tests_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached: list[str] = []
-    monkeypatch.setattr(local, "failpoint", reached.append)
+    for module in (local, protocol):
+        monkeypatch.setattr(module, "failpoint", reached.append)
+    ends = ["published", "noted", "cleaned"]
     write_all(tmp_path / "out", [[rows(1)]], format="csv")
-    assert reached == ["placed", "manifest", "synced", "published"]
+    assert reached == ["placed", "manifest", "synced", *ends]
     reached.clear()
     write_all(tmp_path / "out", [[rows(2)]], format="csv", if_exists="append", run="r2")
-    assert reached == ["linked", "placed", "manifest", "synced", "published"]
+    assert reached == ["linked", "placed", "manifest", "synced", *ends]
     reached.clear()
     write_all(tmp_path / "out.csv", [[rows(1)]])
-    assert reached == ["marked", "published"]
+    assert reached == ["marked", *ends]
 
 
 def _refused(tmp_path: Path, name: str, sources: tuple[str, ...] = (), **keys: Any) -> SinkError:
@@ -304,13 +307,24 @@ def test_other_errors_of_conditional_renames_are_errors(
 
 
 @pytest.mark.parametrize("folders", [3, 4, 5])
-def test_folders_are_synced_before_those_above_them(tmp_path: Path, synced: list[str], folders: int) -> None:
+def test_folders_are_synced_before_those_above_them_and_many_by_threads(
+    tmp_path: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch, folders: int
+) -> None:
+    threads: set[str] = set()
+    sync = system.sync_folder
+
+    def syncing(path: str) -> None:
+        threads.add(threading.current_thread().name.partition("_")[0])
+        sync(path)
+
+    monkeypatch.setattr(system, "sync_folder", syncing)
     for number in range(folders - 1):
         (tmp_path / f"k={number}").mkdir()
     (tmp_path / "k=0" / "j=0").mkdir()
     atomic.fsync_tree(tmp_path)
     assert sorted(synced) == sorted(str(here) for here, _, _ in os.walk(tmp_path))
     assert synced[-1] == str(tmp_path)
+    assert threads == ({"MainThread"} if folders <= 3 else {"MainThread", "mmflow-sync"})
     if folders <= 3:
         assert synced.index(str(tmp_path / "k=0" / "j=0")) < synced.index(str(tmp_path / "k=0"))
 
@@ -360,8 +374,15 @@ def test_a_commit_that_may_not_be_resumed_keeps_nothing(tmp_path: Path) -> None:
         commit.abort()
         assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith("-lock")) == left
     commit.prepare()
-    result = commit.commit(write(spec, [rows("a")], rows("").schema), rows("").schema)  # nobody wants to know
-    assert (result.files, result.rows) == (1, 1)
+    files = write(spec, [rows("a")], rows("").schema)
+    done = commit.commit(files, rows("").schema)  # nobody wants to know
+    assert done == CommitResult(str(tmp_path / "out"), 1, 1, files[0].nbytes)
+    assert commit.done
+    (tmp_path / ".out.mmflow-r1" / "attempts").mkdir(parents=True)
+    swept = LocalCommit(spec, "r1")
+    swept.sweep()
+    assert swept.done
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_staged_files_are_known_wherever_a_commit_moved_them(tmp_path: Path) -> None:

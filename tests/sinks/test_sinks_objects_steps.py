@@ -96,7 +96,7 @@ def test_names_of_objects() -> None:
     assert folder.attempt(attempt) != folder.attempt(attempt)
     names = ["_mmflow_lock.json", "_mmflow/r", "_mmflow", "_mmflowx/r", "out.csv", "a/_mmflow/r"]
     assert [folder.is_internal(name) for name in names] == [True, True, False, False, False, False]
-    assert ObjectPaths.of(sink_spec("s3://b/out/", "csv")).base == "s3://b/out"
+    assert ObjectPaths.of(sink_spec("s3://b/outX/", "csv")).base == "s3://b/outX"
     top = ObjectPaths.of(sink_spec("memory://out.csv", "csv"))
     assert (top.base, top.file) == ("memory://", "out.csv")
     for name in ("", "-r", "a/b", "é"):
@@ -275,6 +275,7 @@ def test_the_hash_of_an_object() -> None:
     cases: list[tuple[Mapping[str, Any], str | None]] = [
         ({"ETag": '"abc"'}, "abc"),
         ({"ETag": "abc"}, "abc"),
+        ({"ETag": '"XabcX"'}, "XabcX"),
         ({"ETag": '"abc-2"'}, None),  # of parts
         ({"ETag": ""}, None),
         ({"ETag": None}, None),
@@ -365,6 +366,7 @@ def test_inputs_that_the_output_would_touch() -> None:
         ("data/out.csv", "data/out.csv2"),
         ("data/out.csv", "data/deep/out.csv"),
         ("data/out.csv", "data/xout.csv"),
+        ("data/out.csv", "data/out.csvX"),
     ):
         commit = open_commit(sink_spec(f"{BASE}/{name}", "csv"), "r1")
         commit.prepare([source if "://" in source else f"{BASE}/{source}", f"/bucket/{name}"])
@@ -526,9 +528,11 @@ def test_how_urls_lie_to_each_other() -> None:
         f"{BASE}": "around",
         f"{BASE}/": "around",
         f"{BASE}/ou": "",
+        f"{BASE}/out ": "",
         "s3://bucket/out": "",
     }.items():
         assert store.relation_to(url) == relation, url
+    assert DestinationStore(f"{BASE}/out ").relation_to(f"{BASE}/out") == ""
 
 
 def test_objects_that_exist_are_not_created(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ class DestinationStore:
             return "inside"
         return "around" if here.startswith(path + "/") else ""
 
-    def _url(self, name: str = "") -> str:
+    def _url(self, name: str) -> str:
         return posixpath.join(self.url, name) if name else self.url
 
 

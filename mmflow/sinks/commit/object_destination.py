@@ -121,7 +121,7 @@ def check_url_sources(
         where = store.relation_to(source)
         if paths.file:  # the store is the folder that the file lies in
             base = source.rstrip("/").removesuffix(f"/{paths.file}")
-            over = where == "inside" and store.relation_to(base) == "same" and base != source.rstrip("/")
+            over = where == "inside" and store.relation_to(base) == "same"
             inside = where in ("same", "around")
         else:
             over, inside = where in ("same", "inside"), where == "around"

@@ -34,7 +34,7 @@ class Commit(ABC):
         done: True once the run has committed, also if that was before it died and was resumed.
     """
 
-    def __init__(self, spec: SinkSpec, run: str, *, resumable: bool = False) -> None:
+    def __init__(self, spec: SinkSpec, run: str, *, resumable: bool) -> None:
         self.spec = spec
         self.run = run
         self.done = False
@@ -149,7 +149,7 @@ class Commit(ABC):
         assert found is not None  # it says that this run wrote it
         own = [f for f in found["files"] if f.get("run") == self.run]
         return CommitResult(
-            self.spec.path, len(own), sum(f.get("rows") or 0 for f in own), sum(f["bytes"] for f in own)
+            self.spec.path, len(own), sum(f["rows"] for f in own), sum(f["bytes"] for f in own)
         )
 
     # ---- steps that differ between local paths and object stores -----------------------------------------
