@@ -90,7 +90,9 @@ def test_refusals_name_the_destination(tmp_path: Path) -> None:
     (tmp_path / "notes" / "thesis.doc").write_text("years of work")
     (tmp_path / "home" / "._x").mkdir(parents=True)
     (tmp_path / "home" / ".git").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
     for name, keys, message in (
+        ("pipe.csv", {"if_exists": "replace"}, "pipe.csv is not a regular file; choose another output"),
         (
             "f.csv/",
             {"format": "csv"},
@@ -187,7 +189,11 @@ def test_a_parent_that_another_run_makes_at_the_same_time_is_no_error(
 
 
 @pytest.mark.parametrize(
-    ("number", "message"), [(errno.EPERM, "has no hard links"), (errno.EIO, "the device could not do it")]
+    ("number", "message"),
+    [
+        (errno.EPERM, r"has no hard links \(.*\); write to a new folder$"),
+        (errno.EIO, "the device could not do it"),
+    ],
 )
 def test_a_file_system_without_links_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
@@ -233,6 +239,35 @@ def test_a_folder_that_still_holds_a_file_of_the_result_stays(tmp_path: Path) ->
         (tmp_path / "k=1" / name).touch()
     local._drop_strays(tmp_path, {"k=1/new.csv"}, None)
     assert names(tmp_path) == {"k=1/new.csv"}
+
+
+def test_old_files_of_a_partition_that_is_replaced_go_but_for_new_ones_of_their_names(tmp_path: Path) -> None:
+    for name in ("k=1/old.csv", "k=1/new.csv", "k=2/old.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    local._drop_old(tmp_path, ["k=1", "k=3"], {"k=1/new.csv"})
+    assert names(tmp_path) == {"k=1/new.csv", "k=2/old.csv"}
+
+
+def test_links_in_staging_are_refused_by_the_name_of_the_destination(tmp_path: Path) -> None:
+    spec = sink_spec(tmp_path / "out", "csv", partition_by="k")
+    (tmp_path / "elsewhere").mkdir()
+    staging = staging_folder(spec, "r1")
+    staging.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SinkError, match="it is a symbolic link") as raised:
+        open_commit(spec, "r1").prepare()
+    assert raised.value.context == {"path": str(tmp_path / "out"), "link": str(staging)}
+    staging.unlink()
+    batch = pa.RecordBatch.from_pydict({"k": ["1"], "v": [1]})
+    with open_commit(spec, "r1") as commit:
+        commit.prepare()
+        files = write(spec, [batch], batch.schema)
+        (staging / "result").mkdir()
+        (staging / "result" / "k=1").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(SinkError, match="it is a symbolic link") as raised:
+            commit.commit(files, batch.schema)
+    assert raised.value.context["path"] == str(tmp_path / "out")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_the_old_destination_of_this_run_comes_back(tmp_path: Path) -> None:
