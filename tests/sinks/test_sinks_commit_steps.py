@@ -17,7 +17,7 @@ from mmflow.errors import SinkError
 from mmflow.mapping.system import system
 from mmflow.sinks import CommitResult, SinkAttempt, StagedFile, open_commit, sink_spec
 from mmflow.sinks.commit import atomic, local, manifest, protocol
-from mmflow.sinks.commit.destination import check_sources
+from mmflow.sinks.commit.destination import check_destination, check_sources, remove_tree
 from mmflow.sinks.commit.local import LocalCommit
 from mmflow.sinks.commit.staging import (
     attempt_folder,
@@ -270,6 +270,42 @@ def test_links_in_staging_are_refused_by_the_name_of_the_destination(tmp_path: P
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_mount_point_and_what_is_gone_already(tmp_path: Path) -> None:
+    with pytest.raises(SinkError) as raised:
+        check_destination(sink_spec("/proc", "csv"))
+    assert str(raised.value) == (
+        "/proc is a mount point, which can't be replaced in one step; write to a folder below it, such as /proc/out"
+    )
+    assert raised.value.context == {"path": "/proc"}
+    remove_tree(tmp_path / "gone")
+
+
+def test_staging_on_a_file_server_that_hangs_is_deleted_by_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = sink_spec(tmp_path / "new" / "out", "csv")
+    asked: list[str] = []
+
+    def is_silent(path: str) -> bool:
+        asked.append(path)
+        return True
+
+    for resumable in (True, False):
+        commit = LocalCommit(spec, "r1", resumable=resumable)
+        commit.prepare()
+        before = set(threading.enumerate())
+        with monkeypatch.context() as patch:
+            patch.setattr(local, "is_silent", is_silent)
+            commit.abort()
+        for thread in set(threading.enumerate()) - before:
+            assert thread.daemon
+            thread.join()
+        assert staging_folder(spec, "r1").exists() is resumable
+        with open_commit(spec, "r2") as other:
+            other.prepare()  # the lock is released
+    assert asked == [str(tmp_path / "new" / "out")] * 2
+
+
 def test_the_old_destination_of_this_run_comes_back(tmp_path: Path) -> None:
     write_all(tmp_path / "out", [[rows("old")]], format="csv")
     spec = sink_spec(tmp_path / "out", "csv", if_exists="replace")
@@ -487,6 +523,14 @@ def test_a_manifest_names_no_file_outside_of_its_folder(tmp_path: Path) -> None:
         files = [{"path": path, "rows": 1, "bytes": 1, "run": "r"}]
         with pytest.raises(SinkError, match="is damaged"):
             manifest.parse(json.dumps({**made, "files": files}).encode(), "m")
+
+
+def test_names_that_no_writer_of_data_sets_makes() -> None:
+    ours = ["part-0.csv", "k=1/PART.Parquet", "_SUCCESS", ".hidden", "._x/a.csv", "k=1/_x.doc"]
+    assert manifest.foreign_name(ours) is None
+    for name in ("thesis.doc", "k=1/thesis.doc", ".git/a.csv", "k=1/.x/a.csv", "a b/c d.doc"):
+        assert manifest.foreign_name(["a.csv", name]) == name
+    assert manifest.foreign_name(["b.doc", "a.doc"]) == "a.doc"
 
 
 def test_a_manifest_knows_its_runs() -> None:

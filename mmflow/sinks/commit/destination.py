@@ -13,7 +13,7 @@ from pathlib import Path
 from mmflow.errors import SinkError
 from mmflow.sinks.base import SinkSpec
 from mmflow.sinks.commit import manifest
-from mmflow.sinks.commit.staging import destination, old_destination, staging_folder, stale_paths
+from mmflow.sinks.commit.staging import destination, staging_folder, stale_paths
 from mmflow.sinks.partition import quoted
 from mmflow.storage import disk
 from mmflow.storage.url import is_url
@@ -28,7 +28,7 @@ def repair(spec: SinkSpec, run: str) -> None:
         OSError: The system refuses.
     """
     folders, old = stale_paths(spec, run)
-    for path in [*old, old_destination(spec, run)]:
+    for path in old:
         if not os.path.lexists(path):
             continue
         if os.path.lexists(destination(spec)):
