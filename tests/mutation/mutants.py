@@ -97,7 +97,7 @@ for name in sys.argv[1:]:
 
 def _python(folder: Path, *arguments: str) -> None:
     path = os.pathsep.join((str(folder / "site"), str(folder)))
-    environment = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_PROFILE": "ci", "MUTANT_UNDER_TEST": ""}
+    environment = {**os.environ, "PYTHONPATH": path, "HYPOTHESIS_PROFILE": "mutants", "MUTANT_UNDER_TEST": ""}
     environment.pop("CI", None)  # has failing tests run twice
     subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, check=True)
 
