@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import pytest_timeout
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # Where Python may not write bytecode, each collection would rewrite all asserts, and each of a thousand processes compile
 # all of mmflow: half a second of its start.
@@ -32,6 +32,8 @@ _SLOW = [HealthCheck.too_slow]
 settings.register_profile("ci", max_examples=50, deadline=None, suppress_health_check=_SLOW, derandomize=True)
 settings.register_profile("daily", max_examples=50, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("nightly", max_examples=2000, deadline=None, suppress_health_check=_SLOW)
+# `make mutants` does not look for the smallest example of a failure, which takes minutes.
+settings.register_profile("mutants", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 ROOT = Path(__file__).parents[1]

@@ -36,7 +36,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 
 from tests.mutation import reach
 from tests.mutation.groups import GROUPS
@@ -218,15 +217,6 @@ def _chosen(module: str, number: str, patterns: tuple[str, ...]) -> list[str]:
 def main(group: str, results: str, number: str, *patterns: str) -> int:
     found = GROUPS[group]
     mutants = [name for module in found.modules for name in _chosen(module, number, patterns)]
-    # To look for the smallest example of a failure takes minutes.
-    settings.register_profile(
-        "mutants",
-        max_examples=50,
-        deadline=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
-        phases=(Phase.explicit, Phase.generate),
-    )
     arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir=.", *found.tests]
     return int(pytest.main(arguments, plugins=[Judge(mutants, results)]))
 

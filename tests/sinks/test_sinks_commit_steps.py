@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -523,6 +524,27 @@ def test_a_manifest_names_no_file_outside_of_its_folder(tmp_path: Path) -> None:
         files = [{"path": path, "rows": 1, "bytes": 1, "run": "r"}]
         with pytest.raises(SinkError, match="is damaged"):
             manifest.parse(json.dumps({**made, "files": files}).encode(), "m")
+
+
+def test_a_manifest_is_not_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = tmp_path / "outside"
+    outside.touch()
+    (tmp_path / "out").mkdir()
+    temporary = tmp_path / "out" / f"{manifest.NAME}.tmp"
+    temporary.symlink_to(outside)
+    manifest.write(tmp_path / "out", {"files": []})
+    unlink = disk.unlink
+
+    def raced(path: Path) -> None:
+        """Somebody makes the link anew at once."""
+        with contextlib.suppress(FileNotFoundError):
+            unlink(path)
+        temporary.symlink_to(outside)
+
+    monkeypatch.setattr(disk, "unlink", raced)
+    with pytest.raises(FileExistsError):
+        manifest.write(tmp_path / "out", {"files": []})
+    assert outside.read_text() == ""
 
 
 def test_names_that_no_writer_of_data_sets_makes() -> None:
