@@ -57,7 +57,7 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *args: Any) -> None:
             pass
 
-        def _file(self) -> bytes | None:
+        def _file(self) -> Path | None:
             path = web.folder / unquote(urlsplit(self.path).path).lstrip("/")
             if web.status:
                 self._plain(web.status)
@@ -66,7 +66,7 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
                 self._plain(404)
                 return None
             self._stat = path.stat()
-            return path.read_bytes()
+            return path
 
         def _plain(self, status: int, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
@@ -97,23 +97,26 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
 
         def do_HEAD(self) -> None:
-            data = self._file()
-            if data is not None:
+            if self._file() is not None:
                 with web.lock:
                     web.heads += 1
-                self._headers(200, len(data))
+                self._headers(200, self._stat.st_size)
 
         def do_GET(self) -> None:
-            data = self._file()
-            if data is None:
+            path = self._file()
+            if path is None:
                 return
-            begin, end, status = 0, len(data), 200
+            size = self._stat.st_size
+            begin, end, status = 0, size, 200
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
             if asked and web.ranges:
-                begin, end, status = int(asked[1]), min(int(asked[2]) + 1, len(data)), 206
-                if begin >= len(data):
+                begin, end, status = int(asked[1]), min(int(asked[2]) + 1, size), 206
+                if begin >= size:
                     self._plain(416)
                     return
+            with path.open("rb") as file:
+                file.seek(begin)
+                data = file.read(end - begin)
             with web.lock:
                 number = len(web.gets)
                 web.gets.append((self.path, begin, end))
@@ -126,21 +129,19 @@ def _handler(web: Web) -> type[BaseHTTPRequestHandler]:
             if isinstance(what, tuple):
                 self._plain(*what)
                 return
-            self._headers(
-                status, end - begin, f"bytes {begin}-{end - 1}/{len(data)}" if status == 206 else ""
-            )
+            self._headers(status, end - begin, f"bytes {begin}-{end - 1}/{size}" if status == 206 else "")
             if what == "reset":  # what is still to be sent is dropped, too
-                self.wfile.write(data[begin : (begin + end) // 2])
+                self.wfile.write(data[: (end - begin) // 2])
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
                 self.close_connection = True
                 return
             if what == "cut":
-                self.wfile.write(data[begin : (begin + end) // 2])
+                self.wfile.write(data[: (end - begin) // 2])
                 self.wfile.flush()
                 self.close_connection = True
                 return
-            self.wfile.write(data[begin:end])
+            self.wfile.write(data)
 
     return Handler
 
