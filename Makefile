@@ -58,11 +58,13 @@ nightly: $(VENV)/.test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m nightly --timeout 3600 -o faulthandler_timeout=7500
 	@$(MAKE) --no-print-directory over-disk audit
 
-# Suites over the disk of tests/disk (docs/reliability.md); then with short reads and writes, and with slow listings.
+# Suites over the disk of tests/disk, each over its own (docs/reliability.md); then with short reads and writes, and with slow listings.
+OVER_DISK := arrays rows mapping blocks runs sinks remote
 over-disk: $(VENV)/.test
-	$(BIN)/python -m tests.disk.over tests/arrays tests/rows tests/mapping tests/blocks tests/runs tests/sinks tests/remote
-	$(BIN)/python -m tests.disk.over --short 1000 tests/sinks tests/remote
-	$(BIN)/python -m tests.disk.over --slow 0.001 tests/sinks tests/remote
+	@failed=; over() { echo "over a disk: $$*"; $(BIN)/python -m tests.disk.over -rs "$$@" || failed="$$failed; $$*"; }; \
+	for suite in $(OVER_DISK); do over tests/$$suite; done; \
+	for suite in sinks remote; do over --short 1000 tests/$$suite; over --slow 0.001 tests/$$suite; done; \
+	test -z "$$failed" || { echo "failed over the disk$$failed"; exit 1; }
 
 # Histories of the simulated world, from the seed FIRST on (docs/reliability.md).
 SEEDS ?= 10000

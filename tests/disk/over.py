@@ -9,6 +9,7 @@ take so many seconds for each name. `over_skips.py` lists the tests that can't h
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--short", type=int)
     parser.add_argument("--slow", type=float)
     given, others = parser.parse_known_args(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # which ends the tests, too
     with tempfile.TemporaryDirectory() as folder, forgetful_disk(Path(folder) / "disk") as disk:
         disk.alone()
         if given.short:
