@@ -51,6 +51,14 @@ REMOVED = ".removed-"
 class RunLock(Protocol):
     """Lock of a run, held until `release`, or until its process dies."""
 
+    @property
+    def held(self) -> bool:
+        """Whether it is still held: one on an object store is lost to the next holder after a long silence.
+
+        Raises:
+            EngineError: The store can't be read.
+        """
+
     def release(self) -> None:
         """Release the lock. Idempotent."""
 
@@ -187,12 +195,20 @@ class _Opening:
             raise HeldError(_holder_text(found))
         return cls(directory, name, holder)
 
+    @property
+    def held(self) -> bool:
+        last, _ = _last_opening(self._directory)
+        mine = _read_holder(self._directory, self._name)  # gone with the run, if somebody removed that
+        return last <= int(posixpath.basename(self._name)) and mine.get("nonce") == self._holder["nonce"]
+
     def _give_sign(self) -> bool:
         with contextlib.suppress(EngineError):  # the store may be unreachable for a while
             self._write()
         return True
 
     def _write(self) -> None:
+        if not self.held:  # its object may be another run's by now
+            return
         self._holder["t"] = clock.time()
         self._directory.write(self._name, json.dumps(self._holder))
 

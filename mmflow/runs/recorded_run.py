@@ -208,8 +208,8 @@ class RecordedRun:
 
     def done(self, summary: Mapping[str, Any]) -> None:
         """Record the successful end, and delete the checkpoints."""
-        self._end("done", summary, None)
-        self.directory.remove(BLOCKS)
+        if self._end("done", summary, None):
+            self.directory.remove(BLOCKS)
 
     def __enter__(self) -> Self:
         return self
@@ -231,7 +231,8 @@ class RecordedRun:
                 self._metrics.close()
             self._lock.release()
 
-    def _end(self, state: str, summary: Mapping[str, Any], error: BaseException | None) -> None:
+    def _end(self, state: str, summary: Mapping[str, Any], error: BaseException | None) -> bool:
+        """Record the end; return False if that is no longer this process's to say."""
         self._ended = True
         error_facts = (
             None
@@ -250,6 +251,10 @@ class RecordedRun:
         }
         self.recorder.event("run_ended", state=state, error=error_facts, **counts)
         self.recorder.close()
+        if not self._lock.held:
+            name = self.directory.name
+            _log.warning("run %s: another process took it over, and records how it ends", name)
+            return False
         content = {
             "v": format_versions.RUN.version,
             "state": state,
@@ -265,6 +270,7 @@ class RecordedRun:
             write_report(self.directory)
         except Exception as error:  # noqa: BLE001  (a run's outcome does not depend on its report)
             _log.warning("no report.html: %s", _message(error))
+        return True
 
 
 def write_report(directory: RunDirectory) -> None:

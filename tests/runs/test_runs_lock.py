@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mmflow.config import Settings
 from mmflow.errors import ConfigError, EngineError, SourceChangedError
 from mmflow.mapping.system.owner_lock import HeldError
 from mmflow.runs import lock as lock_module
@@ -19,6 +21,7 @@ from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import Watch, is_driver_alive, remove_locked, take_lock
 from mmflow.runs.named_run import NamedRun, check_same_run, check_unchanged_since, open_named
 from mmflow.runs.names import expand_name
+from mmflow.runs.recorded_run import RecordedRun
 
 FACTS = {
     "v": 1,
@@ -123,6 +126,43 @@ def test_a_holder_on_another_host_is_dead_once_it_is_silent_while_it_is_watched(
         taken.release()
     finally:
         fsspec.filesystem("memory").rm("/test-signs", recursive=True)
+
+
+@pytest.mark.parametrize("end", ["done", "failed", "removed"])
+def test_who_lost_the_lock_says_nothing_of_the_end(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that was silent for long is resumed by another one, or removed: its own end comes too late."""
+    import fsspec
+
+    settings = Settings.load({"runs_dir": "memory://test-lost", "workers": 1})
+    try:
+        with monkeypatch.context() as there:
+            there.setattr(lock_module, "machine_id", lambda: "another machine")
+            silent = RecordedRun.begin("r", settings, {"job": "/j.py", "parameters": {}})
+        directory = silent.directory
+        with monkeypatch.context() as here:
+            here.setattr(lock_module, "_SILENT_SECONDS", 0.0)
+            if end == "removed":
+                remove_locked(directory, take_lock(directory))
+            else:
+                next_one = RecordedRun.resume("r", settings)
+        if end == "done":
+            with next_one:
+                next_one.done({"rows": 7})
+        with contextlib.suppress(ValueError), silent:
+            if end == "failed":
+                silent.done({"rows": 1})
+            raise ValueError("late")
+        if end == "removed":
+            assert directory.names("") == ["events"]
+            return
+        if end == "failed":
+            assert not directory.exists("summary.json")
+            with contextlib.suppress(ValueError), next_one:
+                raise ValueError("the real end")
+        summary = json.loads(directory.read("summary.json") or "")
+        assert (summary["state"], summary["opening"]) == (end, 1)
+    finally:
+        fsspec.filesystem("memory").rm("/test-lost", recursive=True)
 
 
 def test_a_name_stands_for_one_job_with_its_parameters(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ FOUND_BY: dict[str, int | Script] = {
     "a resumed run does not see that it has committed": REGRESSIONS["rows appended twice"],
     "the journal is believed though staged files are gone": 10,
     "objects of a commit are not announced": 27,
-    "staging of dead runs stays": 6,
+    "staging of dead runs stays": 46,
     "checkpoints of a run that is done stay": REGRESSIONS["checkpoints of a run that is done"],
     "a run that appends is forgotten once another one has appended": REGRESSIONS["rows appended twice"],
     "files of a job that was corrected stay in the new folder": REGRESSIONS[
@@ -172,8 +172,8 @@ FOUND_BY: dict[str, int | Script] = {
     "blocks of late answers are not deleted": 4,
     "staged files are not synced": 29,
     "the manifest is not synced": 29,
-    "the new folder is not synced": 6,
-    "the folder of the destination is not synced": 6,
+    "the new folder is not synced": 29,
+    "the folder of the destination is not synced": 29,
     "the journal is not synced before staging is deleted": 19,
     "the journal does not say that a task stopped early": 27,
     "the journal of an earlier driver is not synced": REGRESSIONS[
