@@ -271,6 +271,20 @@ def test_links_in_staging_are_refused_by_the_name_of_the_destination(tmp_path: P
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_all(tmp_path / "out", [[rows(1)]], format="csv")
+
+    def access(path: Path, mode: int) -> bool:
+        """Say what the system says to those who are not root."""
+        return not (path == tmp_path / "out" and mode == os.W_OK | os.X_OK)
+
+    monkeypatch.setattr(os, "access", access)
+    with pytest.raises(SinkError) as raised:
+        check_destination(sink_spec(tmp_path / "out", "csv", if_exists="append"))
+    assert str(raised.value) == f"can't write {tmp_path}/out: permission denied"
+    assert raised.value.context == {"path": f"{tmp_path}/out"}
+
+
 def test_a_mount_point_and_what_is_gone_already(tmp_path: Path) -> None:
     with pytest.raises(SinkError) as raised:
         check_destination(sink_spec("/proc", "csv"))
