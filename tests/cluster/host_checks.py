@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import mmflow as mf
 from tests.cluster.gates import Gate
@@ -11,7 +12,15 @@ from tests.cluster.namespaces import Host
 from tests.cluster.queries import SCHEMA, Query
 from tests.waiting import wait_until
 
-__all__ = ["COUNTED", "GROUPED", "Hosts", "hide_a_file", "lose_a_host"]
+__all__ = [
+    "COUNTED",
+    "GROUPED",
+    "Hosts",
+    "cut_off_a_host",
+    "fill_shared_memory",
+    "hide_a_file",
+    "lose_a_host",
+]
 
 GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
 COUNTED = "SELECT count(*) AS n FROM t"
@@ -49,6 +58,53 @@ def lose_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, fo
     finally:
         query.close()
     assert not list(folder.glob("spill/mmflow-*"))
+
+
+def cut_off_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, folder: Path) -> None:
+    """The network of one of two hosts swallows all, once a task on it ends: its reply is lost, and all processes live."""
+    gate = Gate(folder / "gate")
+    query = Query(hosts.head, engine, hosts.address, folder, rows_csv, GROUPED, row=30_000)
+    try:
+        wait_until(gate.started, "a producer to wait")
+        assert query.event() == {"event": "one is left"}
+        held = gate.started()
+        assert held is not None
+        began = time.monotonic()
+        hosts.workers[held[0]].run("ip", "link", "set", "eth0", "down")
+        gate.open()
+        done = query.end()
+        took = time.monotonic() - began
+        hosts.kill(held[0])
+        assert done["event"] == "done", done
+        print(f"\n{engine}, a host that is cut off: the rows after {took:.1f} s")
+        assert took < 120
+        assert query.rows().equals(
+            local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
+        )
+    finally:
+        query.close()
+
+
+def fill_shared_memory(
+    hosts: Hosts, engine: str, rows_csv: Path, folder: Path
+) -> tuple[dict[str, Any], Query]:
+    """Run a query while others have filled the shared memory of all hosts that work; return its last event."""
+    gate = Gate(folder / "gate")
+    gate.open()
+    leave_a_page = 'fallocate -l $(($(stat -f -c "%a * %S" /dev/shm) - 4096)) /dev/shm/full'
+    for host in hosts.workers.values():
+        host.run("sh", "-c", leave_a_page)
+    query = Query(hosts.head, engine, hosts.address, folder, rows_csv, GROUPED)
+    try:
+        began = time.monotonic()
+        done = query.end()
+        print(f"\n{engine}, full shared memory: {done} after {time.monotonic() - began:.1f} s")
+    finally:
+        query.close()
+        for host in hosts.workers.values():
+            host.run("rm", "/dev/shm/full")
+    assert time.monotonic() - began < 120
+    return done, query
 
 
 def hide_a_file(hosts: Hosts, engine: str, data: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import mmflow as mf
 from tests.cluster.gates import Gate
-from tests.cluster.host_checks import GROUPED, hide_a_file, lose_a_host
+from tests.cluster.host_checks import GROUPED, cut_off_a_host, fill_shared_memory, hide_a_file, lose_a_host
 from tests.cluster.leftovers import adopted_orphans, descendants, mmflow_files, nothing_left
 from tests.cluster.namespaces import Host, Network, why_not
 from tests.cluster.queries import SCHEMA, Query
@@ -107,6 +107,23 @@ def test_a_host_lost_in_the_middle_of_an_exchange(
     hosts: DaskHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
 ) -> None:
     lose_a_host(hosts, "dask", local, rows_csv, tmp_path)
+
+
+@pytest.mark.nightly
+def test_a_host_that_is_cut_off_as_its_task_ends(
+    hosts: DaskHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
+) -> None:
+    cut_off_a_host(hosts, "dask", local, rows_csv, tmp_path)
+
+
+@pytest.mark.nightly
+def test_shared_memory_that_is_full(
+    hosts: DaskHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
+) -> None:
+    """Blocks go to the disk."""
+    done, query = fill_shared_memory(hosts, "dask", rows_csv, tmp_path)
+    assert done == {"event": "done", "retries": 0}
+    assert query.rows().equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
 
 
 def test_shards_go_where_their_file_is_seen(hosts: DaskHosts, data: Path, tmp_path: Path) -> None:

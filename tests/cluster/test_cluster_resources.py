@@ -10,12 +10,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from distributed import Client
 
 import mmflow as mf
+from tests.cluster.conftest import Nodes
 from tests.cluster.dask_workers import DaskWorkers, dask_workers
 from tests.cluster.namespaces import why_not
 from tests.cluster.test_cluster_dask import left_behind, session_on
@@ -93,9 +95,9 @@ def stalls() -> Iterator[list[str]]:
         yield named
 
 
-def wait_for_name(named: list[str], what: str) -> None:
+def wait_for_name(named: list[str], what: str, seconds: float = 60) -> None:
     """Wait until a stall is named by this text, and others perhaps: a worker may take longer than that for its first task."""
-    wait_until(lambda: any(what in text for text in named), f"a stall to be named: {what}")
+    wait_until(lambda: any(what in text for text in named), f"a stall to be named: {what}", seconds)
 
 
 REASON = why_not()
@@ -184,3 +186,65 @@ def test_a_lost_block_of_dask_that_no_worker_can_recompute(
         wait_for_name(named, lack)
         start(cluster, "--resources", "GPU=1")
         assert query.result() == ROWS
+
+
+# ---- Ray ----------------------------------------------------------------------------------------
+
+
+RAY_AFTER = 4.0
+#: A busy machine takes a while to start workers.
+SECONDS = 180.0
+
+
+def session_of(ray_cluster: Nodes, folder: Path, **settings: Any) -> mf.Session:
+    known = {"shard_size": "64KiB", "workers": 2, "memory": "256MiB", "spill_dir": str(folder)}
+    return mf.Session(engine="ray", address=ray_cluster.address, **{**known, **settings})
+
+
+def one_node(ray_cluster: Nodes) -> None:
+    while len(ray_cluster.by_id) < 1:
+        ray_cluster.add()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("comes", [True, False], ids=["another comes", "none comes"])
+def test_the_last_node_of_ray_with_enough_processors_leaves(
+    comes: bool, ray_cluster: Nodes, numbers: Path, tmp_path: Path
+) -> None:
+    for node in list(ray_cluster.by_id):
+        ray_cluster.kill(node)
+    leaves = ray_cluster.add(num_cpus=2)
+    timeout = 0.0 if comes else 2 * RAY_AFTER
+    with (
+        session_of(ray_cluster, tmp_path, stall_after=RAY_AFTER, stall_timeout=timeout) as session,
+        stalls() as named,
+    ):
+        read = session.read_csv(numbers, schema={"n": "int64"})
+        mapped = read.map_batches(noting(tmp_path, hold=True), schema=read.schema, num_cpus=2)
+        query = Thread(mapped.count)
+        wait_until(lambda: noted(tmp_path), "the function", SECONDS)
+        ray_cluster.kill(leaves)
+        began = time.monotonic()
+        (tmp_path / "go").touch()
+        lack = "it has not begun: it asks for CPU=2, and there is no node with as much"
+        wait_for_name(named, lack)
+        print(f"\nnamed after {time.monotonic() - began:.1f} s: {named[-1]}")
+        if comes:
+            again = ray_cluster.add(num_cpus=2)
+            assert query.result(SECONDS) == ROWS
+            ray_cluster.kill(again)
+        else:
+            with pytest.raises(mf.StalledError, match=lack):
+                query.result(SECONDS)
+            print(f"failed after {time.monotonic() - began:.1f} s")
+
+
+@pytest.mark.nightly
+def test_more_processors_than_any_node_of_ray_has(ray_cluster: Nodes, numbers: Path, tmp_path: Path) -> None:
+    """It is no error at once: a cluster that grows on demand may come to have them."""
+    one_node(ray_cluster)
+    with session_of(ray_cluster, tmp_path, stall_after=RAY_AFTER, stall_timeout=RAY_AFTER) as session:
+        read = session.read_csv(numbers, schema={"n": "int64"})
+        mapped = read.map_batches(lambda batch: batch, schema=read.schema, num_cpus=64)
+        with pytest.raises(mf.StalledError, match="it asks for CPU=64, and there is no node with as much"):
+            mapped.count()

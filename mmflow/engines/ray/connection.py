@@ -37,22 +37,32 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Resources of a cluster: tasks at once; least memory for a task and object store of a node; nodes by address."""
+    """Resources of a cluster.
+
+    Attributes:
+        slots: Tasks at once.
+        memory, store: Least memory for a task and object store of a node.
+        nodes: Addresses of nodes with processors, by id.
+        offers: Resources of each node, by id.
+    """
 
     slots: int
     memory: int
     store: int
     nodes: dict[str, str]
+    offers: dict[str, dict[str, float]]
 
 
 def look() -> Cluster:
-    nodes = [n for n in alive() if n["Resources"].get("CPU", 0) >= 1]
+    every = alive()
+    nodes = [n for n in every if n["Resources"].get("CPU", 0) >= 1]
     able = [n["Resources"] for n in nodes]
     return Cluster(
         max(1, sum(int(n["CPU"]) for n in able)),
         min((int(n.get("memory", 0) // int(n["CPU"])) for n in able), default=0),
         int(min((n.get("object_store_memory", 0) for n in able), default=0)),
         {n["NodeID"]: n["NodeManagerAddress"] for n in nodes},
+        {n["NodeID"]: n["Resources"] for n in every},
     )
 
 

@@ -19,9 +19,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
@@ -63,9 +65,9 @@ from mmflow.engines.ray.head import Head
 from mmflow.engines.ray.interrupts import TaskInterrupts
 from mmflow.engines.ray.signals import RunSignals, TaskSignals, reported_movement
 from mmflow.engines.ray.stopped import Stopped, task_name
-from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError
+from mmflow.errors import BlockLostError, ConfigError, EngineError, SourceError, StalledError, StalledWarning
 from mmflow.lazy.dataclasses import dataclass
-from mmflow.plan.stages import Functions, ScanInput, Stage, Write
+from mmflow.plan.stages import Functions, Needs, ScanInput, Stage, Write
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskId, TaskResult, WorkerLost
 from mmflow.private_apis import ray_internals
 from mmflow.worker.movement import Stall
@@ -105,7 +107,10 @@ class RayEngine:
         self._run = run
         connect(settings)
         check_versions(settings.address)
-        self._cluster = Cluster(1, 0, 0, {})
+        self._cluster = self._looked = Cluster(1, 0, 0, {}, {})
+        self._gone: set[str] = set()  # nodes; those that come again have another id
+        self._had_gpus: set[int] = set()  # stages whose GPUs some node had
+        self._lacking: dict[tuple[TaskId, int], float] = {}  # attempts that no node can take, since when
         self._placements: dict[int, Placement | None] = {}
         self._probed: dict[tuple[str, ...], Placement | None] = {}
         self._failed: list[TaskResult] = []
@@ -117,7 +122,8 @@ class RayEngine:
         self._stopped = Stopped(run)
         self._head = Head(self._signals, self._stopped, settings.address, settings.named_after)
         self._long: list[tuple[TaskId, int]] = []  # under way
-        self._store = _DriverStore(self._head)
+        self._needs: dict[int, Needs] = {}  # by stage
+        self._store = _DriverStore(self._head, self._needs, settings)
         self._killed = False
         self._closed = False
 
@@ -128,11 +134,15 @@ class RayEngine:
             EngineError: The head of the cluster has not answered for too long.
         """
         cluster = self._head.look(self._long, working=bool(self._flights))
-        if cluster is not None and cluster is not self._cluster:
+        if cluster is not None and cluster is not self._looked:
+            self._looked = cluster
             self._take_in(cluster)
         return Resources(self._cluster.slots, self._cluster.slots * self._task_memory)
 
     def _take_in(self, cluster: Cluster) -> None:
+        if self._gone:  # which the head may have said before
+            left = {n: address for n, address in cluster.nodes.items() if n not in self._gone}
+            cluster = replace(cluster, nodes=left)
         if cluster.nodes != self._cluster.nodes:
             self._placements.clear()
             self._probed.clear()
@@ -164,8 +174,11 @@ class RayEngine:
             self._failed.append(Failed(task.id, task.attempt, error))
             return
         needs = task.stage.needs
-        if needs.num_gpus and not self._has_gpus(needs.num_gpus):
-            missing = ConfigError(f"num_gpus={needs.num_gpus}: no node of the Ray cluster has as many GPUs")
+        if needs.num_gpus and not self._has_gpus(task.stage, choice.nodes):
+            where = "" if choice.nodes is None else f" that sees its files ({self._addresses(choice.nodes)})"
+            missing = ConfigError(
+                f"num_gpus={needs.num_gpus}: no node of the Ray cluster{where} has as many GPUs"
+            )
             self._failed.append(Failed(task.id, task.attempt, missing))
             return
         code, shared = self._stage(task.stage, functions)
@@ -206,9 +219,25 @@ class RayEngine:
         )
         self._by_reply[returned[0]] = task.id, task.attempt
 
-    def _has_gpus(self, wanted: float) -> bool:
-        """Return whether a node has so many GPUs: Ray would wait for one for ever."""
-        return any(node["Resources"].get("GPU", 0) >= wanted for node in alive())
+    def _has_gpus(self, stage: Stage, nodes: Sequence[str] | None) -> bool:
+        """Return whether one of the nodes has the GPUs of a stage, or had: then it may come back.
+
+        Ray would wait for one for ever.
+        """
+        wanted = {"GPU": stage.needs.num_gpus or 0.0}
+        if stage.id not in self._had_gpus:
+            now = {node["NodeID"]: node["Resources"] for node in alive()}  # one may just have come
+            if _able(self._cluster.offers, nodes, wanted) or _able(now, nodes, wanted):
+                self._had_gpus.add(stage.id)
+        return stage.id in self._had_gpus
+
+    def _addresses(self, nodes: Sequence[str]) -> str:
+        return ", ".join(sorted({self._cluster.nodes.get(node, node) for node in nodes}))
+
+    def _lack(self, flight: _Flight) -> str:
+        """Return what a task asks for that no node has; "": one has it all."""
+        where = "" if flight.nodes is None else f" that sees its files ({self._addresses(flight.nodes)})"
+        return _lack(self._cluster.offers, flight.nodes, flight.stage.needs, where)
 
     def _choice(self, task: Task) -> Choice:
         if task.shards is None or not task.shards.shards:
@@ -254,6 +283,7 @@ class RayEngine:
         if known is None:
             code = pack_stage(stage, functions, self._run)
             known = self._stages[stage.id] = code, ray.put(code.code)
+            self._needs[stage.id] = stage.needs
         return known
 
     def poll(self, timeout: float, enough: int = 1) -> Sequence[TaskResult]:
@@ -277,6 +307,10 @@ class RayEngine:
         except TaskCancelledError:
             return Cancelled(task_id, attempt)
         except (RuntimeEnvSetupError, TaskUnschedulableError) as error:
+            if flight.nodes is not None and not {node["NodeID"] for node in alive()} & set(flight.nodes):
+                self._gone.update(flight.nodes)
+                self._take_in(self._cluster)
+                return WorkerLost(task_id, attempt, "the nodes that see its files are gone")
             return Failed(task_id, attempt, EngineError(f"Ray can't start a task: {describe(error)}"))
         except RayTaskError as error:
             return _raised(task_id, attempt, error)
@@ -334,7 +368,21 @@ class RayEngine:
         said = {key: self._signals.movement(*key, after) for key in self._long}
         found = {key: stall for key, (begun, stall) in said.items() if begun}
         stopped = {key: self._stopped.stall(self._name(key[0])) for key in self._flights}
-        return found | {key: stall for key, stall in stopped.items() if stall is not None}
+        return {
+            **found,
+            **{key: stall for key, stall in stopped.items() if stall is not None},
+            **self._waits(after, now),
+        }
+
+    def _waits(self, after: float, now: float) -> dict[tuple[TaskId, int], Stall]:
+        """Return attempts that no node has been able to take for a while; Ray says nothing of them."""
+        lacks = {key: lack for key, flight in self._flights.items() if (lack := self._lack(flight))}
+        self._lacking = {key: self._lacking.get(key, now) for key in lacks}
+        return {
+            key: Stall(now - since, f"it has not begun: {lacks[key]}", waits=True)
+            for key, since in self._lacking.items()
+            if now - since >= after
+        }
 
     def _name(self, task: TaskId) -> str:
         """Return what Ray calls a task."""
@@ -416,19 +464,44 @@ class _Returned(NamedTuple):
 
 
 class _DriverStore(DriverStore):
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, needs: Mapping[int, Needs], settings: Settings) -> None:
         self._head = head
+        self._needs = needs
+        self._settings = settings
 
     def read(self, ref: BlockRef) -> Sequence[pa.RecordBatch]:
         assert isinstance(ref, RayBlock)
         payload: Any = ref.payload
+        began, named = time.monotonic(), False
         try:
             while not ray.wait([payload], timeout=_BLOCK_SECONDS)[0]:
-                self._head.look()
+                named = self._watch(self._head.look(), time.monotonic() - began, named)
             returned: _Returned = ray.get(payload, timeout=_REPLY_SECONDS)
+        except TaskUnschedulableError as error:
+            raise _not_to_be_had("the result has") from error
         except RayError as error:
             raise EngineError(f"a block of the result was lost: {first_line(error)}") from error
         return read_block(_slot(returned, ref.slot), ref.rows)
+
+    def _watch(self, cluster: Cluster | None, seconds: float, named: bool) -> bool:
+        """Warn once (`named`: it was done) of a block that has not come for a while: Ray does not say why.
+
+        Raises:
+            StalledError: It has not for longer than `stall_timeout`, and no node has what a stage asks for.
+        """
+        if cluster is None or seconds < self._settings.named_after:
+            return named
+        lacks = (_lack(cluster.offers, None, needs) for needs in self._needs.values())
+        lack = next(filter(None, lacks), "")
+        timeout = self._settings.stall_timeout
+        text = f"a block of the result was lost, and has not been recomputed for {seconds:.0f} s"
+        if lack:
+            text += f"; of the task that made it, perhaps: {lack}"
+            if timeout and seconds >= timeout:
+                raise StalledError(f"{text}; that is longer than stall_timeout = {timeout:g} allows")
+        if not named:
+            warnings.warn(text, StalledWarning, stacklevel=2)
+        return True
 
 
 class _Stop:
@@ -505,12 +578,33 @@ def _slot(returned: _Returned, slot: int) -> pa.Buffer:
 
 def _options(choice: Choice) -> dict[str, Any]:
     if choice.nodes is not None:
-        return {"label_selector": {"ray.io/node-id": f"in({', '.join(choice.nodes)})"}}
+        # No spaces: to recompute a lost block, Ray 2.60 reads the ids of nodes out of it, and ends the process on a
+        # space ("incorrect hex string length").
+        return {"label_selector": {"ray.io/node-id": f"in({','.join(choice.nodes)})"}}
     if choice.preferred is not None:
         # A busy node is not waited for.
         there = NodeAffinitySchedulingStrategy(choice.preferred, soft=True, _spill_on_unavailable=True)
         return {"scheduling_strategy": there}
     return {}
+
+
+def _able(
+    offers: Mapping[str, Mapping[str, float]], nodes: Sequence[str] | None, wanted: Mapping[str, float]
+) -> bool:
+    """Return whether one of the nodes (None: of all) has the resources of a task."""
+    asked = (offers.get(node, {}) for node in (offers if nodes is None else nodes))
+    return any(all(offer.get(name, 0) >= number for name, number in wanted.items()) for offer in asked)
+
+
+def _lack(
+    offers: Mapping[str, Mapping[str, float]], nodes: Sequence[str] | None, needs: Needs, where: str = ""
+) -> str:
+    """Return what a task asks for that none of the nodes (None: of all) has; "": one has it all."""
+    wanted = {"CPU": 1 if needs.num_cpus is None else needs.num_cpus, "GPU": needs.num_gpus or 0.0}
+    if _able(offers, nodes, wanted):
+        return ""
+    asked = " and ".join(f"{name}={number:g}" for name, number in wanted.items() if number)
+    return f"it asks for {asked}, and there is no node{where} with as much"
 
 
 def _answer(asked: Any) -> list[Seen | None] | None:
@@ -540,9 +634,20 @@ def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> Engi
     )
 
 
+def _not_to_be_had(reads: str) -> EngineError:
+    return EngineError(
+        f"{reads} a block that was lost with its node, and Ray can't recompute it, since the nodes that see the "
+        "files of the scan that made it are gone: run again"
+    )
+
+
 def _raised(task_id: TaskId, attempt: int, error: RayTaskError) -> TaskResult:
     if isinstance(error.cause, RaySystemError | ObjectLostError):
         return WorkerLost(task_id, attempt, first_line(error.cause))
+    if isinstance(error.cause, TaskUnschedulableError):
+        return Failed(
+            task_id, attempt, _not_to_be_had(f"task {task_id.label} of stage {task_id.stage} reads")
+        )
     message = (
         f"bug in task {task_id.number} of stage {task_id.stage}: {first_line(error.cause)}; please report it"
     )
