@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("greenlet")
 
+from mmflow.sinks.commit import manifest
+from mmflow.sinks.commit.atomic import fsync_tree, link_tree
 from tests.disk.disk import Disk
 from tests.fork_server import IMPORTED, ForkServer
 from tests.runs.conftest import Workplace, files_of
@@ -138,3 +141,26 @@ def test_a_folder_for_spilled_data_that_fails_is_named(disk: Disk, workplace: Wo
         f"spilled data can't be written or read: Input/output error (os error 5) at path \"{workplace.spill}"
         in done.stderr
     )
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        fsync_tree,
+        lambda folder: link_tree(folder, folder.with_name("new")),
+        manifest.data_files,
+        manifest.foreign_file,
+    ],
+    ids=["sync", "link", "files", "foreign"],
+)
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(
+    disk: Disk, look: Callable[[Path], object]
+) -> None:
+    folder = disk.path / "out"
+    (folder / "k=1").mkdir(parents=True)
+    (folder / "k=1" / "a.csv").write_text("a\n1\n")
+    rule = disk.fail("readdir", "*/k=1")
+    with pytest.raises(OSError, match="k=1"):
+        look(folder)
+    disk.release(rule)
+    look(folder)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmflow.mapping.system import system
 from mmflow.storage import disk
 
-__all__ = ["fsync_folder", "fsync_tree", "link_tree", "rename_new", "swap"]
+__all__ = ["fsync_folder", "fsync_tree", "link_tree", "rename_new", "swap", "walk"]
 
 _FEW_FOLDERS = 4
 #: Folders that are brought to the disk at once.
@@ -54,11 +55,25 @@ def fsync_folder(path: Path) -> None:
     system.sync_folder(str(path))
 
 
+def walk(root: str | os.PathLike[str], *, topdown: bool = True) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does, which takes a folder that can't be listed for an empty one.
+
+    Raises:
+        OSError: A folder can't be listed. One that is not there holds nothing.
+    """
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    return os.walk(os.fspath(root), topdown, failed)
+
+
 def fsync_tree(root: Path) -> None:
     """Make the entries of a folder and of all folders below it durable, the topmost last."""
-    *below, _ = folders = [Path(here) for here, _, _ in os.walk(root, topdown=False)]
+    below = [Path(here) for here, _, _ in walk(root, topdown=False)][:-1]
     if len(below) < _FEW_FOLDERS:
-        for folder in folders:
+        for folder in (*below, root):
             fsync_folder(folder)
         return
     # A file system writes its journal once for all that wait for it: 2,000 folders one after the other took 20 s.
@@ -76,7 +91,7 @@ def link_tree(source: Path, target: Path) -> None:
     Raises:
         OSError: EPERM, ENOTSUP, EMLINK: the file system has no hard links.
     """
-    for here, folders, names in os.walk(source):
+    for here, folders, names in walk(source):
         there = target / os.path.relpath(here, source)
         disk.make_folder(there)
         disk.chmod(there, stat.S_IMODE(os.stat(here).st_mode))

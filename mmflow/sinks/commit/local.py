@@ -39,7 +39,7 @@ from mmflow.errors import SinkError
 from mmflow.mapping.answering import is_silent
 from mmflow.sinks.base import SinkSpec, StagedFile
 from mmflow.sinks.commit import manifest
-from mmflow.sinks.commit.atomic import fsync_folder, fsync_tree, link_tree, rename_new, swap
+from mmflow.sinks.commit.atomic import fsync_folder, fsync_tree, link_tree, rename_new, swap, walk
 from mmflow.sinks.commit.destination import (
     check_destination,
     check_sources,
@@ -256,7 +256,7 @@ def _drop_strays(result: Path, named: Collection[str], old: Path | None) -> None
         named: Paths of its files, but for old ones.
         old: Destination whose files it holds, too.
     """
-    for here, _, names in os.walk(result, topdown=False):
+    for here, _, names in walk(result, topdown=False):
         for name in names:
             path = Path(here, name)
             relative = path.relative_to(result)

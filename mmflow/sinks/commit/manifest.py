@@ -23,6 +23,7 @@ from mmflow.errors import SinkError, SourceError
 from mmflow.formats.schemas.schema import parse_type, public_schema, type_text
 from mmflow.remote.opening import open_file
 from mmflow.sinks.base import SUFFIXES, SinkSpec, StagedFile
+from mmflow.sinks.commit.atomic import walk
 from mmflow.storage import disk, format_versions
 from mmflow.storage.facts import check_shape, optional, parse_object
 from mmflow.storage.globs import is_hidden
@@ -177,7 +178,7 @@ def _written_types(root: str) -> dict[str, pa.DataType]:
 def data_files(folder: Path) -> list[dict[str, Any]]:
     """Return manifest entries for the files of a folder that has no manifest, sorted by path."""
     found = []
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in walk(folder):
         folders.sort()
         for name in sorted(names):
             if not is_hidden(name):
@@ -209,7 +210,7 @@ def foreign_file(folder: Path) -> str | None:
 
     Replacing a folder deletes everything in it, so it must look like an output, not like a home directory.
     """
-    for here, folders, names in os.walk(folder):
+    for here, folders, names in walk(folder):
         for name in sorted(names):
             if not is_hidden(name) and not name.lower().endswith(_DATA):
                 return os.path.join(here, name)
