@@ -482,7 +482,7 @@ def test_the_refresher_is_stopped_and_waited_for(url: str, monkeypatch: pytest.M
     waited: list[float] = []
     monkeypatch.setattr(clock, "Repeated", repeated)
     lock = acquire(url)
-    assert began == [(20.0, "mmflow-lock")]
+    assert began[-1:] == [(20.0, "mmflow-lock")]  # a first request has one of its own
     refresher = lock._refresher
     assert refresher is not None
 
