@@ -20,6 +20,7 @@ import mmflow as mf
 from tests.cluster.conftest import Nodes
 from tests.cluster.dask_workers import DaskWorkers, dask_workers
 from tests.cluster.namespaces import why_not
+from tests.cluster.ray_nodes import started_node
 from tests.cluster.test_cluster_dask import left_behind, session_on
 from tests.cluster.test_cluster_nodes import Thread
 from tests.waiting import wait_until
@@ -206,6 +207,14 @@ def one_node(ray_cluster: Nodes) -> None:
         ray_cluster.add()
 
 
+def blind_node(
+    ray_cluster: Nodes, folder: Path, *options: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """A node of the cluster that does not see the files of a folder."""
+    hide = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs tmpfs {folder} && exec "$@"', "sh")
+    return started_node(ray_cluster.address, folder.parent / "blind-node.log", *options, prefix=hide)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("comes", [True, False], ids=["another comes", "none comes"])
 def test_the_last_node_of_ray_with_enough_processors_leaves(
@@ -248,3 +257,20 @@ def test_more_processors_than_any_node_of_ray_has(ray_cluster: Nodes, numbers: P
         mapped = read.map_batches(lambda batch: batch, schema=read.schema, num_cpus=64)
         with pytest.raises(mf.StalledError, match="it asks for CPU=64, and there is no node with as much"):
             mapped.count()
+
+
+@pytest.mark.nightly
+@pytest.mark.root
+@pytest.mark.skipif(REASON is not None, reason=REASON or "")
+def test_gpus_of_nodes_of_ray_that_do_not_see_the_files(
+    ray_cluster: Nodes, numbers: Path, tmp_path: Path
+) -> None:
+    one_node(ray_cluster)
+    with session_of(ray_cluster, tmp_path, stall_after=RAY_AFTER, stall_timeout=2 * RAY_AFTER) as session:
+        read = session.read_csv(numbers, schema={"n": "int64"})
+        assert read.count() == ROWS
+        with blind_node(ray_cluster, numbers.parent, "--num-gpus=1"):
+            mapped = read.map_batches(noting(tmp_path), schema=read.schema, num_gpus=1)
+            lacking = r"num_gpus=1: no node of the Ray cluster that sees its files \(.*\) has as many GPUs"
+            with pytest.raises(mf.ConfigError, match=lacking):
+                mapped.count()
