@@ -36,7 +36,7 @@ def test_an_interrupt_that_came_before_is_raised_where_it_is_allowed() -> None:
     assert done == ["set up", "clean-up"]
 
 
-@pytest.mark.parametrize("where", ["OwnerLock", "_remove"])
+@pytest.mark.parametrize("where", ["OwnerLock", "remove_owned"])
 def test_an_interrupted_task_leaves_no_folder(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
