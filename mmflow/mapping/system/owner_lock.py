@@ -14,6 +14,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 
 from mmflow.mapping.system import system
 from mmflow.mapping.system.forks import disown_in_children
@@ -24,6 +25,7 @@ __all__ = [
     "HeldError",
     "OwnerLock",
     "is_locked",
+    "open_held",
     "remove_dead",
     "remove_owned",
     "sync_names",
@@ -92,21 +94,41 @@ class OwnerLock:
 
 
 def _open_locked(path: str | os.PathLike[str], mode: int) -> int:
+    def take(fd: int) -> None:
+        if not try_lock(fd):
+            raise HeldError(
+                system.read_bytes(fd, 4096, 0).decode(errors="replace").strip() or "another process"
+            )
+
     while True:
-        fd = disk.open(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | system.open_flags, mode)
-        try:
-            if not try_lock(fd):
-                raise HeldError(
-                    system.read_bytes(fd, 4096, 0).decode(errors="replace").strip() or "another process"
-                )
-            # The previous owner may have deleted the file between our open and our lock.
-            with contextlib.suppress(FileNotFoundError):
-                if os.fstat(fd).st_ino == os.stat(path).st_ino:
-                    return fd
-        except BaseException:
-            disk.close(fd)
-            raise
+        fd = open_held(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | system.open_flags, mode, take)
+        if fd is not None:
+            return fd
+
+
+def open_held(path: str | os.PathLike[str], flags: int, mode: int, take: Callable[[int], None]) -> int | None:
+    """Open a file, or make it, and take its lock: nobody who asks for that removes it from now on.
+
+    Args:
+        path: The file.
+        flags: Flags of `os.open`.
+        mode: Permissions of a new file.
+        take: Takes the lock of a descriptor.
+
+    Returns:
+        The descriptor; None: whoever had the lock before has removed the file between the two.
+    """
+    fd = disk.open(path, flags, mode)
+    try:
+        take(fd)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), os.stat(path)):
+                return fd
+    except BaseException:
         disk.close(fd)
+        raise
+    disk.close(fd)
+    return None
 
 
 def try_lock(fd: int) -> bool:

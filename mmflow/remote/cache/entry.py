@@ -25,6 +25,7 @@ import numpy as np
 from mmflow.lazy import array_types as npt
 from mmflow.mapping.system import system
 from mmflow.mapping.system.forks import disown_in_children
+from mmflow.mapping.system.owner_lock import open_held
 from mmflow.remote.cache.blocks import BLOCK, Range, absent_ranges, join_ranges
 from mmflow.storage import disk
 
@@ -219,23 +220,15 @@ _NOT_OFFERED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 def _open(folder: str, name: str) -> int:
     """Open or make a data file, and hold it: nobody removes it from now on."""
-    path = os.path.join(folder, name)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         disk.makedirs(folder, mode=0o700, exist_ok=True)
-        try:
-            fd = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except FileNotFoundError:  # the folder was removed meanwhile
-            continue
-        try:
-            system.lock_range(fd, _OPEN, 1, "shared")
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
+        with contextlib.suppress(FileNotFoundError):  # the folder was removed meanwhile
+            fd = open_held(
+                os.path.join(folder, name), flags, 0o600, lambda fd: system.lock_range(fd, _OPEN, 1, "shared")
+            )
+            if fd is not None:
                 return fd
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            disk.close(fd)
-            raise
-        disk.close(fd)  # it was removed between the two
 
 
 def evict(path: str, groups: Sequence[int]) -> None:

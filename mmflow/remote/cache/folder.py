@@ -29,7 +29,7 @@ from mmflow.errors import EngineError
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.system import system
 from mmflow.mapping.system.host import read_boot_id
-from mmflow.mapping.system.owner_lock import remove_dead, sync_names
+from mmflow.mapping.system.owner_lock import open_held, remove_dead, sync_names
 from mmflow.remote.cache.blocks import BLOCK, Range
 from mmflow.remote.cache.entry import Entry, evict, last_used, remove_unused
 from mmflow.remote.options import RemoteOptions
@@ -203,24 +203,15 @@ class PageCache:
 
 def _open_locked(folder: str) -> int:
     """Make a folder of pages unless it is there, and hold it: nobody removes it from now on."""
-    path = os.path.join(folder, _LOCK)
     while True:
         disk.makedirs(folder, mode=0o700, exist_ok=True)
         _require_own(folder)
-        try:
-            fd = disk.open(path, _MADE, 0o600)
-        except FileNotFoundError:  # the folder was removed meanwhile
-            continue
-        try:
-            system.lock(fd, shared=True, wait=True)
-            if os.path.samestat(os.fstat(fd), os.stat(path)):
+        with contextlib.suppress(FileNotFoundError):  # the folder was removed meanwhile
+            fd = open_held(
+                os.path.join(folder, _LOCK), _MADE, 0o600, lambda fd: system.lock(fd, shared=True, wait=True)
+            )
+            if fd is not None:
                 return fd
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            disk.close(fd)
-            raise
-        disk.close(fd)  # it was removed between the two
 
 
 def _require_own(folder: str) -> None:
