@@ -53,7 +53,7 @@ class RunLock(Protocol):
 
     @property
     def held(self) -> bool:
-        """Whether it is still held: one on an object store is lost to the next holder after a long silence.
+        """True while it is held: one on an object store is lost to the next holder after a long silence.
 
         Raises:
             EngineError: The store can't be read.
@@ -197,9 +197,11 @@ class _Opening:
 
     @property
     def held(self) -> bool:
-        last, _ = _last_opening(self._directory)
-        mine = _read_holder(self._directory, self._name)  # gone with the run, if somebody removed that
-        return last <= int(posixpath.basename(self._name)) and mine.get("nonce") == self._holder["nonce"]
+        number = int(posixpath.basename(self._name))
+        last, holder = _last_opening(self._directory)
+        if last < number:  # the listing is of a moment ago; or somebody removed the run
+            holder = _read_holder(self._directory, self._name)
+        return last <= number and holder.get("nonce") == self._holder["nonce"]
 
     def _give_sign(self) -> bool:
         with contextlib.suppress(EngineError):  # the store may be unreachable for a while

@@ -13,8 +13,6 @@ from mmflow.private_apis.pyarrow_pandas import import_if_installed
 
 __all__ = ["python_rows"]
 
-_TIME = pa.time64("ns")
-
 
 def python_rows(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
     """Return rows as dicts of Python values.
@@ -29,23 +27,20 @@ def python_rows(rows: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
     """
     if any(any_type(field.type, _has_nanoseconds) for field in rows.schema):
         import_if_installed()
-    try:
-        for field, column in zip(rows.schema, rows.columns, strict=True):
-            if field.type == _TIME:  # with pandas, pyarrow cuts its nanoseconds off
-                column.cast(pa.time64("us"))
-        return rows.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
-    except (ValueError, OverflowError) as error:
-        for field, column in zip(rows.schema, rows.columns, strict=True):
-            _check(field, column)
-        raise PlanError(f"the rows can't be made Python values: {error}") from error
+    names = rows.schema.names
+    if not names:
+        return [{} for _ in range(rows.num_rows)]
+    columns = map(_values, rows.schema, rows.columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _check(field: pa.Field, column: pa.Array | pa.ChunkedArray) -> None:
-    """Raise PlanError if a value of the column is none of Python's."""
+def _values(field: pa.Field, column: pa.Array | pa.ChunkedArray) -> list[Any]:
     try:
-        (column.cast(pa.time64("us")) if field.type == _TIME else column).to_pylist()
+        if field.type == pa.time64("ns"):  # with pandas, pyarrow cuts its nanoseconds off
+            column = column.cast(pa.time64("us"))
+        return column.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
     except (ValueError, OverflowError) as error:
-        # pyarrow goes on with what it would do.
+        # The next sentence of pyarrow's is advice.
         why = str(error).partition(". ")[0]
         raise PlanError(
             f"column {field.name!r} ({field.type}) has a value that Python's types can't hold: {why}; "
