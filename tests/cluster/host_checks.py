@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,8 +38,11 @@ class Hosts(Protocol):
     def kill(self, name: str) -> None: ...
 
 
-def lose_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, folder: Path) -> None:
-    """One of two hosts is lost in the middle of an exchange: the rows are right, and the report counts what was done again."""
+@contextmanager
+def _one_task_left(
+    hosts: Hosts, engine: str, rows_csv: Path, folder: Path
+) -> Iterator[tuple[Query, Gate, str]]:
+    """Begin an exchange whose last producer waits at a gate; yields the query, the gate and the host that it is on."""
     gate = Gate(folder / "gate")
     query = Query(hosts.head, engine, hosts.address, folder, rows_csv, GROUPED, row=30_000)
     try:
@@ -45,8 +50,16 @@ def lose_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, fo
         assert query.event() == {"event": "one is left"}
         held = gate.started()
         assert held is not None
+        yield query, gate, held[0]
+    finally:
+        query.close()
+
+
+def lose_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, folder: Path) -> None:
+    """One of two hosts is lost in the middle of an exchange: the rows are right, and the report counts what was done again."""
+    with _one_task_left(hosts, engine, rows_csv, folder) as (query, gate, held):
         assert set(gate.seen()) == set(hosts.workers), "both hosts have blocks"
-        (other,) = set(hosts.workers) - {held[0]}
+        (other,) = set(hosts.workers) - {held}
         hosts.kill(other)
         gate.open()
         done = query.end()
@@ -55,34 +68,24 @@ def lose_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, fo
         assert query.rows().equals(
             local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
         )
-    finally:
-        query.close()
     assert not list(folder.glob("spill/mmflow-*"))
 
 
 def cut_off_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, folder: Path) -> None:
     """The network of one of two hosts swallows all, once a task on it ends: its reply is lost, and all processes live."""
-    gate = Gate(folder / "gate")
-    query = Query(hosts.head, engine, hosts.address, folder, rows_csv, GROUPED, row=30_000)
-    try:
-        wait_until(gate.started, "a producer to wait")
-        assert query.event() == {"event": "one is left"}
-        held = gate.started()
-        assert held is not None
+    with _one_task_left(hosts, engine, rows_csv, folder) as (query, gate, held):
         began = time.monotonic()
-        hosts.workers[held[0]].run("ip", "link", "set", "eth0", "down")
+        hosts.workers[held].run("ip", "link", "set", "eth0", "down")
         gate.open()
         done = query.end()
         took = time.monotonic() - began
-        hosts.kill(held[0])
+        hosts.kill(held)
         assert done["event"] == "done", done
         print(f"\n{engine}, a host that is cut off: the rows after {took:.1f} s")
         assert took < 120
         assert query.rows().equals(
             local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
         )
-    finally:
-        query.close()
 
 
 def fill_shared_memory(

@@ -10,20 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from tests.runs.crash_run import crash
-from tests.simulation.protocols import PROTOCOLS
+from tests.simulation.protocols import PROTOCOLS, FileMarks
 
 __all__ = ["command", "main"]
-
-
-class _Marks:
-    """Marks of a protocol, in a file that survives."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def mark(self, name: str) -> None:
-        with open(self._path, "a") as file:
-            file.write(name + "\n")
 
 
 def main(step: str, name: str, folder: str, marks: str) -> None:
@@ -34,7 +23,7 @@ def main(step: str, name: str, folder: str, marks: str) -> None:
         if step == "begin":
             protocol.begin(Path(folder))
         elif step == "run":
-            protocol.run(Path(folder), cast(Any, _Marks(marks)))
+            protocol.run(Path(folder), cast(Any, FileMarks(marks)))
         else:
             known = Path(marks).read_text().split() if os.path.exists(marks) else []
             protocol.check(Path(folder), set(known))

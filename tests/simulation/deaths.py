@@ -21,7 +21,7 @@ from typing import Any, cast
 from mmflow.mapping.system import system
 from mmflow.storage import disk
 from tests.fork_server import ForkServer
-from tests.simulation.protocols import PROTOCOLS
+from tests.simulation.protocols import PROTOCOLS, FileMarks
 
 __all__ = ["deaths", "main"]
 
@@ -29,17 +29,6 @@ _CALLS = ("close", "ftruncate", "mkdir", "open", "pwrite", "rename", "replace", 
 _SYSTEM_CALLS = ("lock", "lock_range", "preallocate", "punch_hole")
 _DEAD = 77
 _NEVER = 1 << 30
-
-
-class _Marks:
-    """Marks of a protocol, in a file that survives the process."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def mark(self, name: str) -> None:
-        with open(self._path, "a") as file:
-            file.write(name + "\n")
 
 
 def main(name: str, folder: str, marks: str, last: str) -> None:
@@ -69,7 +58,7 @@ def main(name: str, folder: str, marks: str, last: str) -> None:
         setattr(disk, each, counted(getattr(disk, each), writes=each in ("pwrite", "write")))
     for each in _SYSTEM_CALLS:
         setattr(system, each, counted(getattr(system, each), writes=False))
-    PROTOCOLS[name].run(Path(folder), cast(Any, _Marks(marks)))
+    PROTOCOLS[name].run(Path(folder), cast(Any, FileMarks(marks)))
     sys.stdout.write(str(calls))
     sys.stdout.flush()
     os._exit(0)

@@ -42,7 +42,7 @@ from mmflow.shards import FileEntry, VerifiedPrefix
 from mmflow.sinks import CommitResult, IfExists, SinkAttempt, StagedFile, open_commit, open_sink, sink_spec
 from tests.simulation.crash_states import Recording
 
-__all__ = ["PROTOCOLS", "Protocol"]
+__all__ = ["PROTOCOLS", "FileMarks", "Protocol"]
 
 
 @dataclass(frozen=True)
@@ -520,6 +520,17 @@ def _begin_other_boot(folder: Path) -> None:
     made.rename(folder / _OTHER_BOOT)
     (folder / "pages-2024-of-a-book").mkdir()
     (folder / "pages-2024-of-a-book" / "1.txt").write_text("page 1")
+
+
+class FileMarks:
+    """Marks of a protocol, in a file that survives its process."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def mark(self, name: str) -> None:
+        with open(self._path, "a") as file:
+            file.write(name + "\n")
 
 
 class _NoMarks:

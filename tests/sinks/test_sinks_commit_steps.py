@@ -550,7 +550,7 @@ def test_a_manifest_is_not_written_through_a_link(tmp_path: Path, monkeypatch: p
     unlink = disk.unlink
 
     def raced(path: Path) -> None:
-        """Somebody makes the link anew at once."""
+        """Unlink, and have somebody make the link anew at once."""
         with contextlib.suppress(FileNotFoundError):
             unlink(path)
         temporary.symlink_to(outside)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import fsspec
@@ -77,6 +77,16 @@ def begin(url: str, run: str = "r1", if_exists: IfExists = "error") -> ObjectCom
     _begun.append(made)
     made.prepare()
     return made
+
+
+def published_and_died(url: str) -> Sequence[StagedFile]:
+    """Publish a file of two rows in a run that dies before it notes that; return what it had staged."""
+    commit = begin(url)
+    files = write(commit.spec, [rows("a", "b")], rows("").schema)
+    with pytest.raises(ZeroDivisionError):
+        commit.commit(files, rows("").schema, interrupt)
+    commit.abort()
+    return files
 
 
 # ---- names ---------------------------------------------------------------------------------------------------------
@@ -225,10 +235,7 @@ def test_only_the_folders_with_new_files_lose_their_old_ones() -> None:
 @pytest.mark.usefixtures("hashes")
 def test_a_run_that_goes_on_knows_the_file_that_it_published() -> None:
     url = f"{BASE}/out.csv"
-    commit = begin(url)
-    with pytest.raises(ZeroDivisionError):
-        commit.commit(write(commit.spec, [rows("a", "b")], rows("").schema), rows("").schema, interrupt)
-    commit.abort()
+    published_and_died(url)
     commit = begin(url)
     assert commit.done
     put(url, "v\nx\ny\n")
@@ -245,11 +252,7 @@ def test_a_run_that_goes_on_knows_the_file_that_it_published() -> None:
 @pytest.mark.usefixtures("hashes")
 def test_a_file_of_others_is_not_taken_for_ours() -> None:
     url = f"{BASE}/out.csv"
-    commit = begin(url)
-    files = write(commit.spec, [rows("a", "b")], rows("").schema)
-    with pytest.raises(ZeroDivisionError):
-        commit.commit(files, rows("").schema, interrupt)
-    commit.abort()
+    published_and_died(url)
     put(url, "v\nx\ny\n")  # as long as ours
     with pytest.raises(SinkError, match="exists; choose another output"):
         begin(url)
@@ -257,11 +260,7 @@ def test_a_file_of_others_is_not_taken_for_ours() -> None:
 
 def test_without_hashes_a_file_of_the_same_size_is_published_once_more() -> None:
     url = f"{BASE}/out.csv"
-    commit = begin(url)
-    files = write(commit.spec, [rows("a", "b")], rows("").schema)
-    with pytest.raises(ZeroDivisionError):
-        commit.commit(files, rows("").schema, interrupt)
-    commit.abort()
+    files = published_and_died(url)
     commit = begin(url)
     assert not commit.done
     assert commit.commit(files, rows("").schema).rows == 2
