@@ -14,6 +14,7 @@ import mmflow as mf
 from benchmarks.chart import CHART, chart, figures
 from mmflow.cli.tree import command_line
 from tests.docs.generated_pages import PAGES, with_list
+from tests.docs.pictures import PICTURES, STATIC
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Toctrees of Markdown and of reStructuredText, with the lines below them.
@@ -103,3 +104,49 @@ def test_commands_in_prose_exist_with_their_options() -> None:
             wrong.append(f"{page}: mmflow {text}: {unknown}")
     assert wrong == []
     assert seen > 50
+
+
+#: A newcomer's tasks: the heading of the answer, and what must stand below it.
+TASKS = {
+    "read a semicolon file with decimal commas": (
+        "how_to.md#read-a-file-with-semicolons-and-decimal-commas",
+        r'delimiter=";", decimal=","',
+    ),
+    "resume a failed run": ("how_to.md#resume-a-run-that-failed", r"mmflow run --resume "),
+    "write to a Delta table": ("how_to.md#write-to-a-delta-table", r"write_deltalake\("),
+    "run on Ray": ("how_to.md#run-on-ray-or-dask", r"--engine ray --address"),
+    "find why a job is slow": ("how_to.md#find-out-why-a-job-is-slow", r"EXPLAIN ANALYZE"),
+}
+
+
+def _links(page: str) -> set[str]:
+    """Return where a click on a page leads, as `PAGE` or `PAGE#ANCHOR`: links and cards, but no tables of contents."""
+    text = (DOCS / page).read_text()
+    found = re.findall(r"\]\(([^)\s]+)\)", text) + [
+        f"{n}.md" for n in re.findall(r"^:link: (\S+)\n:link-type: doc$", text, re.MULTILINE)
+    ]
+    targets = (page + link if link.startswith("#") else link for link in found)
+    return {t for t in targets if (DOCS / t.partition("#")[0]).is_file()}
+
+
+def _below(target: str) -> str:
+    """Return what stands on a page below the heading of an anchor, up to the next one."""
+    page, _, anchor = target.partition("#")
+    parts = re.split(r"^#+ (.*)\n", (DOCS / page).read_text(), flags=re.MULTILINE)
+    slugs = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in parts[1::2]]
+    return parts[2::2][slugs.index(anchor)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tasks_of_newcomers_are_answered_within_two_clicks(task: str) -> None:
+    answer, words = TASKS[task]
+    first = _links("index.md")
+    second = {link for page in first if page.endswith(".md") for link in _links(page)}
+    assert answer in first | second
+    assert re.search(words, _below(answer))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_those_of_their_script(name: str) -> None:
+    assert (STATIC / f"{name}.svg").read_text() == PICTURES[name](), "run python -m tests.docs.pictures"
+    assert any(f"{name}.svg" in page.read_text() for page in DOCS.glob("*.md"))

@@ -38,12 +38,13 @@ SNIPPETS = {"python", "sql", "toml", "shell"}
 NOT_RUN = {
     "builds and tests the repository": 5,
     "builds packages, as tests/release does": 1,
-    "installs packages": 4,
+    "installs packages": 6,
     "is interrupted by hand": 1,
-    "needs Docker": 1,
+    "needs Docker": 2,
     "needs Docker, a Mac and PyPI": 1,
-    "needs Kubernetes": 6,
+    "needs Kubernetes": 8,
     "needs a cluster": 4,
+    "needs deltalake": 1,
     "needs servers": 1,
     "needs zsh and fish": 1,
     "starts Ray, as tests/contract does": 1,
@@ -59,7 +60,7 @@ _VARIES = (
     (re.compile(r"\(\d+% in the page cache\)"), "(SHARE in the page cache)"),
 )
 #: A shell runs lines with these words; others are a command alone, which needs no process that starts from nothing.
-_OPERATORS = {"|", "<", ">", "(", "&&"}
+_OPERATORS = {"|", "<", ">", "(", "&&", "||"}
 
 
 class _Page:
@@ -112,6 +113,9 @@ class _Page:
     def _toml(self, block: Block) -> None:
         """Keep settings, which count for the rest of the page's Python and commands if they are read."""
         tomllib.loads(block.text)
+        if named := re.match(r"# (\w+\.toml)\n", block.text):  # for commands further down, which read it
+            (self.folder / named[1]).write_text(block.text)
+            return
         (self.folder / "settings.toml").write_text(block.text)
         with mf.Session(config=self.folder / "settings.toml") as session:
             for name in tomllib.loads(block.text).get("sources", {}):
