@@ -36,13 +36,24 @@ def _sections(app: Sphinx) -> Iterator[str]:
 def _entry(app: Sphinx, name: str, indent: str) -> Iterator[str]:
     page = app.env.get_doctree(name)
     section = next(page.findall(nodes.section))
-    first = next((p.astext() for p in section.children if isinstance(p, nodes.paragraph)), "")
+    first = next((_text(app, p) for p in section.children if isinstance(p, nodes.paragraph)), "")
     sentence = re.split(r"(?<=[.:])\s", " ".join(first.split()))[0].removesuffix(":")
     suffix = app.env.doc2path(name).suffix
-    yield f"{indent}- [{app.env.titles[name].astext()}](_sources/{name}{suffix}.txt): {sentence}"
+    link = f"[{app.env.titles[name].astext()}](_sources/{name}{suffix}.txt)"
+    yield f"{indent}- {link}: {sentence}" if sentence else f"{indent}- {link}"
     for tree in page.findall(addnodes.toctree):
         for _, below in tree["entries"]:
             yield from _entry(app, below, indent + "  ")
+
+
+def _text(app: Sphinx, paragraph: nodes.paragraph) -> str:
+    """Return a paragraph as text, with the titles of the pages to which it refers."""
+    text = paragraph.astext()
+    for link in paragraph.findall(addnodes.pending_xref):
+        if link["reftype"] == "doc":
+            title = app.env.titles[link["reftarget"].removeprefix("/")].astext()
+            text = text.replace(link.astext(), f"“{title}”", 1)
+    return text
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

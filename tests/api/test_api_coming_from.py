@@ -1,4 +1,7 @@
-"""Each row of docs/coming_from.md does in mmflow what it does in Polars and DuckDB; Dask and Ray Data have the names."""
+"""Each row of docs/coming_from.md does in mmflow what it does in Polars and DuckDB; Dask and Ray Data have the names.
+
+So does each row of docs/coming_from_pandas.md in pandas, and in Spark's interface to DuckDB.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from duckdb.experimental.spark.sql import SparkSession
+from duckdb.experimental.spark.sql import functions as F  # noqa: N812  (Spark's custom)
 
 import mmflow as mf
 from mmflow.usercode.other_names import _OTHERS
 
-_TEXT = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text()
-ROWS = [
-    [cell.strip() for cell in line.strip("|").split(" | ")]
-    for line in _TEXT.splitlines()
-    if line.startswith("| ")
-][1:]
+_DOCS = Path(__file__).parents[2] / "docs"
+
+
+def _rows(page: str) -> list[list[str]]:
+    lines = [line for line in (_DOCS / page).read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
+
+
+ROWS = _rows("coming_from.md")
+PANDAS_ROWS = _rows("coming_from_pandas.md")
 
 TABLE = pa.table({"k": ["x", "y", "x", None], "v": [3, 1, None, 2], "f": [0.5, None, 1.5, 2.5]})
 OTHER = pa.table({"k": ["x", "z"], "w": [2, 0]})
@@ -100,6 +111,45 @@ def test_the_row_runs_and_agrees(row: list[str]) -> None:
                 assert answer.fetchall() == [(result,)]
             elif title not in NOT_COMPARED:
                 assert got == rows_of(answer)
+
+
+def _table(result: Any) -> Any:
+    """Return a result of pandas or of Spark's interface as rows that can be compared."""
+    if isinstance(result, pd.Series):
+        result = result.to_frame()
+    if isinstance(result, pd.DataFrame):
+        return pa.Table.from_pandas(result, preserve_index=False)
+    return result.toArrow() if hasattr(result, "toArrow") else result
+
+
+@pytest.fixture(scope="module")
+def spark() -> Any:
+    return SparkSession.builder.getOrCreate()
+
+
+@pytest.mark.parametrize("row", PANDAS_ROWS, ids=[row[0] for row in PANDAS_ROWS])
+def test_the_row_agrees_with_pandas_and_spark(row: list[str], spark: Any) -> None:
+    title, pandas, sparks, ours = row
+    scope = {"mf": mf, "col": mf.col, "ds": mf.from_arrow(TABLE), "other": mf.from_arrow(OTHER)}
+    written = code(ours)
+    assert written is not None
+    result = eval(written, scope)
+    # Spark's columns are texts without `inferSchema`; mmflow gives pandas floats where integers have nulls.
+    compared = title not in ("read", "write", "get a DataFrame of pandas")
+    got = rows_of(_table(result)) if compared else None
+    frames = {"pdf": TABLE, "other": OTHER}
+    made = {name: table.to_pandas(types_mapper=pd.ArrowDtype) for name, table in frames.items()}
+    if (theirs := code(pandas)) is not None:
+        wanted = eval(theirs, {"pd": pd, "np": np, **made})
+        assert not compared or got == rows_of(_table(wanted)), title
+    if (theirs := code(sparks)) is not None:
+        frames = {"sdf": TABLE, "other": OTHER}
+        made = {
+            name: spark.createDataFrame(table.to_pandas(types_mapper=pd.ArrowDtype))
+            for name, table in frames.items()
+        }
+        wanted = eval(theirs, {"spark": spark, "F": F, **made})
+        assert not compared or got == rows_of(_table(wanted)), title
 
 
 def test_dask_and_ray_have_the_names() -> None:

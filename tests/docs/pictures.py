@@ -15,7 +15,7 @@ __all__ = ["PICTURES", "STATIC"]
 STATIC = Path(__file__).parents[2] / "docs" / "site" / "static"
 _WIDTH = 760
 #: Okabe and Ito's blue, vermilion and green, dark enough for white text, and two greys.
-_BLUE, _RED, _GREEN, _GREY, _PALE = "#0069a6", "#c25100", "#00805c", "#606060", "#808080"
+_BLUE, _RED, _GREEN, _GREY, _PALE = "#0069a6", "#c25100", "#00805c", "#5c5c5c", "#747474"
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#777}.in{fill:#fff}.name{font-weight:bold}"
     ".line{stroke:#777;stroke-width:1.5;fill:none}.dashed{stroke-dasharray:5 4}"
