@@ -89,7 +89,7 @@ def cut_off_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path,
 
 
 def fill_shared_memory(
-    hosts: Hosts, engine: str, rows_csv: Path, folder: Path
+    hosts: Hosts, engine: str, rows_csv: Path, folder: Path, **settings: Any
 ) -> tuple[dict[str, Any], Query]:
     """Run a query while others have filled the shared memory of all hosts that work; return its last event."""
     gate = Gate(folder / "gate")
@@ -97,7 +97,7 @@ def fill_shared_memory(
     leave_a_page = 'fallocate -l $(($(stat -f -c "%a * %S" /dev/shm) - 4096)) /dev/shm/full'
     for host in hosts.workers.values():
         host.run("sh", "-c", leave_a_page)
-    query = Query(hosts.head, engine, hosts.address, folder, rows_csv, GROUPED)
+    query = Query(hosts.head, engine, hosts.address, folder, rows_csv, GROUPED, **settings)
     try:
         began = time.monotonic()
         done = query.end()

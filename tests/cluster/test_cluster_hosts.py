@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,17 @@ import pytest
 import mmflow as mf
 from tests.cluster.conftest import STORE_BYTES
 from tests.cluster.gates import Gate
-from tests.cluster.host_checks import COUNTED, hide_a_file, lose_a_host
+from tests.cluster.host_checks import (
+    COUNTED,
+    GROUPED,
+    cut_off_a_host,
+    fill_shared_memory,
+    hide_a_file,
+    lose_a_host,
+)
 from tests.cluster.leftovers import adopted_orphans, descendants, nothing_left
 from tests.cluster.namespaces import Host, Network, why_not
-from tests.cluster.queries import Query
+from tests.cluster.queries import SCHEMA, Query
 
 REASON = why_not()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
@@ -44,22 +51,30 @@ class RayHosts:
         self.address = f"{self.head.address}:{PORT}"
         self.workers: dict[str, Host] = {}
 
-    def _host(self, *arguments: str) -> Host:
+    def _host(self, *arguments: str, environment: Mapping[str, str] = TOKEN) -> Host:
         # Ray keeps its sockets and logs at the same path on every host: each has its own there.
-        host = self._network.host(mounts=[str(self._temp)], environment=TOKEN)
+        host = self._network.host(mounts=[str(self._temp)], environment=environment)
         host.run(
             str(Path(sys.executable).with_name("ray")), "start", f"--node-ip-address={host.address}", "--disable-usage-stats",
             f"--object-store-memory={STORE_BYTES}", *arguments,
         )  # fmt: skip
         return host
 
-    def fill_up(self) -> None:
+    def fill_up(self, **environment: str) -> None:
         while len(self.workers) < 2:
-            host = self._host(f"--address={self.address}", "--num-cpus=1")
+            host = self._host(
+                f"--address={self.address}", "--num-cpus=1", environment={**TOKEN, **environment}
+            )
             self.workers[host.name] = host
 
     def kill(self, name: str) -> None:
         self.workers.pop(name).kill()
+
+    def renew(self, **environment: str) -> None:
+        """Put other hosts, whose processes have these environment variables, in the place of those that work."""
+        for name in list(self.workers):
+            self.kill(name)
+        self.fill_up(**environment)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +97,39 @@ def test_a_host_lost_in_the_middle_of_an_exchange(
     hosts: RayHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
 ) -> None:
     lose_a_host(hosts, "ray", local, rows_csv, tmp_path)
+
+
+@pytest.mark.nightly
+def test_a_host_that_is_cut_off_as_its_task_ends(
+    hosts: RayHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
+) -> None:
+    cut_off_a_host(hosts, "ray", local, rows_csv, tmp_path)
+
+
+@pytest.mark.nightly
+def test_shared_memory_that_is_full(hosts: RayHosts, rows_csv: Path, tmp_path: Path) -> None:
+    """Ray's own processes end (SIGBUS) as they write to it: that there is no node any more is named, and fails the run."""
+    hosts.renew()  # of others, the object stores may have the pages that they need
+    try:
+        stalls = {"stall_after": 4.0, "stall_timeout": 12.0}
+        said, _ = fill_shared_memory(hosts, "ray", rows_csv, tmp_path, **stalls)
+    finally:
+        hosts.renew()
+    assert said["kind"] == "StalledError", said
+    assert "it asks for CPU=1, and there is no node with as much" in said["text"]
+
+
+@pytest.mark.nightly
+def test_shared_memory_that_is_full_but_for_object_stores(
+    hosts: RayHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
+) -> None:
+    hosts.renew(RAY_preallocate_plasma_memory="1")
+    try:
+        done, query = fill_shared_memory(hosts, "ray", rows_csv, tmp_path)
+    finally:
+        hosts.renew()
+    assert done == {"event": "done", "retries": 0}
+    assert query.rows().equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
 
 
 def test_shards_go_where_their_file_is_seen(hosts: RayHosts, data: Path, tmp_path: Path) -> None:
