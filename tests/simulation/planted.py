@@ -153,7 +153,7 @@ FOUND_BY: dict[str, int | Script] = {
         "files of a job that was corrected, in the new folder"
     ],
     "the destination is not locked": Script(
-        3, "copy", "append", "local", "local", True, False, False, (3, 2),
+        2, "copy", "append", "local", "local", True, False, False, (3, 2),
         (Actor(0.0, "drive"), Actor(0.238, "other")), (), 0.6,
     ),
     "a run is not locked": 2,
@@ -171,7 +171,7 @@ FOUND_BY: dict[str, int | Script] = {
     ],
     "blocks of late answers are not deleted": 4,
     "staged files are not synced": 29,
-    "the manifest is not synced": 29,
+    "the manifest is not synced": 6,
     "the new folder is not synced": 29,
     "the folder of the destination is not synced": 29,
     "the journal is not synced before staging is deleted": 19,

@@ -136,12 +136,33 @@ class Process:
     begun: bool = False
 
 
-class Thread(greenlet):
-    """Greenlet of a process. `waits_in`: where it waits; `turn`: number of its last wait."""
+@dataclass(eq=False, slots=True)
+class Thread:
+    """Thread of a process. `waits_in`: where it waits; `turn`: number of its last wait; `fiber`: None before and after."""
 
     process: Process
+    body: Callable[[], None]
     waits_in: str = ""
     turn: int = 0
+    fiber: _Fiber | None = None
+    dead: bool = False
+
+
+class _Fiber(greenlet):
+    """Greenlet that runs one thread after the other: a new one maps memory, and a history has fifteen threads."""
+
+    body: Callable[[], None]
+    main: Any
+
+    def run(self) -> None:
+        while True:
+            self.body()
+            del self.body
+            _idle.append(self)
+            self.main.switch()
+
+
+_idle: list[_Fiber] = []
 
 
 class World:
@@ -175,10 +196,11 @@ class World:
         self._luck = random.Random(f"{seed} luck")
         self._faults = sorted(faults, key=lambda fault: fault.at)
         self._next_fault = self._faults[0].at if self._faults else sys.maxsize
-        self._queue: list[tuple[float, int, Thread, int]] = []
+        self._queue: list[tuple[float, int, Thread]] = []
         self._turns = 0
         self._last = last
         self._main: Any = None
+        self._running: Thread | None = None
         self._condemned: list[Thread] = []
         self.errors: list[BaseException] = []
         self._prefix = f"{root}/"
@@ -204,28 +226,26 @@ class World:
         """Start a thread of a process."""
 
         def body() -> None:
-            if not process.alive:
-                return
-            process.begun = True
-            try:
-                function()
-            except Died:
-                pass
-            except BaseException as error:  # whatever it is fails the test
-                self.errors.append(error)
-            if process.alive and process.threads[0] is made:
-                self._end(process)
+            if process.alive:
+                process.begun = True
+                try:
+                    function()
+                except Died:
+                    pass
+                except BaseException as error:  # whatever it is fails the test
+                    self.errors.append(error)
+                if process.alive and process.threads[0] is made:
+                    self._end(process)
+            made.fiber, made.dead = None, True
 
-        made = Thread(body)
-        made.process = process
+        made = Thread(process, body)
         process.threads.append(made)
         self._push(self.now + after, made)
         return made
 
     def process(self) -> Process | None:
         """Return the process that runs."""
-        here = getcurrent()
-        return here.process if isinstance(here, Thread) else None
+        return None if self._running is None else self._running.process
 
     def kill(self, process: Process, why: str = "killed") -> None:
         """End a process at once, from outside or inside of it, and those that it owns."""
@@ -238,7 +258,7 @@ class World:
         for fd in sorted(process.fds):
             os.close(fd)
         process.fds.clear()
-        self._condemned += [thread for thread in process.threads if thread is not getcurrent()]
+        self._condemned += [thread for thread in process.threads if thread is not self._running]
         for other in self.processes:
             if other.owner is process and other.alive:
                 self.kill(other, "ends with its owner")
@@ -290,20 +310,19 @@ class World:
     # ---- time ------------------------------------------------------------------------------------------
 
     def _push(self, at: float, thread: Thread) -> None:
-        self._turns += 1
-        thread.turn = self._turns
-        heapq.heappush(self._queue, (at, self._turns, thread, self._turns))
+        self._turns = thread.turn = turn = self._turns + 1
+        heapq.heappush(self._queue, (at, turn, thread))
 
     def wait(self, seconds: float, where: str) -> None:
         """Let the current thread wait until its time has come, or `wake`."""
-        thread = getcurrent()
-        assert isinstance(thread, Thread)
+        thread = self._running
+        assert thread is not None
         if not thread.process.alive:
             raise Died
         if where not in WAITS:
             raise AssertionError(f"a wait without a name: {where}; list it in docs/waits.md")
         thread.waits_in = where
-        self._push(self.now + max(0.0, seconds), thread)
+        self._push(self.now + seconds if seconds > 0.0 else self.now, thread)
         self._main.switch()
         if not thread.process.alive:
             raise Died
@@ -321,8 +340,12 @@ class World:
         while self._queue or self._condemned or self._power_cut:
             while self._condemned:
                 thread = self._condemned.pop()
-                if thread and not thread.dead:
-                    thread.throw(Died)
+                if thread.fiber is not None:
+                    self._running = thread
+                    try:
+                        thread.fiber.throw(Died)
+                    finally:
+                        self._running = None
             if self._power_cut:
                 self._power_cut = False
                 if self.unsynced is not None:
@@ -332,17 +355,25 @@ class World:
                 self.on_power()
             if not self._queue:
                 break
-            at, _, thread, turn = heapq.heappop(self._queue)
+            at, turn, thread = heapq.heappop(self._queue)
             if thread.dead or turn != thread.turn:
                 continue
-            self.now = max(self.now, at)
+            if at > self.now:
+                self.now = at
             if thread.process.hangs_until > self.now:
                 self._push(thread.process.hangs_until, thread)
                 continue
             if self.now > self._last:
                 waiting = {t.process.name: t.waits_in for p in self.processes if p.alive for t in p.threads}
                 raise StuckError(f"no end after {self.now:.0f} s: {waiting}")
-            thread.switch()
+            if (fiber := thread.fiber) is None:
+                fiber = _idle.pop() if _idle and _idle[-1].parent is self._main else _Fiber()
+                fiber.body, fiber.main, thread.fiber = thread.body, self._main, fiber
+            self._running = thread
+            try:
+                fiber.switch()
+            finally:
+                self._running = None
 
     # ---- faults ------------------------------------------------------------------------------------------
 
@@ -360,21 +391,21 @@ class World:
         Raises:
             Died: Its process is dead.
         """
-        thread = getcurrent()
-        assert isinstance(thread, Thread)
+        thread = self._running
+        assert thread is not None, "called from outside of the world"
         process = thread.process
         if not process.alive:
             raise Died
-        self.calls += 1
+        self.calls = calls = self.calls + 1
         self.now += _CALL_SECONDS
         if self.trace is not None:
             self.note(f"{process.name} {what} {str(path).replace(self._prefix, '')}")
         suffers = ""
-        if self.calls >= self._next_fault:
+        if calls >= self._next_fault:
             suffers = self._fault(kind, what, str(path), process)
         if self._uneven and self._luck.random() < self._uneven:
             self.wait(_UNEVEN_SECONDS * self._luck.random() ** 3, "call")
-        elif self._queue and self._queue[0][0] <= self.now:
+        elif (queue := self._queue) and queue[0][0] <= self.now:
             thread.waits_in = "call"
             self._push(self.now, thread)
             self._main.switch()
@@ -383,17 +414,12 @@ class World:
         return suffers
 
     def _fault(self, kind: str, what: str, path: str, process: Process) -> str:
-        found = next(
-            (
-                f
-                for f in self._faults
-                if f.at <= self.calls
-                and f.fits(kind, what, path)
-                and (f.kind != "hang" or _may_hang(process))
-            ),
-            None,
-        )
-        if found is None:
+        for found in self._faults:
+            if found.at > self.calls:  # and so are those after it
+                return ""
+            if found.fits(kind, what, path) and (found.kind != "hang" or self._may_hang(process)):
+                break
+        else:
             return ""
         self._faults.remove(found)
         self._next_fault = self._faults[0].at if self._faults else sys.maxsize
@@ -418,6 +444,10 @@ class World:
             case "stale":
                 self.stale = found.seconds
         return found.kind
+
+    def _may_hang(self, process: Process) -> bool:
+        """Return whether no other thread of a process is in a call, which may be one that must not hang."""
+        return not any(t.waits_in == "call" and not t.dead for t in process.threads if t is not self._running)
 
     def after(self, suffers: str) -> None:
         """End a call: a process that dies after it dies now."""
@@ -463,11 +493,13 @@ class World:
         put(fingerprint, "digest", _digest)
         put(recorded_run, "write_report", lambda directory: None)  # a page for people, of 2 ms
         put(recorded_run, "Redactor", lambda parameters: Redactor({}, parameters))  # of no secrets here
+        collects = gc.isenabled()
         gc.disable()
         try:
             yield
         finally:
-            gc.enable()
+            if collects:
+                gc.enable()
             for target, name, value in reversed(replaced):
                 if value is _ABSENT:
                     delattr(target, name)
@@ -475,19 +507,23 @@ class World:
                     setattr(target, name, value)
 
     def _call(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        takes_room = name in _TAKES_ROOM
+
         def call(*given: Any, **named: Any) -> Any:
-            if self.process() is None:
+            process = self.process()
+            if process is None:
                 return function(*given, **named)
-            path = given[0] if not isinstance(given[0], int) else self.current().fds.get(given[0], "")
+            path = process.fds.get(given[0], "") if isinstance(given[0], int) else given[0]
             suffers = self.enter("disk", name, path)
             if suffers == "eio" and name != "unlink":
                 raise OSError(errno.EIO, os.strerror(errno.EIO), str(given[0]))
-            if name in _TAKES_ROOM and self.now < self.full_until:
+            if takes_room and self.now < self.full_until:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(given[0]))
             made = function(*given, **named)
             if self.unsynced is not None:
                 self.unsynced.called(name, given)
-            self.after(suffers)
+            if suffers:
+                self.after(suffers)
             return made
 
         return call
@@ -505,7 +541,8 @@ class World:
         process.fds[fd] = os.fspath(path)
         if self.unsynced is not None and flags & os.O_CREAT:
             self.unsynced.named(path)
-        self.after(suffers)
+        if suffers:
+            self.after(suffers)
         return fd
 
     def _close(self, fd: int) -> None:
@@ -529,13 +566,9 @@ class World:
         if self.now < self.full_until:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         done = os.write(fd, view)
-        self.after(suffers)
+        if suffers:
+            self.after(suffers)
         return done
-
-
-def _may_hang(process: Process) -> bool:
-    """Return whether no other thread of a process is in a call, which may be one that must not hang."""
-    return not any(t.waits_in == "call" and not t.dead for t in process.threads if t is not getcurrent())
 
 
 _ABSENT = object()
