@@ -312,7 +312,8 @@ class Settings:
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as values for JSON, which `load` accepts as `base`."""
-        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
 
 def _text(value: Any) -> str:

@@ -63,6 +63,8 @@ def plain_text(text: str) -> str:
     >>> plain_text(os.fsdecode(b"caf\xe9.csv"))
     'caf\\xe9.csv'
     """
+    if text.isascii():
+        return text
     for errors in ("strict", "surrogateescape", "backslashreplace"):
         try:
             return text.encode("utf-8", errors).decode("utf-8", "backslashreplace")

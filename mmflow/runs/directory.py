@@ -190,8 +190,9 @@ class RunDirectory:
     def _bytes(self, name: str, begin: int = 0) -> bytes:
         if self._store is not None:
             return self._store.read(self.path(name))
-        with open(self.path(name), "rb") as file:
-            file.seek(begin)
+        with open(self.path(name), "rb", buffering=0) as file:  # a buffer takes longer than a small file
+            if begin:
+                file.seek(begin)
             return file.read()
 
     def read_object(self, name: str, shape: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Attempts are numbered so that those of a driver differ from those of an earlier 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import threading
 from collections.abc import Callable, Collection, Iterable
@@ -422,7 +423,13 @@ class PlanRecorder:
 
 
 def _fields(value: Progress | StageProgress, without: Collection[str] = ()) -> dict[str, Any]:
-    return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name not in without}
+    kind: Any = type(value)
+    return {name: getattr(value, name) for name in _names(kind) if name not in without}
+
+
+@functools.cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind))
 
 
 def _stage_facts(stage: Any) -> dict[str, Any]:

@@ -70,6 +70,8 @@ class Redactor:
     def data(self, value: Any) -> Any:
         """Return mappings, sequences and text without secrets; other values unchanged."""
         match value:
+            case None | bool() | int() | float():
+                return value
             case str():
                 return self.text(value)
             case Mapping():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import fields
 
@@ -84,12 +85,10 @@ class Progress:
 
 
 _COUNTS = tuple(f.name for f in fields(Progress) if f.name not in ("stages", "fraction", "elapsed"))
+_counts_of = operator.attrgetter(*_COUNTS)
 
 
 def sum_counts(plans: Iterable[Progress]) -> dict[str, int]:
     """Return the counts of all plans of a run together: all fields of `Progress` that are counts."""
-    total = dict.fromkeys(_COUNTS, 0)
-    for plan in plans:
-        for name in _COUNTS:
-            total[name] += getattr(plan, name)
-    return total
+    counts = map(sum, zip(*map(_counts_of, plans), strict=True))
+    return dict.fromkeys(_COUNTS, 0) | dict(zip(_COUNTS, counts, strict=False))

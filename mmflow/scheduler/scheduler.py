@@ -249,7 +249,7 @@ class Scheduler:
         return self._watchdog.stalled & self._running.keys()
 
     def _next(self, state: StageState, now: float) -> TaskState | None:
-        limit = state.stage.needs.concurrency
+        limit = state.concurrency
         if limit is not None and sum(t.stage == state.stage.id for t, _ in self._running) >= limit:
             return None
         task = state.next_ready(now)

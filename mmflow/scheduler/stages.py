@@ -102,6 +102,8 @@ class StageState:
         metrics: Sums over the tasks that were released.
         streams: Whether its readers take its outputs while it runs.
         slots: Partitions that each task reads, once they are known.
+        exchanges: Inputs that other stages make.
+        concurrency: Limit of its tasks that run at once; None: there is none.
         stopped_by: An error that ends the stage once all that came before it is released.
     """
 
@@ -128,10 +130,14 @@ class StageState:
     seconds: float = 0.0
     metrics: TaskMetrics = field(default_factory=TaskMetrics)
     samples: list[pa.RecordBatch] = field(default_factory=list)
+    exchanges: list[ExchangeInput] = field(init=False)
+    concurrency: int | None = field(init=False)
     _due: list[tuple[float, TaskId]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.head = TaskId(self.stage.id, 0)
+        self.exchanges = [i for i in self.stage.inputs if isinstance(i, ExchangeInput)]
+        self.concurrency = self.stage.needs.concurrency
 
     @property
     def line_counts(self) -> LineCountFeed | None:
@@ -142,10 +148,6 @@ class StageState:
     def files(self) -> tuple[FileEntry, ...]:
         """Files that its task reads whole."""
         return tuple(f for i in self.stage.inputs if isinstance(i, FilesInput) for f in i.files)
-
-    @property
-    def exchanges(self) -> list[ExchangeInput]:
-        return [i for i in self.stage.inputs if isinstance(i, ExchangeInput)]
 
     def partitions(self, number: int) -> range:
         """Return the partitions of its inputs that a task reads."""

@@ -55,14 +55,14 @@ def check_shape(found: dict[str, Any], shape: dict[str, Shape]) -> dict[str, Any
 
 def fits(value: Any, shape: Shape) -> bool:
     """Return whether a value has a shape."""
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(fits(item, shape[0]) for item in value)
-    if isinstance(shape, dict):
-        return isinstance(value, dict) and all(fits(value.get(key), inner) for key, inner in shape.items())
     if shape is int:
         return isinstance(value, int) and abs(value) < 1 << 64
     if isinstance(shape, type):
         return isinstance(value, shape)
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(fits(item, shape[0]) for item in value)
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(fits(value.get(key), inner) for key, inner in shape.items())
     return bool(shape(value))
 
 
