@@ -161,7 +161,8 @@ def _scans(plan: Plan) -> Iterator[tuple[int, Source]]:
     for stage in plan.stages:
         scan = stage.inputs[0] if stage.inputs else None
         if isinstance(scan, ScanInput):
-            yield stage.id, replace(scan.source, files=scan.files)
+            source, files = scan.source, scan.files
+            yield stage.id, source if files is source.files else replace(source, files=files)
 
 
 def _sources_read(plan: Plan) -> Iterator[Source]:

@@ -15,6 +15,7 @@ data/.out.mmflow-lock                   held by the run that may commit
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -42,7 +43,7 @@ _RUN = lazy_regex(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 def destination(spec: SinkSpec) -> Path:
     """Return the destination's path, without a slash at its end."""
-    return Path(spec.path)
+    return _path(spec.path)
 
 
 def staging_folder(spec: SinkSpec, run: str) -> Path:
@@ -132,5 +133,14 @@ def stale_paths(spec: SinkSpec, run: str) -> tuple[list[Path], list[Path]]:
 
 
 def _sibling(spec: SinkSpec, suffix: str) -> Path:
-    path = destination(spec)
+    return _beside(spec.path, suffix)
+
+
+# A commit asks for each of them many times.
+_path = functools.lru_cache(64)(Path)
+
+
+@functools.lru_cache(64)
+def _beside(destination: str, suffix: str) -> Path:
+    path = _path(destination)
     return path.parent / f".{path.name}.mmflow{suffix}"
