@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from mmflow.mapping import Access
 from mmflow.mapping.answering import check_answers
 from mmflow.mapping.system import system
 from mmflow.mapping.system.huge import HugePages, check_huge_pages
+from mmflow.mapping.system.owner_lock import NOFOLLOW, open_held, try_lock
 from mmflow.sinks.commit.atomic import fsync_folder, rename_new
 from mmflow.storage import disk
 from mmflow.storage.os_errors import write_errors
@@ -97,30 +99,71 @@ def create_array(
         raise ConfigError(
             f"create_array: {kind} of shape {sizes} takes {size:,} bytes; a file holds at most {_MAX_BYTES:,}"
         )
-    unfinished = f"{name}.mmflow-{os.getpid()}.part"
     with write_errors(name, "make"):
         if not overwrite and os.path.lexists(name):
             raise FileExistsError
-        fd = disk.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR | system.open_flags, 0o666)
-        try:
+        _remove_unfinished(name)
+        unfinished, fd = _begin(name)
+        with contextlib.ExitStack() as open_file:
+            open_file.callback(disk.close, fd)
             try:
                 disk.write_all(fd, head)
                 disk.ftruncate(fd, size)
                 if not sparse:
                     system.preallocate(fd, 0, size)
                 system.sync(fd)
-            finally:
-                disk.close(fd)
-            if overwrite:
-                disk.replace(unfinished, name)
-            else:
-                rename_new(Path(unfinished), Path(name))
-        except BaseException:
-            disk.unlink(unfinished)
-            raise
+                if not system.deletes_open:
+                    open_file.close()  # nor does it rename such a file
+                if overwrite:
+                    disk.replace(unfinished, name)
+                else:
+                    rename_new(Path(unfinished), Path(name))
+            except BaseException:
+                open_file.close()
+                with contextlib.suppress(FileNotFoundError):  # nobody holds its lock any more
+                    disk.unlink(unfinished)
+                raise
         # What is flushed is durable, and so must be the name that it is found by.
         fsync_folder(Path(name).parent)
     return open_array(name, "r+", undo=undo, access=access, huge_pages=huge_pages)
+
+
+def _begin(name: str) -> tuple[str, int]:
+    """Make a file beside an array's, locked while this process makes the array of it; return name and descriptor."""
+
+    def take(fd: int) -> None:
+        with contextlib.suppress(OSError):  # where there are no locks, nobody removes it
+            held.append(try_lock(fd))
+
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | system.open_flags
+    while True:
+        held: list[bool] = []
+        path = os.fspath(_unfinished(name, os.urandom(6).hex()))
+        fd = open_held(path, flags, 0o666, take)
+        if fd is not None and False not in held:
+            return path, fd
+        if fd is not None:  # whoever has just locked it removes it
+            disk.close(fd)
+
+
+def _unfinished(name: str, maker: str) -> Path:
+    path = Path(name)
+    return path.parent / f".{path.name}.mmflow-new-{maker}"
+
+
+def _remove_unfinished(name: str) -> None:
+    """Remove the files that processes have left that died as they made this array: they may be as large as it."""
+    beside = _unfinished(name, "")
+    with contextlib.suppress(OSError):
+        for found in os.listdir(beside.parent):
+            if found.startswith(beside.name):
+                with contextlib.suppress(OSError), contextlib.ExitStack() as open_file:
+                    fd = disk.open(beside.parent / found, os.O_RDWR | NOFOLLOW | system.open_flags)
+                    open_file.callback(disk.close, fd)
+                    if try_lock(fd):
+                        if not system.deletes_open:
+                            open_file.close()
+                        disk.unlink(beside.parent / found)
 
 
 @public

@@ -299,3 +299,62 @@ def test_an_array_larger_than_any_file_is_refused_by_its_size(
     with pytest.raises(mf.ConfigError, match="a file holds at most"):
         mf.create_array(tmp_path / "a.npy", "int64", shape)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- an array that is being made ---------------------------------------------------------------------------------
+
+_MAKER = """
+    import sys, mmflow as mf, mmflow.arrays.opening as opening
+    rename = opening.rename_new
+    def named(source, target):
+        print("made", flush=True)
+        sys.stdin.readline()
+        rename(source, target)
+    opening.rename_new = named
+    try:
+        mf.create_array(sys.argv[1], "f8", 1000)
+    except mf.SinkError as error:
+        print(error)
+"""
+
+
+@contextlib.contextmanager
+def _maker(path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process that has made an array, and not named it yet."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_MAKER), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"made\n"
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_what_a_process_left_that_died_as_it_made_an_array_is_removed_by_the_next_that_makes_it(
+    tmp_path: Path,
+) -> None:
+    path, others = tmp_path / "new.npy", [".a.npy.mmflow-new-0", "new.npy.part"]
+    for name in others:
+        (tmp_path / name).touch()
+    with _maker(path):
+        pass
+    (left,) = tmp_path.glob(".new.npy.*")
+    assert left.stat().st_size > 8000
+    mf.create_array(path, "f8", 10).close()
+    assert sorted(os.listdir(tmp_path)) == sorted([path.name, *others]), "nothing of other arrays"
+
+
+def test_what_a_living_process_makes_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new.npy"
+    with _maker(path) as child:
+        mf.create_array(path, "f8", 10).close()
+        assert len(os.listdir(tmp_path)) == 2
+        said, _ = child.communicate(b"\n", timeout=60)
+        assert b"exists" in said, said
+    assert os.listdir(tmp_path) == [path.name]
+    assert mf.open_array(path).shape == (10,)

@@ -225,6 +225,14 @@ def _create_array(folder: Path, recording: Recording) -> None:
 
 def _check_created(folder: Path, marks: set[str]) -> None:
     path = folder / "a.npy"
+    _check_content_created(folder, marks)
+    create_array(str(path), "u1", 1, overwrite=True).close()
+    left = sorted(set(os.listdir(folder)) - {"before"})
+    assert left == ["a.npy"], f"left behind: {left}"
+
+
+def _check_content_created(folder: Path, marks: set[str]) -> None:
+    path = folder / "a.npy"
     if not path.exists():
         assert not (folder / "before").exists(), "the old array is gone"
         assert not marks, f"the new array is gone, and was {sorted(marks)}"

@@ -22,6 +22,7 @@ from mmflow.storage import disk
 
 __all__ = [
     "GRACE_SECONDS",
+    "NOFOLLOW",
     "HeldError",
     "OwnerLock",
     "is_locked",
@@ -35,7 +36,8 @@ __all__ = [
 #: Age from which on a folder without a lock file is not one that is being made right now.
 GRACE_SECONDS = 60.0
 
-_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
+#: Flag of `os.open`; Windows has none.
+NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 
 
 class HeldError(BlockingIOError):
@@ -101,7 +103,7 @@ def _open_locked(path: str | os.PathLike[str], mode: int) -> int:
             )
 
     while True:
-        fd = open_held(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | system.open_flags, mode, take)
+        fd = open_held(path, os.O_RDWR | os.O_CREAT | NOFOLLOW | system.open_flags, mode, take)
         if fd is not None:
             return fd
 
@@ -196,7 +198,7 @@ def remove_dead(folder: str | os.PathLike[str], lock: str) -> bool:
         OSError: It is somebody else's, or was removed just now.
     """
     try:
-        fd = disk.open(os.path.join(folder, lock), os.O_RDWR | _NOFOLLOW | system.open_flags)
+        fd = disk.open(os.path.join(folder, lock), os.O_RDWR | NOFOLLOW | system.open_flags)
     except FileNotFoundError:
         if time.time() - os.stat(folder).st_mtime < GRACE_SECONDS:
             return False
