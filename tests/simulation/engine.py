@@ -35,7 +35,7 @@ class Files:
 
     def put(self, file: toy.ToyFile, version: int) -> None:
         """Write a version of a file."""
-        with open(file.path, "wb") as out:
+        with open(file.path, "wb", buffering=0) as out:
             out.write(bytes(file.size))
         os.utime(file.path, ns=(version, version))
         self._versions[file.path, version] = file

@@ -595,7 +595,7 @@ def _manifest(text: bytes) -> dict[str, Any]:
 
 
 def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         return file.read()
 
 

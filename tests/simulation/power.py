@@ -107,7 +107,7 @@ class Unsynced:
         path = os.readlink(f"/proc/self/fd/{fd}")
         if not stat.S_ISDIR(status.st_mode):
             self.named(path)
-            with open(f"/proc/self/fd/{fd}", "rb") as file:
+            with open(f"/proc/self/fd/{fd}", "rb", buffering=0) as file:
                 self._synced[status.st_ino] = file.read()
             return
         if path.startswith(self._top):
@@ -148,7 +148,7 @@ class Unsynced:
         for name in self._names:
             shutil.rmtree(f"{self._top}/{name}", ignore_errors=True)
         for inode, data in contents.items():
-            with open(f"{self._kept}/{inode}", "wb") as file:
+            with open(f"{self._kept}/{inode}", "wb", buffering=0) as file:
                 file.write(data)
         todo = [(self._root, self._top)]
         while todo:
@@ -163,7 +163,7 @@ class Unsynced:
         self._begin()
 
     def _content(self, inode: int) -> bytes:
-        with open(f"{self._kept}/{inode}", "rb") as file:
+        with open(f"{self._kept}/{inode}", "rb", buffering=0) as file:
             return file.read()
 
     def _look_below(self, path: str) -> None:

@@ -101,7 +101,7 @@ class Store:
 
     def upload(self, file: str, url: str) -> None:
         suffers = self._begin("upload", url)
-        with open(file, "rb") as data:
+        with open(file, "rb", buffering=0) as data:
             self._put(url, data.read())
         self._done(suffers)
 
