@@ -19,7 +19,7 @@ from mmflow.cli.watch import watch
 from mmflow.config import Settings, settings_table
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.quarantine import read_quarantine
-from mmflow.runs.recorded_run import FACTS
+from mmflow.runs.recorded_run import FACTS, SUBMITTED
 from mmflow.runs.recorder import CANCEL
 from mmflow.runs.redaction import Redactor
 from mmflow.runs.report.formatting import duration, size
@@ -27,7 +27,7 @@ from mmflow.sinks.stdout import BINARY_FORMATS, write_table
 from mmflow.storage.format_versions import RUN
 from mmflow.submit.base import BACKENDS, Backend, Submission, open_backend
 from mmflow.submit.kubernetes.settings import TABLE
-from mmflow.submit.status import ENDED, SUBMITTED, EventFeed, RunState, open_run, read_submitted, run_state
+from mmflow.submit.status import ENDED, EventFeed, RunState, open_run, read_submitted, run_state
 
 __all__ = ["cancel", "logs", "quarantine", "status", "submission_of", "submit"]
 

@@ -31,7 +31,16 @@ from mmflow.plan.fingerprint import computing
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import RunLock, lock_run, opening_of
 from mmflow.runs.quarantine import read_quarantine
-from mmflow.runs.recorder import BLOCKS, CANCEL, EVENT_SHAPE, EVENTS, JOURNAL, RunRecorder, read_sources
+from mmflow.runs.recorder import (
+    BLOCKS,
+    CANCEL,
+    EVENT_SHAPE,
+    EVENTS,
+    JOURNAL,
+    SOURCES,
+    RunRecorder,
+    read_sources,
+)
 from mmflow.runs.redaction import HIDDEN, Redactor
 from mmflow.runs.report.page import report_html
 from mmflow.storage import clock, format_versions
@@ -40,6 +49,7 @@ from mmflow.storage.facts import check_shape, is_moment, is_number, is_time, opt
 __all__ = [
     "FACTS",
     "FACTS_SHAPE",
+    "SUBMITTED",
     "SUMMARY",
     "SUMMARY_SHAPE",
     "RecordedRun",
@@ -51,7 +61,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-FACTS, SUMMARY, REPORT = "run.json", "summary.json", "report.html"
+FACTS, SUMMARY, REPORT, SUBMITTED = "run.json", "summary.json", "report.html", "submitted.json"
 #: What is read of run.json and summary.json, by those who resume a run, list it, or show it.
 FACTS_SHAPE = {
     "job": optional(str), "name": optional(str), "engine": optional(str), "started": optional(is_time),
@@ -146,6 +156,7 @@ class RecordedRun:
                 raise EngineError(
                     f"run {name} exists already; resume it: mmflow run --resume {name}", run=name
                 )
+            _forget_lost_run(directory)
             now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
             redactor = Redactor(parameters=facts.get("parameters"))
             plain = redactor.data({"settings": settings.plain(), **facts})
@@ -271,6 +282,17 @@ class RecordedRun:
         except Exception as error:  # noqa: BLE001  (a run's outcome does not depend on its report)
             _log.warning("no report.html: %s", _message(error))
         return True
+
+
+def _forget_lost_run(directory: RunDirectory) -> None:
+    """Remove what would end a run that begins: a power cut may take run.json of an earlier one, and leave these.
+
+    One that was submitted may be cancelled before it begins. Objects get lost with no power cut.
+    """
+    if not directory.remote:
+        for name in (SOURCES,) if directory.exists(SUBMITTED) else (SOURCES, CANCEL):
+            if directory.exists(name):
+                directory.remove(name)
 
 
 def write_report(directory: RunDirectory) -> None:

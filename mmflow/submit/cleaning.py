@@ -19,9 +19,9 @@ from mmflow.mapping.system.owner_lock import HeldError
 from mmflow.runs.directory import RunDirectory, disk_usage
 from mmflow.runs.journal import decode_line
 from mmflow.runs.lock import REMOVED, Watch, remove_locked, take_lock
-from mmflow.runs.recorded_run import FACTS, FACTS_SHAPE, SUMMARY, SUMMARY_SHAPE
+from mmflow.runs.recorded_run import FACTS, FACTS_SHAPE, SUBMITTED, SUMMARY, SUMMARY_SHAPE
 from mmflow.runs.recorder import JOURNAL
-from mmflow.submit.status import ENDED, QUERY, SUBMITTED, RunState
+from mmflow.submit.status import ENDED, QUERY, RunState
 
 __all__ = ["check_ended", "choose_runs", "parse_age", "remove_run", "sweep_removed"]
 

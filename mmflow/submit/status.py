@@ -14,7 +14,7 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.lock import is_driver_alive
 from mmflow.runs.quarantine import is_quarantine
-from mmflow.runs.recorded_run import FACTS, FACTS_SHAPE, SUMMARY, SUMMARY_SHAPE
+from mmflow.runs.recorded_run import FACTS, FACTS_SHAPE, SUBMITTED, SUMMARY, SUMMARY_SHAPE
 from mmflow.runs.recorder import EVENT_SHAPE, EVENTS
 from mmflow.storage.facts import is_moment, is_time, optional
 from mmflow.submit.base import BackendStatus, open_backend
@@ -22,7 +22,6 @@ from mmflow.submit.base import BackendStatus, open_backend
 __all__ = [
     "ENDED",
     "QUERY",
-    "SUBMITTED",
     "EventFeed",
     "RunState",
     "all_runs",
@@ -31,7 +30,6 @@ __all__ = [
     "run_state",
 ]
 
-SUBMITTED = "submitted.json"
 _SUBMITTED = {
     "backend": str, "handle": {}, "t": is_moment,
     "at": optional(is_time), "job": optional(str), "engine": optional(str),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import pytest
 
 import mmflow as mf
 from mmflow.config import Settings
+from mmflow.errors import CancelledError
 from mmflow.plan.fingerprint import digest
 from mmflow.runs.directory import RunDirectory
 from mmflow.runs.journal import Replay, decode_line, encode_line
-from mmflow.runs.recorded_run import RecordedRun
+from mmflow.runs.recorded_run import SUBMITTED, RecordedRun
+from mmflow.runs.recorder import CANCEL
 from mmflow.submit.status import all_runs, open_run, run_state
 
 
@@ -78,6 +81,28 @@ def test_a_run_that_failed_goes_on(settings: Settings, numbers: Path) -> None:
     assert run_state(directory).state == "done"
     assert directory.names("blocks") == []
     assert "<html" in (directory.read("report.html") or "")
+
+
+@pytest.mark.parametrize("submitted", [False, True])
+def test_a_run_ends_by_nothing_that_a_power_cut_left_of_an_earlier_one(
+    settings: Settings, numbers: Path, *, submitted: bool
+) -> None:
+    if "://" in settings.runs_dir:
+        pytest.skip("object stores lose no objects")
+    with RecordedRun.begin("r", settings, {"job": "test"}) as run:
+        _sums(mf.Session.recorded(settings, run.recorder), numbers, 7).to_arrow()
+    directory = RunDirectory(settings.runs_dir, "r")
+    directory.write(CANCEL, "now\n")
+    directory.remove("run.json")
+    if submitted:
+        directory.write(SUBMITTED, "{}\n")
+    numbers.write_text(numbers.read_text() + "0\n")  # which a run that is resumed refuses
+    with (
+        pytest.raises(CancelledError) if submitted else contextlib.nullcontext(),
+        RecordedRun.begin("r", settings, {"job": "test"}) as run,
+    ):
+        _sums(mf.Session.recorded(settings, run.recorder), numbers, 7).to_arrow()
+        run.done({})
 
 
 def test_another_driver_is_refused(settings: Settings, numbers: Path) -> None:

@@ -64,6 +64,15 @@ REGRESSIONS: dict[str, Script] = {
         (Actor(0.0, "drive"), Actor(60.0, "second")),
         (Fault(46, "hang", 128.0, "/intent"), Fault(159, "pause", 20.0)),
     ),
+    "a cancellation of a run that a power cut took": Script(
+        1074481, "sort", "replace", "local", "local", True, False, True, (8,),
+        (Actor(0.0, "drive"), Actor(0.814, "other"), Actor(33.578, "cancel")),
+        (
+            Fault(3, "power", 453.8, "/_mmflow_manifest"), Fault(13, "die after", 3.444, "-lock"),
+            Fault(42, "eio", 685.123, "/placed"), Fault(157, "eio", 254.532),
+        ),
+        uneven=0.1, cut=True,
+    ),
     "the intent of a driver, overwritten by one that had hung": Script(
         1, "copy", "replace", "object", "object", True, False, True, (3, 2),
         (Actor(0.0, "drive"), Actor(60.0, "recode")),
