@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.util import docname_join
 
 __all__ = ["setup"]
 
@@ -51,7 +52,7 @@ def _text(app: Sphinx, paragraph: nodes.paragraph) -> str:
     text = paragraph.astext()
     for link in paragraph.findall(addnodes.pending_xref):
         if link["reftype"] == "doc":
-            title = app.env.titles[link["reftarget"].removeprefix("/")].astext()
+            title = app.env.titles[docname_join(link["refdoc"], link["reftarget"])].astext()
             text = text.replace(link.astext(), f"“{title}”", 1)
     return text
 
