@@ -56,7 +56,7 @@ audit: $(VENV)/bin/python
 # Long searches: the tests marked `nightly`, with Hypothesis at 2,000 examples; suites over a disk that fails.
 nightly: $(VENV)/.test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -m nightly --timeout 3600 -o faulthandler_timeout=7500
-	@$(MAKE) --no-print-directory over-disk audit
+	@$(MAKE) --no-print-directory docs over-disk audit
 
 # Suites over the disk of tests/disk, each over its own (docs/reliability.md); then with short reads and writes, and with slow listings.
 OVER_DISK := arrays rows mapping blocks runs sinks remote
