@@ -86,7 +86,10 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
     std::uint64_t before = 1;     // the byte before the block ends a field or record
     std::uint64_t closed = 0;     // ... closes quotes
     std::uint64_t returned = 0;   // ... is a carriage return outside of quotes
-    std::uint64_t high = 0, any_quotes = 0, doubled = 0, any_returns = 0, inner = 0;
+    Block seen{};                 // the bits of all bytes
+    std::uint64_t any_quotes = 0, doubled = 0, inner = 0;
+    std::size_t lines = 0;
+    bool returns = false;
     std::uint32_t phase = 1;
     std::uint64_t uneven = 0;
     for (std::size_t at = 0; at < size; at += 64) {
@@ -103,13 +106,13 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
             valid = low_bits(left);
         }
         const std::uint64_t newline = block.eq('\n');
-        const std::uint64_t cr = block.eq('\r');
         std::uint64_t ends = (block.eq(spec.delimiter) & valid) | newline;
         std::uint64_t newlines = newline;
         std::uint64_t bad = 0;
-        high |= block.high();
-        any_returns |= cr;
-        std::uint64_t outer_cr = cr;
+        seen = seen | block;
+        // From the first one of a chunk on, as with quotes.
+        returns = returns || block.has('\r');
+        std::uint64_t outer_cr = returns ? block.eq('\r') : 0;
         // From the first quote of a chunk on, not only in blocks with quotes: that branch is predictable.
         if constexpr (kQuoted) {
             const std::uint64_t q = block.eq(quote);
@@ -130,7 +133,7 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
             }
             before = ends >> 63;
         }
-        if (any_returns != 0) {
+        if (returns) {
             bad |= (outer_cr << 1 | returned) & ~newlines;
             returned = outer_cr >> 63;
         }
@@ -141,7 +144,7 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
             ends &= low_bits(bit);
             newlines &= low_bits(bit);
         }
-        found.newlines += static_cast<std::size_t>(__builtin_popcountll(newlines));
+        lines += static_cast<std::size_t>(__builtin_popcountll(newlines));
         if constexpr (kEven) {
             const auto count = static_cast<std::uint32_t>(__builtin_popcountll(ends));
             uneven |= newlines ^ deposit(layout.first[phase], ends);
@@ -152,13 +155,14 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
         if (bad != 0) [[unlikely]] break;
     }
     found.fields = static_cast<std::size_t>(out - starts);
+    found.newlines = lines;
     found.even = uneven == 0;
     found.phase = phase;
     found.quotes = any_quotes != 0;
     found.doubled = doubled != 0;
-    found.returns = any_returns != 0;
+    found.returns = returns;
     found.inner_newlines = inner != 0;
-    found.ascii = high == 0;
+    found.ascii = seen.high() == 0;
     found.inside = inside != 0;
     return found;
 }

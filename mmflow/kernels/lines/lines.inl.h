@@ -54,16 +54,18 @@ inline LinesIndex index_lines(const LinesSpec& spec, const std::uint8_t* text, s
     std::uint32_t* to = out;
     if (every) *to++ = 0;
     std::uint64_t broken = 1;  // the byte before the block breaks a line
-    std::uint64_t high = 0, nuls = 0;
+    Block seen{};              // the bits of all bytes
+    std::uint64_t nuls = 0;
+    std::size_t newlines = 0;
     for (std::size_t at = 0; at < length; at += 64) {
         read_ahead(text + at);
         const std::size_t left = length - at;
         const Block block = load_blank(text + at, left);
         const std::uint64_t newline = block.eq('\n');
-        nuls |= (newline << 1 | broken) & block.eq(0);
+        if (block.has(0)) [[unlikely]] nuls |= (newline << 1 | broken) & block.eq(0);
         broken = newline >> 63;
-        high |= block.high();
-        found.newlines += static_cast<std::size_t>(__builtin_popcountll(newline));
+        seen = seen | block;
+        newlines += static_cast<std::size_t>(__builtin_popcountll(newline));
         if (every) {
             to = write_positions(to, newline, static_cast<std::uint32_t>(at) + 1);
         } else if (needle) {
@@ -80,7 +82,8 @@ inline LinesIndex index_lines(const LinesSpec& spec, const std::uint8_t* text, s
         }
     }
     found.starts = every ? static_cast<std::size_t>(to - out) : 0;
-    found.ascii = high == 0;
+    found.newlines = newlines;
+    found.ascii = seen.high() == 0;
     found.nuls = nuls != 0;
     return found;
 }

@@ -71,7 +71,7 @@ inline JsonIndex index_json(const std::uint8_t* text, std::size_t length, std::u
             ends &= low_bits(bit);
         }
         found.newlines += static_cast<std::size_t>(__builtin_popcountll(ends));
-        out = write_positions(out, starts, static_cast<std::uint32_t>(at));
+        out = write_many_positions(out, starts, static_cast<std::uint32_t>(at));
         if (control) [[unlikely]] break;
     }
     found.entries = static_cast<std::size_t>(out - entries);

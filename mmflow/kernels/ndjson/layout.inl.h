@@ -25,22 +25,28 @@ struct JsonMarks {
 inline JsonMarks index_marks(const std::uint8_t* text, std::size_t length, std::uint32_t* marks) noexcept {
     JsonMarks found;
     std::uint32_t* out = marks;
-    std::uint64_t escape = 0, high = 0, backslashes = 0, control = 0;
+    Block seen{};  // the bits of all bytes
+    std::uint64_t escape = 0, control = 0;
+    std::size_t newlines = 0;
+    bool escapes = false;
     for (std::size_t at = 0; at < length; at += 64) {
         read_ahead(text + at);
         const Block block = load_blank(text + at, length - at);
-        const std::uint64_t backslash = block.eq('\\'), newline = block.eq('\n');
-        const std::uint64_t quote = block.eq('"') & ~escaped_by(backslash, escape);
-        high |= block.high();
-        backslashes |= backslash;
+        const std::uint64_t newline = block.eq('\n');
+        std::uint64_t quote = block.eq('"');
+        // From the first one of a chunk on, not only in blocks with backslashes: that branch is predictable.
+        escapes = escapes || block.has('\\');
+        if (escapes) quote &= ~escaped_by(block.eq('\\'), escape);
+        seen = seen | block;
         control = block.below(0x20) ^ newline;
         if (control != 0) [[unlikely]] break;
-        found.newlines += static_cast<std::size_t>(__builtin_popcountll(newline));
-        out = write_positions(out, quote | newline, static_cast<std::uint32_t>(at));
+        newlines += static_cast<std::size_t>(__builtin_popcountll(newline));
+        out = write_many_positions(out, quote | newline, static_cast<std::uint32_t>(at));
     }
     found.count = static_cast<std::size_t>(out - marks);
-    found.ascii = high == 0;
-    found.escapes = backslashes != 0;
+    found.newlines = newlines;
+    found.ascii = seen.high() == 0;
+    found.escapes = escapes;
     found.control = control != 0;
     return found;
 }

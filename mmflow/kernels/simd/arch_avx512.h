@@ -40,6 +40,12 @@ struct Block {
         return {_mm512_or_si512(bytes, _mm512_set1_epi8(static_cast<char>(bits)))};
     }
 
+    // The bits of both.
+    Block operator|(const Block& other) const noexcept { return {_mm512_or_si512(bytes, other.bytes)}; }
+
+    // Whether any byte equals c.
+    bool has(std::uint8_t c) const noexcept { return eq(c) != 0; }
+
     // Bit i: byte i is not ASCII.
     std::uint64_t high() const noexcept { return whole(_mm512_movepi8_mask(bytes)); }
 
@@ -82,6 +88,11 @@ inline std::uint32_t* write_positions(std::uint32_t* out, std::uint64_t bits, st
         rest = _mm512_alignr_epi32(_mm512_setzero_si512(), rest, 4);
     }
     return out + count;
+}
+
+// As `write_positions`, for blocks with many bits.
+inline std::uint32_t* write_many_positions(std::uint32_t* out, std::uint64_t bits, std::uint32_t base) noexcept {
+    return write_positions(out, bits, base);
 }
 
 }  // namespace mmflow::avx512

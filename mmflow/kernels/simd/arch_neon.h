@@ -51,6 +51,20 @@ struct Block {
                  vorrq_u8(part[3], pattern)}};
     }
 
+    // The bits of both.
+    Block operator|(const Block& other) const noexcept {
+        return {{vorrq_u8(part[0], other.part[0]), vorrq_u8(part[1], other.part[1]), vorrq_u8(part[2], other.part[2]),
+                 vorrq_u8(part[3], other.part[3])}};
+    }
+
+    // Whether any byte equals c: cheaper than the bits of `eq`.
+    bool has(std::uint8_t c) const noexcept {
+        const uint8x16_t pattern = vdupq_n_u8(c);
+        const uint8x16_t ab = vorrq_u8(vceqq_u8(part[0], pattern), vceqq_u8(part[1], pattern));
+        const uint8x16_t cd = vorrq_u8(vceqq_u8(part[2], pattern), vceqq_u8(part[3], pattern));
+        return vmaxvq_u8(vorrq_u8(ab, cd)) != 0;
+    }
+
     // Bit i: byte i is not ASCII.
     std::uint64_t high() const noexcept {
         const uint8x16_t limit = vdupq_n_u8(0x80);
@@ -88,3 +102,12 @@ inline std::uint64_t deposit(std::uint64_t pattern, std::uint64_t mask) noexcept
 }  // namespace mmflow::neon
 
 #include "simd/positions.inl.h"
+
+namespace mmflow::neon {
+
+// As `write_positions`, for blocks with many bits.
+inline std::uint32_t* write_many_positions(std::uint32_t* out, std::uint64_t bits, std::uint32_t base) noexcept {
+    return write_positions(out, bits, base);
+}
+
+}  // namespace mmflow::neon

@@ -62,6 +62,16 @@ struct Block {
         return b;
     }
 
+    // The bits of both.
+    Block operator|(const Block& other) const noexcept {
+        Block b;
+        for (int i = 0; i < 8; ++i) b.word[i] = word[i] | other.word[i];
+        return b;
+    }
+
+    // Whether any byte equals c.
+    bool has(std::uint8_t c) const noexcept { return eq(c) != 0; }
+
     // Bit i: byte i is not ASCII.
     std::uint64_t high() const noexcept {
         std::uint64_t mask = 0;
@@ -95,3 +105,12 @@ inline std::uint64_t deposit(std::uint64_t pattern, std::uint64_t mask) noexcept
 }  // namespace mmflow::scalar
 
 #include "simd/positions.inl.h"
+
+namespace mmflow::scalar {
+
+// As `write_positions`, for blocks with many bits.
+inline std::uint32_t* write_many_positions(std::uint32_t* out, std::uint64_t bits, std::uint32_t base) noexcept {
+    return write_positions(out, bits, base);
+}
+
+}  // namespace mmflow::scalar
