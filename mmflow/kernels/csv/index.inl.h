@@ -71,6 +71,7 @@ struct Index {
     bool returns = false;
     bool inner_newlines = false;  // within quotes
     bool ascii = true;
+    bool nuls = true;             // perhaps
     bool inside = false;          // the chunk ends within quotes
 };
 
@@ -87,6 +88,7 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
     std::uint64_t closed = 0;     // ... closes quotes
     std::uint64_t returned = 0;   // ... is a carriage return outside of quotes
     Block seen{};                 // the bits of all bytes
+    Block least = load_blank(data, size);  // of all bytes
     std::uint64_t any_quotes = 0, doubled = 0, inner = 0;
     std::size_t lines = 0;
     bool returns = false;
@@ -110,6 +112,7 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
         std::uint64_t newlines = newline;
         std::uint64_t bad = 0;
         seen = seen | block;
+        least = least.least(block);
         // From the first one of a chunk on, as with quotes.
         returns = returns || block.has('\r');
         std::uint64_t outer_cr = returns ? block.eq('\r') : 0;
@@ -163,6 +166,7 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
     found.returns = returns;
     found.inner_newlines = inner != 0;
     found.ascii = seen.high() == 0;
+    found.nuls = least.has(0);
     found.inside = inside != 0;
     return found;
 }
@@ -181,13 +185,8 @@ inline RecordStarts list_even_records(const std::uint8_t* data, const Index& ind
     RecordStarts found;
     std::size_t count = index.newlines;
     while (count > 0 && starts[(count - 1) * width] >= stop) --count;
-    bool zero = false;
-    for (std::size_t i = 0; i < count; ++i) {
-        const std::size_t k = i * width;
-        records[i] = static_cast<std::uint32_t>(k);
-        zero |= data[starts[k]] == 0;
-    }
-    found.needs_fallback = zero;
+    for (std::size_t i = 0; i < count; ++i) records[i] = static_cast<std::uint32_t>(i * width);
+    for (std::size_t i = 0; index.nuls && i < count; ++i) found.needs_fallback |= data[starts[i * width]] == 0;
     found.count = found.lines = count;
     found.next = count * width;
     return found;

@@ -55,6 +55,11 @@ struct Block {
         return {_mm256_or_si256(low, other.low), _mm256_or_si256(high_half, other.high_half)};
     }
 
+    // The lesser of each two bytes.
+    Block least(const Block& other) const noexcept {
+        return {_mm256_min_epu8(low, other.low), _mm256_min_epu8(high_half, other.high_half)};
+    }
+
     // Whether any byte equals c: cheaper than the bits of `eq`.
     bool has(std::uint8_t c) const noexcept {
         const __m256i pattern = _mm256_set1_epi8(static_cast<char>(c));

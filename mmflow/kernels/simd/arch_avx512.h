@@ -43,6 +43,9 @@ struct Block {
     // The bits of both.
     Block operator|(const Block& other) const noexcept { return {_mm512_or_si512(bytes, other.bytes)}; }
 
+    // The lesser of each two bytes.
+    Block least(const Block& other) const noexcept { return {_mm512_min_epu8(bytes, other.bytes)}; }
+
     // Whether any byte equals c.
     bool has(std::uint8_t c) const noexcept { return eq(c) != 0; }
 

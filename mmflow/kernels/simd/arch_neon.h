@@ -57,6 +57,12 @@ struct Block {
                  vorrq_u8(part[3], other.part[3])}};
     }
 
+    // The lesser of each two bytes.
+    Block least(const Block& other) const noexcept {
+        return {{vminq_u8(part[0], other.part[0]), vminq_u8(part[1], other.part[1]), vminq_u8(part[2], other.part[2]),
+                 vminq_u8(part[3], other.part[3])}};
+    }
+
     // Whether any byte equals c: cheaper than the bits of `eq`.
     bool has(std::uint8_t c) const noexcept {
         const uint8x16_t pattern = vdupq_n_u8(c);

@@ -69,6 +69,15 @@ struct Block {
         return b;
     }
 
+    // The lesser of each two bytes.
+    Block least(const Block& other) const noexcept {
+        std::uint8_t a[64], b[64];
+        std::memcpy(a, word, 64);
+        std::memcpy(b, other.word, 64);
+        for (int i = 0; i < 64; ++i) a[i] = a[i] < b[i] ? a[i] : b[i];
+        return load(a);
+    }
+
     // Whether any byte equals c.
     bool has(std::uint8_t c) const noexcept { return eq(c) != 0; }
 
