@@ -24,7 +24,7 @@ _TOOL = str(Path(sys.executable).with_name("ray"))
 def started_node(
     address: str, log: Path, *options: str, prefix: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A node of one processor in the cluster that this process has joined; it ends at once."""
+    """A node of one processor in the cluster that this process has joined; it ends at once, if it has not before."""
     import ray
 
     def alive() -> set[str]:
@@ -41,9 +41,10 @@ def started_node(
         wait_until(lambda: alive() - known, "a node to join", 120)
         yield node
     finally:
-        every = psutil.Process(node.pid).children(recursive=True)
-        os.killpg(node.pid, signal.SIGKILL)
-        node.wait()
-        for process in every:  # workers outlive a raylet that is killed for a while
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        if node.poll() is None:
+            every = psutil.Process(node.pid).children(recursive=True)
+            os.killpg(node.pid, signal.SIGKILL)
+            node.wait()
+            for process in every:  # workers outlive a raylet that is killed for a while
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()

@@ -24,6 +24,7 @@ from tests.cluster import test_cluster_dask as on_dask
 from tests.cluster.conftest import Nodes, OpenSession
 from tests.cluster.dask_workers import DaskWorkers, dask_workers
 from tests.cluster.gates import Gate
+from tests.cluster.ray_nodes import started_node
 from tests.cluster.slow_scans import ROWS, SETTINGS, Crawl, write_rows
 from tests.cluster.test_cluster_nodes import GROUPED, SCHEMA, Thread
 from tests.waiting import wait_until
@@ -182,3 +183,57 @@ def test_a_node_of_ray_returns_what_it_has_read(
     assert rows == list(range(ROWS))
     assert crawl.rows() == ROWS, "no row was read twice"
     assert len(crawl.processes()) == 2
+
+
+# ---- SIGTERM of `ray start --block`, by which Ray drains its node -----------------------------------------------
+
+
+DRAIN_SECONDS = 8.0
+
+
+@pytest.fixture
+def lone_node(ray_cluster: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_LoneNode]:
+    """The cluster's one node, which drains for so long."""
+    import ray
+
+    monkeypatch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", str(DRAIN_SECONDS))
+    for node in list(ray_cluster.by_id):
+        ray_cluster.kill(node)
+    if not ray.is_initialized():
+        ray.init(address=ray_cluster.address)
+    with started_node(ray_cluster.address, tmp_path / "node.log") as started:
+        yield _LoneNode(ray_cluster, started)
+
+
+class _LoneNode:
+    def __init__(self, cluster: Nodes, started: subprocess.Popen[bytes]) -> None:
+        self.address = cluster.address
+        self._cluster = cluster
+        self._started = started
+
+    def leave(self) -> float:
+        """End it by SIGTERM, and return how long that took. Another comes then."""
+        began = time.monotonic()
+        self._started.terminate()
+        self._started.wait(GRACE_SECONDS)
+        took = time.monotonic() - began
+        self._cluster.add()
+        return took
+
+
+def test_a_node_of_ray_start_goes_at_sigterm_though_a_function_never_ends(
+    lone_node: _LoneNode, rows_csv: Path, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    settings: dict[str, Any] = {"shard_size": "640KiB", "workers": 2, "memory": "256MiB"}
+    with mf.Session(
+        engine="ray", address=lone_node.address, spill_dir=str(tmp_path / "spill"), **settings
+    ) as session:
+        read = session.read_csv(str(rows_csv), schema=SCHEMA)
+        query = Thread(read.map_batches(gate.waiting_at(30_000), schema=read.schema).count)
+        wait_until(gate.started, "a task to wait", 120)
+        took = lone_node.leave()
+        gate.open()
+        assert query.result() == 40_000
+    print(f"\ngone after {took:.1f} s, of which it drains {DRAIN_SECONDS:g} s")
+    assert DRAIN_SECONDS - 1 < took < DRAIN_SECONDS + 8
