@@ -274,3 +274,34 @@ def test_gpus_of_nodes_of_ray_that_do_not_see_the_files(
             lacking = r"num_gpus=1: no node of the Ray cluster that sees its files \(.*\) has as many GPUs"
             with pytest.raises(mf.ConfigError, match=lacking):
                 mapped.count()
+
+
+@pytest.mark.nightly
+@pytest.mark.root
+@pytest.mark.skipif(REASON is not None, reason=REASON or "")
+def test_blocks_lost_with_all_nodes_of_ray_that_see_the_files(
+    ray_cluster: Nodes, numbers: Path, tmp_path: Path
+) -> None:
+    """A node that does not see them reads the blocks then, and can't recompute them: the run ends, and says why."""
+    for node in list(ray_cluster.by_id):
+        ray_cluster.kill(node)
+    seeing = ray_cluster.add()
+    (tmp_path / "reading").mkdir()
+    read_note = noting(tmp_path / "reading", hold=True)
+    # Blocks of less than 100 KiB would be in the memory of the driver.
+    with session_of(ray_cluster, tmp_path, partitions=2, shard_size="1MiB") as session:
+        read = session.read_csv(numbers, schema={"n": "int64"})
+        assert read.count() == ROWS
+        grouped = read.group_by("n").agg(mf.functions.count().alias("c"))
+        query = Thread(grouped.map_batches(read_note, schema=grouped.schema).count)
+        wait_until(lambda: noted(tmp_path / "reading"), "a reader", SECONDS)
+        with blind_node(ray_cluster, numbers.parent):
+            ray_cluster.kill(seeing)
+            began = time.monotonic()
+            (tmp_path / "reading" / "go").touch()
+            lost = "a block of intermediate rows was lost, and the task that made it failed when run again"
+            with pytest.raises(mf.EngineError, match=f"{lost}: .*{numbers.name}"):
+                query.result(SECONDS)
+            print(f"\nfailed after {time.monotonic() - began:.1f} s")
+            ray_cluster.add()
+            assert grouped.count() == ROWS

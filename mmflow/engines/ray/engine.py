@@ -455,12 +455,13 @@ class _Attempted:
 
 
 class _Returned(NamedTuple):
-    """Payload and the number of its attempt; CRC-32 of its blocks; padding that makes it large enough."""
+    """Payload and the number of its attempt; CRC-32 of its blocks; padding for its size; why there is none."""
 
     attempt: int
     payload: Payload
     sums: list[int]
     padding: bytes
+    failure: str = ""
 
 
 class _DriverStore(DriverStore):
@@ -541,7 +542,7 @@ def _run(
     asked = TaskSignals(name, again=attempt > 0 and message.shards is not None, node=leaves_with)
     # Without a count of executions, a later one can't end where the first did.
     stop_request = asked if counted is not None else None
-    failed = False
+    failure = ""
     with (
         reported_movement(name, message.run, (message.id, message.attempt), stall_after),
         TaskInterrupts() as interrupts,
@@ -552,10 +553,13 @@ def _run(
         for piece in pieces:
             if not isinstance(piece, list):
                 result = asked.agreed(piece)
-                failed = not isinstance(result, Done)
+                if isinstance(result, Failed):
+                    failure = first_line(result.error)
+                elif not isinstance(result, Done):
+                    failure = type(result).__name__
                 yield _Attempted(result, attempt, recomputed)
-            elif failed:
-                yield _Returned(attempt, [], [], b"")
+            elif failure:
+                yield _Returned(attempt, [], [], b"", failure)
             else:
                 nbytes = sum(b.size for b in piece)
                 sums = [zlib.crc32(b) for b in piece]
@@ -567,6 +571,7 @@ def _slot(returned: _Returned, slot: int) -> pa.Buffer:
     if slot >= len(returned.payload):
         raise BlockLostError(
             "a block of intermediate rows was lost, and the task that made it failed when run again"
+            f"{returned.failure and f': {returned.failure}'}"
         )
     block = returned.payload[slot]
     if zlib.crc32(block) != returned.sums[slot]:
