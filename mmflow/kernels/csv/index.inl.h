@@ -89,9 +89,9 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
     std::uint64_t returned = 0;   // ... is a carriage return outside of quotes
     Block seen{};                 // the bits of all bytes
     Block least = load_blank(data, size);  // of all bytes
-    std::uint64_t any_quotes = 0, doubled = 0, inner = 0;
+    std::uint64_t doubled = 0, inner = 0;
     std::size_t lines = 0;
-    bool returns = false;
+    bool returns = false, quotes = false;
     std::uint32_t phase = 1;
     std::uint64_t uneven = 0;
     for (std::size_t at = 0; at < size; at += 64) {
@@ -119,8 +119,8 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
         // From the first quote of a chunk on, not only in blocks with quotes: that branch is predictable.
         if constexpr (kQuoted) {
             const std::uint64_t q = block.eq(quote);
-            any_quotes |= q;
-            if (any_quotes != 0) {
+            quotes = quotes || q != 0;
+            if (quotes) {
                 const std::uint64_t in = prefix_xor(q) ^ inside;  // from an opening quote up to before its closing one
                 const std::uint64_t opens = q & in, closes = q & ~in;
                 inside = static_cast<std::uint64_t>(static_cast<std::int64_t>(in) >> 63);
@@ -128,10 +128,12 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
                 ends &= ~in;
                 newlines &= ~in;
                 outer_cr &= ~in;
-                const std::uint64_t after_close = closes << 1 | closed;
-                const std::uint64_t after_end = ends << 1 | before;
-                bad = (opens & ~(after_end | after_close)) | (after_close & ~(ends | outer_cr | q));
-                doubled |= after_close & q;
+                // A quote opens behind an end, and an end is behind one that closes; but for doubled quotes, where one opens behind
+                // one that closes.
+                const std::uint64_t opens_else = opens & ~(ends << 1 | before);
+                const std::uint64_t closed_else = (closes << 1 | closed) & ~(ends | outer_cr);
+                bad = opens_else ^ closed_else;
+                doubled |= closed_else;
                 closed = closes >> 63;
             }
             before = ends >> 63;
@@ -161,7 +163,7 @@ inline Index index_chunk(const CsvSpec& spec, const Layout& layout, const std::u
     found.newlines = lines;
     found.even = uneven == 0;
     found.phase = phase;
-    found.quotes = any_quotes != 0;
+    found.quotes = quotes;
     found.doubled = doubled != 0;
     found.returns = returns;
     found.inner_newlines = inner != 0;

@@ -109,9 +109,8 @@ class LineWriter {
                 newlines &= ~in;
                 delimiters &= ~in;
                 outer_cr &= ~in;
-                const std::uint64_t after_close = closes << 1 | closed;
                 const std::uint64_t ends = newlines | delimiters;
-                bad |= (opens & ~(ends << 1 | before | after_close)) | (after_close & ~(ends | outer_cr | q));
+                bad |= (opens & ~(ends << 1 | before)) ^ ((closes << 1 | closed) & ~(ends | outer_cr));
                 closed = closes >> 63;
             }
             bad |= (outer_cr << 1 | returned) & ~newlines;
