@@ -20,7 +20,7 @@ from mmflow.mapping import Access
 from mmflow.mapping.answering import check_answers
 from mmflow.mapping.system import system
 from mmflow.mapping.system.huge import HugePages, check_huge_pages
-from mmflow.mapping.system.owner_lock import NOFOLLOW, open_held, try_lock
+from mmflow.mapping.system.owner_lock import drop_unowned, open_held, try_lock
 from mmflow.sinks.commit.atomic import fsync_folder, rename_new
 from mmflow.storage import disk
 from mmflow.storage.os_errors import write_errors
@@ -157,13 +157,8 @@ def _remove_unfinished(name: str) -> None:
     with contextlib.suppress(OSError):
         for found in os.listdir(beside.parent):
             if found.startswith(beside.name):
-                with contextlib.suppress(OSError), contextlib.ExitStack() as open_file:
-                    fd = disk.open(beside.parent / found, os.O_RDWR | NOFOLLOW | system.open_flags)
-                    open_file.callback(disk.close, fd)
-                    if try_lock(fd):
-                        if not system.deletes_open:
-                            open_file.close()
-                        disk.unlink(beside.parent / found)
+                with contextlib.suppress(OSError):
+                    drop_unowned(beside.parent / found)
 
 
 @public

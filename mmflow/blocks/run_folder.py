@@ -34,11 +34,11 @@ from mmflow.mapping.system.owner_lock import (
     GRACE_SECONDS,
     HeldError,
     OwnerLock,
+    drop_unowned,
     is_locked,
     remove_dead,
     remove_owned,
     sync_names,
-    try_lock,
 )
 from mmflow.startup import ENDING_SIGNALS
 from mmflow.storage import disk
@@ -46,7 +46,6 @@ from mmflow.storage import disk
 __all__ = [
     "Found",
     "RunFolder",
-    "drop_unowned",
     "found",
     "run_folders",
     "segment_name",
@@ -274,20 +273,3 @@ def sweep(parent: str | os.PathLike[str]) -> list[str]:
         except OSError:  # its owner removed it just now
             continue
     return swept
-
-
-def drop_unowned(path: str) -> bool:
-    """Remove a file if no process has it locked; return whether that was so."""
-    try:
-        fd = disk.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:  # another one removed it; or out of descriptors: the next sweep will
-        return False
-    try:
-        if not try_lock(fd):
-            return False
-        disk.unlink(path)
-        return True
-    except FileNotFoundError:
-        return False
-    finally:
-        disk.close(fd)

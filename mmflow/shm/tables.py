@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from mmflow.blocks.files import BlockWriter, OtherVersionError, Tier, block_in, write_block_file
 from mmflow.blocks.memory import compacted_views
-from mmflow.blocks.run_folder import drop_unowned, segment_name, sweep
+from mmflow.blocks.run_folder import segment_name, sweep
 from mmflow.blocks.shared_memory import shared_memory_folder
 from mmflow.blocks.streams import DamagedError, stream_batches
 from mmflow.config import Settings
@@ -40,6 +40,7 @@ from mmflow.mapping.system import system
 from mmflow.mapping.system.host import read_boot_id
 from mmflow.mapping.system.huge import HugePages, check_huge_pages, map_whole_file
 from mmflow.mapping.system.limits import available_memory, total_memory
+from mmflow.mapping.system.owner_lock import drop_unowned
 from mmflow.storage.format_versions import BLOCK
 from mmflow.usercode.tracebacks import PublicApi, public
 

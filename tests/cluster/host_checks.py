@@ -11,12 +11,11 @@ from typing import Any, Protocol
 import mmflow as mf
 from tests.cluster.gates import Gate
 from tests.cluster.namespaces import Host
-from tests.cluster.queries import SCHEMA, Query
+from tests.cluster.queries import GROUPED, Query, grouped_rows
 from tests.waiting import wait_until
 
 __all__ = [
     "COUNTED",
-    "GROUPED",
     "Hosts",
     "cut_off_a_host",
     "fill_shared_memory",
@@ -24,7 +23,6 @@ __all__ = [
     "lose_a_host",
 ]
 
-GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
 COUNTED = "SELECT count(*) AS n FROM t"
 
 
@@ -65,9 +63,7 @@ def lose_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path, fo
         done = query.end()
         assert done["event"] == "done", done
         assert done["retries"] >= 1
-        assert query.rows().equals(
-            local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
-        )
+        assert query.rows().equals(grouped_rows(local, rows_csv))
     assert not list(folder.glob("spill/mmflow-*"))
 
 
@@ -83,9 +79,7 @@ def cut_off_a_host(hosts: Hosts, engine: str, local: mf.Session, rows_csv: Path,
         assert done["event"] == "done", done
         print(f"\n{engine}, a host that is cut off: the rows after {took:.1f} s")
         assert took < 120
-        assert query.rows().equals(
-            local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
-        )
+        assert query.rows().equals(grouped_rows(local, rows_csv))
 
 
 def fill_shared_memory(

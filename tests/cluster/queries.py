@@ -10,12 +10,19 @@ from typing import Any
 
 import pyarrow as pa
 
+import mmflow as mf
 from tests.cluster.namespaces import Host
 
-__all__ = ["SCHEMA", "Query"]
+__all__ = ["GROUPED", "SCHEMA", "Query", "grouped_rows"]
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = {"id": "int64", "k": "int64", "g": "int64", "v": "double", "s": "string"}
+GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
+
+
+def grouped_rows(local: mf.Session, rows_csv: Path) -> pa.Table:
+    """Return what `GROUPED` gives on this machine alone."""
+    return local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
 
 
 class Query:

@@ -13,10 +13,10 @@ import pytest
 
 import mmflow as mf
 from tests.cluster.gates import Gate
-from tests.cluster.host_checks import GROUPED, cut_off_a_host, fill_shared_memory, hide_a_file, lose_a_host
+from tests.cluster.host_checks import cut_off_a_host, fill_shared_memory, hide_a_file, lose_a_host
 from tests.cluster.leftovers import adopted_orphans, descendants, mmflow_files, nothing_left
 from tests.cluster.namespaces import Host, Network, why_not
-from tests.cluster.queries import SCHEMA, Query
+from tests.cluster.queries import GROUPED, Query, grouped_rows
 from tests.waiting import wait_until
 
 REASON = why_not()
@@ -93,8 +93,7 @@ def test_blocks_travel_between_hosts(
     query = Query(hosts.head, "dask", hosts.address, tmp_path, rows_csv, GROUPED)
     try:
         assert query.end() == {"event": "done", "retries": 0}
-        wanted = local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
-        assert query.rows().equals(wanted)
+        assert query.rows().equals(grouped_rows(local, rows_csv))
         assert set(gate.seen()) == set(hosts.workers), "both hosts have blocks"
     finally:
         query.close()
@@ -123,7 +122,7 @@ def test_shared_memory_that_is_full(
     """Blocks go to the disk."""
     done, query = fill_shared_memory(hosts, "dask", rows_csv, tmp_path)
     assert done == {"event": "done", "retries": 0}
-    assert query.rows().equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
+    assert query.rows().equals(grouped_rows(local, rows_csv))
 
 
 def test_shards_go_where_their_file_is_seen(hosts: DaskHosts, data: Path, tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from tests.cluster.conftest import STORE_BYTES
 from tests.cluster.gates import Gate
 from tests.cluster.host_checks import (
     COUNTED,
-    GROUPED,
     cut_off_a_host,
     fill_shared_memory,
     hide_a_file,
@@ -25,7 +24,7 @@ from tests.cluster.host_checks import (
 )
 from tests.cluster.leftovers import adopted_orphans, descendants, nothing_left
 from tests.cluster.namespaces import Host, Network, why_not
-from tests.cluster.queries import SCHEMA, Query
+from tests.cluster.queries import Query, grouped_rows
 
 REASON = why_not()
 pytestmark = [pytest.mark.root, pytest.mark.skipif(REASON is not None, reason=REASON or "")]
@@ -129,7 +128,7 @@ def test_shared_memory_that_is_full_but_for_object_stores(
     finally:
         hosts.renew()
     assert done == {"event": "done", "retries": 0}
-    assert query.rows().equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
+    assert query.rows().equals(grouped_rows(local, rows_csv))
 
 
 def test_shards_go_where_their_file_is_seen(hosts: RayHosts, data: Path, tmp_path: Path) -> None:

@@ -24,11 +24,9 @@ from mmflow.private_apis.ray_internals import local_object_bytes
 from mmflow.scheduler.progress import Progress
 from tests.cluster.conftest import Nodes, OpenSession
 from tests.cluster.gates import Gate
+from tests.cluster.queries import GROUPED, SCHEMA, grouped_rows
 from tests.cluster.slow_scans import ROWS, SETTINGS, Crawl, counted, write_rows
 from tests.waiting import wait_until
-
-SCHEMA = {"id": "int64", "k": "int64", "g": "int64", "v": "double", "s": "string"}
-GROUPED = "SELECT k, count(*) AS n, sum(v) AS v, max(s) AS s FROM t GROUP BY k ORDER BY k"
 
 
 class Thread:
@@ -79,7 +77,7 @@ def test_an_exchange_and_a_sort_over_two_nodes(
     session = open_session(partitions=4)
     read = session.read_csv(str(rows_csv), schema=SCHEMA)
     got = session.sql(GROUPED, t=read.map_batches(gate.waiting_at(-1), schema=read.schema)).to_arrow()
-    assert got.equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
+    assert got.equals(grouped_rows(local, rows_csv))
     assert got.num_rows == 40_000
     assert len(set(gate.seen())) == 2, "both nodes had a part in it"
     assert session.last_run is not None
@@ -118,7 +116,7 @@ def test_a_node_lost_while_an_exchange_is_filled(
     nodes.kill(other if victim == "with finished blocks" else held[0])
     gate.open()
     got = query.result()
-    assert got.equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
+    assert got.equals(grouped_rows(local, rows_csv))
     assert session.last_run is not None
     assert session.last_run.retries >= 1
 
@@ -339,9 +337,7 @@ def test_workers_that_are_stopped_are_killed(
     session = open_session(partitions=2)
     read = session.read_csv(str(rows_csv), schema=SCHEMA)
     query = Thread(lambda: session.sql(GROUPED, t=read.map_batches(stopping, schema=SCHEMA)).to_arrow())
-    assert query.result().equals(
-        local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
-    )
+    assert query.result().equals(grouped_rows(local, rows_csv))
     assert len(list(folder.iterdir())) == 2
     assert session.last_run is not None
     # On a slow machine, a speculative attempt may be faster than the search for stopped workers.
@@ -367,9 +363,7 @@ def test_a_node_that_is_stopped_is_lost(
     for process in (raylet, worker):
         os.kill(process, signal.SIGSTOP)
     try:
-        assert query.result().equals(
-            local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow()
-        )
+        assert query.result().equals(grouped_rows(local, rows_csv))
     finally:
         for process in (raylet, worker):
             os.kill(process, signal.SIGCONT)

@@ -24,9 +24,10 @@ from tests.cluster import test_cluster_dask as on_dask
 from tests.cluster.conftest import Nodes, OpenSession
 from tests.cluster.dask_workers import DaskWorkers, dask_workers
 from tests.cluster.gates import Gate
+from tests.cluster.queries import GROUPED, SCHEMA, grouped_rows
 from tests.cluster.ray_nodes import started_node
 from tests.cluster.slow_scans import ROWS, SETTINGS, Crawl, write_rows
-from tests.cluster.test_cluster_nodes import GROUPED, SCHEMA, Thread
+from tests.cluster.test_cluster_nodes import Thread
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.nightly
@@ -131,7 +132,7 @@ def test_a_node_of_ray_goes_in_an_exchange(
     gate.open()
     got = query.result()
     with mf.Session(workers=2) as local:
-        assert got.equals(local.sql(GROUPED, t=local.read_csv(str(rows_csv), schema=SCHEMA)).to_arrow())
+        assert got.equals(grouped_rows(local, rows_csv))
     print(f"{leave.__name__}: {took:.1f} s")
     assert took < GRACE_SECONDS
 

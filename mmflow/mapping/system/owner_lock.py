@@ -22,9 +22,9 @@ from mmflow.storage import disk
 
 __all__ = [
     "GRACE_SECONDS",
-    "NOFOLLOW",
     "HeldError",
     "OwnerLock",
+    "drop_unowned",
     "is_locked",
     "open_held",
     "remove_dead",
@@ -36,8 +36,7 @@ __all__ = [
 #: Age from which on a folder without a lock file is not one that is being made right now.
 GRACE_SECONDS = 60.0
 
-#: Flag of `os.open`; Windows has none.
-NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
 
 
 class HeldError(BlockingIOError):
@@ -103,7 +102,7 @@ def _open_locked(path: str | os.PathLike[str], mode: int) -> int:
             )
 
     while True:
-        fd = open_held(path, os.O_RDWR | os.O_CREAT | NOFOLLOW | system.open_flags, mode, take)
+        fd = open_held(path, os.O_RDWR | os.O_CREAT | _NOFOLLOW | system.open_flags, mode, take)
         if fd is not None:
             return fd
 
@@ -155,6 +154,29 @@ def is_locked(path: str) -> bool:
         disk.close(fd)
 
 
+def drop_unowned(path: str | os.PathLike[str]) -> bool:
+    """Remove a file if no process has it locked; return whether that was so.
+
+    Raises:
+        OSError: It can't be locked, or can't be removed.
+    """
+    try:
+        fd = disk.open(path, os.O_RDWR | _NOFOLLOW | system.open_flags)
+    except OSError:  # another one removed it; or out of descriptors: the next sweep will
+        return False
+    with contextlib.ExitStack() as open_file:
+        open_file.callback(disk.close, fd)
+        if not try_lock(fd):
+            return False
+        if not system.deletes_open:
+            open_file.close()
+        try:
+            disk.unlink(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+
 # ---- folders of owners ------------------------------------------------------------------------------------
 
 
@@ -198,7 +220,7 @@ def remove_dead(folder: str | os.PathLike[str], lock: str) -> bool:
         OSError: It is somebody else's, or was removed just now.
     """
     try:
-        fd = disk.open(os.path.join(folder, lock), os.O_RDWR | NOFOLLOW | system.open_flags)
+        fd = disk.open(os.path.join(folder, lock), os.O_RDWR | _NOFOLLOW | system.open_flags)
     except FileNotFoundError:
         if time.time() - os.stat(folder).st_mtime < GRACE_SECONDS:
             return False
