@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from mmflow.blocks import LocalStore, RunFolder, SharedStore, memory, read_span
-from mmflow.blocks.files import read_block_file
+from mmflow.blocks.files import BlockWriter, Tier, read_block_file
 from mmflow.blocks.memory import compacted, compacted_views, retained_bytes
 from mmflow.blocks.references import CheckpointBlock, MessageBlock, Span
 from mmflow.blocks.streams import write_stream
@@ -464,3 +465,53 @@ def test_room_comes_back_when_a_file_is_deleted(tmp_path: Path) -> None:
         assert "memory" in path.split(os.sep)
         store.delete(path)
     store.close()
+
+
+def test_files_share_the_budget_of_memory_and_leave_no_descriptor_open(tmp_path: Path) -> None:
+    budget = 300_000
+    store = SharedStore("run", budget, tmp_path / "disk", str(tmp_path / "memory"))
+    store.put([stream(sample())])
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(9):
+        store.put([stream(sample())])
+    assert len(os.listdir("/proc/self/fd")) == before
+    sizes = [p.stat().st_size for p in (tmp_path / "memory").rglob("*.block")]
+    assert 0 < sum(sizes) <= budget
+    assert len(list((tmp_path / "disk").rglob("*.block"))) == 10 - len(sizes) > 0
+    store.close()
+
+
+# ---- files ------------------------------------------------------------------------------------
+
+
+def test_only_a_full_tier_is_left_for_the_next(tmp_path: Path) -> None:
+    tiers = [Tier(str(tmp_path / name), None, checked=True, setting="") for name in ("a", "b")]
+    for tier in tiers:
+        os.mkdir(tier.folder)
+    writer = BlockWriter("x.block", tiers)
+    writer.write(bytes(2000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(EngineError, match=r"can't write .*a/x\.block: File too large"):
+            writer.finish(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        writer.discard()
+    assert writer.moved == ""
+    assert [list(Path(tier.folder).iterdir()) for tier in tiers] == [[], []]
+
+
+def test_errors_of_files_say_where_and_why(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder, message in (
+        ("missing", r"no folder .*missing: .* names a folder that is not there$"),
+        ("file", r"can't make .*file/x\.block: Not a directory$"),
+    ):
+        with pytest.raises(EngineError, match=message):
+            BlockWriter("x.block", [Tier(str(tmp_path / folder), None, checked=True, setting="")])
+    with pytest.raises(EngineError, match=r"can't map .*: \[Errno "):
+        read_block_file(str(tmp_path), check=True)
+    (tmp_path / "short").write_bytes(b"x" * 10)
+    with pytest.raises(BlockLostError, match=r"damaged on disk: .*short: it has 10 bytes; check"):
+        read_block_file(str(tmp_path / "short"), check=True)

@@ -31,7 +31,10 @@ time.sleep(60)
 def test_run_folders_never_meet(tmp_path: Path) -> None:
     first, second = RunFolder(tmp_path, "a/b run"), RunFolder(tmp_path, "a/b run")
     assert list(tmp_path.iterdir()) == [], "they are made once they are needed"
-    assert first.path != second.path
+    assert [first.path.name, second.path.name] == [
+        f"mmflow-a_b_run-{os.getpid()}",
+        f"mmflow-a_b_run-{os.getpid()}-1",
+    ]
     assert first.path == first.path
     assert first.path.parent == tmp_path
     assert first.path.stat().st_mode & 0o777 == 0o700
@@ -114,7 +117,7 @@ def test_sweep_leaves_others_alone(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(EngineError, match=r"file.*spill_dir"):
+    with pytest.raises(EngineError, match=r"in .*file/below: Not a directory; set spill_dir"):
         RunFolder(tmp_path / "file" / "below", "run")
 
 
