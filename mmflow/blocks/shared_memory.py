@@ -116,7 +116,7 @@ class SharedStore:
         return BlockWriter(f"{next(self._numbers)}.block", tiers)
 
     def _count(self, path: str, nbytes: int) -> None:
-        if self._memory is not None and path.startswith(self._memory):
+        if self._memory is not None and os.path.dirname(path) == self._memory:
             with self._lock:
                 self._used += nbytes
 
@@ -129,7 +129,7 @@ class SharedStore:
         with contextlib.suppress(FileNotFoundError):
             nbytes = os.stat(path).st_size
             os.unlink(path)
-            if self._memory is not None and path.startswith(self._memory):
+            if self._memory is not None and os.path.dirname(path) == self._memory:
                 with self._lock:
                     self._used = max(0, self._used - nbytes)
 

@@ -481,6 +481,14 @@ def test_files_share_the_budget_of_memory_and_leave_no_descriptor_open(tmp_path:
     store.close()
 
 
+def test_what_goes_to_disk_uses_no_memory_where_both_folders_have_one_parent(tmp_path: Path) -> None:
+    store = SharedStore("run", 150_000, tmp_path, str(tmp_path))
+    on_disk, _ = store.put(stream(sample()) for _ in range(10))
+    in_memory, _ = store.put([stream(sample())])
+    assert os.path.dirname(on_disk) == os.path.dirname(in_memory) + "-1"
+    store.close()
+
+
 # ---- files ------------------------------------------------------------------------------------
 
 
