@@ -90,7 +90,12 @@ def _stage(stage: Stage) -> list[str]:
 
 
 def _native(step: Step | None, then: Step | None) -> list[str]:
-    """Return what a program does: a filter, a projection, or both; or the part of a fragment's filter that it knows."""
+    """Return what mmflow's own kernels do in a step.
+
+    A program is a filter, a projection, or both, or the part of a fragment's filter that it knows.
+    """
+    if isinstance(step, AggregateStep):
+        return ["aggregate" if step.phase == "whole" else f"{step.phase} aggregate"]
     if not isinstance(step, ProgramStep):
         return []
     if isinstance(then, FragmentStep):

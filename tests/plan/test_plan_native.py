@@ -341,3 +341,7 @@ def test_explain_says_what_is_native() -> None:
         )
         assert "native  filter\n" in session.sql("select k from t where s = 'a'", t=t).explain()
         assert "native" not in session.sql("select abs(k) as x from t", t=t).explain()
+        assert (
+            "native  filter, aggregate\n"
+            in session.sql("select k, sum(k) from t where s = 'a' group by k", t=t).explain()
+        )
