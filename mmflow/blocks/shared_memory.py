@@ -116,9 +116,10 @@ class SharedStore:
         return BlockWriter(f"{next(self._numbers)}.block", tiers)
 
     def _count(self, path: str, nbytes: int) -> None:
+        """Count bytes that came, or went (less than 0), if the file is in memory."""
         if self._memory is not None and os.path.dirname(path) == self._memory:
             with self._lock:
-                self._used += nbytes
+                self._used = max(0, self._used + nbytes)
 
     def _room(self, nbytes: int) -> bool:
         with self._lock:
@@ -129,9 +130,7 @@ class SharedStore:
         with contextlib.suppress(FileNotFoundError):
             nbytes = os.stat(path).st_size
             os.unlink(path)
-            if self._memory is not None and os.path.dirname(path) == self._memory:
-                with self._lock:
-                    self._used = max(0, self._used - nbytes)
+            self._count(path, -nbytes)
 
     def close(self) -> None:
         """Remove the folders, and all in them. Idempotent."""
