@@ -45,17 +45,20 @@ class Files:
 
 
 class Blocks:
-    """`BlockStore` of rows in memory, each deleted once."""
+    """`BlockStore` of rows in memory, each deleted once; those of a worker that dies before it answers go with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         self.rows: dict[int, list[int]] = {}
+        self._world = world
         self._made = 0
+        self._unanswered: dict[Process, list[int]] = {}
 
     def put_rows(self, rows: list[int]) -> BlockRef | None:
         if not rows:
             return None
         self._made += 1
         self.rows[self._made] = rows
+        self._unanswered.setdefault(self._world.current(), []).append(self._made)
         return LocalBlock(self._made, len(rows), 8 * len(rows))
 
     def rows_of(self, ref: BlockRef) -> list[int]:
@@ -73,8 +76,18 @@ class Blocks:
         return [_batch(self.rows_of(ref))]
 
     def delete(self, ref: BlockRef) -> None:
-        if not isinstance(ref, CheckpointBlock):
+        # What a killed worker did here, in the blocks that it unwinds through, no real worker would do.
+        if not isinstance(ref, CheckpointBlock) and self._world.current().alive:
             del self.rows[cast(LocalBlock, ref).number]  # KeyError: deleted twice
+
+    def answered(self, worker: Process) -> None:
+        """Leave the blocks of a worker to whoever takes its answer."""
+        self._unanswered.pop(worker, None)
+
+    def lose(self, worker: Process) -> None:
+        """Drop the blocks of a worker that died before it answered."""
+        for number in self._unanswered.pop(worker, ()):
+            self.rows.pop(number, None)  # it may have deleted some of them
 
 
 def _batch(rows: list[int]) -> pa.RecordBatch:
@@ -101,7 +114,7 @@ class SimulatedEngine:
         self._uncounted: list[Process] = []
         self._began: dict[tuple[TaskId, int], float] = {}
         self._stops: set[tuple[TaskId, int]] = set()
-        self._blocks = Blocks()
+        self._blocks = Blocks(world)
         self._closed = False
 
     def resources(self) -> Resources:
@@ -136,6 +149,7 @@ class SimulatedEngine:
         worker.on_death = lambda: self._lost(worker, key)
 
     def _lost(self, worker: Process, key: tuple[TaskId, int]) -> None:
+        self._blocks.lose(worker)
         if self._workers.get(key) is worker:
             del self._workers[key]
             self._answer(WorkerLost(*key, "killed"))
@@ -207,6 +221,7 @@ class SimulatedEngine:
             result = Failed(*key, error)
         except OSError as error:
             result = Failed(*key, WorkerLostError(f"the worker failed: {error}"))
+        self._blocks.answered(worker)
         if self._workers.get(key) is worker:
             del self._workers[key]
             self._answer(result)

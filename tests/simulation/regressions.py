@@ -73,6 +73,15 @@ REGRESSIONS: dict[str, Script] = {
         ),
         uneven=0.1, cut=True,
     ),
+    "blocks of a worker that was cancelled while it hung": Script(
+        1309768, "sort", "append", "local", "local", False, False, True, (8, 8),
+        (Actor(0.0, "drive"), Actor(0.758, "other")),
+        (
+            Fault(4, "power", 0.022, "/blocks/"), Fault(4, "power", 12.718, "/result"),
+            Fault(87, "die", 289.379), Fault(249, "hang", 258.187),
+        ),
+        swaps=True, leaves=True,
+    ),
     "the intent of a driver, overwritten by one that had hung": Script(
         1, "copy", "replace", "object", "object", True, False, True, (3, 2),
         (Actor(0.0, "drive"), Actor(60.0, "recode")),
