@@ -75,6 +75,7 @@ _READ = ("from_arrow", "map_array", "read", "read_arrow", "read_avro", "read_csv
          "read_json", "read_ndjson", "read_npy", "read_orc", "read_parquet", "read_records", "read_text",
          "sql")  # fmt: skip
 _LAZY = {
+    "__narwhals_namespace__": "integrations.narwhals",  # `backend=mmflow` of narwhals' functions
     "BadFilesWarning": "api.results",
     "BadRecordsWarning": "api.results",
     "Dataset": "api.dataset",

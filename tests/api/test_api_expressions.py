@@ -550,3 +550,18 @@ def test_months_are_rounded_at_their_middle(every: str, below: str, above: str) 
     middle = first + (last - first) / 2
     ds = mf.from_arrow({"t": [middle - dt.timedelta(microseconds=1), middle]})
     assert ds.select(col("t").dt.round(every)).to_arrow()["t"].to_pylist() == [first, last]
+
+
+def test_first_and_last_by_a_key_are_of_all_rows_or_of_a_group_beside_values() -> None:
+    ds = mf.from_arrow({"t": [2, 1, 4, 3], "v": [5, 6, 7, None], "k": ["x", "x", "y", "y"]})
+    made = ds.select(
+        "t",
+        first=col("v").first(order_by="t"),
+        last=col("v").last(order_by="t").over("k"),
+        latest=col("v").first(order_by="t", descending=True).over("k"),
+        less=col("v") - col("v").last(order_by="t"),
+    )
+    assert made.sort("t").to_arrow().to_pydict() == {
+        "t": [1, 2, 3, 4], "first": [6] * 4, "last": [5, 5, 7, 7], "latest": [5, 5, 7, 7], "less": [-1, -2, None, 0]
+    }  # fmt: skip
+    assert ds.filter(col("v") == col("v").first(order_by="t").over("k")).to_arrow()["t"].to_pylist() == [1]

@@ -126,6 +126,7 @@ FILES: dict[str, Sequence[Maker]] = {
     "docs/formats.md": (log, app_log, costs),
     "docs/expressions.md": (lineitem, access(",")),
     "docs/how_to.md": (access(","), log, jobs),
+    "docs/neighbours.md": (access(","),),
     "docs/random-access.md": (access(","),),
     "docs/runs.md": (lineitem, jobs),
     "docs/shared-memory.md": (access(","),),

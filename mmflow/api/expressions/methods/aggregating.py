@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import pyarrow as pa
 import pyarrow.types as types
@@ -13,7 +13,7 @@ from datafusion import functions as F  # noqa: N812
 from mmflow.api.expressions.comparing import family, number
 from mmflow.api.expressions.methods.core import Core
 from mmflow.api.expressions.tree.literals import literal
-from mmflow.api.expressions.tree.nodes import Raw, column_node
+from mmflow.api.expressions.tree.nodes import Raw, WindowSpec, column_node
 from mmflow.api.expressions.tree.scope import Resolved
 from mmflow.errors import ConfigError, PlanError
 
@@ -159,8 +159,13 @@ class AggregateMethods(Core):
         if key is None:
             return self._apply(name, lambda w, e: w.over(function(e.raw), ordered=True), window="ordered")
 
-        def build(value: Resolved, order: Resolved) -> Raw:
-            return function(value.raw, order_by=[order.raw.sort(ascending=not descending, nulls_first=False)])
+        def build(value: Resolved, order: Resolved) -> Any:
+            by = order.raw.sort(ascending=not descending, nulls_first=False)
+            if (window := value.scope.window) is None:
+                return function(value.raw, order_by=[by])
+            # DataFusion orders a window by the window.
+            raw = WindowSpec(window.partition, (by,)).over(function(value.raw), ordered=True)
+            return Resolved(raw, value.node, value.scope, (value, order), windowed=True)
 
         node = column_node(key) if isinstance(key, str) else key._node
         return self._apply(name, build, self._made(node))

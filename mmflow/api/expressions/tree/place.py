@@ -14,14 +14,24 @@ NOWHERE = "mmflow"
 
 _PACKAGE = f"{Path(__file__).absolute().parents[3]}{os.sep}"
 _COMMANDS = f"{_PACKAGE}cli{os.sep}"
+_PLUGIN = f"{_PACKAGE}integrations{os.sep}narwhals{os.sep}"
 
 
 def caller_frame() -> FrameType | None:
-    """Return the frame of the innermost call that is not in mmflow; None: a command of mmflow calls."""
+    """Return the frame of the innermost call that is not in mmflow; None: a command of mmflow calls.
+
+    Calls of narwhals that its plugin answers are not the user's either.
+    """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        if frame.f_code.co_filename.startswith(_COMMANDS):
-            return None
+    plugin = False
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(_PACKAGE):
+            if name.startswith(_COMMANDS):
+                return None
+            plugin = plugin or name.startswith(_PLUGIN)
+        elif not (plugin and str(frame.f_globals.get("__name__")).startswith("narwhals.")):
+            return frame
         frame = frame.f_back
     return frame
 

@@ -1,0 +1,1 @@
+"""Plugins by which other libraries take datasets. Each library is imported by its own package only."""
