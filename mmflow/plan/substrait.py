@@ -19,6 +19,7 @@ from datafusion.substrait import Consumer, Producer, Serde
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from substrait.algebra_pb2 import Expression, JoinRel, Rel
+from substrait.extensions.extensions_pb2 import SimpleExtensionDeclaration
 from substrait.plan_pb2 import Plan as SubstraitPlan
 from substrait.type_pb2 import NamedStruct, Type
 
@@ -31,8 +32,10 @@ __all__ = [
     "TWO_SIDED",
     "RelationBuilder",
     "add_functions",
+    "declared_functions",
     "field",
     "field_index",
+    "function_names",
     "has_window",
     "inputs_of",
     "int_literal",
@@ -267,12 +270,26 @@ def width_of_relation(rel: Rel) -> int | None:
     return None
 
 
+def declared_functions(plan: SubstraitPlan) -> list[SimpleExtensionDeclaration.ExtensionFunction]:
+    """Return the functions that a plan declares: parts of it, not copies.
+
+    Other declarations are of types, as that of a null of no type, and look like a function without a name, number 0.
+    """
+    return [e.extension_function for e in plan.extensions if e.HasField("extension_function")]
+
+
+def function_names(plan: SubstraitPlan) -> dict[int, str]:
+    """Return the functions that a plan declares, by their anchors."""
+    return {f.function_anchor: f.name for f in declared_functions(plan)}
+
+
 def add_functions(plan: SubstraitPlan, names: Iterable[str]) -> tuple[SubstraitPlan, dict[str, int]]:
     """Return the plan with these functions declared, and the anchor of each."""
     made = SubstraitPlan()
     made.CopyFrom(plan)
-    anchors = {e.extension_function.name: e.extension_function.function_anchor for e in made.extensions}
-    urn = max((e.extension_function.extension_urn_reference for e in made.extensions), default=2**32 - 1)
+    functions = declared_functions(made)
+    anchors = {f.name: f.function_anchor for f in functions}
+    urn = max((f.extension_urn_reference for f in functions), default=2**32 - 1)
     for name in names:
         if name not in anchors:
             anchors[name] = max(anchors.values(), default=-1) + 1

@@ -18,7 +18,7 @@ from mmflow.plan.errors import RefusedError, is_datafusion_error
 from mmflow.plan.logical.lost_nulls import may_lose_nulls
 from mmflow.plan.rewrites.checked_arithmetic import constant_overflow
 from mmflow.plan.rewrites.nulls import loses_nulls
-from mmflow.plan.substrait import messages
+from mmflow.plan.substrait import function_names, messages
 
 __all__ = ["optimized"]
 
@@ -72,7 +72,7 @@ def _encoded(plan: LogicalPlan, context: SessionContext) -> SubstraitPlan | None
 
 
 def _refuse_overflow(encoded: SubstraitPlan) -> None:
-    names = {e.extension_function.function_anchor: e.extension_function.name for e in encoded.extensions}
+    names = function_names(encoded)
     for e in messages(encoded.relations[0]):
         if isinstance(e, Expression) and e.WhichOneof("rex_type") == "scalar_function":
             overflow = constant_overflow(e, names)

@@ -12,7 +12,6 @@ from datafusion import LogicalPlan, SessionContext
 from datafusion.substrait import Producer
 from google.protobuf.message import Message
 from substrait.algebra_pb2 import AggregateFunction, Expression, ReadRel
-from substrait.extensions.extensions_pb2 import SimpleExtensionDeclaration
 from substrait.plan_pb2 import Plan as SubstraitPlan
 from substrait.type_pb2 import NamedStruct, Type
 
@@ -21,7 +20,7 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.errors import explain_datafusion_error, is_datafusion_error
 from mmflow.plan.logical.nodes import calls_beyond_substrait
 from mmflow.plan.logical.zones import holds_zone, with_zones
-from mmflow.plan.substrait import int_literal, messages
+from mmflow.plan.substrait import declared_functions, int_literal, messages
 
 __all__ = ["Encoded", "UnsupportedBySubstraitError", "encode"]
 
@@ -83,7 +82,7 @@ def encode(
         raise UnsupportedBySubstraitError("a plan can't carry the fields of a struct that is a literal")
     if any(_is_null_of_structs(literal) for literal in parts.literals):
         raise UnsupportedBySubstraitError("a plan can't carry the fields of a struct that is NULL")
-    if any(f.name == "arrow_field" for f in _declared(made)):
+    if any(f.name == "arrow_field" for f in declared_functions(made)):
         raise UnsupportedBySubstraitError("a plan can't carry names of columns, which arrow_field() gives")
     _set_bases(made)
     _set_current_rows(parts.windows)
@@ -141,7 +140,7 @@ def _leave_out_null_branches(choices: Iterable[Expression.IfThen]) -> None:
 
 def _set_bases(encoded: SubstraitPlan) -> None:
     """Write log(10, x) for log(x): DataFusion 55 writes logb(x), and reads logb only with a base."""
-    logs = {f.function_anchor for f in _declared(encoded) if f.name == "logb"}
+    logs = {f.function_anchor for f in declared_functions(encoded) if f.name == "logb"}
     for message in messages(encoded.relations[0]) if logs else ():
         called = message.function_reference if isinstance(message, Expression.ScalarFunction) else None
         if called in logs and len(message.arguments) == 1:
@@ -157,10 +156,6 @@ def _set_current_rows(windows: Iterable[Expression.WindowFunction]) -> None:
                 bound.current_row.SetInParent()
 
 
-def _declared(encoded: SubstraitPlan) -> list[SimpleExtensionDeclaration.ExtensionFunction]:
-    return [e.extension_function for e in encoded.extensions]
-
-
 #: Aggregates that know no IGNORE NULLS: they leave nulls out by themselves, or count rows.
 _NULLS_LEFT_OUT = {
     *("sum", "count", "min", "max", "avg", "median", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor"),
@@ -173,7 +168,7 @@ def _may_drop_unseen(encoded: SubstraitPlan, subqueries: Iterable[Expression.Sub
 
     DataFusion's Python classes don't show the plan of a subquery.
     """
-    names = {f.function_anchor: f.name for f in _declared(encoded)}
+    names = {f.function_anchor: f.name for f in declared_functions(encoded)}
     for subquery in subqueries:
         for inner in messages(subquery, _is_plain):
             if isinstance(inner, Expression.WindowFunction):

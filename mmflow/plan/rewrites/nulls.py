@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from substrait.algebra_pb2 import Expression
 from substrait.plan_pb2 import Plan as SubstraitPlan
 
-from mmflow.plan.substrait import RelationBuilder, messages
+from mmflow.plan.substrait import RelationBuilder, function_names, messages
 
 __all__ = ["Nulls", "loses_nulls"]
 
@@ -48,7 +48,7 @@ class Nulls:
 
 def loses_nulls(plan: SubstraitPlan) -> bool:
     """Return whether DataFusion would lose nulls of an unsimplified plan."""
-    names = {e.extension_function.function_anchor: e.extension_function.name for e in plan.extensions}
+    names = function_names(plan)
     for e in messages(plan.relations[0]):
         if isinstance(e, Expression):
             pattern = _pattern(e, names)
