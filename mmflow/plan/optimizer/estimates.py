@@ -24,6 +24,9 @@ __all__ = ["exchange_partitions", "partition_bytes", "scan_estimate", "width_of"
 # Decoded bytes for a byte of file: text becomes 16-byte views and wide numbers, Parquet is compressed.
 _EXPANSION = {"parquet": 4.0, "csv": 1.5, "json": 1.0, "ndjson": 1.0}
 _PARTITION_BYTES = 64 << 20
+# Of an exchange with several. Three large ones would leave one of two cores idle for a third of the time, and what is
+# grouped or sorted in a task no place in caches. Readers take neighbours together where they are small.
+_LEAST_PARTITIONS = 16
 _MOST_PARTITIONS = 4096
 #: Size that a stream is taken to have: people pipe what is large.
 _STREAM_BYTES = 1 << 30
@@ -72,7 +75,7 @@ def partition_bytes(memory: int, workers: int) -> int:
 
 
 def exchange_partitions(nbytes: int, each: int, forced: int | None) -> int:
-    """Return the number of partitions of about `each` bytes for an exchange of about `nbytes`."""
+    """Return the number of partitions of at most about `each` bytes for an exchange of about `nbytes`."""
     if forced is not None:
         return forced
-    return max(1, min(_MOST_PARTITIONS, -(-nbytes // each)))
+    return 1 if nbytes <= each else max(_LEAST_PARTITIONS, min(_MOST_PARTITIONS, -(-nbytes // each)))
