@@ -29,6 +29,7 @@ from mmflow.plan.stages import (
     ScanInput,
     SqlStep,
     TableInput,
+    WindowStep,
 )
 from mmflow.rows.first_rows import first_rows
 from mmflow.rows.selection import Selection
@@ -76,7 +77,9 @@ def _batches(
     inputs = [i for stage in plan.stages for i in stage.inputs]
     tables = sum(i.table.nbytes for i in inputs if isinstance(i, TableInput))
     steps = [step for stage in plan.stages for step in stage.steps]
-    pure = all(isinstance(step, FragmentStep | ProgramStep | SqlStep | AggregateStep) for step in steps)
+    pure = all(
+        isinstance(step, FragmentStep | ProgramStep | WindowStep | SqlStep | AggregateStep) for step in steps
+    )
     files = any(isinstance(i, ScanInput | FilesInput) for i in inputs)
     if plan.functions.all or not pure or tables > _BYTES or files:
         return None

@@ -5,6 +5,9 @@
     aggregate/             groups by key, exact sums
     common/                columns, values, status; Arrow arrays
     program/               filters and projections of batches
+    exchange/              rows of batches to partitions
+    scan/                  decoding, program and groups in one call
+    sort/                  orders of rows, window functions
 
 Of the C++ here, only bindings.cpp, files named binding.cpp and common/python.h know Python. Each kernel decodes common
 forms, and stops before a record that needs the fallback: the reference decoders in `mmflow.formats`, against which the

@@ -26,6 +26,7 @@
 #include "program/binding.h"
 #include "scan/binding.h"
 #include "scan/loop.h"
+#include "sort/binding.h"
 
 namespace nb = nanobind;
 
@@ -696,4 +697,5 @@ NB_MODULE(_kernels, m) {
     mmflow::program::add_binding(m);
     mmflow::add_aggregator(m);
     mmflow::add_partitions(m);
+    mmflow::add_row_order(m);
 }

@@ -6,7 +6,7 @@ set(KERNELS aggregate/accumulators.cpp aggregate/aggregator.cpp aggregate/arrays
     exchange/partitions.cpp filling.cpp gather.cpp guard.cpp hashing.cpp lengths.cpp common/arrow_c.cpp common/memory.cpp csv/cut.cpp
     csv/known.cpp csv/known_scalar.cpp csv/known_avx2.cpp csv/known_avx512.cpp csv/normal.cpp
     program/output.cpp program/primitives.cpp program/primitives_scalar.cpp program/primitives_avx2.cpp
-    program/primitives_avx512.cpp program/program.cpp scan/loop.cpp simd/dispatch.cpp
+    program/primitives_avx512.cpp program/program.cpp scan/loop.cpp simd/dispatch.cpp sort/row_order.cpp sort/windows.cpp
     simd/isa_scalar.cpp simd/isa_avx2.cpp simd/isa_avx512.cpp simd/isa_neon.cpp)
 list(TRANSFORM KERNELS PREPEND ${KERNELS_FOLDER}/)
 # On macOS, a wheel may be built for the other processor.

@@ -28,6 +28,7 @@ from mmflow.plan.stages import (
     Stage,
     Step,
     TableInput,
+    WindowStep,
     Write,
 )
 from mmflow.storage.url import is_url
@@ -73,7 +74,7 @@ def _stage(stage: Stage) -> list[str]:
     streams = all(
         step.streaming
         for step in stage.steps
-        if isinstance(step, FragmentStep | ProgramStep | SqlStep | AggregateStep)
+        if isinstance(step, FragmentStep | ProgramStep | WindowStep | SqlStep | AggregateStep)
     )
     if stage.steps and streams:
         lines.append("  streams in pieces of bounded size")
@@ -96,6 +97,8 @@ def _native(step: Step | None, then: Step | None) -> list[str]:
     """
     if isinstance(step, AggregateStep):
         return ["aggregate" if step.phase == "whole" else f"{step.phase} aggregate"]
+    if isinstance(step, WindowStep):
+        return ["window"]
     if not isinstance(step, ProgramStep):
         return []
     if isinstance(then, FragmentStep):

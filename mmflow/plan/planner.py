@@ -46,9 +46,10 @@ from mmflow.plan.stages import (
     SortKey,
     SqlStep,
     Stage,
+    WindowStep,
     Write,
 )
-from mmflow.plan.substrait import RelationBuilder, kind, subqueries
+from mmflow.plan.substrait import RelationBuilder, function_names, kind, subqueries
 from mmflow.sinks import SortedColumn
 
 __all__ = ["make_plan", "why_not_split"]
@@ -113,7 +114,11 @@ def _calls(stages: Iterable[Stage], name: str) -> bool:
     for stage in stages:
         for step in stage.steps:
             match step:
-                case FragmentStep(plan=plan) | ProgramStep(fallback=FragmentStep(plan=plan)):
+                case (
+                    FragmentStep(plan=plan)
+                    | ProgramStep(fallback=FragmentStep(plan=plan))
+                    | WindowStep(fallback=FragmentStep(plan=plan))
+                ):
                     if written in plan.lower() and name.lower() in _declared(plan):
                         return True
                 case SqlStep():
@@ -124,8 +129,7 @@ def _calls(stages: Iterable[Stage], name: str) -> bool:
 
 def _declared(plan: bytes) -> set[str]:
     """Return the functions that a plan declares, in lower case."""
-    extensions = SubstraitPlan.FromString(plan).extensions
-    return {e.extension_function.name.lower() for e in extensions if e.HasField("extension_function")}
+    return {name.lower() for name in function_names(SubstraitPlan.FromString(plan)).values()}
 
 
 def why_not_split(

@@ -71,6 +71,8 @@ __all__ = [
     "StreamFunction",
     "StreamStep",
     "TableInput",
+    "WindowCall",
+    "WindowStep",
     "Write",
 ]
 
@@ -314,6 +316,53 @@ class ProgramStep:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowCall:
+    """Window function that mmflow's own kernel computes.
+
+    Attributes:
+        function: One of `plan.window_functions.FUNCTIONS`.
+        column: Column whose value in another row it gives; None: it counts rows.
+        rows: Distance of that row, of lag and lead.
+    """
+
+    function: str
+    column: int | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStep:
+    """Window functions over all rows of a task, which keep their order and get a column for each.
+
+    Attributes:
+        partition: Columns in which the rows of a partition are equal.
+        order: Columns by which they are ordered.
+        calls: The functions.
+        fallback: Fragment that gives the same columns, for more rows than fit into memory; its only input has the rows.
+    """
+
+    partition: tuple[int, ...]
+    order: tuple[SortKey, ...]
+    calls: tuple[WindowCall, ...]
+    fallback: FragmentStep
+
+    @property
+    def rows(self) -> pa.Schema:
+        """Columns that it reads."""
+        return self.fallback.inputs[0][1]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Types of its rows."""
+        return self.fallback.schema
+
+    @property
+    def streaming(self) -> bool:
+        """False: it sees all rows of its task."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class SqlStep:
     """Query that Substrait can't carry, executed by DataFusion.
 
@@ -395,7 +444,7 @@ class StreamStep:
         return False
 
 
-Step = FragmentStep | ProgramStep | SqlStep | MapStep | StreamStep | AggregateStep
+Step = FragmentStep | ProgramStep | WindowStep | SqlStep | MapStep | StreamStep | AggregateStep
 
 
 class Function(Protocol):

@@ -41,6 +41,7 @@ from mmflow.plan.stages import (
     Step,
     StreamStep,
     TableInput,
+    WindowStep,
     Write,
 )
 from mmflow.plan.tasks import Cancelled, Done, Failed, Task, TaskMetrics, TaskResult
@@ -252,6 +253,8 @@ class _Run:
                 made = self._program(step, flow)
                 # Few rows may be enough where there is a limit.
                 return made if self.stage.limit is not None else _few_joined(made)
+            case WindowStep():
+                return self._windows(step, flow)
             case MapStep():
                 return self._map(step, flow)
             case StreamStep():
@@ -331,6 +334,16 @@ class _Run:
                 yield from self._checked(fragment.run({name: [batch]}))
             elif made.num_rows:
                 yield made
+
+    def _windows(self, step: WindowStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
+        from mmflow.worker.windows import add_windows  # noqa: PLC0415  (most queries have none)
+
+        ((name, _),) = step.fallback.inputs
+
+        def fall_back(rows: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            return self._made(step.fallback).run({name: rows})
+
+        yield from self._checked(add_windows(step, list(flow), self.context.memory, fall_back))
 
     def _given(self, step: FragmentStep | SqlStep) -> int:
         """Return the bytes that a step gets at once; 0: it runs piece by piece, or they are unknown."""

@@ -51,6 +51,12 @@ def _plan_windows(context: PlanContext, rel: Rel) -> Pipeline:
         common = set.intersection(*partitions)
         keys = [p for p in functions[0].partitions if p.SerializeToString() in common]
         child = exchange_by_key(context, child, keys, "window") if keys else gather(context, child, "window")
+    if restored is None:
+        from mmflow.plan.operators.native_windows import plan_native_windows  # noqa: PLC0415  (most queries have none)
+
+        native = plan_native_windows(context, exact, child)
+        if native is not None:
+            return native
     branch = child.branches[0]
     made = branch.extend(with_inputs(exact, branch.rel), "window", streaming=False, by_key=True)
     if restored is not None:

@@ -15,7 +15,7 @@ from mmflow.plan.pipeline import Estimate, Pipeline
 from mmflow.plan.stages import Broadcast, Forward, Range, SortKey
 from mmflow.plan.substrait import field_index, int_literal, kind, subqueries, with_inputs
 
-__all__ = ["plan_fetch", "plan_sort", "row_order"]
+__all__ = ["plan_fetch", "plan_sort", "row_order", "sort_key"]
 
 
 _MOST_RANGES = 4096
@@ -30,7 +30,7 @@ def plan_sort(context: PlanContext, rel: Rel) -> Pipeline:
         return _add_sort(rel, gathered)
     width = child.width
     wide, indexes = append_keys(context, child, [s.expr for s in rel.sort.sorts])
-    keys = tuple(_sort_key(s, i) for s, i in zip(rel.sort.sorts, indexes, strict=True))
+    keys = tuple(sort_key(s, i) for s, i in zip(rel.sort.sorts, indexes, strict=True))
     if any(pa.types.is_nested(wide.schema.field(k.column).type) for k in keys):
         return _add_sort(rel, gather(context, child, "sort by a nested column"))
     sampled = context.builder.close(wide, Forward(sample=keys), title="sample for sort")
@@ -96,7 +96,8 @@ def _row_count(expression: Expression) -> int:
     return int(expression.literal.i64)
 
 
-def _sort_key(sort: SortField, column: int) -> SortKey:
+def sort_key(sort: SortField, column: int) -> SortKey:
+    """Return a column with the direction of a key."""
     descending, nulls_first = _DIRECTIONS[int(sort.direction)]
     return SortKey(column, descending, nulls_first)
 
@@ -110,7 +111,7 @@ def row_order(rel: Rel) -> tuple[SortKey, ...]:
             indexes = [field_index(s.expr) for s in rel.sort.sorts]
             known = indexes.index(None) if None in indexes else len(indexes)
             pairs = zip(rel.sort.sorts, indexes[:known], strict=False)
-            return tuple(_sort_key(s, i) for s, i in pairs if i is not None)
+            return tuple(sort_key(s, i) for s, i in pairs if i is not None)
         case "fetch":
             return row_order(rel.fetch.input)
         case "filter":
