@@ -52,14 +52,14 @@ class Tier:
 
     Attributes:
         room: Returns whether a file may grow to so many bytes there, now; None: as long as it fits.
-        checked: Keep a checksum (disks; memory needs none).
         setting: Advice for the error when it is full.
+        checked: Keep a checksum of the file (disks; memory needs none, nor do blocks that have their own).
     """
 
     folder: str
     room: Callable[[int], bool] | None
-    checked: bool
     setting: str
+    checked: bool = False
 
     def create(self, name: str) -> int:
         """Create a file, open for writing.
@@ -169,8 +169,7 @@ class BlockWriter(StreamFile):
             Size of the file in bytes.
         """
         self.write_out()
-        length, crc = self._length, self._crc if self._tier.checked else 0
-        self._put(memoryview(_TRAILER.pack(BLOCK.mark(_MAGIC), rows, length, crc)))
+        self._put(memoryview(_TRAILER.pack(BLOCK.mark(_MAGIC), rows, self._length, self._crc)))
         self._tier.seal(self.fd)
         self.closed = True
         if close:
@@ -244,7 +243,7 @@ def _mapped(path: str, *, check: bool) -> tuple[pa.Buffer, int]:
     except FileNotFoundError:
         raise EngineError(f"a block of intermediate rows is gone: {path}", path=path) from None
     except OSError as error:
-        raise EngineError(f"can't map {path}: {error}", path=path) from error
+        raise EngineError(f"can't read {path}: {error.strerror or error}", path=path) from error
     except DamagedError as error:
         raise _damaged(path, str(error)) from error
 

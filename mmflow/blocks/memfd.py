@@ -71,10 +71,10 @@ def write_block(
     Raises:
         EngineError: There is no room.
     """
-    tiers: list[Tier] = [_Memory("", room, checked=False, setting=_SETTING)]
+    tiers: list[Tier] = [_Memory("", room, _SETTING)]
     if spill_dir is not None:
         setting = "set spill_dir (MMFLOW_SPILL_DIR) to a folder on a larger disk"
-        tiers.append(_Unlinked(spill_dir, None, checked=True, setting=setting))
+        tiers.append(_Unlinked(spill_dir, None, setting, checked=True))
     writer = BlockWriter(segment_name(), tiers)
     _, nbytes = write_block_file(writer, batches, schema, close=False)
     return writer.fd, nbytes
@@ -84,14 +84,14 @@ def map_block(fd: int) -> list[pa.RecordBatch]:
     """Map a block and return its batches. Closes its descriptor.
 
     Raises:
-        EngineError: It can't be mapped.
+        EngineError: It can't be mapped, nor read.
         BlockLostError: It is cut short, or damaged.
     """
     try:
         sealed = _sealed(fd)
         whole = mapped(fd)
     except OSError as error:
-        raise EngineError(f"can't map a block of rows: {error}") from error
+        raise EngineError(f"can't read a block of rows: {error.strerror or error}") from error
     finally:
         os.close(fd)
     try:

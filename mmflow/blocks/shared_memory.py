@@ -110,16 +110,16 @@ class SharedStore:
         return writer.path, spans
 
     def _open(self) -> BlockWriter:
-        tiers = [Tier(self._disk, None, checked=True, setting=_DISK_SETTING)]
+        tiers = [Tier(self._disk, None, _DISK_SETTING)]  # each span has a checksum
         if self._memory is not None:
-            tiers.insert(0, Tier(self._memory, self._room, checked=False, setting=_MEMORY_SETTING))
+            tiers.insert(0, Tier(self._memory, self._room, _MEMORY_SETTING))
         return BlockWriter(f"{next(self._numbers)}.block", tiers)
 
     def _count(self, path: str, nbytes: int) -> None:
         """Count bytes that came, or went (less than 0), if the file is in memory."""
         if self._memory is not None and os.path.dirname(path) == self._memory:
             with self._lock:
-                self._used = max(0, self._used + nbytes)
+                self._used += nbytes
 
     def _room(self, nbytes: int) -> bool:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 
@@ -79,16 +80,16 @@ def write_stream(
 
 
 def mapped(path: str | int) -> pa.Buffer:
-    """Map all bytes of a local file, given by path or by descriptor; the descriptor is not kept.
+    """Return all bytes of a local file, given by path or by descriptor, which is not kept: mapped, or else read.
 
     Raises:
         OSError: As the system says.
     """
     if not isinstance(path, str):
-        return map_whole_file(path)[0]
+        return _range(path, 0, None)
     fd = system.open_file(path)
     try:
-        return map_whole_file(fd)[0]
+        return _range(fd, 0, None)
     finally:
         os.close(fd)
 
@@ -99,13 +100,29 @@ def read_range(path: str, offset: int, length: int) -> pa.Buffer:
     Raises:
         OSError: As the system says.
     """
-    if length > _SHORT:
-        whole = mapped(path)
-        begin = min(offset, whole.size)
-        return whole.slice(begin, min(length, whole.size - begin))
-    with pa.OSFile(os.fsencode(path)) as source:
-        source.seek(offset)
-        return source.read_buffer(length)
+    fd = system.open_file(path)
+    try:
+        return _range(fd, offset, length)
+    finally:
+        os.close(fd)
+
+
+def _range(fd: int, offset: int, length: int | None) -> pa.Buffer:
+    """Return bytes of an open file; None: all that are behind the offset, and mapped even if they are few."""
+    size = os.fstat(fd).st_size
+    begin = min(offset, size)
+    is_mapped = length is None or length > _SHORT
+    length = size - begin if length is None else min(length, size - begin)
+    if is_mapped:
+        # Whatever the reason (its file system maps no files, mappings have run out), reading gives the same bytes, or
+        # the error that matters.
+        with contextlib.suppress(OSError):
+            return map_whole_file(fd)[0].slice(begin, length)
+    buffer = pa.allocate_buffer(length)
+    view, done = memoryview(buffer).cast("B"), 0
+    while done < length and (count := system.read_at(fd, view[done:], begin + done)):
+        done += count
+    return buffer.slice(0, done)
 
 
 def stream_batches(stream: pa.Buffer, rows: int) -> list[pa.RecordBatch]:

@@ -16,6 +16,7 @@ Invariant: a file whose name can be found under its lock is whole, and is never 
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import stat
 import threading
@@ -50,6 +51,7 @@ _SCHEME = "mmflow-shm"
 _SETTING = (
     "give /dev/shm more room (docker run --shm-size), or set spill_dir (MMFLOW_SPILL_DIR) to a larger disk"
 )
+_UNMAPPABLE = "its file system maps no files; set spill_dir (MMFLOW_SPILL_DIR) to a folder of another"
 _SWEEP_SECONDS = 10.0
 #: Bytes of a table between two checks of free memory.
 _STEP = 64 << 20
@@ -244,9 +246,9 @@ def share(
     batches, schema = _batches(data)
     disk = os.path.realpath(Settings.load().spill_dir if spill_dir is None else spill_dir)
     memory = shared_memory_folder()
-    tiers = [] if memory is None else [_Locked(memory, _Room(), checked=False, setting=_SETTING)]
+    tiers = [] if memory is None else [_Locked(memory, _Room(), _SETTING)]
     if disk != memory:
-        tiers.append(_Locked(disk, None, checked=True, setting=_SETTING))
+        tiers.append(_Locked(disk, None, _SETTING, checked=True))
     for tier in tiers:
         _sweep_at_times(tier.folder)
     writer = BlockWriter(segment_name(), tiers)
@@ -369,7 +371,8 @@ def attach(handle: SharedTable | str, *, validate: bool = False) -> pa.Table:
             f"the shared table {path} is damaged: {error}; share it again", path=path
         ) from error
     except OSError as error:
-        raise EngineError(f"can't map {path}: {error}", path=path) from error
+        why = _UNMAPPABLE if error.errno == errno.ENODEV else error.strerror or error
+        raise EngineError(f"can't map {path}: {why}", path=path) from error
     return table
 
 

@@ -135,8 +135,12 @@ class Disk:
 
 
 @contextlib.contextmanager
-def forgetful_disk(path: Path) -> Iterator[Disk]:
+def forgetful_disk(path: Path, *, maps_direct: bool = True) -> Iterator[Disk]:
     """Mount a disk at a new folder; skips the test where that can't be done.
+
+    Args:
+        path: The folder.
+        maps_direct: Whether files that are read past the page cache (`Disk.direct`) can be mapped.
 
     The disk is unmounted when its process ends, which happens at the end of the block, or when this process dies.
     """
@@ -157,7 +161,7 @@ def forgetful_disk(path: Path) -> Iterator[Disk]:
             pytest.skip(f"a disk that fails can't be mounted here: {mounted.communicate()[1].strip()}")
         control, served = socket.socketpair()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.disk.server", str(fds[0]), str(served.fileno())],
+            [sys.executable, "-m", "tests.disk.server", str(fds[0]), str(served.fileno()), str(int(maps_direct))],
             pass_fds=[fds[0], served.fileno(), ours.fileno()], cwd=ROOT,
         )  # fmt: skip
         served.close()

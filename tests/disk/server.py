@@ -132,8 +132,9 @@ class _RequestError(Exception):
 class Server:
     """A disk."""
 
-    def __init__(self, fuse: int, control: socket.socket) -> None:
+    def __init__(self, fuse: int, control: socket.socket, *, maps_direct: bool) -> None:
         self._fuse, self._control = fuse, control
+        self._init_flags_2 = INIT_FLAGS_2 if maps_direct else 0
         self._tree = Tree()
         self._rules: list[Rule] = []
         self._numbers = itertools.count(1)
@@ -331,7 +332,7 @@ class Server:
     def _init(self, inode: Inode, body: bytes) -> bytes:
         major, minor, readahead, _ = struct.unpack_from("<4I", body)
         return INIT_REPLY.pack(
-            major, min(minor, 36), readahead, INIT_FLAGS, 16, 12, WRITE_BYTES, 1, 0, 0, INIT_FLAGS_2, 0
+            major, min(minor, 36), readahead, INIT_FLAGS, 16, 12, WRITE_BYTES, 1, 0, 0, self._init_flags_2, 0
         )
 
     def _destroy(self, inode: Inode, body: bytes) -> bytes:
@@ -636,4 +637,4 @@ def _attributes(inode: Inode) -> bytes:
 
 
 if __name__ == "__main__":
-    Server(int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))).serve()
+    Server(int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2])), maps_direct=sys.argv[3] == "1").serve()

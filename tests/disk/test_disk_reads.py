@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import mmflow as mf
-from mmflow.errors import MmflowError, SourceChangedError
-from tests.disk.disk import Disk
+from mmflow.blocks import LocalStore, RunFolder, SharedStore, read_span
+from mmflow.blocks.memfd import map_block, write_block
+from mmflow.errors import EngineError, MmflowError, SourceChangedError
+from mmflow.shm import tables as sharing
+from tests.disk.disk import Disk, forgetful_disk
 
 ROWS = 20_000
 _TABLE = pa.table({"n": list(range(ROWS)), "t": [f"text {n}" for n in range(ROWS)]})
@@ -62,6 +66,46 @@ def test_a_byte_that_cant_be_read_is_an_error(disk: Disk, form: str, io: Any) ->
         assert disk.hits(rule)
         disk.release(rule)
     assert _rows(session, path) == expected
+
+
+@pytest.fixture
+def unmappable(tmp_path: Path) -> Iterator[Disk]:
+    """A disk whose files can't be mapped, as on some file servers."""
+    with forgetful_disk(tmp_path / "unmappable", maps_direct=False) as disk:
+        disk.direct()
+        yield disk
+
+
+def test_blocks_on_a_disk_that_maps_no_files_are_read_and_tables_say_why_not(
+    unmappable: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = unmappable
+    for size in (0, 1000):  # at a time; 0: as much as is asked for
+        if size:
+            disk.shorten("read", size)
+        local = LocalStore(0, RunFolder(disk.path, "local"))
+        block = local.put(_TABLE.to_batches(3000), _TABLE.schema)
+        assert local.on_disk(block)
+        assert pa.Table.from_batches(local.get(block)) == _TABLE
+        assert pa.ipc.open_stream(local.exported(block)).read_all() == _TABLE
+        local.close()
+        shared = SharedStore("shared", 0, disk.path, None)
+        blocks = [pa.py_buffer(bytes([n]) * length) for n, length in ((1, 100), (2, 200_000), (3, 100))]
+        path, spans = shared.put(blocks)
+        assert [read_span(path, span) for span in spans] == blocks
+        shared.close()
+        fd, _ = write_block(
+            _TABLE.to_batches(), _TABLE.schema, room=lambda _: False, spill_dir=str(disk.path)
+        )
+        assert pa.Table.from_batches(map_block(fd)) == _TABLE
+    monkeypatch.setattr(sharing, "available_memory", lambda: 1 << 20)
+    big = pa.table({"n": np.arange(1 << 20)})
+    with sharing.share(big, spill_dir=disk.path) as handle:
+        assert handle.on_disk
+        with pytest.raises(
+            EngineError, match=r"can't map .*\.table: its file system maps no files; set spill_dir"
+        ):
+            sharing.attach(handle)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -26,6 +26,7 @@ from mmflow.blocks import found, shared_memory_folder, sweep
 from mmflow.mapping.system.limits import process_memory
 from mmflow.shm import tables as sharing
 from mmflow.shm.tables import SharedTable, attach, share, unshare
+from tests.forked import become_nobody, in_fork
 
 from .share_tables import tables
 
@@ -320,17 +321,6 @@ def test_process_that_ends_leaves_nothing(tmp_path: Path) -> None:
             attach(token)
 
 
-def in_fork(work: Callable[[], bool]) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if work() else 2
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_forked_children_share_the_lock_and_dont_take_it_along() -> None:
     handle = share(BIG)
@@ -343,8 +333,8 @@ def test_forked_children_share_the_lock_and_dont_take_it_along() -> None:
         gc.collect()
         return os.path.exists(str(handle).rpartition(":")[2])
 
-    assert in_fork(closes) == 0, "what a child lets go of, its parent still has"
-    assert in_fork(lambda: attach(handle).equals(BIG)) == 0
+    assert in_fork(closes), "what a child lets go of, its parent still has"
+    assert in_fork(lambda: attach(handle).equals(BIG))
     table = None
     go, gone = os.pipe()
     child = os.fork()
@@ -432,14 +422,14 @@ def test_other_users_may_not() -> None:
 
         def as_nobody() -> bool:
             handle.close()
-            os.setuid(65534)
+            become_nobody()
             try:
                 attach(handle)
             except mf.SourceError as error:
                 return "shared by user 0" in str(error) and "user 65534" in str(error)
             return False
 
-        assert in_fork(as_nobody) == 0
+        assert in_fork(as_nobody)
 
 
 @pytest.mark.root
