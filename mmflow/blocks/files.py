@@ -52,13 +52,13 @@ class Tier:
 
     Attributes:
         room: Returns whether a file may grow to so many bytes there, now; None: as long as it fits.
-        setting: Advice for the error when it is full.
+        setting: Advice for the error when it is full, and no tier is behind it.
         checked: Keep a checksum of the file (disks; memory needs none, nor do blocks that have their own).
     """
 
     folder: str
     room: Callable[[int], bool] | None
-    setting: str
+    setting: str = ""
     checked: bool = False
 
     def create(self, name: str) -> int:

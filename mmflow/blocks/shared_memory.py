@@ -30,8 +30,7 @@ from mmflow.mapping.system.host import read_boot_id
 __all__ = ["SharedStore", "read_span", "shared_host", "shared_memory_folder"]
 
 _SHM = "/dev/shm"  # noqa: S108  (its files are memory; the run's folder in it is private)
-_MEMORY_SETTING = "give more memory (--memory, MMFLOW_MEMORY)"
-_DISK_SETTING = "set spill_dir (MMFLOW_SPILL_DIR) to a folder on a larger disk, or " + _MEMORY_SETTING
+_SETTING = "set spill_dir (MMFLOW_SPILL_DIR) to a larger disk, or give more memory (--memory, MMFLOW_MEMORY)"
 
 
 #: Arrow wants its buffers aligned to this, and they are within a stream.
@@ -102,7 +101,8 @@ class SharedStore:
                 writer.write(bytes(-writer.tell() % _ALIGNED))
             if writer is None:
                 return "", []
-            self._count(writer.path, writer.finish(0))
+            nbytes = writer.finish(0)  # which may move the file on to disk
+            self._count(writer.path, nbytes)
         except BaseException:
             if writer is not None:
                 writer.discard()
@@ -110,9 +110,9 @@ class SharedStore:
         return writer.path, spans
 
     def _open(self) -> BlockWriter:
-        tiers = [Tier(self._disk, None, _DISK_SETTING)]  # each span has a checksum
+        tiers = [Tier(self._disk, None, _SETTING)]  # each span has a checksum
         if self._memory is not None:
-            tiers.insert(0, Tier(self._memory, self._room, _MEMORY_SETTING))
+            tiers.insert(0, Tier(self._memory, self._room))
         return BlockWriter(f"{next(self._numbers)}.block", tiers)
 
     def _count(self, path: str, nbytes: int) -> None:
