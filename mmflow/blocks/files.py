@@ -145,7 +145,7 @@ class BlockWriter(StreamFile):
         try:
             self.fd = self._open()
             for begin in range(0, length, 1 << 22):
-                self._put(memoryview(os.pread(old_fd, min(1 << 22, length - begin), begin)))
+                self._put(memoryview(os.pread(old_fd, 1 << 22, begin)))
         finally:
             with contextlib.suppress(OSError):  # what was written there counts no more
                 os.close(old_fd)

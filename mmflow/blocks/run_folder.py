@@ -86,9 +86,9 @@ class RunFolder:
         try:
             disk.makedirs(parent, exist_ok=True)
         except OSError as error:
-            raise self._unmade(error) from error
+            raise self._unmade(str(error.strerror)) from error
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise self._unmade(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+            raise self._unmade(os.strerror(errno.EACCES))
 
     @property
     def path(self) -> Path:
@@ -118,11 +118,11 @@ class RunFolder:
                 path, lock = _claim(Path(self._parent), self._base)
                 return path, lock, weakref.finalize(self, _discard, path, lock)
         except OSError as error:
-            raise self._unmade(error) from error
+            raise self._unmade(str(error.strerror)) from error
 
-    def _unmade(self, error: OSError) -> EngineError:
+    def _unmade(self, why: str) -> EngineError:
         return EngineError(
-            f"can't make a folder for temporary blocks in {self._parent}: {error.strerror or error}; "
+            f"can't make a folder for temporary blocks in {self._parent}: {why}; "
             "set spill_dir (MMFLOW_SPILL_DIR) to a folder that can be written to",
             path=os.fspath(self._parent),
         )

@@ -24,7 +24,7 @@ from mmflow.blocks.files import (
     write_block_file,
 )
 from mmflow.blocks.memfd import map_block, write_block
-from mmflow.blocks.streams import DamagedError
+from mmflow.blocks.streams import DamagedError, write_stream
 from mmflow.errors import BlockLostError, EngineError
 
 _NUMBERS = pa.RecordBatch.from_pydict({"n": pa.array(range(700_000), pa.int64())})
@@ -75,9 +75,7 @@ def test_a_file_goes_to_the_next_tier_with_what_was_written(tmp_path: Path) -> N
     before = len(os.listdir("/proc/self/fd"))
     writer = BlockWriter("x.block", tiers)
     assert writer.path == f"{first}/x.block"
-    rows, nbytes = write_block_file(
-        writer, [_NUMBERS.slice(0, 600_000), _NUMBERS.slice(600_000)] * 2, _NUMBERS.schema
-    )
+    rows, nbytes = write_block_file(writer, [_NUMBERS] * 2, _NUMBERS.schema)
     assert rows == 1_400_000
     assert writer.path == f"{second}/x.block"
     assert writer.moved == "memory is short, or its budget is used up"
@@ -86,7 +84,7 @@ def test_a_file_goes_to_the_next_tier_with_what_was_written(tmp_path: Path) -> N
     found = os.stat(writer.path)
     assert (found.st_size, found.st_mode & 0o777) == (nbytes, 0o600)
     assert [n for n in asked if n > 6 << 20] == asked[-1:]
-    assert 10_400_000 < asked[-1] < 10_500_000, "with the batch that did not fit"
+    assert asked[-1] == nbytes - 8 - 28, "the stream as a whole, without its end and the trailer"
     assert pa.Table.from_batches(read_block_file(writer.path, check=True)) == pa.Table.from_batches(
         [_NUMBERS] * 2
     )
@@ -104,6 +102,10 @@ def test_a_full_tier_is_left_or_the_error_says_what_to_do(tmp_path: Path) -> Non
             pa.py_buffer(b"block"),
             3,
         )
+        os.unlink(writer.path)
+        writer = BlockWriter("x", [Full(folder, None)] * 3 + [Tier(disk, None)])
+        writer.finish(3)
+        assert writer.path == f"{disk}/x"
         os.unlink(writer.path)
         writer = BlockWriter("x", [Full(folder, None, "buy a larger one")])
         writer.write(b"block")
@@ -138,6 +140,19 @@ def test_a_file_that_fails_as_it_is_closed(tmp_path: Path) -> None:
     assert str(caught.value) == f"can't write {tmp_path}/x: Bad file descriptor"
     assert caught.value.context["path"] == f"{tmp_path}/x"
     assert os.listdir(tmp_path) == []
+
+
+def test_what_an_abandoned_file_says_as_it_is_closed_counts_no_more(tmp_path: Path) -> None:
+    first, second = folders(tmp_path, "first", "second")
+    writer = BlockWriter("x", [Tier(first, lambda _: False), Tier(second, None)])
+    os.close(writer.fd)
+    writer.fd = 1 << 20  # a number that no other file gets
+    writer.finish(0)
+    assert writer.path == f"{second}/x"
+    writer = BlockWriter("x", [Tier(first, None)])
+    os.close(writer.fd)
+    writer.discard()
+    assert os.listdir(first) == []
 
 
 def test_discard_closes_what_is_not_finished_once(tmp_path: Path) -> None:
@@ -200,19 +215,28 @@ def test_a_block_that_is_lost_is_named(tmp_path: Path, read: Callable[[str], Any
     assert str(caught.value) == f"can't read {tmp_path}: Is a directory"
     assert caught.value.context == {"path": str(tmp_path)}
     path = str(block(tmp_path, b"stream"))
-    os.truncate(path, 20)
-    with pytest.raises(BlockLostError) as caught:
-        read(path)
-    assert str(caught.value) == (
-        f"a block of intermediate rows was damaged on disk: {path}: it has 20 bytes; check the disk, and run again"
-    )
-    assert caught.value.context == {"lost_file": path}
+    whole = Path(path).read_bytes()
+    for data, why in ((b"S" + whole[1:], "its checksum differs"), (whole[:20], "it has 20 bytes")):
+        Path(path).write_bytes(data)
+        with pytest.raises(BlockLostError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"a block of intermediate rows was damaged on disk: {path}: {why}; check the disk, and run again"
+        )
+        assert caught.value.context == {"lost_file": path}
 
 
 def test_a_block_whose_stream_is_not_what_its_trailer_says(tmp_path: Path) -> None:
     path = str(block(tmp_path, b"stream"))
     assert stream_of(path).to_pybytes() == b"stream"
-    with pytest.raises(BlockLostError, match=f"damaged on disk: {re.escape(path)}: .*; check") as caught:
+    with pytest.raises(BlockLostError, match=f"damaged on disk: {re.escape(path)}: .*; check"):
+        read_block_file(path, check=True)
+    stream = pa.BufferOutputStream()
+    write_stream(stream, _NUMBERS.schema, [_NUMBERS])
+    path = str(block(tmp_path, stream.getvalue().to_pybytes()))
+    with pytest.raises(
+        BlockLostError, match=f"{path}: it doesn't hold the 7 rows that were put there; "
+    ) as caught:
         read_block_file(path, check=True)
     assert caught.value.context == {"lost_file": path}
 

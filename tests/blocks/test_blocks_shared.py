@@ -89,7 +89,7 @@ def test_files_that_fill_the_budget_to_the_last_byte_stay_in_memory(tmp_path: Pa
 
 
 def test_all_goes_to_disk_without_a_folder_in_memory(tmp_path: Path) -> None:
-    store = SharedStore("run", 1 << 20, tmp_path, None)
+    store = SharedStore("run", 0, tmp_path, None)
     path, (span,) = store.put([pa.py_buffer(b"block")])
     assert os.path.dirname(path) == str(tmp_path / f"mmflow-run-{os.getpid()}")
     assert read_span(path, span).to_pybytes() == b"block"

@@ -16,6 +16,7 @@ class Group:
 
 
 _COMMIT = "mmflow/sinks/commit"
+_BLOCKS = "not commit: and not array: and not run: and not index and not cache and not larger_than_memory and not object"
 GROUPS = {
     "boundary": Group(
         ("mmflow/shards/boundary_check.py",),
@@ -57,7 +58,15 @@ GROUPS = {
         tuple(f"mmflow/blocks/{name}.py" for name in ("memory", "checkpoints")),
         (
             "mmflow/blocks", "tests/blocks", "tests/mutation/judges.py",
-            "-k", "not commit: and not array: and not run: and not index and not cache and not larger_than_memory and not object",
+            "-k", _BLOCKS,
+        ),
+    ),
+    "shared": Group(
+        tuple(f"mmflow/blocks/{name}.py" for name in ("files", "shared_memory", "run_folder")),
+        (
+            # Those that mount a disk for all would leave it where a change ends them.
+            "mmflow/blocks", "tests/blocks", "tests/mutation/judges.py",
+            "-k", f"{_BLOCKS} and not histor and not says_where_how_much and not full_memory_folder",
         ),
     ),
 }  # fmt: skip

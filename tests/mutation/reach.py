@@ -14,18 +14,19 @@ __all__ = ["begin", "install", "take"]
 #: Variable of the environment: file of the names.
 _FILE = "MUTANTS_REACHED"
 _seen: set[str] = set()
+_opened: list[int] = []
 
 
 def _record(name: str, caller: str | None = None) -> None:
     if name not in _seen:
         _seen.add(name)
-        with open(os.environ[_FILE], "a") as file:
-            file.write(name + "\n")
+        os.write(_opened[-1], f"{name}\n".encode())
 
 
 def install() -> None:
-    """Record in this process, if one above it called `begin`."""
+    """Record in this process, if one above it called `begin`, and in its forks: they may be of other users."""
     if _FILE in os.environ:
+        _opened.append(os.open(os.environ[_FILE], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
         from mutmut.mutation import trampoline  # installed by `make mutants` only
 
         vars(trampoline)["record_trampoline_hit"] = _record
@@ -41,6 +42,6 @@ def take() -> set[str]:
     """Return the functions that were reached since the last call, and forget them."""
     _seen.clear()
     file = Path(os.environ[_FILE])
-    names = set(file.read_text().split()) if file.exists() else set[str]()
-    file.unlink(missing_ok=True)
+    names = set(file.read_text().split())
+    os.truncate(file, 0)
     return names
