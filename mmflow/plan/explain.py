@@ -24,6 +24,7 @@ from mmflow.plan.stages import (
     Range,
     Result,
     ScanInput,
+    SortStep,
     SqlStep,
     Stage,
     Step,
@@ -74,7 +75,7 @@ def _stage(stage: Stage) -> list[str]:
     streams = all(
         step.streaming
         for step in stage.steps
-        if isinstance(step, FragmentStep | ProgramStep | WindowStep | SqlStep | AggregateStep)
+        if isinstance(step, FragmentStep | ProgramStep | WindowStep | SortStep | SqlStep | AggregateStep)
     )
     if stage.steps and streams:
         lines.append("  streams in pieces of bounded size")
@@ -99,6 +100,8 @@ def _native(step: Step | None, then: Step | None) -> list[str]:
         return ["aggregate" if step.phase == "whole" else f"{step.phase} aggregate"]
     if isinstance(step, WindowStep):
         return ["window"]
+    if isinstance(step, SortStep):
+        return ["sort"]
     if not isinstance(step, ProgramStep):
         return []
     if isinstance(then, FragmentStep):

@@ -44,6 +44,7 @@ from mmflow.plan.stages import (
     ProgramStep,
     Result,
     SortKey,
+    SortStep,
     SqlStep,
     Stage,
     WindowStep,
@@ -118,6 +119,7 @@ def _calls(stages: Iterable[Stage], name: str) -> bool:
                     FragmentStep(plan=plan)
                     | ProgramStep(fallback=FragmentStep(plan=plan))
                     | WindowStep(fallback=FragmentStep(plan=plan))
+                    | SortStep(fallback=FragmentStep(plan=plan))
                 ):
                     if written in plan.lower() and name.lower() in _declared(plan):
                         return True

@@ -64,6 +64,7 @@ __all__ = [
     "Result",
     "ScanInput",
     "SortKey",
+    "SortStep",
     "Source",
     "SqlStep",
     "Stage",
@@ -363,6 +364,34 @@ class WindowStep:
 
 
 @dataclass(frozen=True, slots=True)
+class SortStep:
+    """Sort of all rows of a task by mmflow's own kernel. Rows that are equal stay in their order.
+
+    Attributes:
+        order: Columns by which they are ordered.
+        fallback: Fragment that sorts more rows than fit into memory; its only input has the rows.
+    """
+
+    order: tuple[SortKey, ...]
+    fallback: FragmentStep
+
+    @property
+    def rows(self) -> pa.Schema:
+        """Columns that it reads."""
+        return self.fallback.inputs[0][1]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Types of its rows."""
+        return self.fallback.schema
+
+    @property
+    def streaming(self) -> bool:
+        """False: it sees all rows of its task."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class SqlStep:
     """Query that Substrait can't carry, executed by DataFusion.
 
@@ -444,7 +473,7 @@ class StreamStep:
         return False
 
 
-Step = FragmentStep | ProgramStep | WindowStep | SqlStep | MapStep | StreamStep | AggregateStep
+Step = FragmentStep | ProgramStep | WindowStep | SortStep | SqlStep | MapStep | StreamStep | AggregateStep
 
 
 class Function(Protocol):

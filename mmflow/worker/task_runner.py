@@ -37,6 +37,7 @@ from mmflow.plan.stages import (
     ProgramStep,
     Range,
     ScanInput,
+    SortStep,
     SqlStep,
     Step,
     StreamStep,
@@ -253,8 +254,8 @@ class _Run:
                 made = self._program(step, flow)
                 # Few rows may be enough where there is a limit.
                 return made if self.stage.limit is not None else _few_joined(made)
-            case WindowStep():
-                return self._windows(step, flow)
+            case WindowStep() | SortStep():
+                return self._ordered(step, flow)
             case MapStep():
                 return self._map(step, flow)
             case StreamStep():
@@ -335,15 +336,20 @@ class _Run:
             elif made.num_rows:
                 yield made
 
-    def _windows(self, step: WindowStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
-        from mmflow.worker.windows import add_windows  # noqa: PLC0415  (most queries have none)
-
+    def _ordered(self, step: WindowStep | SortStep, flow: _Batches) -> Iterator[pa.RecordBatch]:
         ((name, _),) = step.fallback.inputs
 
         def fall_back(rows: Sequence[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             return self._made(step.fallback).run({name: rows})
 
-        yield from self._checked(add_windows(step, list(flow), self.context.memory, fall_back))
+        if isinstance(step, WindowStep):
+            from mmflow.worker.windows import add_windows  # noqa: PLC0415  (most queries have none)
+
+            yield from self._checked(add_windows(step, list(flow), self.context.memory, fall_back))
+        else:
+            from mmflow.worker.sorting import sort_rows  # noqa: PLC0415  (most queries have none)
+
+            yield from self._checked(sort_rows(step, list(flow), self.context.memory, fall_back))
 
     def _given(self, step: FragmentStep | SqlStep) -> int:
         """Return the bytes that a step gets at once; 0: it runs piece by piece, or they are unknown."""

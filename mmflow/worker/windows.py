@@ -10,15 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.decoding.compact import cast_batch, without_views
-from mmflow.kernels import kernels
-from mmflow.plan.stages import WindowCall, WindowStep
+from mmflow.plan.stages import SortKey, WindowCall, WindowStep
 from mmflow.plan.window_functions import FUNCTIONS, RANKS, SHARES
 from mmflow.worker.partition import choose_part
+from mmflow.worker.row_order import order_bytes, row_order
 
 __all__ = ["add_windows"]
 
-#: Bytes for each row: its number, twice while it is sorted, with a word, and whether a partition or peers begin there.
-_ROW_BYTES = 18
 #: Parts of the rows, by the keys of their partitions, that are computed one after the other where memory is small.
 _MOST_PARTS = 64
 
@@ -55,25 +53,15 @@ def add_windows(
 def _needed(step: WindowStep, rows: _Batches) -> int:
     values = [c.column for c in step.calls if c.column is not None]
     taken = sum(int(batch.column(column).nbytes) for batch in rows for column in values)
-    rows_each = _ROW_BYTES + 16 * len(_keys(step)) + 8 * len(step.calls)
-    count: int = sum(batch.num_rows for batch in rows)
-    return count * rows_each + taken
-
-
-def _keys(step: WindowStep) -> tuple[int, ...]:
-    return (*step.partition, *(key.column for key in step.order))
+    results: int = 8 * len(step.calls) * sum(batch.num_rows for batch in rows)
+    return order_bytes(rows, len(step.partition) + len(step.order)) + taken + results
 
 
 def _computed(step: WindowStep, rows: _Batches) -> Iterator[pa.RecordBatch]:
     if not rows:
         return
-    keys = _keys(step)
-    schema = pa.schema([step.rows.field(c) for c in keys])
-    given = [pa.RecordBatch.from_arrays([batch.column(c) for c in keys], schema=schema) for batch in rows]
-    directions = [(False, False)] * len(step.partition) + [(k.descending, k.nulls_first) for k in step.order]
-    order: Any = kernels().RowOrder(
-        schema.__arrow_c_schema__(), [batch.__arrow_c_array__()[1] for batch in given], directions
-    )
+    keys = [*map(SortKey, step.partition), *step.order]
+    order = row_order(rows, keys)
     found = [np.empty(order.rows(), _result(call)) for call in step.calls]
     order.windows(
         len(step.partition),
@@ -83,7 +71,7 @@ def _computed(step: WindowStep, rows: _Batches) -> Iterator[pa.RecordBatch]:
             for c, f in zip(step.calls, found, strict=True)
         ],
     )
-    del order, given
+    del order
     columns = [_column(call, made, rows) for call, made in zip(step.calls, found, strict=True)]
     ends = itertools.accumulate(batch.num_rows for batch in rows)
     for batch, end in zip(rows, ends, strict=True):

@@ -8,11 +8,12 @@ import pyarrow as pa
 from substrait.algebra_pb2 import Expression, Rel, SortField
 
 from mmflow.errors import PlanError
+from mmflow.plan.native_aggregate import is_known
 from mmflow.plan.operators.context import PlanContext
-from mmflow.plan.operators.exchanges import append_keys, gather, select_columns
+from mmflow.plan.operators.exchanges import append_keys, gather, run_steps, select_columns
 from mmflow.plan.optimizer.estimates import width_of
 from mmflow.plan.pipeline import Estimate, Pipeline
-from mmflow.plan.stages import Broadcast, Forward, Range, SortKey
+from mmflow.plan.stages import Broadcast, Forward, FragmentStep, Range, SortKey, SortStep
 from mmflow.plan.substrait import field_index, int_literal, kind, subqueries, with_inputs
 
 __all__ = ["plan_fetch", "plan_sort", "row_order", "sort_key"]
@@ -26,11 +27,9 @@ def plan_sort(context: PlanContext, rel: Rel) -> Pipeline:
     child = context.plan_relation(rel.sort.input)
     rel = context.exact.sort(rel, child)
     if child.single or child.estimate.nbytes <= context.settings.broadcast:
-        gathered = gather(context, child, "sort")
-        return _add_sort(rel, gathered)
-    width = child.width
-    wide, indexes = append_keys(context, child, [s.expr for s in rel.sort.sorts])
-    keys = tuple(sort_key(s, i) for s, i in zip(rel.sort.sorts, indexes, strict=True))
+        made = _sort_task(context, rel, *_with_keys(context, rel, gather(context, child, "sort")))
+        return select_columns(context, made, list(range(child.width)))
+    wide, keys = _with_keys(context, rel, child)
     if any(pa.types.is_nested(wide.schema.field(k.column).type) for k in keys):
         return _add_sort(rel, gather(context, child, "sort by a nested column"))
     sampled = context.builder.close(wide, Forward(sample=keys), title="sample for sort")
@@ -38,9 +37,25 @@ def plan_sort(context: PlanContext, rel: Rel) -> Pipeline:
     partitions = context.settings.partitions or _MOST_RANGES
     target = 1 if context.settings.partitions else context.partition_bytes
     stages = context.builder.close(ranged, Range(keys, partitions, target), title="range exchange")
-    return _add_sort(
-        rel, select_columns(context, context.builder.reopen(stages, "partition", wide), list(range(width)))
-    )
+    made = _sort_task(context, rel, context.builder.reopen(stages, "partition", wide), keys)
+    return select_columns(context, made, list(range(child.width)))
+
+
+def _with_keys(context: PlanContext, rel: Rel, child: Pipeline) -> tuple[Pipeline, tuple[SortKey, ...]]:
+    """Return the pipeline with a column for each key of a sort, and these keys."""
+    wide, indexes = append_keys(context, child, [s.expr for s in rel.sort.sorts])
+    return wide, tuple(sort_key(s, i) for s, i in zip(rel.sort.sorts, indexes, strict=True))
+
+
+def _sort_task(context: PlanContext, rel: Rel, wide: Pipeline, keys: tuple[SortKey, ...]) -> Pipeline:
+    """Return the pipeline with the rows of each task sorted, by the kernel where it knows the types of the keys."""
+    if context.whole or not all(is_known(wide.schema.field(k.column).type) for k in keys):
+        return _add_sort(rel, wide)
+    name = context.rels.name()
+    read, stored = context.rels.table(name, wide.schema.types)
+    plan = context.rels.plan(with_inputs(rel, read))
+    step = SortStep(keys, FragmentStep(plan, ((name, stored),), wide.schema, streaming=False))
+    return replace(run_steps(context, wide, (step,), wide.schema, "sort"), one_nan=wide.one_nan)
 
 
 def plan_fetch(context: PlanContext, rel: Rel) -> Pipeline:
