@@ -191,7 +191,7 @@ def _plain(value: Any) -> Any:
 def _frames() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     ours = tuple(nw.from_native(mf.from_arrow(x)) for x in (TABLE, OTHER))
     theirs = tuple(nw.from_native(pl.DataFrame(x).lazy()) for x in (TABLE, OTHER))
-    return ours, theirs  # type: ignore[return-value]
+    return ours, theirs
 
 
 def _same(make: Callable[[Any, Any], Any]) -> None:
