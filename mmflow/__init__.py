@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from mmflow.api.progress import progress
     from mmflow.api.reading import (
         from_arrow,
+        from_dask,
+        from_ray,
         map_array,
         read,
         read_arrow,
@@ -71,9 +73,9 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-_READ = ("from_arrow", "map_array", "read", "read_arrow", "read_avro", "read_csv", "read_excel", "read_fwf",
-         "read_json", "read_ndjson", "read_npy", "read_orc", "read_parquet", "read_records", "read_text",
-         "sql")  # fmt: skip
+_READ = ("from_arrow", "from_dask", "from_ray", "map_array", "read", "read_arrow", "read_avro", "read_csv",
+         "read_excel", "read_fwf", "read_json", "read_ndjson", "read_npy", "read_orc", "read_parquet", "read_records",
+         "read_text", "sql")  # fmt: skip
 _LAZY = {
     "__narwhals_namespace__": "integrations.narwhals",  # `backend=mmflow` of narwhals' functions
     "BadFilesWarning": "api.results",
@@ -127,6 +129,8 @@ __all__ = [  # noqa: RUF022  (grouped by topic)
     "read_records",
     "read_text",
     "from_arrow",
+    "from_dask",
+    "from_ray",
     "concat",
     "sql",
     # Expressions and functions

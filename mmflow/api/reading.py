@@ -15,6 +15,8 @@ from mmflow.usercode.tracebacks import public
 
 __all__ = [
     "from_arrow",
+    "from_dask",
+    "from_ray",
     "map_array",
     "read",
     "read_arrow",
@@ -51,6 +53,8 @@ def _by_default_session(method: Callable[Concatenate[Session, P], R]) -> Callabl
 
 
 from_arrow = _by_default_session(Session.from_arrow)
+from_dask = _by_default_session(Session.from_dask)
+from_ray = _by_default_session(Session.from_ray)
 map_array = _by_default_session(Session.map_array)
 read = _by_default_session(Session.read)
 read_arrow = _by_default_session(Session.read_arrow)

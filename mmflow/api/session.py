@@ -294,6 +294,73 @@ class Session(Readers):
             self.context, frame, placed=lambda: self.context.catalog.add(TableLeaf(with_places(table)))
         )
 
+    def from_dask(self, frame: Any) -> Dataset:
+        """Open the rows of a dataframe of Dask.
+
+        A run computes each partition for the task that needs it: on a worker of Dask with `engine="dask"`, else by the
+        client of this process, or without one here. They are computed again in each run, unless `frame.persist()` keeps
+        them.
+
+        Parameters
+        ----------
+        frame
+            Dataframe of Dask. An index with a name is a column.
+
+        Returns
+        -------
+        Dataset
+            Rows of the partitions, in their order.
+
+        Raises
+        ------
+        ConfigError
+            `frame` is something else, or a column's type is not known to Arrow.
+
+        Examples
+        --------
+        >>> import mmflow as mf, pandas as pd, dask.dataframe as dd
+        >>> frame = dd.from_pandas(pd.DataFrame({"a": [1, 2, 3]}), npartitions=2)
+        >>> mf.from_dask(frame).agg(mf.col("a").sum()).to_arrow().to_pydict()
+        {'a': [6]}
+        """
+        from mmflow.api.bridges.dask import DaskPartitions, dask_schema  # noqa: PLC0415  (slow)
+
+        schema = dask_schema(frame)
+        parts = DaskPartitions(frame, schema)
+        return self._of_partitions(parts, len(parts), schema)
+
+    def from_ray(self, dataset: Any) -> Dataset:
+        """Open the rows of a dataset of Ray Data. It is executed now; its blocks stay in Ray's object store.
+
+        A task of a run maps its block from there (`engine="ray"`), or gets it (`local`).
+
+        Parameters
+        ----------
+        dataset
+            Dataset of Ray Data.
+
+        Returns
+        -------
+        Dataset
+            Rows of the blocks, in their order.
+
+        Raises
+        ------
+        ConfigError
+            `dataset` is something else.
+        """
+        from mmflow.api.bridges.ray import RayBlocks  # noqa: PLC0415  (slow)
+
+        blocks = RayBlocks(dataset)
+        return self._of_partitions(blocks, blocks.count, blocks.schema)
+
+    def _of_partitions(
+        self, function: Callable[[pa.RecordBatch], pa.Table], count: int, schema: pa.Schema
+    ) -> Dataset:
+        """Return the rows that a function gives for the numbers of partitions, one of them for each task."""
+        numbers = self.from_arrow(pa.table({"partition": pa.array(range(count), pa.int64())}))
+        return numbers.repartition(max(1, count)).map_batches(function, schema)
+
     def share(self, data: Any, *, huge_pages: HugePages = "auto") -> SharedTable:
         """Share a table as `mf.share` does, until this session is closed (that of a job: until its run ends).
 

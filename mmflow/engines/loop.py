@@ -53,7 +53,7 @@ from mmflow.storage.url import is_url
 from mmflow.streams import StreamLimits, stream_of
 from mmflow.worker.range_partition import boundaries
 
-__all__ = ["Outcome", "Run", "execute"]
+__all__ = ["Outcome", "Run", "execute", "plan_inputs", "plan_sources"]
 
 Clock = Callable[[], float]
 
@@ -122,7 +122,7 @@ def execute(
 
     name = run or uuid.uuid4().hex[:12]
     _check_streams(plan, settings)
-    inputs = _inputs(plan)
+    inputs = plan_inputs(plan)
     engine = open_engine(settings, name)
     resources = engine.resources()
     options = SchedulerOptions(
@@ -138,7 +138,7 @@ def execute(
     def new_scheduler() -> Scheduler:
         return Scheduler(
             plan,
-            _sources(plan, settings, inputs),
+            plan_sources(plan, settings, inputs),
             boundaries=boundaries,
             options=options,
             run=name,
@@ -175,7 +175,7 @@ def _files_inputs(plan: Plan) -> Iterator[FilesInput]:
     return (given for stage in plan.stages for given in stage.inputs if isinstance(given, FilesInput))
 
 
-def _inputs(plan: Plan) -> dict[str, FileEntry]:
+def plan_inputs(plan: Plan) -> dict[str, FileEntry]:
     """Return the files of all scans by path; a file that several read has one identity."""
     found = {entry.path: entry for given in _files_inputs(plan) for entry in given.files}
     for storage in dict.fromkeys(source.storage for _, source in _scans(plan)):
@@ -217,7 +217,7 @@ def _recorded(plan: Plan, inputs: Mapping[str, FileEntry]) -> tuple[FileEntry, .
     return tuple(found.values())
 
 
-def _sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) -> dict[int, ScanSource]:
+def plan_sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) -> dict[int, ScanSource]:
     """Return the shards of all scans."""
     sources: dict[int, ScanSource] = {}
     for stage, source in _scans(plan):

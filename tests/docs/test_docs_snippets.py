@@ -47,7 +47,7 @@ NOT_RUN = {
     "needs deltalake": 1,
     "needs servers": 1,
     "needs zsh and fish": 1,
-    "starts Ray, as tests/contract does": 1,
+    "starts Ray, as tests/contract does": 2,
 }
 
 #: What differs between two runs, and what stands in its place.

@@ -7,7 +7,7 @@ from typing import Any
 
 import mmflow as mf
 from mmflow import col
-from mmflow.engines.loop import _inputs, _sources
+from mmflow.engines.loop import plan_inputs, plan_sources
 from mmflow.scheduler.build import stage_states
 from mmflow.scheduler.task_keys import stage_keys
 
@@ -36,7 +36,7 @@ def main(path: str) -> None:
         datasets.append(table.select(twice(col("k")).alias("k")).map_batches(lambda batch: batch).sort("k"))
         for dataset in datasets:
             plan = dataset._plan()
-            runs = stage_states(plan, _sources(plan, session.settings, _inputs(plan)))
+            runs = stage_states(plan, plan_sources(plan, session.settings, plan_inputs(plan)))
             print(*stage_keys(runs, plan.functions).values())
 
 

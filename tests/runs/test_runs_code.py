@@ -10,7 +10,7 @@ import pytest
 
 import mmflow as mf
 from mmflow.api.jobs import load_job
-from mmflow.engines.loop import _inputs, _sources
+from mmflow.engines.loop import plan_inputs, plan_sources
 from mmflow.scheduler.build import stage_states
 from mmflow.scheduler.task_keys import stage_keys
 from tests.runs.conftest import Workplace, clusters, files_of
@@ -121,7 +121,7 @@ def test_variables_that_a_job_declares_count_for_what_its_functions_compute(
     def keys() -> dict[int, str]:
         with mf.Session() as session:
             plan = load_job(str(workplace.folder / "job.py"))(session, orders=str(workplace.orders))._plan()
-            runs = stage_states(plan, _sources(plan, session.settings, _inputs(plan)))
+            runs = stage_states(plan, plan_sources(plan, session.settings, plan_inputs(plan)))
             return stage_keys(runs, plan.functions)
 
     monkeypatch.setenv("MMFLOW_TEST_V", "a")

@@ -30,6 +30,58 @@ class CollectingVerbs(DatasetCore):
 
         return pl.from_arrow(self.to_arrow())
 
+    def to_dask(self) -> Any:
+        """Return the rows as a dataframe of Dask, whose workers read its partitions when they are computed.
+
+        A plan that scans files, filters and computes values has a partition for each shard. Any other plan (groups,
+        joins, a sort, a limit, bad records that are kept) runs now, as by `persist`, and partitions read the files of
+        its rows. No rows come to this process. Columns have Arrow's types. Workers need mmflow, and must see the files.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            Partitions in the order of the rows.
+
+        Raises
+        ------
+        ConfigError
+            Dask or pandas is not installed.
+        MmflowError
+            Planning or running fails; later, as partitions are computed: reading them fails.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"a": [1, 2, 3]}).filter(mf.col("a") > 1).to_dask().compute()["a"].tolist()
+        [2, 3]
+        """
+        from mmflow.api.bridges.dask import to_dask  # noqa: PLC0415  (slow)
+
+        return to_dask(self)  # type: ignore[arg-type]  # every dataset has all verbs
+
+    def to_ray(self) -> Any:
+        """Return the rows as a dataset of Ray Data, whose tasks read its blocks.
+
+        A block is a partition, as of `to_dask`. Files whose cuts are known (Parquet, Arrow IPC, whole small files) are
+        read as Ray Data asks for them. Shards of text are read by tasks that begin now, since each has to continue the
+        one before; their blocks lie in Ray's object store. Workers need mmflow, and must see the files.
+
+        Returns
+        -------
+        ray.data.Dataset
+            Blocks in the order of the rows.
+
+        Raises
+        ------
+        ConfigError
+            Ray Data is not installed.
+        MmflowError
+            Planning or running fails; later: reading a block fails.
+        """
+        from mmflow.api.bridges.ray import to_ray  # noqa: PLC0415  (slow)
+
+        return to_ray(self)  # type: ignore[arg-type]  # every dataset has all verbs
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return all rows as dicts of Python values.
 
