@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import zlib
 from pathlib import Path
 
 CSV = [
@@ -63,6 +64,23 @@ JSON = [
 ]
 
 
+def _gzip(text: bytes, level: int, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> bytes:
+    made = zlib.compressobj(level, zlib.DEFLATED, 31, 8, strategy)
+    return made.compress(text) + made.flush()
+
+
+_TEXT = b"".join(b"%d,%s,1996-%02d-11\n" % (i * i, b"AIR MAIL"[i % 3 :], i % 12) for i in range(400))
+GZIP = [
+    _gzip(_TEXT, 9),
+    _gzip(_TEXT, 1) + _gzip(b"", 6) + _gzip(bytes(70_000), 6),
+    _gzip(_TEXT, 6, zlib.Z_FIXED) + _gzip(_TEXT[:900], 0),
+    _gzip(_TEXT, 6, zlib.Z_HUFFMAN_ONLY),
+    b"\x1f\x8b\x08\x1c" + bytes(6) + b"\x03\0abcname\0comment\0" + _gzip(_TEXT, 4)[10:],
+]
+#: Without a header, so that few bytes are of no use.
+DEFLATED = [packed[10:] for packed in GZIP[:4]]
+
+
 def main() -> None:
     """Write the corpus.
 
@@ -92,6 +110,7 @@ def main() -> None:
                 (13, 12, 2, 1, 0, 255, 100),
             )
         ],
+        "inflate": [bytes(o) for o in ((0,), (1, 40), (3, 200, 9))],
         "lines": [bytes(o) for o in ((7, 255, 0), (1, 120, 0))] + [bytes((3, 255, 6)) + b"needle"],
         "loop": [bytes(o) for o in ((1, 255, 2, 1), (0, 255, 0, 0), (1, 120, 9, 1))],
         # Rows, columns with nulls, and nodes of four bytes or more.
@@ -109,6 +128,7 @@ def main() -> None:
         "json": JSON,
         "encodings": ENCODINGS,
         "normal": NORMAL,
+        "inflate": GZIP,
         "lines": LINES,
         "loop": [
             b"a,1.5\nbb,-2\n" * 90 + b'"c ""d""",3\r\n\n' * 20,
@@ -124,6 +144,8 @@ def main() -> None:
         for i, head in enumerate(heads):
             for j, text in enumerate(texts[target]):
                 (folder / target / f"seed-{i}-{j}").write_bytes(head + text)
+    for j, text in enumerate(DEFLATED):
+        (folder / "inflate" / f"seed-deflated-{j}").write_bytes(b"\x80" + text)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,18 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 
 from mmflow.errors import SourceError
 from mmflow.mapping import FileIdentity, MappedFile, as_arrow_file
+from mmflow.mapping.readable import WindowReader
 from mmflow.storage.url import file_name, may_be_member
 
 __all__ = [
     "SUFFIXES",
+    "Contents",
     "compressed_records_error",
     "compression_suffix",
     "damaged_error",
@@ -43,6 +45,18 @@ _FIRST = 1 << 20  # of a remote file: what a scan asks for first
 #: Compressions of files that were looked at lately: each task of a file asks for it.
 _known: dict[tuple[str, FileIdentity], str | None] = {}
 _MOST_KNOWN = 4096
+
+
+class Contents(Protocol):
+    """Decompressed contents of a file or a stream, in order."""
+
+    def read(self, nbytes: int) -> bytes:
+        """Return the next bytes, fewer than `nbytes` only at the end."""
+        ...
+
+    def readinto(self, b: memoryview) -> int:
+        """Fill memory, less of it only at the end, and return how much."""
+        ...
 
 
 def compression_suffix(path: str) -> str | None:
@@ -136,29 +150,34 @@ def file_compression(file: MappedFile) -> str | None:
 
 
 @contextmanager
-def open_decompressed(file: MappedFile, ahead: int = 0) -> Iterator[pa.NativeFile]:
+def open_decompressed(file: MappedFile, ahead: int = 0) -> Iterator[Contents]:
     """Open a compressed file as a stream of its contents; a remote one is read ahead up to byte `ahead`.
 
     Raises:
         SourceError: It is damaged.
     """
+    from mmflow.formats.inflating import GzipContents, PipedSource  # noqa: PLC0415  (most files are plain)
+
     compression = file_compression(file)
     assert compression is not None
     try:
         if compression == "deflate":
             from mmflow.mapping.member_file import as_gzip  # noqa: PLC0415  (slow: only archives need it)
 
-            opened = decompress_stream(as_gzip(file, ahead), "gzip", file.path)
+            yield GzipContents(PipedSource(as_gzip(file, ahead)))
+        elif compression == "gzip":
+            yield GzipContents(WindowReader(file, ahead=ahead))
         else:
-            opened = decompress_stream(as_arrow_file(file, ahead=ahead), compression, file.path)
-        with opened as stream:
-            yield stream
+            with decompress_stream(as_arrow_file(file, ahead=ahead), compression, file.path) as stream:
+                yield stream
     except (pa.ArrowInvalid, EOFError, OSError) as error:
+        if not file.fetches:
+            file.check_unchanged()  # which may be why
         raise damaged_error(file.path, compression, error) from error
 
 
 @contextmanager
-def decompress_stream(source: pa.NativeFile, compression: str, path: str) -> Iterator[pa.NativeFile]:
+def decompress_stream(source: pa.NativeFile, compression: str, path: str) -> Iterator[Contents]:
     """Open the contents of compressed bytes, in order.
 
     Args:
@@ -173,6 +192,11 @@ def decompress_stream(source: pa.NativeFile, compression: str, path: str) -> Ite
     if compression == "zip":
         with _zip_member(source, path) as stream:
             yield stream
+        return
+    if compression == "gzip":
+        from mmflow.formats.inflating import GzipContents, PipedSource  # noqa: PLC0415  (most files are plain)
+
+        yield GzipContents(PipedSource(source))
         return
     if compression != "xz":
         with pa.CompressedInputStream(source, compression) as stream:
@@ -189,7 +213,7 @@ def decompress_stream(source: pa.NativeFile, compression: str, path: str) -> Ite
 
 
 @contextmanager
-def _zip_member(source: pa.NativeFile, path: str) -> Iterator[pa.NativeFile]:
+def _zip_member(source: pa.NativeFile, path: str) -> Iterator[Contents]:
     """Open the only file of a zip archive as a stream.
 
     Raises:
@@ -228,10 +252,15 @@ def refuse_compressed(file: MappedFile) -> None:
     start = file.window(0, min(_PROBED, file.size)).buffer
     compression = detect_compression(start.to_pybytes(), "")
     if compression == "gzip":
+        from mmflow.formats.inflating import (  # noqa: PLC0415  (most files are plain)
+            GzipContents,
+            InflateError,
+            PipedSource,
+        )
+
         try:
-            with pa.CompressedInputStream(pa.BufferReader(start), compression) as stream:
-                stream.read(1)
-        except OSError:
+            GzipContents(PipedSource(pa.BufferReader(start))).read(1)
+        except InflateError:
             return
     if compression is not None:
         raise compressed_records_error(file.path)
@@ -260,7 +289,10 @@ def read_first_bytes(file: MappedFile, size: int) -> bytes:
 def damaged_error(path: str, compression: str, error: BaseException) -> SourceError:
     """Return the error for a file or stream that can't be decompressed."""
     says = "its archive says" if may_be_member(path) else "its first bytes say"
+    offset = getattr(error, "byte_offset", None)  # of an InflateError
+    place = {} if offset is None else {"byte_offset": offset}
     return SourceError(
         f"can't decompress {path}: {error}; {says} {compression}, and it is damaged or cut short",
         path=path,
+        **place,
     )

@@ -3,6 +3,7 @@
     csv/ ndjson/ lines/    decoding of text to columns
     simd/                  64 bytes at a time, for each instruction set, and the choice of it
     aggregate/             groups by key, exact sums
+    inflate/               gzip files
     common/                columns, values, status; Arrow arrays
     program/               filters and projections of batches
     exchange/              rows of batches to partitions

@@ -22,6 +22,7 @@
 #include "gather.h"
 #include "guard.h"
 #include "hashing.h"
+#include "inflate/binding.h"
 #include "lengths.h"
 #include "program/binding.h"
 #include "scan/binding.h"
@@ -697,5 +698,6 @@ NB_MODULE(_kernels, m) {
     mmflow::program::add_binding(m);
     mmflow::add_aggregator(m);
     mmflow::add_partitions(m);
+    mmflow::add_inflater(m);
     mmflow::add_row_order(m);
 }

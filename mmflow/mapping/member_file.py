@@ -102,7 +102,7 @@ class _GzipReader(WindowReader):
     read = read_buffer
 
 
-def as_gzip(file: MappedFile, ahead: int = 0) -> pa.NativeFile:
-    """Open a deflated member as the gzip file of its contents; its bytes up to `ahead` may be brought in ahead."""
+def as_gzip(file: MappedFile, ahead: int = 0) -> WindowReader:
+    """Return a deflated member as the gzip file of its contents; its bytes up to `ahead` may be brought in ahead."""
     assert isinstance(file, MemberFile)
-    return pa.PythonFile(_GzipReader(file, ahead), mode="r")
+    return _GzipReader(file, ahead)

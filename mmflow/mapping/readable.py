@@ -68,6 +68,10 @@ class WindowReader:
 
     read = read_buffer
 
+    def unread(self, rest: pa.Buffer) -> None:
+        """Give back the last bytes that were read: they come again."""
+        self._position -= rest.size
+
     def _read_ahead(self, end: int) -> None:
         """Start fetching the bytes behind `end`, in pieces that are worth a request."""
         if end < self._ahead_end and end + _AHEAD // 2 > self._fetched_end:

@@ -171,3 +171,18 @@ def test_what_the_kernel_leaves_to_the_reference_is_not_the_end(tmp_path: Path, 
         found = session.read(str(tmp_path / "a.csv.gz")).select("k", "_line").to_arrow()
         assert found["k"].to_pylist() == list(range(rows))
         assert found["_line"][-1].as_py() == rows + 1
+
+
+def test_damage_says_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    whole = packed(CSV, "gzip")
+    path.write_bytes(whole[:-4] + b"\0\0\0\0")
+    with pytest.raises(SourceError, match=f"incorrect length check at byte {len(whole) - 8:,}, where the text is at {len(CSV):,};") as found:  # fmt: skip
+        mf.read_csv(str(path), schema="k:int64,s:string").to_arrow()
+    assert found.value.context["byte_offset"] == len(whole) - 8
+    path.write_bytes(whole + whole[:-30])
+    with pytest.raises(
+        SourceError,
+        match=r"truncated compressed stream at byte [0-9,]+, where the text is at [0-9,]+ \(member 2\)",
+    ):
+        mf.read_csv(str(path), schema="k:int64,s:string").to_arrow()

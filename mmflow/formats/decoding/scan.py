@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.base import BadRecordPolicy, Comparison, Format, Scan, ScanRequest
-from mmflow.formats.compression import file_compression, open_decompressed
+from mmflow.formats.compression import Contents, file_compression, open_decompressed
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.kernel_types import KernelDecoder
 from mmflow.formats.decoding.lines import last_lines
@@ -200,7 +200,7 @@ def located_shards(
 
 
 @contextmanager
-def _open_contents(file: MappedFile) -> Iterator[pa.NativeFile]:
+def _open_contents(file: MappedFile) -> Iterator[Contents]:
     """Open a file's contents as a stream, decompressed where they are compressed."""
     if file_compression(file) is None:
         yield as_arrow_file(file, ahead=file.size)

@@ -1,0 +1,57 @@
+#include "inflate/binding.h"
+
+#include <nanobind/stl/string.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "common/python.h"
+#include "inflate/decode.h"
+#include "inflate/inflate.h"
+
+namespace nb = nanobind;
+
+namespace mmflow {
+namespace {
+
+class PyInflater {
+   public:
+    explicit PyInflater(const std::string& instruction_set)
+        : inflater_(std::make_unique<Inflater>(find_decode_codes(instruction_set.c_str()))) {}
+
+    nb::tuple inflate(std::uintptr_t in, std::size_t size, bool final, std::uintptr_t out, std::size_t room) {
+        InflateResult result;
+        {
+            const Unlocked gil;
+            const std::lock_guard<std::mutex> one(busy_);
+            result = inflater_->inflate(reinterpret_cast<const std::uint8_t*>(in), size, final, reinterpret_cast<std::uint8_t*>(out), room);
+        }
+        const bool damaged = result.status >= InflateStatus::kTruncated;
+        return nb::make_tuple(damaged ? nb::object(nb::str(describe(result.status))) : nb::none(),
+                              result.status == InflateStatus::kEnd, result.consumed, result.produced);
+    }
+
+    std::uint64_t members() const noexcept { return inflater_->members(); }
+
+   private:
+    std::mutex busy_;
+    std::unique_ptr<Inflater> inflater_;
+};
+
+}  // namespace
+
+void add_inflater(nb::module_& m) {
+    m.attr("INFLATE_HISTORY") = kInflateHistory;
+    m.attr("INFLATE_SLACK") = kInflateSlack;
+    nb::class_<PyInflater>(m, "Inflater")
+        .def(nb::init<const std::string&>(), nb::arg("instruction_set"))
+        .def("inflate", &PyInflater::inflate, nb::arg("address"), nb::arg("size"), nb::arg("final"), nb::arg("out"),
+             nb::arg("room"),
+             "Read on from input, and return what is wrong (or None), whether the file is at its end, and the bytes "
+             "consumed and produced. `out` has INFLATE_HISTORY bytes before it, and INFLATE_SLACK behind `room`.")
+        .def_prop_ro("members", &PyInflater::members, "Members that were begun.");
+}
+
+}  // namespace mmflow
