@@ -1,7 +1,7 @@
 """Scans of formats whose records are found by decoding, of plain and of compressed files.
 
 A compressed file is one shard, decompressed as a stream through the same decoders. Offsets then count decompressed
-bytes. So is a file of an encoding with a state. Memory: one piece, or one record where that is longer.
+bytes. So is a file of an encoding with a state. Memory: a few texts (`decoding.ahead`), or one record that is longer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,9 @@ from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
 from mmflow.shards import FileEntry, Shard
+
+if TYPE_CHECKING:
+    from mmflow.formats.inflating import Text
 
 __all__ = ["ScannedFormat", "is_splittable", "located_shards"]
 
@@ -219,45 +222,81 @@ class StreamScan(RecordScan):
     footer_lines = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        report = self.report
+        from mmflow.formats.decoding.ahead import read_ahead  # noqa: PLC0415  (most files are plain)
+
         # The chain counts bytes of the file itself, of which this shard has all; nobody can go on in their middle.
-        report.next = self._file.size
-        with _open_contents(self._file) as stream:
-            head = stream.read(self._begins)
-            report.lines += len(self._line_ends(np.frombuffer(head, np.uint8)))
-            from mmflow.formats.encodings.decoder import TranslatingDecoder  # noqa: PLC0415  (slow)
+        self.report.next = self._file.size
+        with _open_contents(self._file) as contents:
+            texts = read_ahead(contents, self._request.window_bytes)
+            try:
+                yield from self._batches(texts)
+            finally:
+                texts.close()
 
-            if isinstance(self._rows.decoder, TranslatingDecoder):
-                self._rows.decoder.begin_behind(head)
-            base, held, final = self._begins, b"", False
-            while not final:
-                more = stream.read(max(_PIECE, len(held)))
-                final = not more
-                held += more
-                if len(held) > self._max_record + _PIECE:
-                    self._rows.too_long(pa.py_buffer(held), base, self._max_record)
-                    return
-                text = self._without_footer(held)
-                if not text and not final:  # at the end, a decoder may miss what has not come
-                    continue
-                piece, done = pa.py_buffer(text), 0
-                while True:
+    def _batches(self, texts: Iterator[Text]) -> Iterator[pa.RecordBatch]:
+        """Decode texts, and keep of each one what the next one completes."""
+        report = self.report
+        held = self._behind_head(texts)
+        base, final = self._begins, False
+        tried = 0  # bytes that did not hold the record at `base`
+        while not final:
+            more = self._more(texts, held, tried)
+            final = more is None
+            held = held if more is None else more
+            size = self._without_footer(held)
+            if not size and not final:  # at the end, a decoder may miss what has not come
+                continue
+            done = 0
+            while True:
+                piece = held.slice(done, size - done)
+                end = self._rows.end
+                if end is not None and (taken := self._rows.aggregate(end, piece, size - done, final=final)):
+                    batch, consumed = end.empty, taken
+                else:
                     # A decoder may end before its piece does: at what the kernel leaves to the reference.
-                    batch, consumed = self._rows.decode(
-                        piece.slice(done), base, len(text) - done, final=final
-                    )
-                    if batch is not None:
-                        yield batch
-                    if report.error is not None:
-                        return
-                    base, done = base + consumed, done + consumed
-                    if not consumed or done == len(text):
-                        break
-                held = held[done:]
-            report.bytes_read = self._file.size
+                    batch, consumed = self._rows.decode(piece, base + done, size - done, final=final)
+                done += consumed
+                if batch is not None:
+                    yield batch
+                if report.error is not None:
+                    return
+                if not consumed or done == size:
+                    break
+            if not done and held.size >= self._max_record + _PIECE and not final:
+                self._rows.too_long(held, base, self._max_record)
+                return
+            base, tried = base + done, 0 if done else held.size
+            held = held.slice(done)
+        report.bytes_read = self._file.size
 
-    def _without_footer(self, text: bytes) -> bytes:
-        """Return what certainly precedes the footer."""
+    def _more(self, texts: Iterator[Text], held: pa.Buffer, tried: int) -> pa.Buffer | None:
+        """Return `held` and the text behind it, and as much more as was tried in vain; None at the end."""
+        text = next(texts, None)
+        if text is None or not tried:
+            return None if text is None else text.behind(held)
+        # A long record is not copied for each text.
+        parts, length = [held, text.buffer], text.size
+        enough = min(tried, self._max_record + _PIECE - tried)
+        while length < enough and (text := next(texts, None)) is not None:
+            parts.append(text.buffer)
+            length += text.size
+        return pa.py_buffer(b"".join(map(memoryview, parts)))
+
+    def _behind_head(self, texts: Iterator[Text]) -> pa.Buffer:
+        """Return what follows the header in the texts that hold it, whose lines are counted."""
+        held = pa.py_buffer(b"")
+        while held.size < self._begins and (text := next(texts, None)) is not None:
+            held = text.behind(held)
+        head = held.slice(0, min(self._begins, held.size))
+        self.report.lines += len(self._line_ends(np.frombuffer(head, np.uint8)))
+        from mmflow.formats.encodings.decoder import TranslatingDecoder  # noqa: PLC0415  (slow)
+
+        if isinstance(self._rows.decoder, TranslatingDecoder):
+            self._rows.decoder.begin_behind(head.to_pybytes())
+        return held.slice(head.size)
+
+    def _without_footer(self, text: pa.Buffer) -> int:
+        """Return how many bytes certainly precede the footer."""
         if not self.footer_lines:
-            return text
-        return text[: last_lines(text, self.footer_lines, self._encoding, returns=self.returns) or 0]
+            return int(text.size)
+        return last_lines(text.to_pybytes(), self.footer_lines, self._encoding, returns=self.returns) or 0
