@@ -30,6 +30,33 @@ class CollectingVerbs(DatasetCore):
 
         return pl.from_arrow(self.to_arrow())
 
+    def to_polars_lazy(self) -> Any:
+        """Return the rows as a lazy frame of Polars, which reads what its plan needs as it is collected.
+
+        Columns that are used, comparisons in filters and the number of rows of a `head` go into mmflow's plan. Rows
+        come batch by batch, so that Polars' streaming engine holds few of them.
+
+        Returns
+        -------
+        polars.LazyFrame
+            The rows, in their order.
+
+        Raises
+        ------
+        ConfigError
+            Polars is not installed. As it is collected, running the query raises as `to_arrow`.
+
+        Examples
+        --------
+        >>> import mmflow as mf, polars as pl
+        >>> lf = mf.from_arrow({"a": [1, 2, 3], "b": ["x", "y", "z"]}).to_polars_lazy()
+        >>> lf.filter(pl.col("a") > 1).select("b").collect()["b"].to_list()
+        ['y', 'z']
+        """
+        from mmflow.api.bridges.polars import to_polars_lazy  # noqa: PLC0415  (slow)
+
+        return to_polars_lazy(self)
+
     def to_dask(self) -> Any:
         """Return the rows as a dataframe of Dask, whose workers read its partitions when they are computed.
 
