@@ -94,12 +94,15 @@ class Pipeline:
 
     Attributes:
         one_nan: Columns in which every NaN has the same bits. Columns of other types count, too.
+        keyed: Columns by which the rows were exchanged: those that are equal in them are in one task. Empty: none are
+            known.
     """
 
     branches: tuple[Branch, ...]
     schema: pa.Schema
     estimate: Estimate
     one_nan: frozenset[int] = frozenset()
+    keyed: frozenset[int] = frozenset()
 
     @property
     def single(self) -> bool:

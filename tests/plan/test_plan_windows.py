@@ -40,7 +40,8 @@ def queries(draw: st.DrawFn) -> str:
         ranks = "rank()" in call or "cume" in call
         by = order or ["n"] if ranks else [*order, "n"]
         frame = draw(st.sampled_from(FRAMES)) if "_value" in call else ""
-        over = f"{'PARTITION BY ' if partition else ''}{', '.join(partition)} ORDER BY {', '.join(by)}{frame}"
+        part = draw(st.sampled_from([partition, partition[:1], []]))
+        over = f"{'PARTITION BY ' if part else ''}{', '.join(part)} ORDER BY {', '.join(by)}{frame}"
         shown.append(f"{call.format(c=draw(st.sampled_from([*'absdpf'])))} OVER ({over}) AS w{number}")
     return f"SELECT n, {', '.join(shown)} FROM t ORDER BY n"
 
@@ -132,3 +133,16 @@ def test_what_the_kernel_does_not_know_is_left_to_datafusion(call: str, tmp_path
     assert sorted(made.to_arrow().column("w").to_pylist(), key=repr) == sorted(
         (w for (w,) in wanted), key=repr
     )
+
+
+def test_windows_with_a_common_key_take_one_exchange(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c\n" + "".join(f"{n % 7},{n % 5},{n}\n" for n in range(500)))
+    query = """SELECT a, b, c, row_number() OVER (PARTITION BY a ORDER BY c) AS n, lag(c) OVER (PARTITION BY b, a ORDER BY c) AS l,
+        sum(c) OVER (PARTITION BY a ORDER BY c DESC) AS s FROM t WHERE c > 3"""
+    with mf.Session(shard_size=4096, partitions=3, broadcast=0) as session:
+        made = session.sql(query, t=session.read_csv(path))
+        assert [stage.title.count("exchange by key") for stage in made._plan().stages] == [1, 0]
+        got = made.to_arrow()
+    wanted = duckdb.sql(query.replace("FROM t", f"FROM '{path}'")).to_arrow_table().sort_by("c")
+    assert got.sort_by("c").to_pydict() == wanted.to_pydict()

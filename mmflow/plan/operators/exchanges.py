@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ __all__ = [
     "extend_branches",
     "filter_branches",
     "gather",
+    "keyed_after",
     "names_and_types",
     "run_steps",
     "select_columns",
@@ -36,26 +38,36 @@ def select_columns(context: PlanContext, pipeline: Pipeline, columns: list[int])
         for b in pipeline.branches
     )
     one_nan = frozenset(n for n, i in enumerate(columns) if i in pipeline.one_nan)
-    return Pipeline(branches, schema, pipeline.estimate, one_nan)
+    return Pipeline(branches, schema, pipeline.estimate, one_nan, _moved(pipeline.keyed, columns))
 
 
 def extend_branches(context: PlanContext, rel: Rel, child: Pipeline, title: str) -> Pipeline:
     """Return the pipeline with one more row-wise relation on top of each branch."""
     branches = tuple(b.extend(with_inputs(rel, b.rel), title) for b in child.branches)
-    columns = _plain_columns(rel, child.width) if kind(rel) == "project" else None
+    given = _columns(rel, child.width) if kind(rel) == "project" else []
+    keyed = keyed_after(rel, child)
+    columns = None if kind(rel) != "project" or None in given else [i for i in given if i is not None]
     known = None if columns is None else names_and_types(child)
     if columns is None or known is None or len({*columns}) < len(columns):
-        return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate)
+        return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate, keyed=keyed)
     branches = tuple(replace(b, unseen=True) for b in branches)
-    return Pipeline(branches, pa.schema([known.field(i) for i in columns]), child.estimate)
+    return Pipeline(branches, pa.schema([known.field(i) for i in columns]), child.estimate, keyed=keyed)
 
 
-def _plain_columns(rel: Rel, width: int) -> list[int] | None:
-    """Return the columns of the input that a project gives; None: it computes others."""
+def _columns(rel: Rel, width: int) -> list[int | None]:
+    """Return the columns of the input that a project gives; None: it computes one."""
     given = [*range(width), *map(field_index, rel.project.expressions)]
-    columns = [given[i] for i in rel.project.common.emit.output_mapping or range(len(given))]
-    plain = [i for i in columns if i is not None]
-    return plain if len(plain) == len(columns) else None
+    return [given[i] for i in rel.project.common.emit.output_mapping or range(len(given))]
+
+
+def keyed_after(rel: Rel, child: Pipeline) -> frozenset[int]:
+    """Return the columns of a relation that its rows are exchanged by (`Pipeline.keyed`), where it is row-wise."""
+    return _moved(child.keyed, _columns(rel, child.width)) if kind(rel) == "project" else frozenset()
+
+
+def _moved(keyed: frozenset[int], columns: Sequence[int | None]) -> frozenset[int]:
+    """Return where columns are among others; empty: one of them is not there."""
+    return frozenset(columns.index(i) for i in keyed) if keyed <= set(columns) else frozenset()
 
 
 def names_and_types(pipeline: Pipeline) -> pa.Schema | None:
@@ -82,8 +94,8 @@ def filter_branches(context: PlanContext, rel: Rel, child: Pipeline) -> Pipeline
         return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate)
     known = names_and_types(child)
     if known is None:
-        return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate, child.one_nan)
-    return Pipeline(branches, known, child.estimate, child.one_nan)
+        return replace(child, branches=branches, schema=context.rels.schema(branches[0].rel))
+    return replace(child, branches=branches, schema=known)
 
 
 def run_steps(
@@ -148,7 +160,9 @@ def append_keys(
 
 
 def exchange_by_key(context: PlanContext, pipeline: Pipeline, keys: list[Expression], why: str) -> Pipeline:
-    """Return the pipeline exchanged so that rows with equal keys are in one task. The layout stays."""
+    """Return the pipeline exchanged so that rows with equal keys are in one task, if they are not. The layout stays."""
+    if pipeline.keyed and pipeline.keyed <= set(map(field_index, keys)):
+        return pipeline
     width = pipeline.width
     partitions = context.count_partitions(pipeline.estimate.nbytes)
     if partitions == 1:
@@ -159,9 +173,8 @@ def exchange_by_key(context: PlanContext, pipeline: Pipeline, keys: list[Express
     opened = context.builder.reopen(stages, "partition", wide)
     (branch,) = opened.branches
     split = ((branch.tables[0][0], indexes),)
-    return select_columns(
-        context, replace(opened, branches=(replace(branch, split=split),)), list(range(width))
-    )
+    exchanged = replace(opened, branches=(replace(branch, split=split),), keyed=frozenset(indexes))
+    return select_columns(context, exchanged, list(range(width)))
 
 
 def broadcast_into(context: PlanContext, big: Pipeline, small: Pipeline) -> tuple[list[Branch], list[Rel]]:

@@ -198,7 +198,8 @@ class _Columns:
             for b in child.branches
         )
         used = pa.schema([child.schema.field(i) for i in self._used if i < child.width])
-        made = replace(child, branches=branches, schema=rels.schema(branches[0].rel) if computed else used)
+        schema = rels.schema(branches[0].rel) if computed else used
+        made = Pipeline(branches, schema, child.estimate)
         return made, {column: place for place, column in enumerate(self._used)}
 
 

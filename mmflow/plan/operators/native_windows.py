@@ -9,6 +9,7 @@ only gets its values. Functions that add up or compare values of a frame are Dat
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pyarrow as pa
 from substrait.algebra_pb2 import Expression, Rel
@@ -64,6 +65,9 @@ def plan_native_windows(context: PlanContext, rel: Rel, child: Pipeline) -> Pipe
         _fallback(context, wide, list(found.values()), partition),
     )
     made = run_steps(context, wide, (step,), step.schema, "window")
+    (branch,) = made.branches
+    split = ((branch.tables[0][0], tuple(sorted(child.keyed))),) if child.keyed else ()
+    made = replace(made, branches=(replace(branch, split=split),), keyed=child.keyed)
     return extend_branches(context, _over(rel, list(found), child.width, wide.width), made, "")
 
 

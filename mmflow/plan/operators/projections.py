@@ -9,7 +9,13 @@ from substrait.algebra_pb2 import Rel
 from mmflow.errors import PlanError
 from mmflow.formats import Comparison
 from mmflow.plan.operators.context import PlanContext
-from mmflow.plan.operators.exchanges import exchange_by_key, extend_branches, filter_branches, gather
+from mmflow.plan.operators.exchanges import (
+    exchange_by_key,
+    extend_branches,
+    filter_branches,
+    gather,
+    keyed_after,
+)
 from mmflow.plan.optimizer.estimates import width_of
 from mmflow.plan.optimizer.pushdown import comparisons
 from mmflow.plan.pipeline import Branch, Estimate, Pipeline
@@ -61,7 +67,8 @@ def _plan_windows(context: PlanContext, rel: Rel) -> Pipeline:
     made = branch.extend(with_inputs(exact, branch.rel), "window", streaming=False, by_key=True)
     if restored is not None:
         made = made.extend(context.rels.project(made.rel, restored, width=len(restored)), "")
-    return Pipeline((made,), context.rels.schema(made.rel), child.estimate)
+    schema = context.rels.schema(made.rel)
+    return Pipeline((made,), schema, child.estimate, keyed=keyed_after(exact, child))
 
 
 def plan_union(context: PlanContext, rel: Rel) -> Pipeline:
