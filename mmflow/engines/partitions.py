@@ -213,6 +213,9 @@ def partitioned(plan: Plan, settings: Settings, schema: pa.Schema) -> Partitione
             source = plan_sources(plan, settings, plan_inputs(plan))[stage.id]
             partitions = _partitions(list(source.groups) or [()], source.files)
             is_text = made.record_oriented
+            # Each partition has its own files: the reader, which is sent with each, has none.
+            bare = replace(given, source=replace(given.source, files=()))
+            stage = replace(stage, inputs=(bare,))
         case _:
             return None
     code = pack_stage(stage, plan.functions, "partitions")
