@@ -119,7 +119,7 @@ def test_columns_of_paths_are_those_of_each_partition(tmp_path: Path) -> None:
         (tmp_path / f"k={key}").mkdir()
         (tmp_path / f"k={key}" / "0.csv").write_text("a\n1\n2\n")
     with mf.Session(shard_size="4KiB") as session:
-        ds = session.read_csv(str(tmp_path)).filter(col("k") != "y").select("k", "a", "_file")
+        ds = session.read_csv(str(tmp_path)).select("k", "a", "_file").filter(col("k") != "y")
         plan = _plan(ds)
         assert plan is not None
         tables, _ = _read(plan)
