@@ -25,7 +25,7 @@ from mmflow.worker.partition import choose_part
 __all__ = ["Aggregator", "merge_states", "partial_states", "whole_results"]
 
 #: Groups of a batch of output.
-_GROUPS = 1 << 13
+_GROUPS = 1 << 15
 #: States that are too many for memory are merged in as many parts, by key, which are divided again at most so often.
 _PARTS = 8
 _DEPTH = 3
