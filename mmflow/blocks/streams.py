@@ -30,9 +30,6 @@ class StreamFile:
         self._length = 0  # bytes that were put
         self.closed = False
 
-    def writable(self) -> bool:
-        return True
-
     def tell(self) -> int:
         return self._length + len(self._held)
 
@@ -43,7 +40,7 @@ class StreamFile:
         """Do nothing: part of the file protocol. The maker of the file closes it."""
 
     def write(self, data: bytes | pa.Buffer) -> int:
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
         size = len(view)
         if size < _GATHER:
             self._held += view
@@ -70,9 +67,7 @@ def write_stream(
 ) -> int:
     """Write batches as one stream to a file of pyarrow's, or a `StreamFile`, and return their rows."""
     rows = 0
-    with pa.ipc.new_stream(
-        pa.PythonFile(sink, mode="w") if isinstance(sink, StreamFile) else sink, schema
-    ) as stream:
+    with pa.ipc.new_stream(sink, schema) as stream:
         for batch in batches:
             stream.write_batch(batch)
             rows += batch.num_rows
@@ -112,14 +107,14 @@ def _range(fd: int, offset: int, length: int | None) -> pa.Buffer:
     size = os.fstat(fd).st_size
     begin = min(offset, size)
     is_mapped = length is None or length > _SHORT
-    length = size - begin if length is None else min(length, size - begin)
+    length = min(size if length is None else length, size - begin)
     if is_mapped:
         # Whatever the reason (its file system maps no files, mappings have run out), reading gives the same bytes, or
         # the error that matters.
         with contextlib.suppress(OSError):
             return map_whole_file(fd)[0].slice(begin, length)
     buffer = pa.allocate_buffer(length)
-    view, done = memoryview(buffer).cast("B"), 0
+    view, done = memoryview(buffer), 0
     while done < length and (count := system.read_at(fd, view[done:], begin + done)):
         done += count
     return buffer.slice(0, done)

@@ -24,8 +24,9 @@ from mmflow.blocks.files import (
     write_block_file,
 )
 from mmflow.blocks.memfd import map_block, write_block
-from mmflow.blocks.streams import DamagedError, write_stream
+from mmflow.blocks.streams import DamagedError, mapped, read_range, write_stream
 from mmflow.errors import BlockLostError, EngineError
+from mmflow.mapping.system import system
 
 _NUMBERS = pa.RecordBatch.from_pydict({"n": pa.array(range(700_000), pa.int64())})
 
@@ -229,7 +230,9 @@ def test_a_block_that_is_lost_is_named(tmp_path: Path, read: Callable[[str], Any
 def test_a_block_whose_stream_is_not_what_its_trailer_says(tmp_path: Path) -> None:
     path = str(block(tmp_path, b"stream"))
     assert stream_of(path).to_pybytes() == b"stream"
-    with pytest.raises(BlockLostError, match=f"damaged on disk: {re.escape(path)}: .*; check"):
+    with pytest.raises(
+        BlockLostError, match=f"damaged on disk: {re.escape(path)}: .* metadata bytes.*; check"
+    ):
         read_block_file(path, check=True)
     stream = pa.BufferOutputStream()
     write_stream(stream, _NUMBERS.schema, [_NUMBERS])
@@ -239,6 +242,35 @@ def test_a_block_whose_stream_is_not_what_its_trailer_says(tmp_path: Path) -> No
     ) as caught:
         read_block_file(path, check=True)
     assert caught.value.context == {"lost_file": path}
+
+
+def test_a_range_of_a_file_that_ends_before_it_does(tmp_path: Path) -> None:
+    data = os.urandom(200_000)
+    (tmp_path / "x").write_bytes(data)
+    path = str(tmp_path / "x")
+    for offset, length in (
+        (0, 10), (100, 1 << 16), (100, (1 << 16) + 1), (150_000, 60_000), (150_000, 1 << 20), (1 << 20, 10), (1 << 20, 1 << 20),
+    ):  # fmt: skip
+        assert read_range(path, offset, length).to_pybytes() == data[offset : offset + length]
+    assert mapped(path).to_pybytes() == data
+
+
+def test_short_reads_give_the_whole_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(60_000)
+    (tmp_path / "x").write_bytes(data)
+    read_at = system.read_at
+    monkeypatch.setattr(
+        system, "read_at", lambda fd, into, offset: read_at(fd, into[: 1000 + offset % 7], offset)
+    )
+    assert read_range(str(tmp_path / "x"), 500, 50_000).to_pybytes() == data[500:50_500]
+
+
+def test_a_file_that_has_fewer_bytes_than_it_says_and_cant_be_mapped() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists():
+        pytest.skip("wants a file of sysfs")
+    assert setting.stat().st_size > len(setting.read_bytes())
+    assert mapped(str(setting)).to_pybytes() == setting.read_bytes()
 
 
 def test_memory_that_is_passed_on_is_sealed() -> None:

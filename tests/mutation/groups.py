@@ -62,7 +62,7 @@ GROUPS = {
         ),
     ),
     "shared": Group(
-        tuple(f"mmflow/blocks/{name}.py" for name in ("files", "shared_memory", "run_folder")),
+        tuple(f"mmflow/blocks/{name}.py" for name in ("files", "shared_memory", "run_folder", "streams")),
         (
             # Those that mount a disk for all would leave it where a change ends them.
             "mmflow/blocks", "tests/blocks", "tests/mutation/judges.py",
