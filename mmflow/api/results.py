@@ -33,7 +33,8 @@ class RunSummary:
     records
         Number of records read.
     bytes_read
-        Bytes of the inputs, including pruned parts and holes.
+        Bytes of the inputs, including pruned parts and holes. Of a compressed file whose blocks all workers decode,
+        bytes of its text.
     bad_records
         Number of records dropped, quarantined or given nulls.
     repaired

@@ -32,8 +32,9 @@ from mmflow.errors import (
     SilentServerWarning,
     StalledWarning,
 )
+from mmflow.formats.base import Format
 from mmflow.formats.decoding.compact import rename_columns
-from mmflow.formats.decoding.scan import is_splittable, located_shards
+from mmflow.formats.decoding.scan import is_compressed_text, is_splittable, located_shards, look_at_head
 from mmflow.formats.rejects import locate_rejects
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.answering import FAIL_SECONDS, WARN_SECONDS, ServerProbe
@@ -135,10 +136,14 @@ def execute(
         max_bad_records=settings.max_bad_records,
     )
 
+    feeds: list[StreamFeed] = []
+
     def new_scheduler() -> Scheduler:
+        sources = plan_sources(plan, settings, inputs, streamed=record is None and settings.engine == "local")
+        feeds.extend(source.stream for source in sources.values() if source.stream is not None)
         return Scheduler(
             plan,
-            plan_sources(plan, settings, inputs),
+            sources,
             boundaries=boundaries,
             options=options,
             run=name,
@@ -150,8 +155,10 @@ def execute(
         if record is not None:
             record.begin_plan(plan, name, _recorded(plan, inputs), resources.slots)
         after, files = settings.named_after, tuple(inputs.values())
-        return Run(_Loop(plan, new_scheduler, engine, files, on_progress, record, clock, after))
+        return Run(_Loop(plan, new_scheduler, engine, files, on_progress, record, clock, after, feeds))
     except BaseException:
+        for feed in feeds:
+            feed.close()
         engine.close()
         raise
 
@@ -217,9 +224,20 @@ def _recorded(plan: Plan, inputs: Mapping[str, FileEntry]) -> tuple[FileEntry, .
     return tuple(found.values())
 
 
-def plan_sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]) -> dict[int, ScanSource]:
-    """Return the shards of all scans."""
+def plan_sources(
+    plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry], *, streamed: bool = False
+) -> dict[int, ScanSource]:
+    """Return the shards of all scans.
+
+    Args:
+        plan: The plan.
+        settings: Shard size, workers, memory, ...
+        inputs: Files by path.
+        streamed: Whether tasks run in this process, and no later run needs the same shards, so that the contents of a
+            compressed file may be a stream.
+    """
     sources: dict[int, ScanSource] = {}
+    alone = sum(1 for _ in _scans(plan)) == 1
     for stage, source in _scans(plan):
         files = [inputs[p] for p in source.files]
         scan = cast(ScanInput, plan.stages[stage].inputs[0])
@@ -229,6 +247,19 @@ def plan_sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]
             limits = StreamLimits.of(settings.memory, settings.workers, settings.shard_size)
             feed = StreamFeed(stream, limits, whole=not made.record_oriented)
             sources[stage] = ScanSource(files, (), stream=feed)
+            continue
+        pruned, skipped = len(scan.source.files) - len(files), len(scan.source.skipped)
+        if (
+            streamed
+            and alone
+            and settings.workers > 1
+            and len(files) == 1
+            and is_compressed_text(made, *files)
+        ):
+            writes = any(isinstance(other.output, Write) for other in plan.stages)
+            sources[stage] = replace(
+                _contents_source(made, files[0], settings, writes=writes), pruned=pruned, skipped=skipped
+            )
             continue
         nbytes = sum(entry.identity.size for entry in files)
         size = settings.shard_size or default_shard_size(nbytes, settings.workers)
@@ -248,9 +279,27 @@ def plan_sources(plan: Plan, settings: Settings, inputs: Mapping[str, FileEntry]
             for number, entry in enumerate(files)
         )
         groups = group_shards(shards, files, target_bytes=size, max_shards=_FILES_PER_TASK)
-        pruned, skipped = len(scan.source.files) - len(files), len(scan.source.skipped)
         sources[stage] = ScanSource(files, groups, size, pruned, skipped)
     return sources
+
+
+def _contents_source(form: Format, entry: FileEntry, settings: Settings, *, writes: bool) -> ScanSource:
+    """Return a compressed file as a stream of its contents. Where tasks write files, blocks are as large as may be."""
+    from mmflow.streams.contents import (  # noqa: PLC0415  (most files are plain)
+        WRITTEN_BLOCK,
+        ContentsStream,
+    )
+
+    most = WRITTEN_BLOCK if writes else StreamLimits.BLOCK
+    limits = StreamLimits.of(settings.memory, settings.workers, settings.shard_size, most)
+    contents = ContentsStream(entry.path, entry.identity, grows=not writes)
+    try:
+        look_at_head(form, contents.open())
+    except BaseException:
+        contents.close()
+        raise
+    feed = StreamFeed(contents, limits, whole=False)
+    return ScanSource([FileEntry(entry.path, contents.identity)], (), stream=feed)
 
 
 class Run:
@@ -315,6 +364,7 @@ class _Loop:
         record: Recorder | None,
         clock: Clock,
         stall_after: float,
+        feeds: Sequence[StreamFeed],
     ) -> None:
         self.plan = plan
         self.engine = engine
@@ -332,6 +382,7 @@ class _Loop:
         self._quiet = _Quiet(_touched(plan), clock)
         self._limit = plan.stages[-1].limit
         self._rows_returned = False
+        self._feeds = feeds
         self._streams = tuple(filter(None, (stream_of(entry.path) for entry in inputs)))
         self._foreign = False  # this process is a fork of the one that runs the plan
         disown_in_children(self)
@@ -357,6 +408,8 @@ class _Loop:
         if not self._foreign:
             for stream in self._streams:  # which tasks may wait for
                 stream.close()
+            for feed in self._feeds:
+                feed.close()
             self.engine.close()
 
     def progress(self) -> Progress:

@@ -2,6 +2,9 @@
 
 `remote.opening` finds them here, since plans and tasks know inputs by path. `mmflow.streams` opens them.
 
+The contents of a compressed file may be a stream of one run, too. Its path is that of the file, which other runs may
+read at the same time, so tasks find it by its identity.
+
 Invariant: a path stands for one stream at most, also after that has ended: its rows are never those of another.
 """
 
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import weakref
 from typing import Protocol
 
 from mmflow.lazy.patterns import lazy_regex
@@ -22,8 +26,10 @@ __all__ = [
     "descriptor_of",
     "is_stream_path",
     "keep_stream",
+    "keep_tagged",
     "reads_streams",
     "stream_at",
+    "tagged_stream",
 ]
 
 #: Beginning of the tag in the identity of a stream.
@@ -48,11 +54,22 @@ class OpenStream(Protocol):
 
 
 _streams: dict[str, OpenStream] = {}
+_tagged: weakref.WeakValueDictionary[str, OpenStream] = weakref.WeakValueDictionary()
 
 
 def keep_stream(path: str, stream: OpenStream) -> None:
     """Let a path stand for a stream, in this process and for good."""
     _streams[path] = stream
+
+
+def keep_tagged(stream: OpenStream) -> None:
+    """Let the identity of a stream stand for it, while something else refers to it, too."""
+    _tagged[stream.identity.tag] = stream
+
+
+def tagged_stream(identity: FileIdentity | None) -> OpenStream | None:
+    """Return the stream that an identity stands for, which has the path of a file; None: it is that of a file."""
+    return None if identity is None or not identity.tag else _tagged.get(identity.tag)
 
 
 def stream_at(path: str) -> OpenStream | None:

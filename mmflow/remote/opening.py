@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mmflow.errors import MmflowError, UnverifiableSourceWarning
 from mmflow.mapping import Access, FileIdentity, Io, MappedFile
-from mmflow.mapping.streams import stream_at
+from mmflow.mapping.streams import stream_at, tagged_stream
 from mmflow.remote.options import RemoteOptions, current_remote_options
 from mmflow.storage.url import is_url, may_be_member, redact_url
 
@@ -49,7 +49,7 @@ def open_file(
         EngineError: Out of file descriptors, or `cache_dir` can't be written to.
     """
     name = os.fspath(path)
-    stream = stream_at(name)
+    stream = stream_at(name) or tagged_stream(expected)
     if stream is not None:
         return stream.open()
     if not is_url(name):

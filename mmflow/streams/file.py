@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamFile"]
 
-_DECISION = Decision("pread", Advice.NONE, "a stream: it is read once, by one thread")
-
 
 class StreamFile(MappedFile):
     """File over a stream. Windows wait until their bytes have come, and share its memory."""
@@ -22,7 +20,7 @@ class StreamFile(MappedFile):
     once = True
 
     def __init__(self, stream: Stream) -> None:
-        super().__init__(stream.path, -1, stream.identity, _DECISION)
+        super().__init__(stream.path, -1, stream.identity, Decision("pread", Advice.NONE, stream.reason))
         self._fd = None  # the thread that reads has it
         self._stream = stream
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from mmflow.errors import ConfigError, SourceError
 from mmflow.mapping.streams import descriptor_of, is_stream_path, keep_stream, stream_at
 from mmflow.storage.os_errors import read_error
+from mmflow.streams.polled_reader import PolledReader
 from mmflow.streams.stream import Stream
 
 __all__ = ["check_format", "open_streams", "stream_of"]
@@ -82,7 +83,7 @@ def _open(path: str) -> str:
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise read_error(path, error) from error
-        return _keep(path, Stream(path, next(_numbers), descriptor))
+        return _keep(path, Stream(path, next(_numbers), PolledReader(descriptor)))
     try:
         status = os.fstat(number)
         if stat.S_ISDIR(status.st_mode):
@@ -97,7 +98,7 @@ def _open(path: str) -> str:
         descriptor = os.dup(number)
     except OSError as error:
         raise read_error(path, error) from error
-    stream = Stream(path, next(_numbers), descriptor, lambda: _close(number))
+    stream = Stream(path, next(_numbers), PolledReader(descriptor), lambda: _close(number))
     key = _keep(path, stream)
     _of_descriptors[number] = what, stream, key
     return key

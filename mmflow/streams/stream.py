@@ -20,7 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -55,18 +55,20 @@ _NEWLINE = 10
 class StreamLimits:
     """Limits of a stream that is read: bytes that it may keep, and bytes of a block."""
 
+    BLOCK: ClassVar[int] = 16 << 20
+
     capacity: int
     block: int
 
     @classmethod
-    def of(cls, memory: int, workers: int, shard_size: int | None = None) -> StreamLimits:
+    def of(cls, memory: int, workers: int, shard_size: int | None = None, most: int = BLOCK) -> StreamLimits:
         """Return limits that keep all workers busy: two blocks for each, within an eighth of the memory.
 
         >>> StreamLimits.of(1 << 30, 2)
         StreamLimits(capacity=100663296, block=16777216)
         """
         count = 2 * workers + 2
-        block = max(64 << 10, min(16 << 20, memory // 8 // count))
+        block = max(64 << 10, min(most, memory // 8 // count))
         block = min(block, shard_size or block)
         return cls(count * block, block)
 
@@ -90,20 +92,23 @@ class Stream:
     Args:
         path: Path as the user gave it.
         number: Number of the stream in this process.
-        descriptor: Open for reading. It is owned from now on.
+        reader: Reader of a descriptor, which is owned from now on; None: a subclass reads something else.
         close: Called with the stream's end, after the descriptor was closed.
 
     Attributes:
         compression: Compression that was undone; None: there was none, or nothing is known yet.
+        reason: Why it is read as it is, for reports.
     """
 
+    reason = "a stream: it is read once, by one thread"
+
     def __init__(
-        self, path: str, number: int, descriptor: int, close: Callable[[], None] = lambda: None
+        self, path: str, number: int, reader: PolledReader | None, close: Callable[[], None] = lambda: None
     ) -> None:
         self.path = path
         self.identity = FileIdentity(0, number, 0, 0, STREAM_TAG + os.urandom(8).hex())
         self.compression: str | None = None
-        self._reader = PolledReader(descriptor)
+        self._reader = reader
         self._on_close = close
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -256,7 +261,8 @@ class Stream:
             self._closed = True
             self._changed.notify_all()
             thread = self._thread
-            self._reader.stop()
+            if self._reader is not None:
+                self._reader.stop()
         if thread is not None:
             thread.join(_JOIN_SECONDS)
         with self._changed:
@@ -264,7 +270,8 @@ class Stream:
             self._kept.clear()
             self._ready.clear()
         if thread is None or not thread.is_alive():
-            self._reader.release()
+            if self._reader is not None:
+                self._reader.release()
             self._on_close()
 
     def _check_open(self) -> None:
@@ -306,6 +313,7 @@ class Stream:
     def _reading(self, opened: contextlib.ExitStack) -> Callable[[memoryview, float | None], int | None]:
         """Return the function that reads some bytes, with any compression undone."""
         start = b""
+        assert self._reader is not None  # a subclass reads something else
         while len(start) < _PROBED and any(mark[: len(start)] == start[: len(mark)] for mark in _MARKS):
             self._wait_until_wanted()
             more = memoryview(bytearray(_PROBED))
@@ -344,6 +352,7 @@ class Stream:
         """Read some bytes; return False at the end."""
         self._wait_until_wanted()
         cuts = self._limits is not None
+        assert self._reader is not None  # a subclass reads something else
         target = self._view[self._filled :]
         if cuts and self.compression is None and self.end >= self._wanted:
             # Nobody waits for the next few bytes, so a block comes in one call, which needs no interpreter meanwhile.

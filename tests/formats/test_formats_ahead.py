@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmflow as mf
+from mmflow.api.session import default_session
 from mmflow.errors import SourceError
-from mmflow.formats.decoding import ahead
+from mmflow.formats.decoding import ahead, scan
 from mmflow.formats.decoding.ahead import read_ahead
+from mmflow.streams import stream
 from tests.formats.test_formats_compression import CODECS, packed
 
 
@@ -29,7 +31,15 @@ def small_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def threads() -> list[str]:
-    return [t.name for t in threading.enumerate() if t.name == "mmflow-decompress"]
+    return [t.name for t in threading.enumerate() if t.name in ("mmflow-decompress", "mmflow-stream")]
+
+
+def wait_for_threads() -> None:
+    """Wait until no thread decompresses any more."""
+    deadline = time.monotonic() + 20
+    while threads() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not threads()
 
 
 class _Source:
@@ -89,16 +99,20 @@ def csv_of(rows: list[tuple[int, str]]) -> bytes:
     return b"n,s\n" + b"".join(quoted)
 
 
-def read(path: Path, **options: str) -> list[dict[str, object]]:
-    ds = mf.read_csv(str(path), schema="n:int64,s:string", **options)  # type: ignore[arg-type]
+def read(path: Path, session: mf.Session | None = None, **options: str) -> list[dict[str, object]]:
+    ds = (session or default_session()).read_csv(str(path), schema="n:int64,s:string", **options)  # type: ignore[arg-type]
     rows: list[dict[str, object]] = ds.select("n", "s", "_line", "_offset").to_arrow().to_pylist()
     return rows
 
 
-@given(RECORDS, st.integers(0, 9), st.sampled_from(["skip", "null", "error"]), st.data())
+@pytest.mark.parametrize("workers", [1, 2])
+@given(
+    rows=RECORDS, level=st.integers(0, 9), policy=st.sampled_from(["skip", "null", "error"]), data=st.data()
+)
 @settings(deadline=None)
 def test_rows_are_those_of_the_plain_file(
     tmp_path_factory: pytest.TempPathFactory,
+    workers: int,
     rows: list[tuple[int, str]],
     level: int,
     policy: str,
@@ -118,9 +132,12 @@ def test_rows_are_those_of_the_plain_file(
         patch.setattr(ahead, "_FIRST", data.draw(st.sampled_from([50, 200, 256 << 10])))
         patch.setattr(ahead, "_TEXT", data.draw(st.sampled_from([30, 300, 1 << 20])))
         patch.setattr(ahead, "_LEAST", 10)
+        patch.setattr(scan, "_SMALL", 0)  # two workers decode blocks
+        patch.setattr(stream, "_FIRST_BLOCK", data.draw(st.sampled_from([1, 40, 1000])))
+        session = mf.Session(workers=workers, shard_size=data.draw(st.sampled_from([1, 50, 700])))
         for name in ("a.csv", "a.csv.gz"):
             try:
-                found.append((read(folder / name, on_bad_record=policy), ""))
+                found.append((read(folder / name, session, on_bad_record=policy), ""))
             except mf.MmflowError as error:
                 found.append(([], str(error).replace(name, "")))
     assert found[0] == found[1]
@@ -163,10 +180,7 @@ def test_rows_before_damage_are_given_first(tmp_path: Path) -> None:
 def test_a_query_that_needs_no_more_rows_ends_the_thread(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(packed(csv_of([(i, "x" * 90) for i in range(100_000)]), "gzip"))
     assert mf.read_csv(str(tmp_path / "a.csv.gz")).limit(3).count() == 3
-    deadline = time.monotonic() + 20
-    while threads() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not threads()
+    wait_for_threads()
 
 
 def test_aggregates_run_natively_over_compressed_text(tmp_path: Path) -> None:
@@ -177,3 +191,127 @@ def test_aggregates_run_natively_over_compressed_text(tmp_path: Path) -> None:
     for query in ("SELECT s, sum(n) AS t, count(*) AS c FROM '{}' WHERE n > 90 GROUP BY s ORDER BY s", "SELECT count(*) AS c FROM '{}'"):  # fmt: skip
         plain, compressed = (mf.sql(query.format(tmp_path / n)).to_arrow() for n in ("a.csv", "a.csv.gz"))
         assert plain.equals(compressed)
+
+
+LONG = b"n,s,v\n" + b"".join(
+    b'%d,"%s",%d\n' % (i, b"two\nlines" if i % 3000 == 7 else b"text %d" % (i * i), i % 97)
+    for i in range(60_000)
+)
+
+
+@pytest.fixture(autouse=True)
+def _worth_several_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_SMALL", 20_000)
+
+
+@pytest.fixture(scope="module")
+def long_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plain file and its compressed copies, of so many bytes that all workers decode them."""
+    folder = tmp_path_factory.mktemp("long")
+    for codec in CODECS:
+        (folder / codec).mkdir()
+        (folder / codec / "a.csv").write_bytes(packed(LONG, codec))
+    return folder
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_all_workers_decode_one_compressed_file(long_files: Path, codec: str, workers: int) -> None:
+    session = mf.Session(workers=workers)
+    found = {}
+    for kind in ("plain", codec):
+        ds = session.read_csv(f"{long_files}/{kind}/a.csv")
+        rows = ds.select("n", "s", "_line", "_offset").to_arrow()
+        groups = ds.group_by("v").agg(t=mf.col("n").sum(), m=mf.col("s").max()).sort("v").to_arrow()
+        found[kind] = rows, groups, ds.filter(mf.col("n") == 59_999).to_dicts(), ds.limit(5).to_dicts()
+    assert found["plain"][0].equals(found[codec][0])
+    assert found["plain"][1].equals(found[codec][1])
+    assert found["plain"][2:] == found[codec][2:]
+    assert session.read_csv(f"{long_files}/{codec}/a.csv").select("_file").limit(1).to_dicts() == [
+        {"_file": f"{long_files}/{codec}/a.csv"}
+    ]
+
+
+def test_workers_take_blocks_of_one_file(long_files: Path) -> None:
+    for workers, streamed in ((1, False), (2, True)):
+        session = mf.Session(workers=workers)
+        assert session.read_csv(f"{long_files}/gzip/a.csv").count() == 60_000
+        assert session.last_run is not None
+        assert any("all workers decode" in reason for reason in session.last_run.reasons) == streamed
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damage_is_the_same_error_whoever_decodes(long_files: Path, tmp_path: Path, workers: int) -> None:
+    whole = (long_files / "gzip/a.csv").read_bytes()
+    session = mf.Session(workers=workers)
+    for number, damaged in enumerate((whole[:-100], whole[:-8] + bytes(8), whole + b"garbage")):
+        path = tmp_path / f"{number}.csv.gz"
+        path.write_bytes(damaged)
+        ds = session.read_csv(str(path), schema="n:int64,s:string,v:int64")
+        words = ("truncated compressed stream", "incorrect data check", "incorrect header check")[number]
+        with pytest.raises(
+            SourceError, match=rf"can't decompress {path}: {words} at byte [0-9,]+, where the text"
+        ):
+            ds.to_arrow()
+        assert ds.limit(10).to_arrow()["n"].to_pylist() == list(range(10))
+    wait_for_threads()
+
+
+def test_a_file_that_changes_while_it_is_read_is_named(long_files: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    whole = (long_files / "gzip/a.csv").read_bytes()
+    path.write_bytes(whole)
+    ds = mf.Session(workers=2, memory="256MiB", shard_size=70_000).read_csv(
+        str(path), schema="n:int64,s:string,v:int64"
+    )
+    batches = ds.iter_batches()
+    next(batches)
+    with path.open("r+b") as file:
+        file.seek(len(whole) - 9)
+        file.write(b"\0")
+    with pytest.raises(SourceError, match=r"changed while it was being read|can't decompress"):
+        list(batches)
+    wait_for_threads()
+
+
+def test_two_queries_of_one_file_at_once(long_files: Path) -> None:
+    """Contents are a stream of one run: another one, or a join of a file with itself, has its own."""
+    session = mf.Session(workers=2)
+    path = f"{long_files}/gzip/a.csv"
+    first, second = (session.read_csv(path).select("n").iter_batches() for _ in range(2))
+    numbers: list[list[int]] = [[], []]
+    for pair in zip(first, second, strict=False):
+        for found, batch in zip(numbers, pair, strict=True):
+            found.extend(batch.column(0).to_pylist())
+    for found, rest in zip(numbers, (first, second), strict=True):
+        for batch in rest:
+            found.extend(batch.column(0).to_pylist())
+    assert len(numbers[0]) >= 50_000  # `zip` drops what the longer one gave last
+    both = session.sql(f"SELECT count(*) AS c FROM '{path}' a JOIN '{path}' b ON a.n = b.n")
+    assert both.to_dicts() == [{"c": 60_000}]
+    wait_for_threads()
+
+
+def test_a_run_that_is_left_ends_the_thread(long_files: Path) -> None:
+    ds = mf.Session(workers=2, shard_size=70_000).read_csv(f"{long_files}/gzip/a.csv")
+    batches = ds.iter_batches()
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    wait_for_threads()
+
+
+def test_a_header_that_does_not_fit_ends_the_thread(long_files: Path) -> None:
+    ds = mf.Session(workers=2).read_csv(f"{long_files}/gzip/a.csv", schema="n:int64,s:string,v:int64,w:int64")
+    with pytest.raises(SourceError, match=r"w.*"):
+        ds.to_arrow()
+    wait_for_threads()
+
+
+def test_rows_that_are_written_are_in_few_files(long_files: Path, tmp_path: Path) -> None:
+    """A task writes a file of its own: where blocks are small, there would be many."""
+    session = mf.Session(workers=2)
+    session.read_csv(f"{long_files}/gzip/a.csv").write_parquet(str(tmp_path / "out"))
+    assert len(list((tmp_path / "out").glob("*.parquet"))) <= 2
+    assert session.read_parquet(f"{tmp_path}/out").select("n").to_arrow()["n"].to_pylist() == list(
+        range(60_000)
+    )

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmflow as mf
+from mmflow.streams import stream
 from tests.streams.pipes import produced
 
 _NAMES = ("id", "text", "n")
@@ -227,3 +228,23 @@ def test_each_block_has_the_start_of_the_stream(session: mf.Session) -> None:
     with produced(_pieces(lines, [50_000])) as pipe:
         read = session.read_ndjson(pipe.path, schema="a:int64", on_new_field="json")
         assert read.count() == 20_000
+
+
+def test_a_record_longer_than_blocks_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of blank lines within one record hold no record: they were verified twice, and the run failed."""
+    monkeypatch.setattr(stream, "_FIRST_BLOCK", 64)
+    session = mf.Session(shard_size=64, workers=2)
+    text = b"id,text,n\n" + b"".join(
+        b'%d,"%s",0\n' % (i, b"\n" * (300 if i % 5 == 2 else 1)) for i in range(20)
+    )
+    with produced([text]) as pipe:
+        found = (
+            session.read_csv(pipe.path, schema="id:int64,text:string,n:int64")
+            .select("id", "_line")
+            .to_dicts()
+        )
+    line, expected = 2, []
+    for i in range(20):
+        expected.append({"id": i, "_line": line})
+        line += 301 if i % 5 == 2 else 2
+    assert found == expected

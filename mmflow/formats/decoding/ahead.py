@@ -16,7 +16,7 @@ import pyarrow as pa
 from mmflow.formats.compression import Contents
 from mmflow.formats.inflating import GzipContents, Text
 
-__all__ = ["read_ahead"]
+__all__ = ["read_ahead", "read_text"]
 
 #: Bytes of the first text, which may be all of a small file, and of others.
 _FIRST, _TEXT = 256 << 10, 1 << 20
@@ -42,13 +42,13 @@ def read_ahead(contents: Contents, budget: int) -> Generator[Text, None, None]:
     """
     size = max(_LEAST, min(_TEXT, budget // (_COUNT + 1)))
     first = min(size, _FIRST)
-    text = _read_text(contents, first)
+    text = read_text(contents, first)
     if text.size < first:
         while text.size:
             yield text
-            text = _read_text(contents, size)
+            text = read_text(contents, size)
         return
-    ahead = _Ahead(lambda: _read_text(contents, size))
+    ahead = _Ahead(lambda: read_text(contents, size))
     try:
         while text.size:
             yield text
@@ -57,7 +57,7 @@ def read_ahead(contents: Contents, budget: int) -> Generator[Text, None, None]:
         ahead.close()
 
 
-def _read_text(contents: Contents, size: int) -> Text:
+def read_text(contents: Contents, size: int) -> Text:
     """Return the next text of about `size` bytes; none at the end."""
     if isinstance(contents, GzipContents):
         return contents.read_text(size)

@@ -27,11 +27,17 @@ from mmflow.mapping import MappedFile, as_arrow_file
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
 from mmflow.shards import FileEntry, Shard
+from mmflow.storage.url import is_url
 
 if TYPE_CHECKING:
     from mmflow.formats.inflating import Text
 
-__all__ = ["ScannedFormat", "is_splittable", "located_shards"]
+__all__ = ["ScannedFormat", "is_compressed_text", "is_splittable", "located_shards", "look_at_head"]
+
+#: Formats whose records are found from where a block begins.
+_STREAMED = ("csv", "ndjson", "text", "fwf")
+#: Bytes of compressed files that are too short to be worth several tasks.
+_SMALL = 1 << 20
 
 _PIECE = 4 << 20
 
@@ -193,6 +199,42 @@ def is_splittable(form: Format, entry: FileEntry, shard_size: int, remote_option
         entry.path, expected=entry.identity, remote_options=replace(remote_options, storage=entry.storage)
     ) as file:
         return file_compression(file) is None
+
+
+def is_compressed_text(form: Format, entry: FileEntry) -> bool:
+    """Return whether a local file is compressed text whose records all workers may decode, as of a stream.
+
+    Not where its end is no record, nor where a line break is no single byte.
+
+    Raises:
+        SourceError: It can't be looked at.
+        SourceChangedError: It is not the file that `entry` was made of.
+    """
+    if (
+        not isinstance(form, ScannedFormat)
+        or form.name not in _STREAMED
+        or form.footer_lines
+        or form.encoding.kind != "utf-8"
+        or entry.identity.size < _SMALL
+        or is_url(entry.path)
+    ):
+        return False
+    with open_file(entry.path, expected=entry.identity) as file:
+        return type(file) is MappedFile and file_compression(file) is not None
+
+
+def look_at_head(form: Format, file: MappedFile) -> None:
+    """Look at all that scans look at before the records: a stream keeps it.
+
+    Raises:
+        SourceError: It can't be read.
+    """
+    assert isinstance(form, ScannedFormat)
+    file_encoding(file, form.encoding)
+    form.begins(file)
+    form.lacks(file)
+    form.likeness(file)
+    form.returns_end_lines(file)
 
 
 def located_shards(
