@@ -23,9 +23,11 @@ from mmflow.plan.stages import (
     Output,
     ProgramStep,
     ScanInput,
+    SortStep,
     Stage,
     Step,
     StreamStep,
+    WindowStep,
 )
 from mmflow.plan.substrait import RelationBuilder
 
@@ -190,4 +192,6 @@ def _named(steps: tuple[Step, ...], schema: pa.Schema) -> tuple[Step, ...]:
             return (*others, last.named(schema))
         case (*others, StreamStep() as last):
             return (*others, replace(last, schema=schema))
+        case (*others, SortStep() | WindowStep() as last):
+            return (*others, replace(last, fallback=replace(last.fallback, schema=schema)))
     return steps

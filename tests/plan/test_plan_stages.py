@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 from datafusion import DataFrame
 
+import mmflow as mf
 from mmflow.config import Settings
 from mmflow.errors import PlanError
 from mmflow.formats import open_format
@@ -200,3 +202,31 @@ def test_wrong_queries_are_plan_errors(query: str, words: str, catalog: Catalog,
     t = large(catalog, tmp_path)
     with pytest.raises(PlanError, match=words):
         plan_of(catalog, query, t=t, u=large(catalog, tmp_path, "u"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        lambda t: t.sort("i"),
+        lambda t: t.group_by("s").agg(n=mf.len()).sort("s"),
+        lambda t: t.group_by("s").agg(total=mf.col("i").sum()),
+        lambda t: t.with_columns(number=mf.col("i").rank().over("s")),
+        lambda t: t.select("s", before=mf.col("i").shift().over(order_by="i")),
+        lambda t: t.with_columns(number=mf.col("i").rank().over("s")).sort("number"),
+        lambda t: t.select(twice=mf.col("i") * 2).filter(mf.col("twice") > 2),
+        lambda t: t.map_batches(lambda b: b).sort("s", "i").limit(3),
+        lambda t: t.join(t.group_by("s").agg(n=mf.len()), "s").sort("i"),
+    ],
+)
+def test_blocks_have_the_names_of_their_stage(
+    query: Callable[[mf.Dataset], mf.Dataset], tmp_path: Path
+) -> None:
+    """Blocks are written with the schema of the stage, on clusters and where they are spilled."""
+    path = tmp_path / "t.csv"
+    path.write_text("i,s\n" + "".join(f"{n},s{n % 5}\n" for n in range(2000)))
+    with mf.Session(shard_size="4KiB") as session:
+        plan = query(session.read_csv(str(path)))._plan()
+    for stage in plan.stages:
+        if stage.steps:
+            last = stage.steps[-1]
+            assert last.schema == stage.schema, (stage.title, type(last).__name__)
