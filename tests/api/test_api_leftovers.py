@@ -29,6 +29,7 @@ def main():
     session = mf.Session(memory="64MiB", workers=2, shard_size="16KiB")
     data = session.read_csv("in.csv")
     if {killed}:
+        data.persist()  # its files lie in the folder of a run
         data.sort("a").map_batches(killing, schema=data.schema, processes={processes}).to_arrow()
     data.sort("a").map_batches(same, schema=data.schema, processes={processes}).to_arrow()
     data.write_csv("out.csv", if_exists="replace")
