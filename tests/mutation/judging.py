@@ -9,7 +9,8 @@ takes: all must pass. A fork for a change runs those that reach its function, th
 
     survived    all tests passed
     killed      a test failed
-    timeout     more than ten times the time that they take without a change, and some seconds
+    timeout     more than ten times the time that they take without a change, and some seconds; without the time
+                for which processes of other work had the processor
     crashed     the process of the tests ended otherwise
     no tests    none reaches the function
 
@@ -56,6 +57,11 @@ def mutants_of(module: str) -> list[str]:
     return [f"{stem}.{name}" for name in _NAME.findall(Path(module).read_text())]
 
 
+def _delay(process: int) -> float:
+    """Return for how many seconds a process wanted a processor and got none, as other work had it."""
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[1]) / 1e9
+
+
 def _function(mutant: str) -> str:
     return mutant.rpartition("__mutmut_")[0]
 
@@ -68,7 +74,7 @@ class Judge:
         self.results = results
         self._failed = ""
         self._folder = Path()
-        self._running: dict[int, tuple[str, float]] = {}
+        self._running: dict[int, tuple[str, float, float]] = {}
         self._late: set[int] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -160,7 +166,7 @@ class Judge:
     def _start(self, mutant: str, items: list[pytest.Item], processor: float, in_all: float) -> None:
         child = os.fork()
         if child:
-            self._running[child] = mutant, time.monotonic() + in_all + _SECONDS
+            self._running[child] = mutant, time.monotonic() + in_all + _SECONDS, _delay(os.getpid())
             return
         status = 1
         try:
@@ -182,14 +188,16 @@ class Judge:
     def _reap(self, out: IO[str]) -> None:
         child, status = os.waitpid(-1, os.WNOHANG)
         if not child:
-            for pid, (_, end) in self._running.items():
-                if time.monotonic() > end and pid not in self._late:
+            now, delay = time.monotonic(), _delay(os.getpid())
+            for pid, (_, end, before) in self._running.items():
+                # Where it waits for a process of its own that gets no processor, this one gets as little.
+                if now - max(delay - before, _delay(pid)) > end and pid not in self._late:
                     self._late.add(pid)
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.005)
             return
         if child in self._running:
-            mutant, _ = self._running.pop(child)
+            mutant, *_ = self._running.pop(child)
             with contextlib.suppress(ProcessLookupError):  # what its tests started
                 os.killpg(child, signal.SIGKILL)
             shutil.rmtree(
