@@ -28,6 +28,8 @@ from timing import bare_read, same_rows, table
 from works import COUNT, Q1, Q6, THREADS
 
 import mmflow as mf
+from mmflow.formats.compression import open_decompressed
+from mmflow.mapping import MappedFile
 
 _PIECE = 1 << 20
 _QUERIES = {"count": COUNT, "q6": Q6, "q1": Q1}
@@ -126,9 +128,6 @@ def _zlib(path: Path) -> int:
 
 
 def _inflated(path: Path) -> int:
-    from mmflow.formats.compression import open_decompressed  # noqa: PLC0415
-    from mmflow.mapping import MappedFile  # noqa: PLC0415
-
     buffer, total = memoryview(bytearray(_PIECE)), 0
     with MappedFile.open(str(path)) as file, open_decompressed(file) as contents:
         while count := contents.readinto(buffer):

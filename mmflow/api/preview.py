@@ -24,13 +24,12 @@ from mmflow.plan.stages import (
     AggregateStep,
     FilesInput,
     FragmentStep,
+    OrderedStep,
     Plan,
     ProgramStep,
     ScanInput,
-    SortStep,
     SqlStep,
     TableInput,
-    WindowStep,
 )
 from mmflow.rows.first_rows import first_rows
 from mmflow.rows.selection import Selection
@@ -79,8 +78,7 @@ def _batches(
     tables = sum(i.table.nbytes for i in inputs if isinstance(i, TableInput))
     steps = [step for stage in plan.stages for step in stage.steps]
     pure = all(
-        isinstance(step, FragmentStep | ProgramStep | WindowStep | SortStep | SqlStep | AggregateStep)
-        for step in steps
+        isinstance(step, FragmentStep | ProgramStep | OrderedStep | SqlStep | AggregateStep) for step in steps
     )
     files = any(isinstance(i, ScanInput | FilesInput) for i in inputs)
     if plan.functions.all or not pure or tables > _BYTES or files:

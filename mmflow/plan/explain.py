@@ -18,13 +18,13 @@ from mmflow.plan.stages import (
     FragmentStep,
     Hash,
     Input,
+    OrderedStep,
     Output,
     Plan,
     ProgramStep,
     Range,
     Result,
     ScanInput,
-    SortStep,
     SqlStep,
     Stage,
     Step,
@@ -75,7 +75,7 @@ def _stage(stage: Stage) -> list[str]:
     streams = all(
         step.streaming
         for step in stage.steps
-        if isinstance(step, FragmentStep | ProgramStep | WindowStep | SortStep | SqlStep | AggregateStep)
+        if isinstance(step, FragmentStep | ProgramStep | OrderedStep | SqlStep | AggregateStep)
     )
     if stage.steps and streams:
         lines.append("  streams in pieces of bounded size")
@@ -98,10 +98,8 @@ def _native(step: Step | None, then: Step | None) -> list[str]:
     """
     if isinstance(step, AggregateStep):
         return ["aggregate" if step.phase == "whole" else f"{step.phase} aggregate"]
-    if isinstance(step, WindowStep):
-        return ["window"]
-    if isinstance(step, SortStep):
-        return ["sort"]
+    if isinstance(step, OrderedStep):
+        return ["window" if isinstance(step, WindowStep) else "sort"]
     if not isinstance(step, ProgramStep):
         return []
     if isinstance(then, FragmentStep):

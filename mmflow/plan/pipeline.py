@@ -20,14 +20,13 @@ from mmflow.plan.stages import (
     FilesInput,
     FragmentStep,
     Input,
+    OrderedStep,
     Output,
     ProgramStep,
     ScanInput,
-    SortStep,
     Stage,
     Step,
     StreamStep,
-    WindowStep,
 )
 from mmflow.plan.substrait import RelationBuilder
 
@@ -192,6 +191,6 @@ def _named(steps: tuple[Step, ...], schema: pa.Schema) -> tuple[Step, ...]:
             return (*others, last.named(schema))
         case (*others, StreamStep() as last):
             return (*others, replace(last, schema=schema))
-        case (*others, SortStep() | WindowStep() as last):
+        case (*others, OrderedStep() as last):
             return (*others, replace(last, fallback=replace(last.fallback, schema=schema)))
     return steps

@@ -40,14 +40,13 @@ from mmflow.plan.stages import (
     Forward,
     FragmentStep,
     Functions,
+    OrderedStep,
     Plan,
     ProgramStep,
     Result,
     SortKey,
-    SortStep,
     SqlStep,
     Stage,
-    WindowStep,
     Write,
 )
 from mmflow.plan.substrait import RelationBuilder, function_names, kind, subqueries
@@ -118,8 +117,7 @@ def _calls(stages: Iterable[Stage], name: str) -> bool:
                 case (
                     FragmentStep(plan=plan)
                     | ProgramStep(fallback=FragmentStep(plan=plan))
-                    | WindowStep(fallback=FragmentStep(plan=plan))
-                    | SortStep(fallback=FragmentStep(plan=plan))
+                    | OrderedStep(fallback=FragmentStep(plan=plan))
                 ):
                     if written in plan.lower() and name.lower() in _declared(plan):
                         return True

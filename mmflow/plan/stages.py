@@ -57,6 +57,7 @@ __all__ = [
     "Input",
     "MapStep",
     "Needs",
+    "OrderedStep",
     "Output",
     "Plan",
     "ProgramStep",
@@ -332,19 +333,15 @@ class WindowCall:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowStep:
-    """Window functions over all rows of a task, which keep their order and get a column for each.
+class OrderedStep:
+    """Step over all rows of a task in the order of some columns, by mmflow's own kernel.
 
     Attributes:
-        partition: Columns in which the rows of a partition are equal.
-        order: Columns by which they are ordered.
-        calls: The functions.
-        fallback: Fragment that gives the same columns, for more rows than fit into memory; its only input has the rows.
+        order: The columns.
+        fallback: Fragment that gives the same, for more rows than fit into memory; its only input has the rows.
     """
 
-    partition: tuple[int, ...]
     order: tuple[SortKey, ...]
-    calls: tuple[WindowCall, ...]
     fallback: FragmentStep
 
     @property
@@ -364,31 +361,21 @@ class WindowStep:
 
 
 @dataclass(frozen=True, slots=True)
-class SortStep:
-    """Sort of all rows of a task by mmflow's own kernel. Rows that are equal stay in their order.
+class SortStep(OrderedStep):
+    """Sort of the rows. Those that are equal stay in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStep(OrderedStep):
+    """Window functions over the rows, which keep their order and get a column for each.
 
     Attributes:
-        order: Columns by which they are ordered.
-        fallback: Fragment that sorts more rows than fit into memory; its only input has the rows.
+        partition: Columns in which the rows of a partition are equal; `order` holds within it.
+        calls: The functions.
     """
 
-    order: tuple[SortKey, ...]
-    fallback: FragmentStep
-
-    @property
-    def rows(self) -> pa.Schema:
-        """Columns that it reads."""
-        return self.fallback.inputs[0][1]
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Types of its rows."""
-        return self.fallback.schema
-
-    @property
-    def streaming(self) -> bool:
-        """False: it sees all rows of its task."""
-        return False
+    partition: tuple[int, ...]
+    calls: tuple[WindowCall, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -473,7 +460,7 @@ class StreamStep:
         return False
 
 
-Step = FragmentStep | ProgramStep | WindowStep | SortStep | SqlStep | MapStep | StreamStep | AggregateStep
+Step = FragmentStep | ProgramStep | SortStep | WindowStep | SqlStep | MapStep | StreamStep | AggregateStep
 
 
 class Function(Protocol):

@@ -361,6 +361,11 @@ class RelationBuilder:
         self._pending.clear()
         return self._asked
 
+    @property
+    def names(self) -> dict[int, str]:
+        """Functions by their anchors."""
+        return {anchor: name for name, anchor in self.anchors.items()}
+
     def use(self, function: Function) -> int:
         """Declare a function in this query, and return its anchor."""
         if function.name not in self.anchors:

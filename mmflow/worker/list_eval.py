@@ -8,7 +8,7 @@ from mmflow.errors import MmflowError
 from mmflow.plan.errors import build_refusal
 from mmflow.plan.functions.base import PlanFunction
 from mmflow.plan.functions.lists import Lists, list_array, type_digest
-from mmflow.plan.stages import FragmentStep, Functions, ProgramStep, SortStep, Step, WindowStep
+from mmflow.plan.stages import FragmentStep, Functions, OrderedStep, ProgramStep, Step
 from mmflow.worker.fragment import Fragment
 
 __all__ = ["ListEval"]
@@ -30,9 +30,7 @@ class ListEval(PlanFunction):
     def __init__(
         self, given: pa.DataType, result: pa.DataType, steps: tuple[Step, ...], functions: Functions
     ) -> None:
-        fragments = (
-            step.fallback if isinstance(step, ProgramStep | WindowStep | SortStep) else step for step in steps
-        )
+        fragments = (step.fallback if isinstance(step, ProgramStep | OrderedStep) else step for step in steps)
         self._steps = [step for step in fragments if isinstance(step, FragmentStep)]
         self._functions = functions
         self._idle: list[list[Fragment]] = []

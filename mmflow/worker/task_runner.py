@@ -254,7 +254,7 @@ class _Run:
                 made = self._program(step, flow)
                 # Few rows may be enough where there is a limit.
                 return made if self.stage.limit is not None else _few_joined(made)
-            case WindowStep() | SortStep():
+            case SortStep() | WindowStep():
                 return self._ordered(step, flow)
             case MapStep():
                 return self._map(step, flow)

@@ -32,7 +32,7 @@ def inflated(
     side: Literal["front", "back"] = "back",
     simd: str | None = None,
 ) -> tuple[bytes, str | None]:
-    """What the kernel makes of a file that comes in pieces, and what it finds wrong."""
+    """Inflate a file that comes in pieces by the kernel, and return its text and what is wrong."""
     inflater = _kernels.Inflater(simd or _kernels.simd_used())
     at, size, text = 0, piece, b""
     while True:
@@ -54,7 +54,7 @@ def inflated(
 
 
 def by_zlib(packed: bytes) -> tuple[bytes, bool]:
-    """What zlib makes of a file, and whether it is whole; byte after byte, since a call that fails gives nothing."""
+    """Inflate a file by zlib, byte after byte, since a call that fails gives nothing, and return whether it is whole, too."""
     text = b""
     while True:
         reader = zlib.decompressobj(31)

@@ -78,7 +78,7 @@ def step(tmp_path: Path) -> WindowStep:
 def test_rows_that_exceed_memory_are_computed_by_partition_or_by_the_fallback(
     step: WindowStep, memory: int
 ) -> None:
-    """Where memory is small, rows of other partitions wait; one partition that is too large is left to the fallback."""
+    """Leave one partition that is too large to the fallback; rows of other partitions wait for their turn."""
     keys = [n % 7 if n % 2 else 1 for n in range(100)]
     texts = [f"text that is not within its view {n * 37 % 50}" for n in range(100)]
     rows = pa.table([pa.array(keys), pa.array(texts)], names=step.rows.names).cast(step.rows)

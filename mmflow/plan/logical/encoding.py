@@ -20,7 +20,7 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.plan.errors import explain_datafusion_error, is_datafusion_error
 from mmflow.plan.logical.nodes import calls_beyond_substrait
 from mmflow.plan.logical.zones import holds_zone, with_zones
-from mmflow.plan.substrait import declared_functions, int_literal, messages
+from mmflow.plan.substrait import declared_functions, function_names, int_literal, messages
 
 __all__ = ["Encoded", "UnsupportedBySubstraitError", "encode"]
 
@@ -168,7 +168,7 @@ def _may_drop_unseen(encoded: SubstraitPlan, subqueries: Iterable[Expression.Sub
 
     DataFusion's Python classes don't show the plan of a subquery.
     """
-    names = {f.function_anchor: f.name for f in declared_functions(encoded)}
+    names = function_names(encoded)
     for subquery in subqueries:
         for inner in messages(subquery, _is_plain):
             if isinstance(inner, Expression.WindowFunction):

@@ -150,7 +150,7 @@ def _split(rel: Rel, child: Rel, rels: RelationBuilder, declared: pa.Schema) -> 
     keys = keys_of(aggregate)
     if keys is None:
         return None
-    names = {anchor: name for name, anchor in rels.anchors.items()}
+    names = rels.names
     partial = Rel()
     body = partial.aggregate
     body.input.CopyFrom(child)

@@ -11,7 +11,7 @@ from substrait.algebra_pb2 import Expression, Rel
 from mmflow.plan.operators.context import PlanContext
 from mmflow.plan.pipeline import Branch, Pipeline
 from mmflow.plan.stages import Broadcast, Step
-from mmflow.plan.substrait import field, field_index, kind, with_inputs
+from mmflow.plan.substrait import field, field_index, with_inputs
 
 __all__ = [
     "append_keys",
@@ -42,11 +42,11 @@ def select_columns(context: PlanContext, pipeline: Pipeline, columns: list[int])
 
 
 def extend_branches(context: PlanContext, rel: Rel, child: Pipeline, title: str) -> Pipeline:
-    """Return the pipeline with one more row-wise relation on top of each branch."""
+    """Return the pipeline with a project on top of each branch."""
     branches = tuple(b.extend(with_inputs(rel, b.rel), title) for b in child.branches)
-    given = _columns(rel, child.width) if kind(rel) == "project" else []
-    keyed = keyed_after(rel, child)
-    columns = None if kind(rel) != "project" or None in given else [i for i in given if i is not None]
+    given = _columns(rel, child.width)
+    keyed = _moved(child.keyed, given)
+    columns = None if None in given else [i for i in given if i is not None]
     known = None if columns is None else names_and_types(child)
     if columns is None or known is None or len({*columns}) < len(columns):
         return Pipeline(branches, context.rels.schema(branches[0].rel), child.estimate, keyed=keyed)
@@ -61,8 +61,8 @@ def _columns(rel: Rel, width: int) -> list[int | None]:
 
 
 def keyed_after(rel: Rel, child: Pipeline) -> frozenset[int]:
-    """Return the columns of a relation that its rows are exchanged by (`Pipeline.keyed`), where it is row-wise."""
-    return _moved(child.keyed, _columns(rel, child.width)) if kind(rel) == "project" else frozenset()
+    """Return the columns of a project that its rows are exchanged by (`Pipeline.keyed`)."""
+    return _moved(child.keyed, _columns(rel, child.width))
 
 
 def _moved(keyed: frozenset[int], columns: Sequence[int | None]) -> frozenset[int]:

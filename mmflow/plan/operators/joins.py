@@ -55,7 +55,7 @@ def _join_sides(context: PlanContext, rel: Rel, left: Pipeline, right: Pipeline)
     title = join_title(rel)
     if context.whole and _in_one_task(left) and _in_one_task(right):
         return _join_in_one_task(context, rel, left, right, title)
-    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    names = context.rels.names
     keys = equalities(rel, left.width, names)
     may_left, may_right = broadcastable(rel)
     nbytes = max(left.estimate.nbytes, right.estimate.nbytes)

@@ -45,7 +45,7 @@ def plan_native_aggregate(context: PlanContext, rel: Rel, child: Pipeline) -> Pi
 
     A part that runs whole is DataFusion's, and so are its aggregations (`whole.py`).
     """
-    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    names = context.rels.names
     known = all(names.get(m.measure.function_reference) in FUNCTIONS for m in rel.aggregate.measures)
     if context.whole or not known:
         return None

@@ -44,7 +44,7 @@ def plan_native_windows(context: PlanContext, rel: Rel, child: Pipeline) -> Pipe
         [s.direction for s in w.sorts] != [s.direction for s in windows[0].sorts] for w in windows
     ):
         return None
-    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    names = context.rels.names
     calls = [_call(names.get(w.function_reference, ""), w) for w in windows]
     known = [call for call in calls if call is not None]
     if len(known) < len(calls):
@@ -59,10 +59,10 @@ def plan_native_windows(context: PlanContext, rel: Rel, child: Pipeline) -> Pipe
     listed = tuple(WindowCall(name, None if name in RANKS else next(left), rows) for name, rows in known)
     partition, order = columns[: len(first.partitions)], columns[len(first.partitions) : len(keys)]
     step = WindowStep(
-        partition,
         tuple(sort_key(s, c) for s, c in zip(first.sorts, order, strict=True)),
-        listed,
         _fallback(context, wide, list(found.values()), partition),
+        partition,
+        listed,
     )
     made = run_steps(context, wide, (step,), step.schema, "window")
     (branch,) = made.branches

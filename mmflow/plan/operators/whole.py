@@ -151,7 +151,7 @@ def _ordered(context: PlanContext, rel: Rel, *, top: bool) -> str | None:
 
 
 def _ordered_aggregate(context: PlanContext, rel: Rel) -> str | None:
-    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    names = context.rels.names
     for measure in rel.aggregate.measures:
         name = names.get(measure.measure.function_reference, "")
         if name not in FUNCTIONS or measure.measure.sorts:
@@ -198,7 +198,7 @@ def check_no_float_sums(context: PlanContext, rel: Rel, schema: pa.Schema) -> No
     """
     if not context.whole:
         return
-    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    names = context.rels.names
     measures = rel.aggregate.measures
     for measure, given in zip(measures, schema.types[len(schema) - len(measures) :], strict=True):
         name = names.get(measure.measure.function_reference, "")
@@ -210,7 +210,7 @@ def decimal_ranges(context: PlanContext, child: Pipeline) -> DecimalRanges:
     """Return the largest values of expressions over a pipeline, as far as files that are read whole show them."""
     branch = child.branches[0]
     tables = {i.name: i.largest for i in branch.inputs if isinstance(i, FilesInput) and not branch.steps}
-    names = {anchor: name for name, anchor in context.rels.anchors.items()}
+    names = context.rels.names
     return DecimalRanges(branch.rel, names, tables)
 
 

@@ -27,7 +27,7 @@ class Captures:
     def __init__(self, rels: RelationBuilder, use: Callable[[Function], int]) -> None:
         self._rels = rels
         self._use = use
-        self._names = {anchor: name for name, anchor in rels.anchors.items()}
+        self._names = rels.names
 
     def keep(self, e: Expression) -> None:
         """Rewrite one expression in place, after those in it.

@@ -53,7 +53,7 @@ class Arithmetic:
     """
 
     def __init__(self, rels: RelationBuilder, use: Callable[[Function], int]) -> None:
-        self._names = {anchor: name for name, anchor in rels.anchors.items()}
+        self._names = rels.names
         self._use = use
 
     def check(self, e: Expression, schema: pa.Schema) -> None:

@@ -35,7 +35,7 @@ class Exact:
     def __init__(self, rels: RelationBuilder, use: Callable[[Function], int]) -> None:
         self._rels = rels
         self._use = use
-        self._names = {anchor: name for name, anchor in rels.anchors.items()}
+        self._names = rels.names
         self._arithmetic = Arithmetic(rels, use)
         self._captures = Captures(rels, use)
         self._nulls = Nulls(rels)

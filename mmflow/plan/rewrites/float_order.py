@@ -100,7 +100,7 @@ class FloatOrder:
     ) -> None:
         self._rels = rels
         self._use = use
-        self._names = {anchor: name for name, anchor in rels.anchors.items()}
+        self._names = rels.names
         self.schema = schema
         self._one_nan = one_nan
 

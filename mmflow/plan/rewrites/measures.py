@@ -73,7 +73,7 @@ class Measures:
         self._keys = len(rel.aggregate.grouping_expressions)
         self._restored: list[_Restored] = []
         self.changed = False
-        names = {anchor: name for name, anchor in rels.anchors.items()}
+        names = rels.names
         self.rel = Rel()
         self.rel.CopyFrom(rel)
         del self.rel.aggregate.measures[:]

@@ -42,7 +42,7 @@ class MovingFrames:
     def __init__(self, rels: RelationBuilder, use: Callable[[Function], int]) -> None:
         self._rels = rels
         self._use = use
-        self._names = {anchor: name for name, anchor in rels.anchors.items()}
+        self._names = rels.names
 
     def rewrite(self, calls: Sequence[Expression.WindowFunction], child: Pipeline) -> None:
         """Rewrite in place the calls that add up floats over the rows of a pipeline."""

@@ -79,7 +79,7 @@ def with_null_rule(
     Raises:
         PlanError: The join has other conditions than one equality.
     """
-    names = {anchor: name for name, anchor in rels.anchors.items()}
+    names = rels.names
     keys = equalities(rel, left.width, names)
     if len(keys.left) != 1 or not keys.exact:
         raise PlanError("NOT IN (SELECT ...) that depends on the outer query: write NOT EXISTS instead")

@@ -25,7 +25,7 @@ class Nulls:
 
     def __init__(self, rels: RelationBuilder) -> None:
         self._rels = rels
-        self._names = {anchor: name for name, anchor in rels.anchors.items()}
+        self._names = rels.names
 
     def keep(self, e: Expression) -> None:
         """Change one expression in place; those in it were changed before."""
