@@ -10,15 +10,16 @@ from typing import Any
 
 from mmflow.config import Settings
 from mmflow.formats.compression import file_compression
-from mmflow.formats.decoding.scan import ScannedFormat, is_splittable
+from mmflow.formats.decoding.scan import ScannedFormat, contents_entry, is_splittable
 from mmflow.formats.registry import FORMATS
 from mmflow.formats.schemas.schema import public_schema, type_text
 from mmflow.formats.sniffing import Proposal
 from mmflow.formats.sniffing.files import other_options, sniff_file
 from mmflow.lazy.dataclasses import dataclass
+from mmflow.mapping.sections import find_sections
 from mmflow.plan.stages import Source
 from mmflow.remote.opening import open_file
-from mmflow.shards import default_shard_size, identify_files, plan_shards
+from mmflow.shards import FileEntry, default_shard_size, identify_files, plan_shards
 from mmflow.streams import stream_of
 
 __all__ = ["MAX_SHARDS", "SourceInfo", "proposal_of", "source_info"]
@@ -39,6 +40,9 @@ class SourceInfo:
         Name of the format.
     compression
         Name of the compression of the first file. None: it is not compressed.
+    sections
+        Parts of the first file, which is compressed, and the bytes of its text. Decompression can begin at them, so all
+        workers read the file. None: it is not compressed, or can only be decompressed from its start.
     options
         Options of the format, without empty ones.
     files
@@ -78,6 +82,7 @@ class SourceInfo:
     path: str
     format: str
     compression: str | None
+    sections: str | None
     options: dict[str, Any]
     files: int
     bytes: int
@@ -102,9 +107,10 @@ def source_info(source: Source, settings: Settings) -> SourceInfo:
     Raises:
         SourceError: A file is missing or can't be opened.
     """
-    form, files = source.format, identify_files(source.files, source.storage)
-    size = sum(e.identity.size for e in files)
-    shard_size = settings.shard_size or default_shard_size(size, settings.workers)
+    form, listed = source.format, identify_files(source.files, source.storage)
+    files = [contents_entry(form, entry) for entry in listed]
+    text = sum(e.identity.size for e in files)
+    shard_size = settings.shard_size or default_shard_size(text, settings.workers)
     shards = itertools.chain.from_iterable(
         plan_shards(
             e,
@@ -115,7 +121,7 @@ def source_info(source: Source, settings: Settings) -> SourceInfo:
         )
         for n, e in enumerate(files)
     )
-    first = files[0]
+    first = listed[0]
     remote_options = replace(settings.remote_options, storage=first.storage)
     with open_file(
         first.path, io=settings.io, expected=first.identity, remote_options=remote_options
@@ -130,11 +136,12 @@ def source_info(source: Source, settings: Settings) -> SourceInfo:
         path=source.label,
         format=form.name,
         compression=compression,
+        sections=_sections_text(files[0]),
         options={
             k: v for k, v in form.spec().items() if k not in ("schema", "format") and v not in ("", None)
         },
         files=len(files),
-        bytes=size,
+        bytes=sum(e.identity.size for e in listed),
         shards=sum(1 for _ in itertools.islice(shards, MAX_SHARDS)),
         shard_size=shard_size,
         in_page_cache=round(resident / first.identity.size, 4) if first.identity.size else None,
@@ -145,6 +152,13 @@ def source_info(source: Source, settings: Settings) -> SourceInfo:
         sniffed=source.sniffed or None,
         proposal=None if source.sniffed or form.name != "csv" else _other_proposal(first.path, form.spec()),
     )
+
+
+def _sections_text(entry: FileEntry) -> str | None:
+    if not entry.identity.is_contents:
+        return None
+    found = find_sections(entry.path, entry.identity.file)
+    return None if found is None else f"{found.count:,} {found.kind}s, {found.size:,} bytes of text"
 
 
 def proposal_of(path: str) -> dict[str, Any] | None:

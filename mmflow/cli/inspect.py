@@ -37,6 +37,10 @@ def inspect(options: Options) -> int:
     streams = not info.bytes and is_stream_path(options.path)
     size = "a stream" if streams else f"{files}, {info.bytes:,} bytes"
     print(f"{options.path}: {info.format}{compressed}, {size}")
+    if info.sections is not None:
+        print(
+            f"  sections    {info.sections}; all workers read them, and single rows are read from any place"
+        )
     _print_options(info.options)
     if info.sniffed is not None:
         print(f"  sniffed     {info.sniffed}")

@@ -34,7 +34,13 @@ from mmflow.errors import (
 )
 from mmflow.formats.base import Format
 from mmflow.formats.decoding.compact import rename_columns
-from mmflow.formats.decoding.scan import is_compressed_text, is_splittable, located_shards, look_at_head
+from mmflow.formats.decoding.scan import (
+    contents_entry,
+    is_compressed_text,
+    is_splittable,
+    located_shards,
+    look_at_head,
+)
 from mmflow.formats.rejects import locate_rejects
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.answering import FAIL_SECONDS, WARN_SECONDS, ServerProbe
@@ -60,6 +66,8 @@ Clock = Callable[[], float]
 
 #: Small whole files that one task may take together.
 _FILES_PER_TASK = 256
+#: Bytes of compressed files that are one shard where no size of shards is set.
+_SMALL = 1 << 20
 _PROGRESS_SECONDS = 0.1
 _WAIT_SECONDS = 0.1
 _STREAM_SECONDS = 0.005
@@ -248,6 +256,7 @@ def plan_sources(
             feed = StreamFeed(stream, limits, whole=not made.record_oriented)
             sources[stage] = ScanSource(files, (), stream=feed)
             continue
+        files = [contents_entry(made, entry, settings.shard_size or _SMALL) for entry in files]
         pruned, skipped = len(scan.source.files) - len(files), len(scan.source.skipped)
         if (
             streamed

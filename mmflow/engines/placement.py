@@ -198,8 +198,10 @@ def _here(file: FileEntry, planned_here: bool) -> FileEntry:
         now = FileIdentity.of(file.path)
     except MmflowError:
         return file  # opening it will say why
-    planned = file.identity
+    planned = file.identity.file
     same = (now.size, now.mtime_ns) == (planned.size, planned.mtime_ns)
     if same and (now.device != planned.device or not planned_here):
-        return replace(file, identity=now)
+        return replace(
+            file, identity=now.of_contents(file.identity.size) if file.identity.is_contents else now
+        )
     return file

@@ -132,7 +132,7 @@ def file_compression(file: MappedFile) -> str | None:
     Raises:
         SourceError: It can't be read; or as `detect_compression`.
     """
-    if file.once:  # of a stream it is undone on the way
+    if file.once or file.decompressed:  # of a stream it is undone on the way
         return None
     if file.compression is not None:
         return file.compression

@@ -62,6 +62,7 @@ class MappedFile:
         seen: What the format that reads it found out about it; of use to that format only.
         compression: Compression of its bytes, where its archive says that; None: its first bytes tell.
         in_archive: Whether it is a member of an archive.
+        decompressed: Whether its bytes are the contents of a compressed file.
     """
 
     fetches = False
@@ -70,6 +71,7 @@ class MappedFile:
     seen: object = None
     compression: str | None = None
     in_archive = False
+    decompressed = False
 
     def __init__(self, path: str, fd: int, identity: FileIdentity, decision: Decision) -> None:
         self.path = path

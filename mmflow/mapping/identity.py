@@ -17,6 +17,8 @@ from mmflow.storage.os_errors import read_error
 __all__ = ["FileIdentity"]
 
 _SETTLED_NS = 2 * 10**9
+#: Beginning of the tag of the contents of a compressed file.
+_CONTENTS = "contents of "
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,8 @@ class FileIdentity:
 
     A remote file (`mmflow.remote`) has no device and inode, but a `tag` (ETag) where its server sends one; then the
     time is 0, since servers report it in several ways. A member of an archive (`mapping.archives`) has the archive's,
-    its own size, and a tag of its place.
+    its own size, and a tag of its place. So have the contents of a compressed file (`mapping.contents_file`), whose tag
+    states the size of the file.
     """
 
     device: int
@@ -72,6 +75,31 @@ class FileIdentity:
         settled = stat.S_ISREG(status.st_mode) and status.st_mtime_ns < now_ns - _SETTLED_NS
         return cls.from_stat(status) if settled else None
 
+    def of_contents(self, size: int) -> FileIdentity:
+        """Return the identity of the contents of the compressed file that has this identity.
+
+        Args:
+            size: Bytes of the contents.
+        """
+        return FileIdentity(self.device, self.inode, size, self.mtime_ns, f"{_CONTENTS}{self.size}")
+
+    @property
+    def is_contents(self) -> bool:
+        """Whether it is the identity of the contents of a compressed file."""
+        return self.tag.startswith(_CONTENTS)
+
+    @property
+    def file(self) -> FileIdentity:
+        """The identity of the compressed file, where this is that of its contents; else this one.
+
+        >>> compressed = FileIdentity(0, 1, 10, 5)
+        >>> compressed.of_contents(99).file == compressed.file == compressed
+        True
+        """
+        if not self.is_contents:
+            return self
+        return FileIdentity(self.device, self.inode, int(self.tag.removeprefix(_CONTENTS)), self.mtime_ns)
+
     def check(self, path: str) -> None:
         """Check that the file at `path` still has this identity.
 
@@ -89,7 +117,7 @@ class FileIdentity:
             now = found
         except OSError as error:
             raise read_error(path, error, "look at") from error
-        self.check_same(now, path)
+        self.file.check_same(now, path)
 
     def check_same(self, now: FileIdentity, path: str) -> None:
         """Check that a later identity of the same path is equal.

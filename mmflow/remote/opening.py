@@ -38,6 +38,8 @@ def open_file(
 ) -> MappedFile:
     """Open a local file, a member of a zip archive, a stream of this process or a URL. See `MappedFile.open`.
 
+    Of a compressed file, `expected` decides whether it is opened as it is, or as its contents.
+
     Args:
         remote_options: Options of remote files; None: those of `using_remote_options`.
 
@@ -52,6 +54,10 @@ def open_file(
     stream = stream_at(name) or tagged_stream(expected)
     if stream is not None:
         return stream.open()
+    if expected is not None and expected.is_contents:
+        from mmflow.mapping.contents_file import ContentsFile  # noqa: PLC0415  (most files are plain)
+
+        return ContentsFile.open_contents(name, io=io, budget=budget, access=access, expected=expected)
     if not is_url(name):
         if may_be_member(name):
             from mmflow.mapping.member_file import MemberFile  # noqa: PLC0415  (slow: only archives need it)

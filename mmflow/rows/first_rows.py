@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 
 from mmflow.config import Settings
 from mmflow.formats import ScanRequest
-from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.decoding.scan import ScannedFormat, contents_entry
 from mmflow.formats.npy.format import NpyFormat
 from mmflow.formats.parquet.format import ParquetFormat
 from mmflow.formats.row_groups import make_batch
 from mmflow.mapping import MappedFile
+from mmflow.remote.opening import open_file
 from mmflow.rows.selection import Selection
 from mmflow.rows.source import random_access_problem
 from mmflow.rows.take import slice_rows
-from mmflow.shards import Shard
+from mmflow.shards import Shard, identify_files
 from mmflow.storage.url import is_url
 
 __all__ = ["first_rows"]
@@ -51,7 +52,8 @@ def first_rows(selection: Selection, count: int, settings: Settings) -> pa.Table
             columns = selection.columns_in(file)
         batches = _parquet_rows(path, form, columns, count)
         return selection.table(selection.complete(path, batches))
-    with closing(MappedFile.open(path, io="pread")) as file:
+    (entry,) = identify_files([path])
+    with closing(open_file(path, io="pread", expected=contents_entry(form, entry).identity)) as file:
         if isinstance(form, ScannedFormat):
             form.check(file)
             batches = _records(file, form, selection.columns_in(file), count)

@@ -163,7 +163,9 @@ def _decode(data: bytes, entry: FileEntry, options_key: bytes) -> RecordIndex | 
     device, inode, size, mtime, following, covered, records, lines, total, count = numbers
     if (magic, version, built_key) != (_MAGIC, ROW_INDEX.version, options_key):
         return None
-    if FileIdentity(device, inode, size, mtime) != entry.identity or len(body) != _HEAD.size + 24 * count:
+    # Those of a compressed file's contents have a tag, too, which is known from the rest.
+    made_of = FileIdentity(device, inode, size, mtime, entry.identity.tag)
+    if made_of != entry.identity or len(body) != _HEAD.size + 24 * count:
         return None
     columns = np.frombuffer(body, "<i8", offset=_HEAD.size).astype(np.int64).reshape(3, count)
     verified = VerifiedPrefix(following, covered, records, lines)

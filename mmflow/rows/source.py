@@ -18,7 +18,7 @@ from mmflow.errors import MmflowError, PlanError, SourceError
 from mmflow.formats import Format
 from mmflow.formats.arrow_ipc.format import ArrowIpcFormat
 from mmflow.formats.compression import compression_suffix, file_compression
-from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.decoding.scan import ScannedFormat, contents_entry
 from mmflow.formats.npy.format import NpyFormat
 from mmflow.formats.parquet.format import ParquetFormat
 from mmflow.formats.records.format import RecordsFormat
@@ -59,7 +59,7 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
             if is_url(path) and number > 0 and compression_suffix(path) is None:
                 continue
             with open_file(path, remote_options=replace(remote_options, storage=source.storage)) as file:
-                if file.in_archive or file_compression(file) is not None:
+                if file.in_archive or (file_compression(file) is not None and not _has_sections(form, file)):
                     return _compressed_problem(file)
     if isinstance(form, ArrowIpcFormat) and not form.splittable:
         return (
@@ -79,6 +79,10 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
                 f"{form.on_bad_record}), so positions of rows can't be computed; set it to null or error"
             )
     return None
+
+
+def _has_sections(form: Format, file: MappedFile) -> bool:
+    return contents_entry(form, FileEntry(file.path, file.identity)).identity.is_contents
 
 
 def _compressed_problem(file: MappedFile) -> str:
@@ -192,7 +196,8 @@ class SourceRows:
         if self._open is None or self._open[0] != number:
             self.close()
             if number == len(self._entries):
-                self._entries += identify_files([self._paths[number]], self._selection.source.storage)
+                (entry,) = identify_files([self._paths[number]], self._selection.source.storage)
+                self._entries.append(contents_entry(self._selection.source.format, entry))
             entry = self._entries[number]
             io = self._settings.io
             remote_options = replace(self._settings.remote_options, storage=entry.storage)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from mmflow.formats.decoding.scan import ScannedFormat
+from mmflow.formats.decoding.scan import ScannedFormat, contents_entry
 from mmflow.formats.row_groups import make_batch
 from mmflow.lazy import array_types as npt
 from mmflow.mapping import Io, MappedFile
@@ -53,6 +53,7 @@ def last_rows(
     batches: list[pa.RecordBatch] = []
     for path in reversed(source.files):
         (entry,) = identify_files([path], source.storage)
+        entry = contents_entry(form, entry)
         how = replace(remote_options, storage=source.storage)
         with open_file(path, io=io, access="random", expected=entry.identity, remote_options=how) as file:
             form.check(file)

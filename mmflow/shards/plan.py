@@ -122,7 +122,7 @@ def plan_shards(
     step = max(1, -(-shard_size // page_size)) * page_size
     extents = (
         _data_extents(entry, page_size, max(page_size, min(step, _SHORT_HOLE)))
-        if skips_holes and not (is_url(entry.path) or may_be_member(entry.path))
+        if skips_holes and not (is_url(entry.path) or may_be_member(entry.path) or entry.identity.is_contents)
         else [(0, size)]
     )
     for extent_begin, extent_end in extents:

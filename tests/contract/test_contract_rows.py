@@ -17,6 +17,7 @@ import pytest
 import mmflow as mf
 from mmflow import col
 from mmflow import functions as F  # noqa: N812  (as users write it)
+from tests.formats.packing import bgzf
 from tests.remote.web import serving
 
 ROWS = 20_000
@@ -59,6 +60,22 @@ def test_queries(name: str, session: mf.Session, local: mf.Session, orders: Path
         got, wanted = got.sort_by(keys), wanted.sort_by(keys)
     assert got.equals(wanted)
     assert got.num_rows or name == "none"
+
+
+def test_blocks_of_bgzf(session: mf.Session, local: mf.Session, orders: Path) -> None:
+    """A compressed file whose blocks can be found is cut into shards as the plain one is."""
+    packed = orders.with_suffix(".csv.gz")
+    packed.write_bytes(bgzf(orders.read_bytes()))
+    got, wanted = (
+        s.sql("SELECT id, _line, _offset FROM t WHERE rank = 6", t=s.read_csv(str(path))).to_arrow()
+        for s, path in ((session, packed), (local, orders))
+    )
+    assert (
+        session.read_csv(str(packed)).source_info().shards
+        == local.read_csv(str(orders)).source_info().shards
+        > 1
+    )
+    assert got.equals(wanted)
 
 
 def test_a_broadcast_join_and_one_by_hash(session: mf.Session, orders: Path) -> None:

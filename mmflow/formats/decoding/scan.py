@@ -1,7 +1,8 @@
 """Scans of formats whose records are found by decoding, of plain and of compressed files.
 
-A compressed file is one shard, decompressed as a stream through the same decoders. Offsets then count decompressed
-bytes. So is a file of an encoding with a state. Memory: a few texts (`decoding.ahead`), or one record that is longer.
+A compressed file is one shard, decompressed as a stream through the same decoders, unless its contents can be read
+from any place (`contents_entry`). Offsets then count decompressed bytes. A file of an encoding with a state is a
+stream, too. Memory: a few texts (`decoding.ahead`), or one record that is longer.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ from mmflow.storage.url import is_url
 if TYPE_CHECKING:
     from mmflow.formats.inflating import Text
 
-__all__ = ["ScannedFormat", "is_compressed_text", "is_splittable", "located_shards", "look_at_head"]
+__all__ = [
+    "ScannedFormat",
+    "contents_entry",
+    "is_compressed_text",
+    "is_splittable",
+    "located_shards",
+    "look_at_head",
+]
 
 #: Formats whose records are found from where a block begins.
 _STREAMED = ("csv", "ndjson", "text", "fwf")
@@ -201,6 +209,36 @@ def is_splittable(form: Format, entry: FileEntry, shard_size: int, remote_option
         return file_compression(file) is None
 
 
+def contents_entry(form: Format, entry: FileEntry, least: int = 0) -> FileEntry:
+    """Return a compressed file that can be read from any place as its contents, any other as it is.
+
+    Args:
+        form: Its format.
+        entry: The file.
+        least: Bytes of a file that is not looked at.
+
+    Raises:
+        SourceError: It can't be looked at.
+        SourceChangedError: It is not the file that `entry` was made of.
+    """
+    identity = entry.identity
+    if (
+        not (isinstance(form, ScannedFormat) and form.splittable)
+        or form.encoding.stateful
+        or identity.size <= least
+        or identity.tag  # a member of an archive, or a stream
+        or is_url(entry.path)
+    ):
+        return entry
+    with MappedFile.open(entry.path, expected=identity) as file:
+        if file_compression(file) is None:
+            return entry
+    from mmflow.mapping.sections import find_sections  # noqa: PLC0415  (most files are plain)
+
+    found = find_sections(entry.path, identity)
+    return entry if found is None else replace(entry, identity=identity.of_contents(found.size))
+
+
 def is_compressed_text(form: Format, entry: FileEntry) -> bool:
     """Return whether a local file is compressed text whose records all workers may decode, as of a stream.
 
@@ -217,6 +255,7 @@ def is_compressed_text(form: Format, entry: FileEntry) -> bool:
         or form.encoding.kind != "utf-8"
         or entry.identity.size < _SMALL
         or is_url(entry.path)
+        or entry.identity.is_contents
     ):
         return False
     with open_file(entry.path, expected=entry.identity) as file:

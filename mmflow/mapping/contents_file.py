@@ -1,0 +1,197 @@
+"""The contents of a compressed file as an open file: windows of its text, of any range.
+
+    window of the text  ──▶  sections that cover it  ──▶  windows of the compressed file  ──▶  decompressed at once
+
+All that reads plain files reads these: shards, the boundary check, rows by number. The path is that of the compressed
+file, so what tells its contents from it is the identity (`FileIdentity.of_contents`).
+
+Invariant: offsets are those of the text. A window is what decompressing the file from its start gives, or an error.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import pyarrow as pa
+
+from mmflow.errors import EngineError, SourceError
+from mmflow.kernels import kernels
+from mmflow.mapping.access_policy import Access, Io
+from mmflow.mapping.file import MappedFile
+from mmflow.mapping.identity import FileIdentity
+from mmflow.mapping.sections import Sections, find_sections
+from mmflow.mapping.window import Window
+
+__all__ = ["ContentsFile"]
+
+#: Bytes of a scan's windows, which are memory: two for each task.
+_WINDOW = 4 << 20
+
+
+class ContentsFile(MappedFile):
+    """Text of a compressed file whose sections are known. Offsets are those in the text."""
+
+    decompressed = True
+    _sections: Sections
+    _kept: tuple[int, pa.Buffer] = 0, pa.py_buffer(b"")
+
+    @classmethod
+    def open_contents(
+        cls,
+        path: str,
+        *,
+        io: Io = "auto",
+        budget: int | None = None,
+        access: Access = "sequential",
+        expected: FileIdentity,
+    ) -> Self:
+        """Open the text of a file that has the identity `expected`, as `MappedFile.open`.
+
+        Raises:
+            SourceError: The file can't be read, or has no sections.
+            SourceChangedError: It is not the one that was planned with.
+            EngineError: The process is out of file descriptors.
+        """
+        opened = cls.open(path, io=io, budget=budget, access=access, expected=expected.file)
+        try:
+            found = find_sections(path, opened.identity)
+            if found is None or found.size != expected.size:
+                raise SourceError(
+                    f"can't read {path}: its sections are not those that were planned with", path=path
+                )
+        except BaseException:
+            opened.close()
+            raise
+        opened.whole = False
+        opened.identity = expected
+        opened._sections = found
+        return opened
+
+    def _window(self, offset: int, length: int, populate: bool, lease: object = None) -> Window:
+        if not length:
+            return Window(pa.py_buffer(b""), offset, 0, "pread", self.decision.reason)
+        begin, held = self._kept
+        if not begin <= offset or offset + length > begin + held.size:
+            begin, held = self._read(offset, offset + length, begin, held)
+            self._kept = begin, held
+        return Window(held.slice(offset - begin, length), offset, length, "pread", self.decision.reason)
+
+    def _read(self, begin: int, end: int, kept: int, held: pa.Buffer) -> tuple[int, pa.Buffer]:
+        """Return the text of the sections that cover a range, and where it begins.
+
+        What was read last is copied, since a window begins where the last record of the one before it does.
+        """
+        texts = self._sections.texts
+        first, last = self._sections.covering(begin, end)
+        have = 0
+        if kept <= begin < kept + held.size:
+            first = self._sections.at(kept + held.size - 1) + 1
+            have = kept + held.size - begin
+        start = begin if have else int(texts[first])
+        history, slack = kernels().INFLATE_HISTORY, kernels().INFLATE_SLACK
+        size = int(texts[last]) - start
+        try:
+            memory: Any = pa.allocate_buffer(history + size + slack)
+        except MemoryError as error:  # pa.ArrowMemoryError is one
+            raise EngineError(
+                f"no memory for {size:,} bytes of {self.path}, decompressed; lower --workers", path=self.path
+            ) from error
+        self._decompress(first, last, memory, history + have)
+        if have:  # afterwards: memory before the text is written to, too
+            memoryview(memory).cast("B")[history : history + have] = memoryview(held).cast("B")[
+                begin - kept :
+            ]
+        return start, memory.slice(history, size)
+
+    def _decompress(self, first: int, last: int, memory: pa.Buffer, at: int) -> None:
+        """Decompress sections to a place in memory that has room before and behind them.
+
+        Raises:
+            SourceError: They are damaged.
+        """
+        offsets, texts = self._sections.offsets, self._sections.texts
+        begin, wanted = int(offsets[first]), int(texts[last] - texts[first])
+        data = super()._window(begin, int(offsets[last]) - begin, True).buffer
+        if self._sections.compression == "gzip":
+            self._inflate(first, last, data, memory.address + at)
+            return
+        try:
+            text = pa.decompress(data, wanted, self._sections.compression)
+        except (pa.ArrowInvalid, OSError) as error:
+            self.check_unchanged()  # which may be why
+            where = int(self._sections.members[first]) + 1
+            raise self._damaged(str(error), begin, int(texts[first]), where) from error
+        memoryview(memory).cast("B")[at : at + wanted] = memoryview(text).cast("B")
+
+    def _inflate(self, first: int, last: int, data: pa.Buffer, address: int) -> None:
+        """Inflate the bytes of sections.
+
+        Raises:
+            SourceError: They are damaged.
+        """
+        offsets, texts = self._sections.offsets, self._sections.texts
+        begin, wanted = int(offsets[first]), int(texts[last] - texts[first])
+        inflater = kernels().Inflater(kernels().simd_used())
+        problem, ended, consumed, produced = inflater.inflate(data.address, data.size, True, address, wanted)
+        if problem is None and produced == wanted and not ended:
+            # What follows has no text: the end of the last block, a checksum, members without text.
+            rest = data.slice(consumed)
+            spare: Any = pa.allocate_buffer(kernels().INFLATE_HISTORY + 1 + kernels().INFLATE_SLACK)
+            at = spare.address + kernels().INFLATE_HISTORY
+            problem, ended, more, excess = inflater.inflate(rest.address, rest.size, True, at, 1)
+            consumed, produced = consumed + more, produced + excess
+        if problem is None and (not ended or produced != wanted):
+            problem = "lengths of text other than stated"
+        if problem is not None:
+            self.check_unchanged()  # which may be why
+            raise self._damaged(
+                problem,
+                begin + consumed,
+                int(texts[first]) + produced,
+                int(self._sections.members[first]) + inflater.members,
+            )
+
+    def _damaged(self, problem: str, offset: int, text_offset: int, member: int) -> SourceError:
+        return SourceError(
+            f"can't decompress {self.path}: {problem} at byte {offset:,}, where the text is at {text_offset:,} "
+            f"(member {member:,}); its first bytes say {self._sections.compression}, and it is damaged or cut short",
+            path=self.path,
+            byte_offset=offset,
+        )
+
+    def _compressed(self, begin: int, end: int) -> tuple[int, int]:
+        """Return the range of the compressed file that holds a range of the text."""
+        if begin >= min(end, self.size):
+            return 0, 0
+        first, last = self._sections.covering(begin, min(end, self.size))
+        return int(self._sections.offsets[first]), int(self._sections.offsets[last])
+
+    def resident(self, begin: int, end: int) -> int:
+        """Return about how many bytes of a range of the text the page cache holds, compressed."""
+        low, high = self._compressed(begin, end)
+        return super().resident(low, high) * (end - begin) // max(1, high - low)
+
+    def prefetch(self, offset: int, length: int) -> None:
+        """Do nothing: the kernel reads ahead."""
+
+    def prefetch_parts(self, parts: Sequence[tuple[int, int]]) -> None:
+        """Do nothing, as `prefetch`."""
+
+    def load(self, begin: int, end: int) -> None:
+        self._loader().load(*self._compressed(begin, end))
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        view[:] = memoryview(self.window(offset, len(view)).buffer).cast("B")
+
+    def window_sizes(self, most: int) -> Iterator[int]:
+        return itertools.repeat(min(most, _WINDOW))
+
+    def evict_behind(self, offset: int, length: int) -> None:
+        low, high = self._compressed(offset, offset + length)
+        super().evict_behind(low, high - low)
+
+    def close(self) -> None:
+        super().close()
+        self._kept = 0, pa.py_buffer(b"")
