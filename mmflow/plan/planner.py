@@ -35,6 +35,7 @@ from mmflow.plan.operators.whole import NotWholeError, whole_files
 from mmflow.plan.pipeline import Builder, Pipeline
 from mmflow.plan.plan_cache import keep_plan, kept_plan
 from mmflow.plan.rewrites.null_aware import null_aware_joins
+from mmflow.plan.rewrites.reduced_groups import with_reduced_groups
 from mmflow.plan.stages import (
     Broadcast,
     Forward,
@@ -223,7 +224,7 @@ class _Planner(PlanContext):
         stages, joins = len(self.builder.stages), self.null_aware.position
         try:
             # Closed: what stands above may not run in several threads.
-            made = close_relation(self, operator(self, rel))
+            made = close_relation(self, operator(self, with_reduced_groups(self, rel)))
             return replace(made, branches=tuple(replace(b, streaming=True) for b in made.branches))
         except NotWholeError as why:
             self.not_whole = str(why)

@@ -64,6 +64,7 @@ def client_address() -> Iterator[str]:
             nothing_left(before)
 
 
+@pytest.mark.nightly
 def test_a_driver_may_be_a_client(client_address: str, rows_csv: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, client_address, str(rows_csv)],

@@ -92,6 +92,7 @@ def hosts(network: RayHosts) -> RayHosts:
     return network
 
 
+@pytest.mark.nightly
 def test_a_host_lost_in_the_middle_of_an_exchange(
     hosts: RayHosts, local: mf.Session, rows_csv: Path, tmp_path: Path
 ) -> None:

@@ -31,7 +31,8 @@ def _works_for_ray(pid: int, command: str) -> bool:
     return command.startswith(("ray::IDLE", "ray::mmflow"))
 
 
-@pytest.mark.parametrize("kind", ["sort", pytest.param("join", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["sort", "join"])
 def test_memory_is_bounded_by_the_budget_on_ray(kind: str, nodes: Nodes, spill: Path, tmp_path: Path) -> None:
     spilled = [0]
 

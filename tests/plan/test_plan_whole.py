@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -220,6 +221,104 @@ def test_nan_is_found_though_statistics_leave_it_out(
     ds = whole.sql(query, t=whole.read_parquet(path))
     assert DIRECT in ds.explain()
     assert ds.to_arrow()["n"].to_pylist() == counts
+
+
+# ---- groups that a join drops are not made ------------------------------------------------------------
+
+JOINED = {
+    "inner": "SELECT p.k, s.n, s.v FROM p JOIN ({groups}) s ON p.k = s.k WHERE {few} ORDER BY p.k",
+    "other side": "SELECT p.k, s.n, s.v FROM ({groups}) s JOIN p ON p.k = s.k WHERE {few} ORDER BY p.k",
+    "left": "SELECT q.k, s.n, s.v FROM (SELECT k FROM p WHERE {few}) q LEFT JOIN ({groups}) s ON q.k = s.k ORDER BY q.k",
+    "semi": "SELECT k, g FROM p WHERE {few} AND EXISTS (SELECT 1 FROM ({groups}) s WHERE s.k = p.k AND s.n > p.g) ORDER BY k",
+    "correlated": (
+        "SELECT count(*) AS n, sum(t.v) AS v FROM t, p WHERE p.k = t.k AND {few}"
+        " AND t.v < (SELECT 2 * min(v) FROM t WHERE k = p.k)"
+    ),
+    "through joins": (
+        "SELECT p.k, s.n FROM p JOIN t ON p.k = t.k JOIN ({groups}) s ON s.k = t.k WHERE {few} ORDER BY p.k, s.n"
+    ),
+}
+MADE_GROUPS = "SELECT k, count(*) AS n, sum(v) AS v FROM t GROUP BY k"
+
+
+def _large_and_small(folder: Path, keys: pa.Array, seed: int = 0) -> dict[str, str]:
+    """A table of 4,000 rows, and one of 40, whose keys are some of `keys`."""
+    chosen = random.Random(seed)
+    large = pa.table(
+        {
+            "k": keys.take([chosen.randrange(len(keys)) for _ in range(4_000)]),
+            "v": pa.array([chosen.randrange(100) for _ in range(4_000)], pa.int32()),
+        }
+    )
+    small = pa.table(
+        {
+            "k": keys.take([chosen.randrange(len(keys)) for _ in range(40)]),
+            "g": pa.array([chosen.randrange(4) for _ in range(40)], pa.int32()),
+        }
+    )
+    pq.write_table(large, folder / "t.parquet", row_group_size=500)
+    pq.write_table(small, folder / "p.parquet")
+    return {"t": str(folder / "t.parquet"), "p": str(folder / "p.parquet")}
+
+
+_KEYS = {
+    "integers": pa.array([*range(200), None]),
+    "text": pa.array([*(f"key {i}" for i in range(200)), "", None]),
+    "decimals": pa.array([*(Decimal(i) / 4 for i in range(200)), None], pa.decimal128(9, 2)),
+}
+
+
+@pytest.mark.parametrize("how", JOINED)
+@pytest.mark.parametrize("keys", _KEYS)
+def test_groups_that_a_join_drops_are_not_made(
+    tmp_path: Path, whole: mf.Session, cut: mf.Session, how: str, keys: str
+) -> None:
+    paths = _large_and_small(tmp_path, _KEYS[keys], seed=len(how))
+    for few in ("p.g = 1", "p.g IN (0, 3)", "p.g = 9"):
+        query = JOINED[how].format(groups=MADE_GROUPS, few=few if how != "left" else few.removeprefix("p."))
+        made = {}
+        for name, session in (("whole", whole), ("cut", cut)):
+            ds = session.sql(query, **{n: session.read_parquet(p) for n, p in paths.items()})
+            assert ("left semi join, aggregate" in ds.explain()) == (name == "whole")
+            made[name] = ds.to_arrow()
+        with duckdb.connect() as peer:
+            for name, path in paths.items():
+                peer.execute(f"CREATE VIEW {name} AS SELECT * FROM '{path}'")
+            expected = peer.sql(query).to_arrow_table()
+        assert _rows(made["whole"]) == _rows(made["cut"]) == _rows(expected.cast(made["whole"].schema))
+
+
+@pytest.mark.parametrize(
+    ("query", "keys"),
+    [
+        (JOINED["inner"].format(groups=MADE_GROUPS, few="p.g > 1"), "integers"),  # many rows may pass
+        (JOINED["inner"].format(groups=MADE_GROUPS, few="p.g = 1 AND random() < 2"), "integers"),
+        (
+            f"SELECT t2.k, s.n FROM t t2 JOIN ({MADE_GROUPS}) s ON t2.k = s.k WHERE t2.v = 1 ORDER BY t2.k",
+            "integers",
+        ),  # as large as what is grouped
+        (
+            f"SELECT q.k, s.n FROM ({MADE_GROUPS}) s LEFT JOIN (SELECT k FROM p WHERE g = 1) q ON q.k = s.k ORDER BY q.k",
+            "integers",
+        ),  # keeps all groups
+        (
+            f"SELECT p.k, s.n FROM p JOIN ({MADE_GROUPS}) s ON p.k IS NOT DISTINCT FROM s.k WHERE p.g = 1 ORDER BY p.k",
+            "integers",
+        ),
+        (JOINED["inner"].format(groups=MADE_GROUPS, few="p.g = 1"), "floats"),  # -0.0 and 0.0 are one group
+    ],
+)
+def test_groups_that_a_join_may_want_are_made(
+    tmp_path: Path, whole: mf.Session, cut: mf.Session, query: str, keys: str
+) -> None:
+    some = _KEYS.get(keys, pa.array([*(i / 2 for i in range(200)), 0.0, -0.0, None]))
+    paths = _large_and_small(tmp_path, some)
+    rows = []
+    for session in (whole, cut):
+        ds = session.sql(query, **{n: session.read_parquet(p) for n, p in paths.items() if f" {n} " in query})
+        assert "semi join" not in ds.explain()
+        rows.append(sorted(map(repr, ds.to_arrow().to_pylist())))
+    assert rows[0] == rows[1]
 
 
 # ---- what runs whole, and why other parts don't -----------------------------------------------------

@@ -181,6 +181,7 @@ def _free_port() -> int:
         return int(held.getsockname()[1])
 
 
+@pytest.mark.nightly
 def test_a_run_through_rays_jobs(gated: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.cluster_utils import Cluster
 

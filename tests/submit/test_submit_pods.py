@@ -245,6 +245,7 @@ def _checked(here: Place, pod: Pod) -> None:
     assert facts["parameters"]["title"] == "$HOME \"x\" 'y'"
 
 
+@pytest.mark.nightly
 def test_a_ray_job_runs_to_its_result(place: tuple[Place, Network]) -> None:
     here, _ = place
     settings = _settings("ray", ray_ca_secret="")

@@ -11,6 +11,7 @@ from mmflow.plan.substrait import join_type, kind, references, shifted
 
 __all__ = ["Keys", "broadcastable", "equalities", "join_title"]
 
+_EQUAL = ("equal", "is_not_distinct_from")
 _EITHER = {"INNER"}
 _RIGHT = {"LEFT", "LEFT_SEMI", "LEFT_ANTI", "LEFT_MARK", "LEFT_SINGLE"}
 _LEFT = {"RIGHT", "RIGHT_SEMI", "RIGHT_ANTI", "RIGHT_MARK", "RIGHT_SINGLE"}
@@ -49,20 +50,21 @@ def _conjuncts(expression: Expression, names: dict[int, str]) -> Iterator[Expres
     yield expression
 
 
-def equalities(rel: Rel, left_width: int, names: dict[int, str]) -> Keys:
+def equalities(rel: Rel, left_width: int, names: dict[int, str], *, nulls: bool = True) -> Keys:
     """Return the keys that are equal in all rows that match (nulls are equal to nulls).
 
     Args:
         rel: A join or cross relation.
         left_width: Columns of the left input.
         names: Function names by anchor.
+        nulls: Take keys whose nulls match nulls, too.
     """
     left: list[Expression] = []
     right: list[Expression] = []
     others = 0
     if kind(rel) == "join" and rel.join.HasField("expression"):
         for conjunct in _conjuncts(rel.join.expression, names):
-            pair = _equality(conjunct, left_width, names)
+            pair = _equality(conjunct, left_width, names, _EQUAL if nulls else _EQUAL[:1])
             if pair is None:
                 others += 1
             else:
@@ -73,12 +75,12 @@ def equalities(rel: Rel, left_width: int, names: dict[int, str]) -> Keys:
 
 
 def _equality(
-    expression: Expression, left_width: int, names: dict[int, str]
+    expression: Expression, left_width: int, names: dict[int, str], equal: tuple[str, ...]
 ) -> tuple[Expression, Expression] | None:
     if expression.WhichOneof("rex_type") != "scalar_function":
         return None
     function = expression.scalar_function
-    if names.get(function.function_reference) not in ("equal", "is_not_distinct_from"):
+    if names.get(function.function_reference) not in equal:
         return None
     first, second = (a.value for a in function.arguments)
     first_columns, second_columns = references(first), references(second)
