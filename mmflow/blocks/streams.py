@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterable
 
 import pyarrow as pa
@@ -104,7 +106,10 @@ def read_range(path: str, offset: int, length: int) -> pa.Buffer:
 
 def _range(fd: int, offset: int, length: int | None) -> pa.Buffer:
     """Return bytes of an open file; None: all that are behind the offset, and mapped even if they are few."""
-    size = os.fstat(fd).st_size
+    status = os.fstat(fd)
+    if stat.S_ISDIR(status.st_mode):  # of no bytes on some file systems, where nothing would be read
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    size = status.st_size
     begin = min(offset, size)
     is_mapped = length is None or length > _SHORT
     length = min(size if length is None else length, size - begin)
