@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         read_arrow,
         read_avro,
         read_csv,
+        read_delta,
         read_excel,
         read_fwf,
         read_json,
@@ -74,8 +75,8 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _READ = ("from_arrow", "from_dask", "from_ray", "map_array", "read", "read_arrow", "read_avro", "read_csv",
-         "read_excel", "read_fwf", "read_json", "read_ndjson", "read_npy", "read_orc", "read_parquet", "read_records",
-         "read_text", "sql")  # fmt: skip
+         "read_delta", "read_excel", "read_fwf", "read_json", "read_ndjson", "read_npy", "read_orc", "read_parquet",
+         "read_records", "read_text", "sql")  # fmt: skip
 _LAZY = {
     "__narwhals_namespace__": "integrations.narwhals",  # `backend=mmflow` of narwhals' functions
     "BadFilesWarning": "api.results",
@@ -119,6 +120,7 @@ __all__ = [  # noqa: RUF022  (grouped by topic)
     "read_arrow",
     "read_avro",
     "read_csv",
+    "read_delta",
     "read_excel",
     "read_fwf",
     "read_json",

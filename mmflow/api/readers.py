@@ -20,6 +20,7 @@ from mmflow.api.options import (
     SchemaLike,
 )
 from mmflow.api.run_context import RunContext
+from mmflow.api.table_readers import TableReaders
 from mmflow.api.text_readers import TextReaders
 from mmflow.errors import ConfigError
 from mmflow.formats import PLACE, VIRTUAL_COLUMNS, check_one_format, detect
@@ -40,7 +41,7 @@ _CSV_ONLY = {"comment", "delimiter", "dialect", "escape", "header", "lenient", "
              "ragged", "skip_footer", "skip_rows", "trim"}  # fmt: skip
 
 
-class Readers(TextReaders, BinaryReaders):
+class Readers(TextReaders, BinaryReaders, TableReaders):
     """Readers of a session, by format."""
 
     context: RunContext
@@ -109,6 +110,10 @@ class Readers(TextReaders, BinaryReaders):
         >>> mf.read("*.csv").to_arrow().to_pydict()
         {'host': ['a', 'b'], 'ms': [1, 2]}
         """
+        if isinstance(path, str) and path.lower().startswith("delta://"):
+            given = {"schema": schema, "missing_columns": missing_columns, "extra_columns": extra_columns,
+                     "hive_types": hive_types, "storage_options": storage_options, **options}  # fmt: skip
+            return self._read_named_table(path, format, [n for n, v in given.items() if v is not None])
         if "quote" in options:
             options["quote"] = options["quote"] or ""  # None: nothing quotes fields
         return self._read(
@@ -124,6 +129,26 @@ class Readers(TextReaders, BinaryReaders):
                 "skip_bad_files": skip_bad_files,
                 "storage_options": storage_options,
             },
+        )
+
+    def _read_named_table(self, path: str, format: str | None, options: Sequence[str]) -> Dataset:
+        if format not in (None, "delta") or options:
+            extra = f"format={format!r}" if format not in (None, "delta") else f"{options[0]}="
+            raise ConfigError(
+                f"{path} is a Delta table, whose log says its format and columns: leave {extra} out"
+            )
+        return self.read_delta(path)
+
+    def _read_files(
+        self, files: tuple[str, ...], label: str, options: dict[str, Any], **facts: Any
+    ) -> Dataset:
+        """Open Parquet files of a table; `facts` are further ones of their source."""
+        from mmflow.rows.selection import Selection  # noqa: PLC0415  (slow)
+
+        source = replace(open_source(files, "parquet", label, "", options), **facts)
+        opened = _Opened(source, self.context.catalog)
+        return Dataset(
+            self.context, opened.frame(()), _hidden(source), Selection.all(source), offer=opened.frame
         )
 
     def _read(self, path: Paths, format: str | None, given: Mapping[str, Any]) -> Dataset:

@@ -22,6 +22,7 @@ __all__ = [
     "read_arrow",
     "read_avro",
     "read_csv",
+    "read_delta",
     "read_excel",
     "read_fwf",
     "read_json",
@@ -60,6 +61,7 @@ read = _by_default_session(Session.read)
 read_arrow = _by_default_session(Session.read_arrow)
 read_avro = _by_default_session(Session.read_avro)
 read_csv = _by_default_session(Session.read_csv)
+read_delta = _by_default_session(Session.read_delta)
 read_excel = _by_default_session(Session.read_excel)
 read_fwf = _by_default_session(Session.read_fwf)
 read_json = _by_default_session(Session.read_json)

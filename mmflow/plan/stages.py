@@ -19,7 +19,7 @@ Nothing here is executable code except `MapStep.function` and `Functions`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import pyarrow as pa
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         SessionContext,
         WindowUDF,
     )
+
+    from mmflow.tables.statistics import FileStatistics  # only tables have them
 
 __all__ = [
     "NO_NEEDS",
@@ -95,6 +97,7 @@ class Source:
     `stands_for`: inputs of the run from which it made `files`. None: the files are the inputs.
     `storage`: options of the file system of URLs (`remote.options.storage_text`).
     `hive`: columns in the paths; None: there are none.
+    `statistics`: bounds of whole files, by the log of a table; None: there are none. Only the scheduler has them.
     `skipped`: files that `files` lacks, since they can't be read.
     `sniffed`: options that `dialect="auto"` found, and how sure that is, for people; empty: it was not asked for.
     """
@@ -107,6 +110,7 @@ class Source:
     hive: HiveColumns | None = None
     skipped: tuple[BadFile, ...] = ()
     sniffed: str = ""
+    statistics: FileStatistics | None = field(default=None, compare=False, repr=False)
 
     @property
     def schema(self) -> pa.Schema:
@@ -143,11 +147,13 @@ class ScanInput:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files of the source that may hold a wanted row, as far as their paths say."""
-        hive = self.source.hive
-        if hive is None or not self.prune:
-            return self.source.files
-        return tuple(path for path in self.source.files if hive.may_hold(path, self.prune))
+        """Files of the source that may hold a wanted row, as far as their paths and the log of their table say."""
+        hive, statistics, files = self.source.hive, self.source.statistics, self.source.files
+        if hive is not None and self.prune:
+            files = tuple(path for path in files if hive.may_hold(path, self.prune))
+        if statistics is not None and self.prune:
+            files = tuple(path for path in files if statistics.may_hold(path, self.prune))
+        return files
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,7 @@ class SinkSpec:
         max_rows_per_file, approximate_bytes_per_file: Where a task begins another file; None: nowhere.
         sorted_by: Order of the rows of each file, which the planner knows; empty: none.
         storage: Options of the file system of a URL (`remote.options.storage_text`).
+        table: Kind of the table that the files belong to, whose log the commit writes: "delta"; empty: none.
     """
 
     path: str
@@ -71,16 +72,17 @@ class SinkSpec:
     approximate_bytes_per_file: int | None = None
     sorted_by: tuple[SortedColumn, ...] = ()
     storage: str = ""
+    table: Literal["", "delta"] = ""
 
     @property
     def is_folder(self) -> bool:
         """True for a folder of part files, False for one file; decided by name only, so all workers agree."""
-        return bool(self.partition_by) or not self.path.lower().endswith(SUFFIXES[self.format])
+        return bool(self.partition_by or self.table) or not self.path.lower().endswith(SUFFIXES[self.format])
 
     @property
     def keeps_files(self) -> bool:
-        """True if files of the destination stay, or some of them."""
-        return self.if_exists in ("append", "replace-partitions")
+        """True if files of the destination stay, or some of them. Those of a table stay for its older versions."""
+        return bool(self.table) or self.if_exists in ("append", "replace-partitions")
 
     def replaced_folders(self, files: Iterable[StagedFile]) -> frozenset[str]:
         """Return the folders of the destination whose old files go, where others stay: those that have new ones."""

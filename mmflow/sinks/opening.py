@@ -28,6 +28,10 @@ def open_commit(spec: SinkSpec, run: str, *, resumable: bool = False) -> Commit:
         from mmflow.sinks.commit.object_commit import ObjectCommit  # noqa: PLC0415  (only URLs need it)
 
         return ObjectCommit(spec, run, resumable=resumable)
+    if spec.table:
+        from mmflow.sinks.commit.delta_commit import DeltaCommit  # noqa: PLC0415  (only tables need it)
+
+        return DeltaCommit(spec, run, resumable=resumable)
     return LocalCommit(spec, run, resumable=resumable)
 
 

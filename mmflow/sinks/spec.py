@@ -10,7 +10,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ from mmflow.sinks.url import local_path, validate_url
 from mmflow.sinks.writers import columnar, npy, rows
 from mmflow.sinks.writers.base import parse_positive
 from mmflow.storage.url import is_url
+from mmflow.tables.paths import PREFIX, column_problem, delta_path, library
 
 __all__ = ["check_sink", "sink_spec"]
 
@@ -63,7 +64,8 @@ def sink_spec(
     Args:
         path: Destination, a local path or a URL (`s3://bucket/out`): one file if it ends in a suffix of the format,
             else a folder.
-        format: parquet, arrow, csv, ndjson, npy; None: by the path's suffix, Parquet for a folder.
+        format: parquet, arrow, csv, ndjson, npy, or delta (also by `delta:///` of the path); None: by the path's
+            suffix, Parquet for a folder.
         partition_by: Columns that become folders `k=v`; a string is one column.
         if_exists: error, replace, append or replace-partitions.
         max_rows_per_file, approximate_bytes_per_file: Where a task begins another file of a folder.
@@ -82,6 +84,16 @@ def sink_spec(
     given = os.fspath(path)
     if not given:
         raise ConfigError("no output: the path is empty; name a file or a folder")
+    table: Literal["", "delta"] = "delta" if format == "delta" or given.lower().startswith(PREFIX) else ""
+    if table:
+        if format not in (None, "delta", "parquet"):
+            raise ConfigError(f"can't write {format} to {given}: files of a Delta table are Parquet")
+        if storage_options is not None:
+            raise ConfigError(
+                f"{given}: storage_options are for URLs of object stores, and Delta tables are written to local paths"
+            )
+        given, format = delta_path(given), "parquet"
+        library(given)
     if is_url(given):
         absolute = validate_url(given)
     else:
@@ -119,7 +131,7 @@ def sink_spec(
     limits = {k: _option(name, _LIMITS, k, v) for k, v in given_limits.items() if v is not None}
     _check_level(values)
     storage = storage_text(storage_options)
-    spec = SinkSpec(absolute, name, columns, if_exists, values, **limits, storage=storage)
+    spec = SinkSpec(absolute, name, columns, if_exists, values, **limits, storage=storage, table=table)
     if not spec.is_folder and limits:
         raise ConfigError(f"{absolute} is one file, so it can't be cut; write to a folder: end the path in /")
     return spec
@@ -188,6 +200,14 @@ def check_sink(spec: SinkSpec, schema: pa.Schema) -> None:
     if not stays:
         raise SinkError(f"can't write {spec.path}: partition_by takes every column; leave one for the files")
     for field in schema:
+        if (
+            spec.table
+            and (why := column_problem(field, partition=field.name in spec.partition_by)) is not None
+        ):
+            raise SinkError(
+                f"can't write column {field.name!r} ({type_text(field.type)}) to a Delta table: {why}",
+                column=field.name,
+            )
         why = partition_problem(field) if field.name in spec.partition_by else _PROBLEMS[spec.format](field)
         if why is not None:
             raise SinkError(

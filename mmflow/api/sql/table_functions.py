@@ -25,6 +25,7 @@ READERS = {
     "read_arrow": "read_arrow",
     "read_avro": "read_avro",
     "read_csv": "read_csv",
+    "read_delta": "read_delta",
     "read_excel": "read_excel",
     "read_fwf": "read_fwf",
     "read_json": "read_json",

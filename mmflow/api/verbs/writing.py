@@ -36,8 +36,8 @@ class WritingVerbs(DatasetCore):
             Local path or URL (`s3://bucket/out`): one file if it ends in a suffix of the format, else a folder. `-`
             (standard output) and named pipes are streams of CSV, NDJSON or Arrow, which get rows as they come.
         format
-            `parquet`, `arrow`, `csv`, `ndjson` or `npy`. By default by the suffix; Parquet for folders, CSV for
-            streams.
+            `parquet`, `arrow`, `csv`, `ndjson`, `npy`, or `delta` (by default for `delta:///folder`). By default by the
+            suffix; Parquet for folders, CSV for streams.
         partition_by
             Columns that become folders `k=v`.
         if_exists
@@ -138,6 +138,66 @@ class WritingVerbs(DatasetCore):
             if_exists=if_exists,
             **options,
         )
+
+    def write_delta(
+        self,
+        path: str,
+        *,
+        partition_by: Sequence[str] | str = (),
+        if_exists: IfExists = "error",
+        compression: Literal["snappy", "zstd", "gzip", "lz4", "brotli", "none"] = "snappy",
+        row_group_rows: int = 1 << 20,
+        max_rows_per_file: int | None = None,
+        approximate_bytes_per_file: int | None = None,
+    ) -> WriteResult:
+        """Write one version of a Delta table, or nothing, by deltalake (`pip install 'mmflow-engine[delta]'`).
+
+        Tasks write the Parquet files, which the version then names. It names the run, too: a run that is resumed after
+        it wrote its version writes no other.
+
+        Parameters
+        ----------
+        path
+            Folder of the table, or `delta:///folder`. It is local.
+        partition_by
+            Columns that become folders `k=v`: those of the table, where it exists.
+        if_exists
+            What happens to the files of a table that exists: nothing is written (`error`), they stay
+            (`append`), go (`replace`), or go where the partition gets rows (`replace-partitions`). Earlier versions
+            keep theirs.
+        compression, row_group_rows
+            As of `write_parquet`.
+        max_rows_per_file, approximate_bytes_per_file
+            Where a task begins another file.
+
+        Returns
+        -------
+        WriteResult
+            Path, files, rows and bytes of this version, and the summary of the run.
+
+        Raises
+        ------
+        SinkError
+            The table exists, has other columns, or uses a feature that mmflow does not write; or another writer changed
+            the same files meanwhile.
+        ConfigError
+            deltalake is not installed, or a value does not fit.
+
+        Examples
+        --------
+        >>> import mmflow as mf
+        >>> mf.from_arrow({"v": [1, 2]}).write_delta("numbers").rows
+        2
+        >>> _ = mf.from_arrow({"v": [3]}).write_delta("numbers", if_exists="append")
+        >>> mf.read_delta("numbers").count()
+        3
+        """
+        options: WriteOptions = {"compression": compression, "row_group_rows": row_group_rows}
+        if max_rows_per_file is not None:
+            options["max_rows_per_file"] = max_rows_per_file
+        if approximate_bytes_per_file is not None:
+            options["approximate_bytes_per_file"] = approximate_bytes_per_file
+        return self.write(path, "delta", partition_by=partition_by, if_exists=if_exists, **options)
 
     def write_arrow(
         self,

@@ -155,6 +155,14 @@ class HiveColumns:
                 seen.add(folder)
                 self._scalars(path, self.names)
 
+    def values(self, path: str) -> dict[str, pa.Scalar]:
+        """Return the values of the columns that a path holds.
+
+        Raises:
+            SourceError: One is not of its column's type, or the path holds none.
+        """
+        return self._scalars(path, self.names)
+
     def inside(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return those of these columns that stand in the files."""
         return tuple(name for name in columns if name not in self.names)

@@ -6,7 +6,7 @@ data/.out.mmflow-RUN/                   staging of one run, beside it: on the sa
         part-00007.csv
         000001-part-00007.csv           the same of a partition; its place is known by `StagedFile.path`
     attempts/s2-t7.1-a0-d0e5a377/       the remainder of its shard, by a task of its own (`plan.tasks.TaskId`)
-    placed.jsonl                        which attempt's files the commit moves into result
+    placed.jsonl                        which attempt's files the commit moves into result (of a table: into the table)
     result/                             built by the commit: the future destination
 data/.out.mmflow-old-RUN                the old destination for a moment (file systems without atomic swap)
 data/.out.mmflow-lock                   held by the run that may commit
@@ -34,6 +34,7 @@ __all__ = [
     "note_placed",
     "old_destination",
     "read_placed",
+    "run_of",
     "staging_folder",
     "stale_paths",
 ]
@@ -97,7 +98,8 @@ def is_staged(spec: SinkSpec, run: str, file: StagedFile, placed: Mapping[str, s
     """
     found = [Path(file.staged)]
     if placed.get(file.path) == file.staged:
-        found.append(staging_folder(spec, run) / "result" / file.path)
+        placed_in = destination(spec) if spec.table else staging_folder(spec, run) / "result"
+        found.append(placed_in / file.path)
     for path in found:
         with contextlib.suppress(OSError):
             if path.stat().st_size == file.nbytes:
@@ -117,6 +119,11 @@ def old_destination(spec: SinkSpec, run: str) -> Path:
 def lock_file(spec: SinkSpec) -> Path:
     """Return the path of the file that the committing run locks."""
     return _sibling(spec, "-lock")
+
+
+def run_of(spec: SinkSpec, folder: Path) -> str:
+    """Return the run that a staging folder is of."""
+    return folder.name.removeprefix(_sibling(spec, "-").name)
 
 
 def stale_paths(spec: SinkSpec, run: str) -> tuple[list[Path], list[Path]]:

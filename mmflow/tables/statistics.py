@@ -1,0 +1,29 @@
+"""Bounds of whole files that the log of a table states, by which a plan leaves files out without opening them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mmflow.formats.base import Comparison
+from mmflow.formats.parquet.statistics import Bounds, may_match
+from mmflow.lazy.dataclasses import dataclass
+
+__all__ = ["FileStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatistics:
+    """Bounds of columns by file; a column that is not there is unknown.
+
+    Workers get none: files are left out before tasks are made.
+    """
+
+    bounds: Mapping[str, Mapping[str, Bounds]]
+
+    def may_hold(self, path: str, prune: Sequence[Comparison]) -> bool:
+        """Return whether a file may hold a row that satisfies all comparisons."""
+        known = self.bounds.get(path, {})
+        return all(c.column not in known or may_match(c, known[c.column]) for c in prune)
+
+    def __reduce__(self) -> tuple[type[FileStatistics], tuple[Mapping[str, Mapping[str, Bounds]]]]:
+        return FileStatistics, ({},)
