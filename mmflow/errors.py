@@ -95,7 +95,8 @@ class MmflowError(Exception):
 
     Args:
         message: Message that says what happened, where, and what to do.
-        context: Structured facts for programs (path, column, ...); picklable values only.
+        context: Structured facts for programs (path, column, ...); picklable values only. `code` is that of the
+            message's kind, as `mmflow.error_codes` lists them; without it, the error has the code of its class.
 
     >>> import pickle
     >>> e = pickle.loads(pickle.dumps(SourceError("no such file: a.csv", path="a.csv")))
@@ -110,6 +111,20 @@ class MmflowError(Exception):
         super().__init__(message)
         self.message = message
         self.context: dict[str, Any] = context
+
+    @property
+    def code(self) -> str:
+        """Stable code of the kind of error, which docs/troubleshooting.md explains.
+
+        >>> SinkError("a.csv exists; ...", code="MMF-OUT-002").code, SinkError("the disk is full").code
+        ('MMF-OUT-002', 'MMF-OUT-001')
+        """
+        given: str | None = self.context.get("code")
+        if given is not None:
+            return given
+        from mmflow.error_codes import code_of  # noqa: PLC0415  (for errors only)
+
+        return code_of(type(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.context)
@@ -169,6 +184,7 @@ class UserFunctionError(MmflowError):
         traceback: str = "",
         path: str | None = None,
         row: int | None = None,
+        code: str | None = None,
     ) -> UserFunctionError:
         """Build the error with its message from its parts; `summary` is the first line."""
         message = summary
@@ -177,8 +193,9 @@ class UserFunctionError(MmflowError):
         if path is not None:
             message += f"\n  in a batch of {path}" + ("" if row is None else f" that begins with row {row:,}")
         return cls(
-            message, summary=summary, function=function, place=place, traceback=traceback, path=path, row=row
-        )
+            message, summary=summary, function=function, place=place, traceback=traceback, path=path, row=row,
+            code=code,
+        )  # fmt: skip
 
     @property
     def place(self) -> str:
@@ -296,6 +313,11 @@ class BadRecordError(MmflowError):
             excerpt=excerpt,
             fatal=fatal,
         )
+
+    @property
+    def code(self) -> str:
+        """Stable code: of a value that does not fit its column, or of a record without the form of its format."""
+        return super().code if self.context.get("column") is None else "MMF-REC-002"
 
     def located(self, *, records_before: int, lines_before: int) -> BadRecordError:
         """Return the same error with `record` and `line` counted from the start of the file."""

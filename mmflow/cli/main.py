@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from mmflow.cli import standard_streams
-from mmflow.cli.parsing import WORKING
+from mmflow.cli.parsing import AS_JSON, WORKING
 from mmflow.cli.process_exit import exit_process
 from mmflow.cli.signals import ending_signals
 from mmflow.cli.tree import COMPLETION_VARIABLE, command_line
@@ -65,7 +65,14 @@ def _main(argv: Sequence[str]) -> int:
             raise
         from mmflow.runs.redaction import Redactor  # noqa: PLC0415  (needed on errors only)
 
-        print(f"error: {Redactor().text(str(error))}", file=sys.stderr)
+        message = Redactor().text(str(error))
+        if context.meta.get(AS_JSON):
+            import json  # noqa: PLC0415  (the same)
+
+            facts = {"class": type(error).__name__, "code": error.code, "message": message}
+            print(json.dumps({"error": facts}), file=sys.stderr)
+        else:
+            print(f"error: {message}\ncode:  {error.code}", file=sys.stderr)
         code = 2 if isinstance(error, ConfigError) and WORKING not in context.meta else 1
     return code
 

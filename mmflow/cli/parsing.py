@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 __all__ = [
+    "AS_JSON",
     "WORKING",
     "Argument",
     "Choice",
@@ -47,6 +48,8 @@ Options = SimpleNamespace
 
 #: Fact in `Context.meta`: the command line is understood.
 WORKING = "mmflow.working"
+#: Key of a click context's `meta`: whether the command prints JSON, errors as well.
+AS_JSON = "mmflow.json"
 
 #: Stands for a hyphen while lines are broken.
 _HYPHEN = "\x01"
@@ -338,6 +341,7 @@ class Command(HelpPage, click.Command):
         """Run the handler, and return its exit code."""
         if ctx.params["traceback"]:
             tracebacks.show_all()
+        ctx.meta[AS_JSON] = ctx.params.get("json", False)
         if not self._light:
             _prepare()
         return _run_handler(self._handler, Options(**ctx.params, rest=ctx.meta["rest"]))

@@ -12,9 +12,11 @@ __all__ = ["usage_message"]
 
 
 def usage_message(error: click.UsageError) -> str:
-    """Return the two lines that tell what is wrong with a command line, and how to get help."""
+    """Return the lines that tell what is wrong with a command line, and how to get help."""
+    from mmflow.error_codes import USAGE  # noqa: PLC0415  (needed on errors only)
+
     path = "mmflow" if error.ctx is None else error.ctx.command_path
-    return f"error: {_what(error)}\nhelp:  {path} --help"
+    return f"error: {_what(error)}\ncode:  {USAGE}\nhelp:  {path} --help"
 
 
 def _what(error: click.UsageError) -> str:

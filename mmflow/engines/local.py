@@ -289,7 +289,8 @@ def _end_all() -> None:
 
 def _out_of_memory(error: MemoryError) -> EngineError:
     return EngineError(
-        f"out of memory: {error or 'an allocation failed'}; lower workers or shard_size, or give more memory"
+        f"out of memory: {error or 'an allocation failed'}; lower workers or shard_size, or give more memory",
+        code="MMF-ENG-002",
     )
 
 

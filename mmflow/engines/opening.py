@@ -33,6 +33,6 @@ def open_engine(settings: Settings, run: str) -> Engine:
             made = DaskEngine
     except ImportError as error:
         raise ConfigError(
-            f"engine {name} needs {name.capitalize()}: {install_command(name)} ({error})"
+            f"engine {name} needs {name.capitalize()}: {install_command(name)} ({error})", code="MMF-CFG-002"
         ) from error
     return made(settings, run)

@@ -360,6 +360,7 @@ def _pickled(function: Callable[..., Any]) -> bytes:
             f"function {name!r} can't be sent to another process: {type(error).__name__}: {error}; "
             "let it not hold open files, locks or connections, or leave processes=True away",
             function=name,
+            code="MMF-FUN-002",
         ) from error
 
 

@@ -51,4 +51,4 @@ def check_same(there: Mapping[str, str], where: str, here: Mapping[str, str] | N
         found = "; ".join(f"{n} is {here[n]} here and {there.get(n, 'missing')} on {where}" for n in others)
         packages = [f"{NAME if n == 'mmflow' else n}=={here[n]}" for n in others if n != "Python"]
         command = f", for example on {where}: pip install {' '.join(packages)}" if packages else ""
-        raise EngineError(f"{found}: install the same version on both{command}")
+        raise EngineError(f"{found}: install the same version on both{command}", code="MMF-ENG-010")

@@ -111,5 +111,6 @@ def missing_library(path: str, kind: str, package: str, extra: str) -> ConfigErr
     """Return the error for a file whose library is not installed."""
     return ConfigError(
         f"{path} is {kind}, which is read by {package}, and that is not installed: "
-        f"pip install 'mmflow-engine[{extra}]'"
+        f"pip install 'mmflow-engine[{extra}]'",
+        code="MMF-CFG-002",
     )

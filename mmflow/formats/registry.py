@@ -187,7 +187,7 @@ def _option(name: str, key: str, value: Any) -> Any:
         known = sorted({*FORMATS[name], "schema", "format", "hive", "hive_types"})
         close = difflib.get_close_matches(key, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"its options are {', '.join(known)}"
-        raise ConfigError(f"format {name} has no option {key!r}; {hint}")
+        raise ConfigError(f"format {name} has no option {key!r}; {hint}", code="MMF-CFG-005")
     if key in _CHOICES and value not in _CHOICES[key]:
         raise ConfigError(f"{key} = {value!r}: must be one of {', '.join(_CHOICES[key])}")
     if key in ("widths", "colspecs"):

@@ -35,7 +35,7 @@ from mmflow.formats.schemas.schema import unsupported_column
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.system.forks import require_threads
-from mmflow.plan.errors import explain_datafusion_error, is_datafusion_error
+from mmflow.plan.errors import explain_datafusion_error, is_datafusion_error, kind_of
 from mmflow.plan.logical.column_names import shown_names
 from mmflow.plan.logical.lost_nulls import not_as_sql
 from mmflow.plan.logical.moving_sql import moving_functions, with_moving_functions
@@ -211,7 +211,8 @@ def planning(what: str) -> Iterator[None]:
         failure = find_failure(str(error))
         if failure is not None:  # DataFusion calls functions of constants at planning
             raise failure from error
-        raise PlanError(f"{what}: {explain_datafusion_error(error)}") from error
+        why = explain_datafusion_error(error)
+        raise PlanError(f"{what}: {why}", code=kind_of(why)) from error
 
 
 class Catalog:

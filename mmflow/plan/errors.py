@@ -23,6 +23,7 @@ __all__ = [
     "explain_failed_value",
     "find_refusal",
     "is_datafusion_error",
+    "kind_of",
     "report_planner_bugs",
 ]
 
@@ -65,6 +66,15 @@ def explain_datafusion_error(error: BaseException) -> str:
     if type(error).__name__ == "PanicException":
         return f"DataFusion gave up on this query ({error}): write it in another way"
     return _in_words(_cause(str(error)))
+
+
+def kind_of(why: str) -> str | None:
+    """Return the code of DataFusion's error, in the words of mmflow; None: it has that of its class.
+
+    >>> kind_of("there is no column nope; the columns are a, b")
+    'MMF-PLN-002'
+    """
+    return next((code for begin, code in _CODES.items() if why.startswith(begin)), None)
 
 
 def explain_failed_value(text: str) -> str:
@@ -219,6 +229,9 @@ _MESSAGES = [
         (r"^DDL not supported: CreateMemoryTable$", "SELECT INTO is not supported"),
     )
 ]
+
+#: Codes of messages by their beginning, as `_MESSAGES` says them.
+_CODES = {"there is no column ": "MMF-PLN-002", "there is no table ": "MMF-PLN-006"}
 
 
 def _cause(text: str) -> str:

@@ -189,7 +189,7 @@ def missing_error(url: str) -> SourceError:
     hint = (
         "; memory:// files are seen by the process that made them only" if url.startswith("memory:") else ""
     )
-    return SourceError(f"no such file or folder: {name}; check the URL{hint}", path=name)
+    return SourceError(f"no such file or folder: {name}; check the URL{hint}", path=name, code="MMF-SRC-002")
 
 
 def retry(ask: Callable[[], _T], between: Callable[[], None] = lambda: None) -> _T:

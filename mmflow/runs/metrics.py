@@ -129,7 +129,7 @@ def open_metrics(target: str, labels: Mapping[str, str]) -> Metrics:
         from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise ConfigError(
-            f"metrics need prometheus-client: {install_command('metrics')} ({error})"
+            f"metrics need prometheus-client: {install_command('metrics')} ({error})", code="MMF-CFG-002"
         ) from error
     bad = [
         n for n in labels if not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9_]*", n) or n in ("stage", "title", "state")

@@ -180,7 +180,8 @@ def check_unchanged_since(directory: RunDirectory) -> None:
     if changed:
         more = f" and {len(changed) - 1:,} more inputs" if len(changed) > 1 else ""
         raise SourceChangedError(
-            f"{changed[0]}{more} changed since run {directory.name} was done; {_advice(directory.name)}"
+            f"{changed[0]}{more} changed since run {directory.name} was done; {_advice(directory.name)}",
+            code="MMF-SRC-007",
         )
 
 

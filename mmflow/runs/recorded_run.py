@@ -70,7 +70,8 @@ FACTS_SHAPE = {
 }  # fmt: skip
 SUMMARY_SHAPE = {
     "state": str, "opening": optional(int), "ended": optional(is_moment), "seconds": optional(is_number),
-    "error": optional({"class": str, "message": str, "traceback": optional(str)}), "summary": optional({}),
+    "error": optional({"class": str, "code": optional(str), "message": str, "traceback": optional(str)}),
+    "summary": optional({}),
     **dict.fromkeys(("bytes_done", "bytes_total", "rows", "records", "bad", "repaired", "skipped"), optional(int)),
 }  # fmt: skip
 #: Counts of `Progress` that the end of a run states.
@@ -250,6 +251,7 @@ class RecordedRun:
             if error is None
             else {
                 "class": type(error).__name__,
+                "code": error.code if isinstance(error, MmflowError) else None,
                 "message": self._redactor.text(_message(error)),
                 "traceback": self._redactor.text(
                     error.traceback if isinstance(error, UserFunctionError) else ""
@@ -335,7 +337,8 @@ def load_facts(directory: RunDirectory) -> dict[str, Any]:
     text = directory.read(FACTS)
     if text is None:
         raise ConfigError(
-            f"there is no run {directory.name} in {os.path.dirname(directory.url)}; see mmflow list"
+            f"there is no run {directory.name} in {os.path.dirname(directory.url)}; see mmflow list",
+            code="MMF-CFG-003",
         )
     try:
         facts = parse_object(text, {})
@@ -373,4 +376,4 @@ def merge_parameters(facts: Mapping[str, Any], values: Mapping[str, Any]) -> dic
 def _require(secrets: Iterable[str]) -> None:
     flags = ", ".join(f"--{name.replace('_', '-')}" for name in secrets)
     if flags:
-        raise ConfigError(f"secrets are not stored with a run: give {flags} again")
+        raise ConfigError(f"secrets are not stored with a run: give {flags} again", code="MMF-CFG-004")

@@ -478,7 +478,8 @@ def _check_sources(
         more = f"; and {len(changes) - 5:,} more" if len(changes) > 5 else ""
         raise SourceChangedError(
             f"inputs changed since the run began: {'; '.join(sorted(changes)[:5])}{more}; earlier results can't "
-            "be used: start a new run"
+            "be used: start a new run",
+            code="MMF-SRC-007",
         )
 
 

@@ -648,6 +648,7 @@ def _worn_out(stage: Stage, task: TaskState, cause: str | MmflowError) -> Mmflow
         f"more memory{describe_functions(stage)}",
         stage=stage.id,
         task=task.id.number,
+        code="MMF-ENG-012",
     )
 
 

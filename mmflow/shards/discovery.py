@@ -294,7 +294,7 @@ def _missing(path: str) -> MmflowError:
         hint = f"{folder} has no folder {wanted!r}"
     else:
         hint = f"check the path (looked in {os.path.abspath(folder)})"
-    return SourceError(f"no such file or folder: {path}; {hint}", path=path)
+    return SourceError(f"no such file or folder: {path}; {hint}", path=path, code="MMF-SRC-002")
 
 
 def _no_match(pattern: str) -> MmflowError:

@@ -242,7 +242,9 @@ def _format_name(wanted: str | None, path: str) -> str:
 def _option(name: str, known: Mapping[str, Callable[[Any], Any]], key: str, value: Any) -> Any:
     if key not in known:
         which = f"its options are {_listed(known)}" if known else "it has none"
-        raise ConfigError(f"unknown option {key!r} of output format {name}{_close(key, known)}; {which}")
+        raise ConfigError(
+            f"unknown option {key!r} of output format {name}{_close(key, known)}; {which}", code="MMF-CFG-005"
+        )
     try:
         return known[key](value)
     except (TypeError, ValueError) as error:

@@ -134,7 +134,9 @@ def _file_system_class(url: str, scheme: str, action: str) -> Any:
         extra = _EXTRAS.get(scheme)
         command = f"pip install {package}" if extra is None else install_command(extra)
         raise ConfigError(
-            f"can't {action} {redact_url(url)}: {scheme}:// needs a package that can't be imported ({error}): {command}"
+            f"can't {action} {redact_url(url)}: {scheme}:// needs a package that can't be imported ({error}): "
+            f"{command}",
+            code="MMF-CFG-002",
         ) from error
     except ValueError as error:
         raise ConfigError(f"can't {action} {redact_url(url)}: {error}") from error

@@ -184,4 +184,6 @@ def open_backend(name: str) -> Backend:
     try:
         return BACKENDS[name]()
     except ImportError as error:
-        raise ConfigError(f"{name} needs a package: {install_command(name)} ({error})") from error
+        raise ConfigError(
+            f"{name} needs a package: {install_command(name)} ({error})", code="MMF-CFG-002"
+        ) from error

@@ -42,6 +42,8 @@ QUERY = "query"
 _SILENT_SECONDS = 60.0
 #: Share of the work of a run that has not ended, at most.
 _MOST_FRACTION = 0.99
+#: Code of a submitted run that has no error of its own.
+_NO_START = "MMF-ENG-013"
 #: Limit of the time between a submission and the driver's first event, in seconds.
 _START_SECONDS = 120.0
 
@@ -64,7 +66,7 @@ class RunState:
         rows, bytes_done, bytes_total, bad, skipped: Counts so far.
         fraction: Share of the work that is done, estimated, of a run that is running.
         destination: Destination of its output.
-        error: Error of a failed run: `class` and `message`.
+        error: Error of a failed run: `class`, `code` and `message`.
         waits: Reason why it has not started, if known.
     """
 
@@ -100,13 +102,13 @@ def open_run(runs_dir: str, name: str) -> RunDirectory:
     """
     directory = RunDirectory(runs_dir, name)
     if "/" in name or not name:
-        raise ConfigError(f"{name!r} is not the name of a run; see mmflow list")
+        raise ConfigError(f"{name!r} is not the name of a run; see mmflow list", code="MMF-CFG-003")
     if any(directory.exists(known) for known in (FACTS, SUBMITTED)):
         return directory
     found = [n for n in _names(runs_dir) if n.startswith(name)]
     if len(found) != 1:
         what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name}"
-        raise ConfigError(f"{what} in {runs_dir}; see mmflow list")
+        raise ConfigError(f"{what} in {runs_dir}; see mmflow list", code="MMF-CFG-003")
     return RunDirectory(runs_dir, found[0])
 
 
@@ -123,7 +125,7 @@ def all_runs(runs_dir: str) -> list[RunState]:
             try:
                 found.append(run_state(directory))
             except EngineError as error:  # one unreachable cluster must not hide all other runs
-                facts = {"class": type(error).__name__, "message": str(error)}
+                facts = {"class": type(error).__name__, "code": error.code, "message": str(error)}
                 found.append(RunState(name, "unknown", error=facts))
         elif (files := directory.names("")) and all(map(is_quarantine, files)):  # of no other program
             ended = max(directory.modified(name) for name in files)
@@ -191,7 +193,8 @@ def run_state(directory: RunDirectory, feed: EventFeed | None = None) -> RunStat
         return RunState(state="submitted", **counts, **known)
     error = None
     if submitted and started is None:
-        error = {"class": "EngineError", "message": f"it never started; see mmflow logs {directory.name}"}
+        message = f"it never started; see mmflow logs {directory.name}"
+        error = {"class": "EngineError", "code": _NO_START, "message": message}
     ended_at = feed.latest.get("t") or submitted.get("t")
     return RunState(state="died", error=error, ended=ended_at, **counts, **known)
 
@@ -215,7 +218,7 @@ def _state_from_backend(
     waits = status.message if status.state in ("submitted", "running") else None
     error = None if status.summary is None else status.summary.get("error")
     if error is None and status.state in ("failed", "died") and status.message is not None:
-        error = {"class": "EngineError", "message": status.message}
+        error = {"class": "EngineError", "code": _NO_START, "message": status.message}
     ended = None if status.summary is None else status.summary.get("ended")
     return RunState(
         state=status.state, seconds=seconds, ended=ended, error=error, waits=waits, **counts, **known

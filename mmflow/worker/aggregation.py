@@ -192,7 +192,8 @@ def merge_states(
     if depth == _DEPTH:
         raise EngineError(
             f"out of memory in a task that may use {memory >> 20} MiB for its groups\n"
-            "  raise --memory, lower --workers, or raise the number of --partitions"
+            "  raise --memory, lower --workers, or raise the number of --partitions",
+            code="MMF-ENG-002",
         )
     del aggregator
     keys = range(len(step.keys))

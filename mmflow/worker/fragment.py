@@ -175,10 +175,14 @@ class Fragment:
         if _exhausted(error):
             return EngineError(
                 f"out of memory in a task that may use {self._memory >> 20} MiB: {text.splitlines()[0]}\n"
-                "  raise --memory, lower --workers, or raise the number of --partitions"
+                "  raise --memory, lower --workers, or raise the number of --partitions",
+                code="MMF-ENG-002",
             )
         if "No space left on device" in text:
-            return EngineError(f"no space left for spilled data: {text}\n  set --spill-dir to a larger disk")
+            return EngineError(
+                f"no space left for spilled data: {text}\n  set --spill-dir to a larger disk",
+                code="MMF-ENG-003",
+            )
         failed = _IO_ERROR.search(text)
         if failed is not None:
             return EngineError(
@@ -190,7 +194,7 @@ class Fragment:
             return PlanError(refused)
         raised = _PYTHON_ERROR.search(text)  # in a function of mmflow
         why = f"{raised[1]}: {raised[2]}" if raised is not None else explain_failed_value(text)
-        return PlanError(f"the query failed on a value: {why}")
+        return PlanError(f"the query failed on a value: {why}", code="MMF-PLN-003")
 
 
 #: Error of the system in the text of DataFusion's: of temporary files, where no files are read directly.

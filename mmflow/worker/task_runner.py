@@ -96,7 +96,9 @@ def run_task(task: Task, functions: Functions, context: WorkerContext) -> TaskRe
     except MmflowError as error:
         return Failed(task.id, task.attempt, error)
     except MemoryError as error:
-        return Failed(task.id, task.attempt, EngineError(f"out of memory: {error}; raise --memory"))
+        return Failed(
+            task.id, task.attempt, EngineError(f"out of memory: {error}; raise --memory", code="MMF-ENG-002")
+        )
     except pa.ArrowInvalid as error:
         return Failed(task.id, task.attempt, PlanError(f"a value does not fit its type: {error}"))
     except OSError as error:

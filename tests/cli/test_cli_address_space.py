@@ -27,10 +27,11 @@ def test_a_query_runs_under_a_limit_of_the_system(limit: str, tmp_path: Path) ->
     assert (done.returncode, done.stdout, done.stderr) == (0, "a,n\n1,1\n2,2\n", "")
 
 
-def test_too_little_address_space_is_one_line(tmp_path: Path) -> None:
+def test_too_little_address_space_is_one_error(tmp_path: Path) -> None:
     done = grouped("-v 500000", tmp_path)
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    line, code = done.stderr.splitlines()
+    assert code == "code:  MMF-ENG-001"
     assert line.startswith("error: this process may have 488 MiB of address space (ulimit -v)")
 
 

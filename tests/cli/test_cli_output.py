@@ -110,7 +110,7 @@ def test_queries_from_files_and_standard_input(
     Path("latin.sql").write_bytes(b"SELECT 'caf\xe9'")
     for name, why in (("none.sql", "No such file or directory"), ("latin.sql", "it is not text in UTF-8")):
         assert main(["sql", "-f", name]) == 2
-        assert capfd.readouterr().err == f"error: can't read the query in {name}: {why}\n"
+        assert capfd.readouterr().err == f"error: can't read the query in {name}: {why}\ncode:  MMF-CFG-001\n"
 
 
 def test_a_query_is_piped(source: Path) -> None:

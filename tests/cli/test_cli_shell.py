@@ -68,8 +68,8 @@ def test_a_session_in_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
         # A wrong statement is told, and stays in the history.
         screen.type("SELECT nope FROM access;", "Enter")
-        lines = shows(screen, lambda lines: lines[-1:] == ["mmflow>"] and lines[-2].startswith("error:"))
-        assert lines[-2] == "error: SQL: there is no column nope; the columns are host, status, Sent Bytes"
+        lines = shows(screen, lambda lines: lines[-1:] == ["mmflow>"] and lines[-2].startswith("code:"))
+        assert lines[-3] == "error: SQL: there is no column nope; the columns are host, status, Sent Bytes"
         screen.type("C-r", "nope")
         shows(screen, lambda lines: any("SELECT nope FROM access;" in line for line in lines[-3:]))
         screen.type("C-c")
@@ -108,16 +108,16 @@ def test_a_session_in_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 SCRIPTS = [
     ("SELECT 1 AS a; SELECT ';' AS b\n", "a\n1\nb\n;\n", "", 0),  # the last ; may be missing
-    ("\n-- all;\n\nSELECT nope\n  FROM access;\nSELECT 1;", "", "error: stdin, line 4: SQL: there is no column nope; the columns are host, status, Sent Bytes\n", 1),
+    ("\n-- all;\n\nSELECT nope\n  FROM access;\nSELECT 1;", "", "error: stdin, line 4: SQL: there is no column nope; the columns are host, status, Sent Bytes\ncode:  MMF-PLN-002\n", 1),
     (".mode ndjson\nFROM access LIMIT 1;", '{"host":"h0","status":200,"Sent Bytes":0}\n', "", 0),
     (".table t Access.csv header=false\nSELECT count(*) AS n FROM t;", "n\n3001\n", "", 0),
-    (".tabls\n", "", "error: stdin, line 1: there is no command .tabls; did you mean .tables?\n", 1),
-    (".mode tabel", "", "error: stdin, line 1: .mode tabel: must be table, csv, json, ndjson or markdown; did you mean table?\n", 1),
-    (".timing maybe", "", "error: stdin, line 1: .timing maybe: must be on or off\n", 1),
-    (".table t", "", "error: stdin, line 1: .table: write .table NAME PATH [opt=value…]\n", 1),
+    (".tabls\n", "", "error: stdin, line 1: there is no command .tabls; did you mean .tables?\ncode:  MMF-CFG-001\n", 1),
+    (".mode tabel", "", "error: stdin, line 1: .mode tabel: must be table, csv, json, ndjson or markdown; did you mean table?\ncode:  MMF-CFG-001\n", 1),
+    (".timing maybe", "", "error: stdin, line 1: .timing maybe: must be on or off\ncode:  MMF-CFG-001\n", 1),
+    (".table t", "", "error: stdin, line 1: .table: write .table NAME PATH [opt=value…]\ncode:  MMF-CFG-001\n", 1),
     (".output x.foo/\n.output - \nSELECT $p AS p;\n.quit\nSELECT 2;", "p\n5\n", "", 0),
-    (".read missing.sql", "", "error: stdin, line 1: .read missing.sql: can't read it: No such file or directory\n", 1),
-    (".read inner.sql\nSELECT 3;", "a\n1\n", "error: inner.sql, line 2: SQL: there is no table 'u'; give it by name, or write FROM 'path' for a file\n", 1),
+    (".read missing.sql", "", "error: stdin, line 1: .read missing.sql: can't read it: No such file or directory\ncode:  MMF-CFG-001\n", 1),
+    (".read inner.sql\nSELECT 3;", "a\n1\n", "error: inner.sql, line 2: SQL: there is no table 'u'; give it by name, or write FROM 'path' for a file\ncode:  MMF-PLN-006\n", 1),
     ("EXPLAIN SELECT 1 AS a;", "plan\n", None, 0),
     (".schema access\n", "column      type\n", "", 0),
 ]  # fmt: skip
@@ -164,7 +164,7 @@ def test_wrong_files_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "would both be table access: name one with --table NAME=access.txt" in capsys.readouterr().err
     assert main(["shell", "*.csv"]) == 2
     assert capsys.readouterr().err == (
-        "error: *.csv has no name of a table in it: name it with --table NAME=*.csv\n"
+        "error: *.csv has no name of a table in it: name it with --table NAME=*.csv\ncode:  MMF-CFG-001\n"
     )
 
 

@@ -69,7 +69,7 @@ def command(*names: str) -> Command:
         ("quarantine show", "missing argument RUN", "mmflow quarantine show"),
     ],
 )  # fmt: skip
-def test_wrong_usage_is_two_lines(
+def test_wrong_usage_is_three_lines(
     words: str,
     message: str,
     path: str,
@@ -80,9 +80,10 @@ def test_wrong_usage_is_two_lines(
     assert main(words.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    first, second = err.splitlines()
+    first, second, third = err.splitlines()
     assert first.startswith(f"error: {message}")
-    assert second == f"help:  {path} --help"
+    assert second == "code:  MMF-USE-001"
+    assert third == f"help:  {path} --help"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Writer of what docs/settings.md and docs/sql-functions.md list.
+"""Writer of what docs/settings.md, docs/sql-functions.md and docs/errors.md list.
 
 After a change of a setting (configs/local.toml has its text) or an update of DataFusion:
-`python -m tests.docs.generated_pages` writes both.
+`python -m tests.docs.generated_pages` writes them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datafusion import SessionConfig, SessionContext
 from mmflow import functions
 from mmflow.cli.tree import command_line
 from mmflow.config import Settings
+from mmflow.error_codes import CODES, OF_CLASS
 from mmflow.plan.functions.json_values import JSON_FUNCTIONS
 
 __all__ = ["PAGES", "with_list"]
@@ -88,7 +89,22 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-PAGES = {ROOT / "docs/settings.md": _settings, ROOT / "docs/sql-functions.md": _functions}
+def _codes() -> Iterator[str]:
+    yield "| code | meaning | class |"
+    yield "|---|---|---|"
+    classes = {code: name for name, code in reversed(OF_CLASS.items())}
+    for code, meaning in CODES.items():
+        known = f"`{classes[code]}`" if code in classes else ""
+        yield f"| `{code}` | {meaning} | {known} |"
+    yield ""
+    yield "The class is that whose errors have this code unless their message has one of its own.\n"
+
+
+PAGES = {
+    ROOT / "docs/settings.md": _settings,
+    ROOT / "docs/errors.md": _codes,
+    ROOT / "docs/sql-functions.md": _functions,
+}
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ def test_messages_are_those_of_the_golden_file(told: str) -> None:
 
 
 def test_a_message_has_at_most_three_lines(told: str) -> None:
-    errors = re.findall(r"^    (?:error: |\S*Error: )(?:.*\n)(?:(?!    \(exit|\n).*\n)*", told, re.MULTILINE)
+    errors = re.findall(
+        r"^    (?:error: |\S*Error: )(?:.*\n)(?:(?!    \(exit|    code: |\n).*\n)*", told, re.MULTILINE
+    )
     assert len(errors) >= 18
     for error in errors:
         assert error.count("\n") <= 3, error

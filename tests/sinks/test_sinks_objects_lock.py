@@ -353,7 +353,7 @@ def test_a_holder_that_lives_is_named_with_its_last_sign_of_life(url: str, still
             f"of life {age}; wait for it, or choose another output; if it is dead, its lock is broken after 300 s "
             f"without one, or at once if you delete {url}/{LOCK}"
         )
-        assert raised.value.context == {"path": url}
+        assert raised.value.context == {"path": url, "code": "MMF-OUT-005"}
     assert still == []
 
 

@@ -320,7 +320,8 @@ def test_refusals_name_the_destination_and_what_to_do() -> None:
         with pytest.raises(SinkError) as raised:
             begin(f"{BASE}/{name}", if_exists=if_exists)  # type: ignore[arg-type]  # literals of a table
         assert str(raised.value) == f"{BASE}/{name} {message}"
-        assert raised.value.context == {"path": f"{BASE}/{name}"}
+        assert raised.value.context["path"] == f"{BASE}/{name}"
+        assert raised.value.code == ("MMF-OUT-002" if message.startswith("exists") else "MMF-OUT-001")
     with pytest.raises(SinkError) as raised:
         begin(f"{BASE}/there.csv", if_exists="append")
     assert str(raised.value) == (
@@ -358,7 +359,8 @@ def test_inputs_that_the_output_would_touch() -> None:
         with pytest.raises(SinkError) as raised:
             open_commit(sink_spec(url, "csv"), "r1").prepare(["/local", asked, f"{BASE}/apart.csv"])
         assert str(raised.value) == f"{url} {message.format(source=asked)}"
-        assert raised.value.context == {"path": url}
+        assert raised.value.context["path"] == url
+        assert raised.value.code == ("MMF-OUT-004" if message is over else "MMF-OUT-001")
     for name, source in (
         ("data", "data2/a.csv"),
         ("data", "s3://bucket/data"),

@@ -31,7 +31,8 @@ def _dataframes() -> Any:
         import dask.dataframe as dd  # noqa: PLC0415  (optional)
     except ImportError as error:
         raise ConfigError(
-            f"dask.dataframe is not installed: pip install 'mmflow-engine[dask]' pandas ({error})"
+            f"dask.dataframe is not installed: pip install 'mmflow-engine[dask]' pandas ({error})",
+            code="MMF-CFG-002",
         ) from error
     return dd
 

@@ -28,7 +28,9 @@ def to_polars_lazy(dataset: Any) -> Any:
         import polars as pl  # noqa: PLC0415  (optional)
         from polars.io.plugins import register_io_source  # noqa: PLC0415  (optional)
     except ImportError as error:
-        raise ConfigError(f"to_polars_lazy() needs Polars: pip install 'polars>=1.30' ({error})") from error
+        raise ConfigError(
+            f"to_polars_lazy() needs Polars: pip install 'polars>=1.30' ({error})", code="MMF-CFG-002"
+        ) from error
     empty = pl.DataFrame(dataset.schema.empty_table())
 
     def read(

@@ -33,7 +33,8 @@ def _ray() -> Any:
         import ray.data  # noqa: PLC0415  (optional)
     except ImportError as error:
         raise ConfigError(
-            f"Ray Data is not installed: pip install 'mmflow-engine[ray]' 'ray[data]' ({error})"
+            f"Ray Data is not installed: pip install 'mmflow-engine[ray]' 'ray[data]' ({error})",
+            code="MMF-CFG-002",
         ) from error
     return ray
 

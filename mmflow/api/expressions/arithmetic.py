@@ -41,7 +41,8 @@ def arithmetic(symbol: str) -> Callable[[Resolved, Resolved], Raw]:
         other = _OTHERS.get((symbol, family(left.type), family(right.type)))
         if other is None:
             raise PlanError(
-                f"operator {symbol} does not take {left.shown()} and {right.shown()}{_advice(symbol, kinds)}"
+                f"operator {symbol} does not take {left.shown()} and {right.shown()}{_advice(symbol, kinds)}",
+                code="MMF-PLN-004",
             )
         return other(left, right)
 
@@ -205,7 +206,7 @@ _OTHERS: dict[tuple[str, str, str], Callable[[Resolved, Resolved], Raw]] = {
 def negated(operand: Resolved) -> Raw:
     """Build unary minus."""
     if family(operand.type) not in ("number", "null"):
-        raise PlanError(f"operator - does not take {operand.shown()}")
+        raise PlanError(f"operator - does not take {operand.shown()}", code="MMF-PLN-004")
     if types.is_floating(operand.type):
         return operand.raw * literal(pa.scalar(-1.0, operand.type))  # 0 - 0.0 would lose the sign
     return literal(0) - operand.raw

@@ -104,7 +104,7 @@ def by_name(*names: str) -> Selector:
     def found(schema: pa.Schema) -> list[str]:
         for name in names:
             if name not in schema.names:
-                raise PlanError(missing_column(name, schema.names, schema.names))
+                raise PlanError(missing_column(name, schema.names, schema.names), code="MMF-PLN-002")
         return [*names]
 
     return Selector(found)

@@ -139,7 +139,7 @@ class QueryTables:
             if close
             else "give it by name, or write FROM 'path' for a file"
         )
-        raise PlanError(f"SQL: there is no table {name!r}; {hint}")
+        raise PlanError(f"SQL: there is no table {name!r}; {hint}", code="MMF-PLN-006")
 
     def _frame(self, name: str, value: Any) -> DataFrame:
         if isinstance(value, Dataset):

@@ -168,7 +168,9 @@ class CollectingVerbs(DatasetCore):
         try:
             import torch  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415  (optional)
         except ImportError as error:
-            raise ConfigError(f"to_torch() needs PyTorch: pip install torch ({error})") from error
+            raise ConfigError(
+                f"to_torch() needs PyTorch: pip install torch ({error})", code="MMF-CFG-002"
+            ) from error
         for field in self.schema:
             kind = field.type
             if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):

@@ -216,7 +216,7 @@ class DatasetCore(PublicApi):
         known = [*self.columns, *self._hidden, *also]
         for name in names:
             if name not in known:
-                raise PlanError(ex.missing_column(name, known, self.columns))
+                raise PlanError(ex.missing_column(name, known, self.columns), code="MMF-PLN-002")
 
     def _named(self, columns: Columns | None, what: str) -> list[str]:
         """Return names of this dataset's own columns as a list. By default all of them."""

@@ -260,7 +260,10 @@ class MappingVerbs(DatasetCore):
         found = None if batch is None else _result_schema(function, batch, what, self.context.settings)
         if found is None:
             where = "there are no rows" if batch is None else "the first rows give none"
-            raise PlanError(f"{what}: the columns of its result are not known, since {where}; pass schema=")
+            raise PlanError(
+                f"{what}: the columns of its result are not known, since {where}; pass schema=",
+                code="MMF-PLN-005",
+            )
         if unknown := _unknown(found):
             raise PlanError(
                 f"{what}: the type of column {unknown!r} is not known, since its first values are null; pass schema="

@@ -190,7 +190,7 @@ class Shell:
             traceback.print_exception(error)
         else:
             sys.stdout.flush()
-            print(f"error: {place}{Redactor().text(str(error))}", file=sys.stderr)
+            print(f"error: {place}{Redactor().text(str(error))}\ncode:  {error.code}", file=sys.stderr)
 
     # ---- statements -----------------------------------------------------------------------------
 

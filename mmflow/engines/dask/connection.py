@@ -74,7 +74,8 @@ class Link:
         except (OSError, ValueError, TimeoutError) as error:
             raise EngineError(
                 f"can't use the Dask cluster at {address}: {first_line(error)}; is the scheduler running, has it "
-                "workers, and is the address right (tcp://host:8786)? without an address one is started here"
+                "workers, and is the address right (tcp://host:8786)? without an address one is started here",
+                code="MMF-ENG-009",
             ) from error
         self.health = Health(self.client, address)
         self._check_versions()

@@ -355,7 +355,8 @@ class DaskEngine:
         if self._client.status != "running":
             raise EngineError(
                 f"lost the connection to the Dask scheduler at {self._link.address}: see whether it runs, then run "
-                "again"
+                "again",
+                code="MMF-ENG-011",
             )
         events: list[_Event] = []
         try:
@@ -599,7 +600,7 @@ class DaskEngine:
                 producer.drop()
                 producer.failures += 1
                 if producer.failures > self._settings.retries:
-                    raise EngineError(error.message) from error
+                    raise EngineError(error.message, **error.context) from error
 
     def _named_lack(self, producer: BlockProducer, named: bool) -> bool:
         """Warn once (`named`: it was done) of a block of the result that no worker can recompute for a while.

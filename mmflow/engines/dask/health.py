@@ -268,7 +268,8 @@ class Health:
         if not self.threads and silence > _NO_WORKERS_SECONDS:
             raise EngineError(
                 f"the Dask cluster at {self._address} has had no workers for {silence:.0f} seconds: start some, or see "
-                "why they ended"
+                "why they ended",
+                code="MMF-ENG-009",
             )
         if self.threads and silence > _ALL_SILENT_SECONDS:
             raise EngineError(
@@ -280,5 +281,6 @@ class Health:
     def _no_answer(self) -> EngineError:
         return EngineError(
             f"the Dask scheduler at {self._address} does not answer: see whether it is stopped or overloaded, then run "
-            "again"
+            "again",
+            code="MMF-ENG-011",
         )

@@ -166,7 +166,8 @@ def _connect(settings: Settings) -> None:
         where = address or "this machine"
         raise EngineError(
             f"can't connect to Ray at {where}: {first_line(error)}; is it running (ray status), and is the address "
-            "right? without an address one is started here"
+            "right? without an address one is started here",
+            code="MMF-ENG-009",
         ) from error
 
 

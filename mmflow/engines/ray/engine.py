@@ -636,6 +636,7 @@ def _worn_out(task: TaskId, stage: Stage, retries: int, error: RayError) -> Engi
         f"{describe_functions(stage)}",
         stage=task.stage,
         task=task.number,
+        code="MMF-ENG-012",
     )
 
 

@@ -114,5 +114,6 @@ class Head:
         why = f" ({self._problem})" if self._problem else ""
         return EngineError(
             f"the head of {self._where} has not answered for {seconds:.0f} seconds{why}: see whether it runs, then "
-            "run again"
+            "run again",
+            code="MMF-ENG-011",
         )

@@ -233,5 +233,6 @@ def wanted_numbers(schema: pa.Schema, path: str, columns: Sequence[str]) -> list
                 f"its columns are {', '.join(schema.names)}",
                 path=path,
                 column=name,
+                code="MMF-SRC-005",
             )
     return [known[name] for name in columns]

@@ -315,7 +315,7 @@ def _missing_column(path: str, missing: Sequence[str], names: Sequence[str], dia
         message += f"\n  did you mean {close[0]!r}?"
     else:
         message += "\n  set header=false if the first line is data"
-    return SourceError(message, path=path)
+    return SourceError(message, path=path, code="MMF-SRC-005")
 
 
 def open_csv(paths: Sequence[str], options: Mapping[str, Any], schema: pa.Schema | None) -> CsvFormat:

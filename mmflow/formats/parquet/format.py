@@ -353,4 +353,5 @@ def column_number(path: str, footer: Footer, name: str) -> int:
         f"its columns are {', '.join(footer.schema.names)}",
         path=path,
         column=name,
+        code="MMF-SRC-005",
     )

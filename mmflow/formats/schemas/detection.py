@@ -116,6 +116,7 @@ def detect(path: str, encoding: str = "utf-8") -> tuple[str, dict[str, Any]]:
             f"{path}: can't tell its format from its name or its first bytes; say which: format=csv, json, ndjson, "
             "text, records, arrow, npy, parquet, orc, avro or excel",
             path=path,
+            code="MMF-SRC-003",
         )
     if stream_at(path) is not None and (delimiter := _common_delimiter(sample.start)) is not None:
         return "csv", {} if delimiter == "," else {"delimiter": delimiter}

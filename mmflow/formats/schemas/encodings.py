@@ -86,6 +86,7 @@ def check_not_wide(path: str, start: bytes) -> None:
         f"  set encoding={option!r}",
         path=path,
         byte_offset=0,
+        code="MMF-SRC-004",
     )
 
 

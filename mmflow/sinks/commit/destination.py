@@ -93,6 +93,7 @@ def check_destination(spec: SinkSpec) -> None:
         raise SinkError(
             f"{path} exists; choose another output, or say --if-exists {choices} (in Python: if_exists=…)",
             path=str(path),
+            code="MMF-OUT-002",
         )
     if not spec.is_folder:
         if spec.keeps_files:
@@ -188,6 +189,7 @@ def check_sources(spec: SinkSpec, sources: Iterable[str]) -> None:
             raise SinkError(
                 f"{path} would be written while it is read ({source} is an input); choose another output",
                 path=str(path),
+                code="MMF-OUT-004",
             )
         if real in path.parents and real.is_dir():
             raise SinkError(

@@ -23,4 +23,5 @@ def lock_destination(path: Path, *, destination: str, run: str) -> OwnerLock:
         raise SinkError(
             f"{destination} is being written by {held.holder}; wait for it, or choose another output",
             path=destination,
+            code="MMF-OUT-005",
         ) from None

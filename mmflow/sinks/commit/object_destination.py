@@ -95,6 +95,7 @@ def check_objects(
         raise _refused(
             path,
             f"{path} exists; choose another output, or say --if-exists {choices} (in Python: if_exists=…)",
+            code="MMF-OUT-002",
         )
     if spec.keeps_files and not spec.is_folder:
         raise _refused(path, f"can't append to {path}: files are written whole; append to a folder of files")
@@ -129,6 +130,7 @@ def check_url_sources(
             raise _refused(
                 spec.path,
                 f"{spec.path} would be written while it is read ({source} is an input); choose another output",
+                code="MMF-OUT-004",
             )
         if inside:
             raise _refused(
@@ -138,5 +140,5 @@ def check_url_sources(
             )
 
 
-def _refused(path: str, message: str) -> SinkError:
-    return SinkError(message, path=path)
+def _refused(path: str, message: str, **context: str) -> SinkError:
+    return SinkError(message, path=path, **context)

@@ -128,6 +128,7 @@ class ObjectLock:
                 f"sign of life {_age(held)}; wait for it, or choose another output; if it is dead, its lock is broken "
                 f"after {STALE_SECONDS:.0f} s without one, or at once if you delete {self._store.url}/{self._name}",
                 path=self._destination,
+                code="MMF-OUT-005",
             )
         self._store.put(self._name, self._text())
         clock.sleep(SETTLE_SECONDS)

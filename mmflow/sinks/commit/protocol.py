@@ -202,5 +202,7 @@ class Commit(ABC):
 def already_exists(shown: str, path: str) -> SinkError:
     """Return the error for a destination that appeared while the run computed."""
     return SinkError(
-        f"{shown} was created by another process while this run computed; choose another output", path=path
+        f"{shown} was created by another process while this run computed; choose another output",
+        path=path,
+        code="MMF-OUT-003",
     )

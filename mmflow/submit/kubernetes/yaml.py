@@ -20,7 +20,9 @@ def as_yaml(manifests: Iterable[Mapping[str, Any]]) -> str:
     try:
         import yaml  # noqa: PLC0415  (optional, and only for this)
     except ImportError as error:
-        raise ConfigError(f"YAML needs a package: {install_command('kubernetes')} ({error})") from error
+        raise ConfigError(
+            f"YAML needs a package: {install_command('kubernetes')} ({error})", code="MMF-CFG-002"
+        ) from error
 
     class Dumper(yaml.SafeDumper):
         """Dumper without anchors, and with multi-line text as block scalars."""

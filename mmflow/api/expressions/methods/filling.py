@@ -128,7 +128,7 @@ def _small(operand: Resolved, name: str) -> Raw:
         number("fill_null", operand)
     value = _SMALL.get(family(kind), (0, 1))[at]
     if value is None:
-        raise PlanError(f"fill_null(strategy={name!r}) does not take {operand.shown()}")
+        raise PlanError(f"fill_null(strategy={name!r}) does not take {operand.shown()}", code="MMF-PLN-004")
     if types.is_null(kind):
         return operand.raw
     if types.is_date(kind):

@@ -54,7 +54,9 @@ class ListNamespace(Namespace):
                 return operand.raw
             if items and family(operand.type.value_type) not in (*items, "null"):
                 wanted = "" if items is _ORDERED else f"; its items must be {' or '.join(items)}"
-                raise PlanError(f"list.{method}() does not take {operand.shown()}{wanted}")
+                raise PlanError(
+                    f"list.{method}() does not take {operand.shown()}{wanted}", code="MMF-PLN-004"
+                )
             function = ListFunction(operation, (operand.type,), result(operand), options)
             made: Raw = called(function)(operand.raw)
             return made
@@ -123,7 +125,9 @@ class ListNamespace(Namespace):
         def build(operand: Resolved, value: Resolved) -> Raw:
             kind = operand.type.value_type
             if family(kind) != family(value.type):
-                raise PlanError(f"list.contains() of {operand.shown()} does not take {value.shown()}")
+                raise PlanError(
+                    f"list.contains() of {operand.shown()} does not take {value.shown()}", code="MMF-PLN-004"
+                )
             found = F.array_has(operand.raw, value.raw)
             # DataFusion answers null for an empty list.
             return F.when(operand.raw.is_not_null(), F.coalesce(found, literal(False))).end()
@@ -323,7 +327,8 @@ def _concat(operand: Resolved, *others: Resolved) -> Raw:
         same = family(other.type.value_type) in (family(operand.type.value_type), "null")
         if not same and not types.is_null(operand.type.value_type):
             raise PlanError(
-                f"list.concat() of {operand.shown()} does not take {other.shown()}; cast one of them"
+                f"list.concat() of {operand.shown()} does not take {other.shown()}; cast one of them",
+                code="MMF-PLN-004",
             )
         kinds.append(other.type)
     kind = next((k for k in kinds if not types.is_null(k.value_type)), operand.type)
@@ -352,7 +357,9 @@ class StructNamespace(Namespace):
             names = [f.name for f in operand.type]
             if name not in names:
                 message = missing_column(name, names, names)
-                raise PlanError(f"{operand.shown()}: {message.replace('column', 'field')}")
+                raise PlanError(
+                    f"{operand.shown()}: {message.replace('column', 'field')}", code="MMF-PLN-002"
+                )
             return F.get_field(operand.raw, literal(name))
 
         return self._apply("field", build, name=name)

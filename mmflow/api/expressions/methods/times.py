@@ -227,7 +227,7 @@ class TimeNamespace(Namespace):
 
         def build(operand: Resolved) -> Raw:
             if not types.is_timestamp(operand.type):
-                raise PlanError(f"dt.replace_time_zone() does not take {operand.shown()}")
+                raise PlanError(f"dt.replace_time_zone() does not take {operand.shown()}", code="MMF-PLN-004")
             clock = _wall_clock(operand)
             return clock if zone is None else clock.cast(pa.timestamp(operand.type.unit, zone))
 

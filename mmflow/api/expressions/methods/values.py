@@ -255,7 +255,7 @@ def _whole(operation: str, function: Any, operand: Resolved) -> Raw:
 def _clip(operand: Resolved, lower: Resolved, upper: Resolved) -> Raw:
     raw = operand.raw
     if family(operand.type) not in ("number", "time", "zoned time", "duration"):
-        raise PlanError(f"clip() does not take {operand.shown()}")
+        raise PlanError(f"clip() does not take {operand.shown()}", code="MMF-PLN-004")
     made = F.when(F.isnan(raw), raw) if types.is_floating(operand.type) else F.when(raw.is_null(), raw)
     for bound, outside in ((lower, "__lt__"), (upper, "__gt__")):
         if not types.is_null(bound.type):

@@ -235,7 +235,7 @@ def check_count(operation: str, count: object, least: int | None) -> None:
 
 def _signed(operand: Resolved) -> Raw:
     if family(operand.type) not in ("number", "time", "zoned time", "duration", "null"):
-        raise PlanError(f"diff() does not take {operand.shown()}")
+        raise PlanError(f"diff() does not take {operand.shown()}", code="MMF-PLN-004")
     integer = types.is_integer(operand.type) and operand.type.bit_width < 64
     return operand.raw.cast(pa.int64()) if integer else operand.raw
 

@@ -105,10 +105,10 @@ class Node:
         for below in self.inputs:
             yield from below.walk()
 
-    def error(self, message: str) -> PlanError:
+    def error(self, message: str, **context: str) -> PlanError:
         """Return an error at the place of the call."""
         shown = "" if self.place == NOWHERE else f" (at {self.place})"
-        return PlanError(f"{message}{shown}", place=self.place)
+        return PlanError(f"{message}{shown}", place=self.place, **context)
 
 
 def column_node(name: str) -> Node:

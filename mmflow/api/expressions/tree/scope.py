@@ -250,7 +250,8 @@ class Scope:
         index = self.schema.get_field_index(str(node.column))
         if index < 0:
             raise node.error(
-                missing_column(str(node.column), [*self.schema.names, *self.hidden], self.schema.names)
+                missing_column(str(node.column), [*self.schema.names, *self.hidden], self.schema.names),
+                code="MMF-PLN-002",
             )
         kind = self.schema.field(index).type
         self.mentioned[str(node.column)] = kind
@@ -280,7 +281,8 @@ class Scope:
             # DataFusion lists the signatures of its functions, in Rust's words.
             why = "" if _SIGNATURE.search(why) else f": {why}"
             raise resolved.node.error(
-                f"{resolved.node.call} does not take {shown or 'these operands'}{why}"
+                f"{resolved.node.call} does not take {shown or 'these operands'}{why}",
+                code="MMF-PLN-004",
             ) from error
 
 
