@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from mmflow.config import Settings
+from mmflow.formats.checkpoints import known_checkpoints
 from mmflow.formats.compression import file_compression
 from mmflow.formats.decoding.scan import ScannedFormat, contents_entry, is_splittable
 from mmflow.formats.registry import FORMATS
@@ -157,7 +158,8 @@ def source_info(source: Source, settings: Settings) -> SourceInfo:
 def _sections_text(entry: FileEntry) -> str | None:
     if not entry.identity.is_contents:
         return None
-    found = find_sections(entry.path, entry.identity.file)
+    path, identity = entry.path, entry.identity.file
+    found = known_checkpoints(path, identity) or find_sections(path, identity)
     return None if found is None else f"{found.count:,} {found.kind}s, {found.size:,} bytes of text"
 
 

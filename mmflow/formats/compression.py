@@ -156,6 +156,7 @@ def open_decompressed(file: MappedFile, ahead: int = 0) -> Iterator[Contents]:
     Raises:
         SourceError: It is damaged.
     """
+    from mmflow.formats import checkpoints  # noqa: PLC0415  (most files are plain)
     from mmflow.formats.inflating import GzipContents, PipedSource  # noqa: PLC0415  (most files are plain)
 
     compression = file_compression(file)
@@ -166,7 +167,12 @@ def open_decompressed(file: MappedFile, ahead: int = 0) -> Iterator[Contents]:
 
             yield GzipContents(PipedSource(as_gzip(file, ahead)))
         elif compression == "gzip":
-            yield GzipContents(WindowReader(file, ahead=ahead))
+            # Who reads all of a file leaves checkpoints for those who read it later.
+            marks = type(file) is MappedFile and ahead >= file.size >= checkpoints.LEAST
+            contents = GzipContents(WindowReader(file, ahead=ahead), checkpoints.SPACING if marks else 0)
+            yield contents
+            if marks:
+                checkpoints.keep_checkpoints(file, contents)
         else:
             with decompress_stream(as_arrow_file(file, ahead=ahead), compression, file.path) as stream:
                 yield stream

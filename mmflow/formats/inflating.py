@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from mmflow.kernels import kernels
+from mmflow.mapping.sections import Checkpoint
 
 __all__ = ["CompressedSource", "GzipContents", "InflateError", "PipedSource", "Text"]
 
@@ -100,9 +101,13 @@ class GzipContents:
 
     Args:
         source: The compressed bytes.
+        spacing: Bytes of text between checkpoints, about; 0: none are made.
+
+    Attributes:
+        checkpoints: Offsets in the source and in the text, and state, of each checkpoint that was made.
     """
 
-    def __init__(self, source: CompressedSource) -> None:
+    def __init__(self, source: CompressedSource, spacing: int = 0) -> None:
         self._source = source
         self._inflater: Any = kernels().Inflater(kernels().simd_used())
         self._history, self._slack = kernels().INFLATE_HISTORY, kernels().INFLATE_SLACK
@@ -113,6 +118,15 @@ class GzipContents:
         self._source_ended = self._ended = False
         self._problem: str | None = None
         self._rest = memoryview(b"")  # inflated, but not read yet
+        self._spacing = spacing
+        self.checkpoints: list[tuple[int, int, Checkpoint]] = []
+        if spacing:
+            self._inflater.stop_after(spacing)
+
+    @property
+    def whole(self) -> tuple[int, int] | None:
+        """Bytes of the source and of the text, once both are at their end and right."""
+        return (self._offset, self._length) if self._ended and self._problem is None else None
 
     def read_text(self, size: int) -> Text:
         """Return the next bytes: about `size`, and as many unless the end or damage is near; none at the end.
@@ -134,12 +148,23 @@ class GzipContents:
             length += produced
             self._input = self._input.slice(consumed)
             self._offset += consumed
-            if length < size and not self._ended and self._problem is None:
+            if self._spacing and (state := self._inflater.checkpoint()) is not None:
+                self._mark(self._length + length, state)
+            elif length < size and not self._ended and self._problem is None:
                 self._take_input()
         self._length += length
         if self._problem is not None and not length:
             raise InflateError(self._problem, self._offset, self._inflater.members, self._length)
         return Text(memory, self._history, length)
+
+    def _mark(self, text: int, state: tuple[int, int, int, int, bytes]) -> None:
+        """Make a checkpoint at a place in the text."""
+        bit, checksum, length, members, history = state
+        packed = bytes(pa.compress(history, "zstd", asbytes=True)) if history else b""
+        self.checkpoints.append(
+            (self._offset, text, Checkpoint(bit, checksum, length, members, len(history), packed))
+        )
+        self._inflater.stop_after(self._spacing)
 
     def _take_input(self) -> None:
         """Let the input go on, from what is left of it: a part of a symbol or of a header."""

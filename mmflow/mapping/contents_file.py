@@ -21,7 +21,7 @@ from mmflow.kernels import kernels
 from mmflow.mapping.access_policy import Access, Io
 from mmflow.mapping.file import MappedFile
 from mmflow.mapping.identity import FileIdentity
-from mmflow.mapping.sections import Sections, find_sections
+from mmflow.mapping.sections import Sections, drop_sections, find_sections, kept_sections
 from mmflow.mapping.window import Window
 
 __all__ = ["ContentsFile"]
@@ -36,6 +36,8 @@ class ContentsFile(MappedFile):
     decompressed = True
     _sections: Sections
     _kept: tuple[int, pa.Buffer] = 0, pa.py_buffer(b"")
+    _random = False
+    _partly = -1  # section of which only a part was inflated last
 
     @classmethod
     def open_contents(
@@ -56,7 +58,7 @@ class ContentsFile(MappedFile):
         """
         opened = cls.open(path, io=io, budget=budget, access=access, expected=expected.file)
         try:
-            found = find_sections(path, opened.identity)
+            found = kept_sections(path, opened.identity) or find_sections(path, opened.identity)
             if found is None or found.size != expected.size:
                 raise SourceError(
                     f"can't read {path}: its sections are not those that were planned with", path=path
@@ -67,6 +69,7 @@ class ContentsFile(MappedFile):
         opened.whole = False
         opened.identity = expected
         opened._sections = found
+        opened._random = access == "random" and bool(found.checkpoints)
         return opened
 
     def _window(self, offset: int, length: int, populate: bool, lease: object = None) -> Window:
@@ -85,37 +88,44 @@ class ContentsFile(MappedFile):
         """
         texts = self._sections.texts
         first, last = self._sections.covering(begin, end)
-        have = 0
-        if kept <= begin < kept + held.size:
-            first = self._sections.at(kept + held.size - 1) + 1
+        have, behind = 0, self._sections.at(kept + held.size - 1) + 1
+        if kept <= begin < kept + held.size == texts[behind]:
+            first = behind
             have = kept + held.size - begin
-        start = begin if have else int(texts[first])
+        start, stop = begin if have else int(texts[first]), int(texts[last])
+        if self._random and last - 1 != self._partly:
+            # Of a long section that one row is in, no more than up to it; of one that more are in, all.
+            self._partly = last - 1
+            stop = end
         history, slack = kernels().INFLATE_HISTORY, kernels().INFLATE_SLACK
-        size = int(texts[last]) - start
+        size = stop - start
         try:
             memory: Any = pa.allocate_buffer(history + size + slack)
         except MemoryError as error:  # pa.ArrowMemoryError is one
             raise EngineError(
                 f"no memory for {size:,} bytes of {self.path}, decompressed; lower --workers", path=self.path
             ) from error
-        self._decompress(first, last, memory, history + have)
+        self._decompress(first, last, stop, memory, history + have)
         if have:  # afterwards: memory before the text is written to, too
             memoryview(memory).cast("B")[history : history + have] = memoryview(held).cast("B")[
                 begin - kept :
             ]
         return start, memory.slice(history, size)
 
-    def _decompress(self, first: int, last: int, memory: pa.Buffer, at: int) -> None:
-        """Decompress sections to a place in memory that has room before and behind them.
+    def _decompress(self, first: int, last: int, stop: int, memory: pa.Buffer, at: int) -> None:
+        """Decompress sections, up to `stop` in the text, to a place in memory that has room before and behind them.
 
         Raises:
             SourceError: They are damaged.
         """
         offsets, texts = self._sections.offsets, self._sections.texts
         begin, wanted = int(offsets[first]), int(texts[last] - texts[first])
-        data = super()._window(begin, int(offsets[last]) - begin, True).buffer
+        states = self._sections.checkpoints
+        # The last bits of a section may be in the first byte of the next one.
+        end = int(offsets[last]) + (1 if states and last < len(texts) - 1 and states[last - 1].bit else 0)
+        data = super()._window(begin, end - begin, True).buffer
         if self._sections.compression == "gzip":
-            self._inflate(first, last, data, memory.address + at)
+            self._inflate(first, last, stop, data, memory.address + at)
             return
         try:
             text = pa.decompress(data, wanted, self._sections.compression)
@@ -125,27 +135,46 @@ class ContentsFile(MappedFile):
             raise self._damaged(str(error), begin, int(texts[first]), where) from error
         memoryview(memory).cast("B")[at : at + wanted] = memoryview(text).cast("B")
 
-    def _inflate(self, first: int, last: int, data: pa.Buffer, address: int) -> None:
+    def _inflate(self, first: int, last: int, stop: int, data: pa.Buffer, address: int) -> None:
         """Inflate the bytes of sections.
 
         Raises:
             SourceError: They are damaged.
         """
         offsets, texts = self._sections.offsets, self._sections.texts
-        begin, wanted = int(offsets[first]), int(texts[last] - texts[first])
+        begin, wanted = int(offsets[first]), stop - int(texts[first])
         inflater = kernels().Inflater(kernels().simd_used())
-        problem, ended, consumed, produced = inflater.inflate(data.address, data.size, True, address, wanted)
-        if problem is None and produced == wanted and not ended:
+        states = self._sections.checkpoints
+        if first and states:
+            state = states[first - 1]
+            history = pa.decompress(state.history, state.reach, "zstd") if state.reach else b""
+            inflater.resume(state.bit, state.checksum, state.length, state.members, bytes(history))
+        # What follows is no part of the file's last section: at its end there is the state of the next one.
+        following = states[last - 1] if states and last < len(texts) - 1 else None
+        partly = stop < texts[last]
+        if following is not None and not partly:
+            inflater.stop_after(wanted)
+        final = following is None
+        problem, ended, consumed, produced = inflater.inflate(data.address, data.size, final, address, wanted)
+        if partly and problem is None and produced >= wanted:
+            return
+        if problem is None and produced == wanted and not ended and inflater.checkpoint() is None:
             # What follows has no text: the end of the last block, a checksum, members without text.
             rest = data.slice(consumed)
             spare: Any = pa.allocate_buffer(kernels().INFLATE_HISTORY + 1 + kernels().INFLATE_SLACK)
             at = spare.address + kernels().INFLATE_HISTORY
-            problem, ended, more, excess = inflater.inflate(rest.address, rest.size, True, at, 1)
+            problem, ended, more, excess = inflater.inflate(rest.address, rest.size, final, at, 1)
             consumed, produced = consumed + more, produced + excess
-        if problem is None and (not ended or produced != wanted):
+        if following is None:
+            fits = ended
+        else:
+            found = inflater.checkpoint()
+            fits = found is not None and found[:4] == following.numbers
+        if problem is None and not (fits and produced == wanted):
             problem = "lengths of text other than stated"
         if problem is not None:
             self.check_unchanged()  # which may be why
+            drop_sections(self.path, self.identity.file)
             raise self._damaged(
                 problem,
                 begin + consumed,

@@ -11,6 +11,7 @@ damaged.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -21,7 +22,16 @@ from mmflow.lazy.dataclasses import dataclass
 from mmflow.mapping.file import MappedFile
 from mmflow.mapping.identity import FileIdentity
 
-__all__ = ["Sections", "find_sections", "forget_sections"]
+__all__ = [
+    "Checkpoint",
+    "Sections",
+    "drop_sections",
+    "find_sections",
+    "forget_sections",
+    "is_distrusted",
+    "keep_sections",
+    "kept_sections",
+]
 
 I64 = npt.NDArray[np.int64]
 
@@ -42,6 +52,37 @@ _ZSTD_HEADER, _SEEK_FOOTER = 18, 9
 _RESERVED_BLOCK, _RLE_BLOCK = 3, 1
 
 
+#: Bytes of checkpoints in memory: those of some 100 GB of text.
+_MOST_KEPT = 256 << 20
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """State of an inflater at the begin of a block (kernels/inflate).
+
+    Attributes:
+        bit: Bits of its first byte that belong to the block before.
+        checksum: CRC-32 of the text of the member so far.
+        length: Bytes of that text.
+        members: Members that were begun.
+        reach: Bytes of text before it that it may refer to.
+        history: This text, compressed by zstd.
+    """
+
+    bit: int
+    checksum: int
+    length: int
+    members: int
+    reach: int
+    history: bytes
+
+    @property
+    def numbers(self) -> tuple[int, int, int, int]:
+        """What is known of the text before it."""
+        return self.bit, self.checksum, self.length, self.members
+
+
 @dataclass(frozen=True, slots=True)
 class Sections:
     """Sections of a compressed file.
@@ -52,7 +93,8 @@ class Sections:
         count: Number of these.
         offsets: Offset of each section in the file, in bytes, and the size of the file.
         texts: Offset of each section's text, and the size of all text.
-        members: Number of members before each section.
+        members: Number of members before each section; 0 where checkpoints say it.
+        checkpoints: State at the begin of each section but the first; none where sections are whole members.
     """
 
     compression: str
@@ -61,6 +103,12 @@ class Sections:
     offsets: I64
     texts: I64
     members: I64
+    checkpoints: tuple[Checkpoint, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it takes, about."""
+        return self.offsets.nbytes * 3 + sum(len(c.history) + 100 for c in self.checkpoints)
 
     @property
     def size(self) -> int:
@@ -76,8 +124,57 @@ class Sections:
         return self.at(begin), self.at(end - 1) + 1
 
 
+#: Sections that passes have found, and files whose sections did not fit.
+_kept: dict[tuple[str, FileIdentity], Sections] = {}
+_distrusted: set[tuple[str, FileIdentity]] = set()
+
+
+def keep_sections(path: str, identity: FileIdentity, sections: Sections) -> bool:
+    """Keep sections that a pass over a file has found, for this process. False: too many are kept.
+
+    None is given up for another, since tasks that were planned with it may open the file later.
+    """
+    with _lock:
+        _kept.pop((path, identity), None)
+        _distrusted.discard((path, identity))
+        for other in [key for key in _kept if key[0] == path]:  # of earlier versions
+            del _kept[other]
+        if sum(found.nbytes for found in _kept.values()) + sections.nbytes > _MOST_KEPT:
+            return False
+        _kept[path, identity] = sections
+        return True
+
+
+def kept_sections(path: str, identity: FileIdentity) -> Sections | None:
+    """Return the sections that are kept of a file."""
+    with _lock:
+        return _kept.get((path, identity))
+
+
+def drop_sections(path: str, identity: FileIdentity) -> None:
+    """Drop sections that don't fit their file, so that it is read from its start."""
+    with _lock:
+        if _kept.pop((path, identity), None) is not None:
+            _distrusted.add((path, identity))
+
+
+def is_distrusted(path: str, identity: FileIdentity) -> bool:
+    """Return whether sections of a file did not fit it, and no others have been found since."""
+    with _lock:
+        return (path, identity) in _distrusted
+
+
+def forget_sections() -> None:
+    """Forget all sections that are kept."""
+    with _lock:
+        _kept.clear()
+        _distrusted.clear()
+
+
 def find_sections(path: str, identity: FileIdentity) -> Sections | None:
-    """Return the sections of a local file; None where it has one member only, or they can't be found for sure.
+    """Return the sections that the headers of a local file tell.
+
+    None where it has one member only, or they can't be found for sure.
 
     Args:
         path: Path of the file.
@@ -88,11 +185,6 @@ def find_sections(path: str, identity: FileIdentity) -> Sections | None:
         SourceChangedError: It is another file by now.
     """
     return _find(path, identity)
-
-
-def forget_sections() -> None:
-    """Forget what was found out about files."""
-    _find.cache_clear()
 
 
 @lru_cache(64)
@@ -127,12 +219,12 @@ def _made(
     if offset != file.size or count < 2 or text == 0:
         return None
     if text == texts[-1]:  # members without text, such as the mark of the end, belong to those before
-        for columns in (offsets, texts, members):
-            columns.pop()
+        for column in (offsets, texts, members):
+            column.pop()
     offsets.append(offset)
     texts.append(text)
-    made = (np.array(column, np.int64) for column in (offsets, texts, members))
-    return Sections(compression, kind, count, *made)
+    columns = [np.array(found, np.int64) for found in (offsets, texts, members)]
+    return Sections(compression, kind, count, columns[0], columns[1], columns[2])
 
 
 def _bgzf_blocks(file: MappedFile) -> Iterator[tuple[int, int]]:

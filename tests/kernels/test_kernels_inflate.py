@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import random
 import zlib
 from typing import Literal
@@ -218,3 +219,58 @@ def test_a_text_longer_than_4_gib_has_its_length_modulo() -> None:
         at += consumed
         total += produced
     assert (at, total) == (packed.size, 1 << 32)
+
+
+@settings(max_examples=12)
+@given(
+    parts=st.lists(st.binary(max_size=60_000) | st.just(b"abc" * 30_000), min_size=1, max_size=4),
+    level=st.integers(0, 9),
+    strategy=st.sampled_from(STRATEGIES),
+    spacing=st.integers(1000, 60_000),
+    piece=st.integers(100, 1 << 18),
+)
+def test_a_checkpoint_is_where_another_inflater_can_begin(
+    parts: list[bytes], level: int, strategy: int, spacing: int, piece: int
+) -> None:
+    text = b"".join(parts)
+    packed = b"".join(deflated(part, level, strategy, 1) for part in parts)
+    room = 1 << 16
+    inflater, at, found, size = _kernels.Inflater(_kernels.simd_used()), 0, b"", piece
+    states = []
+    inflater.stop_after(spacing)
+    ended = False
+    while not ended:
+        data = pa.py_buffer(packed[at : at + size])
+        out = pa.allocate_buffer(HISTORY + room + SLACK)
+        problem, ended, consumed, produced = inflater.inflate(
+            data.address, data.size, at + size >= len(packed), out.address + HISTORY, room
+        )
+        assert problem is None
+        at, found = at + consumed, found + out.slice(HISTORY, produced).to_pybytes()
+        state = inflater.checkpoint()
+        if state is not None:
+            states.append((at, len(found), state))
+            inflater.stop_after(spacing)
+        elif produced < room:
+            size = max(piece, len(packed[at : at + size]) + piece)
+    assert found == text
+    assert [b - a for (_, a, _), (_, b, _) in itertools.pairwise(states) if b - a < spacing] == []
+    for offset, length, state in states[:: max(1, len(states) // 6)]:
+        other = _kernels.Inflater(_kernels.simd_used())
+        other.resume(*state)
+        data = pa.py_buffer(packed[offset:])
+        out = pa.allocate_buffer(HISTORY + len(text) - length + 1 + SLACK)
+        problem, ended, consumed, produced = other.inflate(
+            data.address, data.size, True, out.address + HISTORY, len(text) - length + 1
+        )
+        assert (problem, ended, consumed) == (None, True, data.size)  # with the checksum of the member
+        assert out.slice(HISTORY, produced).to_pybytes() == text[length:]
+
+
+def test_what_is_no_checkpoint_is_refused() -> None:
+    inflater = _kernels.Inflater(_kernels.simd_used())
+    assert inflater.checkpoint() is None
+    with pytest.raises(ValueError, match="no checkpoint"):
+        inflater.resume(8, 0, 0, 1, b"")
+    with pytest.raises(ValueError, match="no checkpoint"):
+        inflater.resume(0, 0, 0, 1, bytes(HISTORY + 1))

@@ -35,6 +35,24 @@ class PyInflater {
 
     std::uint64_t members() const noexcept { return inflater_->members(); }
 
+    void stop_after(std::uint64_t size) {
+        const std::lock_guard<std::mutex> one(busy_);
+        inflater_->stop_after(size);
+    }
+
+    nb::object checkpoint() {
+        const std::lock_guard<std::mutex> one(busy_);
+        if (!inflater_->stopped()) return nb::none();
+        const InflateCheckpoint at = inflater_->checkpoint();
+        return nb::make_tuple(at.bit, at.crc, at.length, at.members, nb::bytes(reinterpret_cast<const char*>(at.history), at.reach));
+    }
+
+    void resume(unsigned bit, std::uint32_t crc, std::uint64_t length, std::uint64_t members, const nb::bytes& history) {
+        if (bit > 7 || history.size() > kInflateHistory) throw nb::value_error("no checkpoint of an inflater");
+        const std::lock_guard<std::mutex> one(busy_);
+        inflater_->resume({bit, crc, length, members, reinterpret_cast<const std::uint8_t*>(history.c_str()), history.size()});
+    }
+
    private:
     std::mutex busy_;
     std::unique_ptr<Inflater> inflater_;
@@ -51,6 +69,12 @@ void add_inflater(nb::module_& m) {
              nb::arg("room"),
              "Read on from input, and return what is wrong (or None), whether the file is at its end, and the bytes "
              "consumed and produced. `out` has INFLATE_HISTORY bytes before it, and INFLATE_SLACK behind `room`.")
+        .def("stop_after", &PyInflater::stop_after, nb::arg("size"),
+             "Let `inflate` end at the first block that begins behind so many more bytes.")
+        .def("checkpoint", &PyInflater::checkpoint,
+             "Return the state where `inflate` ended so, as `resume` takes it; None: it ended elsewhere.")
+        .def("resume", &PyInflater::resume, nb::arg("bit"), nb::arg("crc"), nb::arg("length"), nb::arg("members"),
+             nb::arg("history"), "Begin at a checkpoint; the next input is that from its byte on.")
         .def_prop_ro("members", &PyInflater::members, "Members that were begun.");
 }
 

@@ -22,6 +22,7 @@ const char* describe(InflateStatus status) noexcept {
         case InflateStatus::kInput: return "more input";
         case InflateStatus::kOutput: return "more room";
         case InflateStatus::kEnd: return "end";
+        case InflateStatus::kBlock: return "begin of a block";
         case InflateStatus::kTruncated: return "truncated compressed stream";
         case InflateStatus::kHeader: return "incorrect header check";
         case InflateStatus::kMethod: return "unknown compression method";
@@ -72,7 +73,7 @@ InflateResult Inflater::inflate(const std::uint8_t* in, std::size_t size, bool f
                 if (at_ == At::kBlock) oldest = out;
                 break;
             case At::kBlock:
-                status = block(bits);
+                status = static_cast<std::uint64_t>(out - begin) >= until_ ? InflateStatus::kBlock : block(bits);
                 break;
             case At::kTrailer:
                 status = trailer(bits);
@@ -94,11 +95,24 @@ InflateResult Inflater::inflate(const std::uint8_t* in, std::size_t size, bool f
     } while (status == InflateStatus::kOutput ? out < end : status == InflateStatus::kOk);
     if (status == InflateStatus::kInput && final) status = InflateStatus::kTruncated;
     const std::size_t produced = static_cast<std::size_t>(out - begin);
+    if (until_ != kInflateNever) until_ -= std::min<std::uint64_t>(until_, produced);
     reach_ = std::min(kInflateHistory, static_cast<std::size_t>(out - oldest));
     std::memcpy(history_, out - kInflateHistory, kInflateHistory);
     bits.give_back();
     bit_ = bits.count == 0 ? 0 : 8 - bits.count;
     return {status, static_cast<std::size_t>(bits.at - in) - (bit_ != 0), produced};
+}
+
+void Inflater::resume(const InflateCheckpoint& from) noexcept {
+    at_ = At::kBlock;
+    last_ = fixed_ = false;
+    bit_ = from.bit;
+    crc_ = from.crc;
+    length_ = from.length;
+    members_ = from.members;
+    reach_ = std::min(from.reach, kInflateHistory);
+    until_ = kInflateNever;
+    if (reach_ != 0) std::memcpy(history_ + kInflateHistory - reach_, from.history + (from.reach - reach_), reach_);
 }
 
 InflateStatus Inflater::header(BitReader& bits) noexcept {

@@ -24,6 +24,7 @@ enum class InflateStatus {
     kInput,   // all input was read, up to what is part of a symbol
     kOutput,  // the room is full
     kEnd,     // the input ended where a member does
+    kBlock,   // a block begins where the caller wants to stop
     // Damage, as zlib names it (inflate.cpp: describe).
     kTruncated,
     kHeader,
@@ -54,6 +55,18 @@ struct InflateResult {
     std::size_t produced;
 };
 
+inline constexpr std::uint64_t kInflateNever = ~std::uint64_t{0};
+
+// State at the begin of a block, beside the place of its first byte.
+struct InflateCheckpoint {
+    unsigned bit;           // bits of that byte that belong to the block before
+    std::uint32_t crc;      // of the member's bytes so far
+    std::uint64_t length;   // their number
+    std::uint64_t members;  // that were begun
+    const std::uint8_t* history;
+    std::size_t reach;      // bytes of it, at most `kInflateHistory`
+};
+
 class Inflater {
    public:
     explicit Inflater(DecodeCodes decode) noexcept : decode_(decode) {}
@@ -61,6 +74,14 @@ class Inflater {
     // Reads on from `in`, of which `final` says whether the file ends behind it. `out` has `kInflateHistory` bytes before it,
     // which are written here, and `kInflateSlack` behind its `room`.
     InflateResult inflate(const std::uint8_t* in, std::size_t size, bool final, std::uint8_t* out, std::size_t room) noexcept;
+
+    // Lets `inflate` end at the first block that begins behind `size` more bytes, or at none.
+    void stop_after(std::uint64_t size) noexcept { until_ = size; }
+    // Whether it ended there: the checkpoint of that block is what follows.
+    bool stopped() const noexcept { return at_ == At::kBlock && until_ == 0; }
+    InflateCheckpoint checkpoint() const noexcept { return {bit_, crc_, length_, members_, history_ + kInflateHistory - reach_, reach_}; }
+    // Begins at a checkpoint: the next input is that from its byte on.
+    void resume(const InflateCheckpoint& from) noexcept;
 
     std::uint64_t members() const noexcept { return members_; }  // that were begun
     std::uint64_t in_member() const noexcept { return length_; }  // bytes of the present one that were returned
@@ -85,6 +106,7 @@ class Inflater {
     std::uint32_t crc_ = 0;   // of the present member's bytes; within a header, of the header
     std::uint64_t members_ = 0;
     std::uint64_t length_ = 0;
+    std::uint64_t until_ = kInflateNever;  // bytes that are to come before a block where it stops
     std::size_t reach_ = 0;   // bytes of the history that belong to the present member
     InflateTables tables_{};
     std::uint8_t history_[kInflateHistory]{};
