@@ -6,6 +6,7 @@ being run.
 
 from __future__ import annotations
 
+import json
 import os
 
 import click
@@ -22,7 +23,11 @@ def completion(options: Options) -> int:
     found = shell_completion.get_completion_class(options.shell)
     assert found is not None  # the shells are choices
     made = found(click.Group(), {}, "mmflow", COMPLETION_VARIABLE)
-    print(made.source_template % made.source_vars(), end="")
+    script = made.source_template % made.source_vars()
+    if options.json:
+        print(json.dumps({"shell": options.shell, "script": script}))
+    else:
+        print(script, end="")
     return 0
 
 

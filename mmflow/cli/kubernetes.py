@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -36,5 +37,9 @@ def render(options: Options) -> int:
     resumes = options.resume is not None
     submission = submission_of(options, settings, name, table, resumes=resumes)
     workload = make_workload(submission, pods, again="again" if resumes else "")
-    sys.stdout.write(as_yaml(rendered(pods, workload)))
+    manifests = rendered(pods, workload)
+    if options.json:
+        print(json.dumps({"apiVersion": "v1", "kind": "List", "items": [dict(m) for m in manifests]}))
+    else:
+        sys.stdout.write(as_yaml(manifests))
     return 0

@@ -97,10 +97,13 @@ def _return_result(named: NamedRun, facts: Mapping[str, Any], options: Options) 
         why = f": {error['message']}" if state == "failed" and error.get("message") else ""
         what = "was cancelled" if state == "cancelled" else f"failed{why}"
         raise EngineError(f"run {name}, which this command waited for, {what}; the same command resumes it")
-    _print_done(named.directory, named.summary, options)
+    done = _print_done(named.directory, named.summary)
+    if options.json and done:
+        print(json.dumps(done))
 
 
-def _print_done(directory: RunDirectory, summary: Mapping[str, Any], options: Options) -> None:
+def _print_done(directory: RunDirectory, summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Print what a run that is done has written, and return its summary."""
     check_unchanged_since(directory)
     print(f"run {directory.name} is done already", file=sys.stderr)
     outputs = committed_outputs(directory)
@@ -114,8 +117,7 @@ def _print_done(directory: RunDirectory, summary: Mapping[str, Any], options: Op
     facts = summary.get("summary") or {}
     if facts.get("bad_records") or facts.get("repaired"):
         print(f"warning: {RunSummary(**facts).bad_message()}", file=sys.stderr)
-    if options.json and facts:
-        print(json.dumps(facts))
+    return facts
 
 
 def is_submitted(options: Options, settings: Settings, name: str, facts: Mapping[str, Any]) -> bool | None:
@@ -137,7 +139,7 @@ def is_submitted(options: Options, settings: Settings, name: str, facts: Mapping
     if directory.exists(FACTS):  # else its folder is elsewhere
         check_same_run(name, load_facts(directory), facts, code=state.state == "done")
     if state.state == "done":
-        _print_done(directory, directory.read_object(SUMMARY, SUMMARY_SHAPE), options)
+        _print_done(directory, directory.read_object(SUMMARY, SUMMARY_SHAPE))
         return True
     if state.state in ENDED:
         return False

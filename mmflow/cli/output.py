@@ -95,6 +95,8 @@ def check_output(options: Options, output: Mapping[str, Any] | None = None) -> N
     if target is None:
         stdout_format(options)
         return
+    if getattr(options, "json_rows", False):
+        raise ConfigError("--json prints rows on stdout: leave it out, or --output")
     from mmflow.sinks.streamed import stream_spec, writes_stream  # noqa: PLC0415  (slow)
 
     if writes_stream(target["path"]):
@@ -112,7 +114,10 @@ def stdout_format(options: Options) -> str:
         ConfigError: There is no such form, it is not one for a terminal, or an option needs a file.
     """
     terminal = is_terminal(sys.stdout)
-    form: str = options.format or ("table" if terminal else "csv")
+    rows_as_json = getattr(options, "json_rows", False)
+    if rows_as_json and options.format not in (None, "json"):
+        raise ConfigError(f"--json is --format json: leave out --format {options.format}")
+    form: str = options.format or ("json" if rows_as_json else "table" if terminal else "csv")
     from mmflow.sinks.stdout import STDOUT_FORMATS  # noqa: PLC0415  (slow)
 
     if form not in STDOUT_FORMATS:

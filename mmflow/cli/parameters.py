@@ -69,6 +69,9 @@ RUNS_DIR = Option(
     help="folder or URL where runs are kept", default_text="~/.local/state/mmflow/runs",
 )  # fmt: skip
 JSON = Option("--json", is_flag=True, help="print JSON")
+JSON_ROWS = Option(
+    "--json", "json_rows", is_flag=True, help="print the rows as JSON, and an error, too; --format json"
+)
 
 SETTINGS: list[click.Parameter] = [
     Option("--engine", type=Choice(ENGINES), section=_SETTINGS, help="engine that runs tasks", default_text="local"),

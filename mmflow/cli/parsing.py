@@ -341,7 +341,7 @@ class Command(HelpPage, click.Command):
         """Run the handler, and return its exit code."""
         if ctx.params["traceback"]:
             tracebacks.show_all()
-        ctx.meta[AS_JSON] = ctx.params.get("json", False)
+        ctx.meta[AS_JSON] = ctx.params.get("json") or ctx.params.get("json_rows")
         if not self._light:
             _prepare()
         return _run_handler(self._handler, Options(**ctx.params, rest=ctx.meta["rest"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def sql(options: Options) -> int:
     with showing_progress(), session_of(options) as session:
         rows = plan_query(session, query, _values(session, options, query))
         begin_work()
-        if statement(query)[0] in ("explain", "analyze") and options.format is options.output is None:
+        is_plan = statement(query)[0] in ("explain", "analyze")
+        if is_plan and options.format is options.output is None and not options.json_rows:
             print("\n".join(rows.to_arrow()["plan"].to_pylist()))
             return 0
         emit(rows, options, None)
@@ -135,10 +137,11 @@ def explain(options: Options) -> int:
             values = job_values(job, options.query, options.rest)
             bound = job.bound(values)
             begin_work()
-            print(job.explain(session, **bound))
+            plan = job.explain(session, **bound)
         else:
             query = read_query(options)
             if options.rest:
                 raise click.UsageError(f"no such option {options.rest[0]}", click.get_current_context())
-            print(plan_query(session, query, _values(session, options, query)).explain())
+            plan = plan_query(session, query, _values(session, options, query)).explain()
+        print(json.dumps({"plan": plan.splitlines()}) if options.json else plan)
     return 0

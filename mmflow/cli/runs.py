@@ -168,7 +168,7 @@ def _status_lines(state: RunState, directory: RunDirectory) -> list[str]:
 def logs(options: Options) -> int:
     """Print the output of a submitted run, or the events of one in the foreground."""
     directory = open_run(_settings(options).runs_dir, options.run)
-    if submitted := read_submitted(directory):
+    if not options.json and (submitted := read_submitted(directory)):
         backend = open_backend(submitted["backend"])
         for text in backend.logs(submitted["handle"], directory, follow=options.follow):
             sys.stdout.write(text)
@@ -178,7 +178,9 @@ def logs(options: Options) -> int:
     while True:
         ended = run_state(directory, feed).state in ENDED
         for event in feed.more()[shown:]:
-            if event["event"] not in ("progress", "task_done", "task_restored"):
+            if options.json:
+                print(json.dumps(event), flush=True)
+            elif event["event"] not in ("progress", "task_done", "task_restored"):
                 print(_line(event), flush=True)
         shown = len(feed.events)
         if ended or not options.follow:
@@ -202,6 +204,8 @@ def cancel(options: Options) -> int:
     feed = EventFeed(directory)
     state = run_state(directory, feed)
     if state.state in ENDED:
+        if options.json:
+            print(json.dumps(state.as_dict()))
         print(f"run {state.run} is not running: it is {state.state}", file=sys.stderr)
         return 1
     directory.write(CANCEL, json.dumps({"t": time.time(), "pid": os.getpid()}))

@@ -10,6 +10,7 @@ from mmflow.cli.parameters import (
     BACKENDS,
     CONFIG,
     JSON,
+    JSON_ROWS,
     RUNS_DIR,
     SETTINGS,
     TABLES,
@@ -116,6 +117,7 @@ def _row_command(
                 help="only these columns; also _file, _offset, _line",
             ),
             _FORMAT_OPTION,
+            JSON_ROWS,
             *output_options(),
             *SETTINGS,
         ],
@@ -178,6 +180,7 @@ def _sql() -> Command:
             ),
             _FILE,
             Option("--profile", is_flag=True, help="print what each stage read, gave and took, on stderr"),
+            JSON_ROWS,
             *output_options(),
             *TABLES,
             *SETTINGS,
@@ -202,6 +205,7 @@ def _shell() -> Command:
                 "files", nargs=-1, type=FilePath(), metavar="[FILE]...",
                 help="files, globs, folders or URLs: tables of the name that they have without suffixes",
             ),
+            JSON_ROWS,
             *TABLES,
             *SETTINGS,
         ],
@@ -222,6 +226,7 @@ def _explain() -> Command:
                 help="SQL, or a job's file, whose parameters follow as --name value; - reads SQL from stdin",
             ),
             _FILE,
+            JSON,
             *TABLES,
             *SETTINGS,
         ],
@@ -346,7 +351,14 @@ def _status() -> Command:
 
 def _logs() -> Command:
     follow = Option("-f", "--follow", is_flag=True, help="continue until the run has ended")
-    return _run_command("logs", "Show the output of a run.", _RUN, follow, examples=["mmflow logs 3f9a -f"])
+    return _run_command(
+        "logs",
+        "Show the output of a run. With --json: its events, one on each line.",
+        _RUN,
+        follow,
+        JSON,
+        examples=["mmflow logs 3f9a -f"],
+    )
 
 
 def _cancel() -> Command:
@@ -366,7 +378,7 @@ def _quarantine() -> Group:
         )
         return Command(
             "show", "mmflow.cli.runs:quarantine", help="Print the bad records in the quarantine of a run.",
-            params=[_RUN, limit, format_option(), RUNS_DIR, CONFIG],
+            params=[_RUN, limit, JSON_ROWS, format_option(), RUNS_DIR, CONFIG],
             examples=["mmflow quarantine show 3f9a --limit 20"],
         )  # fmt: skip
 
@@ -393,7 +405,9 @@ def _completion() -> Command:
         "completion", "mmflow.cli.completion:completion",
         help="Print the script that makes a shell complete commands, options, choices, files and runs. "
         "Load it in the shell's startup file.",
-        params=[Argument("shell", type=Choice(("bash", "zsh", "fish")), metavar="SHELL", help="bash, zsh or fish")],
+        params=[
+            Argument("shell", type=Choice(("bash", "zsh", "fish")), metavar="SHELL", help="bash, zsh or fish"), JSON,
+        ],
         examples=[
             "mmflow completion bash > ~/.local/share/bash-completion/completions/mmflow",
             "mmflow completion zsh > ~/.zfunc/_mmflow     # a folder in $fpath",

@@ -200,7 +200,7 @@ def completer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Completer]:
     (folder / "logs").mkdir()
     before = os.getcwd()
     os.chdir(folder)
-    options = Options(files=["Access.csv"], table=[], opt=[], param=[], config=None)
+    options = Options(files=["Access.csv"], table=[], opt=[], param=[], config=None, json_rows=False)
     with session_of(options) as session:
 
         @mf.udf("int64", "int64")

@@ -1,4 +1,4 @@
-"""Writer of what docs/settings.md, docs/sql-functions.md and docs/errors.md list.
+"""Writer of what docs/settings.md, docs/sql-functions.md, docs/errors.md and docs/json.md list.
 
 After a change of a setting (configs/local.toml has its text) or an update of DataFusion:
 `python -m tests.docs.generated_pages` writes them.
@@ -6,10 +6,12 @@ After a change of a setting (configs/local.toml has its text) or an update of Da
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from datafusion import SessionConfig, SessionContext
 
@@ -22,6 +24,7 @@ from mmflow.plan.functions.json_values import JSON_FUNCTIONS
 __all__ = ["PAGES", "with_list"]
 
 ROOT = Path(__file__).parents[2]
+SCHEMAS = ROOT / "mmflow" / "cli" / "schemas.json"
 _BEGIN = "<!-- Written by `python -m tests.docs.generated_pages`. -->\n"
 _END = "<!-- End of what is written. -->\n"
 #: Settings of `local.toml`, commented out, with their defaults.
@@ -100,7 +103,39 @@ def _codes() -> Iterator[str]:
     yield "The class is that whose errors have this code unless their message has one of its own.\n"
 
 
+def _json() -> Iterator[str]:
+    schemas = json.loads(SCHEMAS.read_text())
+    for command in schemas["commands"]:
+        schema = _resolved(schemas["commands"][command], schemas)
+        yield f"## {command}\n"
+        for each in schema.get("oneOf", [schema]):
+            yield f"{each['description']}\n"
+            items = _resolved(each.get("items", {}), schemas)
+            fields = (each if "properties" in each else items).get("properties", {})
+            if fields:
+                yield "| key | type | meaning |"
+                yield "|---|---|---|"
+            for key, field in fields.items():
+                known = _resolved(field, schemas)
+                yield f"| `{key}` | {_json_type(known)} | {_cell(known.get('description', ''))} |"
+            yield ""
+    yield ""
+
+
+def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    more = schemas["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else {}
+    return {**more, **schema}
+
+
+def _json_type(schema: dict[str, Any]) -> str:
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return " or ".join(kinds)
+
+
 PAGES = {
+    ROOT / "docs/json.md": _json,
     ROOT / "docs/settings.md": _settings,
     ROOT / "docs/errors.md": _codes,
     ROOT / "docs/sql-functions.md": _functions,

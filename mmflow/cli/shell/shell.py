@@ -90,7 +90,7 @@ class Shell:
         self.session = session
         self.is_interactive = self.timing = is_interactive
         self.has_cancelled = False
-        self.mode: str | None = None
+        self.mode: str | None = "json" if options.json_rows else None
         self.output: dict[str, Any] | None = None
         self.tables: dict[str, Table] = {}
         self._parameters = parameter_values(options)
