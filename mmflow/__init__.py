@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         read_delta,
         read_excel,
         read_fwf,
+        read_iceberg,
         read_json,
         read_ndjson,
         read_npy,
@@ -75,8 +76,8 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _READ = ("from_arrow", "from_dask", "from_ray", "map_array", "read", "read_arrow", "read_avro", "read_csv",
-         "read_delta", "read_excel", "read_fwf", "read_json", "read_ndjson", "read_npy", "read_orc", "read_parquet",
-         "read_records", "read_text", "sql")  # fmt: skip
+         "read_delta", "read_excel", "read_fwf", "read_iceberg", "read_json", "read_ndjson", "read_npy", "read_orc",
+         "read_parquet", "read_records", "read_text", "sql")  # fmt: skip
 _LAZY = {
     "__narwhals_namespace__": "integrations.narwhals",  # `backend=mmflow` of narwhals' functions
     "BadFilesWarning": "api.results",
@@ -123,6 +124,7 @@ __all__ = [  # noqa: RUF022  (grouped by topic)
     "read_delta",
     "read_excel",
     "read_fwf",
+    "read_iceberg",
     "read_json",
     "read_ndjson",
     "read_npy",

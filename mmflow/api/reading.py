@@ -25,6 +25,7 @@ __all__ = [
     "read_delta",
     "read_excel",
     "read_fwf",
+    "read_iceberg",
     "read_json",
     "read_ndjson",
     "read_npy",
@@ -64,6 +65,7 @@ read_csv = _by_default_session(Session.read_csv)
 read_delta = _by_default_session(Session.read_delta)
 read_excel = _by_default_session(Session.read_excel)
 read_fwf = _by_default_session(Session.read_fwf)
+read_iceberg = _by_default_session(Session.read_iceberg)
 read_json = _by_default_session(Session.read_json)
 read_ndjson = _by_default_session(Session.read_ndjson)
 read_npy = _by_default_session(Session.read_npy)

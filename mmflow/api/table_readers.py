@@ -80,3 +80,56 @@ class TableReaders(PublicApi):
             "hive": bool(snapshot.partition_by),
         }
         return self._read_files(snapshot.files, f"delta://{folder}", options, statistics=snapshot.statistics)
+
+    def read_iceberg(self, table: Any, *, snapshot_id: int | None = None) -> Dataset:
+        """Open a snapshot of an Iceberg table, whose metadata pyiceberg reads (`pip install 'mmflow-engine[iceberg]'`).
+
+        Files without a wanted row are left out, by the bounds in the manifests.
+
+        Parameters
+        ----------
+        table
+            Table of pyiceberg's catalogs, or the path of a table's metadata (`….metadata.json`). Its files are local.
+        snapshot_id
+            Number of the snapshot. By default the current one.
+
+        Returns
+        -------
+        Dataset
+            Rows of the files of that snapshot, in order of the files' names.
+
+        Raises
+        ------
+        SourceError
+            There is no table or snapshot, or it uses files of deletes, columns that were renamed, or another feature
+            that mmflow does not read.
+        ConfigError
+            pyiceberg is not installed, or `table` is no table.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> import mmflow as mf
+        >>> import pyarrow as pa
+        >>> from pyiceberg.catalog.sql import SqlCatalog
+        >>> catalog = SqlCatalog("shop", uri="sqlite:///shop.db", warehouse=Path.cwd().as_uri())
+        >>> catalog.create_namespace("shop")
+        >>> table = catalog.create_table("shop.orders", pa.schema([("v", pa.int64())]))
+        >>> table.append(pa.table({"v": [3, 4]}))
+        >>> mf.read_iceberg(table).to_arrow().to_pydict()
+        {'v': [3, 4]}
+        """
+        from mmflow.tables.iceberg import read_snapshot  # noqa: PLC0415  (slow, and an extra)
+
+        snapshot = read_snapshot(table, snapshot_id)
+        if not snapshot.files:
+            return self.from_arrow(snapshot.schema.empty_table())
+        options = {
+            "schema": snapshot.schema,
+            "missing_columns": "null",
+            "extra_columns": "ignore",
+            "hive": False,
+        }
+        return self._read_files(
+            snapshot.files, f"iceberg {snapshot.name}", options, statistics=snapshot.statistics
+        )
