@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from mmflow.config import Settings
-from mmflow.formats.checkpoints import known_checkpoints
 from mmflow.formats.compression import file_compression
 from mmflow.formats.decoding.scan import ScannedFormat, contents_entry, is_splittable
 from mmflow.formats.registry import FORMATS
@@ -17,7 +16,7 @@ from mmflow.formats.schemas.schema import public_schema, type_text
 from mmflow.formats.sniffing import Proposal
 from mmflow.formats.sniffing.files import other_options, sniff_file
 from mmflow.lazy.dataclasses import dataclass
-from mmflow.mapping.sections import find_sections
+from mmflow.mapping.sections import sections_of
 from mmflow.plan.stages import Source
 from mmflow.remote.opening import open_file
 from mmflow.shards import FileEntry, default_shard_size, identify_files, plan_shards
@@ -159,7 +158,7 @@ def _sections_text(entry: FileEntry) -> str | None:
     if not entry.identity.is_contents:
         return None
     path, identity = entry.path, entry.identity.file
-    found = known_checkpoints(path, identity) or find_sections(path, identity)
+    found = sections_of(path, identity)
     return None if found is None else f"{found.count:,} {found.kind}s, {found.size:,} bytes of text"
 
 

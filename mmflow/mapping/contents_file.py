@@ -21,13 +21,15 @@ from mmflow.kernels import kernels
 from mmflow.mapping.access_policy import Access, Io
 from mmflow.mapping.file import MappedFile
 from mmflow.mapping.identity import FileIdentity
-from mmflow.mapping.sections import Sections, drop_sections, find_sections, kept_sections
+from mmflow.mapping.sections import Sections, drop_sections, sections_of
 from mmflow.mapping.window import Window
 
 __all__ = ["ContentsFile"]
 
 #: Bytes of a scan's windows, which are memory: two for each task.
 _WINDOW = 4 << 20
+#: Bytes behind a shard that come with it: most records end there.
+_BEYOND = 64 << 10
 
 
 class ContentsFile(MappedFile):
@@ -58,7 +60,7 @@ class ContentsFile(MappedFile):
         """
         opened = cls.open(path, io=io, budget=budget, access=access, expected=expected.file)
         try:
-            found = kept_sections(path, opened.identity) or find_sections(path, opened.identity)
+            found = sections_of(path, opened.identity)
             if found is None or found.size != expected.size:
                 raise SourceError(
                     f"can't read {path}: its sections are not those that were planned with", path=path
@@ -88,15 +90,20 @@ class ContentsFile(MappedFile):
         """
         texts = self._sections.texts
         first, last = self._sections.covering(begin, end)
-        have, behind = 0, self._sections.at(kept + held.size - 1) + 1
-        if kept <= begin < kept + held.size == texts[behind]:
-            first = behind
-            have = kept + held.size - begin
+        have, boundary = 0, int(texts[self._sections.at(kept + held.size)])
+        if kept <= begin < boundary:
+            first, have = self._sections.at(boundary), boundary - begin
         start, stop = begin if have else int(texts[first]), int(texts[last])
         if self._random and last - 1 != self._partly:
             # Of a long section that one row is in, no more than up to it; of one that more are in, all.
             self._partly = last - 1
             stop = end
+        elif (
+            self._sections.checkpoints
+            and first < last - 1
+            and (end - texts[last - 1]) * 4 < stop - texts[last - 1]
+        ):
+            stop = end  # a shard ends with a record that reaches into this section
         history, slack = kernels().INFLATE_HISTORY, kernels().INFLATE_SLACK
         size = stop - start
         try:
@@ -107,9 +114,8 @@ class ContentsFile(MappedFile):
             ) from error
         self._decompress(first, last, stop, memory, history + have)
         if have:  # afterwards: memory before the text is written to, too
-            memoryview(memory).cast("B")[history : history + have] = memoryview(held).cast("B")[
-                begin - kept :
-            ]
+            before = memoryview(held).cast("B")[begin - kept : boundary - kept]
+            memoryview(memory).cast("B")[history : history + have] = before
         return start, memory.slice(history, size)
 
     def _decompress(self, first: int, last: int, stop: int, memory: pa.Buffer, at: int) -> None:
@@ -216,6 +222,9 @@ class ContentsFile(MappedFile):
 
     def window_sizes(self, most: int) -> Iterator[int]:
         return itertools.repeat(min(most, _WINDOW))
+
+    def beyond(self, window_bytes: int) -> int:
+        return min(window_bytes, _BEYOND)
 
     def evict_behind(self, offset: int, length: int) -> None:
         low, high = self._compressed(offset, offset + length)

@@ -31,6 +31,7 @@ __all__ = [
     "is_distrusted",
     "keep_sections",
     "kept_sections",
+    "sections_of",
 ]
 
 I64 = npt.NDArray[np.int64]
@@ -149,6 +150,16 @@ def kept_sections(path: str, identity: FileIdentity) -> Sections | None:
     """Return the sections that are kept of a file."""
     with _lock:
         return _kept.get((path, identity))
+
+
+def sections_of(path: str, identity: FileIdentity) -> Sections | None:
+    """Return the sections of a file by which its contents are read: those of its checkpoints, or of its headers.
+
+    Raises:
+        SourceError: It can't be read.
+        SourceChangedError: It is another file by now.
+    """
+    return kept_sections(path, identity) or find_sections(path, identity)
 
 
 def drop_sections(path: str, identity: FileIdentity) -> None:

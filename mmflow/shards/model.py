@@ -21,9 +21,10 @@ class FileEntry:
 class Shard:
     """Byte range `[begin, end)` of file number `file`.
 
-    `begin` is page aligned, or a known start of a record. `fresh` says that the file's start or a hole lies before
-    `begin`, so a record may begin right there. `known_start`: byte offset of its first record; None: it is guessed.
-    `lines_before`: physical lines of the file before `known_start` (needed by `_line` only).
+    `begin` is page aligned, begins a section of a compressed file, or is a known start of a record. `fresh` says that
+    the file's start or a hole lies before `begin`, so a record may begin right there. `known_start`: byte offset of its
+    first record; None: it is guessed. `lines_before`: physical lines of the file before `known_start` (needed by
+    `_line` only).
     """
 
     file: int

@@ -5,8 +5,8 @@
     shards   [0,  s)[s, e1)             [b2, +s)[+s, size)      s = shard size
              fresh                      fresh
 
-Invariant: the shards of a file are in order, don't overlap, begin at page boundaries, and leave out
-nothing but holes. Costs O(shards) time (plus the holes) and O(1) memory.
+Invariant: the shards of a file are in order, don't overlap, begin at page boundaries (those of a compressed file's
+contents: at sections), and leave out nothing but holes. Costs O(shards) time (plus the holes) and O(1) memory.
 """
 
 from __future__ import annotations
@@ -120,14 +120,31 @@ def plan_shards(
         yield Shard(number, 0, size, fresh=True)
         return
     step = max(1, -(-shard_size // page_size)) * page_size
+    if entry.identity.is_contents:
+        yield from _shards_of_sections(entry, number, step)
+        return
     extents = (
         _data_extents(entry, page_size, max(page_size, min(step, _SHORT_HOLE)))
-        if skips_holes and not (is_url(entry.path) or may_be_member(entry.path) or entry.identity.is_contents)
+        if skips_holes and not (is_url(entry.path) or may_be_member(entry.path))
         else [(0, size)]
     )
     for extent_begin, extent_end in extents:
         for begin in range(extent_begin, extent_end, step):
             yield Shard(number, begin, min(begin + step, extent_end), fresh=begin == extent_begin)
+
+
+def _shards_of_sections(entry: FileEntry, number: int, step: int) -> Iterator[Shard]:
+    """Yield shards of the contents of a compressed file, which begin where sections do: no other one is read twice."""
+    from mmflow.mapping.sections import sections_of  # noqa: PLC0415  (most files are plain)
+
+    found = sections_of(entry.path, entry.identity.file)
+    size, begin = entry.identity.size, 0
+    while begin < size:
+        end = size
+        if found is not None and begin + step < size:
+            end = int(found.texts[found.at(begin + step - 1) + 1])
+        yield Shard(number, begin, end, fresh=begin == 0)
+        begin = end
 
 
 def cut_remainder(

@@ -70,11 +70,7 @@ def test_blocks_of_bgzf(session: mf.Session, local: mf.Session, orders: Path) ->
         s.sql("SELECT id, _line, _offset FROM t WHERE rank = 6", t=s.read_csv(str(path))).to_arrow()
         for s, path in ((session, packed), (local, orders))
     )
-    assert (
-        session.read_csv(str(packed)).source_info().shards
-        == local.read_csv(str(orders)).source_info().shards
-        > 1
-    )
+    assert session.read_csv(str(packed)).source_info().shards > 1
     assert got.equals(wanted)
 
 
