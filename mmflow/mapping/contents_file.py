@@ -21,7 +21,7 @@ from mmflow.kernels import kernels
 from mmflow.mapping.access_policy import Access, Io
 from mmflow.mapping.file import MappedFile
 from mmflow.mapping.identity import FileIdentity
-from mmflow.mapping.sections import Sections, drop_sections, sections_of
+from mmflow.mapping.sections import Sections, distrust_sections, sections_of
 from mmflow.mapping.window import Window
 
 __all__ = ["ContentsFile"]
@@ -134,12 +134,34 @@ class ContentsFile(MappedFile):
             self._inflate(first, last, stop, data, memory.address + at)
             return
         try:
-            text = pa.decompress(data, wanted, self._sections.compression)
-        except (pa.ArrowInvalid, OSError) as error:
+            if self._sections.compression == "xz":
+                text = self._decompress_xz(data, wanted)
+            else:
+                text = pa.decompress(data, wanted, self._sections.compression)
+        except (pa.ArrowInvalid, EOFError, OSError) as error:
             self.check_unchanged()  # which may be why
             where = int(self._sections.members[first]) + 1
             raise self._damaged(str(error), begin, int(texts[first]), where) from error
         memoryview(memory).cast("B")[at : at + wanted] = memoryview(text).cast("B")
+
+    def _decompress_xz(self, data: pa.Buffer, wanted: int) -> bytes:
+        """Return the text of whole blocks, whose checks are checked, behind the header of their stream.
+
+        Raises:
+            EOFError: They are damaged.
+        """
+        import lzma  # noqa: PLC0415  (not every build of Python has it)
+
+        header = super()._window(0, int(self._sections.offsets[0]), True).buffer
+        reader = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        try:
+            reader.decompress(memoryview(header))
+            text = reader.decompress(memoryview(data), wanted + 1)
+        except lzma.LZMAError as error:
+            raise EOFError(str(error)) from error
+        if len(text) != wanted:
+            raise EOFError("lengths of text other than stated")
+        return text
 
     def _inflate(self, first: int, last: int, stop: int, data: pa.Buffer, address: int) -> None:
         """Inflate the bytes of sections.
@@ -180,7 +202,7 @@ class ContentsFile(MappedFile):
             problem = "lengths of text other than stated"
         if problem is not None:
             self.check_unchanged()  # which may be why
-            drop_sections(self.path, self.identity.file)
+            distrust_sections(self.path, self.identity.file)
             raise self._damaged(
                 problem,
                 begin + consumed,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -25,7 +26,7 @@ from mmflow.mapping.identity import FileIdentity
 __all__ = [
     "Checkpoint",
     "Sections",
-    "drop_sections",
+    "distrust_sections",
     "find_sections",
     "forget_sections",
     "is_distrusted",
@@ -51,6 +52,8 @@ _BGZF_HEADER = 12
 _ZSTD, _SKIPPED, _SEEK_TABLE = b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18", b"\xb1\xea\x92\x8f"
 _ZSTD_HEADER, _SEEK_FOOTER = 18, 9
 _RESERVED_BLOCK, _RLE_BLOCK = 3, 1
+#: Streams of xz (The .xz File Format 1.1): header and footer, and the bits of a number in each byte.
+_XZ, _XZ_FRAME, _XZ_END, _VLI_BITS = b"\xfd7zXZ\0", 12, b"YZ", 7
 
 
 #: Bytes of checkpoints in memory: those of some 100 GB of text.
@@ -131,10 +134,12 @@ _distrusted: set[tuple[str, FileIdentity]] = set()
 
 
 def keep_sections(path: str, identity: FileIdentity, sections: Sections) -> bool:
-    """Keep sections that a pass over a file has found, for this process. False: too many are kept.
+    """Keep sections that a pass over a file has found, for this process. False: one is too long, or too many are kept.
 
     None is given up for another, since tasks that were planned with it may open the file later.
     """
+    if np.diff(sections.texts).max() > _MOST:
+        return False
     with _lock:
         _kept.pop((path, identity), None)
         _distrusted.discard((path, identity))
@@ -162,10 +167,13 @@ def sections_of(path: str, identity: FileIdentity) -> Sections | None:
     return kept_sections(path, identity) or find_sections(path, identity)
 
 
-def drop_sections(path: str, identity: FileIdentity) -> None:
-    """Drop sections that don't fit their file, so that it is read from its start."""
+def distrust_sections(path: str, identity: FileIdentity) -> None:
+    """Note that sections don't fit their file, so that the next query reads it from its start.
+
+    They stay until others are kept, for tasks that were planned with them: each says what it finds wrong.
+    """
     with _lock:
-        if _kept.pop((path, identity), None) is not None:
+        if (path, identity) in _kept:
             _distrusted.add((path, identity))
 
 
@@ -207,6 +215,8 @@ def _find(path: str, identity: FileIdentity) -> Sections | None:
             found = _made("gzip", "BGZF block", file, _bgzf_blocks)
         elif start.startswith(_ZSTD) or start[1:4] == _SKIPPED:
             found = _made("zstd", "zstd frame", file, _zstd_frames)
+        elif start.startswith(_XZ):
+            found = _made("xz", "xz block", file, _xz_blocks)
         file.check_unchanged()
     return found
 
@@ -215,8 +225,9 @@ def _made(
     compression: str, kind: str, file: MappedFile, walk: Callable[[MappedFile], Iterator[tuple[int, int]]]
 ) -> Sections | None:
     """Join members to sections; None where the walk does not reach the end of the file, or a section is too long."""
-    offsets, texts, members = [0], [0], [0]
-    offset = text = count = 0
+    offset = _XZ_FRAME if compression == "xz" else 0
+    offsets, texts, members = [offset], [0], [0]
+    text = count = 0
     for size, length in walk(file):
         if length > _MOST:
             return None
@@ -227,7 +238,8 @@ def _made(
         offset += size
         text += length
         count += 1
-    if offset != file.size or count < 2 or text == 0:
+    end = file.size - _xz_index(file)[0] if compression == "xz" else file.size
+    if offset != end or count < 2 or text == 0:
         return None
     if text == texts[-1]:  # members without text, such as the mark of the end, belong to those before
         for column in (offsets, texts, members):
@@ -326,3 +338,39 @@ def _seek_table(file: MappedFile) -> list[tuple[int, int]]:
         return []
     data = file.window(begin, count * width).buffer.to_pybytes()
     return [struct.unpack_from("<II", data, at) for at in range(0, len(data), width)]
+
+
+def _xz_blocks(file: MappedFile) -> Iterator[tuple[int, int]]:
+    """Yield the bytes of each block and of its text, as the index of a file of one stream states them."""
+    return iter(_xz_index(file)[1])
+
+
+def _xz_index(file: MappedFile) -> tuple[int, list[tuple[int, int]]]:
+    """Return the bytes of the index with the footer, and those of blocks and their texts; none where it is damaged."""
+    footer = file.glance(max(0, file.size - _XZ_FRAME), _XZ_FRAME)
+    size = 4 * (int.from_bytes(footer[4:8], "little") + 1)
+    begin = file.size - _XZ_FRAME - size
+    if (
+        footer[10:] != _XZ_END
+        or begin < _XZ_FRAME
+        or zlib.crc32(footer[4:10]) != int.from_bytes(footer[:4], "little")
+    ):
+        return 0, []
+    index = file.window(begin, size).buffer.to_pybytes()
+    if index[0] or zlib.crc32(index[:-4]) != int.from_bytes(index[-4:], "little"):
+        return 0, []
+    numbers: list[int] = []
+    at = 1
+    while at < size - 4 and (not numbers or len(numbers) <= 2 * numbers[0]):
+        number = shift = 0
+        while at < size - 4:
+            byte = index[at]
+            number |= (byte & 127) << shift
+            at, shift = at + 1, shift + _VLI_BITS
+            if byte < 128:  # the last byte of a number
+                break
+        numbers.append(number)
+    if len(numbers) != 2 * numbers[0] + 1:
+        return 0, []
+    blocks = [(-(-n // 4) * 4, length) for n, length in zip(numbers[1::2], numbers[2::2], strict=True)]
+    return size + _XZ_FRAME, blocks

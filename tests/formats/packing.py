@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 import struct
 import zlib
 
 import pyarrow as pa
 
-__all__ = ["bgzf", "bgzf_block", "seekable_zstd", "zstd_frames"]
+__all__ = ["bgzf", "bgzf_block", "seekable_zstd", "xz_blocks", "zstd_frames"]
 
 
 def bgzf_block(text: bytes, extra: bytes = b"") -> bytes:
@@ -44,3 +45,34 @@ def seekable_zstd(data: bytes, size: int) -> bytes:
         table.append(struct.pack("<II", len(frames[-1]), len(text)))
     body = b"".join(table) + struct.pack("<IBI", len(table), 0, 0x8F92EAB1)
     return b"".join(frames) + struct.pack("<II", 0x184D2A5E, len(body)) + body
+
+
+def xz_blocks(data: bytes, size: int) -> bytes:
+    """Return data as one stream of xz with several blocks, as `xz -T0 --block-size` makes it."""
+    blocks, records, flags = [], [], b""
+    for begin in range(0, len(data), size):
+        text = data[begin : begin + size]
+        packed = lzma.compress(text, check=lzma.CHECK_CRC32)
+        flags = packed[6:8]
+        index = packed[-12 - 4 * (int.from_bytes(packed[-8:-4], "little") + 1) :]
+        end = len(packed) - len(index)
+        blocks.append(packed[12:end])
+        at = 2  # behind the mark of the index and the number of records
+        while index[at] > 127:
+            at += 1
+        unpadded = index[2 : at + 1]
+        records.append(unpadded + _number(len(text)))
+    body = b"\0" + _number(len(blocks)) + b"".join(records)
+    body += bytes(-len(body) % 4)
+    body += struct.pack("<I", zlib.crc32(body))
+    footer = struct.pack("<I", len(body) // 4 - 1) + flags
+    head = b"\xfd7zXZ\0" + flags + struct.pack("<I", zlib.crc32(flags))
+    return head + b"".join(blocks) + body + struct.pack("<I", zlib.crc32(footer)) + footer + b"YZ"
+
+
+def _number(value: int) -> bytes:
+    made = bytearray()
+    while value > 127:
+        made.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*made, value])

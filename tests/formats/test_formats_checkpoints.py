@@ -19,7 +19,7 @@ from mmflow.cli.main import main
 from mmflow.errors import MmflowError, SourceError
 from mmflow.formats import checkpoints
 from mmflow.mapping import FileIdentity
-from mmflow.mapping.sections import Sections, forget_sections, kept_sections
+from mmflow.mapping.sections import Sections, forget_sections
 from tests.formats.test_formats_sections import COLUMNS, CSV, ROWS
 
 _SCHEMA = "id:int64,text:string,n:int64"
@@ -42,7 +42,7 @@ def written(path: Path, data: bytes | bytearray) -> Path:
 
 
 def known(path: Path) -> Sections | None:
-    return kept_sections(str(path), FileIdentity.of(str(path)))
+    return checkpoints.known_checkpoints(str(path), FileIdentity.of(str(path)))
 
 
 def rows(path: Path, shard: int = 1 << 15, workers: int = 2) -> object:
@@ -139,6 +139,19 @@ def test_damage_behind_a_checkpoint_is_found_and_reported_from_the_start(tmp_pat
             file.write(packed)
         os.utime(path, (1e9, 1e9))
         assert rows(path) == wanted
+
+
+def test_a_bomb_has_no_checkpoints(tmp_path: Path) -> None:
+    """A block of deflate may have any length of text; one that is longer than a section may be is read as a stream."""
+    noise = random.Random(2)
+    begin = b"t\n" + b"".join(b"%x\n" % noise.getrandbits(400) for _ in range(3000))
+    text = begin + b"x" * (40 << 20) + b"\n" + begin
+    path = written(tmp_path / "x.gz", gzip.compress(begin) + gzip.compress(text[len(begin) :]))
+    with mf.Session(workers=2) as session:
+        for _ in range(2):
+            assert session.read_text(path).count() == text.count(b"\n")
+    found = known(path)
+    assert found is None or max(b - a for a, b in itertools.pairwise(found.texts.tolist())) <= 32 << 20
 
 
 def test_inspect_names_the_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import random
 import re
 import warnings
@@ -21,7 +22,7 @@ from mmflow.errors import BadRecordError, SourceChangedError, SourceError
 from mmflow.mapping import FileIdentity
 from mmflow.mapping.sections import find_sections
 from mmflow.remote.opening import open_file
-from tests.formats.packing import bgzf, bgzf_block, seekable_zstd, zstd_frames
+from tests.formats.packing import bgzf, bgzf_block, seekable_zstd, xz_blocks, zstd_frames
 
 ROWS = 25_000
 _TEXTS = ["plain", '"quoted, with a comma"', '"two\nlines"', '"a ""quote"""', "", '"\n\n"', "ä€𝄞"]
@@ -32,6 +33,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "bgzf of short blocks": lambda data: bgzf(data, 1000),
     "bgzf without an end": lambda data: bgzf(data, end=False),
     "zstd frames": lambda data: zstd_frames(data, 10_007),
+    "xz blocks": lambda data: xz_blocks(data, 50_000),
     "seekable zstd": lambda data: seekable_zstd(data, 100_003),
 }
 
@@ -98,7 +100,7 @@ def test_bad_records_are_those_of_the_plain_file(tmp_path: Path, policy: Any) ->
     assert (policy == "error") == isinstance(found[0][0], tuple)
 
 
-@pytest.mark.parametrize("name", ["bgzf", "bgzf of short blocks"])  # the frames have no checksums
+@pytest.mark.parametrize("name", ["bgzf", "bgzf of short blocks", "xz blocks"])  # others have no checksums
 def test_a_flipped_byte_is_an_error_that_names_the_place(tmp_path: Path, folder: Path, name: str) -> None:
     data = (folder / f"{name}.csv").read_bytes()
     chance = random.Random(7)
@@ -224,3 +226,7 @@ def test_inspect_names_the_sections(folder: Path, capsys: pytest.CaptureFixture[
     facts = json.loads(capsys.readouterr().out)
     assert facts["bytes"] == path.stat().st_size
     assert facts["sections"].startswith(f"{count} BGZF blocks")
+
+
+def test_the_blocks_of_xz_are_those_of_its_own_reader() -> None:
+    assert lzma.decompress(xz_blocks(CSV, 50_000)) == CSV
