@@ -119,6 +119,13 @@ class RecordedRun:
         )
         if self._metrics is not None:
             self.recorder.on_progress = self._metrics.update
+        self._traces = None
+        if any(name.startswith("OTEL_EXPORTER_OTLP_") for name in os.environ):
+            from mmflow.runs.traces import open_traces  # noqa: PLC0415  (runs without traces need none of it)
+
+            self._traces = open_traces()
+        if self._traces is not None:
+            self.recorder.on_event = self._traces.event
         self.recorder.event(
             "run_started",
             run=directory.name,
@@ -241,6 +248,8 @@ class RecordedRun:
                 self.recorder.close()
             if self._metrics is not None:
                 self._metrics.close()
+            if self._traces is not None:
+                self._traces.close()
             self._lock.release()
 
     def _end(self, state: str, summary: Mapping[str, Any], error: BaseException | None) -> bool:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import json
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -91,6 +91,8 @@ class RunRecorder:
         self.opening = opening
         self.resumable = resumable
         self.on_progress: Callable[[Progress], None] | None = None
+        #: Called with each event, without its secrets.
+        self.on_event: Callable[[Mapping[str, Any]], None] | None = None
         #: Published destinations.
         self.wrote: list[str] = []
         #: State of the journal at the start, and after each restart.
@@ -155,7 +157,10 @@ class RunRecorder:
             text = _encode(
                 {"v": format_versions.EVENTS.version, "t": round(clock.time(), 6), "event": event, **facts}
             )
-            self._events.line(self._redactor.text(text))
+            text = self._redactor.text(text)
+            self._events.line(text)
+            if self.on_event is not None:
+                self.on_event(json.loads(text))
 
     def progress(self, latest: Progress) -> Progress:
         """Return the counts of all plans of this opening together, with the stages of the one that reports."""
