@@ -63,7 +63,8 @@ def read_snapshot(table: Any, snapshot_id: int | None = None) -> IcebergSnapshot
         from pyiceberg.table import StaticTable, Table  # noqa: PLC0415  (an extra)
     except ImportError:
         raise ConfigError(
-            f"Iceberg tables take pyiceberg, and that is not installed: {install_command('iceberg')}"
+            f"Iceberg tables take pyiceberg, and that is not installed: {install_command('iceberg')}",
+            code="MMF-CFG-002",
         ) from None
     if isinstance(table, str | os.PathLike):
         path = os.fspath(table)

@@ -50,7 +50,8 @@ def library(path: str) -> Any:
         import deltalake  # noqa: PLC0415  (an extra)
     except ImportError:
         raise ConfigError(
-            f"{path} is a Delta table, which takes deltalake, and that is not installed: {install_command('delta')}"
+            f"{path} is a Delta table, which takes deltalake, and that is not installed: {install_command('delta')}",
+            code="MMF-CFG-002",
         ) from None
     return deltalake
 

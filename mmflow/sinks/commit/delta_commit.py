@@ -94,6 +94,7 @@ class DeltaCommit(LocalCommit):
                 f"{self._path} exists; choose another output, or say --if-exists append, replace or replace-partitions "
                 "(in Python: if_exists=…)",
                 path=self.spec.path,
+                code="MMF-OUT-002",
             )
         log.check_writable(removes=self.spec.if_exists != "append")
         if self.spec.partition_by != log.partition_by:
