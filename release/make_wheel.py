@@ -22,6 +22,7 @@ LIMIT = 3 << 20
 NEEDED = (
     "mmflow/_kernels.pyi",
     "mmflow/api/functions.pyi",
+    "mmflow/cli/schemas.json",
     "mmflow/py.typed",
     "mmflow/runs/report/macros.html",
     "mmflow/runs/report/page.css",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,12 +150,3 @@ def test_tasks_of_newcomers_are_answered_within_two_clicks(task: str) -> None:
 def test_pictures_are_those_of_their_script(name: str) -> None:
     assert (STATIC / f"{name}.svg").read_text() == PICTURES[name](), "run python -m tests.docs.pictures"
     assert any(f"{name}.svg" in page.read_text() for page in DOCS.glob("*.md"))
-
-
-def test_the_table_of_extras_has_each_with_its_packages() -> None:
-    extras = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    for_users = {n: p for n, p in extras.items() if n not in ("all", "demo", "test", "bench")}
-    rows = re.findall(r"^\| `(\w+)` \| .* \| (`.*) \|$", (DOCS / "install.md").read_text(), re.MULTILINE)
-    listed = {name: set(re.findall(r"`([^`]+)`", packages)) for name, packages in rows}
-    assert listed == {n: {re.split(r"[<>=~ ]", one)[0] for one in p} for n, p in for_users.items()}
-    assert set(re.findall(r"\w+", extras["all"][0].partition("[")[2])) == for_users.keys()

@@ -25,6 +25,7 @@ from mmflow.runs.metrics import open_metrics
 from mmflow.storage.object_store import open_store
 from mmflow.submit.base import open_backend
 from mmflow.submit.kubernetes.yaml import as_yaml
+from release.make_wheel import NEEDED
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -55,6 +56,8 @@ def test_documentation_lists_the_extras() -> None:
     assert listed == {e: p for e, p in packages.items() if e not in ("all", "demo", "test", "bench")} | {
         "all": []
     }
+    (everything,) = extras["all"]
+    assert set(re.findall(r"\w+", everything.partition("[")[2])) == listed.keys() - {"all"}
 
 
 @pytest.mark.unit
@@ -210,3 +213,12 @@ def test_wheel_is_complete_and_runs_in_an_empty_environment(tmp_path: Path) -> N
     assert wheel.stat().st_size < 3 << 20
     (tmp_path / "elsewhere").mkdir()
     assert f"mmflow {VERSION}: a query takes" in smoke.smoke(wheel, tmp_path / "elsewhere")
+
+
+def test_the_check_of_a_wheel_knows_each_file_of_the_package() -> None:
+    left_out = {pattern.removeprefix("*") for pattern in PROJECT["tool"]["scikit-build"]["wheel"]["exclude"]}
+    tracked = subprocess.check_output(
+        ["git", "ls-files", "mmflow", "mmflow_engine"], cwd=ROOT, text=True
+    ).splitlines()
+    others = {name for name in tracked if Path(name).suffix not in {".py", *left_out}}
+    assert others | {"mmflow_engine/__init__.py"} == {*NEEDED}
