@@ -113,7 +113,7 @@ TASKS = {
         r'delimiter=";", decimal=","',
     ),
     "resume a failed run": ("how_to.md#resume-a-run-that-failed", r"mmflow run --resume "),
-    "write to a Delta table": ("how_to.md#write-to-a-delta-table", r"write_deltalake\("),
+    "write to a Delta table": ("how_to.md#write-to-a-delta-table", r"write_delta\("),
     "run on Ray": ("how_to.md#run-on-ray-or-dask", r"--engine ray --address"),
     "find why a job is slow": ("how_to.md#find-out-why-a-job-is-slow", r"EXPLAIN ANALYZE"),
 }
