@@ -45,6 +45,7 @@ NOT_RUN = {
     "needs Kubernetes": 8,
     "needs Prefect": 1,
     "needs a cluster": 4,
+    "needs a collector": 1,
     "needs servers": 1,
     "needs zsh and fish": 1,
     "starts Ray, as tests/contract does": 2,
