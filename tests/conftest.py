@@ -44,7 +44,19 @@ pytest.register_assert_rewrite("tests.cluster.host_checks", "tests.cluster.lefto
 # ---- kinds of tests, and which worker of pytest-xdist runs them ------------------------------------
 
 #: Packages whose tests need nothing but this process, and are over within a minute each. Doctests are like them.
-UNIT = {"blocks", "formats", "kernels", "mapping", "rows", "scheduler", "shards", "shm", "sinks", "worker"}
+UNIT = {
+    "blocks",
+    "cache",
+    "formats",
+    "kernels",
+    "mapping",
+    "rows",
+    "scheduler",
+    "shards",
+    "shm",
+    "sinks",
+    "worker",
+}
 #: Packages whose tests start Ray or Dask.
 CLUSTER = {"cluster", "contract"}
 #: Packages whose tests share what takes long to make, or would disturb each other: one worker runs them.

@@ -109,7 +109,8 @@ _REMOTE = {
 PSEUDO_FILE_SYSTEMS = frozenset({"proc", "sysfs", "debugfs", "tracefs", "cgroup", "cgroup2"})
 
 
-def _remote_name(file_system: str) -> str | None:
+def remote_name(file_system: str) -> str | None:
+    """Return what people call a file system that may be another host's; None: it is a local disk."""
     # fuse.sshfs and the like are remote, or at least another process; fuseblk (ntfs, exfat) is a local disk.
     return _REMOTE.get(file_system.partition(".")[0])
 
@@ -128,7 +129,7 @@ def decide(facts: FileFacts, *, io: Io, budget: int, access: Access, live: bool 
     >>> print(decide(FileFacts(10, "nfs4"), io="auto", budget=1 << 30, access="sequential").reason)
     nfs4 is a network file system (NFS): a lost server would be a fatal signal under a mapping
     """
-    remote = _remote_name(facts.file_system)
+    remote = remote_name(facts.file_system)
     if not live and facts.size <= SMALL and io == "auto" and facts.regular and remote is None:
         return _SMALL_FILE
     if access == "random":

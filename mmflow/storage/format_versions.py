@@ -12,6 +12,7 @@ for equality: a format that changes gets the next number here, and nothing reads
     block        its last bytes                    shared tables are refused; other blocks live no longer than a run
     row index    its first bytes                   rebuilt
     pages        name of the cache's folder        fetched anew, and the folder is removed
+    cache entry  its first bytes                   made anew, and the entry is removed
     pod's end    the driver's last line            not understood: the state comes from Kubernetes alone
 
 Locks have none: a holder that is not understood counts as alive until it is silent.
@@ -25,6 +26,7 @@ from mmflow.lazy.dataclasses import dataclass
 
 __all__ = [
     "BLOCK",
+    "CACHE_ENTRY",
     "EVENTS",
     "JOURNAL",
     "MANIFEST",
@@ -92,4 +94,5 @@ UNDO_LOG = Format(
 BLOCK = Format("a table in shared memory", 1, "share it with the same mmflow that attaches to it")
 ROW_INDEX = Format("a row index", 1)
 PAGES = Format("a cache of remote files", 1)
+CACHE_ENTRY = Format("an entry of the cache", 1)
 POD_END = Format("the end of a driver's output", 1)

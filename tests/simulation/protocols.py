@@ -28,6 +28,8 @@ from mmflow.arrays.regions import REGION, RegionWriter, read_seams
 from mmflow.blocks import LocalStore, RunFolder, sweep
 from mmflow.blocks.checkpoints import read_checkpoint, write_checkpoint
 from mmflow.blocks.references import CheckpointBlock, LocalBlock
+from mmflow.cache.entry import DamagedEntryError, EntryKey
+from mmflow.cache.store import CacheStore
 from mmflow.config import Settings
 from mmflow.errors import BlockLostError
 from mmflow.mapping import FileIdentity
@@ -530,6 +532,54 @@ def _begin_other_boot(folder: Path) -> None:
     (folder / "pages-2024-of-a-book" / "1.txt").write_text("page 1")
 
 
+# ---- entries of the cache ------------------------------------------------------------------------------------------
+
+_KEPT = 40 << 10
+
+
+def _key(number: int) -> EntryKey:
+    return EntryKey("columns", "/data.csv", FileIdentity(1, 2, 3, 4), {"column": number})
+
+
+def _body(number: int) -> bytes:
+    return np.random.default_rng(number).bytes(3000 * (1 + number % 3))
+
+
+def _keep(store: CacheStore, number: int) -> bool:
+    with store.write(_key(number)) as writer:
+        writer.write(_body(number))
+    return not writer.lost
+
+
+def _begin_entries(folder: Path) -> None:
+    assert _keep(CacheStore(str(folder), _KEPT), 0)
+
+
+def _keep_entries(folder: Path, recording: Recording) -> None:
+    """Write over an entry, and write more than the cache holds."""
+    store = CacheStore(str(folder), _KEPT)
+    for number in (0, 1, 2, 4):
+        assert _keep(store, number), "the cache evicts what nobody needs"
+        recording.mark(str(number))
+
+
+def _check_entries(folder: Path, marks: set[str]) -> None:
+    store = CacheStore(str(folder), _KEPT)
+    for number in range(8):
+        entry = store.open(_key(number))
+        if entry is not None:
+            with contextlib.suppress(DamagedEntryError):
+                assert bytes(entry.view()) == _body(number), (
+                    f"entry {number} has wrong bytes, which are believed"
+                )
+    found = store.verify()
+    assert not found.damaged, "an entry that was found damaged is there still"
+    assert not [path for path, _ in store._files() if path.endswith(".part")], "a dead writer's part stays"
+    assert _keep(store, 5), "what died keeps space for ever"
+    assert store.measure() <= _KEPT, "the bound does not hold"
+    assert store.open(_key(5)) is not None
+
+
 class FileMarks:
     """Marks of a protocol, in a file that survives its process."""
 
@@ -584,6 +634,10 @@ PROTOCOLS: dict[str, Protocol] = {
     "checkpoint": Protocol(lambda folder: None, _write_checkpoint, _check_checkpoint),
     "folder of spilled data": Protocol(_begin_spills, _spill, _check_spills),
     "row index": Protocol(_begin_index, _write_index, _check_index),
+    "entries of the cache": Protocol(_begin_entries, _keep_entries, _check_entries),
+    "entries of the cache, by processes that die": Protocol(
+        _begin_entries, _keep_entries, _check_entries, killed=True
+    ),
     "cache entry": Protocol(lambda folder: None, _fill_entry, _check_entry, killed=True),
     "cache of pages: filled and evicted": Protocol(
         lambda folder: None, _fill_pages, _check_pages, killed=True
