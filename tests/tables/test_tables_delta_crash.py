@@ -42,7 +42,9 @@ def named(path: Path) -> set[Path]:
     return {Path(uri) for uri in DeltaTable(path).file_uris()}
 
 
-@pytest.mark.parametrize("mode", list(CASES))
+@pytest.mark.parametrize(
+    "mode", ["append", *(pytest.param(mode, marks=pytest.mark.nightly) for mode in CASES if mode != "append")]
+)
 def test_a_run_killed_at_each_step_is_resumed_and_commits_once(
     tmp_path: Path, crasher: ForkServer, mode: str
 ) -> None:
