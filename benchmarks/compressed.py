@@ -34,6 +34,8 @@ from mmflow.mapping import MappedFile
 from mmflow.mapping.sections import forget_sections
 
 _PIECE = 1 << 20
+#: Without a cache, checkpoints are only where the first pass of this process leaves them.
+_SESSION = mf.Session(cache_size=0)
 _QUERIES = {"count": COUNT, "q6": Q6, "q1": Q1}
 
 
@@ -141,7 +143,7 @@ def _inflated(path: Path) -> int:
 
 
 def _mmflow(path: Path, query: str) -> Any:
-    return mf.sql(query.format(t=f"'{path}'")).to_arrow()
+    return _SESSION.sql(query.format(t=f"'{path}'")).to_arrow()
 
 
 def _first_pass(path: Path, query: str) -> Any:

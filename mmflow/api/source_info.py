@@ -108,7 +108,7 @@ def source_info(source: Source, settings: Settings) -> SourceInfo:
         SourceError: A file is missing or can't be opened.
     """
     form, listed = source.format, identify_files(source.files, source.storage)
-    files = [contents_entry(form, entry) for entry in listed]
+    files = [contents_entry(form, entry, settings.remote_options) for entry in listed]
     text = sum(e.identity.size for e in files)
     shard_size = settings.shard_size or default_shard_size(text, settings.workers)
     shards = itertools.chain.from_iterable(

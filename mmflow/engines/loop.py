@@ -256,7 +256,10 @@ def plan_sources(
             feed = StreamFeed(stream, limits, whole=not made.record_oriented)
             sources[stage] = ScanSource(files, (), stream=feed)
             continue
-        files = [contents_entry(made, entry, settings.shard_size or _SMALL, here=streamed) for entry in files]
+        files = [
+            contents_entry(made, entry, settings.remote_options, settings.shard_size or _SMALL, here=streamed)
+            for entry in files
+        ]
         pruned, skipped = len(scan.source.files) - len(files), len(scan.source.skipped)
         if (
             streamed

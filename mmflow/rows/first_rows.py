@@ -53,7 +53,9 @@ def first_rows(selection: Selection, count: int, settings: Settings) -> pa.Table
         batches = _parquet_rows(path, form, columns, count)
         return selection.table(selection.complete(path, batches))
     (entry,) = identify_files([path])
-    with closing(open_file(path, io="pread", expected=contents_entry(form, entry).identity)) as file:
+    with closing(
+        open_file(path, io="pread", expected=contents_entry(form, entry, settings.remote_options).identity)
+    ) as file:
         if isinstance(form, ScannedFormat):
             form.check(file)
             batches = _records(file, form, selection.columns_in(file), count)

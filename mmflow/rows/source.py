@@ -59,7 +59,9 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
             if is_url(path) and number > 0 and compression_suffix(path) is None:
                 continue
             with open_file(path, remote_options=replace(remote_options, storage=source.storage)) as file:
-                if file.in_archive or (file_compression(file) is not None and not _has_sections(form, file)):
+                if file.in_archive or (
+                    file_compression(file) is not None and not _has_sections(form, file, remote_options)
+                ):
                     return _compressed_problem(file)
     if isinstance(form, ArrowIpcFormat) and not form.splittable:
         return (
@@ -81,8 +83,8 @@ def random_access_problem(selection: Selection, remote_options: RemoteOptions) -
     return None
 
 
-def _has_sections(form: Format, file: MappedFile) -> bool:
-    return contents_entry(form, FileEntry(file.path, file.identity)).identity.is_contents
+def _has_sections(form: Format, file: MappedFile, cache: RemoteOptions) -> bool:
+    return contents_entry(form, FileEntry(file.path, file.identity), cache).identity.is_contents
 
 
 def _compressed_problem(file: MappedFile) -> str:
@@ -197,7 +199,9 @@ class SourceRows:
             self.close()
             if number == len(self._entries):
                 (entry,) = identify_files([self._paths[number]], self._selection.source.storage)
-                self._entries.append(contents_entry(self._selection.source.format, entry))
+                self._entries.append(
+                    contents_entry(self._selection.source.format, entry, self._settings.remote_options)
+                )
             entry = self._entries[number]
             io = self._settings.io
             remote_options = replace(self._settings.remote_options, storage=entry.storage)

@@ -53,7 +53,7 @@ def last_rows(
     batches: list[pa.RecordBatch] = []
     for path in reversed(source.files):
         (entry,) = identify_files([path], source.storage)
-        entry = contents_entry(form, entry)
+        entry = contents_entry(form, entry, remote_options)
         how = replace(remote_options, storage=source.storage)
         with open_file(path, io=io, access="random", expected=entry.identity, remote_options=how) as file:
             form.check(file)

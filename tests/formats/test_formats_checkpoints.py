@@ -163,3 +163,45 @@ def test_inspect_names_the_checkpoints(tmp_path: Path, capsys: pytest.CaptureFix
     found = known(path)
     assert found is not None
     assert f"sections    {found.count} checkpoints, {len(CSV):,} bytes of text" in capsys.readouterr().out
+
+
+def test_other_processes_find_the_checkpoints_in_the_cache(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.csv.gz", gzip.compress(CSV))
+    with mf.Session(shard_size=1 << 15, workers=2, cache_dir=tmp_path / "cache") as session:
+        dataset = session.read_csv(path, schema=_SCHEMA)
+        wanted = dataset.select(*COLUMNS).to_arrow()
+        (entry,) = (tmp_path / "cache").rglob("checkpoints/*")
+        written_bytes = entry.read_bytes()
+        chance = random.Random(11)
+        for damage in range(20):
+            forget_sections()  # as another process
+            if damage:
+                torn = bytearray(written_bytes)
+                torn[chance.randrange(len(torn))] ^= 1 << chance.randrange(8)
+                entry.write_bytes(torn[: chance.randrange(len(torn))] if damage % 3 == 0 else torn)
+            sections = dataset.source_info().sections
+            assert (sections is not None) or damage
+            assert dataset.select(*COLUMNS).to_arrow() == wanted
+            assert dataset.take([ROWS - 1]).column("id").to_pylist() == [ROWS - 1]
+            assert entry.exists()  # written anew
+
+
+@given(data=st.data())
+def test_bytes_that_are_no_checkpoints_are_refused(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = written(tmp_path_factory.mktemp("bytes") / "x.csv.gz", gzip.compress(CSV, 1))
+    rows(path, 1 << 18)
+    found = known(path)
+    assert found is not None
+    size = path.stat().st_size
+    packed = checkpoints.encode_checkpoints(found)
+    again = checkpoints.decode_checkpoints(packed, size)
+    assert again is not None
+    assert again.checkpoints == found.checkpoints
+    assert again.texts.tolist() == found.texts.tolist()
+    assert again.offsets.tolist() == found.offsets.tolist()
+    assert checkpoints.decode_checkpoints(packed, size + 1) is None
+    end = data.draw(st.integers(0, len(packed) - 1))
+    assert checkpoints.decode_checkpoints(packed[:end], size) is None
+    assert checkpoints.decode_checkpoints(data.draw(st.binary(max_size=200)), size) is None

@@ -209,12 +209,15 @@ def is_splittable(form: Format, entry: FileEntry, shard_size: int, remote_option
         return file_compression(file) is None
 
 
-def contents_entry(form: Format, entry: FileEntry, least: int = 0, *, here: bool = True) -> FileEntry:
+def contents_entry(
+    form: Format, entry: FileEntry, cache: RemoteOptions, least: int = 0, *, here: bool = True
+) -> FileEntry:
     """Return a compressed file that can be read from any place as its contents, any other as it is.
 
     Args:
         form: Its format.
         entry: The file.
+        cache: Settings of the cache, which may have its checkpoints.
         least: Bytes of a file that is not looked at.
         here: Whether this process reads it, soon; else checkpoints that are known here are of no use.
 
@@ -240,7 +243,7 @@ def contents_entry(form: Format, entry: FileEntry, least: int = 0, *, here: bool
     if found is None and here:
         from mmflow.formats.checkpoints import known_checkpoints  # noqa: PLC0415  (most files are plain)
 
-        found = known_checkpoints(entry.path, identity)
+        found = known_checkpoints(entry.path, identity, cache)
     return entry if found is None else replace(entry, identity=identity.of_contents(found.size))
 
 
