@@ -23,6 +23,7 @@ from mmflow.lazy.patterns import lazy_regex
 from mmflow.remote.options import RemoteOptions
 
 __all__ = [
+    "CacheName",
     "EngineName",
     "IoName",
     "Settings",
@@ -40,6 +41,7 @@ _SIZE = lazy_regex(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 
 EngineName = Literal["local", "ray", "dask"]
 IoName = Literal["auto", "mmap", "pread"]
+CacheName = Literal["off", "auto", "eager"]
 
 
 def parse_size(text: str | int) -> int:
@@ -171,6 +173,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "partitions": _whole(1),
     "broadcast": parse_size,
     "spill_dir": _folder,
+    "cache": _one_of(*get_args(CacheName)),
     "cache_dir": _folder,
     "cache_size": parse_size,
     "runs_dir": _folder_or_url,
@@ -219,9 +222,11 @@ class Settings:
         partitions: Number of partitions of every exchange; None: chosen from estimated sizes.
         broadcast: Largest side of a join, in bytes, that is copied to every task.
         spill_dir: Folder for blocks and operators that spill.
-        cache_dir: Folder for pages of remote files; None: the user's cache folder, or `spill_dir` where that can't
-            be written to.
-        cache_size: Largest size of these pages, in bytes; None: 10 GiB, or half of the free space if that is
+        cache: Whether columns of text files are kept as they are converted, for later queries: off, auto (from the
+            second query on that reads them) or eager (from the first).
+        cache_dir: Folder for pages of remote files and for these columns; None: the user's cache folder, or
+            `spill_dir` where that can't be written to.
+        cache_size: Largest size of these, in bytes; None: 10 GiB, or half of the free space if that is
             less; 0: none.
         runs_dir: Folder of recorded runs, or a URL that fsspec knows.
         resumable: Whether outputs of a recorded run's tasks are kept until its end, so that it can be resumed.
@@ -242,6 +247,7 @@ class Settings:
     partitions: int | None
     broadcast: int
     spill_dir: Path
+    cache: CacheName
     cache_dir: Path | None
     cache_size: int | None
     runs_dir: str
@@ -308,7 +314,7 @@ class Settings:
     def remote_options(self) -> RemoteOptions:
         """Options of remote files, without a source's own."""
         folder = "" if self.cache_dir is None else os.path.abspath(self.cache_dir)
-        return RemoteOptions(folder, self.cache_size, os.path.abspath(self.spill_dir))
+        return RemoteOptions(folder, self.cache_size, os.path.abspath(self.spill_dir), self.cache)
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as values for JSON, which `load` accepts as `base`."""
@@ -331,6 +337,7 @@ def _defaults(given: Mapping[str, Any]) -> dict[str, Any]:
         "partitions": lambda: None,
         "broadcast": lambda: 32 << 20,
         "spill_dir": lambda: Path(tempfile.gettempdir()),
+        "cache": lambda: "off",
         "cache_dir": lambda: None,
         "cache_size": lambda: None,
         "runs_dir": default_runs_dir,

@@ -25,7 +25,7 @@ from mmflow.api.run_context import RunContext
 from mmflow.api.sql.query import plan_query
 from mmflow.api.sql.variables import caller_variables
 from mmflow.api.udf import Udf
-from mmflow.config import EngineName, IoName, Settings, named_sources
+from mmflow.config import CacheName, EngineName, IoName, Settings, named_sources
 from mmflow.errors import ConfigError, EngineError, PlanError
 from mmflow.formats.schemas.arrow_types import plan_table
 from mmflow.lazy import array_types as npt
@@ -72,10 +72,13 @@ class Session(Readers):
         Largest size of the side of a join that is copied to every task.
     spill_dir
         Folder for blocks and operators that spill.
+    cache
+        Whether columns of text files are kept as they are converted, so that later queries read these instead of the
+        text: "off", "auto" (from the second query on that reads them) or "eager" (from the first).
     cache_dir
-        Folder for pages of remote files.
+        Folder for pages of remote files and for these columns.
     cache_size
-        Largest total size of these pages; 0 keeps none.
+        Largest total size of these; 0 keeps none.
     runs_dir
         Folder or URL where recorded runs are kept.
     resumable
@@ -119,6 +122,7 @@ class Session(Readers):
         partitions: int | None = None,
         broadcast: int | str | None = None,
         spill_dir: Folder | None = None,
+        cache: CacheName | None = None,
         cache_dir: Folder | None = None,
         cache_size: int | str | None = None,
         runs_dir: Folder | None = None,
@@ -131,10 +135,10 @@ class Session(Readers):
     ) -> None:
         given: dict[str, Any] = {
             "engine": engine, "address": address, "shard_size": shard_size, "workers": workers, "memory": memory,
-            "io": io, "partitions": partitions, "broadcast": broadcast, "spill_dir": spill_dir, "cache_dir": cache_dir,
-            "cache_size": cache_size, "runs_dir": runs_dir, "resumable": resumable, "metrics": metrics,
-            "max_bad_records": max_bad_records, "retries": retries, "stall_after": stall_after,
-            "stall_timeout": stall_timeout,
+            "io": io, "partitions": partitions, "broadcast": broadcast, "spill_dir": spill_dir,
+            "cache": cache, "cache_dir": cache_dir, "cache_size": cache_size, "runs_dir": runs_dir,
+            "resumable": resumable, "metrics": metrics, "max_bad_records": max_bad_records, "retries": retries,
+            "stall_after": stall_after, "stall_timeout": stall_timeout,
         }  # fmt: skip
         sources = named_sources(config)
         self._open(RunContext(Settings.load(given, file=config), on_progress, sources=sources))

@@ -16,7 +16,7 @@ __all__ = ["flags_of", "option_value", "pair", "read_source", "session_of", "sou
 
 _SETTINGS = (
     "engine", "address", "shard_size", "workers", "memory", "io", "partitions", "broadcast", "spill_dir",
-    "cache_dir", "cache_size", "runs_dir", "resumable", "metrics", "max_bad_records",
+    "cache", "cache_dir", "cache_size", "runs_dir", "resumable", "metrics", "max_bad_records",
     "stall_after", "stall_timeout",
 )  # fmt: skip
 

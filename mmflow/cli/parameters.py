@@ -10,6 +10,7 @@ from mmflow.cli.parsing import Choice, FilePath, Option, RunName
 
 __all__ = [
     "BACKENDS",
+    "CACHE_MODES",
     "CONFIG",
     "ENGINES",
     "IF_EXISTS",
@@ -28,6 +29,7 @@ __all__ = [
 # Copies of what slow modules define: tests compare them.
 ENGINES = ("local", "ray", "dask")
 IO_MODES = ("auto", "mmap", "pread")
+CACHE_MODES = ("off", "auto", "eager")
 STDOUT_FORMATS = ("table", "csv", "json", "ndjson", "markdown", "arrow", "parquet")
 WRITE_FORMATS = ("parquet", "arrow", "csv", "ndjson", "npy")
 BACKENDS = ("local", "ray", "kubernetes")
@@ -87,10 +89,15 @@ SETTINGS: list[click.Parameter] = [
         default_text="$TMPDIR",
     ),
     Option(
-        "--cache-dir", metavar="DIR", type=FilePath(), section=_SETTINGS,
-        help="folder where pages of remote files are kept", default_text="~/.cache/mmflow",
+        "--cache", type=Choice(CACHE_MODES), section=_SETTINGS,
+        help="keep columns of text files for later queries: from the second query on, or the first",
+        default_text="off",
     ),
-    _setting("cache_size", "SIZE", "largest size of these pages", "10GiB, or half of what is free"),
+    Option(
+        "--cache-dir", metavar="DIR", type=FilePath(), section=_SETTINGS,
+        help="folder where pages of remote files and columns are kept", default_text="~/.cache/mmflow",
+    ),
+    _setting("cache_size", "SIZE", "largest size of these", "10GiB, or half of what is free"),
     _setting(
         "max_bad_records", "N", "more bad records than this fail the run: a count, or a share as 0.1%", "any number"
     ),

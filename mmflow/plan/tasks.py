@@ -101,6 +101,7 @@ class TaskMetrics:
 
     `retries`: attempts that the engine made by itself, of this task or of those whose blocks it read.
     `cached`: bytes of its shards that were in the page cache before. `anonymous`: bytes of its process at its end.
+    `from_cache`: bytes of decoded columns that were read from the cache instead of the text.
     `fetched`: bytes of remote files that came over the network for it, read ahead or not. `faults`: page faults of the
     thread that ran it.
     """
@@ -117,6 +118,7 @@ class TaskMetrics:
     cached: int = 0
     anonymous: int = 0
     fetched: int = 0
+    from_cache: int = 0
     faults: int = 0
 
     def add(self, other: TaskMetrics) -> None:

@@ -28,12 +28,14 @@ class RemoteOptions:
         cache_size: Largest size of these pages, in bytes; None: 10 GiB, or half of the free space if that is less; 0:
             none.
         spill_dir: Folder for blocks that spill (`Settings.spill_dir`).
+        columns: Whether decoded columns of text files are kept: off, auto or eager (`Settings.cache`).
         storage: Options of the file system, as `storage_text` gives them.
     """
 
     cache_dir: str = ""
     cache_size: int | None = None
     spill_dir: str = ""
+    columns: str = "off"
     storage: str = ""
 
 

@@ -23,6 +23,7 @@ class StageProgress:
         bytes_out: Bytes of the outputs.
         seconds: Wall-clock time of all tasks together.
         cached: Bytes of the inputs that were in the page cache before.
+        from_cache: Bytes of decoded columns that were read from the cache instead of the text.
         faults: Page faults of the threads that ran the tasks.
     """
 
@@ -39,6 +40,7 @@ class StageProgress:
     seconds: float = 0.0
     cached: int = 0
     faults: int = 0
+    from_cache: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ class Totals:
                 seconds=state.metrics.seconds,
                 cached=state.metrics.cached,
                 faults=state.metrics.faults,
+                from_cache=state.metrics.from_cache,
             )
             for state in states.values()
         )

@@ -13,6 +13,7 @@ for equality: a format that changes gets the next number here, and nothing reads
     row index    its first bytes                   rebuilt
     pages        name of the cache's folder        fetched anew, and the folder is removed
     cache entry  its first bytes                   made anew, and the entry is removed
+    columns      key of their cache entry          converted anew
     pod's end    the driver's last line            not understood: the state comes from Kubernetes alone
 
 Locks have none: a holder that is not understood counts as alive until it is silent.
@@ -27,6 +28,7 @@ from mmflow.lazy.dataclasses import dataclass
 __all__ = [
     "BLOCK",
     "CACHE_ENTRY",
+    "COLUMNS",
     "EVENTS",
     "JOURNAL",
     "MANIFEST",
@@ -95,4 +97,6 @@ BLOCK = Format("a table in shared memory", 1, "share it with the same mmflow tha
 ROW_INDEX = Format("a row index", 1)
 PAGES = Format("a cache of remote files", 1)
 CACHE_ENTRY = Format("an entry of the cache", 1)
+#: Raised, too, where a decoder gives other values for the same text.
+COLUMNS = Format("decoded columns", 1)
 POD_END = Format("the end of a driver's output", 1)

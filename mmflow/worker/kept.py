@@ -14,6 +14,7 @@ from mmflow.worker.row_program import RowProgram
 
 if TYPE_CHECKING:
     from mmflow.formats import NativeEnd
+    from mmflow.worker.column_cache import ColumnCache
 
 __all__ = ["Kept", "StageKept"]
 
@@ -27,6 +28,8 @@ class StageKept:
         programs: Programs of its steps, by the identity of the step.
         decoders: Decoders of its files (`ScanRequest.decoders`).
         joined_decoders: Those of small files that are read together.
+        whole_decoders: Those of scans that leave no row out.
+        column_cache: Columns of its files that are kept; None: none are, or it is not opened yet.
         schema: Names and types of the batches of its scan; None: not known yet.
         end: Native steps that end its scan, which each task copies, and the aggregation; None: there are none, or
             they are not known yet.
@@ -39,6 +42,8 @@ class StageKept:
     programs: dict[int, RowProgram] = field(default_factory=dict)
     decoders: dict[Any, Any] = field(default_factory=dict)
     joined_decoders: dict[Any, Any] = field(default_factory=dict)
+    whole_decoders: dict[Any, Any] = field(default_factory=dict)
+    column_cache: ColumnCache | None = None
     schema: pa.Schema | None = None
     end: tuple[NativeEnd, AggregateStep] | None = None
     knows_end: bool = False

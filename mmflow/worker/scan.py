@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from mmflow.errors import UserFunctionError
-from mmflow.formats import PLACE, VIRTUAL_COLUMNS, NativeEnd, ScanReport, ScanRequest
+from mmflow.formats import PLACE, VIRTUAL_COLUMNS, NativeEnd, Scan, ScanReport, ScanRequest
 from mmflow.formats.decoding.compact import cast_batch
 from mmflow.formats.decoding.joined import scan_joined
 from mmflow.formats.decoding.scan import ScannedFormat
@@ -27,10 +28,13 @@ from mmflow.plan.stages import ScanInput, Source
 from mmflow.plan.tasks import ShardTask
 from mmflow.remote.opening import open_file
 from mmflow.remote.options import RemoteOptions
-from mmflow.shards import FileEntry
+from mmflow.shards import FileEntry, Shard
 from mmflow.worker.context import WorkerContext
 from mmflow.worker.hashing import hash_columns, mixed
 from mmflow.worker.kept import StageKept
+
+if TYPE_CHECKING:
+    from mmflow.worker.column_cache import CachedScan, ShardColumns
 
 __all__ = ["ShardStream", "place_of"]
 
@@ -73,6 +77,7 @@ class ShardStream:
     `joins`: small files are read together, so that batches are not of one file.
     `cached`: bytes read that were in the page cache before.
     `fetched`: bytes of remote files that came over the network for them.
+    `from_cache`: bytes of columns that came from the cache, instead of the text.
     `resume_offset`: byte offset of the next record, where it stopped early by request; None: it read all.
     `schema`: names and types of the batches.
     `end`: native steps that may take rows, which then don't come as batches; None: all come.
@@ -87,9 +92,11 @@ class ShardStream:
         kept: StageKept,
         *,
         joins: bool = False,
+        run: str = "",
     ) -> None:
         self._places = places
         self._joins = joins
+        self._run = run
         self._kept = kept
         self._scan = scan
         self._shards = shards
@@ -103,6 +110,7 @@ class ShardStream:
         self.rows = 0
         self.cached = 0
         self.fetched = 0
+        self.from_cache = 0
         self.resume_offset: int | None = None
         self.end: NativeEnd | None = None
 
@@ -128,8 +136,10 @@ class ShardStream:
             with self._open(entry, remote_options) as file:
                 if file.decision.reason not in self.reasons:
                     self.reasons.append(file.decision.reason)
-                resident = file.resident(shard.begin, shard.end)
                 wanted, filled = _without(request, self._scan.source, self._scan.source.format.lacks(file))
+                kept = self._kept_columns(file, shard, wanted)
+                from_cache = None if kept is None else kept.scan(wanted)
+                resident = 0 if from_cache is not None else file.resident(shard.begin, shard.end)
                 others = tuple(c for c in columns if c != PLACE) if self._placed else columns
                 add = None if hive is None else hive.added(entry.path, others)
                 joined = self._joined(file, number, wanted)
@@ -142,9 +152,20 @@ class ShardStream:
                     self._note_joined(joined[1], resident / max(1, shard.end))
                     number += len(joined[1])
                     continue
-                scan = self._scan.source.format.scan(file, shard, wanted)
+                scan: Scan
+                batches: Iterable[pa.RecordBatch]
+                keeps = from_cache is None and kept is not None and kept.keeping()
+                if from_cache is not None:
+                    batches = scan = from_cache
+                    self._note_cached(from_cache)
+                elif kept is not None and keeps:
+                    whole = replace(wanted, prune=(), end=None, decoders=self._kept.whole_decoders)
+                    scan = self._scan.source.format.scan(file, shard, whole)
+                    batches = kept.keep(scan)
+                else:
+                    batches = scan = self._scan.source.format.scan(file, shard, wanted)
                 records = 0  # before the batch, in its shard
-                for batch in scan:
+                for batch in batches:
                     self._context.check()
                     self.rows += batch.num_rows
                     self._places.add(entry.path, records)
@@ -157,7 +178,9 @@ class ShardStream:
                         made = self._with_places(made, batch, entry.path, scan.report.row)
                     yield cast_batch(made, self.schema)
                     report = scan.report
-                    if self._context.stop_requested() and report.error is None and report.next < shard.end:
+                    # What is kept is a whole shard; the remainder of one that stopped is never cut so again.
+                    stops = self._context.stop_requested() and not keeps
+                    if stops and report.error is None and report.next < shard.end:
                         self.resume_offset = report.next
                         break
                 file.check_unchanged()
@@ -187,6 +210,23 @@ class ShardStream:
                 file.close()
             raise
         self._kept.keep_file(file)
+
+    def _kept_columns(self, file: MappedFile, shard: Shard, wanted: ScanRequest) -> ShardColumns | None:
+        """Return the wanted columns of a shard in the cache; None where none are kept."""
+        form, options = self._scan.source.format, self._context.remote_options
+        if options.columns == "off" or not isinstance(form, ScannedFormat):
+            return None
+        if self._kept.column_cache is None:
+            from mmflow.worker.column_cache import ColumnCache  # noqa: PLC0415  (only where columns are kept)
+
+            self._kept.column_cache = ColumnCache(form, options, self._run, self._context.memory // 4)
+        return self._kept.column_cache.of(file, shard, wanted.columns)
+
+    def _note_cached(self, scan: CachedScan) -> None:
+        self.from_cache += scan.nbytes
+        reason = f"{', '.join(scan.columns)}: columns from the cache"
+        if reason not in self.reasons:
+            self.reasons.append(reason)
 
     def _joined(
         self, file: MappedFile, number: int, wanted: ScanRequest

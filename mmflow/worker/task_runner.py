@@ -137,6 +137,7 @@ class _Run:
             self.metrics.bytes_read += sum(r.bytes_read for r in self.scan.reports)
             self.metrics.cached = self.scan.cached
             self.metrics.fetched = self.scan.fetched
+            self.metrics.from_cache = self.scan.from_cache
             self.metrics.reasons = tuple(self.scan.reasons)
             reports = tuple(self.scan.reports)
             done = replace(
@@ -178,6 +179,7 @@ class _Run:
                     self.places,
                     self.kept,
                     joins=not self._calls_user_code(),
+                    run=self.task.run,
                 )
                 self.end = self.scan.end = self._native_end(self.scan.schema)
                 return self.scan

@@ -96,9 +96,20 @@ def test_no_zone_with_a_wanted_row_is_left_out(
         "is_not_null": lambda v: v is not None,
     }
     found = any(rows[op](v) for v in flat)
-    (zone,) = _encoded([pa.array(flat, kind)], kind).zones
+    made = _encoded([pa.array(flat, kind)], kind)
+    (zone,) = made.zones
+    comparison = Comparison("x", op, None if op.startswith("is_") else limit)
     if found:
-        assert may_match(Comparison("x", op, None if op.startswith("is_") else limit), zone)
+        assert may_match(comparison, zone)
+    codes = made.code_range(comparison)
+    mask = None if codes is None else codes.mask(0)
+    if mask is not None:
+        # Exactly the rows with a value that satisfies it; those of nulls are any.
+        assert [m for m, v in zip(mask.tolist(), flat, strict=True) if v is not None] == [
+            rows[op](v) for v in known
+        ]
+        taken = made.take(np.flatnonzero(mask))
+        assert taken.equals(pa.array(flat, kind).filter(pa.array(mask)))
 
 
 def test_zones_of_long_columns_have_their_own_bounds() -> None:

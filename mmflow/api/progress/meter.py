@@ -84,6 +84,17 @@ class Meter:
         return f"{done if unit == total.split()[1] else f'{done} {unit}'} of {total}"
 
     @property
+    def from_cache(self) -> str:
+        """Bytes of columns that were read from the cache instead of the text, and of text; "" if there are none."""
+        stages = () if self._last is None else self._last.stages
+        cached = sum(stage.from_cache for stage in stages)
+        if not cached:
+            return ""
+        from mmflow.runs.report.formatting import size  # noqa: PLC0415  (slow)
+
+        return f"{size(cached)} of columns from the cache, {size(sum(s.bytes_read for s in stages))} read"
+
+    @property
     def rows(self) -> str:
         """Rows that were read, or made where none are read."""
         p = self._last
@@ -115,7 +126,7 @@ class Meter:
 
         took = f"{ending} {'in' if ending == 'done' else 'after'} {duration(self._last.elapsed)}"
         share = "" if ending == "done" else f"at {self.percent}"
-        return ", ".join(filter(None, (took, share, self.bytes_read, self.rows, self.bad)))
+        return ", ".join(filter(None, (took, share, self.bytes_read, self.from_cache, self.rows, self.bad)))
 
     def line(self, width: int, *, colors: bool = False) -> str:
         """Return it on a line that is shorter than `width`. What matters less is left out where it is narrow.

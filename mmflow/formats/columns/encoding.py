@@ -13,22 +13,27 @@ Invariant: `decode(encode(values))` gives equal values, nulls included; floats k
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from collections.abc import Sequence
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mmflow.formats.parquet.statistics import Bounds, bound_of
+from mmflow.formats.base import Comparison
+from mmflow.formats.parquet.statistics import NS, Bounds, Instant
 from mmflow.lazy import array_types as npt
 from mmflow.lazy import compute as pc
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.storage.facts import optional, parse_object
 
-__all__ = ["ZONE_ROWS", "ColumnEncoder", "EncodedColumn", "can_encode", "decode"]
+__all__ = ["ZONE_ROWS", "CodeRange", "ColumnEncoder", "EncodedColumn", "can_encode", "decode"]
 
 #: Rows of a zone, and of a batch that is decoded at once.
 ZONE_ROWS = 1 << 16
@@ -37,6 +42,7 @@ _MOST_VALUES, _MOST_VALUE_BYTES = 1 << 16, 4 << 20
 _DECIMALS = range(5)
 _MOST_EXACT = 1 << 53
 _META = b"mmflow"
+_EPOCH = dt.date(1970, 1, 1)
 _SHAPE = {
     "kind": str,
     "type": str,
@@ -186,6 +192,27 @@ class ColumnEncoder:
 
 
 @dataclass(slots=True)
+class CodeRange:
+    """Codes of a column, and the range of those whose values satisfy a comparison: `low` to `high`, of 0 to `most`."""
+
+    codes: npt.NDArray[Any]
+    low: int
+    high: int
+    most: int
+
+    def mask(self, number: int) -> npt.NDArray[np.bool_] | None:
+        """Return which rows of a zone may satisfy it, nulls among them or not; None: all may."""
+        codes = self.codes[number * ZONE_ROWS : (number + 1) * ZONE_ROWS]
+        if self.low > self.high:
+            return np.zeros(len(codes), bool)
+        mask = None if self.low == 0 else codes >= self.low
+        if self.high < self.most:
+            below = codes <= self.high
+            mask = below if mask is None else mask & below
+        return mask
+
+
+@dataclass(slots=True)
 class EncodedColumn:
     """Column of a shard, encoded.
 
@@ -204,9 +231,39 @@ class EncodedColumn:
     _decimals: int
     _values: pa.Array | None = field(default=None)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the column as it is encoded."""
+        return int(self._codes.nbytes)
+
     def zone(self, number: int) -> pa.Array:
         """Return the values of a zone."""
-        codes = self._codes.slice(number * ZONE_ROWS, ZONE_ROWS)
+        return self._decoded(self._codes.slice(number * ZONE_ROWS, ZONE_ROWS))
+
+    def take(self, rows: npt.NDArray[np.int64]) -> pa.Array:
+        """Return the values of some rows, by their numbers."""
+        return self._decoded(self._codes.take(pa.array(rows)))
+
+    def code_range(self, comparison: Comparison) -> CodeRange | None:
+        """Return the codes of the values that satisfy a comparison; None: that can't be said by codes."""
+        codes = self._codes.indices if self._kind == "text" else self._codes
+        if self._kind == "plain":
+            return None
+        most: int = 2**codes.type.bit_width - 1
+        if self._kind == "text":
+            found = _text_range(comparison, self._codes.dictionary)
+        elif self._kind == "decimals":
+            found = _decimal_range(comparison, self._decimals, self._base, self._base + most)
+        else:
+            found = _integer_range(comparison, self.type)
+        if found is None:
+            return None
+        low, high = (n if n is None else n - self._base for n in found)
+        low, high = 0 if low is None else max(low, 0), most if high is None else min(high, most)
+        values = _values(codes, np.dtype(codes.type.to_pandas_dtype()))
+        return CodeRange(values, low, high, most)
+
+    def _decoded(self, codes: pa.Array) -> pa.Array:
         if self._kind == "plain":
             return codes
         if self._kind == "text":
@@ -262,7 +319,7 @@ def decode(source: pa.Buffer, data_type: pa.DataType) -> EncodedColumn:
     rows, zones = facts["rows"], facts["zones"]
     if len(codes) != rows or len(zones) != -(-rows // ZONE_ROWS):
         raise ValueError("it has other rows")
-    codes.validate(full=True)
+    codes.validate(full=pa.types.is_dictionary(codes.type))  # other codes have no wrong values
     bounds = []
     for number, (nulls, low, high) in enumerate(zones):
         count = min(ZONE_ROWS, rows - number * ZONE_ROWS)
@@ -289,13 +346,79 @@ def _value_of(number: int, data_type: pa.DataType) -> Any:
         return Decimal(f"{number}E{-data_type.scale}")
     if types.is_integer(data_type):
         return number
-    if not types.is_date32(data_type) and not types.is_timestamp(data_type):
+    if types.is_timestamp(data_type):
+        return Instant(number * NS[data_type.unit])
+    if not types.is_date32(data_type):
         return None
     try:
-        plain = pa.scalar(number, pa.int32() if types.is_date32(data_type) else pa.int64())
-        return bound_of(plain.cast(data_type))
-    except (OverflowError, ValueError):
+        return _EPOCH + dt.timedelta(days=number)
+    except OverflowError:
         return None  # beyond the dates of Python
+
+
+#: Lowest and highest number that satisfies a comparison; None: no limit.
+_Range = tuple[int | None, int | None]
+
+
+def _integer_range(comparison: Comparison, data_type: pa.DataType) -> _Range | None:
+    """Return the numbers of a type whose values satisfy a comparison; None: not known."""
+    value, types = comparison.value, pa.types
+    if types.is_integer(data_type) and type(value) is int:
+        exact = Fraction(value)
+    elif types.is_decimal128(data_type) and type(value) in (int, Decimal):
+        if isinstance(value, Decimal) and not value.is_finite():
+            return None
+        exact = Fraction(value) * 10**data_type.scale
+    elif types.is_date32(data_type) and type(value) is dt.date:
+        exact = Fraction((value - _EPOCH).days)
+    else:
+        return None
+    match comparison.op:
+        case "eq":
+            return math.ceil(exact), math.floor(exact)
+        case "lt":
+            return None, math.ceil(exact) - 1
+        case "le":
+            return None, math.floor(exact)
+        case "gt":
+            return math.floor(exact) + 1, None
+        case "ge":
+            return math.ceil(exact), None
+    return None
+
+
+def _decimal_range(comparison: Comparison, decimals: int, low: int, high: int) -> _Range | None:
+    """Return the numbers between two whose floats satisfy a comparison; None: not known."""
+    value = comparison.value
+    # Zeros are two for DataFusion, which numbers are not.
+    if type(value) not in (int, float) or math.isnan(value) or value == 0 or abs(value) >= _MOST_EXACT:
+        return None
+    scale = 10.0**decimals
+    numbers = range(max(low, -_MOST_EXACT), min(high, _MOST_EXACT) + 1)
+
+    def first(at: Callable[..., int]) -> int:
+        return numbers.start + at(numbers, value, key=lambda number: number / scale)
+
+    match comparison.op:
+        case "eq":
+            return first(bisect_left), first(bisect_right) - 1
+        case "lt":
+            return None, first(bisect_left) - 1
+        case "le":
+            return None, first(bisect_right) - 1
+        case "gt":
+            return first(bisect_right), None
+        case "ge":
+            return first(bisect_left), None
+    return None
+
+
+def _text_range(comparison: Comparison, values: pa.Array) -> _Range | None:
+    """Return the number of the one text that equals another; None: it is another comparison."""
+    if comparison.op != "eq" or not isinstance(comparison.value, str):
+        return None
+    number = pc.index(values, pa.scalar(comparison.value, values.type)).as_py()
+    return (1, 0) if number < 0 else (number, number)
 
 
 def _zones(array: pa.Array) -> list[pa.Array]:

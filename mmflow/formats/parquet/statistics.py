@@ -20,10 +20,11 @@ from mmflow.formats.base import Comparison
 from mmflow.formats.parquet.footer import Chunk
 from mmflow.lazy.dataclasses import dataclass
 
-__all__ = ["Bounds", "bound_of", "bounds_of", "may_match"]
+__all__ = ["NS", "Bounds", "Instant", "bound_of", "bounds_of", "may_match"]
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+#: Nanoseconds of each unit.
+NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def _plain(raw: bytes, physical: int, kind: pa.DataType) -> Any:
 def _of_integer(value: int, bits: int, kind: pa.DataType) -> Any:
     types = pa.types
     if types.is_timestamp(kind):  # pyarrow reads the file's unit into the Arrow type
-        return Instant(value * (10**9 // _PER_SECOND[kind.unit]))
+        return Instant(value * NS[kind.unit])
     if types.is_date32(kind):
         return _EPOCH.date() + dt.timedelta(days=value)
     if types.is_decimal(kind):
@@ -121,7 +122,7 @@ def bound_of(value: pa.Scalar) -> Any:
     if not value.is_valid:
         return None
     if pa.types.is_timestamp(value.type):
-        return Instant(value.value * (10**9 // _PER_SECOND[value.type.unit]))
+        return Instant(value.value * NS[value.type.unit])
     plain = value.as_py()
     if isinstance(plain, str):
         return plain.encode()

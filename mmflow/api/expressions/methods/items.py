@@ -69,6 +69,6 @@ def _settings() -> Settings:
     """Return settings for a plan of one task, which no engine runs."""
     return Settings(
         engine="local", address=None, shard_size=None, workers=1, memory=1 << 28, io="auto", partitions=1, broadcast=0,
-        spill_dir=Path(tempfile.gettempdir()), cache_dir=None, cache_size=0, runs_dir="", resumable=False, metrics=None,
-        max_bad_records=None, retries=0, stall_after=60.0, stall_timeout=0.0,
+        spill_dir=Path(tempfile.gettempdir()), cache="off", cache_dir=None, cache_size=0, runs_dir="", resumable=False,
+        metrics=None, max_bad_records=None, retries=0, stall_after=60.0, stall_timeout=0.0,
     )  # fmt: skip
