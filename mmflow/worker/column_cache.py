@@ -48,6 +48,8 @@ from mmflow.storage.format_versions import COLUMNS
 __all__ = ["CachedScan", "ColumnCache", "ShardColumns"]
 
 _ALIGN = 64
+#: Most columns of a scan: each is an entry for each shard.
+_MOST_COLUMNS = 256
 _HEAD = {
     "first": int,
     "next": int,
@@ -67,11 +69,14 @@ class ColumnCache:
         options: Where the cache is, and whether columns are kept (`RemoteOptions.columns`).
         run: Name of the run, since the first one of `auto` only notes columns.
         memory: Bytes that columns may take before they are kept.
+
+    Attributes:
+        run: The same.
     """
 
     def __init__(self, form: ScannedFormat, options: RemoteOptions, run: str, memory: int) -> None:
         self._form = form
-        self._run = run
+        self.run = run
         self._memory = memory
         self._eager = options.columns == "eager"
         self._store = open_store(options.cache_dir, options.cache_size, options.spill_dir)
@@ -88,7 +93,7 @@ class ColumnCache:
             or type(file) is not MappedFile
             or file.whole
             or file.in_archive
-            or not columns
+            or not 0 < len(columns) <= _MOST_COLUMNS
             or not VIRTUAL_COLUMNS.keys().isdisjoint(columns)
             or self._form.encoding.stateful
             or not all(can_encode(self._form.schema.field(name).type) for name in columns)
@@ -96,7 +101,7 @@ class ColumnCache:
         ):
             return None
         return ShardColumns(
-            self._store, self._form.schema, self._facts, file, shard, columns, self._run, self._memory,
+            self._store, self._form.schema, self._facts, file, shard, columns, self.run, self._memory,
             eager=self._eager,
         )  # fmt: skip
 

@@ -216,7 +216,7 @@ class ShardStream:
         form, options = self._scan.source.format, self._context.remote_options
         if options.columns == "off" or not isinstance(form, ScannedFormat):
             return None
-        if self._kept.column_cache is None:
+        if self._kept.column_cache is None or self._kept.column_cache.run != self._run:
             from mmflow.worker.column_cache import ColumnCache  # noqa: PLC0415  (only where columns are kept)
 
             self._kept.column_cache = ColumnCache(form, options, self._run, self._context.memory // 4)

@@ -130,6 +130,16 @@ def test_the_second_query_of_auto_keeps_what_the_first_noted(file: Path, cache: 
     assert kept == read == 1 + 2 * shards
 
 
+def test_queries_of_one_session_are_kept_apart(file: Path, cache: Path) -> None:
+    read = []
+    with mf.Session(workers=1, cache="auto", cache_dir=cache, shard_size=64 << 10) as session:
+        for _ in range(3):
+            session.sql(_QUERIES[1].format(file=file)).to_arrow()
+            assert session.last_run is not None
+            read.append("a, c: columns from the cache" not in session.last_run.reasons)
+    assert read == [True, True, False]
+
+
 def test_columns_are_read_without_the_text(file: Path, cache: Path) -> None:
     query = "SELECT sum(a) AS s, min(c) AS c FROM '{file}' WHERE b > 3"
     expected = _run(query, file, cache)
