@@ -54,6 +54,7 @@ _TOPICS = {
     },
     "Set up": {
         "doctor": "check limits, file systems and engines",
+        "cache": "show, clear or check what is kept of files",
         "completion": "print the script that makes a shell complete commands",
     },
 }
@@ -400,6 +401,30 @@ def _doctor() -> Command:
     )  # fmt: skip
 
 
+def _cache() -> Group:
+    helps = {
+        "show": "show what is kept of which files",
+        "clear": "remove all that no process uses",
+        "verify": "compare entries with their checksums and files",
+    }
+    texts = {
+        "show": "Show what the cache keeps of which files: columns of text, and checkpoints of compressed files.",
+        "clear": "Remove all entries of the cache that no process uses now. Later queries read the files again.",
+        "verify": "Compare all entries of the cache with their checksums and their files, and remove those that are "
+        "damaged, stale or unfinished.",
+    }
+
+    def one(name: str) -> Command:
+        return Command(
+            name, f"mmflow.cli.cache:{name}", help=texts[name], params=[JSON, *SETTINGS],
+            examples=[f"mmflow cache {name}"],
+        )  # fmt: skip
+
+    return Group(
+        "cache", help="What is kept of files between queries.", topics={"Commands": helps}, build=one
+    )
+
+
 def _completion() -> Command:
     return Command(
         "completion", "mmflow.cli.completion:completion",
@@ -435,5 +460,6 @@ _BUILDERS: dict[str, Callable[[], click.Command]] = {
     "cancel": _cancel,
     "quarantine": _quarantine,
     "doctor": _doctor,
+    "cache": _cache,
     "completion": _completion,
 }

@@ -98,6 +98,10 @@ def test_output_fits_its_schema(
     assert "scan" in " ".join(checked("explain", "SELECT * FROM 'a.csv'")["plan"])
     assert checked("inspect", "a.csv")["format"] == "csv"
     assert checked("doctor")["ready"] is True
+    kept = ("--cache-dir", "kept")
+    assert checked("cache show", *kept)["entries"] == []
+    assert checked("cache verify", *kept)["right"] == 0
+    assert checked("cache clear", *kept) == {"removed": 0, "bytes": 0}
     summary = checked("run", "job.py", "--name", "good", "--output", "out.csv")
     assert (summary["rows"], summary["bad_records"]) == (2, 1)
     assert checked("quarantine show", "good")[0]["path"].endswith("a.csv")
