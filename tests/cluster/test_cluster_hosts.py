@@ -132,10 +132,12 @@ def test_shared_memory_that_is_full_but_for_object_stores(
     assert query.rows().equals(grouped_rows(local, rows_csv))
 
 
+@pytest.mark.nightly
 def test_shards_go_where_their_file_is_seen(hosts: RayHosts, data: Path, tmp_path: Path) -> None:
     hide_a_file(hosts, "ray", data, tmp_path)
 
 
+@pytest.mark.nightly
 def test_shards_go_first_where_their_pages_are(hosts: RayHosts, data: Path, tmp_path: Path) -> None:
     """One host has a copy in memory (with another inode, but the same size and time); on the others it is on disk only."""
     with data.open("rb+") as file:

@@ -48,7 +48,8 @@ def test_memory_is_bounded_by_the_budget_on_ray(kind: str, nodes: Nodes, spill: 
         wait_until(lambda: _spilled(nodes) == 0, "what Ray spilled to be gone", 20)
 
 
-@pytest.mark.parametrize("kind", ["join", pytest.param("sort", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["join", "sort"])
 def test_memory_is_bounded_by_the_budget_on_dask(kind: str, tmp_path: Path) -> None:
     """Blocks beyond half of a worker's share of shared memory go to disk, and come back."""
     spilled = [0]

@@ -184,6 +184,7 @@ def _engine(name: str) -> Iterator[dict[str, str]]:
         yield {"engine": name, "address": address}
 
 
+@pytest.mark.nightly
 def test_sigterm_ends_a_run_on_ray_as_elsewhere(workplace: Workplace) -> None:
     """Ray puts a handler of its own in the place of the command's."""
     last_row(workplace)

@@ -173,6 +173,9 @@ def test_events_and_output_of_a_driver_of_another_version_break_nothing(step: in
 
 #: Modules that write files, and the formats of these; or, in small letters, why they need none.
 WRITERS = {
+    "cache/store.py": "CACHE_ENTRY",
+    "formats/checkpoints.py": "an entry of the cache",
+    "worker/column_cache.py": "COLUMNS",
     "arrays/change.py": "npy",
     "arrays/holes.py": "what is in the file",
     "arrays/opening.py": "npy",
@@ -257,4 +260,11 @@ def test_each_module_that_writes_files_has_a_format_and_each_format_is_tested() 
             assert f"{known}.version" in source or f"{known}.mark(" in source, name
     assert {name for name, known in WRITERS.items() if not known.isupper()} <= writing
     assert {known for known in WRITERS.values() if known.isupper()} == FORMATS.keys()
-    assert FORMATS.keys() == REFUSED.keys() | {"ROW_INDEX", "PAGES", "EVENTS", "POD_END"}
+    assert FORMATS.keys() == REFUSED.keys() | {
+        "ROW_INDEX",
+        "PAGES",
+        "EVENTS",
+        "POD_END",
+        "CACHE_ENTRY",
+        "COLUMNS",
+    }

@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.base import Comparison
+from mmflow.formats.decoding.fixed_width import null_places, numpy_values
 from mmflow.formats.parquet.statistics import NS, Bounds, Instant
 from mmflow.lazy import array_types as npt
 from mmflow.lazy import compute as pc
@@ -440,7 +441,7 @@ def _bounds_of_integers(
     whole: pa.Array, numbers: npt.NDArray[Any]
 ) -> list[tuple[int, int | None, int | None]]:
     """Return the nulls, and the bounds where there are any, of the zones of integers."""
-    valid = None if not whole.null_count else whole.is_valid().to_numpy(zero_copy_only=False)
+    valid = None if not whole.null_count else ~null_places(whole)
     zones: list[tuple[int, int | None, int | None]] = []
     for begin in range(0, len(numbers), ZONE_ROWS):
         part = numbers[begin : begin + ZONE_ROWS]
@@ -454,7 +455,7 @@ def _bounds_of_integers(
 
 def _find_decimals(array: pa.Array) -> int | None:
     """Return the decimals that all floats have; None: they have more, or are no numbers."""
-    values = array.drop_null().to_numpy(zero_copy_only=False)
+    values = numpy_values(array.drop_null())
     bits = values.view(np.int64)
     for decimals in _DECIMALS:
         # Most decimals fail for the first values.
@@ -508,5 +509,5 @@ def _with_nulls_of(array: pa.Array, codes: npt.NDArray[Any]) -> pa.Array:
     """Return codes with the nulls of another array, whose own are zero."""
     if not array.null_count:
         return pa.array(codes)
-    nulls = array.is_null().to_numpy(zero_copy_only=False)
+    nulls = null_places(array)
     return pa.array(np.where(nulls, codes.dtype.type(0), codes), mask=nulls)
