@@ -164,7 +164,7 @@ def test_documented_command_lines_are_right(line: str) -> None:
         if isinstance(found, Group):
             found = found.command_of(name)
     assert isinstance(found, Command)
-    words = words[3 if words[1] in ("k8s", "quarantine") else 2 :]
+    words = words[3 if words[1] in ("k8s", "quarantine", "cache") else 2 :]
     found.options_of([w for w in words if w != "…" and not w.startswith("[-")])
 
 
