@@ -1,4 +1,4 @@
-"""Where a sort of 100 TB on 1,000 hosts breaks: its exchange, simulated from rates that are measured on one machine.
+"""Simulation of the exchange of a sort of 100 TB on 1,000 hosts, from rates that are measured on one machine.
 
     python benchmarks/sort_100tb.py [--terabytes 100] [--hosts 1000] [--cores 16] [--memory-gb 64]
         [--network 1.25] [--disk 2.0]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmflow.api.dataset import Dataset
 from mmflow.errors import ConfigError
 from mmflow.usercode.tracebacks import PublicApi
+
+if TYPE_CHECKING:
+    from mmflow.tables.delta import DeltaSnapshot
+    from mmflow.tables.iceberg import IcebergSnapshot
 
 __all__ = ["TableReaders"]
 
@@ -71,15 +75,7 @@ class TableReaders(PublicApi):
 
         folder = delta_path(path)
         snapshot = read_snapshot(folder, timestamp if version is None else version)
-        if not snapshot.files:
-            return self.from_arrow(snapshot.schema.empty_table())
-        options = {
-            "schema": snapshot.schema,
-            "missing_columns": "null",
-            "extra_columns": "ignore",
-            "hive": bool(snapshot.partition_by),
-        }
-        return self._read_files(snapshot.files, f"delta://{folder}", options, statistics=snapshot.statistics)
+        return self._read_snapshot(snapshot, f"delta://{folder}", hive=bool(snapshot.partition_by))
 
     def read_iceberg(self, table: Any, *, snapshot_id: int | None = None) -> Dataset:
         """Open a snapshot of an Iceberg table, whose metadata pyiceberg reads (`pip install 'mmflow-engine[iceberg]'`).
@@ -122,14 +118,16 @@ class TableReaders(PublicApi):
         from mmflow.tables.iceberg import read_snapshot  # noqa: PLC0415  (slow, and an extra)
 
         snapshot = read_snapshot(table, snapshot_id)
+        return self._read_snapshot(snapshot, f"iceberg {snapshot.name}", hive=False)
+
+    def _read_snapshot(self, snapshot: DeltaSnapshot | IcebergSnapshot, label: str, *, hive: bool) -> Dataset:
+        """Return the rows of a snapshot's files."""
         if not snapshot.files:
             return self.from_arrow(snapshot.schema.empty_table())
         options = {
             "schema": snapshot.schema,
             "missing_columns": "null",
             "extra_columns": "ignore",
-            "hive": False,
+            "hive": hive,
         }
-        return self._read_files(
-            snapshot.files, f"iceberg {snapshot.name}", options, statistics=snapshot.statistics
-        )
+        return self._read_files(snapshot.files, label, options, statistics=snapshot.statistics)

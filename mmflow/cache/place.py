@@ -19,9 +19,15 @@ from mmflow.mapping.access_policy import remote_name
 from mmflow.mapping.system import system
 from mmflow.storage import disk
 
-__all__ = ["is_own_file", "own_folder", "places"]
+__all__ = ["is_own_file", "own_folder", "places", "user_folder"]
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def user_folder() -> str:
+    """Return the folder of this user for all that mmflow may make again."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(home, "mmflow")
 
 
 def places(cache_dir: str, spill_dir: str) -> Iterator[str]:
@@ -29,8 +35,7 @@ def places(cache_dir: str, spill_dir: str) -> Iterator[str]:
     if cache_dir:
         yield cache_dir
         return
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    yield os.path.join(home, "mmflow")
+    yield user_folder()
     if spill_dir:
         user = os.geteuid() if hasattr(os, "geteuid") else ""
         yield os.path.join(spill_dir, f"mmflow-cache-{user}")

@@ -23,6 +23,7 @@ __all__ = [
     "decompress_stream",
     "detect_compression",
     "file_compression",
+    "is_known_plain",
     "is_spreadsheet",
     "is_text",
     "open_decompressed",
@@ -124,6 +125,11 @@ def is_text(start: bytes) -> bool:
         # A character that the piece cuts is no damage.
         return error.reason == "unexpected end of data" and len(start) == _PROBED and b"\0" not in start
     return b"\0" not in start
+
+
+def is_known_plain(path: str, identity: FileIdentity) -> bool:
+    """Return whether `file_compression` has looked at a file in this process, and it is not compressed."""
+    return _known.get((path, identity), "") is None
 
 
 def file_compression(file: MappedFile) -> str | None:

@@ -85,7 +85,7 @@ class FileIdentity:
 
     @property
     def is_contents(self) -> bool:
-        """Whether it is the identity of the contents of a compressed file."""
+        """True if it is the identity of the contents of a compressed file."""
         return self.tag.startswith(_CONTENTS)
 
     @property

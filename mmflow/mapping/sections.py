@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -83,7 +83,7 @@ class Checkpoint:
 
     @property
     def numbers(self) -> tuple[int, int, int, int]:
-        """What is known of the text before it."""
+        """Numbers that are known of the text before it."""
         return self.bit, self.checksum, self.length, self.members
 
 
@@ -190,6 +190,7 @@ def forget_sections() -> None:
         _distrusted.clear()
 
 
+@lru_cache(64)
 def find_sections(path: str, identity: FileIdentity) -> Sections | None:
     """Return the sections that the headers of a local file tell.
 
@@ -203,32 +204,36 @@ def find_sections(path: str, identity: FileIdentity) -> Sections | None:
         SourceError: It can't be read.
         SourceChangedError: It is another file by now.
     """
-    return _find(path, identity)
-
-
-@lru_cache(64)
-def _find(path: str, identity: FileIdentity) -> Sections | None:
     with MappedFile.open(path, expected=identity) as file:
         start = file.glance(0, _BGZF_HEADER)
         found = None
         if start.startswith(_GZIP_EXTRA):
-            found = _made("gzip", "BGZF block", file, _bgzf_blocks)
+            found = _made("gzip", "BGZF block", _bgzf_blocks(file), 0, file.size)
         elif start.startswith(_ZSTD) or start[1:4] == _SKIPPED:
-            found = _made("zstd", "zstd frame", file, _zstd_frames)
+            found = _made("zstd", "zstd frame", _zstd_frames(file), 0, file.size)
         elif start.startswith(_XZ):
-            found = _made("xz", "xz block", file, _xz_blocks)
+            size, blocks = _xz_index(file)
+            found = _made("xz", "xz block", blocks, _XZ_FRAME, file.size - size)
         file.check_unchanged()
     return found
 
 
 def _made(
-    compression: str, kind: str, file: MappedFile, walk: Callable[[MappedFile], Iterator[tuple[int, int]]]
+    compression: str, kind: str, found: Iterable[tuple[int, int]], begin: int, end: int
 ) -> Sections | None:
-    """Join members to sections; None where the walk does not reach the end of the file, or a section is too long."""
-    offset = _XZ_FRAME if compression == "xz" else 0
+    """Join members to sections; None where they don't lead from `begin` to `end`, or a section is too long.
+
+    Args:
+        compression: Compression of the file.
+        kind: Name of a member, for people.
+        found: Bytes of each member and of its text.
+        begin: Offset of the first one.
+        end: Offset behind the last one.
+    """
+    offset = begin
     offsets, texts, members = [offset], [0], [0]
     text = count = 0
-    for size, length in walk(file):
+    for size, length in found:
         if length > _MOST:
             return None
         if text - texts[-1] >= _SECTION or (text > texts[-1] and text - texts[-1] + length > _MOST):
@@ -238,7 +243,6 @@ def _made(
         offset += size
         text += length
         count += 1
-    end = file.size - _xz_index(file)[0] if compression == "xz" else file.size
     if offset != end or count < 2 or text == 0:
         return None
     if text == texts[-1]:  # members without text, such as the mark of the end, belong to those before
@@ -246,7 +250,7 @@ def _made(
             column.pop()
     offsets.append(offset)
     texts.append(text)
-    columns = [np.array(found, np.int64) for found in (offsets, texts, members)]
+    columns = [np.array(column, np.int64) for column in (offsets, texts, members)]
     return Sections(compression, kind, count, columns[0], columns[1], columns[2])
 
 
@@ -340,13 +344,11 @@ def _seek_table(file: MappedFile) -> list[tuple[int, int]]:
     return [struct.unpack_from("<II", data, at) for at in range(0, len(data), width)]
 
 
-def _xz_blocks(file: MappedFile) -> Iterator[tuple[int, int]]:
-    """Yield the bytes of each block and of its text, as the index of a file of one stream states them."""
-    return iter(_xz_index(file)[1])
-
-
 def _xz_index(file: MappedFile) -> tuple[int, list[tuple[int, int]]]:
-    """Return the bytes of the index with the footer, and those of blocks and their texts; none where it is damaged."""
+    """Return the bytes of the index with the footer, and those of each block and of its text, of a file of one stream.
+
+    None of either where the index is damaged.
+    """
     footer = file.glance(max(0, file.size - _XZ_FRAME), _XZ_FRAME)
     size = 4 * (int.from_bytes(footer[4:8], "little") + 1)
     begin = file.size - _XZ_FRAME - size

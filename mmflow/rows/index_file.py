@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mmflow.cache.place import user_folder
 from mmflow.mapping import FileIdentity
 from mmflow.mapping.system.owner_lock import try_lock
 from mmflow.rows.index import RecordIndex
@@ -65,9 +66,8 @@ def sidecar_paths(path: str) -> Iterator[str]:
     real = os.path.realpath(path)
     folder, name = os.path.split(real)
     yield os.path.join(folder, f".{name}.mmflow-index")
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     digest = hashlib.blake2b(os.fsencode(real), digest_size=16).hexdigest()
-    yield os.path.join(home, "mmflow", "indexes", f"{digest}.mmflow-index")
+    yield os.path.join(user_folder(), "indexes", f"{digest}.mmflow-index")
 
 
 def load_index(entry: FileEntry, options_key: bytes) -> RecordIndex:

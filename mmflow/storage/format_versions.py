@@ -12,7 +12,7 @@ for equality: a format that changes gets the next number here, and nothing reads
     block        its last bytes                    shared tables are refused; other blocks live no longer than a run
     row index    its first bytes                   rebuilt
     pages        name of the cache's folder        fetched anew, and the folder is removed
-    cache entry  its first bytes                   made anew, and the entry is removed
+    cache entry  its first bytes                   written again, and the entry is removed
     columns      key of their cache entry          converted anew
     pod's end    the driver's last line            not understood: the state comes from Kubernetes alone
 

@@ -25,7 +25,7 @@ from mmflow.formats.schemas.hive import HiveColumns, hive_values
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.lazy.dataclasses import dataclass
 from mmflow.tables.paths import library
-from mmflow.tables.statistics import FileStatistics
+from mmflow.tables.statistics import FileStatistics, can_bound
 
 __all__ = ["DeltaSnapshot", "features_beyond", "open_table", "read_snapshot", "table_errors"]
 
@@ -38,7 +38,6 @@ _READ = {
     "columnMapping",
     "variantType",
 }
-_TYPES = (pa.types.is_integer, pa.types.is_date32, pa.types.is_string, pa.types.is_timestamp)
 #: Some writers cut the bounds of timestamps to whole milliseconds.
 _CUT = 1_000_000
 
@@ -144,7 +143,7 @@ def read_snapshot(path: str, version: int | str | dt.datetime | None = None) -> 
     files = tuple(_file(path, unquote(row["path"])) for row in rows)
     if partition_by and files:
         _check_folders(schema, partition_by, files, actions, rows)
-    bounded = [f for f in schema if f.name not in partition_by and _is_bounded(f.type)]
+    bounded = [f for f in schema if f.name not in partition_by and can_bound(f.type)]
     bounds = {file: _bounds(row, bounded) for file, row in zip(files, rows, strict=True)}
     return DeltaSnapshot(number, schema, partition_by, files, FileStatistics(bounds))
 
@@ -223,11 +222,6 @@ def _check_folders(
                         f"{read[name].as_py()!r}; mmflow reads tables whose files lie in folders of their partitions",
                         path=file,
                     )
-
-
-def _is_bounded(kind: pa.DataType) -> bool:
-    # Of floats, bounds don't say whether there are NaNs.
-    return pa.types.is_string_view(kind) or any(test(kind) for test in _TYPES)
 
 
 def _bounds(row: Mapping[str, Any], fields: Sequence[pa.Field]) -> dict[str, Bounds]:

@@ -23,7 +23,7 @@ from mmflow.errors import ConfigError, MmflowError, SourceError
 from mmflow.formats.parquet.statistics import Bounds, bound_of
 from mmflow.formats.schemas.schema import canonical_schema
 from mmflow.lazy.dataclasses import dataclass
-from mmflow.tables.statistics import FileStatistics
+from mmflow.tables.statistics import FileStatistics, can_bound
 
 __all__ = ["IcebergSnapshot", "read_snapshot"]
 
@@ -210,19 +210,14 @@ def _local_file(name: str, file: Any, found: Any, specs: Mapping[int, Any]) -> s
 
 
 def _bounds(file: Any, found: Any, schema: pa.Schema) -> dict[str, Bounds]:
-    """Return the bounds of a file's columns that its manifest says.
-
-    Of floats they don't say whether there are NaNs, so floats have none.
-    """
+    """Return the bounds of a file's columns that its manifest says."""
     from pyiceberg.conversions import from_bytes  # noqa: PLC0415  (an extra)
 
     made: dict[str, Bounds] = {}
     low, high, nulls = file.lower_bounds or {}, file.upper_bounds or {}, file.null_value_counts or {}
     for field in found.fields:
         kind, number = schema.field(field.name).type, field.field_id
-        types = pa.types
-        tests = (types.is_integer, types.is_date32, types.is_string_view, types.is_timestamp)
-        if not any(test(kind) for test in tests):
+        if not can_bound(kind):
             continue
         ends = [None, None]
         if number in low and number in high:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pyarrow as pa
+
 from mmflow.formats.base import Comparison
 from mmflow.formats.parquet.statistics import Bounds, may_match
 from mmflow.lazy.dataclasses import dataclass
 
-__all__ = ["FileStatistics"]
+__all__ = ["FileStatistics", "can_bound"]
+
+
+def can_bound(kind: pa.DataType) -> bool:
+    """Return whether bounds of a column are used: those of floats don't say whether there are NaNs."""
+    types = pa.types
+    tests = (
+        types.is_integer, types.is_date32, types.is_string, types.is_string_view, types.is_timestamp,
+    )  # fmt: skip
+    return any(test(kind) for test in tests)
 
 
 @dataclass(frozen=True, slots=True)

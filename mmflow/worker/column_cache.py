@@ -108,7 +108,7 @@ class ColumnCache:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What is noted of a file: columns with the run that read them first, and those that are not kept."""
+    """Notes of a file: columns with the run that read them first, and those that are not kept."""
 
     columns: dict[str, str]
     raw: list[str]

@@ -1,4 +1,4 @@
-"""What commands print with --json is as the schemas in the package say."""
+"""Output of commands with --json, compared with the schemas in the package."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _values(column: EncodedColumn) -> pa.Array:
 
 
 def _same(one: pa.Array, other: pa.Array) -> bool:
-    """Whether arrays are equal, floats bit by bit."""
+    """Return whether arrays are equal, floats bit by bit."""
     if pa.types.is_floating(one.type):
         bits = pa.int64() if one.type == pa.float64() else pa.int32()
         same_nulls = one.is_null().equals(other.is_null())

@@ -203,7 +203,7 @@ def test_a_named_run_writes_its_version_once(tmp_path: Path) -> None:
         run_mmflow("run", "job.toml", "--out", str(tmp_path), "--name", "later", cwd=tmp_path).returncode == 0
     )
     assert DeltaTable(tmp_path / "t").version() == 1
-    told = [json.loads(h["mmflow.result"])["rows"] for h in DeltaTable(tmp_path / "t").history()]
-    assert told == [2, 2]
+    written = [json.loads(h["mmflow.result"])["rows"] for h in DeltaTable(tmp_path / "t").history()]
+    assert written == [2, 2]
     shown = run_mmflow("sql", f"SELECT count(*) AS n FROM 'delta://{tmp_path}/t'", cwd=tmp_path)
     assert shown.stdout.split() == ["n", "4"]

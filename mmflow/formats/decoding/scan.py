@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmflow.formats.base import BadRecordPolicy, Comparison, Format, Scan, ScanRequest
-from mmflow.formats.compression import Contents, file_compression, open_decompressed
+from mmflow.formats.compression import Contents, file_compression, is_known_plain, open_decompressed
 from mmflow.formats.decoding.decoder import RecordDecoder
 from mmflow.formats.decoding.kernel_types import KernelDecoder
 from mmflow.formats.decoding.lines import last_lines
@@ -232,6 +232,7 @@ def contents_entry(
         or identity.size <= least
         or identity.tag  # a member of an archive, or a stream
         or is_url(entry.path)
+        or is_known_plain(entry.path, identity)
     ):
         return entry
     with MappedFile.open(entry.path, expected=identity) as file:

@@ -73,15 +73,15 @@ def with_reduced_groups(context: PlanContext, rel: Rel) -> Rel:
 def _reduced(context: PlanContext, rel: Rel) -> Rel:
     below = inputs_of(rel)
     made = [_reduced(context, r) for r in below]
+    if any(a is not b for a, b in zip(below, made, strict=True)):
+        rel = with_inputs(rel, *made)
     if kind(rel) == "join":
         for side in _DROPPING.get(join_type(rel), ()):
             changed = _side(context, rel, side)
             if changed is not None:
                 made[side] = changed
-                break
-    if all(a is b for a, b in zip(below, made, strict=True)):
-        return rel
-    return with_inputs(rel, *made)
+                return with_inputs(rel, *made)
+    return rel
 
 
 def _side(context: PlanContext, rel: Rel, side: int) -> Rel | None:
@@ -96,10 +96,10 @@ def _side(context: PlanContext, rel: Rel, side: int) -> Rel | None:
             continue
         path, aggregate, key = found
         grouped = aggregate.aggregate.input
-        most = _bytes_read(context, grouped) // _LEAST_RATIO
         origin = _origin(grouped, key)
         if origin is None or not _groups_as_it_joins(context, *origin):
             continue
+        most = _bytes_read(context, grouped) // _LEAST_RATIO
         for table, column in _holders(context, inputs[1 - side], other):
             if _selects(context, table) and _bytes_read(context, table) <= most:
                 reduced = _semi_join(context, grouped, key, table, column)

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from mmflow.cache.place import places
 from mmflow.errors import EngineError
 from mmflow.lazy.patterns import lazy_regex
 from mmflow.mapping.system import system
@@ -289,11 +290,10 @@ def _open(remote_options: RemoteOptions) -> PageCache | None:
                 f"can't keep pages of remote files in {remote_options.cache_dir}: {error.strerror or error}; set "
                 "cache_dir (MMFLOW_CACHE_DIR) to a folder on a local disk that can be written to, or cache_size to 0"
             ) from error
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home, *others = places("", remote_options.spill_dir)
     with contextlib.suppress(OSError):
-        return PageCache(os.path.join(home, "mmflow"), remote_options.cache_size)
-    if remote_options.spill_dir:
-        place = os.path.join(remote_options.spill_dir, f"mmflow-cache-{_user()}")
+        return PageCache(home, remote_options.cache_size)
+    for place in others:
         with contextlib.suppress(OSError):
             disk.makedirs(place, mode=0o700, exist_ok=True)
             _require_own(place)  # anybody may make folders in /tmp

@@ -180,8 +180,8 @@ class DeltaCommit(LocalCommit):
         values = {name: found[name] for name in self.spec.partition_by}
         if empty := [name for name, value in values.items() if value == ""]:
             raise SinkError(
-                f"column {empty[0]!r} has an empty text, which a partition of a Delta table can't be told from null; "
-                "replace it (NULLIF)",
+                f"column {empty[0]!r} has an empty text, which a partition of a Delta table does not distinguish from "
+                "null; replace it (NULLIF)",
                 path=self.spec.path,
                 column=empty[0],
             )
