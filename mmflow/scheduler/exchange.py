@@ -25,6 +25,10 @@ class Outputs:
     Args:
         stage: The stage. With output Hash or Range, blocks are read by partition; else by task, or all of them.
         readers: Exchange inputs that read this stage.
+
+    Attributes:
+        nbytes: Bytes of all outputs.
+        largest: Bytes of the largest partition; 0 if blocks are not read by partition.
     """
 
     def __init__(self, stage: Stage, readers: int) -> None:
@@ -34,6 +38,8 @@ class Outputs:
         self._slots: dict[int, list[BlockRef]] = {}
         self._left: dict[int, int] = {}
         self._next = 0
+        self._sizes: dict[int, int] = {}  # bytes of each partition with rows, kept after its blocks are gone
+        self.largest = 0
         self.nbytes = 0
 
     def add(self, outputs: Sequence[BlockRef | None]) -> None:
@@ -42,10 +48,18 @@ class Outputs:
             for number, ref in enumerate(outputs):
                 if ref is not None:
                     self._slots.setdefault(number, []).append(ref)
+                    size = self._sizes.get(number, 0) + ref.nbytes
+                    self._sizes[number] = size
+                    self.largest = max(self.largest, size)
         else:
             self._slots[self._next] = [ref for ref in outputs if ref is not None]
             self._next += 1
         self.nbytes += sum(ref.nbytes for ref in outputs if ref is not None)
+
+    @property
+    def filled(self) -> int:
+        """Number of partitions that hold rows; 0 if blocks are not read by partition."""
+        return len(self._sizes)
 
     @property
     def waiting(self) -> int:

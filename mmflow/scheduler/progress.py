@@ -25,6 +25,8 @@ class StageProgress:
         cached: Bytes of the inputs that were in the page cache before.
         from_cache: Bytes of decoded columns that were read from the cache instead of the text.
         faults: Page faults of the threads that ran the tasks.
+        filled: Partitions of the outputs that hold rows; 0 if the outputs are not partitioned.
+        largest: Bytes of the largest of these partitions.
     """
 
     id: int
@@ -41,6 +43,8 @@ class StageProgress:
     cached: int = 0
     faults: int = 0
     from_cache: int = 0
+    filled: int = 0
+    largest: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,8 @@ class Totals:
                 cached=state.metrics.cached,
                 faults=state.metrics.faults,
                 from_cache=state.metrics.from_cache,
+                filled=state.outputs.filled,
+                largest=state.outputs.largest,
             )
             for state in states.values()
         )

@@ -507,6 +507,32 @@ def test_explain_analyze_measures_each_stage() -> None:
     assert re.search(r"run of \d+\.\d+ s: 7 rows from [\d,]{6,} bytes of files", second)
 
 
+@pytest.mark.parametrize(("keys", "filled"), [("a % 3", range(1, 4)), ("a", range(16, 17))])
+def test_explain_analyze_compares_partitions_with_those_planned(keys: str, filled: range) -> None:
+    pq.write_table(pa.table({"a": range(30_000)}), "parts.parquet", row_group_size=10_000)
+    query = f"EXPLAIN ANALYZE SELECT {keys} AS k, sum(a) AS s FROM 'parts.parquet' GROUP BY 1"
+    with mf.Session(workers=2, partitions=16, broadcast=0, shard_size=4096) as session:
+        text = "\n".join(session.sql(query).to_arrow()["plan"].to_pylist())
+    (line,) = re.findall(r"  parts   .*", text)
+    found = re.fullmatch(
+        r"  parts   16 planned, (\d+) with rows, ([\d,]+) bytes on average, ([\d,]+) at most; read by stage 1 in (\d+) tasks",
+        line,
+    )
+    assert found is not None, line
+    rows, mean, largest, tasks = (int(n.replace(",", "")) for n in found.groups())
+    assert rows in filled
+    assert 0 < mean <= largest <= mean * rows + rows
+    assert f"  ran     {tasks} tasks" in text.split("stage 1: ")[1]
+
+
+def test_explain_analyze_of_an_exchange_without_rows() -> None:
+    pq.write_table(pa.table({"a": range(30_000)}), "none.parquet", row_group_size=10_000)
+    query = "EXPLAIN ANALYZE SELECT a AS k, sum(a) AS s FROM 'none.parquet' WHERE a * 2 = 1 GROUP BY 1"
+    with mf.Session(workers=2, partitions=16, broadcast=0, shard_size=4096) as session:
+        text = "\n".join(session.sql(query).to_arrow()["plan"].to_pylist())
+    assert re.search(r"  parts   16 planned, 0 with rows; read by stage 1 in \d+ tasks", text)
+
+
 def test_a_profile_is_that_of_explain_analyze() -> None:
     query = "SELECT count(*) AS n FROM 'p.parquet'"
     figures = re.compile(r"\d[\d,.]*")

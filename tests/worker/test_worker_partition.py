@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmflow.plan.stages import SortKey
@@ -274,6 +274,40 @@ def test_equal_keys_share_a_range_however_skewed() -> None:
     ranges = _parts(batch, place_by_range(batch, [key], cuts))
     holding = [r for r, rows in ranges.items() if 7 in rows.column(0).to_pylist()]
     assert len(holding) == 1
+
+
+@settings(max_examples=20)
+@given(
+    st.sampled_from(["uniform", "normal", "exponential", "ascending"]), st.booleans(), st.integers(0, 2**32)
+)
+def test_ranges_of_keys_that_differ_are_balanced_within_a_fifth(
+    shape: str, descending: bool, seed: int
+) -> None:
+    """Eight tasks and eight ranges: the standard error of a range is 2.6% of its size with 10,000 sampled rows."""
+    rng = np.random.default_rng(seed)
+    count = 160_000
+    values = {
+        "uniform": rng.random(count),
+        "normal": rng.normal(size=count),
+        "exponential": rng.exponential(size=count),
+        "ascending": np.arange(count, dtype=float),
+    }[shape]
+    key = SortKey(0, descending)
+    tasks = [pa.record_batch({"k": part}) for part in np.split(values, 8)]
+    samples = []
+    for task in tasks:
+        sampler = Sampler([key])
+        sampler.add(task)
+        sample = sampler.sample()
+        assert sample is not None
+        samples.append(sample)
+    cuts = boundaries(samples, [key], 8)
+    places = [place_by_range(task, [key], cuts) for task in tasks]
+    sizes = sum(
+        np.array([_parts(t, p)[r].num_rows if r in _parts(t, p) else 0 for r in range(8)])
+        for t, p in zip(tasks, places, strict=True)
+    )
+    assert np.abs(sizes / (count / 8) - 1).max() < 0.2, sizes
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5_000, 100_000])
